@@ -1,0 +1,83 @@
+"""Files of a run: atomic writes, JSON lines, the manifest.
+
+A file is either its old self or its new self, never half of either: it is written beside its
+place and moved there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tutelage.errors import RunFolderError
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Write `content` so that a reader, or a crash, never sees a part of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def as_json(value: Any) -> Any:
+    """Dataclasses, mappings, paths and tuples as what `json` takes."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: as_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): as_json(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [as_json(v) for v in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def write_json(path: Path, value: Any) -> None:
+    """One JSON document, indented, keys in the order given."""
+    write_atomic(path, json.dumps(as_json(value), indent=2, ensure_ascii=False) + "\n")
+
+
+def write_jsonl(path: Path, records: Iterable[Any]) -> None:
+    """One JSON value a line."""
+    lines = (json.dumps(as_json(r), ensure_ascii=False) + "\n" for r in records)
+    write_atomic(path, "".join(lines))
+
+
+def read_json(path: Path) -> Any:
+    """The document at `path`; a damaged one is a RunFolderError that names it."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise RunFolderError(f"{path}: cannot be read ({error}): delete it and run again") from error
+
+
+def read_jsonl(path: Path) -> Iterator[Any]:
+    """The values at `path`, line by line."""
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                yield json.loads(line)
+            except ValueError as error:
+                raise RunFolderError(
+                    f"{path}:{number}: is no JSON ({error}): delete the file and run again"
+                ) from error
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a value's canonical JSON: equal values, equal digests, on any machine."""
+    text = json.dumps(as_json(value), sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
