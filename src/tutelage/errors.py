@@ -33,7 +33,7 @@ class UsageError(TutelageError):
 
 
 class RecipeError(UsageError):
-    """A recipe that cannot be run. `problems` holds one line for each fault, so all show at once."""
+    """A recipe that cannot be run. `problems` holds a line for each fault, so that all show."""
 
     def __init__(self, message: str, problems: tuple[str, ...] = ()) -> None:
         super().__init__(message)

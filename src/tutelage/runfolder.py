@@ -62,7 +62,9 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
-        raise RunFolderError(f"{path}: cannot be read ({error}): delete it and run again") from error
+        raise RunFolderError(
+            f"{path}: cannot be read ({error}): delete it and run again"
+        ) from error
 
 
 def read_jsonl(path: Path) -> Iterator[Any]:

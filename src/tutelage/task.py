@@ -75,6 +75,8 @@ class Task:
             text = str(int(value))  # a CSV column with gaps reads 0, 1, 2 as 0.0, 1.0, 2.0
         else:
             text = "" if value is None else str(value).strip().lower()
+        if text not in self._recognised:
+            text = text.removesuffix(".0")  # the same column as CSV text
         label = self._recognised.get(text)
         if label is None and text not in _UNLABELLED:
             raise ValueError(

@@ -1,0 +1,1 @@
+"""Where examples come from (`load`, `synthetic`) and how they are divided (`split`)."""

@@ -1,0 +1,253 @@
+"""Accuracy, per-label scores and their intervals: what one arm's predictions are worth.
+
+Nothing is dropped from a denominator: a prediction that one seed lacks is an error, an undefined
+score is None and never 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tutelage.errors import DataError, UsageError
+from tutelage.evaluation.statistics import crossed_random_effects
+from tutelage.records import Prediction
+from tutelage.task import Task
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class LabelScores:
+    """One label's scores; None where a score is undefined (see `per_label`)."""
+
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    support: int
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What one arm's predictions are worth on one set of rows.
+
+    n:           rows
+    accuracy:    mean over seeds, a fraction
+    accuracy_by_seed: in the order of `seeds`
+    ci95, ci_method:  the interval of `accuracy`, and in words how it was made
+    confusion:   gold × predicted, in the order of `labels`, summed over the seeds
+    macro_f1, per_label: of that summed table, so that macro F1 is the mean of the labels' F1;
+                 support counts rows once, whatever the number of seeds
+    truncated:   rows whose input was cut for at least one seed's student
+    """
+
+    n: int
+    seeds: tuple[int, ...]
+    accuracy: float
+    accuracy_by_seed: tuple[float, ...]
+    ci95: tuple[float, float]
+    ci_method: str
+    macro_f1: float | None
+    labels: tuple[str, ...]
+    per_label: Mapping[str, LabelScores]
+    confusion: tuple[tuple[int, ...], ...]
+    truncated: int
+
+
+def accuracy(gold: Sequence[str], predicted: Sequence[str]) -> float:
+    """Share of rows whose prediction is the gold label. ValueError for none, or unequal lengths."""
+    _check_lengths(gold, predicted)
+    return sum(g == p for g, p in zip(gold, predicted, strict=True)) / len(gold)
+
+
+def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's (1927) score interval of a share: the p with |p̂ - p| <= z sqrt(p (1 - p) / n).
+
+    Centre (p̂ + z²/2n) / (1 + z²/n), half-width z sqrt(p̂(1-p̂)/n + z²/4n²) / (1 + z²/n). It stays
+    inside [0, 1] and keeps a width at 0 and n successes. ValueError for n < 1.
+    """
+    if not 0 <= successes <= n or n < 1:
+        raise ValueError(f"got {successes} of {n}, expected a count between 0 and n, n at least 1")
+    from scipy.special import ndtri
+
+    z = float(ndtri((1 + confidence) / 2))
+    share, scale = successes / n, 1 + z * z / n
+    centre = (share + z * z / (2 * n)) / scale
+    half = z * float(np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))) / scale
+    low = 0.0 if successes == 0 else centre - half  # exactly, not up to rounding
+    return low, 1.0 if successes == n else centre + half
+
+
+def confusion_matrix(gold: Sequence[str], predicted: Sequence[str], labels: Sequence[str]) -> Ints:
+    """Counts, gold (rows) × predicted (columns), in the order of `labels`.
+
+    ValueError for a label that is not among `labels`.
+    """
+    _check_lengths(gold, predicted)
+    position = {label: index for index, label in enumerate(labels)}
+    unknown = sorted({*gold, *predicted} - set(position))
+    if unknown:
+        raise ValueError(f"got labels {unknown}, expected only {list(labels)}")
+    table = np.zeros((len(position), len(position)), dtype=np.int64)
+    np.add.at(table, ([position[g] for g in gold], [position[p] for p in predicted]), 1)
+    return table
+
+
+def per_label(confusion: Ints, labels: Sequence[str]) -> dict[str, LabelScores]:
+    """Precision, recall and F1 of each label from a gold × predicted table.
+
+    Precision TP / (TP + FP) is undefined, and None, for a label that was never predicted; recall
+    TP / (TP + FN) for one that no row has; F1 = 2 TP / (2 TP + FP + FN) only where both hold.
+    """
+    scores = {}
+    for index, label in enumerate(labels):
+        hits = int(confusion[index, index])
+        predicted, support = int(confusion[:, index].sum()), int(confusion[index].sum())
+        scores[label] = LabelScores(
+            precision=_ratio(hits, predicted),
+            recall=_ratio(hits, support),
+            f1=_ratio(2 * hits, predicted + support),
+            support=support,
+        )
+    return scores
+
+
+def macro_f1(scores: Mapping[str, LabelScores]) -> float | None:
+    """Mean of the labels' F1; labels whose F1 is undefined are left out, None if all are."""
+    defined = [score.f1 for score in scores.values() if score.f1 is not None]
+    return sum(defined) / len(defined) if defined else None
+
+
+def evaluate(
+    predictions_by_seed: Mapping[int, Sequence[Prediction]],
+    task: Task,
+    groups: Mapping[str, Hashable] | None = None,
+) -> Evaluation:
+    """What the predictions of one arm's seeds are worth.
+
+    groups: uid -> key of the unit that the row belongs to (`task.group`), where rows share one.
+
+    The interval of the mean accuracy is Wilson's for one seed and independent rows; otherwise it
+    is that of `crossed_random_effects` over rows (or their groups) and seeds.
+
+    Raises DataError where the seeds cover different rows, a row's gold label differs, a uid comes
+    twice or a label is none of the task's; UsageError where there are no seeds.
+    """
+    if not predictions_by_seed:
+        raise UsageError("got no predictions to evaluate, expected those of at least one seed")
+    seeds = tuple(sorted(predictions_by_seed))
+    tables = {seed: by_uid(predictions_by_seed[seed], f"seed {seed}", task) for seed in seeds}
+    first = tables[seeds[0]]
+    for seed in seeds[1:]:
+        check_same_rows(first, f"seed {seeds[0]}", tables[seed], f"seed {seed}")
+    uids = list(first)
+    correct = correctness(tables, uids)
+
+    labels = task.labels
+    gold = [first[uid].gold for uid in uids]
+    by_seed = [
+        confusion_matrix(gold, [tables[seed][uid].label for uid in uids], labels) for seed in seeds
+    ]
+    confusion = np.sum(by_seed, axis=0)
+    scores = {
+        label: LabelScores(s.precision, s.recall, s.f1, s.support // len(seeds))
+        for label, s in per_label(confusion, labels).items()
+    }
+    if len(seeds) == 1 and groups is None:
+        ci95 = wilson_interval(int(correct.sum()), len(uids))
+        ci_method = "Wilson interval over rows of one seed: speaks of this model only"
+    else:
+        keys = None if groups is None else group_keys(uids, groups)
+        crossed = crossed_random_effects(correct, keys, bounds=(0.0, 1.0))
+        ci95, ci_method = (crossed.ci_low, crossed.ci_high), crossed.method
+    return Evaluation(
+        n=len(uids),
+        seeds=seeds,
+        accuracy=float(correct.mean()),
+        accuracy_by_seed=tuple(float(a) for a in correct.mean(axis=0)),
+        ci95=ci95,
+        ci_method=ci_method,
+        macro_f1=macro_f1(scores),
+        labels=labels,
+        per_label=scores,
+        confusion=tuple(tuple(int(count) for count in row) for row in confusion),
+        truncated=sum(any(tables[seed][uid].truncated for seed in seeds) for uid in uids),
+    )
+
+
+def by_uid(predictions: Sequence[Prediction], whose: str, task: Task) -> dict[str, Prediction]:
+    """The predictions by uid. DataError for none, a uid that comes twice, or an unknown label."""
+    if not predictions:
+        raise DataError(f"{whose}: got no predictions, expected one for each row: score it again")
+    table: dict[str, Prediction] = {}
+    for prediction in predictions:
+        if prediction.uid in table:
+            raise DataError(
+                f"{whose}: got two predictions for row {prediction.uid!r}, expected one: score it "
+                "again"
+            )
+        for what, label in (("predicted", prediction.label), ("gold", prediction.gold)):
+            if label not in task.labels:
+                raise DataError(
+                    f"{whose}, row {prediction.uid!r}: got the {what} label {label!r}, expected "
+                    f"one of {', '.join(task.labels)}"
+                )
+        table[prediction.uid] = prediction
+    return table
+
+
+def check_same_rows(
+    first: Mapping[str, Prediction], name: str, other: Mapping[str, Prediction], other_name: str
+) -> None:
+    """DataError unless both cover the same uids with the same gold labels."""
+    if first.keys() != other.keys():
+        missing, extra = first.keys() - other.keys(), other.keys() - first.keys()
+        example = min(missing or extra)
+        raise DataError(
+            f"{other_name} lacks {len(missing)} rows of {name} and has {len(extra)} that it lacks "
+            f"(such as {example!r}), expected the same rows: score both on the same file"
+        )
+    differing = [uid for uid, prediction in first.items() if prediction.gold != other[uid].gold]
+    if differing:
+        uid = differing[0]
+        raise DataError(
+            f"{name} and {other_name} disagree on the gold label of {len(differing)} rows (such as "
+            f"{uid!r}: {first[uid].gold!r} and {other[uid].gold!r}): score both on the same file"
+        )
+
+
+def correctness(
+    tables: Mapping[int, Mapping[str, Prediction]], uids: Sequence[str]
+) -> NDArray[np.float64]:
+    """1.0 where right and 0.0 where wrong, uids × seeds, seeds in rising order."""
+    right = [
+        [float(tables[seed][uid].label == tables[seed][uid].gold) for seed in sorted(tables)]
+        for uid in uids
+    ]
+    return np.array(right, dtype=np.float64)
+
+
+def group_keys(uids: Sequence[str], groups: Mapping[str, Hashable]) -> list[Hashable]:
+    """The group of each row. DataError where a row has none."""
+    missing = [uid for uid in uids if uid not in groups]
+    if missing:
+        raise DataError(
+            f"got no group for {len(missing)} rows (such as {missing[0]!r}), expected one for each"
+        )
+    return [groups[uid] for uid in uids]
+
+
+def _check_lengths(gold: Sequence[Any], predicted: Sequence[Any]) -> None:
+    if len(gold) != len(predicted) or not len(gold):
+        raise ValueError(
+            f"got {len(gold)} gold labels and {len(predicted)} predictions, expected as many of "
+            "each and at least one"
+        )
+
+
+def _ratio(part: int, whole: int) -> float | None:
+    return part / whole if whole else None

@@ -1,0 +1,215 @@
+"""results.json: from predictions to the document that the table and the report are made of.
+
+Everything in `arms` and `comparisons` is a function of data, recipe and seeds: no times, no dates.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tutelage.evaluation.compare import compare
+from tutelage.evaluation.metrics import evaluate
+from tutelage.preparation import Splits
+from tutelage.recipe import ArmSection, Config, Recipe
+from tutelage.records import RATIONALE_STATUSES, Prediction, Rationale
+from tutelage.runfolder import as_json
+from tutelage.student.settings import TrainResult
+from tutelage.task import Task
+from tutelage.teacher.annotate import Annotation
+
+SeedPredictions = Mapping[int, Sequence[Prediction]]
+
+
+@dataclass(frozen=True)
+class ArmOutcome:
+    """What came of one arm.
+
+    tried:       every trained (configuration, seed) of the search, in order
+    chosen:      the configuration that dev chose
+    by_seed:     its training results
+    """
+
+    arm: ArmSection
+    tried: Sequence[tuple[Config, int, TrainResult]]
+    chosen: Config
+    by_seed: Mapping[int, TrainResult]
+    rationales: Sequence[Rationale] | None
+    dev: SeedPredictions
+    test: SeedPredictions
+
+
+def describe_arms(
+    outcomes: Sequence[ArmOutcome], splits: Splits, task: Task
+) -> list[dict[str, Any]]:
+    """`arms` of results.json."""
+    groups = {e.uid: task.group(e.uid, e.fields) for e in (*splits.dev, *splits.test)}
+    return [_describe_arm(outcome, splits, task, groups) for outcome in outcomes]
+
+
+def _describe_arm(
+    outcome: ArmOutcome, splits: Splits, task: Task, groups: Mapping[str, str]
+) -> dict[str, Any]:
+    arm = outcome.arm
+    statuses = Counter(r.status for r in outcome.rationales or ())
+    results = [outcome.by_seed[seed] for seed in sorted(outcome.by_seed)]
+    unseen = splits.overlap.unseen_test
+    has_seen = 0 < len(unseen) < len(splits.test)
+    dev = evaluate(outcome.dev, task, groups)
+    return {
+        "name": arm.name,
+        "strategy": arm.strategy,
+        "objective": arm.effective_objective,
+        "control": arm.control,
+        "config": as_json(outcome.chosen),
+        "configs_tried": len({config for config, _, _ in outcome.tried}),
+        "grid": [
+            {"config": as_json(config), "seed": seed, "dev_accuracy": result.dev_accuracy}
+            for config, seed, result in outcome.tried
+        ],
+        "seeds": sorted(outcome.by_seed),
+        "training": {
+            "rows": len(splits.train),
+            "with_rationale": statuses["ok"] if arm.strategy else 0,
+            "statuses": {s: statuses[s] for s in RATIONALE_STATUSES} if arm.strategy else None,
+            "truncated_sources": results[0].truncated_sources,
+            "truncated_targets": results[0].truncated_targets,
+            "steps_by_seed": [r.steps for r in results],
+            "best_step_by_seed": [r.best_step for r in results],
+        },
+        "dev": {
+            "n": dev.n,
+            "accuracy": dev.accuracy,
+            "accuracy_by_seed": list(dev.accuracy_by_seed),
+        },
+        "test": _evaluated(outcome.test, task, groups),
+        "test_unseen": _evaluated(_only(outcome.test, unseen), task, groups) if has_seen else None,
+    }
+
+
+def _evaluated(by_seed: SeedPredictions, task: Task, groups: Mapping[str, str]) -> dict[str, Any]:
+    document: dict[str, Any] = as_json(evaluate(by_seed, task, groups))
+    return document
+
+
+def _only(by_seed: SeedPredictions, uids: frozenset[str]) -> dict[int, list[Prediction]]:
+    return {seed: [p for p in rows if p.uid in uids] for seed, rows in by_seed.items()}
+
+
+def describe_comparisons(
+    outcomes: Sequence[ArmOutcome],
+    pairs: Sequence[tuple[str, str]],
+    splits: Splits,
+    task: Task,
+    *,
+    unseen_only: bool = False,
+) -> list[dict[str, Any]]:
+    """`comparisons` of results.json: Holm's family over the test rows, or over those of them whose
+    context train does not have (nothing, where that is all of them or none)."""
+    groups = {e.uid: task.group(e.uid, e.fields) for e in splits.test}
+    unseen = splits.overlap.unseen_test
+    if unseen_only and not 0 < len(unseen) < len(splits.test):
+        return []
+    predictions = {o.arm.name: _only(o.test, unseen) if unseen_only else o.test for o in outcomes}
+    return [as_json(comparison) for comparison in compare(predictions, pairs, task, groups)]
+
+
+def describe_data(splits: Splits) -> dict[str, Any]:
+    """`data` of results.json."""
+    rows = {"train": splits.train, "dev": splits.dev, "test": splits.test}
+    held_out = splits.sources["dev"] is splits.sources["train"]
+    described: dict[str, Any] = {
+        name: {
+            "rows": len(rows[name]),
+            "source": source.source
+            + (" (held out of train)" if held_out and name == "dev" else ""),
+            "unlabelled": source.unlabelled,
+            "sha256": source.sha256,
+        }
+        for name, source in splits.sources.items()
+    }
+    described["shared_contexts"] = {
+        "dev": splits.overlap.dev_rows,
+        "test": splits.overlap.test_rows,
+    }
+    described["dropped_overlap"] = splits.dropped
+    described["warnings"] = warnings(splits)
+    return described
+
+
+def warnings(splits: Splits) -> list[str]:
+    """What somebody who reads the numbers should know of the rows."""
+    lines = []
+    for name, source in splits.sources.items():
+        if source.unlabelled and not (name == "dev" and source is splits.sources["train"]):
+            lines.append(f"{name}: {source.unlabelled} rows carry no label and were left out")
+    if splits.dropped:
+        lines.append(f"train: {splits.dropped} rows were dropped because dev or test has them too")
+    for name, count, total in (
+        ("dev", splits.overlap.dev_rows, len(splits.dev)),
+        ("test", splits.overlap.test_rows, len(splits.test)),
+    ):
+        if count:
+            lines.append(f"{name}: {count} of {total} rows share a context with train")
+    return lines
+
+
+def describe_choosing_on_test(
+    accuracies: Mapping[str, Sequence[float]], recipe: Recipe
+) -> dict[str, Any]:
+    """What choosing the best model of each arm on the test set would have claimed.
+
+    accuracies: arm -> test accuracy of every model it trained, whatever dev thought of it.
+    """
+    best = {arm: max(values) for arm, values in accuracies.items()}
+    return {
+        "by_arm": {
+            arm: {"best_accuracy": best[arm], "models_tried": len(values)}
+            for arm, values in accuracies.items()
+        },
+        "claims": [
+            {"arm": arm, "baseline": baseline, "difference": best[arm] - best[baseline]}
+            for arm, baseline in recipe.comparisons()
+        ],
+    }
+
+
+def describe_teacher(recipe: Recipe, annotations: Mapping[str, Annotation]) -> dict[str, Any]:
+    """`teacher` of results.json. Arms of one question share their answers, and are counted once.
+
+    `cost_usd` is 0 where only answers were looked up, and null where somebody was asked: prices
+    are not known here.
+    """
+    by_arm: dict[str, Any] = {}
+    distinct: dict[tuple[Any, ...], Annotation] = {}
+    asked = False
+    for arm in recipe.arms:
+        if arm.strategy is None:
+            continue
+        annotation = annotations[arm.name]
+        distinct[arm.question] = annotation
+        teacher = recipe.teacher_of(arm)
+        asked = asked or annotation.requests + annotation.cached > 0
+        by_arm[arm.name] = {
+            "model": None if arm.strategy == "human" or teacher is None else teacher.model,
+            "statuses": annotation.counts,
+            "requests": annotation.requests,
+            "cached": annotation.cached,
+        }
+    tokens = [annotation.tokens for annotation in distinct.values()]
+    return {
+        "requests": sum(a.requests for a in distinct.values()),
+        "cached": sum(a.cached for a in distinct.values()),
+        "tokens": {
+            "prompt": _total([t.prompt_tokens for t in tokens]),
+            "completion": _total([t.completion_tokens for t in tokens]),
+        },
+        "cost_usd": None if asked else 0.0,
+        "by_arm": by_arm,
+    }
+
+
+def _total(counts: Sequence[int | None]) -> int | None:
+    return None if None in counts else sum(count or 0 for count in counts)

@@ -1,0 +1,138 @@
+"""From a recipe to what its students learn: load, annotate, control, build."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tutelage.data.load import Examples, load_examples
+from tutelage.data.split import Overlap, check_splits, drop_overlap, hold_out
+from tutelage.errors import TeacherError
+from tutelage.observer import Observer
+from tutelage.rationales.controls import label_echo, shuffled
+from tutelage.recipe import ArmSection, Recipe
+from tutelage.records import Example, Rationale
+from tutelage.strategies import get_strategy
+from tutelage.task import Task
+from tutelage.teacher.annotate import Annotation, Progress, annotate
+from tutelage.teacher.ledger import Ledger
+
+_CONTROL_SEED = 0
+"""Shuffled rationales are shuffled once, so that all seeds of an arm learn the same rows."""
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The rows of an experiment.
+
+    sources: train, dev and test as they were named
+    dropped: rows taken out of train because dev or test has them
+    """
+
+    train: Sequence[Example]
+    dev: Sequence[Example]
+    test: Sequence[Example]
+    sources: Mapping[str, Examples]
+    overlap: Overlap
+    dropped: int
+
+
+def load_splits(recipe: Recipe) -> Splits:
+    """The recipe's rows, checked against each other."""
+    task, data = recipe.resolved_task(), recipe.data
+    train = load_examples(data.train, task, columns=data.columns or None)
+    test = load_examples(data.test, task, columns=data.columns or None)
+    rows: Sequence[Any] = list(train)
+    dev: Examples = train
+    dev_rows: Sequence[Any]
+    if isinstance(data.dev, str):
+        dev = load_examples(data.dev, task, columns=data.columns or None)
+        dev_rows = list(dev)
+    elif data.dev < 1:
+        rows, dev_rows = hold_out(rows, task, share=data.dev)
+    else:
+        rows, dev_rows = hold_out(rows, task, rows=int(data.dev))
+    dropped = 0
+    if data.overlap == "drop":
+        rows, dropped = drop_overlap(rows, dev_rows, list(test), task)
+    overlap = check_splits(rows, dev_rows, list(test), task)
+    sources = {"train": train, "dev": dev, "test": test}
+    return Splits(rows, dev_rows, list(test), sources, overlap, dropped)
+
+
+def annotate_arms(
+    recipe: Recipe, splits: Splits, ledger: Path | None, observer: Observer
+) -> dict[str, Annotation]:
+    """The rationales of every arm that has any; arms that put the same question share them."""
+    task = recipe.resolved_task()
+    by_question: dict[tuple[Any, ...], Annotation] = {}
+    for arm in recipe.arms:
+        if arm.strategy is None or arm.question in by_question:
+            continue
+        strategy = get_strategy(arm.strategy, template=arm.template, task=task)
+        section = recipe.teacher_of(arm) if strategy.asks_teacher else None
+        settings = None if section is None else section.settings()
+        if settings is not None and settings.max_failed is None:
+            settings = replace(settings, max_failed=len(splits.train) // 100)
+        name = arm.name
+
+        def on_progress(progress: Progress, name: str = name) -> None:
+            observer.annotating(name, progress)
+
+        book = None if ledger is None else Ledger(ledger)
+        try:
+            by_question[arm.question] = annotate(
+                splits.train,
+                strategy=strategy,
+                teacher=settings,
+                task=task,
+                ledger=book,
+                on_progress=on_progress,
+            )
+        finally:
+            if book is not None:
+                book.close()
+    return {a.name: by_question[a.question] for a in recipe.arms if a.strategy is not None}
+
+
+def apply_control(
+    arm: ArmSection, rationales: Sequence[Rationale], splits: Splits, task: Task
+) -> list[Rationale]:
+    """The rationales that an arm learns from. Answers about the context alone swap by context."""
+    if arm.control is None:
+        return list(rationales)
+    if arm.control == "label_echo":
+        return label_echo(rationales, splits.train, task)
+    return shuffled(
+        rationales,
+        splits.train,
+        task,
+        _CONTROL_SEED,
+        within_label=arm.control == "shuffled_within_label",
+        by_context=arm.strategy == "information_extraction" and task.context is not None,
+    )
+
+
+def learnt_rationales(
+    recipe: Recipe, splits: Splits, annotations: Mapping[str, Annotation]
+) -> dict[str, list[Rationale]]:
+    """What each arm with a strategy learns from: its teacher's answers, or its control's version.
+
+    Raises TeacherError where an arm has not one usable answer.
+    """
+    task = recipe.resolved_task()
+    learnt = {}
+    for arm in recipe.arms:
+        if arm.strategy is None:
+            continue
+        asked = annotations[arm.name].rationales
+        if not any(r.status == "ok" for r in asked):
+            raise TeacherError(
+                f"arm {arm.name!r}: none of {len(asked)} rationales can be used (the first is "
+                f"{asked[0].status!r}: {asked[0].detail or 'no detail'}): check the teacher with "
+                "`tutelage doctor RECIPE`"
+            )
+        learnt[arm.name] = apply_control(arm, asked, splits, task)
+    return learnt

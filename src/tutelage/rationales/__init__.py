@@ -1,0 +1,7 @@
+"""What is done with rationales between the teacher and the student."""
+
+from __future__ import annotations
+
+from tutelage.rationales.controls import label_echo, shuffled
+
+__all__ = ["label_echo", "shuffled"]

@@ -1,0 +1,428 @@
+"""The typed description of one experiment: YAML in, every problem told at once."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from tutelage.errors import RecipeError, UsageError
+from tutelage.records import ControlName, ObjectiveName
+from tutelage.strategies import get_strategy
+from tutelage.student.settings import TrainSettings
+from tutelage.task import PRESETS, Task
+from tutelage.teacher.base import TeacherSettings
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+"""Names of recipes and arms: they become names of folders."""
+
+
+def _number(value: Any) -> Any:
+    # YAML 1.1 reads 6e-4 as text (it wants 6.0e-4), and a person means the number.
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+Number = Annotated[float, BeforeValidator(_number)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TaskSection(_Section):
+    """A task that is no preset; see `tutelage.task.Task` for the fields."""
+
+    name: str = "task"
+    fields: list[str]
+    labels: list[str]
+    spellings: dict[str, str] = {}
+    verbalizers: dict[str, str] = {}
+    context: str | None = None
+    relations: dict[str, str] = {}
+
+
+class DataSection(_Section):
+    """Where the rows come from; `load_examples` says what a specification may be.
+
+    dev:     a specification; or a share of train (0.1) or a number of its rows (200), held out by
+             the task's context
+    columns: our names -> the file's
+    overlap: what to do where train shares rows with dev or test: `error`, or `drop` them from train
+    """
+
+    train: str
+    dev: str | float
+    test: str
+    columns: dict[str, str] = {}
+    overlap: Literal["error", "drop"] = "error"
+
+    @field_validator("dev")
+    @classmethod
+    def _dev(cls, value: str | float) -> str | float:
+        if not isinstance(value, str) and not (0 < value < 1 or (value >= 1 and value % 1 == 0)):
+            raise ValueError("expected a share between 0 and 1, or a whole number of rows")
+        return value
+
+
+class TeacherSection(_Section):
+    """Who explains, and how it is asked; see `TeacherSettings`.
+
+    max_failed: rows without an answer at which the run stops; None: one in a hundred
+    """
+
+    model: str
+    base_url: str | None = None
+    api_key_env: str = "OPENAI_API_KEY"
+    provider: str | None = None
+    temperature: Number | None = None
+    seed: int | None = None
+    max_tokens: int | None = None
+    top_p: Number | None = None
+    concurrency: int = 8
+    timeout_s: Number = 120.0
+    max_failed: int | None = None
+
+    def settings(self) -> TeacherSettings:
+        """As the teacher takes them."""
+        return TeacherSettings(**self.model_dump())
+
+
+class StudentSection(_Section):
+    """Which student, and how it is trained; see `TrainSettings` for the fields and their units."""
+
+    model: str = "google-t5/t5-small"
+    epochs: int = Field(5, ge=1)
+    max_steps: int | None = Field(None, ge=1)
+    batch_size: int = Field(64, ge=1)
+    warmup_steps: int = Field(100, ge=0)
+    schedule: Literal["linear", "constant"] = "linear"
+    weight_decay: Number = Field(0.0, ge=0)
+    max_grad_norm: Number = Field(1.0, gt=0)
+    evaluate_every: int | None = Field(None, ge=1)
+    patience: int = Field(8, ge=1)
+    dropout: Number | None = Field(None, ge=0, lt=1)
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    compile: bool = False
+    max_source_tokens: int = Field(512, ge=8)
+    max_rationale_tokens: int = Field(256, ge=1)
+    tokens_per_pass: int = Field(8192, ge=64)
+    threads: int = Field(1, ge=1)
+
+    def settings(self, config: Config, seed: int) -> TrainSettings:
+        """How the student is trained with one configuration and seed."""
+        shared = self.model_dump(exclude={"model"})
+        return TrainSettings(
+            **shared,
+            learning_rate=config.learning_rate,
+            label_weight=config.label_weight,
+            seed=seed,
+        )
+
+
+class ArmSection(_Section):
+    """One way to train: a strategy, an objective, a control, if need be a teacher of its own."""
+
+    name: str
+    strategy: str | None = None
+    template: str | None = None
+    objective: ObjectiveName | None = None
+    control: ControlName | None = None
+    teacher: TeacherSection | None = None
+
+    @field_validator("teacher", mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        return {"model": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ArmSection:
+        if not NAME.fullmatch(self.name):
+            raise ValueError(
+                f"name: got {self.name!r}, expected letters, digits, '.', '_' and '-' (a folder)"
+            )
+        if self.strategy is None:
+            for key in ("template", "control", "teacher"):
+                if getattr(self, key) is not None:
+                    raise ValueError(f"{key}: has no meaning without a strategy: name one")
+            if self.objective not in (None, "label"):
+                raise ValueError(f"objective: {self.objective} needs a strategy: name one")
+        else:
+            try:
+                get_strategy(self.strategy, template=self.template)
+            except UsageError as error:
+                raise ValueError(str(error)) from error
+        return self
+
+    @property
+    def effective_objective(self) -> ObjectiveName:
+        """The objective, or what it is where none is given."""
+        if self.objective is not None:
+            return self.objective
+        return "label" if self.strategy is None else "label_then_rationale"
+
+    @property
+    def question(self) -> tuple[Any, ...]:
+        """What its rationales depend on: arms of one question share their answers."""
+        return (self.strategy, self.template, self.teacher)
+
+
+class SearchSection(_Section):
+    """The configurations: each rationale arm tries every pair.
+
+    The arm of labels alone tries as many learning rates as another arm tries pairs, spread evenly
+    in their logarithm over the same range.
+
+    seeds: on which they are tried; None: the first of the recipe's
+    """
+
+    learning_rate: list[Number] = Field([6e-4], min_length=1)
+    label_weight: list[Number] = Field([0.5], min_length=1)
+    seeds: list[int] | None = None
+
+    @model_validator(mode="after")
+    def _sane(self) -> SearchSection:
+        if any(rate <= 0 for rate in self.learning_rate):
+            raise ValueError(f"learning_rate: got {self.learning_rate}, expected numbers above 0")
+        if any(not 0 < weight < 1 for weight in self.label_weight):
+            raise ValueError(
+                f"label_weight: got {self.label_weight}, expected numbers between 0 and 1"
+            )
+        for key, values in (
+            ("learning_rate", self.learning_rate),
+            ("label_weight", self.label_weight),
+        ):
+            if len(set(values)) != len(values):
+                raise ValueError(f"{key}: {values} names one twice")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """One configuration: learning rate, and w in the segments' weights (w, 1 − w)."""
+
+    learning_rate: float
+    label_weight: float
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        return f"lr-{self.learning_rate:g}_w-{self.label_weight:g}"
+
+
+class Recipe(_Section):
+    """One experiment."""
+
+    name: str
+    task: Literal["nli"] | TaskSection = "nli"
+    data: DataSection
+    teacher: TeacherSection | None = None
+    student: StudentSection = StudentSection()
+    arms: list[ArmSection] = Field(min_length=1)
+    search: SearchSection = SearchSection()
+    seeds: list[int] = Field([0, 1, 2, 3, 4], min_length=1)
+
+    @field_validator("teacher", mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        return {"model": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Recipe:
+        problems: list[str] = []
+        if not NAME.fullmatch(self.name):
+            problems.append(
+                f"name: got {self.name!r}, expected letters, digits, '.', '_' and '-' (a folder)"
+            )
+        names = [arm.name for arm in self.arms]
+        problems += [
+            f"arms: two are named {n!r}" for n in sorted({n for n in names if names.count(n) > 1})
+        ]
+        plain = [arm.name for arm in self.arms if arm.strategy is None]
+        if len(plain) != 1:
+            problems.append(
+                "arms: expected exactly one without a strategy, the baseline of labels alone, "
+                f"got {plain or 'none'}"
+            )
+        for arm in self.arms:
+            if arm.strategy and arm.strategy != "human" and not (arm.teacher or self.teacher):
+                problems.append(f"arms: {arm.name!r} asks a teacher, and the recipe names none")
+            if arm.control is not None and self.treated(arm) is None:
+                problems.append(
+                    f"arms: {arm.name!r} is a control and needs the arm that it controls: one of "
+                    f"strategy {arm.strategy!r} with the same teacher and objective, no control"
+                )
+        for where, seeds in (("seeds", self.seeds), ("search.seeds", self.search.seeds or [])):
+            if len(set(seeds)) != len(seeds):
+                problems.append(f"{where}: {seeds} names one twice")
+        try:
+            self.resolved_task()
+        except UsageError as error:
+            problems.append(str(error))
+        for teacher in [self.teacher, *(arm.teacher for arm in self.arms)]:
+            if teacher is not None:
+                try:
+                    teacher.settings()
+                except UsageError as error:
+                    problems.append(str(error))
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    def resolved_task(self) -> Task:
+        """The task itself."""
+        if isinstance(self.task, str):
+            return PRESETS[self.task]
+        values = self.task.model_dump()
+        values["fields"], values["labels"] = tuple(values["fields"]), tuple(values["labels"])
+        return Task(**values)
+
+    @property
+    def baseline(self) -> ArmSection:
+        """The arm of labels alone."""
+        return next(arm for arm in self.arms if arm.strategy is None)
+
+    def treated(self, control: ArmSection) -> ArmSection | None:
+        """The arm that `control` is the control of."""
+        for arm in self.arms:
+            same = (arm.question, arm.effective_objective)
+            if arm.control is None and same == (control.question, control.effective_objective):
+                return arm
+        return None
+
+    def comparisons(self) -> list[tuple[str, str]]:
+        """Holm's family: each rationale arm with labels alone, and with each of its controls."""
+        pairs = []
+        for arm in self.arms:
+            if arm.strategy is not None and arm.control is None:
+                pairs.append((arm.name, self.baseline.name))
+                pairs += [
+                    (arm.name, control.name)
+                    for control in self.arms
+                    if control.control is not None and self.treated(control) is arm
+                ]
+        return pairs
+
+    def teacher_of(self, arm: ArmSection) -> TeacherSection | None:
+        """The arm's own teacher, or the recipe's."""
+        return arm.teacher or self.teacher
+
+    def configs(self, arm: ArmSection) -> list[Config]:
+        """What the arm tries: every arm the same number."""
+        rates, weights = self.search.learning_rate, self.search.label_weight
+        if arm.effective_objective != "label":
+            return [Config(rate, weight) for rate, weight in itertools.product(rates, weights)]
+        count = len(rates) * len(weights)
+        if count == len(rates):
+            return [Config(rate, 1.0) for rate in rates]
+        low, high = min(rates), max(rates)
+        if low == high:
+            low, high = low / 2, high * 2
+        steps = (math.log(high) - math.log(low)) / (count - 1)
+        spread = (math.exp(math.log(low) + i * steps) for i in range(count))
+        return [Config(float(f"{rate:.4g}"), 1.0) for rate in spread]
+
+    @property
+    def search_seeds(self) -> list[int]:
+        """The seeds that configurations are tried on."""
+        return self.seeds[:1] if self.search.seeds is None else self.search.seeds
+
+    def to_yaml(self) -> str:
+        """The resolved recipe: what `load_recipe` reads back as the same."""
+        values = self.model_dump(mode="json", exclude_none=True)
+        return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+def packaged_recipes() -> dict[str, Path]:
+    """The recipes that come with Tutelage, by name."""
+    folder = Path(__file__).parent / "recipes"
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def load_recipe(source: str | Path) -> Recipe:
+    """The recipe in a YAML file, or one that comes with Tutelage, by its name.
+
+    Raises RecipeError, which holds every problem found, a line each.
+    """
+    known = packaged_recipes()
+    path = known.get(str(source), Path(source))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        near = difflib.get_close_matches(str(source), known, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise RecipeError(
+            f"recipe {str(source)!r}: there is no such file: {hint}expected a YAML file or one of "
+            f"{', '.join(known)}; `tutelage init FILE` writes one for a data file"
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        reason = "is a folder" if path.is_dir() else f"cannot be read as text ({error})"
+        raise RecipeError(f"recipe {str(source)!r}: {reason}: expected a YAML file") from error
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path}: is no YAML: {' '.join(str(error).split())}") from error
+    return parse_recipe(values, str(path))
+
+
+def parse_recipe(values: object, name: str = "recipe") -> Recipe:
+    """The recipe that a mapping describes; `name` is for messages."""
+    if not isinstance(values, Mapping):
+        raise RecipeError(
+            f"{name}: got {type(values).__name__}, expected a mapping with name, data, arms, …"
+        )
+    try:
+        return Recipe.model_validate(dict(values))
+    except ValidationError as error:
+        problems = tuple(line for fault in error.errors() for line in _lines(fault))
+        raise RecipeError(f"{name}: {problems[0]}", problems) from error
+
+
+_KEYS: Mapping[str, type[_Section]] = {
+    "": Recipe,
+    "task": TaskSection,
+    "data": DataSection,
+    "teacher": TeacherSection,
+    "student": StudentSection,
+    "arms": ArmSection,
+    "search": SearchSection,
+}
+
+
+def _lines(fault: Any) -> list[str]:
+    """One problem as pydantic tells it, as a person wants to read it."""
+    where = [str(part) for part in fault["loc"] if str(part) not in ("str", "float", "TaskSection")]
+    key = ".".join(where)
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    if fault["type"] == "extra_forbidden":
+        parents = [part for part in where[:-1] if not part.isdigit()]
+        section = _KEYS.get(parents[-1] if parents else "", Recipe)
+        fields = list(section.model_fields)
+        near = difflib.get_close_matches(where[-1], fields, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(fields)}"
+        return [f"{key}: is no key of a recipe: {hint}"]
+    if fault["type"] == "missing":
+        return [f"{key}: is missing"]
+    if fault["type"] == "value_error":
+        return [f"{key}: {line}" if key else line for line in message.split("\n")]
+    return [f"{key}: got {fault['input']!r}: {message[:1].lower()}{message[1:]}"]

@@ -1,0 +1,229 @@
+"""Figures as SVG text to set into the page: they take their colours and font from its style.
+
+Each is drawn twice, for a wide and for a narrow screen, and the page's style shows one. Text stays
+text, so that it can be read aloud, selected, and needs no glyphs of matplotlib's.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup, escape
+
+from tutelage.report.answer import told_apart
+from tutelage.report.wording import (
+    percent,
+    percent_interval,
+    points,
+    points_interval,
+    several,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+WIDE, NARROW = 880, 350
+"""Widths in CSS pixels at which a figure's text has its stated size."""
+
+# matplotlib knows no CSS variables: it draws in stand-ins that are put right afterwards.
+INK, MUTED, LINE, FIRST, SECOND, GROUND = (f"#0{i}0{i}0{i}" for i in range(1, 7))
+_VARIABLES = {
+    INK: "var(--ink)",
+    MUTED: "var(--muted)",
+    LINE: "var(--line)",
+    FIRST: "var(--first)",
+    SECOND: "var(--second)",
+    GROUND: "var(--card)",
+}
+_ROWS = {WIDE: 46, NARROW: 68}  # pixels: the height of a row; a narrow one has two lines of text
+_MARGIN = 44  # pixels: the axis below
+_INSET = 14  # pixels left and right
+
+
+def forest_plot(
+    comparisons: Sequence[Mapping[str, Any]], controls: Sequence[str], name: str
+) -> Markup:
+    """The differences with their intervals, one below the other, about the line of no difference.
+
+    controls: names of the control arms (drawn as squares; other baselines as circles). A filled
+    mark is a difference that was told from none after correction. `name` is unique in the page.
+    """
+
+    def draw(axes: Axes, width: int) -> None:
+        for y, c in enumerate(comparisons):
+            colour, marker = (SECOND, "s") if c["baseline"] in controls else (FIRST, "o")
+            low, high = (100 * end for end in c["ci95"])
+            axes.plot([low, high], [y, y], color=colour, linewidth=2.5, solid_capstyle="round")
+            axes.plot(
+                100 * c["difference"], y, marker, color=colour, markersize=8, markeredgewidth=2,
+                markerfacecolor=colour if told_apart(c) else GROUND,
+            )  # fmt: skip
+            value = f"{points(c['difference'])} ({points_interval(c['ci95'])})"
+            _label_row(axes, y, f"{c['arm']} − {c['baseline']}", value, width)
+        axes.axvline(0, color=MUTED, linewidth=1.2, zorder=0)
+        axes.set_xlabel("difference in accuracy, points")
+        ends = [100 * end for c in comparisons for end in c["ci95"]] + [0.0]
+        _set_range(axes, ends, least=2.0)
+
+    described = "; ".join(
+        f"{c['arm']} minus {c['baseline']}: {points(c['difference'])} points, 95% interval "
+        f"{points_interval(c['ci95'])}, {'told' if told_apart(c) else 'not told'} from none"
+        for c in comparisons
+    )
+    title = "Differences in accuracy between arms, with 95% intervals"
+    return _both_widths(draw, len(comparisons), name, title, described)
+
+
+def accuracy_plot(arms: Sequence[Mapping[str, Any]], name: str, key: str = "test") -> Markup:
+    """Mean test accuracy of each arm with its interval, and each seed as a dot.
+
+    key: `test` or `test_unseen`.
+    """
+
+    def draw(axes: Axes, width: int) -> None:
+        for y, arm in enumerate(arms):
+            test = arm[key]
+            colour = MUTED if arm["control"] is not None else FIRST
+            low, high = (100 * end for end in test["ci95"])
+            axes.plot([low, high], [y, y], color=colour, linewidth=2.5, solid_capstyle="round")
+            seeds = [100 * accuracy for accuracy in test["accuracy_by_seed"]]
+            axes.plot(
+                seeds, [y + 0.24] * len(seeds), "o", color=INK, markersize=4.5, alpha=0.55,
+                markeredgewidth=0,
+            )  # fmt: skip
+            axes.plot(100 * test["accuracy"], y, "D", color=colour, markersize=8)
+            value = f"{percent(test['accuracy'])} ({percent_interval(test['ci95'])})"
+            _label_row(axes, y, arm["name"], value, width)
+        axes.set_xlabel("accuracy, %")
+        shown = [
+            100 * value
+            for arm in arms
+            for value in (*arm[key]["ci95"], *arm[key]["accuracy_by_seed"])
+        ]
+        _set_range(axes, shown, least=4.0)
+
+    described = "; ".join(_accuracy_in_words(arm["name"], arm[key]) for arm in arms)
+    title = "Test accuracy of each arm, with 95% intervals and seeds"
+    return _both_widths(draw, len(arms), name, title, described)
+
+
+def _accuracy_in_words(name: str, test: Mapping[str, Any]) -> str:
+    seeds = ", ".join(percent(accuracy) for accuracy in test["accuracy_by_seed"])
+    return (
+        f"{name}: {percent(test['accuracy'])}, 95% interval {percent_interval(test['ci95'])}, "
+        f"{several(len(test['accuracy_by_seed']), 'seed')} at {seeds}"
+    )
+
+
+def _label_row(axes: Axes, y: int, label: str, value: str, width: int) -> None:
+    """The row's name and its numbers above its interval: on one line, or two if it is narrow."""
+    room = int((width - 2 * _INSET) / 7.2) - (0 if width == NARROW else len(value) + 2)
+    # A name too long for its line is cut in the middle: both arms' beginnings and ends stay.
+    if len(label) > room:
+        label = label[: room // 2] + "…" + label[-(room - room // 2 - 1) :]
+    high, low = (0.5, 0.25) if width == NARROW else (0.33, 0.33)
+    side = "left" if width == NARROW else "right"
+    lines = ((label, "left", INK, high), (value, side, MUTED, low))
+    for text, alignment, colour, above in lines:
+        axes.text(
+            float(alignment == "right"),
+            y - above,
+            text,
+            transform=axes.get_yaxis_transform(),
+            ha=alignment,
+            va="center",
+            color=colour,
+            fontsize=12.5,
+            bbox={"facecolor": GROUND, "edgecolor": "none", "pad": 1.5},  # over the grid's lines
+        )
+
+
+def _set_range(axes: Axes, values: Sequence[float], least: float) -> None:
+    low, high = min(values), max(values)
+    margin = max(0.04 * (high - low), (least - (high - low)) / 2, 0.2)
+    axes.set_xlim(low - margin, high + margin)
+
+
+def _both_widths(
+    draw: Callable[[Axes, int], None], rows: int, name: str, title: str, described: str
+) -> Markup:
+    if rows == 0:
+        return Markup("")
+    variants = ((WIDE, "wide"), (NARROW, "narrow"))
+    return Markup("").join(
+        _svg(draw, rows, width, f"{name}-{kind}", kind, title, described)
+        for width, kind in variants
+    )
+
+
+def _svg(
+    draw: Callable[[Axes, int], None],
+    rows: int,
+    width: int,
+    name: str,
+    kind: str,
+    title: str,
+    described: str,
+) -> Markup:
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    height = rows * _ROWS[width] + _MARGIN
+    style = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": name,  # the same results give the same bytes
+        "text.parse_math": False,  # a name may hold a dollar sign
+        "axes.edgecolor": MUTED,
+        "axes.labelcolor": MUTED,
+        "xtick.color": MUTED,
+        "font.size": 12,
+    }
+    with matplotlib.rc_context(style):
+        figure = Figure(figsize=(width / 72, height / 72))
+        FigureCanvasSVG(figure)
+        axes = figure.add_axes(
+            (_INSET / width, _MARGIN / height, 1 - 2 * _INSET / width, 1 - _MARGIN / height)
+        )
+        axes.set_facecolor("none")
+        axes.set_ylim(rows - 0.6, -0.65)
+        axes.set_yticks([])
+        axes.spines[["left", "right", "top"]].set_visible(False)
+        axes.xaxis.grid(visible=True, color=LINE, linewidth=1)
+        axes.set_axisbelow(True)
+        axes.tick_params(axis="x", length=0)
+        axes.locator_params(axis="x", nbins=5 if width == NARROW else 9)
+        draw(axes, width)
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    return _for_page(buffer.getvalue(), (width, height), name, kind, title, described)
+
+
+def _for_page(
+    svg: str, size: tuple[int, int], name: str, kind: str, title: str, described: str
+) -> Markup:
+    """matplotlib's file as an element of the page: named, described, without ids of its own."""
+    body = svg[svg.index("<svg") :]
+    body = body[body.index(">") + 1 :]
+    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
+    body = re.sub(r'id="([^"]+)"', rf'id="{name}-\1"', body)
+    body = re.sub(r'(url\(|href=")#([^")]+)', rf"\1#{name}-\2", body)
+    # Only inside style attributes: a label that spells a stand-in or a font is left alone.
+    body = re.sub(r'style="[^"]*"', lambda match: _follow_page(match[0]), body)
+    return Markup(
+        f'<svg class="{kind}" role="img" aria-labelledby="{name}-title {name}-described" '
+        f'viewBox="0 0 {size[0]} {size[1]}" xmlns="http://www.w3.org/2000/svg" '
+        'xmlns:xlink="http://www.w3.org/1999/xlink">'
+        f'<title id="{name}-title">{escape(title)}</title>'
+        f'<desc id="{name}-described">{escape(described)}</desc>{body}'
+    )
+
+
+def _follow_page(style: str) -> str:
+    style = re.sub(r"font: ([^;\"]*?px)[^;\"]*", r"font-size: \1; font-family: inherit", style)
+    for stand_in, variable in _VARIABLES.items():
+        style = style.replace(stand_in, variable)
+    return style

@@ -1,0 +1,66 @@
+"""Numbers as a reader wants them: points with a sign, intervals, p-values, thousands."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+UNKNOWN = "–"
+"""Shown where a value is not defined or not known; never 0."""
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """0.713 -> `71.3%`."""
+    return UNKNOWN if share is None else f"{100 * share:.{digits}f}%"
+
+
+def points(difference: float | None, *, sign: bool = True) -> str:
+    """A difference in accuracy as percentage points: 0.031 -> `+3.1`, -0.02 -> `−2.0`."""
+    if difference is None:
+        return UNKNOWN
+    text = f"{100 * abs(difference):.1f}"
+    if float(text) == 0:
+        return text
+    return ("−" if difference < 0 else "+" if sign else "") + text
+
+
+def points_interval(interval: Sequence[float], turned: bool = False) -> str:
+    """(0.012, 0.05) -> `1.2 to 5.0`; turned: the interval of the opposite difference."""
+    low, high = (-interval[1], -interval[0]) if turned else (interval[0], interval[1])
+    return f"{points(low, sign=False)} to {points(high, sign=False)}"
+
+
+def percent_interval(interval: Sequence[float]) -> str:
+    """(0.58, 0.64) -> `58.0 to 64.0%`."""
+    return f"{100 * interval[0]:.1f} to {percent(interval[1])}"
+
+
+def p_value(p: float) -> str:
+    """`< 0.001`, three digits below 0.1, two above; one just below 0.05 never reads as 0.050."""
+    if p < 0.001:
+        return "< 0.001"
+    if 0.0495 <= p < 0.05:
+        return f"{math.floor(1e4 * p) / 1e4:.4f}"
+    return f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
+def count(number: float | None) -> str:
+    """4912 -> `4,912`."""
+    return UNKNOWN if number is None else f"{number:,.0f}"
+
+
+def dollars(cost: float | None) -> str:
+    """`$0.0042`, `$12.30`; `unknown` where no price is known."""
+    if cost is None:
+        return "unknown"
+    return f"${cost:,.2f}" if cost >= 1 or cost == 0 else f"${cost:.4f}"
+
+
+def decimal(value: float | None) -> str:
+    """A score between 0 and 1 with three digits, or a dash where it is undefined."""
+    return UNKNOWN if value is None else f"{value:.3f}"
+
+
+def several(number: int, noun: str) -> str:
+    """`1 seed`, `5 seeds`."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")

@@ -1,0 +1,43 @@
+"""Informed reasoning: why the gold label is right, told by a teacher that was given the label.
+
+    Premise: … Hypothesis: …, label entailment  ->  explain why the premise entails the hypothesis
+"""
+
+from __future__ import annotations
+
+from tutelage.records import Completion, Example, Message, Rationale
+from tutelage.strategies.base import parse_text, render_fields
+from tutelage.task import Task
+
+MAX_WORDS = 100
+"""The limit that the prompt sets; a longer answer is kept as it is."""
+
+_PROMPT = """\
+{text}
+
+Explain why {claim}, in {words} words or less."""
+
+
+class InformedReasoning:
+    """Why the premise entails, is neutral to or contradicts the hypothesis, the label given."""
+
+    name = "informed_reasoning"
+    asks_teacher = True
+
+    def render(self, example: Example, task: Task) -> tuple[Message, ...]:
+        """One user message with every input field and the label, put as the task's relation.
+
+        A label without a relation is put as: why the answer is "…".
+        """
+        relation = task.relations.get(example.label)
+        claim = (
+            f'the answer is "{task.verbalize(example.label)}"'
+            if relation is None
+            else f"the {task.context or 'text'} {relation}"
+        )
+        text = render_fields(example, task)
+        return (Message("user", _PROMPT.format(text=text, claim=claim, words=MAX_WORDS)),)
+
+    def parse(self, completion: Completion, example: Example, task: Task) -> Rationale:
+        """The answer word for word."""
+        return parse_text(completion, example, self.name)

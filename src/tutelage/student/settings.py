@@ -1,0 +1,67 @@
+"""How a student is trained, and what a training came to.
+
+Free of torch, so that a recipe can be read without it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Schedule = Literal["linear", "constant"]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainSettings:
+    """How to train. Everything here, and nothing else, decides a run's outcome besides its data.
+
+    label_weight:         w in (r₀, r₁) = (w, 1 − w); 1 trains on the label alone
+    epochs, max_steps:    whichever ends first (max_steps counts optimiser steps)
+    evaluate_every:       optimiser steps between readings of dev; None: once an epoch
+    patience:             readings without a better dev accuracy before training stops
+    warmup_steps:         steps of linear warm-up before the schedule begins
+    tokens_per_pass:      padded tokens a forward pass holds at most: bounds memory, not the result
+    precision:            "auto", "fp32" or "bf16" (see `precision.choose_precision`)
+    compile:              torch.compile each layer: pays on runs of many minutes
+    max_*_tokens:         where a source or a rationale is cut
+    threads:              CPU threads; part of the outcome, since sums depend on it
+    """
+
+    learning_rate: float = 6e-4
+    label_weight: float = 0.5
+    epochs: int = 5
+    max_steps: int | None = None
+    batch_size: int = 64
+    warmup_steps: int = 100
+    schedule: Schedule = "linear"
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    evaluate_every: int | None = None
+    patience: int = 8
+    dropout: float | None = None
+    precision: str = "auto"
+    compile: bool = False
+    max_source_tokens: int = 512
+    max_rationale_tokens: int = 256
+    tokens_per_pass: int = 8192
+    threads: int = 1
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """What a run came to.
+
+    dev_accuracy:      of the checkpoint that was kept
+    best_step, steps:  where it was taken, and how many steps were run
+    seconds:           of training and evaluation, interruptions not counted
+    """
+
+    dev_accuracy: float
+    best_step: int
+    steps: int
+    evaluations: int
+    stopped_early: bool
+    truncated_sources: int
+    truncated_targets: int
+    seconds: float

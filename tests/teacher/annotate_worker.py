@@ -1,0 +1,27 @@
+"""Annotates in a process of its own, for the tests that kill it: BASE_URL LEDGER ROWS."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from tutelage.records import Example
+from tutelage.strategies import get_strategy
+from tutelage.task import NLI
+from tutelage.teacher import Ledger, TeacherSettings, annotate
+
+base_url, path, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+rows = [
+    Example(f"r{i}", {"premise": f"Premise {i}.", "hypothesis": "It is so."}, "neutral")
+    for i in range(count)
+]
+with Ledger(Path(path)) as kept:
+    outcome = annotate(
+        rows,
+        strategy=get_strategy("informed_reasoning"),
+        teacher=TeacherSettings(model="openai:m", base_url=base_url, concurrency=4),
+        task=NLI,
+        ledger=kept,
+        on_progress=lambda progress: print(progress.done, flush=True),
+    )
+print("end", outcome.requests, outcome.cached, outcome.counts["ok"], flush=True)

@@ -1,0 +1,402 @@
+import asyncio
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from scripted_server import Reply, ScriptedServer, error
+
+from tutelage.errors import (
+    AuthenticationError,
+    ModelNotServedError,
+    ServerUnreachableError,
+    TeacherError,
+    UsageError,
+)
+from tutelage.records import Completion, Example, Usage
+from tutelage.task import NLI
+from tutelage.teacher import Ledger, QuestionFailedError, TeacherSettings, annotate
+from tutelage.teacher.client import OpenAITeacher
+from tutelage.teacher.governor import RetryPolicy
+
+QUICK = RetryPolicy(attempts=2, first_attempts=2, base_s=0.01, cap_s=0.02)
+WORKER = Path(__file__).with_name("annotate_worker.py")
+
+
+def rows(count, premises=None):
+    return [
+        Example(
+            f"r{i}",
+            {"premise": f"Premise {i % (premises or count)}.", "hypothesis": f"Claim {i}."},
+            NLI.labels[i % 3],
+        )
+        for i in range(count)
+    ]
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    with Ledger(tmp_path / "ledger.sqlite") as kept:
+        yield kept
+
+
+def teacher(server, concurrency=4, **more):
+    settings = TeacherSettings(
+        model="openai:m", base_url=server.base_url, concurrency=concurrency, **more
+    )
+    return OpenAITeacher("m", settings, QUICK)
+
+
+def reason(examples, server, ledger, **more):
+    return annotate(
+        examples,
+        strategy="informed_reasoning",
+        teacher=teacher(server, **more),
+        task=NLI,
+        ledger=ledger,
+    )
+
+
+def test_one_rationale_for_each_example_in_their_order(ledger):
+    examples = rows(40)
+    # Later rows are answered sooner.
+    with ScriptedServer(
+        lambda body, before: Reply(
+            "as " + body["messages"][0]["content"], delay_s=0.05 / (1 + len(body))
+        )
+    ) as server:
+        outcome = reason(examples, server, ledger)
+    assert [r.uid for r in outcome.rationales] == [e.uid for e in examples]
+    for rationale, example in zip(outcome.rationales, examples, strict=True):
+        assert example.fields["hypothesis"] in rationale.text and rationale.status == "ok"
+    assert (outcome.requests, outcome.cached) == (40, 0) == (server.requests, 0)
+    assert outcome.tokens == Usage(7 * 40, 3 * 40) and len(ledger) == 40
+
+
+def test_a_second_run_asks_nothing_and_needs_no_server(ledger):
+    examples = rows(10)
+    with ScriptedServer() as server:
+        first = reason(examples, server, ledger)
+    second = reason(examples, server, ledger)  # the server is gone
+    assert second.rationales == first.rationales and second.tokens == first.tokens
+    assert (second.requests, second.cached) == (0, 10)
+
+
+def test_another_parameter_is_another_question(ledger):
+    with ScriptedServer() as server:
+        reason(rows(3), server, ledger)
+        assert reason(rows(3), server, ledger, temperature=0.5).requests == 3
+        assert reason(rows(4), server, ledger).requests == 1
+
+
+def test_a_shared_prompt_is_asked_once_and_its_tokens_counted_once(ledger):
+    examples = rows(60, premises=7)
+
+    def behave(body, before):
+        number = body["messages"][0]["content"].split("Premise ")[1].split(".")[0]
+        return Reply(f"Who: number {number}", delay_s=0.02)
+
+    with ScriptedServer(behave) as server:
+        outcome = annotate(
+            examples,
+            strategy="information_extraction",
+            teacher=teacher(server, concurrency=30),
+            task=NLI,
+            ledger=ledger,
+        )
+    assert server.requests == outcome.requests == len(ledger) == 7
+    assert max(Counter(server.prompts).values()) == 1
+    assert [r.text for r in outcome.rationales] == [f"Who: number {i % 7}" for i in range(60)]
+    assert sum(r.usage.prompt_tokens for r in outcome.rationales) == outcome.tokens.prompt_tokens
+    assert outcome.tokens.prompt_tokens == 7 * 7
+
+
+def test_never_more_in_flight_than_allowed_and_no_fewer(ledger):
+    with ScriptedServer(lambda body, before: Reply("so", delay_s=0.03)) as server:
+        reason(rows(60), server, ledger, concurrency=5)
+    assert server.most_in_flight == 5
+
+
+def test_every_status_is_counted_and_nothing_disappears(ledger):
+    replies = {
+        "Claim 0.": Reply("because"),
+        "Claim 1.": Reply("I'm sorry, but I cannot help with that."),
+        "Claim 2.": Reply("because the", finish_reason="length"),
+        "Claim 3.": Reply("  "),
+        "Claim 4.": error(400, "too long"),
+        "Claim 5.": error(500, "oops"),
+        "Claim 6.": Reply("x", finish_reason="content_filter"),
+    }
+
+    def behave(body, before):
+        return next(
+            reply for claim, reply in replies.items() if claim in body["messages"][0]["content"]
+        )
+
+    with ScriptedServer(behave) as server:
+        outcome = reason(rows(7), server, ledger)
+        assert outcome.counts == {"ok": 1, "refused": 2, "truncated": 1, "empty": 1, "failed": 2}
+        assert sum(outcome.counts.values()) == 7
+        assert "too long" in outcome.rationales[4].detail
+        assert "HTTP 500" in outcome.rationales[5].detail
+        assert len(ledger) == 5  # what failed is not kept
+        again = reason(rows(7), server, ledger)
+    assert (again.cached, again.requests) == (5, 2) and again.rationales == outcome.rationales
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        (error(401, "no"), AuthenticationError),
+        (error(404, "no such model", "model_not_found"), ModelNotServedError),
+    ],
+)
+def test_a_wrong_key_or_model_costs_one_request(fault, kind, ledger):
+    with ScriptedServer(lambda body, before: fault) as server, pytest.raises(kind):
+        reason(rows(50), server, ledger, concurrency=20)
+    assert server.requests == 1
+
+
+def test_an_error_that_stops_the_run_keeps_what_was_answered(ledger):
+    def behave(body, before):
+        if "Claim 12." in body["messages"][0]["content"] and not before:
+            return error(429, "pay first", "insufficient_quota")
+        return Reply("because", delay_s=0.05)
+
+    with ScriptedServer(behave) as server:
+        with pytest.raises(TeacherError, match="pay first"):
+            reason(rows(40), server, ledger)
+        # What was on its way when the run stopped was paid for and is kept as well.
+        assert len(ledger) == server.answered == server.requests - 1 < 40
+        outcome = reason(rows(40), server, ledger)
+    assert outcome.counts["ok"] == 40 and outcome.requests == 40 - outcome.cached
+    assert server.answered == 40
+
+
+def test_a_server_that_goes_down_stops_the_run_and_loses_nothing(ledger):
+    with ScriptedServer() as server:
+        reason(rows(5), server, ledger)
+    begun = time.monotonic()
+    with pytest.raises(ServerUnreachableError, match="does not answer"):
+        reason(rows(500), server, ledger)
+    assert time.monotonic() - begun < 5 and len(ledger) == 5
+
+
+def test_a_server_that_only_fails_is_given_up(ledger):
+    with ScriptedServer(lambda body, before: error(500, "oops")) as server:
+        with pytest.raises(ServerUnreachableError, match="oops"):
+            reason(rows(500), server, ledger)
+    assert server.requests < 40
+
+
+def test_max_failed_stops_the_run(ledger):
+    def behave(body, before):
+        odd = int(body["messages"][0]["content"].split("Claim ")[1].split(".")[0]) % 2
+        return error(400, "no") if odd else Reply("yes")
+
+    with ScriptedServer(behave) as server:
+        with pytest.raises(TeacherError, match="max_failed: 3"):
+            reason(rows(200), server, ledger, max_failed=3)
+        assert server.requests < 40
+        assert len(ledger) == server.answered
+
+
+def test_progress_counts_up_to_the_end(ledger):
+    seen = []
+    examples = rows(12, premises=4)
+    with ScriptedServer() as server:
+        reason(examples[:3], server, ledger)
+        annotate(
+            examples,
+            strategy="informed_reasoning",
+            teacher=teacher(server),
+            task=NLI,
+            ledger=ledger,
+            on_progress=seen.append,
+        )
+    assert [p.done for p in seen] == sorted(p.done for p in seen)
+    last = seen[-1]
+    assert (last.done, last.total, last.cached, last.failed, last.requests) == (12, 12, 3, 0, 9)
+
+
+def test_it_works_inside_a_running_loop(ledger):
+    async def notebook():
+        return reason(rows(6), server, ledger)
+
+    with ScriptedServer() as server:
+        assert asyncio.run(notebook()).counts["ok"] == 6
+
+
+def test_nothing_to_do():
+    outcome = annotate([], strategy="human", teacher=None, task=NLI)
+    assert outcome.rationales == () and sum(outcome.counts.values()) == 0
+
+
+def test_human_asks_nobody():
+    examples = [Example("a", {"premise": "p", "hypothesis": "h"}, "neutral", reason="since")]
+    outcome = annotate(examples, strategy="human", teacher=None, task=NLI)
+    assert outcome.rationales[0].text == "since" and outcome.requests == 0
+    with pytest.raises(UsageError, match="none is given"):
+        annotate(examples, strategy="informed_reasoning", teacher=None, task=NLI)
+
+
+def test_recorded_strategy_needs_a_recorded_teacher(ledger):
+    with pytest.raises(UsageError, match="recorded:FILE#KEY"):
+        annotate(
+            rows(1),
+            strategy="recorded",
+            teacher=TeacherSettings(model="openai:m", base_url="http://127.0.0.1:1/v1"),
+            task=NLI,
+            ledger=ledger,
+        )
+
+
+def test_the_default_ledger_keeps_paid_answers_and_only_those(tmp_path, monkeypatch):
+    monkeypatch.setenv("TUTELAGE_LEDGER", str(tmp_path / "l.sqlite"))
+    looked_up = [
+        Example("a", {"premise": "p", "hypothesis": "h"}, "neutral", references={"human-like": "x"})
+    ]
+    annotate(
+        looked_up,
+        strategy="informed_reasoning",
+        teacher=TeacherSettings(model="scripted"),
+        task=NLI,
+    )
+    assert not (tmp_path / "l.sqlite").exists()
+    with ScriptedServer() as server:
+        assert reason(rows(2), server, None).requests == 2
+        assert reason(rows(2), server, None).cached == 2
+    assert (tmp_path / "l.sqlite").exists()
+
+
+def test_no_key_is_in_the_ledger(tmp_path, monkeypatch):
+    key = "sk-very-secret-000111"
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    path = tmp_path / "l.sqlite"
+    with ScriptedServer(lambda body, before: Reply(f"got {key}")) as server, Ledger(path) as kept:
+        reason(rows(3), server, kept)
+        assert server.headers[0]["Authorization"].endswith(key)
+        for file in tmp_path.iterdir():
+            assert key.encode() not in file.read_bytes()
+
+
+class Stalling:
+    """A teacher that answers five questions and then never comes back."""
+
+    identity = "stalling"
+    model = "m"
+    paid = True
+
+    def __init__(self):
+        self.settings = TeacherSettings(model="openai:m", concurrency=3)
+        self.answered = 0
+        self.closed = False
+        self.stalled = threading.Event()
+
+    async def complete(self, request):
+        if self.answered == 5:
+            self.stalled.set()
+            await asyncio.sleep(60)
+        self.answered += 1
+        return Completion("because")
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *_):
+        self.closed = True
+
+
+@pytest.mark.parametrize("in_a_loop", [False, True])
+def test_an_interrupt_ends_it_at_once_and_keeps_the_answers(ledger, in_a_loop):
+    stalling = Stalling()
+
+    def interrupt():
+        stalling.stalled.wait(10)
+        # A signal between asyncio's last look and its wait would only be seen at the next event.
+        time.sleep(0.2)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    def run():
+        annotate(
+            rows(20), strategy="informed_reasoning", teacher=stalling, task=NLI, ledger=ledger
+        )
+
+    async def notebook():
+        run()
+
+    threading.Thread(target=interrupt).start()
+    begun = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        if in_a_loop:
+            # A notebook's own loop leaves SIGINT to Python, as this one does.
+            loop = asyncio.new_event_loop()
+            try:
+                loop.run_until_complete(notebook())
+            finally:
+                loop.close()
+        else:
+            run()
+    assert time.monotonic() - begun < 10
+    assert len(ledger) == stalling.answered == 5 and stalling.closed
+
+
+def test_an_exception_of_ours_is_not_taken_for_a_failed_row(ledger):
+    class Broken(Stalling):
+        async def complete(self, request):
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        annotate(
+            rows(3), strategy="informed_reasoning", teacher=Broken(), task=NLI, ledger=ledger
+        )
+
+
+def test_failed_rows_of_one_question_all_say_why(ledger):
+    class Failing(Stalling):
+        async def complete(self, request):
+            raise QuestionFailedError("no such luck", transient=False)
+
+    outcome = annotate(
+        rows(6, premises=2), strategy="information_extraction", teacher=Failing(), task=NLI,
+        ledger=ledger,
+    )  # fmt: skip
+    assert outcome.counts["failed"] == 6 and outcome.requests == 2
+    assert {r.detail for r in outcome.rationales} == {"no such luck"}
+
+
+def test_killed_in_the_middle_it_resumes_with_only_what_is_missing(tmp_path):
+    path, count = tmp_path / "ledger.sqlite", 60
+
+    with ScriptedServer(lambda body, before: Reply("because", delay_s=0.02)) as server:
+        command = [sys.executable, str(WORKER), server.base_url, str(path), str(count)]
+        worker = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert worker.stdout is not None
+        reported = 0
+        for line in worker.stdout:
+            reported = int(line)
+            if reported >= count // 3:
+                worker.kill()  # SIGKILL: no handler, no clean-up
+                break
+        worker.wait(10)
+        assert worker.returncode == -signal.SIGKILL
+        with sqlite3.connect(path) as database:
+            kept = database.execute("SELECT count(*) FROM answers").fetchone()[0]
+        assert count > kept >= reported  # whatever was said to be done is there
+        time.sleep(0.1)  # the server finishes what was on its way
+        before = server.requests
+
+        resumed = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert resumed.stdout.splitlines()[-1] == f"end {count - kept} {kept} {count}"
+        assert server.requests - before == count - kept
+        # Nothing that was kept was asked a second time; only what was in flight may have been.
+        assert sum(n - 1 for n in Counter(server.prompts).values()) <= 4
+
+        again = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert again.stdout.splitlines()[-1] == f"end 0 {count} {count}"
+        assert server.requests - before == count - kept

@@ -1,0 +1,152 @@
+import hashlib
+import multiprocessing
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from tutelage.errors import RunFolderError
+from tutelage.records import Completion, Example, Message, Request, Usage
+from tutelage.teacher.ledger import Ledger, answer_key, default_path
+
+
+def question(text="Why?", **more):
+    return Request("m", (Message("user", text),), "s", Example("e", {}, "l"), **more)
+
+
+ANSWER = Completion("Därum \N{SNOWMAN}\nja.", "stop", Usage(5, None))
+
+
+def test_an_answer_comes_back_as_it_was(tmp_path):
+    with Ledger(tmp_path / "deep" / "ledger.sqlite") as ledger:
+        assert ledger.get("k") is None
+        ledger.put("k", question(), ANSWER)
+    with Ledger(tmp_path / "deep" / "ledger.sqlite") as ledger:
+        assert ledger.get("k") == ANSWER
+        assert len(ledger) == 1
+
+
+def test_the_first_answer_stays(tmp_path):
+    with Ledger(tmp_path / "l") as ledger:
+        ledger.put("k", question(), ANSWER)
+        ledger.put("k", question(), Completion("another"))
+        assert ledger.get("k") == ANSWER
+
+
+def test_many_keys_at_once(tmp_path):
+    with Ledger(tmp_path / "l") as ledger:
+        for i in range(0, 1300, 2):
+            ledger.put(f"k{i}", question(), Completion(str(i)))
+        found = ledger.get_many(f"k{i}" for i in range(1300))
+    assert {key: c.text for key, c in found.items()} == {f"k{i}": str(i) for i in range(0, 1300, 2)}
+
+
+def test_the_key_is_of_what_was_asked_and_of_nothing_else():
+    key = answer_key("url", question(parameters={"temperature": 0.2, "seed": 1}))
+    same = Request(
+        "m", (Message("user", "Why?"),), "another", Example("f", {"a": "b"}, "k"),
+        parameters={"seed": 1, "temperature": 0.2},
+    )  # fmt: skip
+    assert answer_key("url", same) == key
+    others = [
+        answer_key("other", same),
+        answer_key("url", question()),
+        answer_key("url", question("Why", parameters={"temperature": 0.2, "seed": 1})),
+        answer_key("url", question(parameters={"temperature": 0.3, "seed": 1})),
+        answer_key("url", question(parameters={"temperature": 0.2, "seed": 1}, sample=1)),
+    ]
+    assert len({key, *others}) == 6
+    assert answer_key("u", question(parameters={"temperature": 0.0})) == answer_key(
+        "u", question(parameters={"temperature": 0})
+    )
+
+
+def test_a_key_stays_the_same_between_releases():
+    # Everybody's answers are found by it: a change here makes them all pay again.
+    key = answer_key("https://api.openai.com/v1", question(parameters={"temperature": 0.2}))
+    asked = (
+        '{"identity":"https://api.openai.com/v1","messages":[{"content":"Why?","role":"user"}],'
+        '"model":"m","parameters":{"temperature":0.2},"sample":0}'
+    )
+    assert key == hashlib.sha256(asked.encode()).hexdigest()
+
+
+@pytest.mark.parametrize("junk", [b"not a database at all, but long enough" * 50, b"\x00" * 4096])
+def test_a_file_that_is_no_database_is_one_line(tmp_path, junk):
+    path = tmp_path / "l"
+    path.write_bytes(junk)
+    with pytest.raises(RunFolderError) as caught:
+        Ledger(path)
+    assert str(path) in str(caught.value) and "TUTELAGE_LEDGER" in str(caught.value)
+    assert path.read_bytes() == junk
+
+
+def test_somebody_elses_database_is_left_alone(tmp_path):
+    path = tmp_path / "l"
+    with sqlite3.connect(path) as other:
+        other.execute("CREATE TABLE theirs (x)")
+    with pytest.raises(RunFolderError, match="no ledger of ours"):
+        Ledger(path)
+
+
+def test_a_newer_ledger_is_refused(tmp_path):
+    path = tmp_path / "l"
+    Ledger(path).close()
+    with sqlite3.connect(path) as newer:
+        newer.execute("PRAGMA user_version = 99")
+    with pytest.raises(RunFolderError, match="version 99"):
+        Ledger(path)
+
+
+def test_a_folder_that_cannot_be(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(RunFolderError, match="TUTELAGE_LEDGER"):
+        Ledger(tmp_path / "file" / "l")
+    with pytest.raises(RunFolderError):
+        Ledger(tmp_path)
+
+
+def test_a_damaged_page_is_one_line(tmp_path):
+    path = tmp_path / "l"
+    with Ledger(path) as ledger:
+        for i in range(200):
+            ledger.put(f"k{i}", question(), Completion("x" * 500))
+    data = bytearray(path.read_bytes())
+    data[4096:] = b"\xff" * (len(data) - 4096)
+    path.write_bytes(data)
+    with pytest.raises(RunFolderError, match="no readable ledger"), Ledger(path) as ledger:
+        ledger.get_many(f"k{i}" for i in range(200))
+
+
+def test_default_path(monkeypatch):
+    monkeypatch.delenv("TUTELAGE_LEDGER", raising=False)
+    assert default_path() == Path(".tutelage/ledger.sqlite")
+    monkeypatch.setenv("TUTELAGE_LEDGER", "/somewhere/l")
+    assert default_path() == Path("/somewhere/l")
+
+
+def test_memory_makes_no_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with Ledger(":memory:") as ledger:
+        ledger.put("k", question(), ANSWER)
+        assert ledger.get("k") == ANSWER
+    assert list(tmp_path.iterdir()) == []
+
+
+def _write(path, name, count):
+    with Ledger(path) as ledger:
+        for i in range(count):
+            ledger.put(f"{name}-{i}", question(), Completion(name))
+
+
+def test_several_processes_may_begin_and_write_one_ledger(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    path = tmp_path / "l"
+    workers = [context.Process(target=_write, args=(path, f"w{n}", 100)) for n in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    assert [worker.exitcode for worker in workers] == [0] * 4
+    with Ledger(path) as ledger:
+        assert len(ledger) == 400
