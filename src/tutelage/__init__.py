@@ -1,1 +1,123 @@
-"""Teach a small language model with a large one's explanations, and find out whether it helped."""
+"""Teach a small language model with a large one's explanations, and find out whether it helped.
+
+    from tutelage import load_recipe, run
+    results = run(load_recipe("quickstart")).results
+
+Each name below is imported when it is first used, so that `import tutelage` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tutelage.data.load import Examples, load_examples
+    from tutelage.data.split import check_splits, hold_out
+    from tutelage.data.synthetic import generate
+    from tutelage.evaluation.compare import Comparison, compare
+    from tutelage.evaluation.metrics import Evaluation, evaluate
+    from tutelage.experiment import Run, run
+    from tutelage.rationales.controls import label_echo, shuffled
+    from tutelage.recipe import Recipe
+    from tutelage.recipe_file import load_recipe, parse_recipe
+    from tutelage.records import (
+        Completion,
+        Example,
+        Prediction,
+        Rationale,
+        Target,
+        TrainingExample,
+    )
+    from tutelage.report.page import render_report
+    from tutelage.strategies import get_strategy
+    from tutelage.student.explain import explain
+    from tutelage.student.model import Student, load_student
+    from tutelage.student.score import score_labels
+    from tutelage.student.settings import TrainResult, TrainSettings
+    from tutelage.student.target import build_training_examples
+    from tutelage.student.train import train
+    from tutelage.task import NLI, Task
+    from tutelage.teacher.annotate import Annotation, annotate
+    from tutelage.teacher.base import TeacherSettings
+    from tutelage.teacher.ledger import Ledger
+
+_HOMES = {
+    "data.load": ("Examples", "load_examples"),
+    "data.split": ("check_splits", "hold_out"),
+    "data.synthetic": ("generate",),
+    "evaluation.compare": ("Comparison", "compare"),
+    "evaluation.metrics": ("Evaluation", "evaluate"),
+    "experiment": ("Run", "run"),
+    "rationales.controls": ("label_echo", "shuffled"),
+    "recipe": ("Recipe",),
+    "recipe_file": ("load_recipe", "parse_recipe"),
+    "records": ("Completion", "Example", "Prediction", "Rationale", "Target", "TrainingExample"),
+    "report.page": ("render_report",),
+    "strategies": ("get_strategy",),
+    "student.explain": ("explain",),
+    "student.model": ("Student", "load_student"),
+    "student.score": ("score_labels",),
+    "student.settings": ("TrainResult", "TrainSettings"),
+    "student.target": ("build_training_examples",),
+    "student.train": ("train",),
+    "task": ("NLI", "Task"),
+    "teacher.annotate": ("Annotation", "annotate"),
+    "teacher.base": ("TeacherSettings",),
+    "teacher.ledger": ("Ledger",),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Annotation",
+    "Comparison",
+    "Completion",
+    "Evaluation",
+    "Example",
+    "Examples",
+    "Ledger",
+    "NLI",
+    "Prediction",
+    "Rationale",
+    "Recipe",
+    "Run",
+    "Student",
+    "Target",
+    "Task",
+    "TeacherSettings",
+    "TrainResult",
+    "TrainSettings",
+    "TrainingExample",
+    "annotate",
+    "build_training_examples",
+    "check_splits",
+    "compare",
+    "evaluate",
+    "explain",
+    "generate",
+    "get_strategy",
+    "hold_out",
+    "label_echo",
+    "load_examples",
+    "load_recipe",
+    "load_student",
+    "parse_recipe",
+    "render_report",
+    "run",
+    "score_labels",
+    "shuffled",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'tutelage' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"tutelage.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -13,16 +13,16 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tutelage import manifest, outcome
-from tutelage.observer import Observer
+from tutelage.observer import Observer, Silent
 from tutelage.outcome import ArmOutcome
 from tutelage.preparation import Splits, annotate_arms, learnt_rationales, load_splits
 from tutelage.recipe import ArmSection, Config, Recipe
 from tutelage.records import Prediction
 from tutelage.report.page import render_report
-from tutelage.runfolder import digest, read_json, write_atomic, write_json, write_jsonl
+from tutelage.runfolder import read_json, write_atomic, write_json, write_jsonl
 from tutelage.student.jobs import (
     ScoringJob,
     TrainingJob,
@@ -32,7 +32,7 @@ from tutelage.student.jobs import (
     workers_for,
 )
 from tutelage.student.settings import TrainResult
-from tutelage.student.target import build_training_examples, render_target
+from tutelage.student.target import build_training_examples
 from tutelage.teacher.annotate import Annotation
 
 Tried = Sequence[tuple[Config, int, TrainResult]]
@@ -54,14 +54,16 @@ def run(
     ledger: Path | None = None,
     workers: int | None = None,
     observer: Observer | None = None,
+    until: Literal["training", "report"] = "report",
 ) -> Run:
     """Run an experiment, or what is missing of it, and return its results.
 
     runs:    the folder that holds a folder for each run
     ledger:  where paid answers are kept; None: `.tutelage/ledger.sqlite`
     workers: trainings at once; None: as many as the machine carries
+    until:   the last stage; after "training" the test set is untouched and there are no results
     """
-    observer = observer or Observer()
+    observer = observer or Silent()
     folder = Path(runs) / recipe.name
     started = time.time()
 
@@ -83,6 +85,9 @@ def run(
     chosen = {arm: choose(results) for arm, results in tried.items()}
     observer.stage("Training: the chosen configurations on all seeds")
     by_seed = students.train(chosen)
+
+    if until == "training":
+        return Run(folder, {})
 
     observer.stage("Opening the test set")
     manifest.record_test_reading(folder, chosen, splits.sources["test"].sha256)
@@ -193,17 +198,10 @@ class _Students:
         """For new weights: a tokenizer trained on the training rows of all arms, shared by all."""
         if not self.recipe.student.model.startswith("scratch:"):
             return None
-        from tutelage.student.scratch import train_tokenizer
+        from tutelage.student.scratch import tokenizer_for
 
-        rows = [row for examples in self.training.values() for row in examples]
-        texts = list(dict.fromkeys(row.source for row in rows))
-        texts += list(dict.fromkeys(render_target(row.target) for row in rows))
-        folder, key = self.folder / "tokenizer", digest(texts)
-        marker = folder / "key.json"
-        if not (marker.exists() and read_json(marker) == key):
-            train_tokenizer(texts, folder)
-            write_json(marker, key)
-        return folder
+        rows = (row for examples in self.training.values() for row in examples)
+        return tokenizer_for(rows, self.folder / "tokenizer")
 
     def job(self, arm: ArmSection, config: Config, seed: int) -> TrainingJob:
         """One training."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from tutelage.student.jobs import JobProgress
 from tutelage.teacher.annotate import Progress
 
 
-class Observer:
-    """Somebody who watches a run; this one says nothing. All methods are called on one thread."""
+class Observer(Protocol):
+    """Somebody who watches a run. All methods are called on the thread that runs it, but
+    `annotating`, which comes from whatever thread asks the teacher."""
 
     def stage(self, title: str) -> None:
         """A new stage begins."""
@@ -23,3 +26,22 @@ class Observer:
 
     def job(self, progress: JobProgress) -> None:
         """How far one of them is."""
+
+
+class Silent:
+    """Watches, and says nothing."""
+
+    def stage(self, title: str) -> None:
+        """Nothing."""
+
+    def note(self, line: str) -> None:
+        """Nothing."""
+
+    def annotating(self, arm: str, progress: Progress) -> None:
+        """Nothing."""
+
+    def jobs(self, done: int, total: int) -> None:
+        """Nothing."""
+
+    def job(self, progress: JobProgress) -> None:
+        """Nothing."""

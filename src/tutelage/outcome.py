@@ -119,12 +119,12 @@ def describe_comparisons(
 def describe_data(splits: Splits) -> dict[str, Any]:
     """`data` of results.json."""
     rows = {"train": splits.train, "dev": splits.dev, "test": splits.test}
-    held_out = splits.sources["dev"] is splits.sources["train"]
+    train = splits.sources["train"]
     described: dict[str, Any] = {
         name: {
             "rows": len(rows[name]),
             "source": source.source
-            + (" (held out of train)" if held_out and name == "dev" else ""),
+            + (" (held out)" if name != "train" and source is train else ""),
             "unlabelled": source.unlabelled,
             "sha256": source.sha256,
         }
@@ -143,7 +143,7 @@ def warnings(splits: Splits) -> list[str]:
     """What somebody who reads the numbers should know of the rows."""
     lines = []
     for name, source in splits.sources.items():
-        if source.unlabelled and not (name == "dev" and source is splits.sources["train"]):
+        if source.unlabelled and (name == "train" or source is not splits.sources["train"]):
             lines.append(f"{name}: {source.unlabelled} rows carry no label and were left out")
     if splits.dropped:
         lines.append(f"train: {splits.dropped} rows were dropped because dev or test has them too")

@@ -14,9 +14,11 @@ from tutelage.observer import Observer
 from tutelage.rationales.controls import label_echo, shuffled
 from tutelage.recipe import ArmSection, Recipe
 from tutelage.records import Example, Rationale
+from tutelage.runfolder import write_jsonl
 from tutelage.strategies import get_strategy
-from tutelage.task import Task
+from tutelage.task import NLI, Task
 from tutelage.teacher.annotate import Annotation, Progress, annotate
+from tutelage.teacher.base import TeacherSettings
 from tutelage.teacher.ledger import Ledger
 
 _CONTROL_SEED = 0
@@ -42,24 +44,24 @@ class Splits:
 def load_splits(recipe: Recipe) -> Splits:
     """The recipe's rows, checked against each other."""
     task, data = recipe.resolved_task(), recipe.data
-    train = load_examples(data.train, task, columns=data.columns or None)
-    test = load_examples(data.test, task, columns=data.columns or None)
-    rows: Sequence[Any] = list(train)
-    dev: Examples = train
-    dev_rows: Sequence[Any]
-    if isinstance(data.dev, str):
-        dev = load_examples(data.dev, task, columns=data.columns or None)
-        dev_rows = list(dev)
-    elif data.dev < 1:
-        rows, dev_rows = hold_out(rows, task, share=data.dev)
-    else:
-        rows, dev_rows = hold_out(rows, task, rows=int(data.dev))
+    sources = {"train": load_examples(data.train, task, columns=data.columns or None)}
+    parts: dict[str, list[Example]] = {"train": list(sources["train"])}
+    for name, part in (("test", data.test), ("dev", data.dev)):
+        if isinstance(part, str):
+            sources[name] = load_examples(part, task, columns=data.columns or None)
+            parts[name] = list(sources[name])
+        else:
+            sources[name] = sources["train"]
+            share, rows = (part, None) if part < 1 else (None, int(part))
+            # Of all rows of the file: a tenth is a tenth whether or not test is held out as well.
+            share = None if share is None else share * len(sources["train"]) / len(parts["train"])
+            parts["train"], parts[name] = hold_out(parts["train"], task, share=share, rows=rows)
     dropped = 0
     if data.overlap == "drop":
-        rows, dropped = drop_overlap(rows, dev_rows, list(test), task)
-    overlap = check_splits(rows, dev_rows, list(test), task)
-    sources = {"train": train, "dev": dev, "test": test}
-    return Splits(rows, dev_rows, list(test), sources, overlap, dropped)
+        parts["train"], dropped = drop_overlap(parts["train"], parts["dev"], parts["test"], task)
+    overlap = check_splits(parts["train"], parts["dev"], parts["test"], task)
+    ordered = {name: sources[name] for name in ("train", "dev", "test")}
+    return Splits(parts["train"], parts["dev"], parts["test"], ordered, overlap, dropped)
 
 
 def annotate_arms(
@@ -136,3 +138,45 @@ def learnt_rationales(
             )
         learnt[arm.name] = apply_control(arm, asked, splits, task)
     return learnt
+
+
+def annotate_recipe(
+    recipe: Recipe, runs: Path, ledger: Path | None, observer: Observer
+) -> dict[Path, Annotation]:
+    """Annotate every arm of a recipe and write the files that its run reads, by their path."""
+    splits = load_splits(recipe)
+    annotations = annotate_arms(recipe, splits, ledger, observer)
+    written = {}
+    for arm, rows in learnt_rationales(recipe, splits, annotations).items():
+        path = runs / recipe.name / "rationales" / f"{arm}.jsonl"
+        write_jsonl(path, rows)
+        written[path] = annotations[arm]
+    return written
+
+
+def annotate_file(
+    data: str,
+    strategy: str,
+    template: str | None,
+    teacher: TeacherSettings | None,
+    output: Path,
+    ledger: Path | None,
+    observer: Observer,
+) -> dict[Path, Annotation]:
+    """Annotate the NLI examples that `data` names and write them to `output`."""
+    examples = load_examples(data, NLI)
+    book = None if ledger is None else Ledger(ledger)
+    try:
+        annotation = annotate(
+            examples,
+            strategy=get_strategy(strategy, template=template, task=NLI),
+            teacher=teacher,
+            task=NLI,
+            ledger=book,
+            on_progress=lambda progress: observer.annotating(strategy, progress),
+        )
+    finally:
+        if book is not None:
+            book.close()
+    write_jsonl(output, annotation.rationales)
+    return {output: annotation}

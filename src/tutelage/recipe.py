@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import math
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -17,12 +14,11 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    ValidationError,
     field_validator,
     model_validator,
 )
 
-from tutelage.errors import RecipeError, UsageError
+from tutelage.errors import UsageError
 from tutelage.records import ControlName, ObjectiveName
 from tutelage.strategies import get_strategy
 from tutelage.student.settings import TrainSettings
@@ -65,21 +61,21 @@ class TaskSection(_Section):
 class DataSection(_Section):
     """Where the rows come from; `load_examples` says what a specification may be.
 
-    dev:     a specification; or a share of train (0.1) or a number of its rows (200), held out by
-             the task's context
+    dev, test: a specification; or a share of train (0.1) or a number of its rows (200), held out
+             by the task's context
     columns: our names -> the file's
     overlap: what to do where train shares rows with dev or test: `error`, or `drop` them from train
     """
 
     train: str
     dev: str | float
-    test: str
+    test: str | float
     columns: dict[str, str] = {}
     overlap: Literal["error", "drop"] = "error"
 
-    @field_validator("dev")
+    @field_validator("dev", "test")
     @classmethod
-    def _dev(cls, value: str | float) -> str | float:
+    def _part(cls, value: str | float) -> str | float:
         if not isinstance(value, str) and not (0 < value < 1 or (value >= 1 and value % 1 == 0)):
             raise ValueError("expected a share between 0 and 1, or a whole number of rows")
         return value
@@ -351,78 +347,3 @@ class Recipe(_Section):
         """The resolved recipe: what `load_recipe` reads back as the same."""
         values = self.model_dump(mode="json", exclude_none=True)
         return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-
-
-def packaged_recipes() -> dict[str, Path]:
-    """The recipes that come with Tutelage, by name."""
-    folder = Path(__file__).parent / "recipes"
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
-
-
-def load_recipe(source: str | Path) -> Recipe:
-    """The recipe in a YAML file, or one that comes with Tutelage, by its name.
-
-    Raises RecipeError, which holds every problem found, a line each.
-    """
-    known = packaged_recipes()
-    path = known.get(str(source), Path(source))
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        near = difflib.get_close_matches(str(source), known, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise RecipeError(
-            f"recipe {str(source)!r}: there is no such file: {hint}expected a YAML file or one of "
-            f"{', '.join(known)}; `tutelage init FILE` writes one for a data file"
-        ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        reason = "is a folder" if path.is_dir() else f"cannot be read as text ({error})"
-        raise RecipeError(f"recipe {str(source)!r}: {reason}: expected a YAML file") from error
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{path}: is no YAML: {' '.join(str(error).split())}") from error
-    return parse_recipe(values, str(path))
-
-
-def parse_recipe(values: object, name: str = "recipe") -> Recipe:
-    """The recipe that a mapping describes; `name` is for messages."""
-    if not isinstance(values, Mapping):
-        raise RecipeError(
-            f"{name}: got {type(values).__name__}, expected a mapping with name, data, arms, …"
-        )
-    try:
-        return Recipe.model_validate(dict(values))
-    except ValidationError as error:
-        problems = tuple(line for fault in error.errors() for line in _lines(fault))
-        raise RecipeError(f"{name}: {problems[0]}", problems) from error
-
-
-_KEYS: Mapping[str, type[_Section]] = {
-    "": Recipe,
-    "task": TaskSection,
-    "data": DataSection,
-    "teacher": TeacherSection,
-    "student": StudentSection,
-    "arms": ArmSection,
-    "search": SearchSection,
-}
-
-
-def _lines(fault: Any) -> list[str]:
-    """One problem as pydantic tells it, as a person wants to read it."""
-    where = [str(part) for part in fault["loc"] if str(part) not in ("str", "float", "TaskSection")]
-    key = ".".join(where)
-    message = str(fault["msg"]).removeprefix("Value error, ")
-    if fault["type"] == "extra_forbidden":
-        parents = [part for part in where[:-1] if not part.isdigit()]
-        section = _KEYS.get(parents[-1] if parents else "", Recipe)
-        fields = list(section.model_fields)
-        near = difflib.get_close_matches(where[-1], fields, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(fields)}"
-        return [f"{key}: is no key of a recipe: {hint}"]
-    if fault["type"] == "missing":
-        return [f"{key}: is missing"]
-    if fault["type"] == "value_error":
-        return [f"{key}: {line}" if key else line for line in message.split("\n")]
-    return [f"{key}: got {fault['input']!r}: {message[:1].lower()}{message[1:]}"]

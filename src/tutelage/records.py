@@ -1,6 +1,6 @@
 """The values that flow through the pipeline: frozen, slotted, and free of behaviour.
 
-Example -> Request -> Completion -> Rationale -> TrainingExample -> Prediction -> Result -> Comparison
+Example -> Request -> Completion -> Rationale -> TrainingExample -> Prediction
 """
 
 from __future__ import annotations

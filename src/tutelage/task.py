@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from tutelage.errors import UsageError
 
 _UNLABELLED = frozenset({"-1", "-", ""})
-"""How data sets write "nobody agreed on a label": SNLI's -1 in the hub's copy, `-` in the release."""
+"""How data sets write that nobody agreed: SNLI has -1 in the hub's copy, `-` in the release."""
 
 
 @dataclass(frozen=True)

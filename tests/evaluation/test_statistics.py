@@ -223,7 +223,7 @@ def test_a_difference_of_the_detectable_size_is_found_about_as_often_as_promised
     ]
     promised = [
         minimum_detectable_difference(r.standard_error or 0, r.degrees_of_freedom or 1)
-        for r in results
+        for r in results[:60]
     ]
     assert 0.03 < np.median(promised) < 0.045
     assert 0.65 < np.mean([r.p_value < 0.05 for r in results]) < 0.95

@@ -20,9 +20,7 @@ def tables(draw):
     for index in range(count):
         premise = draw(st.integers(0, 5))
         uid, label = f"u{index}", draw(st.sampled_from(NLI.labels))
-        examples.append(
-            Example(uid, {"premise": f"p{premise}", "hypothesis": f"h{index}"}, label)
-        )
+        examples.append(Example(uid, {"premise": f"p{premise}", "hypothesis": f"h{index}"}, label))
         status = draw(st.sampled_from(STATUSES))
         text = f"p{premise} {uid}" if status == "ok" else ""
         rationales.append(Rationale(uid, "s", text, status, usage=Usage(index, 1)))
@@ -121,7 +119,9 @@ def test_label_echo_says_the_verbalized_label_and_nothing_of_the_text():
     assert echo[0].status == "ok" and echo[1] == rationales[1]
 
 
-@pytest.mark.parametrize("control", [lambda r, e: shuffled(r, e, NLI, 0), lambda r, e: label_echo(r, e, NLI)])
+@pytest.mark.parametrize(
+    "control", [lambda r, e: shuffled(r, e, NLI, 0), lambda r, e: label_echo(r, e, NLI)]
+)
 def test_rows_out_of_step_are_refused(control):
     examples, rationales = wide(4)
     with pytest.raises(UsageError, match="same order"):

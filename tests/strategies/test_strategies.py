@@ -199,7 +199,9 @@ def test_reasoning_without_relations_names_the_verbalized_label():
 def test_reasoning_keeps_the_answer_word_for_word():
     text = "  It was Ada.\n\nSo the answer is contradiction. \n"
     usage = Usage(12, 9)
-    rationale = get_strategy("informed_reasoning").parse(Completion(text, "stop", usage), EXAMPLE, NLI)
+    rationale = get_strategy("informed_reasoning").parse(
+        Completion(text, "stop", usage), EXAMPLE, NLI
+    )
     assert rationale.text == text.strip()
     assert (rationale.uid, rationale.strategy) == ("e1", "informed_reasoning")
     assert (rationale.status, rationale.usage) == ("ok", usage)

@@ -31,9 +31,7 @@ class Reply:
 
 
 def error(status: int, message: str, code: str | None = None, **headers: str) -> Reply:
-    return Reply(
-        status=status, body={"error": {"message": message, "code": code}}, headers=headers
-    )
+    return Reply(status=status, body={"error": {"message": message, "code": code}}, headers=headers)
 
 
 Behaviour = Callable[[dict[str, Any], int], Reply]

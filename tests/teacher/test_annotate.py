@@ -188,9 +188,11 @@ def test_a_server_that_goes_down_stops_the_run_and_loses_nothing(ledger):
 
 
 def test_a_server_that_only_fails_is_given_up(ledger):
-    with ScriptedServer(lambda body, before: error(500, "oops")) as server:
-        with pytest.raises(ServerUnreachableError, match="oops"):
-            reason(rows(500), server, ledger)
+    with (
+        ScriptedServer(lambda body, before: error(500, "oops")) as server,
+        pytest.raises(ServerUnreachableError, match="oops"),
+    ):
+        reason(rows(500), server, ledger)
     assert server.requests < 40
 
 
@@ -323,9 +325,7 @@ def test_an_interrupt_ends_it_at_once_and_keeps_the_answers(ledger, in_a_loop):
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
     def run():
-        annotate(
-            rows(20), strategy="informed_reasoning", teacher=stalling, task=NLI, ledger=ledger
-        )
+        annotate(rows(20), strategy="informed_reasoning", teacher=stalling, task=NLI, ledger=ledger)
 
     async def notebook():
         run()
@@ -352,9 +352,7 @@ def test_an_exception_of_ours_is_not_taken_for_a_failed_row(ledger):
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        annotate(
-            rows(3), strategy="informed_reasoning", teacher=Broken(), task=NLI, ledger=ledger
-        )
+        annotate(rows(3), strategy="informed_reasoning", teacher=Broken(), task=NLI, ledger=ledger)
 
 
 def test_failed_rows_of_one_question_all_say_why(ledger):

@@ -96,9 +96,11 @@ def test_transient_faults_are_asked_again(fault):
 
 
 def test_a_row_that_goes_on_failing_fails_after_its_attempts():
-    with ScriptedServer(lambda body, before: error(500, "oops")) as server:
-        with pytest.raises(QuestionFailedError, match=r"HTTP 500: oops \(4 attempts\)") as caught:
-            ask(server.base_url)
+    with (
+        ScriptedServer(lambda body, before: error(500, "oops")) as server,
+        pytest.raises(QuestionFailedError, match=r"HTTP 500: oops \(4 attempts\)") as caught,
+    ):
+        ask(server.base_url)
     assert caught.value.transient and server.requests == QUICK.attempts
 
 
@@ -125,9 +127,11 @@ def test_retry_after_is_honoured_and_bounded(headers, least, most):
 
 
 def test_a_question_that_the_server_refuses_is_not_asked_again():
-    with ScriptedServer(lambda body, before: error(400, "too long\nby far")) as server:
-        with pytest.raises(QuestionFailedError, match="HTTP 400: too long by far") as caught:
-            ask(server.base_url)
+    with (
+        ScriptedServer(lambda body, before: error(400, "too long\nby far")) as server,
+        pytest.raises(QuestionFailedError, match="HTTP 400: too long by far") as caught,
+    ):
+        ask(server.base_url)
     assert not caught.value.transient and server.requests == 1
 
 
@@ -153,9 +157,11 @@ def test_a_content_filter_is_a_refusal():
 )
 def test_a_model_that_is_not_served_is_one_line_with_what_is(fault):
     served = ("m-2", "other", "/home/somebody/models/tiny.gguf")
-    with ScriptedServer(lambda body, before: fault, models=served) as server:
-        with pytest.raises(ModelNotServedError) as caught:
-            ask(server.base_url)
+    with (
+        ScriptedServer(lambda body, before: fault, models=served) as server,
+        pytest.raises(ModelNotServedError) as caught,
+    ):
+        ask(server.base_url)
     message = str(caught.value)
     assert "'m'" in message and "m-2, other" in message and "\n" not in message
     assert "tiny.gguf" in message and "somebody" not in message
@@ -165,17 +171,21 @@ def test_a_model_that_is_not_served_is_one_line_with_what_is(fault):
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_refused_key_names_its_variable_and_never_itself(status, monkeypatch):
     monkeypatch.setenv("MY_KEY", KEY)
-    with ScriptedServer(lambda body, before: error(status, f"bad key {KEY}")) as server:
-        with pytest.raises(AuthenticationError, match="refuses the key in MY_KEY") as caught:
-            ask(server.base_url, api_key_env="MY_KEY")
+    with (
+        ScriptedServer(lambda body, before: error(status, f"bad key {KEY}")) as server,
+        pytest.raises(AuthenticationError, match="refuses the key in MY_KEY") as caught,
+    ):
+        ask(server.base_url, api_key_env="MY_KEY")
     assert KEY not in str(caught.value) and KEY not in repr(caught.value.__cause__)
     assert server.requests == 1
 
 
 def test_a_server_that_wants_a_key_says_so():
-    with ScriptedServer(lambda body, before: error(401, "who are you")) as server:
-        with pytest.raises(AuthenticationError, match="wants a key.*OPENAI_API_KEY"):
-            ask(server.base_url)
+    with (
+        ScriptedServer(lambda body, before: error(401, "who are you")) as server,
+        pytest.raises(AuthenticationError, match=r"wants a key.*OPENAI_API_KEY"),
+    ):
+        ask(server.base_url)
 
 
 def test_no_key_for_the_default_address_stops_before_anything_is_sent(monkeypatch):
@@ -195,9 +205,11 @@ def test_a_key_that_an_answer_repeats_is_cut_out(monkeypatch):
 
 def test_an_empty_account_stops_the_run_at_once():
     fault = error(429, "You exceeded your current quota", "insufficient_quota")
-    with ScriptedServer(lambda body, before: fault) as server:
-        with pytest.raises(TeacherError, match="quota") as caught:
-            ask(server.base_url)
+    with (
+        ScriptedServer(lambda body, before: fault) as server,
+        pytest.raises(TeacherError, match="quota") as caught,
+    ):
+        ask(server.base_url)
     assert not isinstance(caught.value, QuestionFailedError) and server.requests == 1
 
 
@@ -214,9 +226,11 @@ def unused_address():
 
 
 def test_a_server_that_only_hangs_up_is_unreachable():
-    with ScriptedServer(lambda body, before: Reply(reset=True)) as server:
-        with pytest.raises(ServerUnreachableError):
-            ask(server.base_url)
+    with (
+        ScriptedServer(lambda body, before: Reply(reset=True)) as server,
+        pytest.raises(ServerUnreachableError),
+    ):
+        ask(server.base_url)
 
 
 def test_the_newer_name_of_the_limit_is_learnt_once():
@@ -235,9 +249,11 @@ def test_a_key_does_not_follow_a_redirect(monkeypatch):
         away = Reply(
             status=307, body=b"", headers={"Location": f"{elsewhere.base_url}/chat/completions"}
         )
-        with ScriptedServer(lambda body, before: away) as server:
-            with pytest.raises(QuestionFailedError, match="HTTP 307"):
-                ask(server.base_url)
+        with (
+            ScriptedServer(lambda body, before: away) as server,
+            pytest.raises(QuestionFailedError, match="HTTP 307"),
+        ):
+            ask(server.base_url)
     assert elsewhere.requests == 0
 
 

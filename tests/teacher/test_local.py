@@ -22,7 +22,10 @@ needs_model = pytest.mark.skipif(
 EXAMPLES = [
     Example(
         f"e{i}",
-        {"premise": f"Ada Lom opened a mill in Tarn in {year}.", "hypothesis": "Ada closed a mill."},
+        {
+            "premise": f"Ada Lom opened a mill in Tarn in {year}.",
+            "hypothesis": "Ada closed a mill.",
+        },
         label,
     )
     for i, (year, label) in enumerate(zip((1871, 1902, 1950), NLI.labels, strict=True))

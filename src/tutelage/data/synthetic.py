@@ -23,8 +23,14 @@ DEFAULT_ROWS = 4000
 KINDS = ("lookup", "comparison", "swapped_person", "not_stated")
 """The kinds of inference; each example carries one as its tag."""
 
-_SHE = ("Mira", "Tova", "Edda", "Lena", "Runa", "Ines")
-_HE = ("Otto", "Emil", "Aron", "Igor", "Hugo", "Pavel")
+_SHE = (
+    *("Mira", "Tova", "Edda", "Lena", "Runa", "Ines", "Olga", "Vera"),
+    *("Alma", "Jana", "Cora", "Dina", "Hedda", "Noor", "Petra", "Wanda"),
+)
+_HE = (
+    *("Otto", "Emil", "Aron", "Igor", "Hugo", "Pavel", "Knut", "Leon"),
+    *("Bruno", "Timo", "Cyril", "Drago", "Felix", "Nils", "Ruben", "Zoltan"),
+)
 _SURNAMES = ("Voss", "Kern", "Lund", "Moro", "Bell", "Frey", "Hale", "Rusk", "Tarn", "Sato")
 
 
@@ -32,58 +38,50 @@ _SURNAMES = ("Voss", "Kern", "Lund", "Moro", "Bell", "Frey", "Hale", "Rusk", "Ta
 class _Fact:
     """One thing to know about a person, and the words for it.
 
-    claims:   forms of the hypothesis after the name; `{v}` is the value, `{d}` the person's deed
-    question: how the reason names the fact
+    claims:  forms of the hypothesis after the name; the first is also how the reason quotes the
+             text. `{v}` is the value, `{d}` the person's deed
+    unknown: how the reason says that the text leaves it open; `{p}` is the person
     """
 
     values: tuple[str, ...]
     claims: tuple[str, ...]
-    question: str
+    unknown: str
 
 
-def _years(first: int, number: int) -> tuple[str, ...]:
-    return tuple(str(year) for year in range(first, first + number))
-
-
-_PLACES = ("Arden", "Corin", "Delmar", "Elba", "Fenwick", "Garda")
+# Few values a fact: a tiny student has to see each often enough to learn what it is the same as.
+_PLACES = ("Arden", "Corin", "Delmar", "Elba")
 _FACTS = {
     "job": _Fact(
-        ("painter", "baker", "doctor", "teacher", "sailor", "farmer"),
+        ("painter", "baker", "doctor", "sailor"),
         ("was a {v}", "worked as a {v}"),
-        "job",
+        "what job {p} had",
     ),
-    "birth_year": _Fact(_years(1900, 12), ("was born in {v}",), "birth year"),
-    "birth_place": _Fact(_PLACES, ("was born in {v}", "came from {v}"), "birth place"),
+    "birth_year": _Fact(
+        tuple(str(year) for year in range(1901, 1909)), ("was born in {v}",), "when {p} was born"
+    ),
+    "birth_place": _Fact(_PLACES, ("was born in {v}", "came from {v}"), "where {p} was born"),
     "deed": _Fact(
-        (
-            "opened a school",
-            "opened a shop",
-            "built a bridge",
-            "built a mill",
-            "wrote a book",
-            "sold a farm",
-        ),
+        ("opened a school", "built a bridge", "wrote a book", "sold a farm"),
         ("{v}",),
-        "deed",
+        "what {p} did",
     ),
-    "deed_year": _Fact(_years(1930, 12), ("{d} in {v}",), "year"),
-    "deed_place": _Fact(_PLACES, ("{d} in {v}",), "place"),
+    "deed_year": _Fact(
+        tuple(str(year) for year in range(1931, 1939)), ("{d} in {v}",), "when {p} {d}"
+    ),
+    "deed_place": _Fact(_PLACES, ("{d} in {v}",), "where {p} {d}"),
     "motive": _Fact(
-        (
-            "to help a friend",
-            "to win a bet",
-            "to please a king",
-            "to forget the war",
-            "to pay a debt",
-            "to earn money",
-        ),
+        ("to help a friend", "to win a bet", "to please a king", "to forget the war"),
         ("{d} {v}",),
-        "motive",
+        "why {p} {d}",
     ),
 }
 _YEARS = ("birth_year", "deed_year")
-_REACH = 3
+_REACH = 2
 """A comparison's year lies 1 to _REACH years from the true one, on either side equally often."""
+_OMITTED = 3
+"""How many facts about each person the paragraph leaves out."""
+_ASIDES = 0.25
+"""How many of the paragraphs have a sentence about nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +90,16 @@ class _Person:
 
     first: str
     last: str
+    pronoun: str
     record: dict[str, str]
+
+    def told(self, name: str) -> str:
+        """What the text says of one fact, in the reason's words, after the name."""
+        return _FACTS[name].claims[0].format(v=self.record[name], d=self.record["deed"])
+
+    def quote(self, name: str) -> str:
+        """The same as a sentence without its full stop."""
+        return f"{self.last} {self.told(name)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,12 +205,13 @@ def _tell(
 
 
 def _invent(rng: random.Random, people: int) -> list[_Person]:
-    return [
-        _Person(first, last, {name: rng.choice(fact.values) for name, fact in _FACTS.items()})
-        for first, last in zip(
-            rng.sample(_SHE + _HE, people), rng.sample(_SURNAMES, people), strict=True
-        )
-    ]
+    """New persons. Two first names each: they cost a student nothing, and keep premises apart."""
+    persons = []
+    for last in rng.sample(_SURNAMES, people):
+        pronoun, names = rng.choice((("she", _SHE), ("he", _HE)))
+        record = {name: rng.choice(fact.values) for name, fact in _FACTS.items()}
+        persons.append(_Person(" ".join(rng.sample(names, 2)), last, pronoun, record))
+    return persons
 
 
 def _choose_stated(rng: random.Random, orders: Sequence[_Order], people: int) -> list[set[str]]:
@@ -218,10 +226,9 @@ def _choose_stated(rng: random.Random, orders: Sequence[_Order], people: int) ->
             (untold if order.label == "neutral" else told)[order.person].add(order.fact)
         if order.form == "age":
             told[1 - order.person].add(order.fact)
-    number = 2 if people == 1 else 3
     for known, unknown in zip(told, untold, strict=True):
         free = [name for name in _FACTS if name not in known and name not in unknown]
-        unknown.update(rng.sample(free, number - len(unknown)))
+        unknown.update(rng.sample(free, _OMITTED - len(unknown)))
     return [set(_FACTS) - unknown for unknown in untold]
 
 
@@ -230,69 +237,68 @@ def _claim(
 ) -> _Claim | None:
     """The claim that an order asks for, or None where these persons do not admit it."""
     person = persons[order.person]
-    fact = _FACTS[order.fact]
-    value = person.record[order.fact]
-    deed = person.record["deed"]
     other = persons[1 - order.person] if len(persons) == 2 else None
-    kind, claimed = "lookup", value
     if order.form == "age" and other is not None:
         return _age_claim(order, person, other)
+    fact = _FACTS[order.fact]
+    value, deed = person.record[order.fact], person.record["deed"]
+    kind = "lookup"
     if order.form == "limit":
         kind = "comparison"
         limit = int(value) + rng.choice((-1, 1)) * rng.randint(1, _REACH)
         # Only limits with as many years within reach on either side: else the limit would tell.
         if not int(fact.values[0]) + _REACH <= limit <= int(fact.values[-1]) - _REACH:
             return None
-        relation = "before" if int(value) < limit else "after"
-        opposite = "after" if relation == "before" else "before"
+        relation, opposite = ("before", "after") if int(value) < limit else ("after", "before")
         claimed = f"{relation if order.true else opposite} {limit}"
         text = fact.claims[0].replace("in {v}", "{v}").format(v=claimed, d=deed)
-        verdict = f"{value} is {relation} {limit}."
+        verdict = f". {value} is {relation} {limit}."
+    elif order.true:
+        text = rng.choice(fact.claims).format(v=value, d=deed)
+        verdict = ". The hypothesis says the same."
     else:
-        if not order.true and order.swapped and other is not None:
-            kind, claimed = "swapped_person", other.record[order.fact]
-        elif not order.true:
-            claimed = rng.choice(fact.values)
-        if not order.true and claimed == value:
+        owner = other if order.swapped else None
+        claimed = owner.record[order.fact] if owner else rng.choice(fact.values)
+        if claimed == value:
             return None
-        if kind == "swapped_person" and order.fact not in stated[1 - order.person]:
-            kind = "lookup"
         text = rng.choice(fact.claims).format(v=claimed, d=deed)
-        verdict = "They agree." if order.true else "They differ."
+        verdict = f", not {claimed}."
+        if owner and order.fact in stated[1 - order.person]:
+            kind = "swapped_person"
+            verdict += f" It is {owner.last} who {owner.told(order.fact)}."
     if order.absent:
         name = rng.choice([s for s in _SURNAMES if all(s != p.last for p in persons)])
-        reason = f"The text is not about {name}."
-        return _Claim(f"{name} {text}.", "swapped_person", reason)
+        return _Claim(f"{name} {text}.", "swapped_person", f"The text is not about {name}.")
+    reason = f"The text says that {person.quote(order.fact)}{verdict}"
     if order.label == "neutral":
+        reason = f"The text does not say {fact.unknown.format(p=person.last, d=deed)}."
         kind = kind if kind == "swapped_person" else "not_stated"
-        reason = f"The text does not say the {fact.question} of {person.last}."
-    else:
-        reason = f"The text says {value}. The hypothesis says {claimed}. {verdict}"
     return _Claim(f"{person.last} {text}.", kind, reason)
 
 
 def _age_claim(order: _Order, person: _Person, other: _Person) -> _Claim | None:
-    mine, theirs = int(person.record["birth_year"]), int(other.record["birth_year"])
+    """Who of two was older, where that is not open because they are of one year."""
+    mine, theirs = person.record["birth_year"], other.record["birth_year"]
     if mine == theirs:
         return None
-    word = "older" if (mine < theirs) == order.true else "younger"
-    relation = "before" if mine < theirs else "after"
-    hypothesis = f"{person.last} was {word} than {other.last}."
-    if order.label == "neutral":
-        reason = f"The text does not say the birth year of {person.last}."
-        return _Claim(hypothesis, "not_stated", reason)
-    reason = (
-        f"The text says {mine} for {person.last}. It says {theirs} for {other.last}. "
-        f"{mine} is {relation} {theirs}."
+    relation, truth, lie = (
+        ("before", "older", "younger") if mine < theirs else ("after", "younger", "older")
     )
-    return _Claim(hypothesis, "comparison", reason)
+    hypothesis = f"{person.last} was {truth if order.true else lie} than {other.last}."
+    if order.label == "neutral":
+        return _Claim(
+            hypothesis, "not_stated", f"The text does not say when {person.last} was born."
+        )
+    reason = f"The text says that {person.quote('birth_year')} and {other.quote('birth_year')}."
+    return _Claim(hypothesis, "comparison", f"{reason} {mine} is {relation} {theirs}.")
 
 
 def _premise(rng: random.Random, persons: Sequence[_Person], stated: Sequence[set[str]]) -> str:
     sentences: list[str] = []
     for person, known in zip(persons, stated, strict=True):
         sentences.extend(_about(rng, person, known, alone=len(persons) == 1))
-    sentences.append(_aside(rng))
+    if rng.random() < _ASIDES:
+        sentences.append(_aside(rng))
     return " ".join(sentences)
 
 
@@ -300,7 +306,6 @@ def _about(rng: random.Random, person: _Person, known: set[str], *, alone: bool)
     """The sentences about one person. The first carries the whole name; a pronoun may follow only
     where there is nobody else whom it could mean."""
     record = person.record
-    pronoun = "she" if person.first in _SHE else "he"
     birth = [f"in {record[name]}" for name in ("birth_place", "birth_year") if name in known]
     rng.shuffle(birth)
     clauses = []
@@ -319,7 +324,7 @@ def _about(rng: random.Random, person: _Person, known: set[str], *, alone: bool)
     for index, (opening, clause) in enumerate(clauses):
         subject = person.last if index else f"{person.first} {person.last}"
         if index and alone and rng.random() < 0.5:
-            subject = pronoun
+            subject = person.pronoun
         sentence = " ".join(part for part in (opening, subject, clause) if part)
         sentences.append(sentence[0].upper() + sentence[1:] + ".")
     return sentences

@@ -47,8 +47,8 @@ def crossed_random_effects(
 
         Var(mean) = (R + C - E) / (G S),  never less than max(R, E) / (G S),
 
-    which is the same with the seeds' component clamped at zero (R) or with the rows' (C), and the
-    binomial noise as a floor (E). The half-width h is the larger of
+    that is, with the seeds' component clamped at zero (R) and with the noise of single answers as
+    a floor (E). The half-width h is the larger of
 
         h² = [t²(G-1) (R - E) + t²(S-1) C] / (G S)      each part with its own t quantile
         h² =  t²(G-1) max(R, E) / (G S)                 seeds do not vary
@@ -68,10 +68,11 @@ def crossed_random_effects(
     under the null hypothesis (G = 333, R/E and C/E from 1 to 8 and 50) it raised up to 12% of
     false alarms with 2 seeds, 8% with 3 and 6% with 5. Clamping C at E in the degrees of freedom
     as well cost width (1.44 times the known-variance one, against 1.30, at 5 seeds and no effect)
-    and still gave 12% and 8%; the median-unbiased C in their place 10% and 7%. Bounding each part
-    by its own quantile is never above 5% when the parts are independent (Banerjee 1960, Annals of
-    Mathematical Statistics 31); measured: at most 5.1%, and no wider than the Behrens-Fisher
-    solution by quadrature. The price is power at two or three seeds: five are worth having.
+    and still gave 12% and 8%; the median-unbiased C in their place 10% and 7%. Giving each part its
+    own quantile is never above 5% where the parts are independent (Banerjee 1960, Sankhyā 22);
+    measured: at most 5.1%, and at most 5% wider than the Behrens-Fisher solution by quadrature.
+    The price is power at two or three seeds, where no test can know the seeds' variance: five are
+    worth having.
 
     Degenerate cases:
     - one seed: rows (groups) alone, t(G-1); `method` says that it speaks of these models only

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from tutelage.errors import StudentError
+from tutelage.records import TrainingExample
+from tutelage.runfolder import digest, read_json, write_json
+from tutelage.student.target import render_target
 
 VOCABULARY = 8192
 """Most entries of a new tokenizer; small data need far fewer, and get no more than they hold."""
@@ -16,6 +19,18 @@ VOCABULARY = 8192
 _SHAPES: dict[str, dict[str, int]] = {
     "t5-tiny": {"d_model": 64, "d_ff": 128, "d_kv": 16, "num_heads": 4, "num_layers": 2},
 }
+
+
+def tokenizer_for(rows: Iterable[TrainingExample], folder: Path) -> Path:
+    """The folder of a tokenizer trained on these rows' sources and targets, made if need be."""
+    rows = list(rows)
+    texts = [row.source for row in rows] + [render_target(row.target) for row in rows]
+    texts = list(dict.fromkeys(texts))
+    key, marker = digest(texts), folder / "key.json"
+    if not (marker.exists() and read_json(marker) == key):
+        train_tokenizer(texts, folder)
+        write_json(marker, key)
+    return folder
 
 
 def train_tokenizer(texts: Sequence[str], folder: Path) -> None:

@@ -145,7 +145,7 @@ def _load(path: Path, slots: int) -> Any:
     params.model_alias = {path.stem}  # its name would be a path on this machine
     params.n_parallel = slots
     params.n_ctx = slots * CONTEXT
-    params.cpuparams.n_threads = os.cpu_count() or 1
+    params.cpuparams.n_threads = _free_cores()
     params.cpuparams_batch.n_threads = params.cpuparams.n_threads
     params.n_threads_http = slots + 2
     params.verbosity = -1
@@ -153,6 +153,13 @@ def _load(path: Path, slots: int) -> Any:
         return xllamacpp.Server(params)
     except (RuntimeError, ValueError, MemoryError) as error:
         raise TeacherError(f"{path}: the model cannot be loaded ({error})") from error
+
+
+def _free_cores() -> int:
+    # The model's threads wait for each other at every layer: one that must share its core holds up
+    # the rest, and two threads on two busy cores answered at a third of one thread's rate.
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    return max(1, (os.cpu_count() or 1) - round(load))
 
 
 @contextmanager

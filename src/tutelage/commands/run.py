@@ -1,0 +1,42 @@
+"""`tutelage run`: one experiment from end to end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    recipe: Annotated[str, typer.Argument(help="A YAML file, or `quickstart`, or `anli-r1`.")],
+    runs: Annotated[Path, typer.Option(help="The folder that holds the runs.")] = Path("runs"),
+    ledger: Annotated[
+        Path | None, typer.Option(help="Where paid answers are kept (TUTELAGE_LEDGER).")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Trainings at once (default: what fits).")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print results.json.")] = False,
+) -> None:
+    """Run an experiment: annotate, train, evaluate, compare, report.
+
+    The same command again goes on where an interrupted run stopped, and does nothing twice.
+
+    Example: `tutelage run quickstart`
+    """
+    from tutelage.commands.terminal import Bars, print_json, print_results
+    from tutelage.experiment import run
+    from tutelage.recipe_file import load_recipe
+
+    loaded = load_recipe(recipe)
+    with Bars() as bars:
+        done = run(loaded, runs=runs, ledger=ledger, workers=workers, observer=bars)
+    if json:
+        print_json(done.results)
+        return
+    print_results(done.results)
+    print(f"\nReport: {done.folder / 'report.html'}\nResults: {done.folder / 'results.json'}")
+
+
+command.__name__ = "run"

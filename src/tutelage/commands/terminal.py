@@ -1,0 +1,196 @@
+"""What the commands show: progress, tables, one-line complaints."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from tutelage.student.jobs import JobProgress
+    from tutelage.teacher.annotate import Progress
+
+_PLAIN_EVERY_S = 15.0
+"""Seconds between two lines of progress where the output is no terminal."""
+
+
+def complain(message: str, label: str = "error") -> None:
+    """One line on standard error, without a colour and without a line break in it."""
+    print(f"tutelage: {label}: {' '.join(message.split())}", file=sys.stderr)
+
+
+def print_json(value: Any) -> None:
+    """For machines, on standard output."""
+    from tutelage.runfolder import as_json
+
+    print(json.dumps(as_json(value), indent=2, ensure_ascii=False))
+
+
+def error_console() -> Console:
+    """Where progress goes: standard error, so that standard output stays clean."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
+
+
+def out_console() -> Console:
+    """Where results go. Wide enough for a table where the output is a file."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=140)
+
+
+class Bars:
+    """An observer with a bar for each thing under way; plain lines where there is no terminal."""
+
+    def __init__(self) -> None:
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        self.console = error_console()
+        self.bars = Progress(
+            TextColumn("  {task.description}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
+        self.shown: dict[str, Any] = {}
+        self.last_plain = 0.0
+        self.began = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self.bars.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.bars.stop()
+
+    def stage(self, title: str) -> None:
+        """A new stage begins."""
+        self._clear()
+        self.console.print(f"[{time.monotonic() - self.began:6.1f} s] {title}", markup=False)
+
+    def note(self, line: str) -> None:
+        """Something that a person should know."""
+        self.console.print(f"           {line}", markup=False)
+
+    def annotating(self, arm: str, progress: Progress) -> None:
+        """How far one arm's annotation is."""
+        extra = f", {progress.cached} known" if progress.cached else ""
+        extra += f", {progress.failed} failed" if progress.failed else ""
+        self._show(f"rationales of {arm}{extra}", progress.done, progress.total, key=arm)
+
+    def jobs(self, done: int, total: int) -> None:
+        """How many trainings or readings of this stage are complete."""
+        if total:
+            self._show("students", done, total, always=True)
+
+    def job(self, progress: JobProgress) -> None:
+        """How far one of them is."""
+        self._show(progress.name, progress.done, progress.total, vanish=True)
+
+    def _show(
+        self,
+        text: str,
+        done: int,
+        total: int,
+        *,
+        key: str | None = None,
+        always: bool = False,
+        vanish: bool = False,
+    ) -> None:
+        key = key or text
+        if self.console.is_terminal:
+            if key not in self.shown:
+                self.shown[key] = self.bars.add_task(text, total=total)
+            self.bars.update(self.shown[key], completed=done, description=text)
+            if vanish and done >= total:
+                self.bars.remove_task(self.shown.pop(key))
+            return
+        now = time.monotonic()
+        if always or done == total or now - self.last_plain > _PLAIN_EVERY_S:
+            self.last_plain = now
+            self.console.print(f"           {text}: {done} of {total}", markup=False)
+
+    def _clear(self) -> None:
+        for bar in self.shown.values():
+            self.bars.remove_task(bar)
+        self.shown.clear()
+
+
+def print_results(results: Mapping[str, Any]) -> None:
+    """The arms, the comparisons and the answer, for a person."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from tutelage.report.answer import answer_sentences
+
+    console = out_console()
+    arms = Table(title=f"{escape(results['name'])}: accuracy", title_justify="left")
+    for name in ("arm", "configuration", "tried", "seeds", "dev", "test", "95% interval", "rows"):
+        arms.add_column(name, justify="left" if name in ("arm", "configuration") else "right")
+    for arm in results["arms"]:
+        config, test = arm["config"], arm["test"]
+        arms.add_row(
+            escape(arm["name"]),
+            f"lr {config['learning_rate']:g}, label weight {config['label_weight']:g}",
+            str(arm["configs_tried"]),
+            str(len(arm["seeds"])),
+            f"{arm['dev']['accuracy']:.3f}",
+            f"{test['accuracy']:.3f}",
+            f"{test['ci95'][0]:.3f} to {test['ci95'][1]:.3f}",
+            str(test["n"]),
+        )
+    console.print(arms)
+    print_comparisons(results["comparisons"], "Differences in test accuracy, in points")
+    if results.get("comparisons_unseen"):
+        rows = results["comparisons_unseen"][0]["n"]
+        print_comparisons(
+            results["comparisons_unseen"], f"The same on the {rows} rows whose context train lacks"
+        )
+    for sentence in answer_sentences(results):
+        console.print(sentence, markup=False, soft_wrap=True)
+
+
+def print_comparisons(comparisons: list[Mapping[str, Any]], title: str) -> None:
+    """One table of differences."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for name in ("arm", "against", "difference", "95% interval", "p", "p (Holm)", "detectable"):
+        table.add_column(name, justify="left" if name in ("arm", "against") else "right")
+    for row in comparisons:
+        low, high = row["ci95"]
+        smallest = row["minimum_detectable_difference"]
+        table.add_row(
+            escape(row["arm"]),
+            escape(row["baseline"]),
+            f"{100 * row['difference']:+.1f}",
+            f"{100 * low:+.1f} to {100 * high:+.1f}",
+            f"{row['p_value']:.2g}",
+            f"{row['p_adjusted']:.2g}",
+            "unknown" if smallest is None else f"{100 * smallest:.1f}",
+        )
+    out_console().print(table)

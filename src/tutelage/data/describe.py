@@ -1,0 +1,87 @@
+"""What a data file looks like: its columns, and which of them is probably what."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from tutelage.data.readers import open_file
+from tutelage.errors import DataError
+from tutelage.task import NLI
+
+_ROWS = 2000
+"""Rows that are looked at."""
+
+_MOST_LABELS = 20
+"""A column of more distinct values than this is taken for text."""
+
+_LABEL_NAMES = ("label", "gold_label", "labels", "class", "category", "target", "sentiment", "y")
+_PREMISES = ("premise", "context", "sentence1", "text_a")
+_HYPOTHESES = ("hypothesis", "sentence2", "text_b")
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """A guess at a file's meaning, to be checked by whoever owns it.
+
+    columns: our names -> the file's, where they differ
+    labels:  the values of the label column, most frequent first
+    is_nli:  whether it looks like premise, hypothesis and three labels
+    """
+
+    rows: int
+    fields: tuple[str, ...]
+    label_column: str
+    labels: tuple[str, ...]
+    columns: Mapping[str, str]
+    is_nli: bool
+
+
+def describe_file(path: Path) -> Description:
+    """Look at a `.jsonl`, `.csv` or `.parquet` file. Raises DataError where no label is found."""
+    rows = [row for _, row in islice(open_file(path).rows, _ROWS)]
+    if not rows:
+        raise DataError("holds no rows", path=path)
+    names = list(rows[0])
+    values = {name: [str(row[name]) for row in rows if row.get(name) is not None] for name in names}
+    few = [n for n in names if 2 <= len(set(values[n])) <= _MOST_LABELS]
+    label = next((n for w in _LABEL_NAMES for n in names if n.lower() == w and n in few), None)
+    if label is None:
+        label = few[-1] if few else None
+    if label is None:
+        raise DataError(
+            f"no column looks like a label (2 to {_MOST_LABELS} distinct values) among {names}: "
+            "write the recipe by hand",
+            path=path,
+        )
+    labels = tuple(value for value, _ in Counter(values[label]).most_common())
+    texts = [n for n in names if n != label and _is_text(values[n])]
+    if not texts:
+        raise DataError(f"no column of text beside {label!r} among {names}", path=path)
+    premise = _first(texts, _PREMISES)
+    hypothesis = _first(texts, _HYPOTHESES)
+    if premise and hypothesis and _are_nli_labels(labels):
+        mapping = {"premise": premise, "hypothesis": hypothesis, "label": label}
+        changed = {ours: theirs for ours, theirs in mapping.items() if ours != theirs}
+        return Description(len(rows), NLI.fields, label, NLI.labels, changed, True)
+    changed = {} if label == "label" else {"label": label}
+    return Description(len(rows), tuple(texts), label, labels, changed, False)
+
+
+def _first(names: Sequence[str], wanted: Sequence[str]) -> str | None:
+    return next((n for w in wanted for n in names if n.lower() == w), None)
+
+
+def _is_text(values: Sequence[str]) -> bool:
+    """Words with spaces between them, in most rows."""
+    return bool(values) and sum(" " in value.strip() for value in values) > len(values) / 2
+
+
+def _are_nli_labels(labels: Sequence[str]) -> bool:
+    try:
+        return {NLI.parse_label(label) for label in labels} - {None} == set(NLI.labels)
+    except ValueError:
+        return False

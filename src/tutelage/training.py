@@ -1,0 +1,56 @@
+"""Training one student from files, outside of an experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from tutelage.data.load import load_examples
+from tutelage.errors import DataError
+from tutelage.records import Rationale, Usage
+from tutelage.runfolder import read_jsonl
+from tutelage.student.jobs import TrainingJob, run_training
+from tutelage.student.settings import TrainResult, TrainSettings
+from tutelage.student.target import build_training_examples
+from tutelage.task import NLI
+
+
+def read_rationales(path: Path) -> list[Rationale]:
+    """The rationales that `annotate` wrote to `path`."""
+    try:
+        return [
+            Rationale(**{**record, "usage": Usage(**(record.get("usage") or {}))})
+            for record in read_jsonl(path)
+        ]
+    except FileNotFoundError as error:
+        raise DataError("no such file: `tutelage annotate` writes one", path=path) from error
+    except TypeError as error:
+        raise DataError(
+            "holds no rationales: expected a file that `tutelage annotate` wrote", path=path
+        ) from error
+
+
+def train_file(
+    data: str,
+    dev: str,
+    rationales: Path | None,
+    student: str,
+    settings: TrainSettings,
+    output: Path,
+    on_step: Callable[[int, int], None] | None = None,
+) -> TrainResult:
+    """Train `student` on the NLI rows of `data` and keep its best checkpoint in `output`/model."""
+    examples = load_examples(data, NLI)
+    learnt = None if rationales is None else read_rationales(rationales)
+    training = build_training_examples(
+        examples, NLI, learnt, "label" if learnt is None else "label_then_rationale"
+    )
+    tokenizer = None
+    if student.startswith("scratch:"):
+        from tutelage.student.scratch import tokenizer_for
+
+        tokenizer = tokenizer_for(training, output / "tokenizer")
+    job = TrainingJob(
+        student, tokenizer, training, list(load_examples(dev, NLI)), NLI, settings, output
+    )
+    return run_training(job, on_step)
