@@ -158,7 +158,6 @@ def _arm(name: str, test: Any, unseen: Any) -> dict[str, Any]:
             "truncated_sources": 4,
             "truncated_targets": 0,
             "steps_by_seed": [744 for _ in test.seeds],
-            "seconds": 151.2,
         },
         "dev": {"n": 600, "accuracy": test.accuracy, "accuracy_by_seed": test.accuracy_by_seed},
         "test": test,

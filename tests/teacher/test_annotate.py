@@ -346,6 +346,22 @@ def test_an_interrupt_ends_it_at_once_and_keeps_the_answers(ledger, in_a_loop):
     assert len(ledger) == stalling.answered == 5 and stalling.closed
 
 
+def test_any_teacher_has_no_more_to_do_at_once_than_its_settings_say(ledger):
+    class Counting(Stalling):
+        now = most = 0
+
+        async def complete(self, request):
+            self.now += 1
+            self.most = max(self.most, self.now)
+            await asyncio.sleep(0.005)
+            self.now -= 1
+            return Completion("because")
+
+    counting = Counting()
+    annotate(rows(30), strategy="informed_reasoning", teacher=counting, task=NLI, ledger=ledger)
+    assert counting.most == counting.settings.concurrency == 3
+
+
 def test_an_exception_of_ours_is_not_taken_for_a_failed_row(ledger):
     class Broken(Stalling):
         async def complete(self, request):

@@ -129,7 +129,8 @@ class Bars:
                 self.bars.remove_task(self.shown.pop(key))
             return
         now = time.monotonic()
-        if always or done == total or now - self.last_plain > _PLAIN_EVERY_S:
+        ended = done == total and not vanish  # a job's end is told by the count of jobs
+        if always or ended or now - self.last_plain > _PLAIN_EVERY_S:
             self.last_plain = now
             self.console.print(f"           {text}: {done} of {total}", markup=False)
 

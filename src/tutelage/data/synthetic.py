@@ -111,6 +111,8 @@ class _Order:
     true:    whether the claim agrees with the whole record, stated or not
     absent:  it names somebody whom the paragraph does not know (always neutral)
     swapped: a false value is taken from the other person
+    value:   the true value that the person has to have, where the claim asks for one
+    limit:   the year of `limit`
     """
 
     label: str
@@ -120,6 +122,8 @@ class _Order:
     true: bool
     absent: bool
     swapped: bool
+    value: str | None = None
+    limit: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +190,15 @@ def _take_orders(rng: random.Random, labels: Sequence[str], people: int) -> list
         absent = label == "neutral" and form != "age" and (fact == "deed" or rng.random() < 0.1)
         true = rng.random() < 0.5 if label == "neutral" else label == "entailment"
         swapped = people == 2 and rng.random() < 0.5
-        orders.append(_Order(label, fact, rng.randrange(people), form, true, absent, swapped))
+        value, limit = None, 0
+        if form == "limit":
+            # The limit first, from those with as many years within reach on either side, then the
+            # true year around it: the other way about, a limit near an end would tell.
+            years = _FACTS[fact].values
+            limit = int(rng.choice(years[_REACH:-_REACH]))
+            value = str(limit + rng.choice((-1, 1)) * rng.randint(1, _REACH))
+        person = rng.randrange(people)
+        orders.append(_Order(label, fact, person, form, true, absent, swapped, value, limit))
     return orders
 
 
@@ -196,6 +208,9 @@ def _tell(
     """A premise, its five answers, and a claim for each order; drawn until the orders fit."""
     while True:
         persons = _invent(rng, people)
+        for order in orders:
+            if order.value is not None:
+                persons[order.person].record[order.fact] = order.value
         stated = _choose_stated(rng, orders, people)
         claims = [_claim(rng, order, persons, stated) for order in orders]
         fitting = [claim for claim in claims if claim is not None]
@@ -245,10 +260,7 @@ def _claim(
     kind = "lookup"
     if order.form == "limit":
         kind = "comparison"
-        limit = int(value) + rng.choice((-1, 1)) * rng.randint(1, _REACH)
-        # Only limits with as many years within reach on either side: else the limit would tell.
-        if not int(fact.values[0]) + _REACH <= limit <= int(fact.values[-1]) - _REACH:
-            return None
+        limit = order.limit
         relation, opposite = ("before", "after") if int(value) < limit else ("after", "before")
         claimed = f"{relation if order.true else opposite} {limit}"
         text = fact.claims[0].replace("in {v}", "{v}").format(v=claimed, d=deed)

@@ -1,7 +1,7 @@
 """Controls: rationales that keep everything but the content, to show whether that did the work.
 
-    shuffled:   each row learns the explanation of another row
-    label echo: each row learns a sentence that says its label again
+shuffled:   each row learns the explanation of another row
+label echo: each row learns a sentence that says its label again
 """
 
 from __future__ import annotations

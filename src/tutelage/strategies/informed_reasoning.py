@@ -1,6 +1,6 @@
 """Informed reasoning: why the gold label is right, told by a teacher that was given the label.
 
-    Premise: … Hypothesis: …, label entailment  ->  explain why the premise entails the hypothesis
+Premise: … Hypothesis: …, label entailment  ->  explain why the premise entails the hypothesis
 """
 
 from __future__ import annotations

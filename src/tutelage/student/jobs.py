@@ -192,15 +192,20 @@ def run_jobs(
 ) -> Iterator[tuple[int, Any]]:
     """Run jobs, `workers` at a time, and yield (index, result) as each ends.
 
-    The first failure stops the rest and is raised; what had been finished stays on disk.
+    One at a time they run in this process. The first failure stops the rest and is raised; what
+    had been finished stays on disk.
     """
+    if workers == 1:
+        for index, job in enumerate(jobs):
+            yield index, _run(job, report or (lambda progress: None))
+        return
     if not jobs:
         return
     context = multiprocessing.get_context("spawn")
     channel: Any = context.Queue()
     pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(channel,))
     try:
-        pending: dict[Future[Any], int] = {pool.submit(_run, job): i for i, job in enumerate(jobs)}
+        pending: dict[Future[Any], int] = {pool.submit(_run_in_worker, job): i for i, job in enumerate(jobs)}
         while pending:
             done, _ = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
             _forward(channel, report)
@@ -255,11 +260,15 @@ def _name(job: TrainingJob | ScoringJob) -> str:
     return "/".join(folder.parts[-3:])
 
 
-def _run(job: TrainingJob | ScoringJob) -> Any:
+def _run_in_worker(job: TrainingJob | ScoringJob) -> Any:
+    return _run(job, _channel.put)
+
+
+def _run(job: TrainingJob | ScoringJob, report: Report) -> Any:
     name = _name(job)
 
     def on_step(done: int, total: int) -> None:
-        _channel.put(JobProgress(name, done, total))
+        report(JobProgress(name, done, total))
 
     if isinstance(job, TrainingJob):
         return run_training(job, on_step)

@@ -1,6 +1,6 @@
 """Annotate: one rationale for each example, each question asked once, no answer lost.
 
-    examples -> prompts -> what the ledger knows -> the rest, asked by a few workers -> rationales
+examples -> prompts -> what the ledger knows -> the rest, asked by a few workers -> rationales
 """
 
 from __future__ import annotations

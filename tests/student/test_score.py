@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tutelage.errors import StudentError
+from tutelage.records import Example
+from tutelage.student.collate import encode_label, encode_source
+from tutelage.student.model import Student
+from tutelage.student.score import label_ids, score_batch, score_labels
+from tutelage.task import NLI, Task
+
+EXAMPLES = [
+    Example("a", {"premise": "two dogs play on the beach.", "hypothesis": "a dog."}, "neutral"),
+    Example("b", {"premise": "Oslo", "hypothesis": "the man is from Norway."}, "entailment"),
+    Example(
+        "c",
+        {"premise": "the old man was born in 1950 in Oslo, and so on.", "hypothesis": "Norway."},
+        "contradiction",
+    ),
+]
+
+
+def _by_hand(student: Student, example: Example, words: str) -> float:
+    """log p(label | source): one forward pass for each of the label's tokens."""
+    source, _ = encode_source(student, NLI.render_source(example.fields), 200)
+    total, written = 0.0, []
+    for token in encode_label(student, words):
+        with torch.no_grad():
+            if student.architecture == "encoder-decoder":
+                logits = student.model(
+                    input_ids=torch.tensor([source]),
+                    decoder_input_ids=torch.tensor([[student.decoder_start_id, *written]]),
+                ).logits[0, -1]
+            else:
+                logits = student.model(input_ids=torch.tensor([source + written])).logits[0, -1]
+        total += torch.log_softmax(logits, -1)[token].item()
+        written.append(token)
+    return total
+
+
+def test_labels_have_several_tokens_here(student: Student) -> None:
+    # Otherwise the tests below would not test the rule for several tokens.
+    assert max(len(ids) for ids in label_ids(student, TASK)) > 1
+
+
+TASK = Task(
+    name="long",
+    fields=("premise", "hypothesis"),
+    labels=("entailment", "neutral", "contradiction"),
+    verbalizers={"entailment": "both true", "neutral": "nothing is said", "contradiction": "dog"},
+)
+
+
+@pytest.mark.parametrize("task", [NLI, TASK])
+def test_score_is_the_sum_over_the_labels_tokens(student: Student, task: Task) -> None:
+    predictions = score_labels(student, EXAMPLES, task, tokens_per_pass=10_000)
+    for example, prediction in zip(EXAMPLES, predictions, strict=True):
+        scores = torch.tensor(
+            [_by_hand(student, example, task.verbalize(label)) for label in task.labels]
+        )
+        wanted = torch.softmax(scores.double(), 0)
+        found = torch.tensor([prediction.probabilities[label] for label in task.labels])
+        torch.testing.assert_close(found.double(), wanted, rtol=1e-3, atol=1e-5)
+        assert prediction.label == task.labels[int(scores.argmax())]
+        assert prediction.uid == example.uid
+        assert prediction.gold == example.label
+
+
+def test_batches_do_not_change_a_score(student: Student) -> None:
+    together = score_labels(student, EXAMPLES, TASK, tokens_per_pass=10_000)
+    alone = score_labels(student, EXAMPLES, TASK, tokens_per_pass=1)
+    for one, other in zip(together, alone, strict=True):
+        assert one.probabilities == pytest.approx(other.probabilities, rel=1e-4)
+
+
+def test_packed_and_separate_scores_agree(decoder_only: Student) -> None:
+    sources = [encode_source(decoder_only, TASK.render_source(e.fields), 99)[0] for e in EXAMPLES]
+    labels = label_ids(decoder_only, TASK)
+    with torch.no_grad():
+        packed = score_batch(decoder_only, sources, labels)
+        assert decoder_only.packs_labels is True
+        decoder_only.packs_labels = False
+        separate = score_batch(decoder_only, sources, labels)
+    torch.testing.assert_close(packed, separate, rtol=1e-4, atol=1e-4)
+
+
+def test_a_model_that_ignores_positions_is_scored_separately(decoder_only: Student) -> None:
+    forward = decoder_only.model.base_model.forward
+
+    def stubborn(**inputs: torch.Tensor) -> object:
+        inputs.pop("position_ids", None)
+        return forward(**inputs)
+
+    decoder_only.model.base_model.forward = stubborn
+    sources = [encode_source(decoder_only, TASK.render_source(e.fields), 99)[0] for e in EXAMPLES]
+    with torch.no_grad():
+        score_batch(decoder_only, sources, label_ids(decoder_only, TASK))
+    assert decoder_only.packs_labels is False
+
+
+def test_a_label_that_begins_another_is_refused(student: Student) -> None:
+    task = Task("x", ("text",), ("dog", "dogs"), verbalizers={"dogs": "dog is"})
+    with pytest.raises(StudentError, match=r"'dog' and 'dogs'.*verbalizers"):
+        label_ids(student, task)
+
+
+def test_scores_that_are_not_finite_are_an_error(encoder_decoder: Student) -> None:
+    with torch.no_grad():
+        encoder_decoder.model.shared.weight.fill_(float("nan"))
+    with pytest.raises(StudentError, match="not finite"):
+        score_labels(encoder_decoder, EXAMPLES, NLI)

@@ -1,0 +1,230 @@
+"""The whole pipeline, small: the files it leaves, repeats, interruptions, another task."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tutelage.errors import TeacherError
+from tutelage.evaluation.metrics import accuracy
+from tutelage.experiment import choose, run
+from tutelage.recipe import Config
+from tutelage.recipe_file import parse_recipe
+from tutelage.runfolder import read_json, read_jsonl
+from tutelage.student.settings import TrainResult
+
+Make = Callable[..., dict[str, Any]]
+FOLDER = Path(__file__).parent
+
+
+def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return all(one[key] == other[key] for key in ("arms", "comparisons"))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One uninterrupted run of the small recipe, shared by the tests that only look at it."""
+    from tests_small import SMALL
+
+    runs = tmp_path_factory.mktemp("runs")
+    return run(parse_recipe(SMALL), runs=runs, workers=1).folder
+
+
+def test_the_files_of_a_run(finished: Path) -> None:
+    names = {str(p.relative_to(finished)) for p in finished.rglob("*") if p.is_file()}
+    assert {"recipe.yaml", "manifest.json", "results.json", "report.html"} <= names
+    assert {f"rationales/{arm}.jsonl" for arm in ("reasoning", "reasoning-shuffled")} <= names
+    results = read_json(finished / "results.json")
+    for arm in results["arms"]:
+        config = Config(**arm["config"]).name
+        for tried in arm["grid"]:
+            folder = f"arms/{arm['name']}/{Config(**tried['config']).name}/seed-{tried['seed']}"
+            assert {f"{folder}/{f}" for f in ("log.jsonl", "dev.jsonl", "done.json")} <= names
+            assert f"{folder}/model/model.safetensors" in names
+        read = {n for n in names if n.startswith(f"arms/{arm['name']}/") and "test" in n}
+        expected = {
+            f"arms/{arm['name']}/{config}/seed-{seed}/test{suffix}"
+            for seed in arm["seeds"]
+            for suffix in (".jsonl", ".key.json")
+        }
+        assert read == expected
+    assert not [n for n in names if n.endswith((".pt", ".bin", ".pkl"))]
+
+
+def test_results_say_what_the_predictions_say(finished: Path) -> None:
+    results = read_json(finished / "results.json")
+    assert results["finished"] is True
+    assert [c["arm"] + "/" + c["baseline"] for c in results["comparisons"]] == [
+        "reasoning/labels",
+        "reasoning/reasoning-shuffled",
+    ]
+    means = {}
+    for arm in results["arms"]:
+        config = Config(**arm["config"]).name
+        by_seed = []
+        for seed in arm["seeds"]:
+            path = finished / "arms" / arm["name"] / config / f"seed-{seed}" / "test.jsonl"
+            rows = list(read_jsonl(path))
+            by_seed.append(accuracy([r["gold"] for r in rows], [r["label"] for r in rows]))
+            assert len(rows) == 45
+            assert all(abs(sum(r["probabilities"].values()) - 1) < 1e-6 for r in rows)
+        assert arm["test"]["accuracy_by_seed"] == pytest.approx(by_seed)
+        means[arm["name"]] = sum(by_seed) / len(by_seed)
+        assert arm["configs_tried"] == 2
+        assert arm["training"]["rows"] == 90
+    for comparison in results["comparisons"]:
+        difference = means[comparison["arm"]] - means[comparison["baseline"]]
+        assert comparison["difference"] == pytest.approx(difference)
+    claimed = results["choosing_on_test"]["by_arm"]
+    for arm in results["arms"]:
+        assert claimed[arm["name"]]["models_tried"] == 3
+        assert claimed[arm["name"]]["best_accuracy"] >= max(arm["test"]["accuracy_by_seed"])
+    assert results["teacher"]["cost_usd"] == 0.0
+    assert "labels" in (finished / "report.html").read_text()
+
+
+def test_a_repeat_trains_nothing_and_agrees(finished: Path) -> None:
+    before = read_json(finished / "results.json")
+    stamps = {p: p.stat().st_mtime_ns for p in finished.rglob("model.safetensors")}
+    again = run(parse_recipe(_small()), runs=finished.parent, workers=1)
+    assert _same(json.loads(json.dumps(again.results, default=str)), before)
+    assert stamps == {p: p.stat().st_mtime_ns for p in finished.rglob("model.safetensors")}
+    assert len(read_json(finished / "manifest.json")["test_readings"]) == 1
+
+
+def test_workers_do_not_change_the_outcome(finished: Path, tmp_path: Path) -> None:
+    apart = run(parse_recipe(_small()), runs=tmp_path, workers=2)
+    assert _same(read_json(apart.folder / "results.json"), read_json(finished / "results.json"))
+
+
+def test_kills_in_annotation_and_in_training_change_nothing(
+    finished: Path, tmp_path: Path
+) -> None:
+    """SIGKILL twice; a live server for the teacher, so that there is something to lose."""
+    script = FOLDER / "killed_run.py"
+    whole = _run_script(script, tmp_path / "whole", kill=None)
+    assert whole["requests"] == 90
+    _run_script(script, tmp_path / "parts", kill="annotation")
+    _run_script(script, tmp_path / "parts", kill="training")
+    parts = _run_script(script, tmp_path / "parts", kill=None)
+    results = [read_json(tmp_path / n / "runs/small/results.json") for n in ("whole", "parts")]
+    assert _same(*results)
+    assert parts["requests"] == 0
+    asked = sum(1 for _ in read_jsonl(tmp_path / "parts" / "asked.jsonl"))
+    # What was in flight when the kill came (at most 4) may be asked again, nothing else.
+    assert 90 <= asked <= 94
+
+
+def _run_script(script: Path, folder: Path, kill: str | None) -> dict[str, Any]:
+    folder.mkdir(exist_ok=True)
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(_small()))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(folder)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+        text=True,
+    )
+    if kill is not None:
+        asked, arms = folder / "asked.jsonl", folder / "runs/small/arms"
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and process.poll() is None:
+            if kill == "annotation" and asked.exists() and len(asked.read_text()) > 200:
+                break
+            if kill == "training" and list(arms.glob("reasoning/*/seed-0/state.pt")):
+                break
+            time.sleep(0.01)
+        assert process.poll() is None, process.communicate()[1]
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        return {}
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    return dict(json.loads(out.splitlines()[-1]))
+
+
+def test_a_task_that_is_not_nli(tmp_path: Path) -> None:
+    """Two fields of another kind, two labels with words of their own, reasons in the data."""
+    random.seed(0)
+    rows = []
+    for i in range(160):
+        price, budget = random.randrange(10, 99), random.randrange(10, 99)
+        fits = price <= budget
+        reason = f"{price} is {'not more' if fits else 'more'} than {budget}."
+        rows.append([f"r{i}", f"costs {price}", f"has {budget}", "YES" if fits else "no", reason])
+    with (tmp_path / "rows.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["key", "offer", "purse", "buys", "why"], *rows])
+    recipe = parse_recipe(
+        {
+            "name": "purchase",
+            "task": {
+                "name": "purchase",
+                "fields": ["offer", "purse"],
+                "labels": ["yes", "no"],
+                "verbalizers": {"yes": "they buy", "no": "leave it"},
+            },
+            "data": {
+                "train": str(tmp_path / "rows.csv"),
+                "dev": 0.15,
+                "test": 40,
+                "columns": {"uid": "key", "label": "buys", "reason": "why"},
+            },
+            "student": {"model": "scratch:t5-tiny", "epochs": 2, "batch_size": 16},
+            "arms": [{"name": "labels"}, {"name": "human", "strategy": "human"}],
+            "search": {"learning_rate": [2e-3]},
+            "seeds": [0, 1],
+        }
+    )
+    done = run(recipe, runs=tmp_path / "runs", workers=1)
+    arm = done.results["arms"][1]
+    assert arm["test"]["n"] == 40
+    assert arm["training"]["rows"] == 160 - 40 - 24
+    assert arm["training"]["with_rationale"] == arm["training"]["rows"]
+    assert set(arm["test"]["per_label"]) == {"yes", "no"}
+    learnt = next(read_jsonl(done.folder / "rationales" / "human.jsonl"))
+    assert "than" in learnt["text"]
+
+
+def test_a_teacher_that_never_answers_well_stops_the_run(small_recipe: Make, tmp_path: Path) -> None:
+    values = small_recipe()
+    (tmp_path / "empty.jsonl").write_text('{"uid": "x", "rationales": {"k": "y"}}\n')
+    values["teacher"] = f"recorded:{tmp_path / 'empty.jsonl'}#k"
+    with pytest.raises(TeacherError, match="none of 90 rationales can be used"):
+        run(parse_recipe(values), runs=tmp_path / "runs", workers=1)
+
+
+def test_the_choice_is_dev_accuracy_and_the_earliest_of_equals() -> None:
+    def result(accuracy: float) -> TrainResult:
+        return TrainResult(accuracy, 1, 1, 1, False, 0, 0, 0.0)
+
+    one, two, three = (Config(rate, 0.5) for rate in (1e-4, 2e-4, 3e-4))
+    tried = [
+        (one, 0, result(0.5)),
+        (two, 0, result(0.9)),
+        (three, 0, result(0.7)),
+        (one, 1, result(0.5)),
+        (two, 1, result(0.4)),
+        (three, 1, result(0.6)),
+    ]
+    assert choose(tried) == two
+    tried[4] = (two, 1, result(0.4 - 1e-9))
+    assert choose(tried) == three
+
+
+def _small() -> dict[str, Any]:
+    from tests_small import SMALL
+
+    return SMALL

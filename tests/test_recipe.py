@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tutelage.errors import RecipeError
+from tutelage.recipe import StudentSection, TeacherSection
+from tutelage.recipe_file import load_recipe, packaged_recipes, parse_recipe
+from tutelage.student.settings import TrainSettings
+from tutelage.teacher.base import TeacherSettings
+
+Make = Callable[..., dict[str, Any]]
+
+
+def test_every_recipe_that_we_ship_is_valid_and_reads_back_the_same() -> None:
+    root = Path(__file__).parents[1]
+    recorded = sorted((root / "benchmarks" / "recorded").glob("*.yaml"))
+    assert {"quickstart", "anli-r1"} <= set(packaged_recipes())
+    assert len(recorded) == 2
+    for source in [*packaged_recipes(), *recorded]:
+        recipe = load_recipe(source)
+        assert parse_recipe(yaml.safe_load(recipe.to_yaml())) == recipe
+
+
+def test_sections_have_the_fields_and_defaults_of_what_they_describe() -> None:
+    for section, described, apart in (
+        (StudentSection, TrainSettings, {"learning_rate", "label_weight", "seed"}),
+        (TeacherSection, TeacherSettings, set()),
+    ):
+        parameters = inspect.signature(described).parameters
+        fields = {n: f for n, f in section.model_fields.items() if n != "model"}
+        assert set(fields) == set(parameters) - apart - {"model"}
+        for name, field in fields.items():
+            assert field.default == parameters[name].default, name
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"studnt": {}}, "studnt: is no key of a recipe: did you mean 'student'?"),
+        ({"student": {"epoch": 3}}, "student.epoch: is no key of a recipe: did you mean 'epochs'?"),
+        ({"student": {"epochs": 0}}, "student.epochs: got 0: input should be greater than"),
+        ({"name": "a/b"}, "name: got 'a/b', expected letters"),
+        ({"data": {"train": "a.csv", "dev": 0.1}}, "data.test: is missing"),
+        (
+            {"data": {"train": "a.csv", "dev": 1.5, "test": "b.csv"}},
+            "data.dev: expected a share between 0 and 1, or a whole number of rows",
+        ),
+        ({"teacher": None}, "arms: 'reasoning' asks a teacher, and the recipe names none"),
+        ({"teacher": {"model": "scripted", "concurrency": 0}}, "concurrency is 1 or more"),
+        ({"search": {"label_weight": [1.0]}}, "label_weight: got [1.0], expected numbers between"),
+        ({"search": {"learning_rate": [0.1, 0.1]}}, "names one twice"),
+        ({"seeds": [1, 1]}, "seeds: [1, 1] names one twice"),
+        ({"task": "nil"}, "task: got 'nil'"),
+        (
+            {"task": {"fields": ["text"], "labels": ["one"]}},
+            "labels: a task needs at least two",
+        ),
+    ],
+)
+def test_what_is_wrong_is_told_in_one_line(
+    small_recipe: Make, change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(RecipeError) as caught:
+        parse_recipe(small_recipe(**change), "my.yaml")
+    assert message in " | ".join(caught.value.problems)
+    assert str(caught.value).startswith("my.yaml: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_all_problems_are_told_at_once(small_recipe: Make) -> None:
+    values = small_recipe(studnt={}, seeds=[])
+    values["arms"][1]["stratgy"] = "x"
+    with pytest.raises(RecipeError) as caught:
+        parse_recipe(values)
+    assert len(caught.value.problems) == 3
+
+
+def test_a_misspelt_strategy_names_the_nearest(small_recipe: Make) -> None:
+    values = copy.deepcopy(small_recipe())
+    values["arms"][1]["strategy"] = "informed_resoning"
+    with pytest.raises(RecipeError, match="did you mean 'informed_reasoning'"):
+        parse_recipe(values)
+
+
+def test_a_control_needs_the_arm_that_it_controls(small_recipe: Make) -> None:
+    values = copy.deepcopy(small_recipe())
+    del values["arms"][1]
+    with pytest.raises(RecipeError, match="is a control and needs the arm"):
+        parse_recipe(values)
+
+
+def test_exponents_without_a_point_are_numbers(small_recipe: Make) -> None:
+    text = yaml.safe_dump(small_recipe()).replace("0.001", "1e-3")
+    assert "1e-3" in text
+    assert parse_recipe(yaml.safe_load(text)).search.learning_rate[0] == 0.001
+
+
+def test_every_arm_tries_the_same_number_of_configurations(small_recipe: Make) -> None:
+    search = {"learning_rate": [6e-4, 1.2e-3, 2.4e-3], "label_weight": [0.25, 0.5, 0.75]}
+    recipe = parse_recipe(small_recipe(search=search))
+    configs = {arm.name: recipe.configs(arm) for arm in recipe.arms}
+    assert {len(set(tried)) for tried in configs.values()} == {9}
+    rates = [config.learning_rate for config in configs["labels"]]
+    assert all(config.label_weight == 1 for config in configs["labels"])
+    assert {6e-4, 1.2e-3, 2.4e-3} <= set(rates)
+    assert (min(rates), max(rates)) == (6e-4, 2.4e-3)
+    single = parse_recipe(small_recipe(search={"learning_rate": [1e-3], "label_weight": [0.3, 0.5]}))
+    assert [c.learning_rate for c in single.configs(single.baseline)] == [5e-4, 2e-3]
+
+
+def test_the_family_of_comparisons(small_recipe: Make) -> None:
+    recipe = parse_recipe(small_recipe())
+    assert recipe.comparisons() == [("reasoning", "labels"), ("reasoning", "reasoning-shuffled")]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"name: [", "is no YAML"),
+        (b"- a\n- b\n", "got list, expected a mapping"),
+        (b"\xff\xfe\x00junk", "cannot be read as text"),
+        (b"", "got NoneType, expected a mapping"),
+    ],
+)
+def test_files_that_hold_no_recipe(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_bytes(content)
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(path)
+
+
+def test_a_recipe_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="did you mean 'quickstart'"):
+        load_recipe("quikstart")
+    with pytest.raises(RecipeError, match="is a folder"):
+        load_recipe(tmp_path)
