@@ -23,7 +23,7 @@ def shared_data() -> Path:
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def small_recipe() -> Callable[..., dict[str, Any]]:
     """A recipe of seconds: tiny data, a tiny student, two seeds."""
 

@@ -34,12 +34,10 @@ def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(small_recipe: Make, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One uninterrupted run of the small recipe, shared by the tests that only look at it."""
-    from tests_small import SMALL
-
     runs = tmp_path_factory.mktemp("runs")
-    return run(parse_recipe(SMALL), runs=runs, workers=1).folder
+    return run(parse_recipe(small_recipe()), runs=runs, workers=1).folder
 
 
 def test_the_files_of_a_run(finished: Path) -> None:
@@ -95,25 +93,30 @@ def test_results_say_what_the_predictions_say(finished: Path) -> None:
     assert "labels" in (finished / "report.html").read_text()
 
 
-def test_a_repeat_trains_nothing_and_agrees(finished: Path) -> None:
+def test_a_repeat_trains_nothing_and_agrees(small_recipe: Make, finished: Path) -> None:
     before = read_json(finished / "results.json")
     stamps = {p: p.stat().st_mtime_ns for p in finished.rglob("model.safetensors")}
-    again = run(parse_recipe(_small()), runs=finished.parent, workers=1)
+    again = run(parse_recipe(small_recipe()), runs=finished.parent, workers=1)
     assert _same(json.loads(json.dumps(again.results, default=str)), before)
     assert stamps == {p: p.stat().st_mtime_ns for p in finished.rglob("model.safetensors")}
     assert len(read_json(finished / "manifest.json")["test_readings"]) == 1
 
 
-def test_workers_do_not_change_the_outcome(finished: Path, tmp_path: Path) -> None:
-    apart = run(parse_recipe(_small()), runs=tmp_path, workers=2)
+def test_workers_do_not_change_the_outcome(
+    small_recipe: Make, finished: Path, tmp_path: Path
+) -> None:
+    apart = run(parse_recipe(small_recipe()), runs=tmp_path, workers=2)
     assert _same(read_json(apart.folder / "results.json"), read_json(finished / "results.json"))
 
 
 def test_kills_in_annotation_and_in_training_change_nothing(
-    finished: Path, tmp_path: Path
+    small_recipe: Make, tmp_path: Path
 ) -> None:
     """SIGKILL twice; a live server for the teacher, so that there is something to lose."""
     script = FOLDER / "killed_run.py"
+    for name in ("whole", "parts"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "recipe.yaml").write_text(yaml.safe_dump(small_recipe()))
     whole = _run_script(script, tmp_path / "whole", kill=None)
     assert whole["requests"] == 90
     _run_script(script, tmp_path / "parts", kill="annotation")
@@ -128,8 +131,6 @@ def test_kills_in_annotation_and_in_training_change_nothing(
 
 
 def _run_script(script: Path, folder: Path, kill: str | None) -> dict[str, Any]:
-    folder.mkdir(exist_ok=True)
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(_small()))
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         [sys.executable, str(script), str(folder)],
@@ -198,7 +199,9 @@ def test_a_task_that_is_not_nli(tmp_path: Path) -> None:
     assert "than" in learnt["text"]
 
 
-def test_a_teacher_that_never_answers_well_stops_the_run(small_recipe: Make, tmp_path: Path) -> None:
+def test_a_teacher_that_never_answers_well_stops_the_run(
+    small_recipe: Make, tmp_path: Path
+) -> None:
     values = small_recipe()
     (tmp_path / "empty.jsonl").write_text('{"uid": "x", "rationales": {"k": "y"}}\n')
     values["teacher"] = f"recorded:{tmp_path / 'empty.jsonl'}#k"
@@ -222,9 +225,3 @@ def test_the_choice_is_dev_accuracy_and_the_earliest_of_equals() -> None:
     assert choose(tried) == two
     tried[4] = (two, 1, result(0.4 - 1e-9))
     assert choose(tried) == three
-
-
-def _small() -> dict[str, Any]:
-    from tests_small import SMALL
-
-    return SMALL

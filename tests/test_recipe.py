@@ -111,7 +111,9 @@ def test_every_arm_tries_the_same_number_of_configurations(small_recipe: Make) -
     assert all(config.label_weight == 1 for config in configs["labels"])
     assert {6e-4, 1.2e-3, 2.4e-3} <= set(rates)
     assert (min(rates), max(rates)) == (6e-4, 2.4e-3)
-    single = parse_recipe(small_recipe(search={"learning_rate": [1e-3], "label_weight": [0.3, 0.5]}))
+    single = parse_recipe(
+        small_recipe(search={"learning_rate": [1e-3], "label_weight": [0.3, 0.5]})
+    )
     assert [c.learning_rate for c in single.configs(single.baseline)] == [5e-4, 2e-3]
 
 

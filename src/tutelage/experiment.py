@@ -13,7 +13,8 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from types import TracebackType
+from typing import Any, Literal, Self
 
 from tutelage import manifest, outcome
 from tutelage.observer import Observer, Silent
@@ -24,11 +25,11 @@ from tutelage.records import Prediction
 from tutelage.report.page import render_report
 from tutelage.runfolder import read_json, write_atomic, write_json, write_jsonl
 from tutelage.student.jobs import (
+    Runner,
     ScoringJob,
     TrainingJob,
     finished,
     read_predictions,
-    run_jobs,
     workers_for,
 )
 from tutelage.student.settings import TrainResult
@@ -79,37 +80,36 @@ def run(
     for arm, rows in rationales.items():
         write_jsonl(folder / "rationales" / f"{arm}.jsonl", rows)
 
-    observer.stage("Training: the search on dev")
-    students = _Students(recipe, folder, splits, rationales, workers, observer)
-    tried = students.search()
-    chosen = {arm: choose(results) for arm, results in tried.items()}
-    observer.stage("Training: the chosen configurations on all seeds")
-    by_seed = students.train(chosen)
+    with _Students(recipe, folder, splits, rationales, workers, observer) as students:
+        observer.stage("Training: the search on dev")
+        tried = students.search()
+        chosen = {arm: choose(results) for arm, results in tried.items()}
+        observer.stage("Training: the chosen configurations on all seeds")
+        by_seed = students.train(chosen)
+        if until == "training":
+            return Run(folder, {})
 
-    if until == "training":
-        return Run(folder, {})
+        observer.stage("Opening the test set")
+        manifest.record_test_reading(folder, chosen, splits.sources["test"].sha256)
+        test = students.read_test(chosen)
+        outcomes = [
+            ArmOutcome(
+                arm,
+                tried[arm.name],
+                chosen[arm.name],
+                by_seed[arm.name],
+                rationales.get(arm.name),
+                students.read_dev(arm, chosen[arm.name]),
+                test[arm.name],
+            )
+            for arm in recipe.arms
+        ]
+        results = _results(recipe, splits, outcomes, annotations, students, folder)
+        _write(folder, results)
 
-    observer.stage("Opening the test set")
-    manifest.record_test_reading(folder, chosen, splits.sources["test"].sha256)
-    test = students.read_test(chosen)
-    outcomes = [
-        ArmOutcome(
-            arm,
-            tried[arm.name],
-            chosen[arm.name],
-            by_seed[arm.name],
-            rationales.get(arm.name),
-            students.read_dev(arm, chosen[arm.name]),
-            test[arm.name],
-        )
-        for arm in recipe.arms
-    ]
-    results = _results(recipe, splits, outcomes, annotations, students, folder)
-    _write(folder, results)
-
-    observer.stage("What choosing on the test set would have claimed")
-    # Only now, with the answer on disk, is anything that dev did not choose shown the test set.
-    accuracies = students.accuracies_on_test(tried, chosen, test)
+        observer.stage("What choosing on the test set would have claimed")
+        # Only now, with the answer on disk, does anything that dev did not choose see the test set.
+        accuracies = students.accuracies_on_test(tried, chosen, test)
     results["choosing_on_test"] = outcome.describe_choosing_on_test(accuracies, recipe)
     results["finished"] = True
     results["seconds"] = round(time.time() - started, 1)
@@ -192,7 +192,18 @@ class _Students:
         }
         self.tokenizer = self._train_tokenizer()
         self.parameters = count_parameters(recipe.student.model, self.tokenizer)
-        self.workers = workers_for(self.parameters, workers)
+        self.runner = Runner(workers_for(self.parameters, workers), observer.job)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.runner.__exit__(kind, error, trace)
 
     def _train_tokenizer(self) -> Path | None:
         """For new weights: a tokenizer trained on the training rows of all arms, shared by all."""
@@ -292,8 +303,7 @@ class _Students:
         results = {i: known for i, job in enumerate(jobs) if (known := finished(job)) is not None}
         missing = [i for i in range(len(jobs)) if i not in results]
         self.observer.jobs(len(results), len(jobs))
-        todo = [jobs[i] for i in missing]
-        for index, result in run_jobs(todo, workers=self.workers, report=self.observer.job):
+        for index, result in self.runner.run([jobs[i] for i in missing]):
             results[missing[index]] = result
             self.observer.jobs(len(results), len(jobs))
         return [results[i] for i in range(len(jobs))]

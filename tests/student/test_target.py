@@ -57,7 +57,7 @@ def test_the_label_objective_ignores_rationales() -> None:
 
 
 def test_rationales_of_other_rows_are_an_error() -> None:
-    with pytest.raises(DataError, match="'elsewhere'.*no training example"):
+    with pytest.raises(DataError, match=r"'elsewhere'.*no training example"):
         build_training_examples(
             _examples(), NLI, [Rationale("elsewhere", "x", "y", "ok")], "label_then_rationale"
         )

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from tutelage.errors import StudentError, TutelageError
 from tutelage.records import Example, Prediction, TrainingExample
@@ -187,35 +188,58 @@ def workers_for(parameters: int, asked: int | None = None) -> int:
     return max(1, min(cores or 1, fitting))
 
 
-def run_jobs(
-    jobs: Sequence[TrainingJob | ScoringJob], *, workers: int, report: Report | None = None
-) -> Iterator[tuple[int, Any]]:
-    """Run jobs, `workers` at a time, and yield (index, result) as each ends.
+class Runner:
+    """Runs jobs, `workers` at a time, in processes that live as long as the runner does.
 
-    One at a time they run in this process. The first failure stops the rest and is raised; what
+    With one worker they run in this process. The first failure stops the rest and is raised; what
     had been finished stays on disk.
     """
-    if workers == 1:
-        for index, job in enumerate(jobs):
-            yield index, _run(job, report or (lambda progress: None))
-        return
-    if not jobs:
-        return
-    context = multiprocessing.get_context("spawn")
-    channel: Any = context.Queue()
-    pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(channel,))
-    try:
-        pending: dict[Future[Any], int] = {pool.submit(_run_in_worker, job): i for i, job in enumerate(jobs)}
+
+    def __init__(self, workers: int, report: Report | None = None) -> None:
+        self.workers = workers
+        self.report: Report = report or (lambda progress: None)
+        self._pool: ProcessPoolExecutor | None = None
+        self._channel: Any = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._pool is not None:
+            # A worker in the middle of a training would otherwise go on to its end.
+            for process in list((self._pool._processes or {}).values()):
+                process.terminate()
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._channel.close()
+
+    def run(self, jobs: Sequence[TrainingJob | ScoringJob]) -> Iterator[tuple[int, Any]]:
+        """Yield (index, result) as each job ends."""
+        if self.workers == 1:
+            for index, job in enumerate(jobs):
+                yield index, _run(job, self.report)
+            return
+        pending = {self._started().submit(_run_in_worker, job): i for i, job in enumerate(jobs)}
         while pending:
             done, _ = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
-            _forward(channel, report)
+            _forward(self._channel, self.report)
             for future in done:
                 index = pending.pop(future)
                 yield index, _result(future, jobs[index])
-    finally:
-        for process in list((pool._processes or {}).values()):
-            process.terminate()
-        pool.shutdown(wait=False, cancel_futures=True)
+
+    def _started(self) -> ProcessPoolExecutor:
+        """The pool, made when it is first needed: each worker imports torch once."""
+        if self._pool is None:
+            context = multiprocessing.get_context("spawn")
+            self._channel = context.Queue()
+            self._pool = ProcessPoolExecutor(
+                self.workers, context, initializer=_start_worker, initargs=(self._channel,)
+            )
+        return self._pool
 
 
 def _result(future: Future[Any], job: TrainingJob | ScoringJob) -> Any:
@@ -229,7 +253,7 @@ def _result(future: Future[Any], job: TrainingJob | ScoringJob) -> Any:
         raise StudentError(f"{_name(job)}: {' '.join(str(error).split())[:300]}") from error
 
 
-def _forward(channel: Any, report: Report | None) -> None:
+def _forward(channel: Any, report: Report) -> None:
     """Pass on what the workers have said, the newest of each job only."""
     newest: dict[str, JobProgress] = {}
     while True:
@@ -238,9 +262,8 @@ def _forward(channel: Any, report: Report | None) -> None:
         except queue.Empty:
             break
         newest[item.name] = item
-    if report is not None:
-        for item in newest.values():
-            report(item)
+    for item in newest.values():
+        report(item)
 
 
 _channel: Any = None

@@ -17,7 +17,14 @@ VOCABULARY = 8192
 """Most entries of a new tokenizer; small data need far fewer, and get no more than they hold."""
 
 _SHAPES: dict[str, dict[str, int]] = {
-    "t5-tiny": {"d_model": 64, "d_ff": 128, "d_kv": 16, "num_heads": 4, "num_layers": 2},
+    "t5-tiny": {
+        "d_model": 64,
+        "d_ff": 128,
+        "d_kv": 16,
+        "num_heads": 4,
+        "num_layers": 2,
+        "num_decoder_layers": 1,
+    },
 }
 
 
