@@ -70,15 +70,22 @@ def test_kinds_go_with_labels_as_they_say() -> None:
 
 
 def reading(example: Example) -> str:
-    """The label as an independent reader of one-person paragraphs finds it."""
+    """The label as an independent reader of the two texts finds it."""
     premise, hypothesis = example.fields["premise"], example.fields["hypothesis"].rstrip(".")
     sentences = premise.rstrip(".").split(". ")
-    # "Ada Eva Last was …" or "In 1931 Ada Eva Last wrote …"
-    name = words(sentences[0])[4 if sentences[0].startswith("In ") else 2]
-    about = [s for s in sentences if not re.search(r"flood|small", s)]
     subject, claim = hypothesis.split(" ", 1)
-    if subject != name:
+    if subject not in words(premise):
         return "neutral"
+    about = [s for s in sentences if {subject, "She", "He", "she", "he"} & set(words(s))]
+    if match := re.fullmatch(r"was (older|younger) than (\w+)", claim):
+        births = [
+            next((m[1] for s in sentences if (m := re.search(rf"{n} was born.* (\d+)", s))), None)
+            for n in (subject, match[2])
+        ]
+        if births[0] is None or births[1] is None:
+            return "neutral"
+        older = int(births[0]) < int(births[1])
+        return "entailment" if older == (match[1] == "older") else "contradiction"
     born = next((s for s in about if " was born" in s), "")
     deed = about[-1]
     job = next((m[2] for s in about if (m := re.search(r"(was|worked as) a (\w+)$", s))), None)
@@ -113,9 +120,24 @@ def _year(sentence: str, relation: str, year: str) -> str:
     return "entailment" if holds[relation] else "contradiction"
 
 
-def test_labels_are_what_a_reader_finds() -> None:
-    for example in generate(3000, 11):
+@BOTH
+def test_labels_are_what_a_reader_finds(people: int) -> None:
+    for example in generate(3000, 11, people=people):
         assert reading(example) == example.label, example
+
+
+@BOTH
+def test_reasons_quote_the_text_truly(people: int) -> None:
+    for example in generate(1500, 12, people=people):
+        assert example.reason is not None
+        known = set(words(example.fields["premise"])) | set(words("The text says that was a"))
+        if example.label == "neutral":
+            assert re.match(r"The text (does not say|is not about) ", example.reason)
+            continue
+        quote = re.match(r"(The text says that .+?)(, not |\. )", example.reason)
+        assert quote is not None
+        assert set(words(quote[1])) - {"and", "in"} <= known, example
+        assert example.fields["hypothesis"].split()[0] in words(quote[1])
 
 
 @BOTH

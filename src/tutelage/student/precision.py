@@ -49,7 +49,7 @@ def prepare(student: Student, precision: str, *, compiled: bool = False) -> None
     """Put the student's weights into `precision` and choose its kernels for this device."""
     chosen = choose_precision(precision, student.device, student.parameters)
     student.model.to(torch.bfloat16 if chosen == "bf16" else torch.float32)
-    if student.architecture == "decoder-only" and student.device.type == "cpu":
+    if student.device.type == "cpu":
         # On CPUs the backward pass of the fused kernel is slower than plain matrix products.
         student.model.set_attn_implementation("eager")
     if compiled:
