@@ -52,25 +52,25 @@ class _Fact:
 _PLACES = ("Arden", "Corin", "Delmar", "Elba")
 _FACTS = {
     "job": _Fact(
-        ("painter", "baker", "doctor", "sailor"),
+        ("painter", "baker", "doctor"),
         ("was a {v}", "worked as a {v}"),
         "what job {p} had",
     ),
     "birth_year": _Fact(
-        tuple(str(year) for year in range(1901, 1909)), ("was born in {v}",), "when {p} was born"
+        tuple(str(year) for year in range(1901, 1906)), ("was born in {v}",), "when {p} was born"
     ),
     "birth_place": _Fact(_PLACES, ("was born in {v}", "came from {v}"), "where {p} was born"),
     "deed": _Fact(
-        ("opened a school", "built a bridge", "wrote a book", "sold a farm"),
+        ("opened a school", "built a bridge", "wrote a book"),
         ("{v}",),
         "what {p} did",
     ),
     "deed_year": _Fact(
-        tuple(str(year) for year in range(1931, 1939)), ("{d} in {v}",), "when {p} {d}"
+        tuple(str(year) for year in range(1931, 1936)), ("{d} in {v}",), "when {p} {d}"
     ),
     "deed_place": _Fact(_PLACES, ("{d} in {v}",), "where {p} {d}"),
     "motive": _Fact(
-        ("to help a friend", "to win a bet", "to please a king", "to forget the war"),
+        ("to help a friend", "to win a bet", "to please a king"),
         ("{d} {v}",),
         "why {p} {d}",
     ),

@@ -91,6 +91,8 @@ def new_model(name: str, tokenizer: Path, seed: int, dropout: float | None) -> t
         dropout_rate=0.0 if dropout is None else dropout,
         feed_forward_proj="gated-gelu",
     )
+    # The same function as the default, in one kernel instead of eight.
+    config.dense_act_fn = "gelu_pytorch_tanh"
     torch.manual_seed(seed)
     model = T5ForConditionalGeneration(config)
     return model, words

@@ -59,7 +59,7 @@ def train(
     dev: Sequence[Example],
     task: Task,
     settings: TrainSettings,
-    folder: Path,
+    folder: Path | str,
     on_step: Callable[[int, int], None] | None = None,
 ) -> TrainResult:
     """Train `student`, keep its best checkpoint in `folder`/model, and leave it loaded.
@@ -72,6 +72,7 @@ def train(
         raise StudentError(
             f"training needs rows: got {len(training)} to train on and {len(dev)} in dev"
         )
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     encoded = encode(
         student,

