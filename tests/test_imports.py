@@ -9,13 +9,15 @@ SOURCE = Path(__file__).parents[1] / "src" / "tutelage"
 
 BASIS = {"errors"}
 WORDS = BASIS | {"records", "task"}
-GROUND = WORDS | {"runfolder", "data", "strategies", "environment", "student.target"}
+GROUND = WORDS | {"runfolder", "data", "strategies", "environment", "modelfiles"}
+GROUND |= {"student.target"}
 STAGES = GROUND | {"teacher", "rationales", "student", "evaluation", "report"}
 WHOLE = STAGES | {"recipe", "recipe_file", "observer", "preparation", "outcome", "manifest"}
 
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "environment": BASIS,
+    "modelfiles": BASIS | {"environment"},
     "records": BASIS,
     "task": BASIS,
     "runfolder": WORDS,

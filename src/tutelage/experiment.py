@@ -28,6 +28,7 @@ from tutelage.student.jobs import (
     Runner,
     ScoringJob,
     TrainingJob,
+    cores,
     finished,
     read_predictions,
     workers_for,
@@ -180,8 +181,6 @@ class _Students:
         workers: int | None,
         observer: Observer,
     ) -> None:
-        from tutelage.student.model import count_parameters
-
         self.recipe, self.folder, self.splits, self.observer = recipe, folder, splits, observer
         self.task = recipe.resolved_task()
         self.training = {
@@ -190,9 +189,19 @@ class _Students:
             )
             for arm in recipe.arms
         }
-        self.tokenizer = self._train_tokenizer()
+        new = recipe.student.model.startswith("scratch:")
+        if new:
+            # New students are small, whatever their number of weights will be.
+            self.runner = Runner(workers or cores(), observer.job)
+            if not (folder / "results.json").exists():
+                self.runner.warm_up()
+        # Only here, with the workers under way: this imports torch as well.
+        from tutelage.student.model import count_parameters
+
+        self.tokenizer = self._train_tokenizer() if new else None
         self.parameters = count_parameters(recipe.student.model, self.tokenizer)
-        self.runner = Runner(workers_for(self.parameters, workers), observer.job)
+        if not new:
+            self.runner = Runner(workers or workers_for(self.parameters), observer.job)
 
     def __enter__(self) -> Self:
         return self
@@ -205,10 +214,8 @@ class _Students:
     ) -> None:
         self.runner.__exit__(kind, error, trace)
 
-    def _train_tokenizer(self) -> Path | None:
+    def _train_tokenizer(self) -> Path:
         """For new weights: a tokenizer trained on the training rows of all arms, shared by all."""
-        if not self.recipe.student.model.startswith("scratch:"):
-            return None
         from tutelage.student.scratch import tokenizer_for
 
         rows = (row for examples in self.training.values() for row in examples)

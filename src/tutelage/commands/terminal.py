@@ -85,6 +85,8 @@ class Bars:
         trace: TracebackType | None,
     ) -> None:
         self.bars.stop()
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            complain("what was done is kept: the same command goes on here", label="interrupted")
 
     def stage(self, title: str) -> None:
         """A new stage begins."""

@@ -13,7 +13,6 @@ A spec is `[SCHEME:]PLACE[?KEY=VALUE&…][#SPLIT]`; the query may also follow th
 from __future__ import annotations
 
 import difflib
-import os
 import random
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,13 +22,13 @@ from typing import overload
 
 from tutelage.data import readers, synthetic
 from tutelage.data.rows import RowParser, Source
+from tutelage.environment import expand_variables
 from tutelage.errors import DataError, UsageError
 from tutelage.records import Example
 from tutelage.runfolder import digest
 from tutelage.task import Task
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 _ANLI_SPLIT = re.compile(r"(train|dev|test)_r([1-9])")
 
 
@@ -118,7 +117,7 @@ def load_examples(spec: str, task: Task, *, columns: Mapping[str, str] | None = 
 
 def parse_spec(spec: str) -> Spec:
     """Take a spec apart. Raises UsageError for an unknown scheme, query key or variable."""
-    text = _fill_in(spec)
+    text = expand_variables(spec)
     if not text.strip():
         raise UsageError(
             f"data {spec!r}: names nothing; expected a file, a folder#split, hf:NAME#SPLIT or "
@@ -146,19 +145,6 @@ def parse_spec(spec: str) -> Spec:
             else:
                 raise UsageError(f"data {spec!r}: names two splits, expected one #SPLIT")
     return Spec(spec, scheme, place, _parse_query(query, scheme, spec), split or None)
-
-
-def _fill_in(spec: str) -> str:
-    def value(match: re.Match[str]) -> str:
-        found = os.environ.get(match[1]) or match[2]
-        if found is None:
-            raise UsageError(
-                f"data {spec!r}: the environment variable {match[1]} is not set: set it, or write "
-                f"${{{match[1]}:-default}}"
-            )
-        return found
-
-    return _VARIABLE.sub(value, spec)
 
 
 def _parse_query(query: str, scheme: str, spec: str) -> dict[str, str]:

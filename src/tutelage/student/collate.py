@@ -76,8 +76,10 @@ class Batch:
         return len(self.segments) - rationale, rationale
 
 
-def encode_source(student: Student, text: str, limit: int) -> tuple[list[int], bool]:
-    """Input ids of at most `limit` tokens, and whether the text had to be cut.
+def encode_sources(
+    student: Student, texts: Sequence[str], limit: int
+) -> list[tuple[list[int], bool]]:
+    """Input ids of at most `limit` tokens for each text, and whether it had to be cut.
 
     What is cut is the beginning, which is the longer field's (a premise): the field asked about
     comes last and stays whole.
@@ -88,8 +90,18 @@ def encode_source(student: Student, text: str, limit: int) -> tuple[list[int], b
     room = limit - len(before) - len(after)
     if room < 1:
         raise StudentError(f"max_source_tokens: got {limit}, expected at least {limit - room + 1}")
-    tokens = student.tokenizer(text, add_special_tokens=False).input_ids
-    return [*before, *tokens[-room:], *after], len(tokens) > room
+    return [
+        ([*before, *tokens[-room:], *after], len(tokens) > room)
+        for tokens in _token_ids(student, texts)
+    ]
+
+
+def _token_ids(student: Student, texts: Sequence[str]) -> list[list[int]]:
+    """Ids of each text, without special tokens, in one call: many times faster than one by one."""
+    if not texts:
+        return []
+    ids: list[list[int]] = student.tokenizer(list(texts), add_special_tokens=False).input_ids
+    return ids
 
 
 def encode_label(student: Student, words: str) -> list[int]:
@@ -108,17 +120,23 @@ def encode(
 ) -> list[EncodedExample]:
     """Tokenise each row once. A rationale that is too long loses its end, not its end token."""
     lead = "\n" if student.architecture == "decoder-only" else ""
+    sources = encode_sources(student, [e.source for e in examples], max_source_tokens)
+    labels = {words: encode_label(student, words) for words in {e.target.label for e in examples}}
+    texts = [
+        f"{lead}{SEPARATOR} {e.target.rationale}"
+        for e in examples
+        if e.target.rationale is not None
+    ]
+    rationales = iter(_token_ids(student, texts))
     encoded = []
-    for example in examples:
-        source, cut_source = encode_source(student, example.source, max_source_tokens)
-        label = encode_label(student, example.target.label)
+    for example, (source, cut_source) in zip(examples, sources, strict=True):
+        label = labels[example.target.label]
         rationale: list[int] = []
         cut_target = False
         if example.target.rationale is None:
             label = [*label, student.eos_id]
         else:
-            text = f"{lead}{SEPARATOR} {example.target.rationale}"
-            ids = student.tokenizer(text, add_special_tokens=False).input_ids
+            ids = next(rationales)
             cut_target = len(ids) > max_rationale_tokens
             rationale = [*ids[:max_rationale_tokens], student.eos_id]
         encoded.append(

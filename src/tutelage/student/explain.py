@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from tutelage.records import Example, Prediction
-from tutelage.student.collate import encode_label, encode_source, length_mask, pad
+from tutelage.student.collate import encode_label, encode_sources, length_mask, pad
 from tutelage.student.model import Student
 from tutelage.student.target import parse_target
 from tutelage.task import Task
@@ -36,10 +36,8 @@ def explain(
     while done < len(order):
         label = predictions[order[done]].label
         rows = [i for i in order[done : done + _BATCH] if predictions[i].label == label]
-        sources = [
-            encode_source(student, task.render_source(examples[i].fields), max_source_tokens)[0]
-            for i in rows
-        ]
+        inputs = [task.render_source(examples[i].fields) for i in rows]
+        sources = [ids for ids, _ in encode_sources(student, inputs, max_source_tokens)]
         words = task.verbalize(label)
         written = _continue(student, sources, encode_label(student, words), max_rationale_tokens)
         for i, text in zip(rows, written, strict=True):

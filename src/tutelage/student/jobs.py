@@ -11,9 +11,11 @@ from __future__ import annotations
 import multiprocessing
 import os
 import queue
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -43,7 +45,7 @@ class TrainingJob:
     settings: TrainSettings
     folder: Path
 
-    @property
+    @cached_property
     def key(self) -> str:
         """A digest of all that decides the outcome."""
         words = None if self.tokenizer is None else (self.tokenizer / "tokenizer.json").read_text()
@@ -71,7 +73,7 @@ class ScoringJob:
     examples: Sequence[Example]
     output: Path | None
 
-    @property
+    @cached_property
     def key(self) -> str:
         """A digest of all that decides the outcome."""
         rows = [[e.uid, e.fields, e.label] for e in self.examples]
@@ -174,18 +176,22 @@ def read_predictions(path: Path) -> list[Prediction]:
     return [Prediction(**record) for record in read_jsonl(path)]
 
 
-def workers_for(parameters: int, asked: int | None = None) -> int:
+def cores() -> int:
+    """CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def workers_for(parameters: int) -> int:
     """How many jobs run at once: one a GPU, else one a core as far as memory carries."""
-    if asked is not None:
-        return max(asked, 1)
     import torch
 
     if torch.cuda.is_available():
         return torch.cuda.device_count()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     pages, size = os.sysconf("SC_AVPHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
     fitting = int(pages * size * 0.8 / (parameters * _BYTES_PER_WEIGHT + 2**30))
-    return max(1, min(cores or 1, fitting))
+    return max(1, min(cores(), fitting))
 
 
 class Runner:
@@ -210,12 +216,21 @@ class Runner:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._pool is not None:
+        if self._pool is None:
+            return
+        if kind is not None:
             # A worker in the middle of a training would otherwise go on to its end.
             for process in list((self._pool._processes or {}).values()):
                 process.terminate()
-            self._pool.shutdown(wait=True, cancel_futures=True)
-            self._channel.close()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._channel.close()
+        self._channel.join_thread()
+
+    def warm_up(self) -> None:
+        """Have the workers import what they need, while the caller does something else."""
+        if self.workers > 1:
+            for _ in range(self.workers):
+                self._started().submit(_import_torch)
 
     def run(self, jobs: Sequence[TrainingJob | ScoringJob]) -> Iterator[tuple[int, Any]]:
         """Yield (index, result) as each job ends."""
@@ -273,6 +288,7 @@ _channel: Any = None
 def _start_worker(channel: Any) -> None:
     global _channel
     _channel = channel
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent decides
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TQDM_DISABLE", "1")  # bars of several processes write over each other
@@ -281,6 +297,12 @@ def _start_worker(channel: Any) -> None:
 def _name(job: TrainingJob | ScoringJob) -> str:
     folder = job.folder if isinstance(job, TrainingJob) else job.trained.folder
     return "/".join(folder.parts[-3:])
+
+
+def _import_torch() -> None:
+    import transformers.models.auto  # noqa: F401
+
+    import tutelage.student.train  # noqa: F401
 
 
 def _run_in_worker(job: TrainingJob | ScoringJob) -> Any:

