@@ -47,8 +47,10 @@ def _learns_and_is_read(folder: str, place: Path, precision: str) -> Student:
     assert sum(p.label == p.gold for p in after) / len(DEV) == result.dev_accuracy
     again = load_student(str(place / "model"))
     again.model.to(student.model.dtype)
+    # In bf16 the kernels of training (plain attention) and of a fresh model round differently.
+    tolerance = 1e-3 if student.model.dtype == torch.float32 else 2e-2
     for one, other in zip(score_labels(again, DEV, NLI), after, strict=True):
-        assert one.probabilities == pytest.approx(other.probabilities, abs=1e-3)
+        assert one.probabilities == pytest.approx(other.probabilities, abs=tolerance)
     return again
 
 
@@ -65,6 +67,7 @@ def t5_small(tmp_path_factory: pytest.TempPathFactory) -> Path:
         input=str(text),
         model_prefix=str(folder / "spiece"),
         vocab_size=220,
+        hard_vocab_limit=False,
         model_type="unigram",
         pad_id=0,
         eos_id=1,

@@ -225,6 +225,7 @@ class Runner:
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._channel.close()
         self._channel.join_thread()
+        self._pool = self._channel = None
 
     def warm_up(self) -> None:
         """Have the workers import what they need, while the caller does something else."""

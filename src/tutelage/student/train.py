@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -132,7 +133,7 @@ class _Run:
             return
         try:
             state = torch.load(path, map_location=self.student.device, weights_only=True)
-        except (RuntimeError, EOFError, OSError, ValueError) as error:
+        except (RuntimeError, EOFError, OSError, ValueError, UnpicklingError) as error:
             raise RunFolderError(f"{path}: cannot be read ({error}): delete it") from error
         if state["key"] != key:
             raise RunFolderError(
