@@ -48,7 +48,7 @@ def _learns_and_is_read(folder: str, place: Path, precision: str) -> Student:
     again = load_student(str(place / "model"))
     again.model.to(student.model.dtype)
     # In bf16 the kernels of training (plain attention) and of a fresh model round differently.
-    tolerance = 1e-3 if student.model.dtype == torch.float32 else 2e-2
+    tolerance = 1e-3 if student.model.dtype == torch.float32 else 5e-2
     for one, other in zip(score_labels(again, DEV, NLI), after, strict=True):
         assert one.probabilities == pytest.approx(other.probabilities, abs=tolerance)
     return again
