@@ -13,8 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from tutelage import manifest, outcome
 from tutelage.observer import Observer, Silent
@@ -81,7 +80,8 @@ def run(
     for arm, rows in rationales.items():
         write_jsonl(folder / "rationales" / f"{arm}.jsonl", rows)
 
-    with _Students(recipe, folder, splits, rationales, workers, observer) as students:
+    students = _Students(recipe, folder, splits, rationales, workers, observer)
+    with students.runner:
         observer.stage("Training: the search on dev")
         tried = students.search()
         chosen = {arm: choose(results) for arm, results in tried.items()}
@@ -202,17 +202,6 @@ class _Students:
         self.parameters = count_parameters(recipe.student.model, self.tokenizer)
         if not new:
             self.runner = Runner(workers or workers_for(self.parameters), observer.job)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.runner.__exit__(kind, error, trace)
 
     def _train_tokenizer(self) -> Path:
         """For new weights: a tokenizer trained on the training rows of all arms, shared by all."""
