@@ -8,6 +8,8 @@
     ├── TeacherError           an answer that cannot be had
     │   ├── ModelNotServedError
     │   ├── AuthenticationError
+    │   ├── BatchesOpenError   exit code 0: nothing is wrong, and nothing more to do for now
+    │   ├── BudgetError
     │   └── ServerUnreachableError
     ├── StudentError           a model that cannot be loaded, trained or scored
     └── RunFolderError         a run folder that is damaged, or belongs to something else
@@ -84,6 +86,16 @@ class ModelNotServedError(TeacherError):
 
 class AuthenticationError(TeacherError):
     """No key, or a key that the server refuses."""
+
+
+class BatchesOpenError(TeacherError):
+    """Questions lie in batches that the server has not answered, and nobody wants to wait."""
+
+    exit_code = 0
+
+
+class BudgetError(TeacherError):
+    """The next question can cost more than what the budget has left."""
 
 
 class ServerUnreachableError(TeacherError):

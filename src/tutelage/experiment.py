@@ -56,12 +56,15 @@ def run(
     workers: int | None = None,
     observer: Observer | None = None,
     until: Literal["training", "report"] = "report",
+    retry_failed: bool = False,
+    wait: bool = True,
 ) -> Run:
     """Run an experiment, or what is missing of it, and return its results.
 
     runs:    the folder that holds a folder for each run
     ledger:  where paid answers are kept; None: `.tutelage/ledger.sqlite`
     workers: trainings at once; None: as many as the machine carries
+    retry_failed, wait: as in `annotate_arms`
     until:   the last stage; after "training" the test set is untouched and there are no results
     """
     observer = observer or Silent()
@@ -75,7 +78,9 @@ def run(
     manifest.begin(folder, recipe, splits)
 
     observer.stage("Asking the teacher")
-    annotations = annotate_arms(recipe, splits, ledger, observer)
+    annotations = annotate_arms(
+        recipe, splits, ledger, observer, retry_failed=retry_failed, wait=wait
+    )
     rationales = learnt_rationales(recipe, splits, annotations)
     for arm, rows in rationales.items():
         write_jsonl(folder / "rationales" / f"{arm}.jsonl", rows)

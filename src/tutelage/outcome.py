@@ -179,19 +179,16 @@ def describe_choosing_on_test(
 def describe_teacher(recipe: Recipe, annotations: Mapping[str, Annotation]) -> dict[str, Any]:
     """`teacher` of results.json. Arms of one question share their answers, and are counted once.
 
-    `cost_usd` is 0 where only answers were looked up, and null where somebody was asked: prices
-    are not known here.
+    `cost_usd` is what the answers cost, whenever they were asked; null where some have no price.
     """
     by_arm: dict[str, Any] = {}
     distinct: dict[tuple[Any, ...], Annotation] = {}
-    asked = False
     for arm in recipe.arms:
         if arm.strategy is None:
             continue
         annotation = annotations[arm.name]
         distinct[arm.question] = annotation
         teacher = recipe.teacher_of(arm)
-        asked = asked or annotation.requests + annotation.cached > 0
         by_arm[arm.name] = {
             "model": None if arm.strategy == "human" or teacher is None else teacher.model,
             "statuses": annotation.counts,
@@ -199,6 +196,7 @@ def describe_teacher(recipe: Recipe, annotations: Mapping[str, Annotation]) -> d
             "cached": annotation.cached,
         }
     tokens = [annotation.tokens for annotation in distinct.values()]
+    costs = [annotation.summary.cost_usd for annotation in distinct.values()]
     return {
         "requests": sum(a.requests for a in distinct.values()),
         "cached": sum(a.cached for a in distinct.values()),
@@ -206,7 +204,7 @@ def describe_teacher(recipe: Recipe, annotations: Mapping[str, Annotation]) -> d
             "prompt": _total([t.prompt_tokens for t in tokens]),
             "completion": _total([t.completion_tokens for t in tokens]),
         },
-        "cost_usd": None if asked else 0.0,
+        "cost_usd": None if None in costs else sum(cost or 0.0 for cost in costs),
         "by_arm": by_arm,
     }
 

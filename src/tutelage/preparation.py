@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tutelage.data.load import Examples, load_examples
+from tutelage.data.load import Examples, load_examples, stream_examples
 from tutelage.data.split import Overlap, check_splits, drop_overlap, hold_out
-from tutelage.errors import TeacherError
+from tutelage.errors import BatchesOpenError, TeacherError
 from tutelage.observer import Observer
 from tutelage.rationales.controls import label_echo, shuffled
 from tutelage.recipe import ArmSection, Recipe
@@ -17,7 +17,14 @@ from tutelage.records import Example, Rationale
 from tutelage.runfolder import write_jsonl
 from tutelage.strategies import get_strategy
 from tutelage.task import NLI, Task
-from tutelage.teacher.annotate import Annotation, Progress, annotate
+from tutelage.teacher.annotate import (
+    Annotation,
+    Options,
+    Progress,
+    Summary,
+    annotate,
+    annotate_to_file,
+)
 from tutelage.teacher.base import TeacherSettings
 from tutelage.teacher.ledger import Ledger
 
@@ -65,11 +72,22 @@ def load_splits(recipe: Recipe) -> Splits:
 
 
 def annotate_arms(
-    recipe: Recipe, splits: Splits, ledger: Path | None, observer: Observer
+    recipe: Recipe,
+    splits: Splits,
+    ledger: Path | None,
+    observer: Observer,
+    *,
+    retry_failed: bool = False,
+    wait: bool = True,
 ) -> dict[str, Annotation]:
-    """The rationales of every arm that has any; arms that put the same question share them."""
+    """The rationales of every arm that has any; arms that put the same question share them.
+
+    retry_failed: ask again what is known to have failed for good
+    wait:         for open batches; if not, BatchesOpenError says so once every arm has been sent
+    """
     task = recipe.resolved_task()
     by_question: dict[tuple[Any, ...], Annotation] = {}
+    waiting: BatchesOpenError | None = None
     for arm in recipe.arms:
         if arm.strategy is None or arm.question in by_question:
             continue
@@ -91,11 +109,21 @@ def annotate_arms(
                 teacher=settings,
                 task=task,
                 ledger=book,
-                on_progress=on_progress,
+                options=Options(
+                    budget_name=recipe.name,
+                    retry_failed=retry_failed,
+                    wait=wait,
+                    on_progress=on_progress,
+                    on_note=observer.note,
+                ),
             )
+        except BatchesOpenError as error:
+            waiting = error
         finally:
             if book is not None:
                 book.close()
+    if waiting is not None:
+        raise waiting
     return {a.name: by_question[a.question] for a in recipe.arms if a.strategy is not None}
 
 
@@ -141,16 +169,24 @@ def learnt_rationales(
 
 
 def annotate_recipe(
-    recipe: Recipe, runs: Path, ledger: Path | None, observer: Observer
-) -> dict[Path, Annotation]:
+    recipe: Recipe,
+    runs: Path,
+    ledger: Path | None,
+    observer: Observer,
+    *,
+    retry_failed: bool = False,
+    wait: bool = True,
+) -> dict[Path, Summary]:
     """Annotate every arm of a recipe and write the files that its run reads, by their path."""
     splits = load_splits(recipe)
-    annotations = annotate_arms(recipe, splits, ledger, observer)
+    annotations = annotate_arms(
+        recipe, splits, ledger, observer, retry_failed=retry_failed, wait=wait
+    )
     written = {}
     for arm, rows in learnt_rationales(recipe, splits, annotations).items():
         path = runs / recipe.name / "rationales" / f"{arm}.jsonl"
         write_jsonl(path, rows)
-        written[path] = annotations[arm]
+        written[path] = annotations[arm].summary
     return written
 
 
@@ -162,21 +198,36 @@ def annotate_file(
     output: Path,
     ledger: Path | None,
     observer: Observer,
-) -> dict[Path, Annotation]:
-    """Annotate the NLI examples that `data` names and write them to `output`."""
-    examples = load_examples(data, NLI)
+    *,
+    retry_failed: bool = False,
+    wait: bool = True,
+) -> dict[Path, Summary]:
+    """Annotate the NLI examples that `data` names and write them to `output`.
+
+    A budget is that of the output file: all runs that write it share it.
+    """
+    examples = stream_examples(data, NLI)
+    if examples.unlabelled:
+        observer.note(f"{examples.unlabelled} rows carry no label and are left out")
     book = None if ledger is None else Ledger(ledger)
     try:
-        annotation = annotate(
-            examples,
+        summary = annotate_to_file(
+            examples.open,
+            output,
             strategy=get_strategy(strategy, template=template, task=NLI),
             teacher=teacher,
             task=NLI,
             ledger=book,
-            on_progress=lambda progress: observer.annotating(strategy, progress),
+            options=Options(
+                budget_name=f"file {output.resolve()}",
+                retry_failed=retry_failed,
+                wait=wait,
+                on_progress=lambda progress: observer.annotating(strategy, progress),
+                on_note=observer.note,
+            ),
+            total=examples.total,
         )
     finally:
         if book is not None:
             book.close()
-    write_jsonl(output, annotation.rationales)
-    return {output: annotation}
+    return {output: summary}

@@ -23,7 +23,8 @@ from tutelage.records import ControlName, ObjectiveName
 from tutelage.strategies import get_strategy
 from tutelage.student.settings import TrainSettings
 from tutelage.task import PRESETS, Task
-from tutelage.teacher.base import TeacherSettings
+from tutelage.teacher.base import Mode, TeacherSettings
+from tutelage.teacher.prices import FREE, PriceOverride
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 """Names of recipes and arms: they become names of folders."""
@@ -81,10 +82,20 @@ class DataSection(_Section):
         return value
 
 
+class PriceSection(_Section):
+    """What a teacher costs, in US dollars per million tokens."""
+
+    input: Number = Field(ge=0)
+    output: Number = Field(ge=0)
+    cached_input: Number | None = Field(None, ge=0)
+
+
 class TeacherSection(_Section):
     """Who explains, and how it is asked; see `TeacherSettings`.
 
     max_failed: rows without an answer at which the run stops; None: one in a hundred
+    budget_usd: at most this much is charged, over all runs of this recipe's name
+    price:      0 for a teacher that costs nothing; needed where no public price is known
     """
 
     model: str
@@ -98,10 +109,21 @@ class TeacherSection(_Section):
     concurrency: int = 8
     timeout_s: Number = 120.0
     max_failed: int | None = None
+    requests_per_minute: Number | None = None
+    tokens_per_minute: Number | None = None
+    budget_usd: Number | None = None
+    price: Literal[0] | PriceSection | None = None
+    mode: Mode = "live"
 
     def settings(self) -> TeacherSettings:
         """As the teacher takes them."""
-        return TeacherSettings(**self.model_dump())
+        values = self.model_dump(exclude={"price"})
+        price = None
+        if self.price == 0:
+            price = FREE
+        elif isinstance(self.price, PriceSection):
+            price = PriceOverride(**self.price.model_dump())
+        return TeacherSettings(**values, price=price)
 
 
 class StudentSection(_Section):

@@ -47,10 +47,15 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens as the teacher's server counted them; None where it did not say."""
+    """Tokens as the teacher's server counted them; None where it did not say.
+
+    completion_tokens: all that were written, hidden reasoning too
+    cached_tokens:     those of the prompt that the server had at hand, at a lower price
+    """
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    cached_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +78,16 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What a teacher answered. finish_reason as in the OpenAI API (`stop`, `length`, …)."""
+    """What a teacher answered.
+
+    finish_reason: as in the OpenAI API (`stop`, `length`, …)
+    pico:          what it cost, in pico-dollars (1e-12 US dollars); None where nobody knows
+    """
 
     text: str
     finish_reason: str | None = None
     usage: Usage = Usage()
+    pico: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

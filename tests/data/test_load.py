@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tutelage.data.load import load_examples, parse_spec
+from tutelage.data.load import load_examples, parse_spec, stream_examples
 from tutelage.errors import DataError, MissingExtraError, TutelageError, UsageError
 from tutelage.records import Example
 from tutelage.task import NLI, Task
@@ -472,3 +472,30 @@ def test_missing_packages(
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingExtraError, match=rf"{package}.*tutelage\[train\]"):
         load_examples(spec, NLI)
+
+
+def test_a_stream_reads_what_loading_loads_and_holds_nothing(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    rows = [
+        {"premise": f"p {i}", "hypothesis": "h", "label": -1 if i % 5 == 4 else i % 3}
+        for i in range(50)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    loaded = load_examples(str(path), NLI)
+    stream = stream_examples(str(path), NLI)
+    assert (stream.total, stream.unlabelled) == (40, 10) == (len(loaded), loaded.unlabelled)
+    assert list(stream.open()) == list(loaded) == list(stream.open())
+    assert list(stream_examples("synthetic:nli?n=9", NLI).open()) == list(
+        load_examples("synthetic:nli?n=9", NLI)
+    )
+
+
+def test_a_stream_tells_of_a_wrong_row_before_anybody_is_asked(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    good = {"premise": "p", "hypothesis": "h", "label": "neutral"}
+    path.write_text(json.dumps(good) + "\n" + json.dumps({**good, "label": "maybe"}) + "\n")
+    with pytest.raises(DataError, match=r"rows.jsonl:2 field 'label'"):
+        stream_examples(str(path), NLI)
+    path.write_text("")
+    with pytest.raises(DataError):
+        stream_examples(str(path), NLI)

@@ -9,6 +9,7 @@ from tutelage.records import Example
 from tutelage.strategies import get_strategy
 from tutelage.task import NLI
 from tutelage.teacher import Ledger, TeacherSettings, annotate
+from tutelage.teacher.annotate import Options
 
 base_url, path, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
 rows = [
@@ -22,6 +23,6 @@ with Ledger(Path(path)) as kept:
         teacher=TeacherSettings(model="openai:m", base_url=base_url, concurrency=4),
         task=NLI,
         ledger=kept,
-        on_progress=lambda progress: print(progress.done, flush=True),
+        options=Options(on_progress=lambda progress: print(progress.done, flush=True)),
     )
 print("end", outcome.requests, outcome.cached, outcome.counts["ok"], flush=True)

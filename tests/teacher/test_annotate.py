@@ -21,10 +21,11 @@ from tutelage.errors import (
 from tutelage.records import Completion, Example, Usage
 from tutelage.task import NLI
 from tutelage.teacher import Ledger, QuestionFailedError, TeacherSettings, annotate
+from tutelage.teacher.annotate import Options
 from tutelage.teacher.client import OpenAITeacher
-from tutelage.teacher.governor import RetryPolicy
+from tutelage.teacher.faults import Kind, RetryPolicy
 
-QUICK = RetryPolicy(attempts=2, first_attempts=2, base_s=0.01, cap_s=0.02)
+QUICK = RetryPolicy(dict.fromkeys(Kind, 2), first_attempts=2, base_s=0.01, cap_s=0.02)
 WORKER = Path(__file__).with_name("annotate_worker.py")
 
 
@@ -49,7 +50,7 @@ def teacher(server, concurrency=4, **more):
     settings = TeacherSettings(
         model="openai:m", base_url=server.base_url, concurrency=concurrency, **more
     )
-    return OpenAITeacher("m", settings, QUICK)
+    return OpenAITeacher("m", settings)
 
 
 def reason(examples, server, ledger, **more):
@@ -59,6 +60,7 @@ def reason(examples, server, ledger, **more):
         teacher=teacher(server, **more),
         task=NLI,
         ledger=ledger,
+        options=Options(policy=QUICK),
     )
 
 
@@ -146,7 +148,8 @@ def test_every_status_is_counted_and_nothing_disappears(ledger):
         assert "HTTP 500" in outcome.rationales[5].detail
         assert len(ledger) == 5  # what failed is not kept
         again = reason(rows(7), server, ledger)
-    assert (again.cached, again.requests) == (5, 2) and again.rationales == outcome.rationales
+    # What failed for good is remembered, what may go better another time is tried again.
+    assert (again.cached, again.requests) == (5, 1) and again.rationales == outcome.rationales
 
 
 @pytest.mark.parametrize(
@@ -219,7 +222,7 @@ def test_progress_counts_up_to_the_end(ledger):
             teacher=teacher(server),
             task=NLI,
             ledger=ledger,
-            on_progress=seen.append,
+            options=Options(on_progress=seen.append),
         )
     assert [p.done for p in seen] == sorted(p.done for p in seen)
     last = seen[-1]
@@ -283,7 +286,9 @@ def test_no_key_is_in_the_ledger(tmp_path, monkeypatch):
     with ScriptedServer(lambda body, before: Reply(f"got {key}")) as server, Ledger(path) as kept:
         reason(rows(3), server, kept)
         assert server.headers[0]["Authorization"].endswith(key)
-        for file in tmp_path.iterdir():
+        for file in tmp_path.glob("l.sqlite*"):
+            if file.is_dir():
+                continue
             assert key.encode() not in file.read_bytes()
 
 
@@ -307,6 +312,9 @@ class Stalling:
         self.answered += 1
         return Completion("because")
 
+    async def explain(self, fault):
+        return TeacherError(str(fault))
+
     async def __aenter__(self):
         return self
 
@@ -315,17 +323,26 @@ class Stalling:
 
 
 @pytest.mark.parametrize("in_a_loop", [False, True])
-def test_an_interrupt_ends_it_at_once_and_keeps_the_answers(ledger, in_a_loop):
+def test_an_interrupt_waits_for_what_is_under_way_and_a_second_does_not(ledger, in_a_loop):
     stalling = Stalling()
+    notes = []
 
     def interrupt():
         stalling.stalled.wait(10)
         # A signal between asyncio's last look and its wait would only be seen at the next event.
-        time.sleep(0.2)
-        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        for _ in range(2):
+            time.sleep(0.4)
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
     def run():
-        annotate(rows(20), strategy="informed_reasoning", teacher=stalling, task=NLI, ledger=ledger)
+        annotate(
+            rows(20),
+            strategy="informed_reasoning",
+            teacher=stalling,
+            task=NLI,
+            ledger=ledger,
+            options=Options(on_note=notes.append),
+        )
 
     async def notebook():
         run()
@@ -344,6 +361,22 @@ def test_an_interrupt_ends_it_at_once_and_keeps_the_answers(ledger, in_a_loop):
             run()
     assert time.monotonic() - begun < 10
     assert len(ledger) == stalling.answered == 5 and stalling.closed
+    assert len(notes) == 1 and "Ctrl-C again" in notes[0]
+
+
+def test_one_interrupt_lets_what_is_under_way_come_home(ledger):
+    def interrupt(body, before):
+        if server.requests == 10:
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        return Reply("because", delay_s=0.3)
+
+    with ScriptedServer(interrupt) as server:
+        with pytest.raises(KeyboardInterrupt):
+            reason(rows(60), server, ledger)
+        assert 10 <= len(ledger) == server.answered == server.requests < 20
+        kept = len(ledger)
+        assert reason(rows(60), server, ledger).cached == kept
+    assert server.requests == 60
 
 
 def test_any_teacher_has_no_more_to_do_at_once_than_its_settings_say(ledger):

@@ -13,11 +13,18 @@ from tutelage.errors import (
     UsageError,
 )
 from tutelage.records import Completion, Example, Message, Request, Usage
+from tutelage.teacher.accounts import Session
 from tutelage.teacher.base import QuestionFailedError, TeacherSettings, open_teacher
 from tutelage.teacher.client import OpenAITeacher, normalise_url
-from tutelage.teacher.governor import RetryPolicy
+from tutelage.teacher.engine import Engine
+from tutelage.teacher.faults import Kind, RetryPolicy
+from tutelage.teacher.governor import Governor, Health, Limits
+from tutelage.teacher.ledger import Ledger, answer_key
+from tutelage.teacher.money import Money
 
-QUICK = RetryPolicy(attempts=4, first_attempts=2, base_s=0.01, cap_s=0.02, max_retry_after_s=0.5)
+QUICK = RetryPolicy(
+    dict.fromkeys(Kind, 4), first_attempts=4, base_s=0.01, cap_s=0.02, max_retry_after_s=0.5
+)
 KEY = "sk-very-secret-000111"
 
 
@@ -25,9 +32,24 @@ def settings(base_url, **more):
     return TeacherSettings(model="openai:m", base_url=base_url, **more)
 
 
+class Outcome:
+    """What the engine says became of one question."""
+
+    completion = failure = None
+
+    def known(self, key, completion):
+        raise AssertionError("the ledger is new")
+
+    def answered(self, key, completion):
+        self.completion = completion
+
+    def failed(self, key, failure, *, asked):
+        self.failure = failure
+
+
 def ask(base_url, text="Why?", policy=QUICK, **more):
-    """One question to a server."""
-    teacher = OpenAITeacher("m", settings(base_url, **more), policy)
+    """One question to a server, asked as the engine asks."""
+    teacher = OpenAITeacher("m", settings(base_url, **more))
     question = Request(
         "m",
         (Message("user", text),),
@@ -35,12 +57,21 @@ def ask(base_url, text="Why?", policy=QUICK, **more):
         Example("e", {}, "l"),
         parameters=teacher.settings.parameters,
     )
+    outcome = Outcome()
 
     async def run():
-        async with teacher:
-            return await teacher.complete(question)
+        with Ledger(":memory:") as ledger, Session(ledger) as session:
+            engine = Engine(
+                teacher, session, Money("test", None, None), Governor(Limits(max_pause_s=0.5)),
+                outcome,
+                health=Health(proven=True, max_failed=None), policy=policy,
+            )  # fmt: skip
+            await engine.run([(answer_key("x", question), question)])
 
-    return asyncio.run(run())
+    asyncio.run(run())
+    if outcome.failure is not None:
+        raise QuestionFailedError(outcome.failure.detail, transient=outcome.failure.transient)
+    return outcome.completion
 
 
 @pytest.fixture(autouse=True)
@@ -101,7 +132,7 @@ def test_a_row_that_goes_on_failing_fails_after_its_attempts():
         pytest.raises(QuestionFailedError, match=r"HTTP 500: oops \(4 attempts\)") as caught,
     ):
         ask(server.base_url)
-    assert caught.value.transient and server.requests == QUICK.attempts
+    assert caught.value.transient and server.requests == 4
 
 
 @pytest.mark.parametrize(
@@ -228,9 +259,21 @@ def unused_address():
 def test_a_server_that_only_hangs_up_is_unreachable():
     with (
         ScriptedServer(lambda body, before: Reply(reset=True)) as server,
-        pytest.raises(ServerUnreachableError),
+        pytest.raises(ServerUnreachableError, match="connection broke"),
     ):
         ask(server.base_url)
+    assert server.requests == 4
+
+
+@pytest.mark.parametrize("name", ["temperature", "seed"])
+def test_a_parameter_that_the_model_refuses_stops_the_run_in_one_line(name):
+    fault = error(400, f"'{name}' does not support 0.2 with this model", "unsupported_value")
+    with (
+        ScriptedServer(lambda body, before: fault) as server,
+        pytest.raises(TeacherError, match=rf"refuses a parameter.*teacher\.{name}"),
+    ):
+        ask(server.base_url, **{name: 1})
+    assert server.requests == 1
 
 
 def test_the_newer_name_of_the_limit_is_learnt_once():

@@ -14,31 +14,38 @@ def question(text="Why?", **more):
     return Request("m", (Message("user", text),), "s", Example("e", {}, "l"), **more)
 
 
-ANSWER = Completion("Därum \N{SNOWMAN}\nja.", "stop", Usage(5, None))
+def name(text):
+    """A key: 64 hexadecimal digits."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+ANSWER = Completion("Därum \N{SNOWMAN}\nja.", "stop", Usage(5, None, 2))
 
 
 def test_an_answer_comes_back_as_it_was(tmp_path):
     with Ledger(tmp_path / "deep" / "ledger.sqlite") as ledger:
-        assert ledger.get("k") is None
-        ledger.put("k", question(), ANSWER)
+        assert ledger.get(name("k")) is None
+        ledger.put(name("k"), question(), ANSWER)
     with Ledger(tmp_path / "deep" / "ledger.sqlite") as ledger:
-        assert ledger.get("k") == ANSWER
+        assert ledger.get(name("k")) == ANSWER
         assert len(ledger) == 1
 
 
 def test_the_first_answer_stays(tmp_path):
     with Ledger(tmp_path / "l") as ledger:
-        ledger.put("k", question(), ANSWER)
-        ledger.put("k", question(), Completion("another"))
-        assert ledger.get("k") == ANSWER
+        ledger.put(name("k"), question(), ANSWER)
+        ledger.put(name("k"), question(), Completion("another"))
+        assert ledger.get(name("k")) == ANSWER
 
 
 def test_many_keys_at_once(tmp_path):
     with Ledger(tmp_path / "l") as ledger:
         for i in range(0, 1300, 2):
-            ledger.put(f"k{i}", question(), Completion(str(i)))
-        found = ledger.get_many(f"k{i}" for i in range(1300))
-    assert {key: c.text for key, c in found.items()} == {f"k{i}": str(i) for i in range(0, 1300, 2)}
+            ledger.put(name(f"k{i}"), question(), Completion(str(i)))
+        found = ledger.get_many(name(f"k{i}") for i in range(1300))
+    assert {key: c.text for key, c in found.items()} == {
+        name(f"k{i}"): str(i) for i in range(0, 1300, 2)
+    }
 
 
 def test_the_key_is_of_what_was_asked_and_of_nothing_else():
@@ -110,12 +117,12 @@ def test_a_damaged_page_is_one_line(tmp_path):
     path = tmp_path / "l"
     with Ledger(path) as ledger:
         for i in range(200):
-            ledger.put(f"k{i}", question(), Completion("x" * 500))
+            ledger.put(name(f"k{i}"), question(), Completion("x" * 500))
     data = bytearray(path.read_bytes())
     data[4096:] = b"\xff" * (len(data) - 4096)
     path.write_bytes(data)
     with pytest.raises(RunFolderError, match="no readable ledger"), Ledger(path) as ledger:
-        ledger.get_many(f"k{i}" for i in range(200))
+        ledger.get_many(name(f"k{i}") for i in range(200))
 
 
 def test_default_path(monkeypatch):
@@ -128,15 +135,15 @@ def test_default_path(monkeypatch):
 def test_memory_makes_no_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with Ledger(":memory:") as ledger:
-        ledger.put("k", question(), ANSWER)
-        assert ledger.get("k") == ANSWER
+        ledger.put(name("k"), question(), ANSWER)
+        assert ledger.get(name("k")) == ANSWER
     assert list(tmp_path.iterdir()) == []
 
 
-def _write(path, name, count):
+def _write(path, who, count):
     with Ledger(path) as ledger:
         for i in range(count):
-            ledger.put(f"{name}-{i}", question(), Completion(name))
+            ledger.put(name(f"{who}-{i}"), question(), Completion(who))
 
 
 def test_several_processes_may_begin_and_write_one_ledger(tmp_path):

@@ -13,6 +13,8 @@ from tutelage.commands import (
     doctor,
     evaluate,
     init,
+    ledger,
+    plan,
     predict,
     report,
     run,
@@ -31,8 +33,10 @@ app = typer.Typer(
     help="Teach a small language model with a large one's explanations, and find out honestly "
     "whether it helped.\n\nExample: `tutelage run quickstart`",
 )
-for module in (run, init, doctor, annotate, train, evaluate, compare, report, runs, predict):
+_COMMANDS = (run, init, doctor, plan, annotate, train, evaluate, compare, report, runs, predict)
+for module in _COMMANDS:
     app.command(module.command.__name__)(module.command)
+app.add_typer(ledger.app)
 
 
 def main() -> None:
@@ -46,7 +50,7 @@ def main() -> None:
             complain(problem, label="also")
         sys.exit(error.exit_code)
     except TutelageError as error:
-        complain(str(error))
+        complain(str(error), label="error" if error.exit_code else "waiting")
         sys.exit(error.exit_code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -17,6 +17,12 @@ def command(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Trainings at once (default: what fits).")
     ] = None,
+    no_wait: Annotated[
+        bool, typer.Option("--no-wait", help="Leave open batches: a later call collects them.")
+    ] = False,
+    retry_failed: Annotated[
+        bool, typer.Option(help="Ask again what is known to have failed for good.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print results.json.")] = False,
 ) -> None:
     """Run an experiment: annotate, train, evaluate, compare, report.
@@ -31,7 +37,15 @@ def command(
 
     loaded = load_recipe(recipe)
     with Bars() as bars:
-        done = run(loaded, runs=runs, ledger=ledger, workers=workers, observer=bars)
+        done = run(
+            loaded,
+            runs=runs,
+            ledger=ledger,
+            workers=workers,
+            observer=bars,
+            retry_failed=retry_failed,
+            wait=not no_wait,
+        )
     if json:
         print_json(done.results)
         return

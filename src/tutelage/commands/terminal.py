@@ -101,7 +101,18 @@ class Bars:
         """How far one arm's annotation is."""
         extra = f", {progress.cached} known" if progress.cached else ""
         extra += f", {progress.failed} failed" if progress.failed else ""
-        self._show(f"rationales of {arm}{extra}", progress.done, progress.total, key=arm)
+        if progress.requests and progress.seconds > 1:
+            extra += f", {progress.requests / progress.seconds:.1f} requests/s"
+            extra += f", {progress.tokens / progress.seconds:.0f} tokens/s" * bool(progress.tokens)
+        if progress.cost_usd:
+            extra += f", ${progress.cost_usd:.4f}"
+            if progress.total and progress.done < progress.total:
+                # What was known came free and first: the rest costs what was asked so far did.
+                left = progress.total - progress.done
+                forecast = progress.cost_usd * (1 + left / progress.requests)
+                extra += f" of about ${forecast:.4f}"
+        total = progress.total or max(progress.done, 1)
+        self._show(f"rationales of {arm}{extra}", progress.done, total, key=arm)
 
     def jobs(self, done: int, total: int) -> None:
         """How many trainings or readings of this stage are complete."""

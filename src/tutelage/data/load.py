@@ -115,6 +115,45 @@ def load_examples(spec: str, task: Task, *, columns: Mapping[str, str] | None = 
     return Examples(tuple(rows), spec, unlabelled, digest(rows))
 
 
+@dataclass(frozen=True)
+class ExampleStream:
+    """Examples that are read anew each time, for files that should not be held in memory.
+
+    total: how many there are; unlabelled: rows left out because they carry no label
+    """
+
+    open: Callable[[], Iterator[Example]]
+    total: int
+    unlabelled: int
+
+
+def stream_examples(
+    spec: str, task: Task, *, columns: Mapping[str, str] | None = None
+) -> ExampleStream:
+    """`load_examples` for files of any size: every row is checked now, and read again on `open`.
+
+    Samples and generated rows are held in memory all the same.
+    """
+    parsed = parse_spec(spec)
+    if parsed.scheme == "synthetic" or parsed.query:
+        examples = load_examples(spec, task, columns=columns)
+        return ExampleStream(lambda: iter(examples), len(examples), examples.unlabelled)
+    parser, opener = RowParser(task, columns or {}), _OPENERS[parsed.scheme]
+    total = unlabelled = 0
+    for example in parser.read(opener(parsed)):
+        if example is None:
+            unlabelled += 1
+        else:
+            total += 1
+    if not total:
+        load_examples(spec, task, columns=columns)  # says what is wrong
+    return ExampleStream(
+        lambda: (example for example in parser.read(opener(parsed)) if example is not None),
+        total,
+        unlabelled,
+    )
+
+
 def parse_spec(spec: str) -> Spec:
     """Take a spec apart. Raises UsageError for an unknown scheme, query key or variable."""
     text = expand_variables(spec)

@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tutelage.errors import DataError, UsageError
@@ -66,15 +66,30 @@ class RowParser:
         Raises DataError for the first wrong row, a repeated id, or a source without labelled rows.
         """
         examples: list[Example] = []
+        unlabelled = 0
+        for example in self.read(source):
+            if example is None:
+                unlabelled += 1
+            else:
+                examples.append(example)
+        if not examples:
+            found = f"its {unlabelled} rows carry no label" if unlabelled else "it holds no rows"
+            raise DataError(f"{found}, expected labelled rows", path=source.name)
+        return examples, unlabelled
+
+    def read(self, source: Source) -> Iterator[Example | None]:
+        """One row after the other, None for one without a label; only their ids are remembered.
+
+        Raises DataError for the first wrong row, or a repeated id.
+        """
         first_seen: dict[str, int] = {}
         copies: Counter[str] = Counter()
-        unlabelled = 0
         names = None if source.columns is None else self._resolve(source, 1, source.columns)
         for place, row in source.rows:
             mapped = names if names is not None else self._resolve(source, place, row)
             label = self._label(source, place, row[mapped["label"]], mapped["label"])
             if label is None:
-                unlabelled += 1
+                yield None
                 continue
             fields = {
                 name: self._text(source, place, row[mapped[name]], mapped[name])
@@ -100,11 +115,7 @@ class RowParser:
                 reason = self._reason(source, place, row[mapped["reason"]], mapped["reason"])
             if "tags" in mapped:
                 tags = self._tags(source, place, row[mapped["tags"]], mapped["tags"])
-            examples.append(Example(uid, fields, label, reason, tags or ()))
-        if not examples:
-            found = f"its {unlabelled} rows carry no label" if unlabelled else "it holds no rows"
-            raise DataError(f"{found}, expected labelled rows", path=source.name)
-        return examples, unlabelled
+            yield Example(uid, fields, label, reason, tags or ())
 
     def _resolve(self, source: Source, place: int, present: Iterable[str]) -> dict[str, str]:
         """Our names -> the columns that hold them; optional ones only where they are there."""

@@ -8,6 +8,7 @@ by ten, and a result must not depend on how many ran beside it.
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import queue
@@ -29,8 +30,10 @@ from tutelage.task import Task
 _FORMAT = 1
 """Raised when a change of the trainer makes results of earlier versions incomparable."""
 
-_BYTES_PER_WEIGHT = 20
-"""Memory of a training process: weights, gradients, two moments, and as much again in passing."""
+_BYTES_PER_WEIGHT = 30
+_BYTES_BESIDES = 3 * 2**30
+"""Memory of a training process: weights, masters, gradients, two moments, and what passes; and
+torch itself with the activations (a SmolLM2-135M came to 7.4 GB)."""
 
 
 @dataclass(frozen=True)
@@ -190,7 +193,7 @@ def workers_for(parameters: int) -> int:
     if torch.cuda.is_available():
         return torch.cuda.device_count()
     pages, size = os.sysconf("SC_AVPHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
-    fitting = int(pages * size * 0.8 / (parameters * _BYTES_PER_WEIGHT + 2**30))
+    fitting = int(pages * size * 0.8 / (parameters * _BYTES_PER_WEIGHT + _BYTES_BESIDES))
     return max(1, min(cores(), fitting))
 
 
@@ -290,9 +293,29 @@ def _start_worker(channel: Any) -> None:
     global _channel
     _channel = channel
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent decides
+    _keep_freed_memory()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TQDM_DISABLE", "1")  # bars of several processes write over each other
+
+
+def _keep_freed_memory() -> None:
+    """Have glibc keep the memory of freed tensors for the next step.
+
+    By default each large tensor is a mapping of its own, given back when freed: every step then
+    waits for the kernel to clear the same pages again. With two processes that came to half of the
+    time (docs/performance.md). Larger ones than 32 MiB stay mappings: kept, they leave holes.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):  # another C library, or Windows
+        return
+    for option, value in _MALLOC.items():
+        mallopt(option, value)
+
+
+_MALLOC = {-3: 32 << 20, -1: 2**31 - 1, -2: 64 << 20}
+"""M_MMAP_THRESHOLD, M_TRIM_THRESHOLD and M_TOP_PAD of <malloc.h>, in bytes."""
 
 
 def _name(job: TrainingJob | ScoringJob) -> str:

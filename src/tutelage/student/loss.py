@@ -36,25 +36,20 @@ class SegmentLoss:
 def target_logits(student: Student, batch: Batch) -> torch.Tensor:
     """Logits [N, vocabulary] (fp32) of every target token of the batch, and of no other.
 
-    The output head is by far the widest layer of a small model: where it is a plain linear map it
-    runs at the target positions only.
+    The output head is by far the widest layer of a small model: what it reads is narrowed to the
+    target positions before it runs, where the model lets us (`Student.head_is_positionwise`).
     """
-    if student.architecture == "decoder-only" and student.head_is_linear:
-        hidden = student.model.base_model(
-            input_ids=batch.input_ids, use_cache=False
-        ).last_hidden_state
-        logits = student.model.get_output_embeddings()(hidden[batch.rows, batch.columns])
-    elif student.architecture == "decoder-only":
-        output = student.model(input_ids=batch.input_ids, use_cache=False)
-        logits = output.logits[batch.rows, batch.columns]
+    inputs: dict[str, torch.Tensor | None] = {"input_ids": batch.input_ids}
+    if student.architecture == "encoder-decoder":
+        inputs |= {
+            "attention_mask": batch.attention_mask,
+            "decoder_input_ids": batch.decoder_input_ids,
+        }
+    if student.head_is_positionwise:
+        with student.head_reads(batch.rows, batch.columns):
+            logits = student.model(**inputs, use_cache=False).logits
     else:
-        output = student.model(
-            input_ids=batch.input_ids,
-            attention_mask=batch.attention_mask,
-            decoder_input_ids=batch.decoder_input_ids,
-            use_cache=False,
-        )
-        logits = output.logits[batch.rows, batch.columns]
+        logits = student.model(**inputs, use_cache=False).logits[batch.rows, batch.columns]
     result: torch.Tensor = logits.float()
     return result
 

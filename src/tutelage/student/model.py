@@ -5,7 +5,8 @@ Everything that follows sees a `Student` and need not know which it was.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -72,6 +73,51 @@ class Student:
             if whole[start : start + len(plain)] == plain:
                 return whole[:start], whole[start + len(plain) :]
         return [], []
+
+    @contextmanager
+    def head_reads(self, rows: torch.Tensor, columns: torch.Tensor) -> Iterator[None]:
+        """Inside, the output head sees the hidden states at (rows, columns) alone: [B, T, width]
+        becomes [N, width] before it, and logits come out as [N, vocabulary]."""
+
+        def narrow(head: Any, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+            return (inputs[0][rows, columns], *inputs[1:])
+
+        handle = self.model.get_output_embeddings().register_forward_pre_hook(narrow)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    @cached_property
+    def head_is_positionwise(self) -> bool:
+        """Whether the output head, and all that comes after it, treats each position by itself.
+
+        True for what is usual, scaled or capped logits too. Found out by trying: a model may do
+        anything it likes with its logits.
+        """
+        if self.model.get_output_embeddings() is None:
+            return False
+        ids = torch.tensor([[self.eos_id, 5, 7, 11]] * 2, device=self.device)
+        ids %= self.model.config.get_text_config().vocab_size
+        inputs = {"input_ids": ids}
+        if self.architecture == "encoder-decoder":
+            inputs["decoder_input_ids"] = ids
+        rows, columns = torch.tensor([0, 1, 1]), torch.tensor([2, 0, 3])
+        training = self.model.training
+        self.model.eval()
+        try:
+            with torch.no_grad():
+                whole = self.model(**inputs, use_cache=False).logits[rows, columns]
+                with self.head_reads(rows, columns):
+                    parts = self.model(**inputs, use_cache=False).logits
+        except (IndexError, RuntimeError, TypeError, ValueError):
+            return False
+        finally:
+            self.model.train(training)
+        if parts.shape != whole.shape:
+            return False
+        tolerance = _PROBE_TOLERANCE.get(self.model.dtype, 0.0)
+        return bool((whole - parts).abs().max() < tolerance * whole.abs().max().clamp(min=1))
 
     @cached_property
     def head_is_linear(self) -> bool:

@@ -1,7 +1,7 @@
 """What a teacher is, how one is described, and how a description becomes one.
 
-Rates, budgets, prices and the batch API are not here yet: they will be further settings and a
-larger `governor`, between `annotate` and the teacher, without a change to this contract.
+A teacher makes one attempt at one question. Asking many, again, at the right time and within a
+budget is the engine's work (`engine`, `governor`, `accounts`).
 """
 
 from __future__ import annotations
@@ -11,10 +11,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Literal, Protocol, Self
 
 from tutelage.errors import TeacherError, UsageError
 from tutelage.records import Completion, Request
+from tutelage.teacher.faults import Fault
+from tutelage.teacher.prices import PriceOverride
+
+Mode = Literal["live", "batch"]
 
 
 class QuestionFailedError(TeacherError):
@@ -39,9 +43,13 @@ class TeacherSettings:
     provider:    a name for whoever answers, kept with the answers instead of the address, so that
                  a server that moves does not have everything asked again
     temperature, seed, max_tokens, top_p: as the API names them
-    concurrency: questions in flight at once
+    concurrency: questions in flight at most; fewer where the server cannot keep up
     timeout_s:   seconds for one answer, connecting included
     max_failed:  the run stops when more rows than this have failed; None: never for this reason
+    requests_per_minute, tokens_per_minute: kept to; None: as the server's headers say, if they do
+    budget_usd:  US dollars that may be charged at most, over all runs of one name; None: no limit
+    price:       what tokens cost, where it is not known or another than the public one
+    mode:        `live`: one request a question; `batch`: through the batch API, at half the price
     """
 
     model: str
@@ -55,6 +63,11 @@ class TeacherSettings:
     concurrency: int = 8
     timeout_s: float = 120.0
     max_failed: int | None = None
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+    budget_usd: float | None = None
+    price: PriceOverride | None = None
+    mode: Mode = "live"
 
     def __post_init__(self) -> None:
         rules = {
@@ -64,6 +77,9 @@ class TeacherSettings:
             "concurrency is 1 or more": self.concurrency >= 1,
             "timeout_s is above 0": self.timeout_s > 0,
             "max_failed is 0 or more": self.max_failed is None or self.max_failed >= 0,
+            "requests_per_minute is above 0": (self.requests_per_minute or 1) > 0,
+            "tokens_per_minute is above 0": (self.tokens_per_minute or 1) > 0,
+            "budget_usd is 0 or more": self.budget_usd is None or self.budget_usd >= 0,
         }
         broken = [
             f"{rule} (got {getattr(self, rule.split()[0])!r})"
@@ -116,7 +132,12 @@ class Teacher(Protocol):
         ...
 
     async def complete(self, request: Request) -> Completion:
-        """The answer. Raises QuestionFailedError for this question alone, TeacherError for all."""
+        """One attempt at the answer. Raises Fault, which says what it calls for;
+        QuestionFailedError for a question that has none; TeacherError where nothing has."""
+        ...
+
+    async def explain(self, fault: Fault) -> TeacherError:
+        """The error that ends a run after a fault that concerns every question."""
         ...
 
     async def __aenter__(self) -> Self: ...

@@ -1,18 +1,20 @@
 """`openai:MODEL`: any server that speaks OpenAI's chat completions, over aiohttp.
 
-What a fault calls for is decided in `governor`; here it is found out and carried out. The key goes
-into one header and nowhere else: whatever a server says is cleaned of it before it is read.
+One call is one attempt: when to try, and how often, is the governor's business, and what a fault
+calls for stands in `faults`. The key goes into one header and nowhere else: whatever a server says
+is cleaned of it before it is read.
 """
 
 from __future__ import annotations
 
-import asyncio
 import difflib
 import ipaddress
+import json
 import os
 import urllib.request
+from collections.abc import Callable, Mapping
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit, urlunsplit
 
 from tutelage.errors import (
@@ -23,9 +25,9 @@ from tutelage.errors import (
     UsageError,
 )
 from tutelage.records import Completion, Request
-from tutelage.teacher.base import QuestionFailedError, TeacherSettings
-from tutelage.teacher.governor import RetryPolicy, Verdict, judge, parse_retry_after
-from tutelage.teacher.wire import Fault, encode, parse_json, read_answer, read_error
+from tutelage.teacher.base import TeacherSettings
+from tutelage.teacher.faults import Fault, Kind, Verdict, judge, kind_of, parse_retry_after
+from tutelage.teacher.wire import encode, parse_json, read_answer, read_error
 
 if TYPE_CHECKING:
     import aiohttp
@@ -45,19 +47,18 @@ class OpenAITeacher:
 
     paid = True
 
-    def __init__(
-        self, model: str, settings: TeacherSettings, policy: RetryPolicy | None = None
-    ) -> None:
+    def __init__(self, model: str, settings: TeacherSettings) -> None:
         self.model = model
         self.settings = settings
-        self._policy = policy or RetryPolicy()
         self._base = (settings.base_url or DEFAULT_BASE_URL).strip()
         self._shown = normalise_url(self._base)
         self.identity = settings.provider or self._shown
         self._key = ""
         self._proxy: str | None = None
         self._session: aiohttp.ClientSession | None = None
-        self._responses = 0
+        self._url = endpoint(self._base, "chat/completions")
+        self.responses = 0
+        self.on_headers: Callable[[Mapping[str, str]], None] | None = None
         self._renames_max_tokens = False
 
     async def __aenter__(self) -> Self:
@@ -78,7 +79,10 @@ class OpenAITeacher:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self.settings.concurrency),
             timeout=aiohttp.ClientTimeout(total=self.settings.timeout_s),
-            headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
+            headers={
+                "Content-Type": "application/json",
+                **({"Authorization": f"Bearer {self._key}"} if self._key else {}),
+            },
         )
         return self
 
@@ -88,102 +92,93 @@ class OpenAITeacher:
             self._session = None
 
     async def complete(self, request: Request) -> Completion:
-        """The answer, after as many attempts as the policy allows.
-
-        Raises QuestionFailedError for a question that this server will not or could not answer,
-        and AuthenticationError, ModelNotServedError, ServerUnreachableError or TeacherError where
-        no question would be answered.
-        """
-        body = encode(request)
-        attempt = 0
-        while True:
-            attempt += 1
-            if self._renames_max_tokens and "max_tokens" in body:
-                body["max_completion_tokens"] = body.pop("max_tokens")
-            try:
-                return await self._attempt(body)
-            except Fault as fault:
-                if fault.verdict is Verdict.REFUSED:
-                    return Completion("", "content_filter")
-                if fault.verdict is Verdict.ROW and self._must_rename(body, str(fault)):
-                    continue
-                if fault.verdict is not Verdict.RETRY:
-                    await self._stop(fault)
-                never_answered = fault.lost and not self._responses
-                allowed = self._policy.first_attempts if never_answered else self._policy.attempts
-                if attempt >= allowed:
-                    self._give_up(fault, attempt)
-                await asyncio.sleep(self._policy.delay(attempt, fault.retry_after_s))
-
-    async def _attempt(self, body: dict[str, Any]) -> Completion:
-        """One POST. Raises Fault for anything but an answer."""
+        """One attempt at the answer. Raises Fault for anything else."""
         import aiohttp
 
         if self._session is None:
             raise RuntimeError("a teacher is opened with `async with` before it is asked")
+        body = encode(request)
+        if self._renames_max_tokens and "max_tokens" in body:
+            body["max_completion_tokens"] = body.pop("max_tokens")
         try:
             async with self._session.post(
-                endpoint(self._base, "chat/completions"),
-                json=body,
+                self._url,
+                data=json.dumps(body).encode(),
                 proxy=self._proxy,
                 allow_redirects=False,  # a key is for the address that was given
             ) as response:
                 text = self._clean((await response.read()).decode("utf-8", "replace"))
                 status, headers = response.status, response.headers
         except TimeoutError as error:
-            raise Fault(Verdict.RETRY, f"no answer within {self.settings.timeout_s:g} s") from error
+            raise Fault(
+                Verdict.RETRY,
+                f"no answer within {self.settings.timeout_s:g} s",
+                kind=Kind.TIMEOUT,
+            ) from error
         except aiohttp.ClientConnectorCertificateError as error:
-            raise Fault(Verdict.ACCOUNT, f"its certificate is refused: {error}") from error
+            raise Fault(
+                Verdict.ACCOUNT, f"its certificate is refused: {error}", unreached=True
+            ) from error
         except aiohttp.ClientConnectorError as error:
             reason = error.os_error.strerror or str(error.os_error)
-            raise Fault(Verdict.RETRY, f"cannot connect: {reason}", lost=True) from error
+            raise Fault(
+                Verdict.RETRY, f"cannot connect: {reason}", kind=Kind.CONNECTION, unreached=True
+            ) from error
         except (aiohttp.ClientError, OSError) as error:
             what = str(error) or type(error).__name__
-            raise Fault(Verdict.RETRY, f"the connection broke: {self._line(what)}") from error
-        self._responses += 1
+            raise Fault(
+                Verdict.RETRY, f"the connection broke: {self._line(what)}", kind=Kind.CONNECTION
+            ) from error
+        self.responses += 1
+        if self.on_headers is not None and (
+            "x-ratelimit-limit-requests" in headers or "x-ratelimit-limit-tokens" in headers
+        ):
+            self.on_headers(headers)
         answer = parse_json(text)
-        if status == 200 and isinstance(answer, dict) and "error" not in answer:
+        if status == 200 and isinstance(answer, dict) and not answer.get("error"):
             return read_answer(answer)
         if status == 200 and answer is None:
-            raise Fault(Verdict.RETRY, "an answer that is no JSON")
-        status, code, message = read_error(status, answer, text)
+            raise Fault(Verdict.RETRY, "an answer that is no JSON", kind=Kind.GARBLED)
+        shown, code, message = read_error(status, answer, text)
+        verdict = judge(shown, code, message)
+        if "max_tokens" in body and "max_completion_tokens" in message:
+            # Some models take the limit of tokens under its newer name only, and say so.
+            self._renames_max_tokens = True
+            verdict = Verdict.RETRY
         raise Fault(
-            judge(status, code, message),
-            self._line(f"HTTP {status}: {message}"),
+            verdict,
+            self._line(f"HTTP {shown}: {message}"),
+            kind=kind_of(shown),
             retry_after_s=parse_retry_after(headers),
+            unpaid=400 <= status < 500,
         )
 
-    def _must_rename(self, body: dict[str, Any], message: str) -> bool:
-        """Some models take the limit of tokens under its newer name only, and say so."""
-        if "max_tokens" in body and "max_completion_tokens" in message:
-            self._renames_max_tokens = True
-            return True
-        return False
-
-    def _give_up(self, fault: Fault, attempts: int) -> NoReturn:
-        if fault.lost or not self._responses:
-            raise ServerUnreachableError(
-                f"{self._shown} does not answer ({fault}; {attempts} attempts): check that the "
-                "server runs and that teacher.base_url is its address"
-            ) from fault
-        raise QuestionFailedError(f"{fault} ({attempts} attempts)", transient=True) from fault
-
-    async def _stop(self, fault: Fault) -> NoReturn:
+    async def explain(self, fault: Fault) -> TeacherError:
+        """Why no question will be answered any more, and what to do about it."""
         variable = self.settings.api_key_env
-        if fault.verdict is Verdict.ROW:
-            raise QuestionFailedError(str(fault), transient=False) from fault
         if fault.verdict is Verdict.MODEL:
-            raise ModelNotServedError(
+            return ModelNotServedError(
                 f"{self._shown} does not serve the model {self.model!r} ({fault}); "
                 + _name_served(self.model, await self._served_models())
-            ) from fault
+            )
         if fault.verdict is Verdict.KEY:
             held = f"refuses the key in {variable}" if self._key else "wants a key"
-            raise AuthenticationError(
+            return AuthenticationError(
                 f"{self._shown} {held} ({fault}): set the environment variable {variable}, or name "
                 "another one in teacher.api_key_env"
-            ) from fault
-        raise TeacherError(f"{self._shown} cannot be asked any more ({fault})") from fault
+            )
+        if fault.verdict is Verdict.PARAMETER:
+            sent = ", ".join(f"teacher.{name}" for name in self.settings.parameters) or "none"
+            return TeacherError(
+                f"{self._shown}: the model {self.model!r} refuses a parameter ({fault}): take it "
+                f"out of the recipe, or change it (set are: {sent})"
+            )
+        if fault.verdict is Verdict.RETRY:
+            return ServerUnreachableError(
+                f"{self._shown} does not answer ({fault}): check that the server runs and that "
+                "teacher.base_url is its address"
+            )
+        return TeacherError(f"{self._shown} cannot be asked any more ({fault})")
 
     async def _served_models(self) -> list[str]:
         """What `GET {base_url}/models` lists; empty where it does not answer."""

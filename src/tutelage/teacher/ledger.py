@@ -1,11 +1,12 @@
-"""The ledger: every answer that was paid for, in one SQLite file.
+"""The ledger: every answer that was paid for, and every cent that is, in one SQLite file.
 
 An answer is found again by what was asked: the SHA-256 of the canonical JSON of teacher, model,
 messages, parameters and sample number. No key, header or address with a password gets in here.
+What is owed, and by whom, is in `accounts`; this module opens the file and keeps the answers.
 
-Durability: each `put` is a transaction of its own in write-ahead mode with `synchronous=NORMAL`. It
-outlives the death of the process at any moment; a power cut may take the last moments' answers,
-and never damages the file. Several processes may share a ledger on a local disk.
+Durability: write-ahead mode with `synchronous=FULL`: what a transaction has written outlives the
+death of the process, and of the machine. Transactions are shared by many writers (`writer`), so
+that waiting for the disk costs little. Several processes may use a ledger on a local disk.
 """
 
 from __future__ import annotations
@@ -15,23 +16,30 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 from tutelage.errors import RunFolderError
 from tutelage.records import Completion, Request, Usage
 from tutelage.runfolder import digest
 
 _APPLICATION_ID = 0x7475746C  # "tutl": tells a ledger from anybody else's database
-_VERSION = 1
+_VERSION = 2
 _BUSY_S = 30.0
-_CHUNK = 500  # SQLite takes at most 999 variables in its older builds
+CHUNK = 500  # SQLite takes at most 999 variables in its older builds
+_CACHE_KIB = 65_536
+"""Of pages kept in memory: the index of a million keys fits in it."""
 
+T = TypeVar("T")
+
+# Rows are appended and found through an index of 32-byte digests: with the rows themselves in the
+# order of their digests, a million of them would have to be moved about the disk.
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS answers (
-    key               TEXT PRIMARY KEY,
+CREATE TABLE answers (
+    id                INTEGER PRIMARY KEY,
+    key               BLOB NOT NULL UNIQUE,
     identity          TEXT NOT NULL,
     model             TEXT NOT NULL,
     strategy          TEXT NOT NULL,
@@ -42,9 +50,77 @@ CREATE TABLE IF NOT EXISTS answers (
     finish_reason     TEXT,
     prompt_tokens     INTEGER,
     completion_tokens INTEGER,
+    cached_tokens     INTEGER,
+    scope             TEXT,
+    pico              INTEGER,
     created           REAL NOT NULL
-) WITHOUT ROWID
+);
+CREATE TABLE sessions (
+    id      INTEGER PRIMARY KEY AUTOINCREMENT,
+    lock    TEXT NOT NULL,
+    started REAL NOT NULL
+);
+CREATE TABLE budgets (
+    scope   TEXT PRIMARY KEY,
+    charged INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE batches (
+    id        INTEGER PRIMARY KEY,
+    tag       TEXT NOT NULL UNIQUE,
+    scope     TEXT NOT NULL,
+    identity  TEXT NOT NULL,
+    model     TEXT NOT NULL,
+    base_url  TEXT NOT NULL,
+    key_env   TEXT NOT NULL,
+    price     TEXT,
+    session   INTEGER NOT NULL,
+    remote_id TEXT,
+    file_id   TEXT,
+    state     TEXT NOT NULL CHECK (state IN ('building', 'creating', 'open', 'ended')),
+    detail    TEXT NOT NULL DEFAULT '',
+    requests  INTEGER NOT NULL,
+    changed   REAL NOT NULL,
+    created   REAL NOT NULL,
+    questions BLOB
+);
+CREATE TABLE charges (
+    id      INTEGER PRIMARY KEY,
+    key     BLOB NOT NULL,
+    scope   TEXT NOT NULL,
+    session INTEGER NOT NULL,
+    batch   INTEGER,
+    state   TEXT NOT NULL CHECK (state IN ('reserved', 'sent', 'lost')),
+    pico    INTEGER NOT NULL,
+    created REAL NOT NULL
+);
+CREATE UNIQUE INDEX open_charges ON charges (key) WHERE state != 'lost';
+CREATE TABLE failures (
+    key       BLOB PRIMARY KEY,
+    strategy  TEXT NOT NULL,
+    reason    TEXT NOT NULL,
+    detail    TEXT NOT NULL,
+    transient INTEGER NOT NULL,
+    created   REAL NOT NULL
+) WITHOUT ROWID;
 """
+
+# Version 1 kept answers in the order of their keys, and no money.
+_FROM_1 = f"""
+ALTER TABLE answers RENAME TO answers_1;
+{_SCHEMA}
+INSERT INTO answers (key, identity, model, strategy, messages, parameters, sample, text,
+                     finish_reason, prompt_tokens, completion_tokens, created)
+    SELECT digest_bytes(key), identity, model, strategy, messages, parameters, sample, text,
+           finish_reason, prompt_tokens, completion_tokens, created
+    FROM answers_1 ORDER BY created;
+DROP TABLE answers_1;
+"""
+
+_ANSWER_COLUMNS = (
+    "key, identity, model, strategy, messages, parameters, sample, text, finish_reason, "
+    "prompt_tokens, completion_tokens, cached_tokens, scope, pico, created"
+)
+INSERT_ANSWER = f"INSERT OR IGNORE INTO answers ({_ANSWER_COLUMNS}) VALUES ({','.join('?' * 15)})"
 
 
 def default_path() -> Path:
@@ -77,6 +153,36 @@ def _canonical(parameters: Mapping[str, float | int | str]) -> dict[str, float |
     }
 
 
+def answer_row(
+    key: str,
+    request: Request,
+    completion: Completion,
+    *,
+    identity: str,
+    scope: str | None = None,
+    pico: int | None = None,
+) -> tuple[object, ...]:
+    """An answer as INSERT_ANSWER takes it. pico: what it cost, in pico-dollars, and whom."""
+    usage = completion.usage
+    return (
+        bytes.fromhex(key),
+        identity,
+        request.model,
+        request.strategy,
+        json.dumps(_plain(request), ensure_ascii=False),
+        json.dumps(dict(request.parameters), ensure_ascii=False),
+        request.sample,
+        completion.text,
+        completion.finish_reason,
+        usage.prompt_tokens,
+        usage.completion_tokens,
+        usage.cached_tokens,
+        scope,
+        pico,
+        time.time(),
+    )
+
+
 class Ledger:
     """The answers at `path` (`default_path()` where None; `:memory:` keeps them in memory only).
 
@@ -87,18 +193,28 @@ class Ledger:
     def __init__(self, path: str | Path | None = None) -> None:
         self.path = default_path() if path is None else Path(path)
         self._lock = threading.Lock()
+        self._reading = threading.Lock()
         with self._naming_the_file():
             if str(path) != ":memory:":
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = sqlite3.connect(
-                self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
-            )
+            self._connection = self._connect()
+            self._reader = self._connection
         try:
             with self._naming_the_file():
                 self._prepare()
+                if str(path) != ":memory:":
+                    # Readers do not wait for the writer, who waits for the disk.
+                    self._reader = self._connect()
         except BaseException:
             self._connection.close()
             raise
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
+        )
+        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        return connection
 
     def _prepare(self) -> None:
         connection = self._connection
@@ -116,8 +232,10 @@ class Ledger:
                 f"{self.path}: is a ledger of version {version}, and this Tutelage knows "
                 f"{_VERSION}: update Tutelage, or name another file in TUTELAGE_LEDGER"
             )
-        if version == 0:
-            connection.execute(_SCHEMA)
+        if version < _VERSION:
+            connection.create_function("digest_bytes", 1, bytes.fromhex, deterministic=True)
+            for statement in (_FROM_1 if version == 1 else _SCHEMA).split(";"):
+                connection.execute(statement)
             connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {_VERSION}")
         connection.execute("COMMIT")
@@ -131,7 +249,7 @@ class Ledger:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.01)
-        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA synchronous = FULL")
 
     @contextmanager
     def _naming_the_file(self) -> Iterator[None]:
@@ -161,54 +279,60 @@ class Ledger:
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Completion]:
         """The answers that are there, by key."""
-        wanted = list(keys)
+        wanted = [bytes.fromhex(key) for key in keys]
         found: dict[str, Completion] = {}
-        with self._lock, self._naming_the_file():
-            for start in range(0, len(wanted), _CHUNK):
-                chunk = wanted[start : start + _CHUNK]
-                rows = self._connection.execute(
-                    "SELECT key, text, finish_reason, prompt_tokens, completion_tokens "
-                    f"FROM answers WHERE key IN ({','.join('?' * len(chunk))})",
+        with self.reading() as connection:
+            for start in range(0, len(wanted), CHUNK):
+                chunk = wanted[start : start + CHUNK]
+                rows = connection.execute(
+                    "SELECT key, text, finish_reason, prompt_tokens, completion_tokens, "
+                    f"cached_tokens, pico FROM answers WHERE key IN ({','.join('?' * len(chunk))})",
                     chunk,
                 )
-                for key, text, reason, prompt_tokens, completion_tokens in rows:
-                    found[key] = Completion(text, reason, Usage(prompt_tokens, completion_tokens))
+                for key, text, reason, *tokens, pico in rows:
+                    found[key.hex()] = Completion(text, reason, Usage(*tokens), pico)
         return found
 
     def put(
         self, key: str, request: Request, completion: Completion, *, identity: str = ""
     ) -> None:
-        """Keep an answer; when this returns it outlives the process. A key's first answer stays.
+        """Keep an answer that nobody is charged for. A key's first answer stays.
 
         identity: who answered, for people who read the file.
         """
-        row = (
-            key,
-            identity,
-            request.model,
-            request.strategy,
-            json.dumps(_plain(request), ensure_ascii=False),
-            json.dumps(dict(request.parameters), ensure_ascii=False),
-            request.sample,
-            completion.text,
-            completion.finish_reason,
-            completion.usage.prompt_tokens,
-            completion.usage.completion_tokens,
-            time.time(),
-        )
+        row = answer_row(key, request, completion, identity=identity)
+        self.transact(lambda connection: connection.execute(INSERT_ANSWER, row))
+
+    def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do some work in one transaction: when this returns it is on the disk, all or nothing."""
         with self._lock, self._naming_the_file():
-            self._connection.execute(
-                f"INSERT OR IGNORE INTO answers VALUES ({','.join('?' * len(row))})", row
-            )
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                result = work(self._connection)
+                self._connection.execute("COMMIT")
+            except BaseException:
+                # A full disk may have ended the transaction already.
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+        return result
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """A connection to read with: of what transactions have left, while nobody else uses it."""
+        lock = self._lock if self._reader is self._connection else self._reading
+        with lock, self._naming_the_file():
+            yield self._reader
 
     def __len__(self) -> int:
-        with self._lock, self._naming_the_file():
-            count: int = self._connection.execute("SELECT count(*) FROM answers").fetchone()[0]
+        with self.reading() as connection:
+            count: int = connection.execute("SELECT count(*) FROM answers").fetchone()[0]
         return count
 
     def close(self) -> None:
         """Close the file; answers are safe already."""
-        with self._lock:
+        with self._lock, self._reading:
+            self._reader.close()
             self._connection.close()
 
     def __enter__(self) -> Self:

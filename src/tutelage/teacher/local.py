@@ -20,9 +20,9 @@ from typing import Any, Self
 from tutelage.errors import MissingExtraError, TeacherError
 from tutelage.modelfiles import find_file, find_in_package
 from tutelage.records import Completion, Request
-from tutelage.teacher.base import QuestionFailedError, TeacherSettings
-from tutelage.teacher.governor import Verdict, judge
-from tutelage.teacher.wire import Fault, encode, read_answer, read_error
+from tutelage.teacher.base import TeacherSettings
+from tutelage.teacher.faults import Fault, judge
+from tutelage.teacher.wire import encode, read_answer, read_error
 
 SLOTS = 8
 """Questions that the model works on at once, at most."""
@@ -72,21 +72,21 @@ class LocalTeacher:
         self._pool = self._server = None
 
     async def complete(self, request: Request) -> Completion:
-        """The answer. A prompt that does not fit a slot's context is a failed question."""
+        """The answer. Raises Fault, for one where a prompt does not fit a slot's context."""
         if self._server is None:
             raise RuntimeError("a teacher is opened with `async with` before it is asked")
         loop = asyncio.get_running_loop()
         answer = await loop.run_in_executor(
             self._pool, self._server.handle_chat_completions, encode(request)
         )
-        try:
-            if "error" in answer:
-                status, code, message = read_error(200, answer, "")
-                raise Fault(judge(status, code, message), message)
-            return read_answer(answer)
-        except Fault as fault:
-            transient = fault.verdict is Verdict.RETRY
-            raise QuestionFailedError(str(fault), transient=transient) from fault
+        if "error" in answer:
+            status, code, message = read_error(200, answer, "")
+            raise Fault(judge(status, code, message), message, unpaid=True)
+        return read_answer(answer)
+
+    async def explain(self, fault: Fault) -> TeacherError:
+        """Why no question will be answered any more."""
+        return TeacherError(f"{self._path.name} cannot be asked any more ({fault})")
 
 
 def _load(path: Path, slots: int) -> Any:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Self
 
 from tutelage.environment import expand_variables
-from tutelage.errors import DataError, UsageError
+from tutelage.errors import DataError, TeacherError, UsageError
 from tutelage.records import Completion, Request
 from tutelage.teacher.base import TeacherSettings
+from tutelage.teacher.faults import Fault
 
 
 class RecordedTeacher:
@@ -43,6 +44,10 @@ class RecordedTeacher:
         """The text recorded for the example, or no words."""
         text = self._texts.get(request.example.uid)
         return Completion("") if text is None else Completion(text, "stop")
+
+    async def explain(self, fault: Fault) -> TeacherError:
+        """Nothing is wrong with a teacher that only looks answers up."""
+        return TeacherError(str(fault))
 
     async def __aenter__(self) -> Self:
         return self

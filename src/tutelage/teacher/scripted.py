@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Self
 
+from tutelage.errors import TeacherError
 from tutelage.records import Completion, Request
 from tutelage.teacher.base import QuestionFailedError, TeacherSettings
+from tutelage.teacher.faults import Fault
 
 
 class ScriptedTeacher:
@@ -29,6 +31,10 @@ class ScriptedTeacher:
                 transient=False,
             )
         return Completion(text, "stop")
+
+    async def explain(self, fault: Fault) -> TeacherError:
+        """Nothing is wrong with a teacher that only looks answers up."""
+        return TeacherError(str(fault))
 
     async def __aenter__(self) -> Self:
         return self

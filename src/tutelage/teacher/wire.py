@@ -9,29 +9,7 @@ import json
 from typing import Any
 
 from tutelage.records import Completion, Request, Usage
-from tutelage.teacher.governor import Verdict
-
-
-class Fault(Exception):
-    """One attempt that brought no answer.
-
-    verdict:       what it calls for
-    retry_after_s: how long the server asks to be left alone
-    lost:          True where the server was not even reached
-    """
-
-    def __init__(
-        self,
-        verdict: Verdict,
-        message: str,
-        *,
-        retry_after_s: float | None = None,
-        lost: bool = False,
-    ) -> None:
-        super().__init__(message)
-        self.verdict = verdict
-        self.retry_after_s = retry_after_s
-        self.lost = lost
+from tutelage.teacher.faults import Fault, Kind, Verdict
 
 
 def encode(request: Request) -> dict[str, Any]:
@@ -57,18 +35,26 @@ def read_answer(answer: dict[str, Any]) -> Completion:
     choice = choices[0] if isinstance(choices, list) and choices else None
     message = choice.get("message") if isinstance(choice, dict) else None
     if not isinstance(choice, dict) or not isinstance(message, dict):
-        raise Fault(Verdict.RETRY, "an answer without choices")
+        raise Fault(Verdict.RETRY, "an answer without choices", kind=Kind.GARBLED)
     usage = answer.get("usage")
     counts = usage if isinstance(usage, dict) else {}
     reason = choice.get("finish_reason")
     text = _read_content(message.get("content"))
     if not text and isinstance(message.get("refusal"), str) and message["refusal"]:
         text, reason = message["refusal"], "content_filter"
-    return Completion(
-        text,
-        reason if isinstance(reason, str) else None,
-        Usage(_count(counts.get("prompt_tokens")), _count(counts.get("completion_tokens"))),
-    )
+    return Completion(text, reason if isinstance(reason, str) else None, _read_usage(counts))
+
+
+def _read_usage(counts: dict[str, Any]) -> Usage:
+    """Some servers count hidden reasoning in the total alone: what is not prompt was written."""
+    prompt = _count(counts.get("prompt_tokens"))
+    written = _count(counts.get("completion_tokens"))
+    total = _count(counts.get("total_tokens"))
+    if prompt is not None and written is not None and total is not None:
+        written = max(written, total - prompt)
+    details = counts.get("prompt_tokens_details")
+    cached = _count(details.get("cached_tokens")) if isinstance(details, dict) else None
+    return Usage(prompt, written, cached)
 
 
 def _read_content(content: object) -> str:
@@ -81,7 +67,9 @@ def _read_content(content: object) -> str:
 
 
 def _count(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    return None
 
 
 def read_error(status: int, answer: Any, text: str) -> tuple[int, str, str]:

@@ -1,0 +1,101 @@
+"""A process that runs a whole batch, and is killed after a given step of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tutelage.records import Example, Message, Request
+from tutelage.teacher.accounts import Session
+from tutelage.teacher.base import TeacherSettings
+from tutelage.teacher.batches.batches import Batches, BatchLimits
+from tutelage.teacher.batches.server import BatchServer
+from tutelage.teacher.faults import RetryPolicy
+from tutelage.teacher.ledger import Ledger, answer_key
+from tutelage.teacher.prices import Price, Rates
+
+IDENTITY = "server"
+PRICE = Price((Rates(-1, 400, 400, 1600),), 0, "test")
+QUICK = RetryPolicy(base_s=0.001, cap_s=0.005, max_retry_after_s=0.2)
+
+
+def question(text: str, **changes: Any) -> tuple[str, Request]:
+    values: dict[str, Any] = {
+        "model": "m",
+        "messages": (Message("user", text),),
+        "strategy": "reasoning",
+        "example": Example("u", {}, "yes"),
+        "parameters": {"max_tokens": 20},
+        **changes,
+    }
+    request = Request(**values)
+    return answer_key(IDENTITY, request), request
+
+
+def questions(count: int) -> list[tuple[str, Request]]:
+    return [question(f"Why is {number} so?") for number in range(count)]
+
+
+def limits(**changes: Any) -> BatchLimits:
+    values = {"poll_s": 0.001, "poll_cap_s": 0.005, "settle_s": 0.05, "give_up_s": 1.0}
+    return BatchLimits(**{**values, **changes})
+
+
+def batches(session: Session, base_url: str, **changes: Any) -> Batches:
+    settings = {name: changes.pop(name) for name in ("timeout_s", "api_key_env") if name in changes}
+    values: dict[str, Any] = {
+        "model": "m",
+        "identity": IDENTITY,
+        "scope": "run",
+        "cap": None,
+        "price": PRICE,
+        "limits": limits(max_requests=2),
+        "policy": QUICK,
+        **changes,
+    }
+    return Batches(
+        session, TeacherSettings(model="openai:m", base_url=base_url, **settings), **values
+    )
+
+
+def run(ledger: Path, base_url: str, count: int, **changes: Any) -> None:
+    """Everything, from the start or from wherever the last one ended."""
+    with (
+        Ledger(ledger) as book,
+        Session(book) as session,
+        batches(session, base_url, **changes) as ours,
+    ):
+        ours.reconcile()
+        for _ in range(10):
+            ours.submit(questions(count))
+            if not ours.collect(wait=True).open and len(book) == count:
+                return
+
+
+def steps(kill_after: int) -> Callable[[], int]:
+    """Count the steps: every transaction, every call. Dies right after that one."""
+    done = 0
+
+    def counted(method: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapper(*arguments: Any) -> Any:
+            nonlocal done
+            result = method(*arguments)
+            done += 1
+            if done == kill_after:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return result
+
+        return wrapper
+
+    Ledger.transact = counted(Ledger.transact)  # type: ignore[method-assign]
+    BatchServer._attempt = counted(BatchServer._attempt)  # type: ignore[method-assign]
+    return lambda: done
+
+
+def killed(ledger: Path, base_url: str, count: int, kill_after: int, told: Path) -> None:
+    total = steps(kill_after)
+    run(ledger, base_url, count)
+    told.write_text(str(total()))
