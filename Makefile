@@ -1,12 +1,13 @@
 # make quickstart   a whole experiment in minutes: no key, no download of models, no GPU
 # make test         the checks and the tests
+# make bench-ledger kills, faults and budgets by the thousand; some ten minutes
 # make install      the virtual environment alone
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test check install clean
+.PHONY: quickstart test check bench-ledger install clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/tutelage run quickstart
@@ -18,6 +19,9 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/mypy
+
+bench-ledger: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/ledger.py
 
 install: $(VENV)/.installed
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
 from annotate_measure import measure_and_report
 
-from tutelage import NLI, Example, Ledger, TeacherSettings, annotate
-from tutelage.runfolder import write_jsonl
+from tutelage import NLI, Example, Ledger, TeacherSettings
+from tutelage.teacher.annotate import annotate_to_file
 
 
 def read_rows(data: Path) -> Iterator[Example]:
@@ -27,19 +27,19 @@ def read_rows(data: Path) -> Iterator[Example]:
 
 
 def annotate_rows(
-    rows: Iterable[Example], ledger_path: Path, output: Path, settings: TeacherSettings
+    rows: Callable[[], Iterable[Example]], ledger_path: Path, output: Path, settings: TeacherSettings
 ) -> int:
     """Annotate into `output`; the number of usable rationales."""
     with Ledger(ledger_path) as ledger:
-        outcome = annotate(
-            list(rows),
+        summary = annotate_to_file(
+            rows,
+            output,
             strategy="informed_reasoning",
             teacher=settings,
             task=NLI,
             ledger=ledger,
         )
-    write_jsonl(output, outcome.rationales)
-    return outcome.counts["ok"]
+    return summary.counts["ok"]
 
 
 def main(data: Path, base_url: str, concurrency: int, folder: Path, report: Path) -> None:
@@ -52,11 +52,14 @@ def main(data: Path, base_url: str, concurrency: int, folder: Path, report: Path
     # One question first, so that what a process pays once (imports) is not on the clock.
     with tempfile.TemporaryDirectory() as aside:
         first = Example("first", {"premise": "A first one.", "hypothesis": "One."}, "neutral")
-        annotate_rows([first], Path(aside, "ledger.sqlite"), Path(aside, "out.jsonl"), settings)
+        annotate_rows(lambda: [first], Path(aside, "ledger.sqlite"), Path(aside, "out.jsonl"), settings)
     measure_and_report(
         report,
         lambda: annotate_rows(
-            read_rows(data), folder / "ledger.sqlite", folder / "rationales.jsonl", settings
+            lambda: read_rows(data),
+            folder / "ledger.sqlite",
+            folder / "rationales.jsonl",
+            settings,
         ),
         version("tutelage"),
     )

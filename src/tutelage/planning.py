@@ -35,7 +35,8 @@ from tutelage.teacher.forecast import (
     sum_of,
 )
 from tutelage.teacher.ledger import Ledger, answer_key, default_path
-from tutelage.teacher.prices import FREE, PICO, Price, input_bound, price_of
+from tutelage.teacher.prices import FREE, PICO, Price, price_of, request_bound
+from tutelage.teacher.tickets import request_for
 
 _CHUNK = 500
 _REPORT_EVERY = 10_000
@@ -259,7 +260,7 @@ class _Survey:
             known += len(found)
             for key, request in chunk.items():
                 size = sum(len(m.content.encode("utf-8", "replace")) for m in request.messages)
-                bound = input_bound(request.messages)
+                bound = request_bound(request)
                 if key in found:
                     if not self._pilot or key in self._pilot:
                         sample.append((key, Known(size, bound, found[key].usage)))
@@ -338,13 +339,7 @@ class _Survey:
             if row % _REPORT_EVERY == 0:
                 counted = Progress(row, total, cached=0, failed=0, requests=0)
                 self._observer.annotating(f"{self._arms[0]}, counted", counted)
-            request = Request(
-                model=teacher.model,
-                messages=self._strategy.render(example, self._task),
-                strategy=self._strategy.name,
-                example=example,
-                parameters=given.parameters,
-            )
+            request = request_for(example, self._strategy, self._task, teacher)
             if not request.messages:
                 raise UsageError(
                     f"strategy {self._strategy.name!r} has no prompt, and the teacher "

@@ -114,6 +114,7 @@ class TeacherSection(_Section):
     budget_usd: Number | None = None
     price: Literal[0] | PriceSection | None = None
     mode: Mode = "live"
+    structured: bool = False
 
     def settings(self) -> TeacherSettings:
         """As the teacher takes them."""

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 RationaleStatus = Literal["ok", "refused", "truncated", "empty", "failed"]
 """What became of one question to the teacher. Only `ok` text is trained on; all are counted."""
 
 RATIONALE_STATUSES: tuple[RationaleStatus, ...] = ("ok", "refused", "truncated", "empty", "failed")
+
+Parameter = float | int | str | Mapping[str, Any]
 
 ObjectiveName = Literal["label", "label_then_rationale"]
 ControlName = Literal["shuffled", "shuffled_within_label", "label_echo"]
@@ -64,7 +66,8 @@ class Request:
 
     strategy and example say what it is about, for teachers that look answers up (recorded,
     scripted). They are no part of its identity: two examples with equal messages are one question.
-    parameters: sampling parameters as the API names them; only those that were set.
+    parameters: sampling parameters as the API names them; only those that were set. With
+                `response_format` among them where the answer is to be JSON of a schema.
     sample:     number of the sample, where one question is asked several times.
     """
 
@@ -72,7 +75,7 @@ class Request:
     messages: tuple[Message, ...]
     strategy: str
     example: Example
-    parameters: Mapping[str, float | int | str] = field(default_factory=dict)
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
     sample: int = 0
 
 

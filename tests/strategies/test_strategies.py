@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -5,7 +7,14 @@ from hypothesis import strategies as st
 from tutelage.errors import UsageError
 from tutelage.records import Completion, Example, Usage
 from tutelage.strategies import STRATEGIES, get_strategy, is_refusal, status_of
-from tutelage.strategies.information_extraction import QUESTIONS, parse_answer, render_answer
+from tutelage.strategies.information_extraction import (
+    QUESTIONS,
+    SCHEMA,
+    parse_answer,
+    parse_structured,
+    render_answer,
+    render_structured,
+)
 from tutelage.task import NLI, Task
 
 EXAMPLE = Example(
@@ -296,3 +305,35 @@ def test_a_template_goes_with_its_strategy_only():
         get_strategy("template")
     with pytest.raises(UsageError, match="takes no template"):
         get_strategy("human", template="x")
+
+
+# --- structured answers
+
+
+@given(st.text())
+def test_what_was_read_from_any_text_comes_back_from_its_structured_form(text):
+    answers = parse_answer(text)
+    assert parse_structured(render_structured(answers)) == answers
+
+
+@given(st.fixed_dictionaries({name: st.text() for name in QUESTIONS}))
+def test_any_structured_answer_can_be_written_in_plain_text(values):
+    answers = parse_structured(json.dumps(values))
+    assert parse_answer(render_answer(answers)) == answers if answers else True
+
+
+def test_a_structured_answer_reads_like_a_plain_one():
+    strategy = get_strategy("information_extraction")
+    plain = Completion("Who: Ada Lom\nWhat: opened a mill\nWhen: 1871")
+    values = {"who": "Ada Lom", "what": "opened a mill", "when": "1871", "where": "", "why": " "}
+    for text in (json.dumps(values), f"```json\n{json.dumps(values)}\n```"):
+        read = strategy.parse(Completion(text), EXAMPLE, NLI)
+        assert read == strategy.parse(plain, EXAMPLE, NLI) and read.status == "ok"
+    for junk in ("{", "[1]", '{"who": 3}', "{}", "null"):
+        assert strategy.parse(Completion(junk), EXAMPLE, NLI).status == "failed"
+
+
+def test_the_schema_admits_what_is_rendered_and_is_strict():
+    value = json.loads(render_structured({"who": "Ada"}))
+    assert list(value) == SCHEMA["required"] == list(QUESTIONS)
+    assert SCHEMA["additionalProperties"] is False

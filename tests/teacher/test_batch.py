@@ -20,8 +20,9 @@ from tutelage.teacher.accounts import Claim, Grant, Session, charged, failures_o
 from tutelage.teacher.base import TeacherSettings
 from tutelage.teacher.batches import server as batch_server
 from tutelage.teacher.batches.batches import forget, held_among, open_keys, rows_of
-from tutelage.teacher.batches.files import RemoteBatch, read_batch, worst_case
+from tutelage.teacher.batches.files import RemoteBatch, read_batch
 from tutelage.teacher.ledger import Ledger
+from tutelage.teacher.prices import worst_case
 
 
 def serve(behave: Any = None, **options: Any) -> Server:

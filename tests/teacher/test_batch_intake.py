@@ -20,11 +20,11 @@ from tutelage.teacher.batches.files import (
     price_from_text,
     read_batch,
     read_line,
-    worst_case,
 )
 from tutelage.teacher.batches.intake import Intake, Tally
 from tutelage.teacher.faults import Verdict
 from tutelage.teacher.ledger import Ledger
+from tutelage.teacher.prices import worst_case
 
 ASKED = questions(6)
 KEYS = [key for key, _ in ASKED]

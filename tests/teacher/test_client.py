@@ -13,6 +13,8 @@ from tutelage.errors import (
     UsageError,
 )
 from tutelage.records import Completion, Example, Message, Request, Usage
+from tutelage.strategies import get_strategy
+from tutelage.task import NLI
 from tutelage.teacher.accounts import Session
 from tutelage.teacher.base import QuestionFailedError, TeacherSettings, open_teacher
 from tutelage.teacher.client import OpenAITeacher, normalise_url
@@ -21,6 +23,9 @@ from tutelage.teacher.faults import Kind, RetryPolicy
 from tutelage.teacher.governor import Governor, Health, Limits
 from tutelage.teacher.ledger import Ledger, answer_key
 from tutelage.teacher.money import Money
+from tutelage.teacher.prices import request_bound
+from tutelage.teacher.tickets import request_for
+from tutelage.teacher.wire import encode
 
 QUICK = RetryPolicy(
     dict.fromkeys(Kind, 4), first_attempts=4, base_s=0.01, cap_s=0.02, max_retry_after_s=0.5
@@ -318,3 +323,21 @@ def test_addresses_are_shown_without_secrets_and_in_one_form(url, shown):
 def test_what_is_no_address_is_refused(url):
     with pytest.raises(UsageError, match="base_url"):
         open_teacher(settings(url))
+
+
+def test_a_schema_is_sent_where_it_is_asked_for_and_the_strategy_has_one():
+    example = Example("e", {"premise": "p", "hypothesis": "h"}, "neutral")
+    for structured, name, expected in (
+        (True, "information_extraction", True),
+        (True, "informed_reasoning", False),
+        (False, "information_extraction", False),
+    ):
+        teacher = OpenAITeacher("m", settings("http://127.0.0.1:1/v1", structured=structured))
+        request = request_for(example, get_strategy(name), NLI, teacher)
+        assert ("response_format" in request.parameters) is expected
+        plain = dataclasses.replace(request, parameters={})
+        assert (answer_key("x", request) != answer_key("x", plain)) is expected
+        assert (request_bound(request) > request_bound(plain)) is expected
+        assert encode(request).get("response_format", {}).get("type") == (
+            "json_schema" if expected else None
+        )

@@ -134,7 +134,7 @@ def leave_by(rate, requests, gap=0.0):
             wait = rate.wait(held, now)
             if wait == 0:
                 break
-            now = min([now + wait, *(end for end, *_ in ends[:1])])
+            now = min([now + max(wait, 1e-6), *(end for end, *_ in ends[:1])])
         rate.leave(held, now)
         used = max(1, int(held * share))
         counted.append((now + moment * latency, used))

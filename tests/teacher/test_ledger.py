@@ -157,3 +157,85 @@ def test_several_processes_may_begin_and_write_one_ledger(tmp_path):
     assert [worker.exitcode for worker in workers] == [0] * 4
     with Ledger(path) as ledger:
         assert len(ledger) == 400
+
+
+# As the release before had it; its answers were paid for.
+VERSION_1 = """
+CREATE TABLE answers (
+    key               TEXT PRIMARY KEY,
+    identity          TEXT NOT NULL,
+    model             TEXT NOT NULL,
+    strategy          TEXT NOT NULL,
+    messages          TEXT NOT NULL,
+    parameters        TEXT NOT NULL,
+    sample            INTEGER NOT NULL,
+    text              TEXT NOT NULL,
+    finish_reason     TEXT,
+    prompt_tokens     INTEGER,
+    completion_tokens INTEGER,
+    created           REAL NOT NULL
+) WITHOUT ROWID;
+PRAGMA application_id = 0x7475746C;
+PRAGMA user_version = 1;
+PRAGMA journal_mode = WAL;
+"""
+
+
+def make_version_1(path, texts):
+    with sqlite3.connect(path) as old:
+        old.executescript(VERSION_1)
+        for number, text in enumerate(texts):
+            asked = question(text, parameters={"temperature": 0.2})
+            row = (answer_key("t", asked), "t", "m", "s", "[]", "{}", 0, f"as {text}", "stop")
+            old.execute(
+                f"INSERT INTO answers VALUES ({','.join('?' * 12)})", (*row, 5, None, float(number))
+            )
+    old.close()
+
+
+def test_a_ledger_of_version_1_keeps_its_answers(tmp_path):
+    path, texts = tmp_path / "l", [f"Why {n} \N{SNOWMAN}?" for n in range(700)]
+    make_version_1(path, texts)
+    for _ in range(2):  # once it is brought up to date, once it is
+        with Ledger(path) as ledger:
+            assert len(ledger) == 700
+            for text in texts:
+                found = ledger.get(answer_key("t", question(text, parameters={"temperature": 0.2})))
+                assert found == Completion(f"as {text}", "stop", Usage(5, None, None), None)
+            with ledger.reading() as connection:
+                kept = connection.execute("SELECT text FROM answers ORDER BY id").fetchall()
+                assert kept == [(f"as {text}",) for text in texts]
+                assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+                assert connection.execute("SELECT count(*) FROM charges").fetchone() == (0,)
+
+
+def test_a_ledger_that_cannot_be_brought_up_to_date_is_left_as_it_was(tmp_path):
+    path = tmp_path / "l"
+    make_version_1(path, ["Why?"])
+    with sqlite3.connect(path) as old:
+        old.execute("UPDATE answers SET key = 'no digest'")
+    old.close()
+    with pytest.raises(RunFolderError, match="TUTELAGE_LEDGER"):
+        Ledger(path)
+    with sqlite3.connect(path) as old:
+        assert old.execute("PRAGMA user_version").fetchone() == (1,)
+        assert old.execute("SELECT key, text FROM answers").fetchall() == [("no digest", "as Why?")]
+    old.close()
+
+
+def _count(path, answers):
+    with Ledger(path) as ledger:
+        answers.put(len(ledger))
+
+
+def test_several_processes_may_bring_one_ledger_up_to_date(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    path = tmp_path / "l"
+    make_version_1(path, [f"Why {n}?" for n in range(300)])
+    answers = context.Queue()
+    workers = [context.Process(target=_count, args=(path, answers)) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    assert [answers.get(timeout=5) for _ in workers] == [300] * 3

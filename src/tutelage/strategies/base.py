@@ -6,7 +6,8 @@ A strategy renders a prompt and reads the answer to it; both halves stand side b
 from __future__ import annotations
 
 import re
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from tutelage.records import Completion, Example, Message, Rationale, RationaleStatus
 from tutelage.task import Task
@@ -17,6 +18,8 @@ class Strategy(Protocol):
 
     asks_teacher: False where the answer lies in the data (`human`): no teacher is opened, and
                   `parse` gets an empty completion that it does not look at.
+    schema:       JSON schema of an answer that `parse` takes as well as plain text; None: it takes
+                  plain text alone
     """
 
     @property
@@ -27,6 +30,11 @@ class Strategy(Protocol):
     @property
     def asks_teacher(self) -> bool:
         """Whether there is anything to ask."""
+        ...
+
+    @property
+    def schema(self) -> Mapping[str, Any] | None:
+        """Of a structured answer, if it can be one."""
         ...
 
     def render(self, example: Example, task: Task) -> tuple[Message, ...]:

@@ -12,6 +12,7 @@ class Human:
 
     name = "human"
     asks_teacher = False
+    schema = None
 
     def render(self, example: Example, task: Task) -> tuple[Message, ...]:
         """No prompt."""
@@ -33,6 +34,7 @@ class Recorded:
 
     name = "recorded"
     asks_teacher = True
+    schema = None
 
     def render(self, example: Example, task: Task) -> tuple[Message, ...]:
         """No prompt: what was once asked is not known."""

@@ -10,8 +10,10 @@ shares the context.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from tutelage.records import Completion, Example, Message, Rationale
 from tutelage.strategies.base import render_fields, status_of
@@ -19,6 +21,14 @@ from tutelage.task import Task
 
 QUESTIONS = ("who", "what", "when", "where", "why")
 """In the order of the canonical answer."""
+
+SCHEMA = {
+    "type": "object",
+    "properties": {name: {"type": "string"} for name in QUESTIONS},
+    "required": list(QUESTIONS),
+    "additionalProperties": False,
+}
+"""Of a structured answer."""
 
 MAX_WORDS = 10
 """The limit that the prompt sets on each answer; a longer one is kept as it is."""
@@ -39,6 +49,7 @@ _INLINE = r"""(?<=\s)[*_]*(?:W(?:ho|hat|hen|here|hy)|W(?:HO|HAT|HEN|HERE|HY))[*_
 _CLAUSE = r"""(?<=[.;,|]\s)[*_]*w(?:ho|hat|hen|here|hy)[*_]*[ \t]*:[*_]*"""
 _HEADING = re.compile(f"{_LINE}|{_INLINE}|{_CLAUSE}", re.MULTILINE | re.VERBOSE)
 _WORD = re.compile("|".join(sorted(QUESTIONS, key=len, reverse=True)), re.IGNORECASE)
+_FENCE = re.compile(r"^```\w*\s*|\s*```$")
 _NUMBERED = re.compile(r"^\W*1[.):]")
 
 
@@ -68,6 +79,27 @@ def parse_answer(text: str) -> dict[str, str]:
     while (again := _split(_join(answers))) != answers:
         answers = again
     return answers
+
+
+def render_structured(answers: Mapping[str, str]) -> str:
+    """The answers as a JSON object of `SCHEMA`, in the order of `QUESTIONS`; "" for none.
+
+    `parse_structured` gives them back, if they are what `parse_answer` returns.
+    """
+    return json.dumps({name: answers.get(name, "") for name in QUESTIONS}, ensure_ascii=False)
+
+
+def parse_structured(text: str) -> dict[str, str]:
+    """The answers of a JSON object of `SCHEMA`, in a fence or not; none for any other text."""
+    try:
+        value = json.loads(_FENCE.sub("", text.strip()))
+    except ValueError:
+        return {}
+    if not isinstance(value, dict):
+        return {}
+    told = {name: value[name] for name in QUESTIONS if isinstance(value.get(name), str)}
+    # Through the plain form, so that what comes out can always be written down again.
+    return parse_answer(_join({name: answer for name, answer in told.items() if answer.strip()}))
 
 
 def _join(answers: Mapping[str, str]) -> str:
@@ -110,6 +142,7 @@ class InformationExtraction:
 
     name = "information_extraction"
     asks_teacher = True
+    schema: Mapping[str, Any] | None = SCHEMA
 
     def render(self, example: Example, task: Task) -> tuple[Message, ...]:
         """One user message with the context; all input fields where the task has no context."""
@@ -124,7 +157,7 @@ class InformationExtraction:
         status, detail = status_of(completion)
         text = ""
         if status in ("ok", "truncated"):
-            answers = parse_answer(completion.text)
+            answers = parse_structured(completion.text) or parse_answer(completion.text)
             if answers:
                 text = render_answer(answers)
             elif status == "truncated":

@@ -23,6 +23,7 @@ class InformedReasoning:
 
     name = "informed_reasoning"
     asks_teacher = True
+    schema = None
 
     def render(self, example: Example, task: Task) -> tuple[Message, ...]:
         """One user message with every input field and the label, put as the task's relation.

@@ -27,6 +27,7 @@ class Template:
 
     name = "template"
     asks_teacher = True
+    schema = None
 
     def __init__(self, template: str, task: Task | None = None) -> None:
         from jinja2 import StrictUndefined, TemplateError

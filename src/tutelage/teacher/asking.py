@@ -18,6 +18,7 @@ from tutelage.teacher.base import QuestionFailedError, Teacher
 from tutelage.teacher.faults import Fault, Kind, RetryPolicy, Verdict
 from tutelage.teacher.governor import Governor, Permit
 from tutelage.teacher.money import Money
+from tutelage.teacher.prices import output_bound
 from tutelage.teacher.tickets import Sent, Ticket
 from tutelage.teacher.writer import Writer
 
@@ -125,6 +126,4 @@ def _counted(request: Request, usage: Usage) -> int | None:
     """
     if usage.prompt_tokens is None or usage.completion_tokens is None:
         return None
-    return usage.prompt_tokens + max(
-        int(request.parameters.get("max_tokens", 0)), usage.completion_tokens
-    )
+    return usage.prompt_tokens + max(output_bound(request, unset=0), usage.completion_tokens)

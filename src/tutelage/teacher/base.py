@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Literal, Protocol, Self
 
 from tutelage.errors import TeacherError, UsageError
-from tutelage.records import Completion, Request
+from tutelage.records import Completion, Parameter, Request
 from tutelage.teacher.faults import Fault
 from tutelage.teacher.prices import PriceOverride
 
@@ -49,6 +49,7 @@ class TeacherSettings:
     requests_per_minute, tokens_per_minute: kept to; None: as the server's headers say, if they do
     budget_usd:  US dollars that may be charged at most, over all runs of one name; None: no limit
     price:       what tokens cost, where it is not known or another than the public one
+    structured:  have answers as JSON of the strategy's schema, where it has one and the server can
     mode:        `live`: one request a question; `batch`: through the batch API, at half the price
     """
 
@@ -68,6 +69,7 @@ class TeacherSettings:
     budget_usd: float | None = None
     price: PriceOverride | None = None
     mode: Mode = "live"
+    structured: bool = False
 
     def __post_init__(self) -> None:
         rules = {
@@ -90,9 +92,9 @@ class TeacherSettings:
             raise UsageError(f"teacher {self.model!r}: " + "; ".join(broken))
 
     @property
-    def parameters(self) -> dict[str, float | int | str]:
+    def parameters(self) -> dict[str, Parameter]:
         """The sampling parameters that are set, as the API names them."""
-        values = {
+        values: dict[str, Parameter | None] = {
             "temperature": self.temperature,
             "top_p": self.top_p,
             "max_tokens": self.max_tokens,

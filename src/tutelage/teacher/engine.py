@@ -27,7 +27,7 @@ from tutelage.teacher.base import QuestionFailedError, Teacher
 from tutelage.teacher.faults import RetryPolicy
 from tutelage.teacher.governor import Governor, Health
 from tutelage.teacher.money import Money, out_of_money
-from tutelage.teacher.prices import input_bound
+from tutelage.teacher.prices import output_bound, request_bound, worst_case
 from tutelage.teacher.tickets import Events, Question, Sent, Ticket
 from tutelage.teacher.writer import Writer
 
@@ -37,8 +37,6 @@ _POLL_S = 0.25
 """Seconds between two looks at what another process is asking."""
 DRAIN_S = 30.0
 """Seconds that requests under way get to come home when a run is interrupted: they are paid."""
-_UNBOUNDED_OUTPUT = 4096
-"""Tokens that an answer is taken for where `max_tokens` is not set and nothing hangs on it."""
 
 
 class Engine:
@@ -146,12 +144,8 @@ class Engine:
             return accounts.failures_of(connection, keys)
 
     def _ticket(self, key: str, request: Request) -> Ticket:
-        given = request.parameters.get("max_tokens")
-        output = int(given) if given is not None else _UNBOUNDED_OUTPUT
-        entry = input_bound(request.messages)
-        price = self._money.price
-        worst = 0 if price is None else price.worst(entry, output)
-        return Ticket(key, request, worst, entry + output)
+        tokens = request_bound(request) + output_bound(request)
+        return Ticket(key, request, worst_case(request, self._money.price), tokens)
 
     async def _reserve(self, tickets: list[Ticket]) -> None:
         money = self._money

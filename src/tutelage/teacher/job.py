@@ -31,7 +31,7 @@ from tutelage.teacher.interrupts import InterruptedWork, run_to_end
 from tutelage.teacher.ledger import answer_key
 from tutelage.teacher.money import Money
 from tutelage.teacher.prices import PICO
-from tutelage.teacher.tickets import Events, Question, Unheard
+from tutelage.teacher.tickets import Events, Question, Unheard, request_for
 
 _REPORT_EVERY_S = 0.1
 """Seconds between two reports of progress."""
@@ -271,13 +271,7 @@ class Job:
             yield question
 
     def _request(self, example: Example, teacher: Teacher) -> Request:
-        return Request(
-            model=teacher.model,
-            messages=self._strategy.render(example, self._task),
-            strategy=self._strategy.name,
-            example=example,
-            parameters=teacher.settings.parameters,
-        )
+        return request_for(example, self._strategy, self._task, teacher)
 
     # What the engine tells: once for each row of a question.
 

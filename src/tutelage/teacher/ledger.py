@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 from tutelage.errors import RunFolderError
-from tutelage.records import Completion, Request, Usage
+from tutelage.records import Completion, Parameter, Request, Usage
 from tutelage.runfolder import digest
 
 _APPLICATION_ID = 0x7475746C  # "tutl": tells a ledger from anybody else's database
@@ -145,7 +145,7 @@ def _plain(request: Request) -> list[dict[str, str]]:
     return [{"role": message.role, "content": message.content} for message in request.messages]
 
 
-def _canonical(parameters: Mapping[str, float | int | str]) -> dict[str, float | int | str]:
+def _canonical(parameters: Mapping[str, Parameter]) -> dict[str, Parameter]:
     # YAML's `temperature: 0` and `0.0` ask for the same.
     return {
         name: int(value) if isinstance(value, float) and value.is_integer() else value

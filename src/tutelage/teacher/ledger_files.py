@@ -154,7 +154,7 @@ def _are_messages(value: object) -> bool:
 
 def _are_parameters(value: object) -> bool:
     return isinstance(value, dict) and all(
-        _is_text(name) and (_is_text(setting) or _is_time(setting))
+        _is_text(name) and (_is_text(setting) or _is_time(setting) or isinstance(setting, dict))
         for name, setting in value.items()
     )
 

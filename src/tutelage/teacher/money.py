@@ -60,8 +60,12 @@ def out_of_money(ledger: Ledger, money: Money, worst: int) -> BudgetError:
     return BudgetError(
         f"budget_usd {usd(money.cap or 0)}: {usd(charged)} of {money.scope!r} are charged{note}, "
         f"and the next question can cost {usd(worst)}: set budget_usd to "
-        f"{usd(charged + worst)} or more to go on; answers so far are kept"
+        f"{usd(-(-(charged + worst) // _SHOWN) * _SHOWN)} or more to go on; answers so far are kept"
     )
+
+
+_SHOWN = 10**6
+"""Pico-dollars in the last digit that people are shown."""
 
 
 def usd(amount: int) -> str:

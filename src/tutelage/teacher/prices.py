@@ -6,6 +6,7 @@ rounding and every doubt goes the dear way: a cost told here is never below the 
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from decimal import ROUND_FLOOR, Decimal
 from typing import TYPE_CHECKING
 
 from tutelage.errors import UsageError
-from tutelage.records import Message, Usage
+from tutelage.records import Message, Request, Usage
 
 if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, ModelPrice, PriceCalculation, TieredPrices
@@ -178,6 +179,25 @@ def input_bound(messages: Iterable[Message]) -> int:
         size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
         total += size + _MESSAGE_TOKENS
     return total
+
+
+def request_bound(request: Request) -> int:
+    """Tokens of input at most: those of the messages, and of a schema that goes with them."""
+    schema = request.parameters.get("response_format")
+    # Providers write the schema into the prompt in forms of their own: twice its length is dear.
+    extra = 0 if schema is None else 2 * len(json.dumps(schema).encode())
+    return input_bound(request.messages) + extra
+
+
+def output_bound(request: Request, unset: int = 4096) -> int:
+    """Tokens of an answer at most; `unset` where nothing bounds it (and no budget hangs on it)."""
+    given = request.parameters.get("max_tokens")
+    return int(given) if isinstance(given, (int, float)) else unset
+
+
+def worst_case(request: Request, price: Price | None) -> int:
+    """Pico-dollars that a question costs at most; 0 where no price is known."""
+    return 0 if price is None else price.worst(request_bound(request), output_bound(request))
 
 
 def pico(dollars: float | Decimal) -> int:

@@ -5,12 +5,33 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from tutelage.records import Completion, Request
+from tutelage.records import Completion, Example, Request
+from tutelage.strategies import Strategy
+from tutelage.task import Task
 from tutelage.teacher.accounts import Failure
+from tutelage.teacher.base import Teacher
 from tutelage.teacher.faults import Kind
 
 Question = tuple[str, Request]
 """A key of the ledger, and what to ask."""
+
+
+def request_for(example: Example, strategy: Strategy, task: Task, teacher: Teacher) -> Request:
+    """What a teacher is asked about an example."""
+    settings = teacher.settings
+    parameters = settings.parameters
+    if settings.structured and strategy.schema is not None:
+        parameters["response_format"] = {
+            "type": "json_schema",
+            "json_schema": {"name": strategy.name, "strict": True, "schema": strategy.schema},
+        }
+    return Request(
+        model=teacher.model,
+        messages=strategy.render(example, task),
+        strategy=strategy.name,
+        example=example,
+        parameters=parameters,
+    )
 
 
 class Events(Protocol):

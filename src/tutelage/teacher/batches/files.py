@@ -14,7 +14,7 @@ from typing import IO, Any, Final
 
 from tutelage.records import Completion, Example, Message, Request
 from tutelage.teacher.faults import Fault, Kind, Verdict, judge
-from tutelage.teacher.prices import Price, Rates, input_bound
+from tutelage.teacher.prices import Price, Rates
 from tutelage.teacher.wire import encode, parse_json, read_answer, read_error
 
 ENDPOINT: Final = "/v1/chat/completions"
@@ -27,8 +27,6 @@ _ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
 _UNDONE = frozenset({"batch_expired", "batch_cancelled"})
 """Codes of requests that were never carried out."""
 _NEW_NAME = "max_completion_tokens"
-_UNBOUNDED_OUTPUT = 4096
-"""Tokens that an answer is taken for where `max_tokens` is not set."""
 _MESSAGE_LIMIT = 300
 _BLOCK = 1 << 16
 
@@ -49,15 +47,6 @@ class BatchLimits:
     poll_cap_s: float = 60.0
     settle_s: float = 10.0
     give_up_s: float = 1800.0
-
-
-def worst_case(request: Request, price: Price | None) -> int:
-    """Pico-dollars that a question costs at most; 0 where no price is known."""
-    if price is None:
-        return 0
-    given = request.parameters.get("max_tokens", request.parameters.get(_NEW_NAME))
-    output = _UNBOUNDED_OUTPUT if given is None else int(given)
-    return price.worst(input_bound(request.messages), output)
 
 
 def request_line(key: str, request: Request, *, renamed: bool) -> bytes:

@@ -29,11 +29,10 @@ from tutelage.teacher.batches.files import (
     pack_questions,
     price_as_text,
     request_line,
-    worst_case,
 )
 from tutelage.teacher.batches.server import SENDING, BatchServer, CallFault, CannotListError
 from tutelage.teacher.faults import RetryPolicy, Verdict
-from tutelage.teacher.prices import Price
+from tutelage.teacher.prices import Price, worst_case
 
 Question = tuple[str, Request]
 T = TypeVar("T")

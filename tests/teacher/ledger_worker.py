@@ -1,0 +1,181 @@
+"""Annotation in a process of its own, to be killed at will: what it does is a `Spec`.
+
+`Life(spec)` starts one: from a server that has imported everything already, so that hundreds of
+them cost little.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tutelage.errors import BudgetError, TutelageError
+from tutelage.records import Example, Request
+from tutelage.strategies import get_strategy
+from tutelage.task import NLI
+from tutelage.teacher.annotate import Options, annotate_to_file
+from tutelage.teacher.base import TeacherSettings
+from tutelage.teacher.faults import Kind, RetryPolicy
+from tutelage.teacher.ledger import Ledger, answer_key
+from tutelage.teacher.prices import PICO, PriceOverride
+
+STRATEGY = "informed_reasoning"
+PROVIDER = "test"
+
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(["tutelage.teacher.annotate", "tutelage.teacher.client", "aiohttp"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """One annotation.
+
+    topic: rows of another topic are other questions; length: bytes of a premise at most
+    cap:   of the budget, in pico-dollars; a multiple of a million, to be exact as a float
+    price: of input and output, in pico-dollars a token; a multiple of a thousand, likewise
+    wait_s: the longest wait between two tries of a question
+    """
+
+    base_url: str
+    ledger: Path
+    output: Path
+    rows: int
+    topic: str = "Premise"
+    length: int = 100
+    concurrency: int = 8
+    max_tokens: int = 50
+    timeout_s: float = 30.0
+    cap: int | None = None
+    price: tuple[int, int] | None = None
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+    minute_s: float = 60.0
+    attempts: int = 8
+    wait_s: float = 0.05
+
+    def settings(self) -> TeacherSettings:
+        price = None
+        if self.price is not None:
+            price = PriceOverride(input=self.price[0] / 10**6, output=self.price[1] / 10**6)
+        return TeacherSettings(
+            model="openai:m",
+            base_url=self.base_url,
+            provider=PROVIDER,
+            concurrency=self.concurrency,
+            max_tokens=self.max_tokens,
+            timeout_s=self.timeout_s,
+            budget_usd=None if self.cap is None else self.cap / PICO,
+            price=price,
+            requests_per_minute=self.requests_per_minute,
+            tokens_per_minute=self.tokens_per_minute,
+        )
+
+    def policy(self) -> RetryPolicy:
+        return RetryPolicy(
+            dict.fromkeys(Kind, self.attempts),
+            first_attempts=self.attempts,
+            base_s=self.wait_s / 4,
+            cap_s=self.wait_s,
+        )
+
+    def examples(self) -> Iterator[Example]:
+        for number in range(self.rows):
+            size = random.Random(f"{self.topic} {number}").randint(0, self.length)
+            fields = {
+                "premise": f"{self.topic} {number}. " + "x" * size,
+                "hypothesis": "It is so.",
+            }
+            yield Example(f"r{number}", fields, NLI.labels[number % 3])
+
+    def questions(self) -> Iterator[tuple[str, Request]]:
+        """What each row asks, with its key in the ledger."""
+        strategy, settings = get_strategy(STRATEGY, task=NLI), self.settings()
+        for example in self.examples():
+            messages = strategy.render(example, NLI)
+            request = Request("m", messages, STRATEGY, example, settings.parameters)
+            yield answer_key(PROVIDER, request), request
+
+    def prompts(self) -> dict[str, str]:
+        """The words of each question, as the test server knows it, by key."""
+        return {
+            key: "\n".join(message.content for message in request.messages)
+            for key, request in self.questions()
+        }
+
+    def run(self) -> dict[str, Any]:
+        """The whole annotation: what it says in the end."""
+        try:
+            with Ledger(self.ledger) as ledger:
+                summary = annotate_to_file(
+                    self.examples,
+                    self.output,
+                    strategy=STRATEGY,
+                    teacher=self.settings(),
+                    task=NLI,
+                    ledger=ledger,
+                    options=Options(
+                        budget_name="run", policy=self.policy(), minute_s=self.minute_s
+                    ),
+                )
+        except BudgetError as error:
+            return {"end": "budget", "error": str(error)}
+        except TutelageError as error:
+            return {"end": "error", "error": f"{type(error).__name__}: {error}"}
+        return {
+            "end": "done",
+            "counts": dict(summary.counts),
+            "failures": dict(summary.failures),
+            "requests": summary.requests,
+            "cached": summary.cached,
+            "sent": summary.sent,
+        }
+
+
+def _live(spec: Spec, told: Path) -> None:
+    try:
+        told.write_text(json.dumps(spec.run()))
+    except KeyboardInterrupt:
+        sys.exit(130)  # without a traceback: somebody wanted it
+
+
+class Life:
+    """One process at work on a spec."""
+
+    def __init__(self, spec: Spec) -> None:
+        self._told = spec.output.with_name(f"{spec.output.name}.{time.monotonic_ns()}.told")
+        self._process = _context.Process(target=_live, args=(spec, self._told))
+        self._process.start()
+
+    @property
+    def over(self) -> bool:
+        return self._process.exitcode is not None
+
+    def kill(self) -> bool:
+        """SIGKILL; whether it was still alive to be killed."""
+        self._process.kill()
+        self._process.join()
+        return self._process.exitcode == -signal.SIGKILL
+
+    def interrupt(self) -> None:
+        """Ctrl-C."""
+        if not self.over and self._process.pid is not None:
+            os.kill(self._process.pid, signal.SIGINT)
+
+    def wait(self, timeout_s: float = 60.0) -> dict[str, Any]:
+        """What it said in the end: nothing where it was killed. Raises TimeoutError."""
+        self._process.join(timeout_s)
+        if not self.over:
+            self.kill()
+            raise TimeoutError(f"still at work after {timeout_s:.0f} s")
+        said = self._told.read_text() if self._told.exists() else "{}"
+        self._told.unlink(missing_ok=True)
+        return {"exit": self._process.exitcode, **json.loads(said)}

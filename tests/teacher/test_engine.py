@@ -1,0 +1,545 @@
+"""The engine: each question once, each told of as often as it came, and never over the budget."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import re
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ledger_worker import Life, Spec
+from openai_server.faults import KINDS, Reply
+from openai_server.server import Server
+
+from tutelage.errors import BudgetError, TeacherError
+from tutelage.records import Completion, Example, Message, Request, Usage
+from tutelage.task import NLI
+from tutelage.teacher import accounts, engine
+from tutelage.teacher.accounts import Claim, Failure, Session, charged, lost
+from tutelage.teacher.annotate import annotate, annotate_to_file
+from tutelage.teacher.base import TeacherSettings
+from tutelage.teacher.client import OpenAITeacher
+from tutelage.teacher.engine import Engine
+from tutelage.teacher.faults import Fault, Kind, RetryPolicy, Verdict
+from tutelage.teacher.governor import Governor, Health, Limits
+from tutelage.teacher.interrupts import InterruptedWork
+from tutelage.teacher.ledger import Ledger, answer_key
+from tutelage.teacher.money import Money
+from tutelage.teacher.prices import Price, PriceOverride, Rates, input_bound, pico
+from tutelage.teacher.tickets import Question
+
+QUICK = RetryPolicy(dict.fromkeys(Kind, 3), first_attempts=3, base_s=0.001, cap_s=0.002)
+PRICE = Price((Rates(-1, 1, 1, 10),), 0, "test")
+MAX_TOKENS = 20
+
+
+def question(text: object) -> Question:
+    request = Request(
+        "m",
+        (Message("user", f"Why {text}?"),),
+        "s",
+        Example("e", {}, "l"),
+        parameters={"max_tokens": MAX_TOKENS},
+    )
+    return answer_key("fake", request), request
+
+
+KEYS = {question(number)[0]: number for number in range(3000)}
+WORST = PRICE.worst(input_bound(question(10)[1].messages), MAX_TOKENS)
+
+
+class Fake:
+    """A teacher in this process: `behave(request)` gives a completion, or raises."""
+
+    identity = "fake"
+    model = "m"
+    paid = True
+
+    def __init__(self, behave: Callable[[Request], Any] | None = None, wait_s: float = 0.0) -> None:
+        self.settings = TeacherSettings(model="openai:m")
+        self.asked: Counter[str] = Counter()
+        self.opened = 0
+        self._behave = behave
+        self._wait_s = wait_s
+
+    async def complete(self, request: Request) -> Completion:
+        self.asked[answer_key("fake", request)] += 1
+        await asyncio.sleep(self._wait_s)
+        said = None if self._behave is None else self._behave(request)
+        return Completion("because", "stop", Usage(1, 2)) if said is None else said
+
+    async def explain(self, fault: Fault) -> TeacherError:
+        return TeacherError(str(fault))
+
+    async def __aenter__(self) -> Self:
+        self.opened += 1
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.opened -= 1
+
+
+class Told:
+    """What the engine said of each question."""
+
+    def __init__(self) -> None:
+        self.was_known: Counter[str] = Counter()
+        self.was_answered: Counter[str] = Counter()
+        self.failures: dict[str, list[tuple[Failure, bool]]] = {}
+
+    def known(self, key: str, completion: Completion) -> None:
+        self.was_known[key] += 1
+
+    def answered(self, key: str, completion: Completion) -> None:
+        self.was_answered[key] += 1
+
+    def failed(self, key: str, failure: Failure, *, asked: bool) -> None:
+        self.failures.setdefault(key, []).append((failure, asked))
+
+    def left(self, key: str) -> None:
+        raise AssertionError("there are no batches")
+
+    @property
+    def times(self) -> Counter[str]:
+        failed = Counter({key: len(found) for key, found in self.failures.items()})
+        return self.was_known + self.was_answered + failed
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with Ledger(tmp_path / "l.sqlite") as opened:
+        yield opened
+
+
+def run(
+    teacher: Any,
+    ledger: Ledger,
+    questions: Iterable[Question],
+    *,
+    cap: int | None = None,
+    price: Price | None = PRICE,
+    concurrency: int = 4,
+    during: Callable[[Engine], Any] | None = None,
+    **more: Any,
+) -> Told:
+    """One session on the ledger, and one engine in it. during: a coroutine beside the run."""
+    told = Told()
+
+    async def begin() -> None:
+        ours = Engine(
+            teacher,
+            session,
+            Money("run", cap, price),
+            Governor(Limits(concurrency=concurrency)),
+            told,
+            health=Health(proven=True, max_failed=None),
+            policy=QUICK,
+            **more,
+        )
+        beside = None if during is None else asyncio.create_task(during(ours))
+        try:
+            await ours.run(questions)
+        finally:
+            if beside is not None:
+                await beside
+
+    with Session(ledger) as session:
+        asyncio.run(asyncio.wait_for(begin(), 30))
+    return told
+
+
+def nothing_is_open(ledger: Ledger) -> bool:
+    with ledger.reading() as connection:
+        rows = connection.execute("SELECT count(*) FROM charges WHERE state != 'lost'").fetchone()
+    return rows == (0,)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.integers(0, 400), max_size=700), st.integers(1, 40), st.integers(0, 200))
+def test_each_is_asked_once_and_told_of_as_often_as_it_came(
+    numbers: list[int], concurrency: int, seed: int
+) -> None:
+    rng = random.Random(seed)
+    numbers = numbers + rng.choices(numbers, k=300) if numbers else []
+    bad = {number for number in set(numbers) if number % 11 == 0}
+
+    def behave(request: Request) -> None:
+        if KEYS[answer_key("fake", request)] in bad:
+            raise Fault(Verdict.ROW, "too long", unpaid=True)
+
+    with Ledger(":memory:") as ledger:
+        for again in (False, True):
+            teacher = Fake(behave)
+            told = run(teacher, ledger, map(question, numbers), concurrency=concurrency)
+            assert told.times == Counter(question(number)[0] for number in numbers)
+            assert set(teacher.asked) == (
+                set() if again else {question(number)[0] for number in numbers}
+            )
+            assert set(teacher.asked.values()) <= {1} and teacher.opened == 0
+            assert set(told.failures) == {question(number)[0] for number in bad}
+        assert len(ledger) == len(set(numbers) - bad)
+        assert charged(ledger, "run") == 21 * len(ledger) and nothing_is_open(ledger)
+
+
+def test_only_a_window_of_the_stream_is_read_ahead(ledger: Ledger) -> None:
+    read = done = most = 0
+
+    def stream() -> Iterator[Question]:
+        nonlocal read
+        for number in range(2000):
+            read += 1
+            yield question(number)
+
+    def behave(request: Request) -> None:
+        nonlocal done, most
+        done += 1
+        most = max(most, read - done)
+
+    run(Fake(behave), ledger, stream(), concurrency=10)
+    assert done == 2000 and most <= 200 + 2 * 10 + 10
+
+
+def test_nothing_to_ask_opens_no_teacher(ledger: Ledger) -> None:
+    run(Fake(), ledger, map(question, range(5)))
+
+    class Closed(Fake):
+        async def __aenter__(self) -> Self:
+            raise AssertionError("it was opened")
+
+    assert sum(run(Closed(), ledger, map(question, range(5))).was_known.values()) == 5
+
+
+# Faults.
+
+
+def test_a_transient_fault_is_asked_again_and_each_try_is_charged(ledger: Ledger) -> None:
+    def behave(request: Request) -> None:
+        if teacher.asked[answer_key("fake", request)] < 3:
+            raise Fault(Verdict.RETRY, "oops", kind=Kind.SERVER)
+
+    teacher = Fake(behave)
+    told = run(teacher, ledger, [question(10)])
+    assert sum(told.was_answered.values()) == 1 and teacher.asked[question(10)[0]] == 3
+    assert lost(ledger, "run") == (2, 2 * WORST)
+    assert charged(ledger, "run") == 2 * WORST + 21 and nothing_is_open(ledger)
+
+
+def test_a_refusal_by_the_server_costs_nothing(ledger: Ledger) -> None:
+    def behave(request: Request) -> None:
+        if teacher.asked[answer_key("fake", request)] < 3:
+            raise Fault(Verdict.RETRY, "slow down", kind=Kind.THROTTLED, unpaid=True)
+
+    teacher = Fake(behave)
+    run(teacher, ledger, [question(10)])
+    assert (charged(ledger, "run"), lost(ledger, "run")) == (21, (0, 0))
+
+
+@pytest.mark.parametrize(("unpaid", "cost"), [(True, 0), (False, WORST)])
+def test_the_filters_refusal_is_an_answer_and_is_paid_if_it_may_have_been(
+    unpaid: bool, cost: int, ledger: Ledger
+) -> None:
+    def behave(request: Request) -> None:
+        raise Fault(Verdict.REFUSED, "the filter", unpaid=unpaid)
+
+    run(Fake(behave), ledger, [question(10)])
+    kept = ledger.get(question(10)[0])
+    assert kept is not None and kept.finish_reason == "content_filter"
+    assert charged(ledger, "run") == cost == kept.pico
+
+
+def test_what_failed_for_good_is_asked_again_on_demand_only(ledger: Ledger) -> None:
+    def behave(request: Request) -> None:
+        if not forgiving:
+            raise Fault(Verdict.ROW, "no", unpaid=True)
+
+    forgiving, key = False, question(10)[0]
+    for first in (True, False):
+        told = run(Fake(behave), ledger, [question(10)])
+        assert told.failures == {key: [(Failure("refused", "no", False), first)]}
+    forgiving = True
+    assert run(Fake(behave), ledger, [question(10)]).failures
+    assert run(Fake(behave), ledger, [question(10)], retry_failed=True).was_answered == {key: 1}
+    assert run(Fake(behave), ledger, [question(10)]).was_known == {key: 1}
+
+
+def test_a_question_that_goes_on_failing_fails_and_may_go_better_later(ledger: Ledger) -> None:
+    def behave(request: Request) -> None:
+        if not forgiving and request == question(10)[1]:
+            raise Fault(Verdict.RETRY, "oops", kind=Kind.GARBLED)
+
+    forgiving = False
+    told = run(Fake(behave), ledger, map(question, range(9, 12)))
+    ((failure, asked),) = told.failures[question(10)[0]]
+    assert (failure.reason, failure.detail) == (Kind.GARBLED.value, "oops (3 attempts)")
+    assert asked and failure.transient and lost(ledger, "run")[0] == 3
+    forgiving = True
+    assert run(Fake(behave), ledger, map(question, range(9, 12))).was_answered.total() == 1
+
+
+@pytest.mark.parametrize("verdict", [Verdict.KEY, Verdict.ACCOUNT, Verdict.PARAMETER])
+def test_a_fault_of_the_account_ends_the_run_and_keeps_what_comes_home(
+    verdict: Verdict, ledger: Ledger
+) -> None:
+    def behave(request: Request) -> None:
+        if KEYS[answer_key("fake", request)] == 30:
+            raise Fault(verdict, "no more", unpaid=True)
+
+    teacher = Fake(behave, wait_s=0.01)
+    with pytest.raises(TeacherError, match="no more"):
+        run(teacher, ledger, map(question, range(1000)), concurrency=8)
+    assert len(ledger) == teacher.asked.total() - 1 < 60
+    assert nothing_is_open(ledger) and lost(ledger, "run") == (0, 0)
+
+
+# Money.
+
+
+def test_an_unknown_price_stays_unknown(ledger: Ledger) -> None:
+    for price, cost in ((None, None), (PriceOverride(input=0, output=0), 0.0)):
+        with Server() as server:
+            teacher = OpenAITeacher(
+                "m", TeacherSettings(model="openai:m", base_url=server.base_url, price=price)
+            )
+            rows = [Example("a", {"premise": "p", "hypothesis": f"h{price}"}, "neutral")]
+            for _ in range(2):  # asked, then found again
+                outcome = annotate(
+                    rows, strategy="informed_reasoning", teacher=teacher, task=NLI, ledger=ledger
+                )
+                assert outcome.rationales[0].cost_usd == outcome.summary.cost_usd == cost
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 40 * WORST), st.integers(1, 20), st.integers(0, 10**6))
+def test_the_budget_is_used_and_never_overdrawn(cap: int, concurrency: int, seed: int) -> None:
+    rng = random.Random(seed)
+
+    def behave(request: Request) -> Completion | None:
+        luck = rng.random()
+        if luck < 0.1:
+            raise Fault(Verdict.RETRY, "oops", kind=Kind.SERVER)
+        if luck < 0.2:
+            raise Fault(Verdict.RETRY, "slow down", kind=Kind.THROTTLED, unpaid=True)
+        tokens = None if luck < 0.3 else rng.randint(0, MAX_TOKENS)
+        return Completion("because", "stop", Usage(rng.randint(1, 50), tokens))
+
+    with Ledger(":memory:") as ledger:
+        questions = [question(number) for number in range(10, 90)]
+        try:
+            run(Fake(behave), ledger, questions, cap=cap, concurrency=concurrency)
+        except BudgetError:
+            # Not one more would have fitted.
+            assert cap - WORST < charged(ledger, "run") <= cap
+        assert charged(ledger, "run") <= cap and nothing_is_open(ledger)
+        with ledger.reading() as connection:
+            paid = connection.execute("SELECT coalesce(sum(pico), 0) FROM answers").fetchone()[0]
+        assert paid + lost(ledger, "run")[1] == charged(ledger, "run")
+
+
+def test_a_spent_budget_says_what_would_do_and_answers_that_are_there_are_free(
+    ledger: Ledger,
+) -> None:
+    cap = 3 * WORST
+    with pytest.raises(BudgetError) as stop:
+        run(
+            Fake(lambda request: Completion("because", "stop")),  # nobody counts: all at the worst
+            ledger,
+            map(question, range(10, 20)),
+            cap=cap,
+        )
+    assert len(ledger) == 3 and charged(ledger, "run") == cap
+    assert "'run'" in str(stop.value) and "set budget_usd to" in str(stop.value)
+    told = run(Fake(), ledger, map(question, range(10, 13)), cap=cap)
+    assert told.was_known.total() == 3
+    with pytest.raises(BudgetError):
+        run(Fake(), ledger, map(question, range(10, 20)), cap=cap + WORST - 1)
+    assert len(ledger) == 3
+    with pytest.raises(BudgetError):
+        run(
+            Fake(lambda request: Completion("because", "stop")), ledger,
+            map(question, range(10, 20)), cap=cap + WORST,
+        )  # fmt: skip
+    assert len(ledger) == 4
+
+
+def test_what_is_said_to_be_enough_is_enough(ledger: Ledger) -> None:
+    price = Price((Rates(-1, 411_111, 411_111, 1_733_333),), 0, "test")
+    budget = Decimal(0)
+    for least in (0, 1, 1, 1):
+        teacher = Fake(lambda request: Completion("because", "stop"))
+        with pytest.raises(BudgetError) as stop:
+            run(teacher, ledger, map(question, range(10, 20)), cap=pico(budget), price=price)
+        assert teacher.asked.total() >= least
+        (named,) = re.findall(r"set budget_usd to \$([\d.]+) or more", str(stop.value))
+        budget = Decimal(named)
+    assert len(ledger) >= 3
+
+
+# Ends before the time.
+
+
+def test_an_interrupt_while_known_rows_are_read_leaves_no_half_file(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    rows = [
+        Example(f"r{n}", {"premise": f"p{n}", "hypothesis": "h"}, NLI.labels[n % 3])
+        for n in range(1000)
+    ]
+    teacher: Any = Fake()
+    teacher.settings = TeacherSettings(model="openai:m", concurrency=50)
+    common: Any = {"strategy": "informed_reasoning", "task": NLI, "ledger": ledger}
+    annotate(rows, teacher=teacher, **common)
+    assert teacher.asked.total() == 1000
+
+    def interrupted() -> Iterator[Example]:
+        for number, row in enumerate(rows):
+            if number == 300:
+                os.kill(os.getpid(), signal.SIGINT)
+            yield row
+
+    output = tmp_path / "out.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        annotate_to_file(interrupted, output, teacher=teacher, **common)
+    assert not output.exists() and teacher.asked.total() == 1000
+
+
+def test_what_does_not_come_home_in_time_is_lost_and_what_had_come_is_kept(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "DRAIN_S", 0.2)
+
+    class Stuck(Fake):
+        async def complete(self, request: Request) -> Completion:
+            completion = await super().complete(request)
+            number = KEYS[answer_key("fake", request)]
+            await asyncio.sleep(0.1 if number == 14 else 60 if number > 12 else 0)
+            return completion
+
+    async def during(ours: Engine) -> None:
+        while teacher.asked.total() < 6:
+            await asyncio.sleep(0.005)
+        ours.stop(InterruptedWork())
+
+    teacher, begun = Stuck(), time.monotonic()
+    with pytest.raises(InterruptedWork):
+        run(teacher, ledger, map(question, range(10, 30)), concurrency=3, during=during)
+    assert 0.2 <= time.monotonic() - begun < 5
+    kept = {number for number in range(10, 30) if ledger.get(question(number)[0])}
+    assert kept == {10, 11, 12, 14} and teacher.asked.total() == 6
+    assert lost(ledger, "run") == (2, 2 * WORST) and nothing_is_open(ledger)
+
+
+def test_the_stream_may_fail(ledger: Ledger) -> None:
+    def stream() -> Iterator[Question]:
+        yield from map(question, range(500))
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run(Fake(), ledger, stream())
+    assert nothing_is_open(ledger)
+
+
+# Others at work on the same ledger.
+
+
+@pytest.mark.parametrize("end", ["answered", "failed", "gone"])
+def test_what_another_session_asks_is_waited_for(end: str, ledger: Ledger) -> None:
+    key, request = question(10)
+    with Ledger(ledger.path) as theirs:
+        other = Session(theirs).__enter__()
+        (held,) = theirs.transact(
+            lambda connection: other.reserve(connection, [Claim(key, 5)], scope="run", cap=None)
+        )
+
+        def settle(connection: Any) -> None:
+            if end == "answered":
+                accounts.keep_answer(
+                    connection, held.charge, key, request, Completion("theirs"),
+                    identity="fake", cost=3,
+                )  # fmt: skip
+            elif end == "failed":
+                accounts.release(connection, [held.charge])
+                accounts.note_failure(connection, key, "s", Failure("refused", "no", False))
+
+        async def during(ours: Engine) -> None:
+            await asyncio.sleep(0.4)
+            assert teacher.asked[key] == 0
+            theirs.transact(settle)
+            other.__exit__(None, None, None)
+
+        teacher = Fake()
+        told = run(teacher, ledger, map(question, [9, 10, 11, 10]), during=during)
+    assert told.times == {question(9)[0]: 1, key: 2, question(11)[0]: 1}
+    if end == "answered":
+        assert told.was_known[key] == 2 and teacher.asked[key] == 0
+    elif end == "failed":
+        assert told.failures == {key: [(Failure("refused", "no", False), False)] * 2}
+        assert teacher.asked[key] == 0
+    else:
+        assert teacher.asked[key] == 1 and told.was_answered[key] == told.was_known[key] == 1
+
+
+def spec(server: Server, folder: Path, who: str, **more: Any) -> Spec:
+    values = {"rows": 150, "concurrency": 6, "price": (1000, 4000), **more}
+    return Spec(
+        base_url=server.base_url,
+        ledger=folder / "l.sqlite",
+        output=folder / f"{who}.jsonl",
+        **values,
+    )
+
+
+def test_two_processes_share_questions_in_flight(tmp_path: Path) -> None:
+    with Server(delay_s=0.02, record=False) as server:
+        lives = [Life(spec(server, tmp_path, who)) for who in "ab"]
+        ends = [life.wait() for life in lives]
+    assert [end["counts"]["ok"] for end in ends] == [150, 150]
+    assert server.counts.requests == 150 and set(server.counts.asked.values()) == {1}
+    # Both took part, and what one asked the other found.
+    assert sum(end["requests"] for end in ends) == 150 == sum(end["cached"] for end in ends)
+    assert (tmp_path / "a.jsonl").stat().st_size > 0
+
+
+def test_a_process_that_dies_leaves_its_questions_to_the_other(tmp_path: Path) -> None:
+    with Server(delay_s=0.2, record=False, input_price=1000, output_price=4000) as server:
+        # It has all rows reserved, and some of them under way, when the other comes.
+        first = Life(spec(server, tmp_path, "a"))
+        while server.counts.requests < 10:
+            time.sleep(0.01)
+        second = Life(spec(server, tmp_path, "b"))
+        time.sleep(0.4)
+        assert first.kill()
+        end = second.wait()
+        server.wait_idle()
+        with Ledger(tmp_path / "l.sqlite") as ledger:
+            count, pico = lost(ledger, "run")
+            total = charged(ledger, "run")
+            with ledger.reading() as connection:
+                paid = connection.execute("SELECT sum(pico) FROM answers").fetchone()[0]
+            assert len(ledger) == 150 and nothing_is_open(ledger)
+    assert end["counts"]["ok"] == 150
+    assert 1 <= count <= 6 and total == paid + pico
+    # What was under way when it died was asked twice and paid twice, nothing else was.
+    assert server.counts.requests == 150 + count
+    assert max(server.counts.asked.values()) == 2
+    assert paid < server.counts.billed_pico <= total
+
+
+def test_a_filter_that_refuses_by_http_is_not_charged(tmp_path: Path) -> None:
+    def behave(body: dict[str, Any], before: int) -> Reply | None:
+        return KINDS["400_filter"](server.options) if "Premise 3" in str(body) else None
+
+    with Server(behave, input_price=1000, output_price=4000) as server:
+        end = spec(server, tmp_path, "a", rows=10).run()
+        with Ledger(tmp_path / "l.sqlite") as ledger:
+            assert end["counts"]["refused"] == 1 and end["counts"]["ok"] == 9
+            assert charged(ledger, "run") == server.counts.billed_pico
