@@ -27,7 +27,10 @@ def read_rows(data: Path) -> Iterator[Example]:
 
 
 def annotate_rows(
-    rows: Callable[[], Iterable[Example]], ledger_path: Path, output: Path, settings: TeacherSettings
+    rows: Callable[[], Iterable[Example]],
+    ledger_path: Path,
+    output: Path,
+    settings: TeacherSettings,
 ) -> int:
     """Annotate into `output`; the number of usable rationales."""
     with Ledger(ledger_path) as ledger:
@@ -52,7 +55,9 @@ def main(data: Path, base_url: str, concurrency: int, folder: Path, report: Path
     # One question first, so that what a process pays once (imports) is not on the clock.
     with tempfile.TemporaryDirectory() as aside:
         first = Example("first", {"premise": "A first one.", "hypothesis": "One."}, "neutral")
-        annotate_rows(lambda: [first], Path(aside, "ledger.sqlite"), Path(aside, "out.jsonl"), settings)
+        annotate_rows(
+            lambda: [first], Path(aside, "ledger.sqlite"), Path(aside, "out.jsonl"), settings
+        )
     measure_and_report(
         report,
         lambda: annotate_rows(

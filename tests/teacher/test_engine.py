@@ -301,6 +301,21 @@ def test_a_fault_of_the_account_ends_the_run_and_keeps_what_comes_home(
     assert nothing_is_open(ledger) and lost(ledger, "run") == (0, 0)
 
 
+def test_what_an_answer_may_be_counts_against_the_limit_not_what_it_is(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[int | None] = []
+    monkeypatch.setattr(
+        Governor, "_ended", lambda self, permit, tokens: counted.append(tokens) or None
+    )
+    usages = iter([Usage(5, 2), Usage(5, 50), Usage(5, None), Usage()])
+    teacher = Fake(lambda request: Completion("because", "stop", next(usages)))
+    for number in range(10, 14):
+        run(teacher, ledger, [question(number)])
+    most = input_bound(question(10)[1].messages) + MAX_TOKENS
+    assert counted == [5 + MAX_TOKENS, 5 + 50, most, most]
+
+
 # Money.
 
 
@@ -510,13 +525,15 @@ def test_two_processes_share_questions_in_flight(tmp_path: Path) -> None:
 
 
 def test_a_process_that_dies_leaves_its_questions_to_the_other(tmp_path: Path) -> None:
-    with Server(delay_s=0.2, record=False, input_price=1000, output_price=4000) as server:
+    with Server(delay_s=0.15, delay_spread_s=0.1, input_price=1000, output_price=4000) as server:
         # It has all rows reserved, and some of them under way, when the other comes.
-        first = Life(spec(server, tmp_path, "a"))
+        first = Life(spec(server, tmp_path, "a", rows=60))
         while server.counts.requests < 10:
             time.sleep(0.01)
-        second = Life(spec(server, tmp_path, "b"))
-        time.sleep(0.4)
+        second = Life(spec(server, tmp_path, "b", rows=60))
+        time.sleep(0.5)
+        while server.counts.in_flight < 3:
+            time.sleep(0.001)
         assert first.kill()
         end = second.wait()
         server.wait_idle()
@@ -525,11 +542,11 @@ def test_a_process_that_dies_leaves_its_questions_to_the_other(tmp_path: Path) -
             total = charged(ledger, "run")
             with ledger.reading() as connection:
                 paid = connection.execute("SELECT sum(pico) FROM answers").fetchone()[0]
-            assert len(ledger) == 150 and nothing_is_open(ledger)
-    assert end["counts"]["ok"] == 150
-    assert 1 <= count <= 6 and total == paid + pico
+            assert len(ledger) == 60 and nothing_is_open(ledger)
+    assert end["counts"]["ok"] == 60
+    assert 3 <= count <= 6 and total == paid + pico
     # What was under way when it died was asked twice and paid twice, nothing else was.
-    assert server.counts.requests == 150 + count
+    assert 60 + 3 <= server.counts.requests <= 60 + count
     assert max(server.counts.asked.values()) == 2
     assert paid < server.counts.billed_pico <= total
 

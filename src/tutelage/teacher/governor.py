@@ -200,7 +200,7 @@ class Governor:
             ("tokens", self.limits.tokens_per_minute),
         ):
             stated = _number(headers.get(f"x-ratelimit-limit-{unit}"))
-            if stated:
+            if stated is not None and stated > 0:  # some say -1 for none
                 limit = stated if given is None else min(stated, given)
                 name = f"_{unit}"
                 rate: Rate | None = getattr(self, name)
