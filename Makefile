@@ -1,13 +1,15 @@
 # make quickstart   a whole experiment in minutes: no key, no download of models, no GPU
 # make test         the checks and the tests
 # make bench-ledger kills, faults and budgets by the thousand; some ten minutes
+# make bench-train  training and reading a student beside the usual ways; some ten minutes
+# make bench-evidence  experiments without an effect by the thousand; under five minutes
 # make install      the virtual environment alone
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test check bench-ledger install clean
+.PHONY: quickstart test check bench-ledger bench-train bench-evidence install clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/tutelage run quickstart
@@ -22,6 +24,13 @@ check: $(VENV)/.installed-dev
 
 bench-ledger: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/ledger.py
+
+bench-train: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/train.py
+
+# One thread a process: the simulation has a process for each of two cores.
+bench-evidence: $(VENV)/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/evidence.py
 
 install: $(VENV)/.installed
 

@@ -199,6 +199,50 @@ def test_a_task_that_is_not_nli(tmp_path: Path) -> None:
     assert "than" in learnt["text"]
 
 
+def test_every_objective_runs_from_end_to_end(small_recipe: Make, tmp_path: Path) -> None:
+    reasoning = {"strategy": "informed_reasoning"}
+    first = {**reasoning, "objective": "rationale_then_label"}
+    two = {**reasoning, "objective": "multitask"}
+    recipe = parse_recipe(
+        small_recipe(
+            arms=[
+                {"name": "labels"},
+                {"name": "reasoning", **reasoning},
+                {"name": "first", **first},
+                {"name": "first-shuffled", **first, "control": "shuffled"},
+                {"name": "two", **two},
+                {"name": "two-shuffled", **two, "control": "shuffled"},
+            ],
+            search={"learning_rate": [3e-3], "label_weight": [0.3]},
+            seeds=[0],
+            student={
+                "model": "scratch:t5-tiny",
+                "epochs": 1,
+                "batch_size": 16,
+                "warmup_steps": 1,
+                "max_rationale_tokens": 12,
+            },
+        )
+    )
+    done = run(recipe, runs=tmp_path, workers=1)
+    assert {a["name"]: a["objective"] for a in done.results["arms"]} == {
+        "labels": "label",
+        "reasoning": "label_then_rationale",
+        "first": "rationale_then_label",
+        "first-shuffled": "rationale_then_label",
+        "two": "multitask",
+        "two-shuffled": "multitask",
+    }
+    pairs = {(c["arm"], c["baseline"]) for c in done.results["comparisons"]}
+    assert {("first", "first-shuffled"), ("two", "two-shuffled"), ("two", "labels")} <= pairs
+    written = {}
+    for arm in ("reasoning", "first", "two"):
+        (path,) = done.folder.glob(f"arms/{arm}/*/seed-0/test.jsonl")
+        written[arm] = {row["rationale"] is not None for row in read_jsonl(path)}
+    # Only the student that writes its rationale first has one to show.
+    assert written == {"reasoning": {False}, "first": {True}, "two": {False}}
+
+
 def test_a_teacher_that_never_answers_well_stops_the_run(
     small_recipe: Make, tmp_path: Path
 ) -> None:
@@ -211,7 +255,7 @@ def test_a_teacher_that_never_answers_well_stops_the_run(
 
 def test_the_choice_is_dev_accuracy_and_the_earliest_of_equals() -> None:
     def result(accuracy: float) -> TrainResult:
-        return TrainResult(accuracy, 1, 1, 1, False, 0, 0, 0.0)
+        return TrainResult(accuracy, 1, 1, 1, False, 0, 0, 0, 0, 0, 0.0)
 
     one, two, three = (Config(rate, 0.5) for rate in (1e-4, 2e-4, 3e-4))
     tried = [

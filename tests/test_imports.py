@@ -19,7 +19,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "environment": BASIS,
     "modelfiles": BASIS | {"environment"},
     "records": BASIS,
-    "task": BASIS,
+    "task": BASIS | {"records"},
     "runfolder": WORDS,
     "data": WORDS | {"runfolder", "environment", "data"},
     "strategies": WORDS | {"runfolder", "strategies"},
@@ -37,6 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "manifest": STAGES | {"recipe", "preparation"},
     "experiment": WHOLE,
     "training": STAGES,
+    "auditing": STAGES | {"recipe", "preparation", "observer", "training"},
     "reading": STAGES,
     "doctor": STAGES | {"recipe", "preparation"},
 }

@@ -22,7 +22,7 @@ def test_every_recipe_that_we_ship_is_valid_and_reads_back_the_same() -> None:
     root = Path(__file__).parents[1]
     recorded = sorted((root / "benchmarks" / "recorded").glob("*.yaml"))
     assert {"quickstart", "anli-r1"} <= set(packaged_recipes())
-    assert len(recorded) == 2
+    assert len(recorded) == 4
     for source in [*packaged_recipes(), *recorded]:
         recipe = load_recipe(source)
         assert parse_recipe(yaml.safe_load(recipe.to_yaml())) == recipe
@@ -30,11 +30,15 @@ def test_every_recipe_that_we_ship_is_valid_and_reads_back_the_same() -> None:
 
 def test_sections_have_the_fields_and_defaults_of_what_they_describe() -> None:
     for section, described, apart in (
-        (StudentSection, TrainSettings, {"learning_rate", "label_weight", "seed"}),
+        (
+            StudentSection,
+            TrainSettings,
+            {"objective", "learning_rate", "label_weight", "seed"},
+        ),
         (TeacherSection, TeacherSettings, set()),
     ):
         parameters = inspect.signature(described).parameters
-        fields = {n: f for n, f in section.model_fields.items() if n != "model"}
+        fields = {n: f for n, f in section.model_fields.items() if n not in ("model", "tracking")}
         assert set(fields) == set(parameters) - apart - {"model"}
         for name, field in fields.items():
             assert field.default == parameters[name].default, name

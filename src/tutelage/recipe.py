@@ -21,7 +21,7 @@ from pydantic import (
 from tutelage.errors import UsageError
 from tutelage.records import ControlName, ObjectiveName
 from tutelage.strategies import get_strategy
-from tutelage.student.settings import TrainSettings
+from tutelage.student.settings import LoraSettings, TrackerName, TrainSettings
 from tutelage.task import PRESETS, Task
 from tutelage.teacher.base import Mode, TeacherSettings
 from tutelage.teacher.prices import FREE, PriceOverride
@@ -127,8 +127,27 @@ class TeacherSection(_Section):
         return TeacherSettings(**values, price=price)
 
 
+class LoraSection(_Section):
+    """Train adapters beside frozen weights; see `LoraSettings`. `lora: {}` takes the defaults."""
+
+    rank: int = Field(8, ge=1)
+    alpha: Number = Field(16.0, gt=0)
+    dropout: Number = Field(0.0, ge=0, lt=1)
+    target_modules: list[str] | None = Field(None, min_length=1)
+
+    def settings(self) -> LoraSettings:
+        """As the trainer takes them."""
+        names = self.target_modules
+        return LoraSettings(
+            self.rank, self.alpha, self.dropout, None if names is None else tuple(names)
+        )
+
+
 class StudentSection(_Section):
-    """Which student, and how it is trained; see `TrainSettings` for the fields and their units."""
+    """Which student, and how it is trained; see `TrainSettings` for the fields and their units.
+
+    tracking: who gets a copy of each training's log; decides nothing (see `student.tracking`)
+    """
 
     model: str = "google-t5/t5-small"
     epochs: int = Field(5, ge=1)
@@ -143,16 +162,20 @@ class StudentSection(_Section):
     dropout: Number | None = Field(None, ge=0, lt=1)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     compile: bool = False
+    lora: LoraSection | None = None
     max_source_tokens: int = Field(512, ge=8)
     max_rationale_tokens: int = Field(256, ge=1)
     tokens_per_pass: int = Field(8192, ge=64)
     threads: int = Field(1, ge=1)
+    tracking: tuple[TrackerName, ...] = ()
 
-    def settings(self, config: Config, seed: int) -> TrainSettings:
-        """How the student is trained with one configuration and seed."""
-        shared = self.model_dump(exclude={"model"})
+    def settings(self, config: Config, seed: int, objective: ObjectiveName) -> TrainSettings:
+        """How the student is trained for one objective with one configuration and seed."""
+        shared = self.model_dump(exclude={"model", "lora", "tracking"})
         return TrainSettings(
             **shared,
+            lora=None if self.lora is None else self.lora.settings(),
+            objective=objective,
             learning_rate=config.learning_rate,
             label_weight=config.label_weight,
             seed=seed,

@@ -1,4 +1,4 @@
-"""The values that flow through the pipeline: frozen, slotted, and free of behaviour.
+"""The values that flow through the pipeline: frozen, slotted, and all but free of behaviour.
 
 Example -> Request -> Completion -> Rationale -> TrainingExample -> Prediction
 """
@@ -16,7 +16,7 @@ RATIONALE_STATUSES: tuple[RationaleStatus, ...] = ("ok", "refused", "truncated",
 
 Parameter = float | int | str | Mapping[str, Any]
 
-ObjectiveName = Literal["label", "label_then_rationale"]
+ObjectiveName = Literal["label", "label_then_rationale", "rationale_then_label", "multitask"]
 ControlName = Literal["shuffled", "shuffled_within_label", "label_echo"]
 
 
@@ -122,11 +122,28 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """What the student reads, as text.
+
+    cut: start and end, in characters of `text`, of what is shortened first where the whole is too
+         long (see `student.sources`)
+    """
+
+    text: str
+    cut: tuple[int, int]
+
+    def prefixed(self, prefix: str) -> Source:
+        """The same with `prefix` in front."""
+        start, end = (place + len(prefix) for place in self.cut)
+        return Source(prefix + self.text, (start, end))
+
+
+@dataclass(frozen=True, slots=True)
 class TrainingExample:
     """One row as the student sees it."""
 
     uid: str
-    source: str
+    source: Source
     target: Target
 
 
@@ -138,6 +155,8 @@ class Prediction:
     gold:          the example's label, kept beside it so that a file of predictions stands alone
     truncated:     True where the input had to be cut to fit the student
     rationale:     only where somebody asked for it
+    cut_tokens:    how many tokens of the input were cut
+    cut_beyond:    of these, those outside the field that is cut first (see `student.sources`)
     """
 
     uid: str
@@ -146,3 +165,5 @@ class Prediction:
     gold: str
     truncated: bool = False
     rationale: str | None = None
+    cut_tokens: int = 0
+    cut_beyond: int = 0

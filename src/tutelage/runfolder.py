@@ -19,9 +19,21 @@ from tutelage.errors import RunFolderError
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write `content` so that a reader, or a crash, never sees a part of it."""
+    """Write `content` so that a reader, or a crash, never sees a part of it.
+
+    Raises RunFolderError where the disk is full or may not be written; the old file then stays.
+    """
+    try:
+        _replace(path, content.encode("utf-8") if isinstance(content, str) else content)
+    except OSError as error:
+        raise RunFolderError(
+            f"{path}: cannot be written ({error.strerror or error}): make room, or see who may "
+            "write there, then start the same again"
+        ) from error
+
+
+def _replace(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    data = content.encode("utf-8") if isinstance(content, str) else content
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -80,6 +92,22 @@ def read_jsonl(path: Path) -> Iterator[Any]:
 
 
 def digest(value: Any) -> str:
-    """SHA-256 of a value's canonical JSON: equal values, equal digests, on any machine."""
-    text = json.dumps(as_json(value), sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    """SHA-256 of a value's canonical JSON: equal values, equal digests, on any machine.
+
+    Takes what `as_json` takes, with text for keys.
+    """
+    text = json.dumps(
+        value, default=_plain, sort_keys=True, ensure_ascii=True, separators=(",", ":")
+    )
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """One level of `as_json`: the encoder, which is many times faster, does the rest."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} is no JSON")

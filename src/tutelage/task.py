@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tutelage.errors import UsageError
+from tutelage.records import Source
 
 _UNLABELLED = frozenset({"-1", "-", ""})
 """How data sets write that nobody agreed: SNLI has -1 in the hub's copy, `-` in the release."""
@@ -97,9 +98,22 @@ class Task:
         """The key of the unit that a row belongs to: its context field, or the row itself."""
         return uid if self.context is None else " ".join(fields[self.context].split())
 
-    def render_source(self, fields: Mapping[str, str]) -> str:
-        """The student's input: `Premise: … Hypothesis: …`."""
-        return " ".join(f"{name.capitalize()}: {fields[name].strip()}" for name in self.fields)
+    def source(self, fields: Mapping[str, str]) -> Source:
+        """The student's input: `Premise: … Hypothesis: …`.
+
+        What is cut first is the context field's text; without a context, the longest field's.
+        """
+        texts = {name: fields[name].strip() for name in self.fields}
+        shortened = self.context or max(texts, key=lambda name: len(texts[name]))
+        parts: list[str] = []
+        length = start = 0
+        for name, text in texts.items():
+            part = f"{name.capitalize()}: {text}"
+            if name == shortened:
+                start = length + len(part) - len(text)
+            parts.append(part)
+            length += len(part) + 1
+        return Source(" ".join(parts), (start, start + len(texts[shortened])))
 
 
 NLI = Task(

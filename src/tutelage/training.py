@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tutelage.data.load import load_examples
 from tutelage.errors import DataError
 from tutelage.records import Rationale, Usage
 from tutelage.runfolder import read_jsonl
-from tutelage.student.jobs import TrainingJob, run_training
+from tutelage.student.jobs import TrainingJob, run_job
 from tutelage.student.settings import TrainResult, TrainSettings
 from tutelage.student.target import build_training_examples
+from tutelage.student.tracking import Tracking, check_trackers
 from tutelage.task import NLI
 
 
@@ -38,19 +39,24 @@ def train_file(
     settings: TrainSettings,
     output: Path,
     on_step: Callable[[int, int], None] | None = None,
+    track: Sequence[str] = (),
 ) -> TrainResult:
-    """Train `student` on the NLI rows of `data` and keep its best checkpoint in `output`/model."""
+    """Train `student` on the NLI rows of `data` and keep its best checkpoint in `output`/model.
+
+    track: the trackers that follow it, under the name OUTPUT/seed-N
+    """
+    check_trackers(track)
     examples = load_examples(data, NLI)
     learnt = None if rationales is None else read_rationales(rationales)
-    training = build_training_examples(
-        examples, NLI, learnt, "label" if learnt is None else "label_then_rationale"
-    )
+    training = build_training_examples(examples, NLI, learnt, settings.objective)
     tokenizer = None
     if student.startswith("scratch:"):
         from tutelage.student.scratch import tokenizer_for
 
         tokenizer = tokenizer_for(training, output / "tokenizer")
+    tracking = Tracking(tuple(track), f"{output.resolve().name}/seed-{settings.seed}")
     job = TrainingJob(
-        student, tokenizer, training, list(load_examples(dev, NLI)), NLI, settings, output
+        student, tokenizer, training, list(load_examples(dev, NLI)), NLI, settings, output, tracking
     )
-    return run_training(job, on_step)
+    result: TrainResult = run_job(job, on_step)
+    return result

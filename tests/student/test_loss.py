@@ -1,49 +1,106 @@
-"""The loss against a plain reference: one row at a time, no padding, no masks."""
+"""The loss against a plain reference: one row and one task at a time, no padding, no masks."""
 
 from __future__ import annotations
+
+from typing import get_args
 
 import pytest
 import torch
 
-from tutelage.records import Target, TrainingExample
+from tutelage.records import ObjectiveName, Source, Target, TrainingExample
 from tutelage.student.collate import EncodedExample, collate, encode, split_by_tokens
-from tutelage.student.loss import segment_loss, target_logits
+from tutelage.student.loss import batch_loss
 from tutelage.student.model import Student
+from tutelage.student.target import LABEL, RATIONALE
+
+OBJECTIVES: tuple[ObjectiveName, ...] = get_args(ObjectiveName)
+
+
+def _row(uid: str, premise: str, hypothesis: str, target: Target) -> TrainingExample:
+    text = f"Premise: {premise} Hypothesis: {hypothesis}"
+    return TrainingExample(uid, Source(text, (9, 9 + len(premise))), target)
+
 
 ROWS = [
-    TrainingExample("a", "Premise: two dogs play. Hypothesis: animals.", Target("entailment")),
-    TrainingExample(
+    _row("a", "two dogs play.", "animals.", Target("entailment")),
+    _row(
         "b",
-        "Premise: the old man was born in 1950 in Oslo. Hypothesis: the man is from Norway.",
+        "the old man was born in 1950 in Oslo.",
+        "the man is from Norway.",
         Target("neutral", "nothing is said about it."),
     ),
-    TrainingExample("c", "Premise: beach. Hypothesis: dog.", Target("contradiction", "both true.")),
+    _row("c", "beach.", "dog.", Target("contradiction", "both true.")),
 ]
 
+Strand = tuple[list[int], list[tuple[int, list[int]]]]
+"""A whole input, and what is written to it, in parts: (segment, token ids)."""
 
-def _encoded(student: Student) -> list[EncodedExample]:
+
+def _encoded(student: Student, objective: ObjectiveName) -> list[EncodedExample]:
+    student.objective = objective
     return encode(student, ROWS, max_source_tokens=200, max_rationale_tokens=200)
 
 
-def _reference(student: Student, weights: tuple[float, float]) -> torch.Tensor:
-    """The formula, read off the whole forward pass of transformers, row by row."""
+def _strands(student: Student, row: TrainingExample, objective: ObjectiveName) -> list[Strand]:
+    """What a row is to the student, spelled out again from the design, not from the code."""
+    causal = student.architecture == "decoder-only"
+
+    def ids(text: str) -> list[int]:
+        return student.tokenizer(text, add_special_tokens=False).input_ids
+
+    def source(cue: str, prefix: str = "") -> list[int]:
+        if causal:
+            return ids(row.source.text) + ids(f"\n{cue}:")
+        return [*ids(prefix + row.source.text), student.eos_id]
+
+    space, line = (" ", "\n") if causal else ("", "")
+    label, end = ids(space + row.target.label), [student.eos_id]
+    text = None if objective == "label" else row.target.rationale
+    two = objective == "multitask"
+    if objective == "rationale_then_label":
+        asked, separator = source("Explanation"), ids(f"{line}Label:")
+        if text is None:
+            return [(asked, [(LABEL, separator + label + end)])]
+        return [
+            (
+                asked,
+                [(RATIONALE, ids(space + text) + separator), (LABEL, label), (RATIONALE, end)],
+            )
+        ]
+    asked = source("Answer", "predict: " if two else "")
+    if text is None:
+        return [(asked, [(LABEL, label + end)])]
+    if two:
+        explain = source("Explanation", "explain: ")
+        return [(asked, [(LABEL, label + end)]), (explain, [(RATIONALE, ids(space + text) + end)])]
+    return [(asked, [(LABEL, label), (RATIONALE, ids(f"{line}Rationale: {text}") + end)])]
+
+
+def _reference(
+    student: Student, weights: tuple[float, float], objective: ObjectiveName
+) -> torch.Tensor:
+    """The formula, read off the whole forward pass of transformers, strand by strand."""
     sums = [torch.zeros(()), torch.zeros(())]
     counts = [0, 0]
-    for row in _encoded(student):
-        target = row.label + row.rationale
-        if student.architecture == "encoder-decoder":
-            inputs = [student.decoder_start_id, *target[:-1]]
-            logits = student.model(
-                input_ids=torch.tensor([row.source]), decoder_input_ids=torch.tensor([inputs])
-            ).logits[0]
-        else:
-            logits = student.model(input_ids=torch.tensor([row.source + target])).logits[0]
-            logits = logits[len(row.source) - 1 : -1]
-        chosen = torch.log_softmax(logits, -1)[torch.arange(len(target)), torch.tensor(target)]
-        for segment, part in enumerate((chosen[: len(row.label)], chosen[len(row.label) :])):
-            sums[segment] = sums[segment] - part.sum()
-            counts[segment] += len(part)
-    return weights[0] * sums[0] / counts[0] + weights[1] * sums[1] / counts[1]
+    for row in ROWS:
+        for source, parts in _strands(student, row, objective):
+            target = [token for _, tokens in parts for token in tokens]
+            if student.architecture == "encoder-decoder":
+                inputs = [student.decoder_start_id, *target[:-1]]
+                logits = student.model(
+                    input_ids=torch.tensor([source]), decoder_input_ids=torch.tensor([inputs])
+                ).logits[0]
+            else:
+                logits = student.model(input_ids=torch.tensor([source + target])).logits[0]
+                logits = logits[len(source) - 1 : -1]
+            losses = -torch.log_softmax(logits, -1)[range(len(target)), target]
+            for segment, tokens in parts:
+                sums[segment] = sums[segment] + losses[: len(tokens)].sum()
+                counts[segment] += len(tokens)
+                losses = losses[len(tokens) :]
+    return sum(
+        (w * s / max(n, 1) for w, s, n in zip(weights, sums, counts, strict=True)), torch.zeros(())
+    )
 
 
 def _gradients(student: Student) -> list[torch.Tensor]:
@@ -56,21 +113,22 @@ def _backward(student: Student, passes: list[list[EncodedExample]]) -> float:
     totals = (sum(b.counts[0] for b in batches), sum(b.counts[1] for b in batches))
     total = 0.0
     for batch in batches:
-        loss = segment_loss(target_logits(student, batch), batch).weighted((0.3, 0.7), totals)
+        loss = batch_loss(student, batch).weighted((0.3, 0.7), totals)
         loss.backward()
         total += loss.item()
     return total
 
 
+@pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("sizes", [(3,), (1, 2), (1, 1, 1)])
 def test_loss_and_gradient_are_the_formula_however_the_step_is_split(
-    student: Student, sizes: tuple[int, ...]
+    student: Student, sizes: tuple[int, ...], objective: ObjectiveName
 ) -> None:
-    expected = _reference(student, (0.3, 0.7))
+    expected = _reference(student, (0.3, 0.7), objective)
     student.model.zero_grad()
     expected.backward()
     wanted = _gradients(student)
-    rows = iter(_encoded(student))
+    rows = iter(_encoded(student, objective))
     loss = _backward(student, [[next(rows) for _ in range(size)] for size in sizes])
     assert loss == pytest.approx(expected.item(), rel=1e-5)
     found = _gradients(student)
@@ -79,34 +137,65 @@ def test_loss_and_gradient_are_the_formula_however_the_step_is_split(
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
+def test_two_tasks_are_read_in_one_pass_where_the_student_can(
+    decoder_only: Student, encoder_decoder: Student
+) -> None:
+    encoded = _encoded(decoder_only, "multitask")
+    assert [e.packed for e in encoded] == [False, True, True]
+    separately = sum(len(s.source) + len(s.target) for s in encoded[1].strands)
+    assert encoded[1].length == separately - encoded[1].shared
+    assert collate(decoder_only, encoded).input_ids.shape[0] == len(ROWS)
+    # An encoder-decoder's prefixes make two inputs of one.
+    assert collate(encoder_decoder, _encoded(encoder_decoder, "multitask")).input_ids.shape[0] == 5
+
+
+def test_a_model_that_ignores_positions_reads_two_tasks_as_two_rows(decoder_only: Student) -> None:
+    forward = decoder_only.model.base_model.forward
+
+    def stubborn(**inputs: torch.Tensor) -> object:
+        inputs.pop("position_ids", None)
+        return forward(**inputs)
+
+    decoder_only.model.base_model.forward = stubborn
+    encoded = _encoded(decoder_only, "multitask")
+    assert not any(e.packed for e in encoded)
+    assert collate(decoder_only, encoded).input_ids.shape[0] == 5
+
+
 def test_a_segment_that_is_absent_contributes_nothing(student: Student) -> None:
-    batch = collate(student, _encoded(student)[:1])
-    loss = segment_loss(target_logits(student, batch), batch)
-    assert batch.counts == (len(_encoded(student)[0].label), 0)
+    encoded = _encoded(student, "label_then_rationale")[:1]
+    batch = collate(student, encoded)
+    loss = batch_loss(student, batch)
+    assert batch.counts == (len(encoded[0].strands[0].target), 0)
     assert loss.weighted((0.3, 0.7), batch.counts).item() == pytest.approx(
         0.3 * loss.label.item() / batch.counts[0]
     )
 
 
-def test_segments_hold_the_tokens_that_the_design_gives_them(student: Student) -> None:
-    plain, reasoned, _ = _encoded(student)
-    assert plain.label[-1] == student.eos_id
-    assert plain.rationale == []
-    assert student.eos_id not in reasoned.label
-    assert reasoned.rationale[-1] == student.eos_id
-    assert student.tokenizer.decode(reasoned.rationale).strip().startswith("Rationale:")
-
-
 def test_what_is_cut_is_told(student: Student) -> None:
-    whole = _encoded(student)[1]
-    cut = encode(student, ROWS[1:2], max_source_tokens=20, max_rationale_tokens=3)[0]
-    assert (cut.truncated_source, cut.truncated_target) == (True, True)
-    assert (whole.truncated_source, whole.truncated_target) == (False, False)
-    assert len(cut.source) == 20
-    assert len(cut.rationale) == 4  # and the end token
-    assert cut.rationale[-1] == student.eos_id
+    whole = _encoded(student, "label_then_rationale")[1]
+    cut = encode(student, ROWS[1:2], max_source_tokens=18, max_rationale_tokens=3)[0]
+    assert (whole.source_cut, whole.target_cut) == (0, 0)
+    (strand,), (uncut,) = cut.strands, whole.strands
+    assert cut.source_cut == len(uncut.source) - len(strand.source) > 0
+    assert cut.target_cut == len(uncut.target) - len(strand.target) > 0
+    assert len(strand.source) == 18
+    assert strand.segments.count(RATIONALE) == 4  # and the end token
+    assert strand.target[-1] == student.eos_id
     tail = 3
-    assert cut.source[-tail:] == whole.source[-tail:]
+    assert strand.source[-tail:] == uncut.source[-tail:]
+
+
+@pytest.mark.parametrize("objective", ["rationale_then_label", "multitask"])
+def test_a_cut_rationale_keeps_its_label(student: Student, objective: ObjectiveName) -> None:
+    student.objective = objective
+    (cut,) = encode(student, ROWS[1:2], max_source_tokens=200, max_rationale_tokens=3)
+    assert cut.target_cut > 0
+    written = [student.tokenizer.decode(s.target, skip_special_tokens=True) for s in cut.strands]
+    assert any("neutral" in text for text in written)
+    assert all(s.target[-1] == student.eos_id for s in cut.strands)
+    (whole,) = encode(student, ROWS[1:2], max_source_tokens=200, max_rationale_tokens=99)
+    assert sum(len(s.target) for s in cut.strands) < sum(len(s.target) for s in whole.strands)
 
 
 def test_passes_hold_no_more_than_they_may() -> None:

@@ -113,8 +113,8 @@ def test_a_real_model_out_of_a_gguf_file(tmp_path: Path) -> None:
     assert 134e6 < count_parameters(SMOLLM2) < 135e6
     student = _learns_and_is_read(SMOLLM2, tmp_path, "auto")
     assert student.architecture == "decoder-only"
-    assert student.head_is_linear
-    assert student.packs_labels
+    assert student.head_is_positionwise
+    assert student.packs
 
 
 def test_a_student_explains_itself(student: Student) -> None:

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 
 from tutelage.errors import StudentError
 from tutelage.records import Example
-from tutelage.student.collate import encode_label, encode_sources
+from tutelage.student.collate import encode_label, encode_separator
 from tutelage.student.model import Student
 from tutelage.student.score import label_ids, score_batch, score_labels
+from tutelage.student.sources import encode_sources
 from tutelage.task import NLI, Task
 
 EXAMPLES = [
@@ -21,10 +24,17 @@ EXAMPLES = [
 ]
 
 
-def _by_hand(student: Student, example: Example, words: str) -> float:
+def _by_hand(
+    student: Student,
+    example: Example,
+    words: str,
+    *,
+    cue: str | None = None,
+    lead: Sequence[int] = (),
+) -> float:
     """log p(label | source): one forward pass for each of the label's tokens."""
-    ((source, _),) = encode_sources(student, [NLI.render_source(example.fields)], 200)
-    total, written = 0.0, []
+    source = encode_sources(student, [NLI.source(example.fields)], 200, cue)[0].ids
+    total, written = 0.0, list(lead)
     for token in encode_label(student, words):
         with torch.no_grad():
             if student.architecture == "encoder-decoder":
@@ -75,13 +85,13 @@ def test_batches_do_not_change_a_score(student: Student) -> None:
 
 
 def test_packed_and_separate_scores_agree(decoder_only: Student) -> None:
-    texts = [TASK.render_source(e.fields) for e in EXAMPLES]
-    sources = [ids for ids, _ in encode_sources(decoder_only, texts, 99)]
+    texts = [TASK.source(e.fields) for e in EXAMPLES]
+    sources = [s.ids for s in encode_sources(decoder_only, texts, 99)]
     labels = label_ids(decoder_only, TASK)
     with torch.no_grad():
         packed = score_batch(decoder_only, sources, labels)
-        assert decoder_only.packs_labels is True
-        decoder_only.packs_labels = False
+        assert decoder_only.packs is True
+        decoder_only.packs = False
         separate = score_batch(decoder_only, sources, labels)
     torch.testing.assert_close(packed, separate, rtol=1e-4, atol=1e-4)
 
@@ -94,11 +104,11 @@ def test_a_model_that_ignores_positions_is_scored_separately(decoder_only: Stude
         return forward(**inputs)
 
     decoder_only.model.base_model.forward = stubborn
-    texts = [TASK.render_source(e.fields) for e in EXAMPLES]
-    sources = [ids for ids, _ in encode_sources(decoder_only, texts, 99)]
+    texts = [TASK.source(e.fields) for e in EXAMPLES]
+    sources = [s.ids for s in encode_sources(decoder_only, texts, 99)]
     with torch.no_grad():
         score_batch(decoder_only, sources, label_ids(decoder_only, TASK))
-    assert decoder_only.packs_labels is False
+    assert decoder_only.packs is False
 
 
 def test_a_label_that_begins_another_is_refused(student: Student) -> None:
@@ -112,3 +122,82 @@ def test_scores_that_are_not_finite_are_an_error(encoder_decoder: Student) -> No
         encoder_decoder.model.shared.weight.fill_(float("nan"))
     with pytest.raises(StudentError, match="not finite"):
         score_labels(encoder_decoder, EXAMPLES, NLI)
+
+
+def test_a_student_of_two_tasks_is_asked_for_its_answer(student: Student) -> None:
+    plain = score_labels(student, EXAMPLES, NLI)
+    student.objective = "multitask"
+    asked = score_labels(student, EXAMPLES, NLI)
+    prefixed = [s.prefixed("predict: ") for s in (NLI.source(e.fields) for e in EXAMPLES)]
+    sources = [s.ids for s in encode_sources(student, prefixed, 200)]
+    with torch.no_grad():
+        scores = score_batch(student, sources, label_ids(student, NLI))
+    changed = torch.tensor([list(p.probabilities.values()) for p in asked])
+    wanted = torch.softmax(scores, 1)
+    if student.architecture == "encoder-decoder":
+        torch.testing.assert_close(changed, wanted, rtol=1e-3, atol=1e-5)
+    else:  # the cue at the end is the one that every decoder-only student gets
+        assert asked == plain
+
+
+def _ids(student: Student, text: str) -> list[int]:
+    ids: list[int] = student.tokenizer(text, add_special_tokens=False).input_ids
+    return ids
+
+
+def _writes(
+    student: Student, by_word: dict[str, list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Have the student write these ids, by a word of the input, whatever its weights are."""
+
+    def written(_: Student, sources: list[list[int]], start: list[int], limit: int) -> object:
+        decoded = [student.tokenizer.decode(ids) for ids in sources]
+        return [
+            next(ids for w, ids in by_word.items() if w in source)[:limit] for source in decoded
+        ]
+
+    monkeypatch.setattr("tutelage.student.score.generate", written)
+
+
+def test_labels_are_scored_after_the_rationale_that_the_student_wrote(
+    student: Student, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    student.objective = "rationale_then_label"
+    causal = student.architecture == "decoder-only"
+    space = " " if causal else ""
+    separator = _ids(student, "\nLabel:" if causal else "Label:")
+    assert encode_separator(student) == separator
+    by_word = {
+        "dogs": [*_ids(student, f"{space}dogs play"), *separator, *_ids(student, "neutral")],
+        "old": _ids(student, f"{space}born in Oslo"),  # never comes to its label
+        "Oslo": [*_ids(student, f"{space}Norway"), *separator, *_ids(student, "animals")],
+    }
+    _writes(student, by_word, monkeypatch)
+    predictions = score_labels(student, EXAMPLES, TASK, tokens_per_pass=10_000)
+    assert [p.rationale for p in predictions] == ["dogs play", "Norway", "born in Oslo"]
+    for example, prediction in zip(EXAMPLES, predictions, strict=True):
+        lead = _ids(student, f"{space}{prediction.rationale}")
+        scores = torch.tensor(
+            [
+                _by_hand(
+                    student,
+                    example,
+                    TASK.verbalize(label),
+                    cue="\nExplanation:",
+                    lead=[*lead, *separator],
+                )
+                for label in TASK.labels
+            ]
+        )
+        found = torch.tensor([prediction.probabilities[label] for label in TASK.labels])
+        torch.testing.assert_close(found, torch.softmax(scores, 0), rtol=1e-3, atol=1e-5)
+
+
+def test_a_rationale_that_does_not_end_is_cut(
+    student: Student, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    student.objective = "rationale_then_label"
+    _writes(student, {"": _ids(student, "the man is from Norway and so on and on")}, monkeypatch)
+    (prediction,) = score_labels(student, EXAMPLES[:1], TASK, max_rationale_tokens=4)
+    assert prediction.rationale
+    assert len(_ids(student, prediction.rationale)) <= 5

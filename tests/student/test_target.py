@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tutelage.errors import DataError
-from tutelage.records import Example, Rationale, Target
+from tutelage.records import Example, ObjectiveName, Rationale, Target
 from tutelage.student.target import (
+    LABEL_SEPARATOR,
     SEPARATOR,
     build_training_examples,
     parse_target,
@@ -14,18 +17,63 @@ from tutelage.student.target import (
 )
 from tutelage.task import NLI
 
-WORDS = st.text(min_size=1).map(str.strip).filter(lambda t: t and SEPARATOR not in t)
+WORDS = (
+    st.text(min_size=1)
+    .map(str.strip)
+    .filter(lambda t: t and SEPARATOR not in t and LABEL_SEPARATOR not in t)
+)
 
 
-@given(label=WORDS, rationale=st.none() | WORDS)
-def test_parsing_undoes_rendering(label: str, rationale: str | None) -> None:
+@given(
+    label=WORDS,
+    rationale=st.none() | WORDS,
+    objective=st.sampled_from(["label_then_rationale", "rationale_then_label", "multitask"]),
+)
+def test_parsing_undoes_rendering(
+    label: str, rationale: str | None, objective: ObjectiveName
+) -> None:
     target = Target(label, rationale)
-    assert parse_target(render_target(target)) == target
+    texts = [writing.text for writing in render_target(target, objective)]
+    assert parse_target(texts, objective) == target
 
 
-def test_rationale_may_hold_the_separator() -> None:
-    target = Target("neutral", "He wrote Rationale: none")
-    assert parse_target(render_target(target)) == target
+def test_the_label_alone_is_written_for_the_label_alone() -> None:
+    (writing,) = render_target(Target("neutral", "never seen"), "label")
+    assert writing.text == "neutral"
+    assert parse_target([writing.text], "label") == Target("neutral")
+
+
+def test_what_is_written_for_each_objective() -> None:
+    target = Target("neutral", "It is open.")
+    written = {
+        objective: [(w.prompt, w.text) for w in render_target(target, objective)]
+        for objective in get_args(ObjectiveName)
+    }
+    assert written == {
+        "label": [("answer", "neutral")],
+        "label_then_rationale": [("answer", "neutral Rationale: It is open.")],
+        "rationale_then_label": [("explain", "It is open. Label: neutral")],
+        "multitask": [("answer", "neutral"), ("explain", "It is open.")],
+    }
+
+
+def test_a_student_that_wrote_no_label() -> None:
+    assert parse_target(["It goes on and on"], "rationale_then_label") == Target(
+        "", "It goes on and on"
+    )
+
+
+@pytest.mark.parametrize(
+    ("objective", "rationale"),
+    [
+        ("label_then_rationale", "He wrote Rationale: none"),
+        ("rationale_then_label", "He wrote Label: none, and left."),
+    ],
+)
+def test_rationale_may_hold_the_separator(objective: ObjectiveName, rationale: str) -> None:
+    target = Target("neutral", rationale)
+    texts = [writing.text for writing in render_target(target, objective)]
+    assert parse_target(texts, objective) == target
 
 
 def _examples() -> list[Example]:
@@ -47,7 +95,7 @@ def test_every_row_stays_whatever_became_of_its_rationale() -> None:
         ("u1", Target("neutral")),
         ("u2", Target("contradiction")),
     ]
-    assert built[0].source == "Premise: p 0 Hypothesis: h 0"
+    assert built[0].source.text == "Premise: p 0 Hypothesis: h 0"
 
 
 def test_the_label_objective_ignores_rationales() -> None:

@@ -9,6 +9,7 @@ import typer
 
 from tutelage.commands import (
     annotate,
+    audit,
     compare,
     doctor,
     evaluate,
@@ -33,7 +34,20 @@ app = typer.Typer(
     help="Teach a small language model with a large one's explanations, and find out honestly "
     "whether it helped.\n\nExample: `tutelage run quickstart`",
 )
-_COMMANDS = (run, init, doctor, plan, annotate, train, evaluate, compare, report, runs, predict)
+_COMMANDS = (
+    run,
+    init,
+    doctor,
+    plan,
+    audit,
+    annotate,
+    train,
+    evaluate,
+    compare,
+    report,
+    runs,
+    predict,
+)
 for module in _COMMANDS:
     app.command(module.command.__name__)(module.command)
 app.add_typer(ledger.app)

@@ -34,9 +34,12 @@ def command(
     from tutelage.commands.terminal import Bars, print_json, print_results
     from tutelage.experiment import run
     from tutelage.recipe_file import load_recipe
+    from tutelage.student.jobs import leading
 
-    loaded = load_recipe(recipe)
-    with Bars() as bars:
+    with leading() as first, Bars() as bars:
+        if not first:
+            return
+        loaded = load_recipe(recipe)
         done = run(
             loaded,
             runs=runs,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast, get_args
 
 import typer
 
@@ -15,6 +15,12 @@ def command(
     rationales: Annotated[
         Path | None, typer.Option(help="A file that `tutelage annotate` wrote; none: labels only.")
     ] = None,
+    objective: Annotated[
+        str,
+        typer.Option(
+            help="With rationales: label, label_then_rationale, rationale_then_label or multitask."
+        ),
+    ] = "label_then_rationale",
     student: Annotated[
         str, typer.Option(help="A hub name or folder, gguf:…, package:…, scratch:t5-tiny.")
     ] = "google-t5/t5-small",
@@ -25,31 +31,46 @@ def command(
     seed: Annotated[int, typer.Option()] = 0,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     runs: Annotated[Path, typer.Option(help="A recipe: the folder of the runs.")] = Path("runs"),
+    track: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="Copy the log to tensorboard, wandb or trackio; may be repeated."
+        ),
+    ] = None,
 ) -> None:
     """Train one student and keep its best checkpoint by dev accuracy, or all of a recipe's.
 
-    Goes on where it was interrupted. A recipe's test set is not opened.
+    Goes on where it was interrupted. A recipe's test set is not opened. On several GPUs, a recipe's
+    students are trained one a GPU; `accelerate launch -m tutelage train …` has all GPUs train each.
 
     Example: `tutelage train train.jsonl --dev dev.jsonl --rationales rationales.jsonl`
     """
     from tutelage.commands.terminal import Bars
     from tutelage.errors import UsageError
-    from tutelage.student.jobs import JobProgress
+    from tutelage.records import ObjectiveName
+    from tutelage.student.jobs import JobProgress, leading
     from tutelage.student.settings import TrainSettings
 
-    with Bars() as bars:
+    with leading() as first, Bars() as bars:
+        if not first:
+            return
         if data.endswith((".yaml", ".yml")):
             from tutelage.experiment import run
             from tutelage.recipe_file import load_recipe
 
-            done = run(load_recipe(data), runs=runs, observer=bars, until="training")
+            recipe = load_recipe(data)
+            done = run(recipe, runs=runs, observer=bars, until="training", track=track or ())
             print(f"Checkpoints: {done.folder / 'arms'}")
             return
         if dev is None:
             raise UsageError("no dev rows: name a file with --dev")
+        if objective not in get_args(ObjectiveName):
+            known = ", ".join(get_args(ObjectiveName))
+            raise UsageError(f"--objective: got {objective!r}, expected one of {known}")
         from tutelage.training import train_file
 
         settings = TrainSettings(
+            objective=cast(ObjectiveName, objective) if rationales else "label",
             learning_rate=learning_rate,
             label_weight=label_weight if rationales else 1.0,
             epochs=epochs,
@@ -65,6 +86,7 @@ def command(
             settings,
             output,
             lambda done, total: bars.job(JobProgress(str(output), done, total)),
+            track or (),
         )
     print(
         f"{output / 'model'}: dev accuracy {result.dev_accuracy:.3f} at step {result.best_step} "

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import torch
-
 from tutelage.records import Example, Prediction
-from tutelage.student.collate import encode_label, encode_sources, length_mask, pad
+from tutelage.student.collate import encode_label, encode_prompts
+from tutelage.student.generate import generate
 from tutelage.student.model import Student
-from tutelage.student.target import parse_target
+from tutelage.student.target import LABEL_SEPARATOR, parse_target
 from tutelage.task import Task
 
 _BATCH = 32
@@ -25,58 +24,32 @@ def explain(
     max_rationale_tokens: int = 128,
     on_progress: Callable[[int], None] | None = None,
 ) -> list[str]:
-    """What the student writes after the label that it predicted, greedily; one text an example.
+    """What the student writes to explain what it predicted, greedily; one text an example.
 
-    The empty text stands for a student that ends after its label (one trained on labels alone).
+    A student that learnt label then rationale goes on from the label that it predicted; one that
+    learnt them as two tasks, or the rationale first, is asked for the rationale. The empty text
+    stands for a student that writes none (one trained on labels alone).
     """
+    after_label = student.objective in ("label", "label_then_rationale")
     texts = [""] * len(examples)
     order = sorted(range(len(examples)), key=lambda i: predictions[i].label)
     done = 0
-    student.model.eval()
     while done < len(order):
         label = predictions[order[done]].label
         rows = [i for i in order[done : done + _BATCH] if predictions[i].label == label]
-        inputs = [task.render_source(examples[i].fields) for i in rows]
-        sources = [ids for ids, _ in encode_sources(student, inputs, max_source_tokens)]
+        inputs = [task.source(examples[i].fields) for i in rows]
+        prompts = encode_prompts(
+            student, inputs, "answer" if after_label else "explain", max_source_tokens
+        )
         words = task.verbalize(label)
-        written = _continue(student, sources, encode_label(student, words), max_rationale_tokens)
-        for i, text in zip(rows, written, strict=True):
-            texts[i] = parse_target(f"{words} {text}").rationale or ""
+        start = encode_label(student, words) if after_label else []
+        written = generate(student, [p.ids for p in prompts], start, max_rationale_tokens)
+        for i, ids in zip(rows, written, strict=True):
+            text = student.tokenizer.decode(ids, skip_special_tokens=True)
+            if after_label:
+                text = parse_target([f"{words} {text}"], "label_then_rationale").rationale or ""
+            texts[i] = text.partition(LABEL_SEPARATOR)[0].strip()
         done += len(rows)
         if on_progress is not None:
             on_progress(done)
-    return texts
-
-
-def _continue(
-    student: Student, sources: Sequence[list[int]], label: list[int], limit: int
-) -> list[str]:
-    """The text that follows `label` for each source."""
-    device = student.device
-    causal = student.architecture == "decoder-only"
-    if causal:
-        # Generation goes on at the right end of each row: here padding stands on the left.
-        rows = [[*reversed([*source, *label])] for source in sources]
-        inputs = {
-            "input_ids": pad(rows, student.pad_id).flip(1),
-            "attention_mask": length_mask(rows).flip(1),
-        }
-    else:
-        start = torch.tensor([[student.decoder_start_id, *label]] * len(sources))
-        inputs = {
-            "input_ids": pad(sources, student.pad_id),
-            "attention_mask": length_mask(sources),
-            "decoder_input_ids": start,
-        }
-    with torch.no_grad():
-        output = student.model.generate(
-            **{name: tensor.to(device) for name, tensor in inputs.items()},
-            max_new_tokens=limit,
-            do_sample=False,
-            num_beams=1,
-            eos_token_id=student.eos_id,
-            pad_token_id=student.pad_id,
-        )
-    before = inputs["input_ids"].shape[1] if causal else 1 + len(label)
-    texts: list[str] = student.tokenizer.batch_decode(output[:, before:], skip_special_tokens=True)
     return texts

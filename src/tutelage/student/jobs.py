@@ -3,18 +3,18 @@
 A job is a value: what to train on, how, and in which folder. It leaves `done.json` there, with a
 key made of everything that decides its outcome; a job whose folder holds that key is not run again.
 On a CPU each process takes one thread: two processes of two threads on two cores slow each other
-by ten, and a result must not depend on how many ran beside it.
+by ten, and a result must not depend on how many ran beside it. Of several GPUs each has one. Under
+`accelerate launch` there is no pool: its processes do one job after the other, together.
 """
 
 from __future__ import annotations
 
-import ctypes
 import multiprocessing
 import os
 import queue
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,11 +23,13 @@ from typing import Any, Self
 
 from tutelage.errors import StudentError, TutelageError
 from tutelage.records import Example, Prediction, TrainingExample
-from tutelage.runfolder import digest, read_json, read_jsonl, write_json, write_jsonl
+from tutelage.runfolder import as_json, digest, read_json, read_jsonl, write_json, write_jsonl
+from tutelage.student import parallel, worker
 from tutelage.student.settings import TrainResult, TrainSettings
+from tutelage.student.tracking import Tracking, tracked
 from tutelage.task import Task
 
-_FORMAT = 1
+_FORMAT = 2
 """Raised when a change of the trainer makes results of earlier versions incomparable."""
 
 _BYTES_PER_WEIGHT = 30
@@ -35,10 +37,18 @@ _BYTES_BESIDES = 3 * 2**30
 """Memory of a training process: weights, masters, gradients, two moments, and what passes; and
 torch itself with the activations (a SmolLM2-135M came to 7.4 GB)."""
 
+_BYTES_PER_FROZEN_WEIGHT = 12
+"""With adapters instead: weights in fp32, at a reading of dev their merged copy, and what is left
+for adapters of a high rank. (SmolLM2-135M, bf16, steps of 617 tokens: at most 2.0 GiB resident,
+3.6 where all weights were trained.)"""
+
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """Train one student and read dev with it."""
+    """Train one student and read dev with it.
+
+    tracking: who follows it; no part of its key
+    """
 
     student: str
     tokenizer: Path | None
@@ -47,6 +57,7 @@ class TrainingJob:
     task: Task
     settings: TrainSettings
     folder: Path
+    tracking: Tracking | None = None
 
     @cached_property
     def key(self) -> str:
@@ -60,7 +71,12 @@ class TrainingJob:
                 "settings": self.settings,
                 "training": self.training,
                 "dev": [[e.uid, e.fields, e.label] for e in self.dev],
-                "task": [self.task.fields, self.task.labels, dict(self.task.verbalizers)],
+                "task": [
+                    self.task.fields,
+                    self.task.labels,
+                    dict(self.task.verbalizers),
+                    self.task.context,  # decides what is cut of dev's inputs
+                ],
             }
         )
 
@@ -116,62 +132,128 @@ def _marker(output: Path) -> Path:
 def run_training(
     job: TrainingJob, on_step: Callable[[int, int], None] | None = None
 ) -> TrainResult:
-    """Run one training job in this process, or return what it came to before."""
-    known: TrainResult | None = finished(job)
+    """Run one training job in this process, or return what it came to before.
+
+    Under `accelerate launch` every process calls this with the same job.
+    """
+    group = parallel.processes()
+    known: TrainResult | None = group.first(lambda: finished(job))
     if known is not None:
         return known
     import torch
 
     from tutelage.student.model import load_student
-    from tutelage.student.precision import choose_device
-    from tutelage.student.score import score_labels
     from tutelage.student.train import train
 
     torch.set_num_threads(job.settings.threads)
-    (job.folder / "done.json").unlink(missing_ok=True)
-    settings = job.settings
-    student = load_student(
-        job.student, tokenizer=job.tokenizer, seed=settings.seed, dropout=settings.dropout
-    ).to(choose_device())
-    result = train(student, job.training, job.dev, job.task, settings, job.folder, on_step)
-    predictions = score_labels(
-        student,
-        job.dev,
-        job.task,
-        max_source_tokens=settings.max_source_tokens,
-        tokens_per_pass=settings.tokens_per_pass,
-    )
-    write_jsonl(job.folder / "dev.jsonl", predictions)
-    write_json(job.folder / "done.json", {"key": job.key, "result": result})
-    return result
+    settings, loaded = job.settings, []
+
+    def begin() -> None:
+        if group.main:
+            (job.folder / "done.json").unlink(missing_ok=True)
+        student = load_student(
+            job.student, tokenizer=job.tokenizer, seed=settings.seed, dropout=settings.dropout
+        )
+        loaded.append(student.to(group.device))
+
+    group.together(begin)
+    (student,) = loaded
+
+    def keep(result: TrainResult) -> None:
+        write_json(job.folder / "done.json", {"key": job.key, "result": result})
+
+    config = {"student": job.student, **as_json(settings)}
+    with tracked(job.tracking if group.main else None, job.folder, config) as on_log:
+        return train(
+            student,
+            job.training,
+            job.dev,
+            job.task,
+            settings,
+            job.folder,
+            on_step,
+            on_log,
+            keep,
+        )
 
 
 def run_scoring(
     job: ScoringJob, on_step: Callable[[int, int], None] | None = None
 ) -> list[Prediction]:
-    """Read `job.examples` with the job's checkpoint."""
+    """Read `job.examples` with the job's checkpoint; shared out as in `run_training`."""
+    group = parallel.processes()
     import torch
 
     from tutelage.student.model import load_student
-    from tutelage.student.precision import choose_device, prepare
+    from tutelage.student.precision import prepare
     from tutelage.student.score import score_labels
 
-    settings, total = job.trained.settings, len(job.examples)
+    settings, mine = job.trained.settings, group.share(job.examples)
     torch.set_num_threads(settings.threads)
-    student = load_student(str(job.trained.folder / "model")).to(choose_device())
-    prepare(student, settings.precision)
-    predictions = score_labels(
-        student,
-        job.examples,
-        job.trained.task,
-        max_source_tokens=settings.max_source_tokens,
-        tokens_per_pass=settings.tokens_per_pass,
-        on_progress=None if on_step is None else lambda done: on_step(done, total),
-    )
-    if job.output is not None:
-        write_jsonl(job.output, predictions)
-        write_json(_marker(job.output), job.key)
+
+    def read_share() -> list[Prediction]:
+        student = load_student(str(job.trained.folder / "model")).to(group.device)
+        prepare(student, settings.precision)
+        return score_labels(
+            student,
+            mine,
+            job.trained.task,
+            max_source_tokens=settings.max_source_tokens,
+            max_rationale_tokens=settings.max_rationale_tokens,
+            tokens_per_pass=settings.tokens_per_pass,
+            on_progress=None if on_step is None else lambda done: on_step(done, len(mine)),
+        )
+
+    predictions = group.gather(read_share, len(job.examples))
+
+    def write() -> None:
+        if job.output is not None:
+            write_jsonl(job.output, predictions)
+            write_json(_marker(job.output), job.key)
+
+    group.first(write)
     return predictions
+
+
+def run_job(
+    job: TrainingJob | ScoringJob, on_step: Callable[[int, int], None] | None = None
+) -> Any:
+    """Run one job here; under `accelerate launch`, as its first process, in all of them."""
+    parallel.processes().send(job)
+    return _run_here(job, on_step)
+
+
+def _run_here(job: TrainingJob | ScoringJob, on_step: Callable[[int, int], None] | None) -> Any:
+    if isinstance(job, TrainingJob):
+        return run_training(job, on_step)
+    return run_scoring(job, on_step)
+
+
+@contextmanager
+def leading() -> Iterator[bool]:
+    """True in the process that does the work: the only one, or the first of `accelerate launch`.
+
+    In the others this runs the first one's jobs with it until it leaves the block; then False.
+    """
+    group = parallel.processes()
+    if group.main:
+        error: TutelageError | None = None
+        try:
+            yield True
+        except TutelageError as raised:
+            error = raised
+        # Ours are raised by all, or while the others wait: they can be told to end. Whatever else
+        # is raised ends this process, and the others with it.
+        group.send(None)
+        group.close()
+        if error is not None:
+            raise error
+    else:
+        while (job := group.receive()) is not None:
+            with suppress(TutelageError):  # the first process raises it too, and tells it
+                _run_here(job, None)
+        group.close()
+        yield False
 
 
 def read_predictions(path: Path) -> list[Prediction]:
@@ -186,14 +268,18 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def workers_for(parameters: int) -> int:
-    """How many jobs run at once: one a GPU, else one a core as far as memory carries."""
+def workers_for(parameters: int, adapters: bool = False) -> int:
+    """How many jobs run at once: one a GPU, else one a core as far as memory carries.
+
+    adapters: whether the weights stay frozen and adapters are trained
+    """
     import torch
 
     if torch.cuda.is_available():
         return torch.cuda.device_count()
     pages, size = os.sysconf("SC_AVPHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
-    fitting = int(pages * size * 0.8 / (parameters * _BYTES_PER_WEIGHT + _BYTES_BESIDES))
+    each = _BYTES_PER_FROZEN_WEIGHT if adapters else _BYTES_PER_WEIGHT
+    fitting = int(pages * size * 0.8 / (parameters * each + _BYTES_BESIDES))
     return max(1, min(cores(), fitting))
 
 
@@ -205,7 +291,7 @@ class Runner:
     """
 
     def __init__(self, workers: int, report: Report | None = None) -> None:
-        self.workers = workers
+        self.workers = 1 if parallel.launched(os.environ) > 1 else workers
         self.report: Report = report or (lambda progress: None)
         self._pool: ProcessPoolExecutor | None = None
         self._channel: Any = None
@@ -234,7 +320,7 @@ class Runner:
         """Have the workers import what they need, while the caller does something else."""
         if self.workers > 1:
             for _ in range(self.workers):
-                self._started().submit(_import_torch)
+                self._started().submit(worker.import_torch)
 
     def run(self, jobs: Sequence[TrainingJob | ScoringJob]) -> Iterator[tuple[int, Any]]:
         """Yield (index, result) as each job ends."""
@@ -255,8 +341,9 @@ class Runner:
         if self._pool is None:
             context = multiprocessing.get_context("spawn")
             self._channel = context.Queue()
+            mine = (self._channel, context.Value("i", 0), worker.visible_gpus())
             self._pool = ProcessPoolExecutor(
-                self.workers, context, initializer=_start_worker, initargs=(self._channel,)
+                self.workers, context, initializer=worker.start, initargs=mine
             )
         return self._pool
 
@@ -285,60 +372,15 @@ def _forward(channel: Any, report: Report) -> None:
         report(item)
 
 
-_channel: Any = None
-"""In a worker: where its progress goes."""
-
-
-def _start_worker(channel: Any) -> None:
-    global _channel
-    _channel = channel
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent decides
-    _keep_freed_memory()
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("TQDM_DISABLE", "1")  # bars of several processes write over each other
-
-
-def _keep_freed_memory() -> None:
-    """Have glibc keep the memory of freed tensors for the next step.
-
-    By default each large tensor is a mapping of its own, given back when freed: every step then
-    waits for the kernel to clear the same pages again. With two processes that came to half of the
-    time (docs/performance.md). Larger ones than 32 MiB stay mappings: kept, they leave holes.
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError, TypeError):  # another C library, or Windows
-        return
-    for option, value in _MALLOC.items():
-        mallopt(option, value)
-
-
-_MALLOC = {-3: 32 << 20, -1: 2**31 - 1, -2: 64 << 20}
-"""M_MMAP_THRESHOLD, M_TRIM_THRESHOLD and M_TOP_PAD of <malloc.h>, in bytes."""
-
-
 def _name(job: TrainingJob | ScoringJob) -> str:
     folder = job.folder if isinstance(job, TrainingJob) else job.trained.folder
     return "/".join(folder.parts[-3:])
 
 
-def _import_torch() -> None:
-    import transformers.models.auto  # noqa: F401
-
-    import tutelage.student.train  # noqa: F401
-
-
 def _run_in_worker(job: TrainingJob | ScoringJob) -> Any:
-    return _run(job, _channel.put)
+    return _run(job, worker.report)
 
 
 def _run(job: TrainingJob | ScoringJob, report: Report) -> Any:
     name = _name(job)
-
-    def on_step(done: int, total: int) -> None:
-        report(JobProgress(name, done, total))
-
-    if isinstance(job, TrainingJob):
-        return run_training(job, on_step)
-    return run_scoring(job, on_step)
+    return run_job(job, lambda done, total: report(JobProgress(name, done, total)))

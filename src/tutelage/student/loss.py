@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
-from tutelage.student.collate import LABEL, RATIONALE, Batch
+from tutelage.student.collate import Batch
+from tutelage.student.kernels import token_losses
 from tutelage.student.model import Student
+from tutelage.student.target import LABEL, RATIONALE
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +35,32 @@ class SegmentLoss:
         )
 
 
+def batch_loss(student: Student, batch: Batch) -> SegmentLoss:
+    """The forward pass and its loss.
+
+    Where the model ends with a plain head, head and cross-entropy are one operation that never
+    holds more than one value a target token and vocabulary entry (`kernels.token_losses`).
+    """
+    if not student.ends_with_head:
+        return segment_loss(target_logits(student, batch), batch)
+    with student.head_input(batch.rows, batch.columns) as found:
+        student.model(**_inputs(batch), use_cache=False)
+    head = student.model.get_output_embeddings()
+    return _by_segment(token_losses(found[0], head.weight, head.bias, batch.target_ids), batch)
+
+
+def _inputs(batch: Batch) -> dict[str, torch.Tensor]:
+    names = ("input_ids", "attention_mask", "position_ids", "decoder_input_ids")
+    return {name: getattr(batch, name) for name in names if getattr(batch, name) is not None}
+
+
 def target_logits(student: Student, batch: Batch) -> torch.Tensor:
     """Logits [N, vocabulary] (fp32) of every target token of the batch, and of no other.
 
     The output head is by far the widest layer of a small model: what it reads is narrowed to the
     target positions before it runs, where the model lets us (`Student.head_is_positionwise`).
     """
-    inputs: dict[str, torch.Tensor | None] = {"input_ids": batch.input_ids}
-    if student.architecture == "encoder-decoder":
-        inputs |= {
-            "attention_mask": batch.attention_mask,
-            "decoder_input_ids": batch.decoder_input_ids,
-        }
+    inputs = _inputs(batch)
     if student.head_is_positionwise:
         with student.head_reads(batch.rows, batch.columns):
             logits = student.model(**inputs, use_cache=False).logits
@@ -56,7 +72,10 @@ def target_logits(student: Student, batch: Batch) -> torch.Tensor:
 
 def segment_loss(logits: torch.Tensor, batch: Batch) -> SegmentLoss:
     """Cross-entropy summed by segment. logits: [N, vocabulary], fp32."""
-    token_loss = functional.cross_entropy(logits, batch.target_ids, reduction="none")
+    return _by_segment(functional.cross_entropy(logits, batch.target_ids, reduction="none"), batch)
+
+
+def _by_segment(token_loss: torch.Tensor, batch: Batch) -> SegmentLoss:
     return SegmentLoss(
         token_loss[batch.segments == LABEL].sum(), token_loss[batch.segments == RATIONALE].sum()
     )

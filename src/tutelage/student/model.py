@@ -16,13 +16,17 @@ import torch
 
 from tutelage.errors import StudentError
 from tutelage.modelfiles import find_file, find_in_package
+from tutelage.records import ObjectiveName
 
 Architecture = Literal["encoder-decoder", "decoder-only"]
+
 
 ANSWER_CUE = "\nAnswer:"
 """Ends a decoder-only student's prompt. An encoder-decoder needs none: it has a decoder."""
 
-_PROBE_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.05}
+_OBJECTIVE = "tutelage_objective"
+
+PROBE_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.05}
 """Largest difference of logits, as a share of the largest, at which two ways count as the same."""
 
 
@@ -33,8 +37,18 @@ class Student:
     model: Any
     tokenizer: Any
     architecture: Architecture
-    packs_labels: bool | None = None
-    """Whether all labels can be scored in one causal pass; found out by the first scoring."""
+    packs: bool | None = None
+    """Whether several continuations of one source fit into one pass; see `packing.packs`."""
+
+    @property
+    def objective(self) -> ObjectiveName:
+        """What it was trained to write; kept in the model's configuration, with the weights."""
+        name: ObjectiveName = getattr(self.model.config, _OBJECTIVE, "label_then_rationale")
+        return name
+
+    @objective.setter
+    def objective(self, name: ObjectiveName) -> None:
+        setattr(self.model.config, _OBJECTIVE, name)
 
     @property
     def eos_id(self) -> int:
@@ -116,30 +130,53 @@ class Student:
             self.model.train(training)
         if parts.shape != whole.shape:
             return False
-        tolerance = _PROBE_TOLERANCE.get(self.model.dtype, 0.0)
+        tolerance = PROBE_TOLERANCE.get(self.model.dtype, 0.0)
         return bool((whole - parts).abs().max() < tolerance * whole.abs().max().clamp(min=1))
 
-    @cached_property
-    def head_is_linear(self) -> bool:
-        """Whether logits are the output embedding applied to the last hidden state, nothing more.
+    @contextmanager
+    def head_input(self, rows: torch.Tensor, columns: torch.Tensor) -> Iterator[list[torch.Tensor]]:
+        """Inside, the output head reads nothing; the list holds, after a forward pass, what it
+        would have read at (rows, columns): [N, width]."""
+        found: list[torch.Tensor] = []
 
-        True for Llama-like models: then the head runs at target positions only. Models that scale
-        or cap their logits are found out here by trying, and take the whole forward pass.
+        def keep(head: Any, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+            found.append(inputs[0][rows, columns])
+            return (inputs[0][:0], *inputs[1:])
+
+        handle = self.model.get_output_embeddings().register_forward_pre_hook(keep)
+        try:
+            yield found
+        finally:
+            handle.remove()
+
+    @cached_property
+    def ends_with_head(self) -> bool:
+        """Whether logits are what a plain linear head makes of its input, and nothing comes after.
+
+        Found out by trying, as above: a model may scale or cap its logits.
         """
-        if self.architecture != "decoder-only":
-            return False
         head = self.model.get_output_embeddings()
-        base = self.model.base_model
-        if head is None or base is self.model:
+        if type(head) is not torch.nn.Linear:
             return False
-        ids = torch.tensor([[self.eos_id, 5, 7, 11]], device=self.device)
+        ids = torch.tensor([[self.eos_id, 5, 7, 11]] * 2, device=self.device)
+        ids %= self.model.config.get_text_config().vocab_size
+        inputs = {"input_ids": ids}
+        if self.architecture == "encoder-decoder":
+            inputs["decoder_input_ids"] = ids
+        places = torch.tensor([0, 1, 1]), torch.tensor([2, 0, 3])
         training = self.model.training
         self.model.eval()
-        with torch.no_grad():
-            whole = self.model(input_ids=ids, use_cache=False).logits
-            parts = head(base(input_ids=ids, use_cache=False).last_hidden_state)
-        self.model.train(training)
-        tolerance = _PROBE_TOLERANCE.get(self.model.dtype, 0.0)
+        try:
+            with torch.no_grad():
+                whole = self.model(**inputs, use_cache=False).logits[places]
+                with self.head_input(*places) as found:
+                    self.model(**inputs, use_cache=False)
+                parts = head(found[0])
+        except (IndexError, RuntimeError, TypeError, ValueError):
+            return False
+        finally:
+            self.model.train(training)
+        tolerance = PROBE_TOLERANCE.get(self.model.dtype, 0.0)
         return bool((whole - parts).abs().max() < tolerance * whole.abs().max().clamp(min=1))
 
     def to(self, device: torch.device) -> Student:
@@ -149,6 +186,9 @@ class Student:
 
     def save(self, folder: Path) -> None:
         """Weights (safetensors), configuration and tokenizer, as transformers reads them."""
+        from transformers import logging
+
+        logging.disable_progress_bar()
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 
@@ -210,7 +250,6 @@ def _pretrained(spec: str, dropout: float | None) -> Student:
         AutoConfig,
         AutoModelForCausalLM,
         AutoModelForSeq2SeqLM,
-        AutoTokenizer,
         logging,
     )
 
@@ -218,23 +257,32 @@ def _pretrained(spec: str, dropout: float | None) -> Student:
     logging.disable_progress_bar()
     name, where = _locate(spec)
     config = _loading(spec, lambda: AutoConfig.from_pretrained(name, **where))
-    tokenizer = _loading(spec, lambda: AutoTokenizer.from_pretrained(name, **where))
+    tokenizer = _tokenizer(spec)
     seq2seq = bool(config.is_encoder_decoder)
     kind = AutoModelForSeq2SeqLM if seq2seq else AutoModelForCausalLM
     changed = {} if dropout is None else _dropout_fields(config, dropout)
     model = _loading(
         spec, lambda: kind.from_pretrained(name, dtype=torch.float32, **changed, **where)
     )
-    if tokenizer.eos_token_id is None:
-        raise StudentError(
-            f"student {spec!r}: its tokenizer has no end token; choose another model"
-        )
     # A dequantised GGUF model is an ordinary one from here on, and must be saved as one.
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
         model.hf_quantizer = None
         model.is_quantized = False
     return Student(model, tokenizer, "encoder-decoder" if seq2seq else "decoder-only")
+
+
+def _tokenizer(spec: str) -> Any:
+    """A pretrained student's own."""
+    from transformers import AutoTokenizer
+
+    name, where = _locate(spec)
+    tokenizer = _loading(spec, lambda: AutoTokenizer.from_pretrained(name, **where))
+    if tokenizer.eos_token_id is None:
+        raise StudentError(
+            f"student {spec!r}: its tokenizer has no end token; choose another model"
+        )
+    return tokenizer
 
 
 def _dropout_fields(config: Any, dropout: float) -> dict[str, float]:
@@ -244,13 +292,31 @@ def _dropout_fields(config: Any, dropout: float) -> dict[str, float]:
 
 def count_parameters(spec: str, tokenizer: Path | None = None) -> int:
     """Weights of the student that `spec` names, without loading any."""
+    return sum(p.numel() for p in outline(spec, tokenizer).parameters())
+
+
+def outline(spec: str, tokenizer: Path | None = None) -> Any:
+    """The model that `spec` names, on the meta device: its layers and shapes, without weights."""
     scheme, _, rest = spec.partition(":")
     with torch.device("meta"):
         if scheme == "scratch":
-            return _scratch(rest, tokenizer, 0, None).parameters
+            return _scratch(rest, tokenizer, 0, None).model
         from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
         name, where = _locate(spec)
         config = _loading(spec, lambda: AutoConfig.from_pretrained(name, **where))
         kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-        return sum(p.numel() for p in kind.from_config(config).parameters())
+        return kind.from_config(config)
+
+
+def load_outline(spec: str, tokenizer: Path | None = None) -> Student:
+    """The student with its tokenizer and without weights: it can encode rows, and nothing else."""
+    if spec.startswith("scratch:"):
+        with torch.device("meta"):
+            return load_student(spec, tokenizer=tokenizer)
+    from transformers import logging
+
+    logging.set_verbosity_error()
+    model, words = outline(spec), _tokenizer(spec)
+    seq2seq = bool(model.config.is_encoder_decoder)
+    return Student(model, words, "encoder-decoder" if seq2seq else "decoder-only")

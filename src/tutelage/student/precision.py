@@ -7,11 +7,13 @@ quarters of that speed here: docs/performance.md.) Never fp16, in which T5 overf
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
 
 from tutelage.errors import StudentError
+from tutelage.student.kernels import keep_freed_memory, use_fast_dropout
 from tutelage.student.model import Student
 
 Precision = Literal["fp32", "bf16"]
@@ -52,6 +54,8 @@ def prepare(student: Student, precision: str, *, compiled: bool = False) -> None
     if student.device.type == "cpu":
         # On CPUs the backward pass of the fused kernel is slower than plain matrix products.
         student.model.set_attn_implementation("eager")
+        use_fast_dropout(student.model)
+        keep_freed_memory()
     if compiled:
         _compile_layers(student)
 
@@ -80,14 +84,24 @@ class Optimizer:
             self.masters, lr=learning_rate, weight_decay=weight_decay, fused=True
         )
 
-    def step(self, learning_rate: float, max_grad_norm: float) -> None:
-        """Clip the gradients' norm, take one step, and clear the gradients."""
+    def step(
+        self,
+        learning_rate: float,
+        max_grad_norm: float,
+        complete: Callable[[Sequence[torch.Tensor]], None] | None = None,
+    ) -> None:
+        """Clip the gradients' norm, take one step, and clear the gradients.
+
+        complete: adds to the fp32 gradients, before they are clipped, what other processes hold
+        """
         for group in self.adamw.param_groups:
             group["lr"] = learning_rate
         for weight, master in zip(self.weights, self.masters, strict=True):
             if master is not weight:
                 master.grad = None if weight.grad is None else weight.grad.float()
                 weight.grad = None
+        if complete is not None:
+            complete(self.masters)
         torch.nn.utils.clip_grad_norm_(self.masters, max_grad_norm)
         self.adamw.step()
         self.adamw.zero_grad(set_to_none=True)

@@ -1,9 +1,12 @@
-"""Reading a student: the log-probability of every label, without generating.
+"""Reading a student: the log-probability of every label.
 
 A label's score is the SUM of the log-probabilities of its tokens, log p(label | input), so that
 the scores are those of competing continuations; the softmax over a task's labels gives the
 probabilities. (A mean over tokens would be no probability, and would favour labels whose later
 tokens are certain.) Labels none of which begins another are needed, and checked.
+
+Nothing is generated, but by a student that learnt to write its rationale first: it writes one, of
+bounded length, and the labels are scored after it.
 """
 
 from __future__ import annotations
@@ -16,17 +19,16 @@ from tutelage.errors import StudentError
 from tutelage.records import Example, Prediction
 from tutelage.student.collate import (
     encode_label,
-    encode_sources,
+    encode_prompts,
+    encode_separator,
     length_mask,
     pad,
     split_by_tokens,
 )
+from tutelage.student.generate import generate
 from tutelage.student.model import Student
+from tutelage.student.packing import pack, packs
 from tutelage.task import Task
-
-_PACKED_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.05}
-"""Largest difference of scores, as a share of the largest, at which packed and separate scoring
-count as the same. A model that ignores mask or positions is off by whole nats."""
 
 
 def label_ids(student: Student, task: Task) -> list[list[int]]:
@@ -49,28 +51,38 @@ def score_labels(
     task: Task,
     *,
     max_source_tokens: int = 512,
+    max_rationale_tokens: int = 256,
     tokens_per_pass: int = 8192,
     on_progress: Callable[[int], None] | None = None,
 ) -> list[Prediction]:
     """One prediction for each example, in their order; always one of the task's labels.
 
+    max_rationale_tokens: of a rationale that the student writes first; it is cut there
     on_progress is told the number of rows scored so far.
     """
     if not examples:
         return []
     labels = label_ids(student, task)
-    texts = [task.render_source(e.fields) for e in examples]
-    sources = encode_sources(student, texts, max_source_tokens)
+    texts = [task.source(e.fields) for e in examples]
+    writes = student.objective == "rationale_then_label"
+    sources = encode_prompts(student, texts, "explain" if writes else "answer", max_source_tokens)
     scores = torch.empty(len(examples), len(labels))
-    extra = sum(len(ids) for ids in labels)
-    order = sorted(range(len(sources)), key=lambda i: len(sources[i][0]))
+    rationales: list[str | None] = [None] * len(examples)
+    extra = sum(len(ids) for ids in labels) + (max_rationale_tokens if writes else 0)
+    order = sorted(range(len(sources)), key=lambda i: len(sources[i].ids))
     training = student.model.training
     student.model.eval()
     done = 0
-    lengths = [len(sources[i][0]) + extra for i in order]
+    lengths = [len(sources[i].ids) + extra for i in order]
     for part in split_by_tokens(lengths, tokens_per_pass, order):
+        inputs = [sources[i].ids for i in part]
+        leads = None
+        if writes:
+            leads, written = _write_rationales(student, inputs, labels, max_rationale_tokens)
+            for i, text in zip(part, written, strict=True):
+                rationales[i] = text
         with torch.no_grad():
-            scores[part] = score_batch(student, [sources[i][0] for i in part], labels).cpu()
+            scores[part] = score_batch(student, inputs, labels, leads).cpu()
         done += len(part)
         if on_progress is not None:
             on_progress(done)
@@ -87,21 +99,53 @@ def score_labels(
                 label: float(probabilities[i, k]) for k, label in enumerate(task.labels)
             },
             gold=example.label,
-            truncated=sources[i][1],
+            truncated=sources[i].truncated,
+            cut_tokens=sources[i].cut_tokens,
+            cut_beyond=sources[i].cut_beyond,
+            rationale=rationales[i],
         )
         for i, example in enumerate(examples)
     ]
 
 
+def _write_rationales(
+    student: Student, sources: Sequence[list[int]], labels: Sequence[list[int]], limit: int
+) -> tuple[list[list[int]], list[str]]:
+    """The student's own rationale for each source: token ids up to and with the separator before
+    the label, and the text."""
+    separator = encode_separator(student)
+    room = limit + len(separator) + max(len(ids) for ids in labels)
+    leads, texts = [], []
+    for ids in generate(student, sources, [], room):
+        rationale = ids[: _last_place(ids, separator, limit)]
+        leads.append([*rationale, *separator])
+        texts.append(student.tokenizer.decode(rationale, skip_special_tokens=True).strip())
+    return leads, texts
+
+
+def _last_place(ids: Sequence[int], part: Sequence[int], limit: int) -> int:
+    """Where `part` stands last in `ids`, or `limit` where it does not."""
+    for start in range(len(ids) - len(part), -1, -1):
+        if ids[start : start + len(part)] == part:
+            return start
+    return limit
+
+
 def score_batch(
-    student: Student, sources: Sequence[list[int]], labels: Sequence[list[int]]
+    student: Student,
+    sources: Sequence[list[int]],
+    labels: Sequence[list[int]],
+    leads: Sequence[list[int]] | None = None,
 ) -> torch.Tensor:
-    """log p(label | source), summed over the label's tokens: [sources, labels], fp32."""
+    """log p(label | source), summed over the label's tokens: [sources, labels], fp32.
+
+    leads: for each source, token ids that were written before the label
+    """
     if student.architecture == "encoder-decoder":
-        return _encoder_decoder(student, sources, labels)
-    if student.packs_labels is None:
-        student.packs_labels = _packing_works(student)
-    scorer = _packed if student.packs_labels else _separate
+        return _encoder_decoder(student, sources, labels, leads or [[]] * len(sources))
+    if leads is not None:
+        sources = [[*source, *lead] for source, lead in zip(sources, leads, strict=True)]
+    scorer = _packed if packs(student) else _separate
     return scorer(student, sources, labels)
 
 
@@ -114,7 +158,10 @@ def _sum_by_label(logits: torch.Tensor, targets: torch.Tensor, mask: torch.Tenso
 
 
 def _encoder_decoder(
-    student: Student, sources: Sequence[list[int]], labels: Sequence[list[int]]
+    student: Student,
+    sources: Sequence[list[int]],
+    labels: Sequence[list[int]],
+    leads: Sequence[list[int]],
 ) -> torch.Tensor:
     """The encoder once; one short decoder pass for all labels together."""
     device = student.device
@@ -122,17 +169,54 @@ def _encoder_decoder(
     mask = length_mask(sources).to(device)
     encoder = student.model.get_encoder()
     states = encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+    targets = pad(labels, student.pad_id).to(device)[None]
+    label_mask = length_mask(labels).to(device)[None]
+    if not any(leads):
+        return _sum_by_label(_after_start(student, states, mask, targets), targets, label_mask)
     count = len(labels)
-    inputs = pad([[student.decoder_start_id, *label[:-1]] for label in labels], student.pad_id)
+    inputs = pad(
+        [[student.decoder_start_id, *lead, *ids[:-1]] for lead in leads for ids in labels],
+        student.pad_id,
+    )
     output = student.model(
         encoder_outputs=(states.repeat_interleave(count, dim=0),),
         attention_mask=mask.repeat_interleave(count, dim=0),
-        decoder_input_ids=inputs.to(device).repeat(len(sources), 1),
+        decoder_input_ids=inputs.to(device),
         use_cache=False,
     )
     logits = output.logits.unflatten(0, (len(sources), count))
-    targets = pad(labels, student.pad_id).to(device)[None]
-    return _sum_by_label(logits, targets, length_mask(labels).to(device)[None])
+    at = torch.tensor([[len(lead) + t for t in range(targets.shape[2])] for lead in leads])
+    at = at.clamp(max=inputs.shape[1] - 1).to(device)
+    rows = torch.arange(len(sources), device=device)[:, None, None]
+    logits = logits[rows, torch.arange(count, device=device)[:, None], at[:, None]]
+    return _sum_by_label(logits, targets, label_mask)
+
+
+def _after_start(
+    student: Student, states: torch.Tensor, mask: torch.Tensor, labels: torch.Tensor
+) -> torch.Tensor:
+    """Logits [B, K, T, vocabulary] of labels [1, K, T] at the beginning of a target.
+
+    The start token is read once for all labels. What the decoder made of it and of the encoder's
+    states (the larger part of its work) is copied to each label, not computed again.
+    """
+    rows, (count, longest) = len(states), labels.shape[1:]
+    start = torch.full((rows, 1), student.decoder_start_id, device=student.device)
+    first = student.model(
+        encoder_outputs=(states,), attention_mask=mask, decoder_input_ids=start, use_cache=True
+    )
+    logits: torch.Tensor = first.logits[:, None].expand(-1, count, -1, -1)
+    if longest == 1:
+        return logits
+    first.past_key_values.batch_repeat_interleave(count)
+    rest = student.model(
+        encoder_outputs=(states.repeat_interleave(count, dim=0),),
+        attention_mask=mask.repeat_interleave(count, dim=0),
+        decoder_input_ids=labels[0, :, :-1].repeat(rows, 1),
+        past_key_values=first.past_key_values,
+        use_cache=True,
+    )
+    return torch.cat([logits, rest.logits.unflatten(0, (rows, count))], dim=2)
 
 
 def _separate(
@@ -155,72 +239,34 @@ def _separate(
 def _packed(
     student: Student, sources: Sequence[list[int]], labels: Sequence[list[int]]
 ) -> torch.Tensor:
-    """One pass over source, label 1, label 2, …: a label sees the source and itself alone.
-
-    A row is [source, padding, label tokens but each label's last]; the positions of each label's
-    tokens continue the source's.
-    """
+    """One pass over source, label 1, label 2, …: a label sees the source and itself alone."""
     device = student.device
-    width = max(len(s) for s in sources)
-    tail = [token for label in labels for token in label[:-1]]
-    ids = torch.cat(
-        [pad(sources, student.pad_id), torch.tensor([tail] * len(sources)).long()], dim=1
-    )
-    lengths = torch.tensor([len(s) for s in sources])
-    owner = torch.tensor([k for k, label in enumerate(labels) for _ in label[:-1]]).long()
-    offset = torch.tensor([t for label in labels for t in range(len(label) - 1)]).long()
-    positions = torch.cat(
-        [torch.arange(width).expand(len(sources), -1), lengths[:, None] + offset], dim=1
-    )
-    total = ids.shape[1]
-    mask = torch.ones(total, total, dtype=torch.bool).tril().repeat(len(sources), 1, 1)
-    mask[:, width:, :width] = (torch.arange(width) < lengths[:, None])[:, None]
-    mask[:, width:, width:] &= owner[:, None] == owner
-    # Added to the attention's scores, which every implementation understands.
-    added = torch.zeros(mask.shape, dtype=student.model.dtype)
-    added.masked_fill_(~mask, torch.finfo(added.dtype).min)
-    hidden_or_logits, head = _last_layer(
-        student, ids.to(device), positions.to(device), added[:, None].to(device)
-    )
+    tails = [label[:-1] for label in labels]
+    packed = pack([(source, tails) for source in sources], student.pad_id, student.model.dtype)
     # The first token of every label is read at the source's end, each later one at the one before.
+    columns = [
+        [
+            [len(source) - 1, *range(start, start + len(tail))]
+            for start, tail in zip(starts, tails, strict=True)
+        ]
+        for source, starts in zip(sources, packed.starts, strict=True)
+    ]
     longest = max(len(label) for label in labels)
-    at = torch.zeros(len(sources), len(labels), longest, dtype=torch.long)
-    at[:, :, 0] = (lengths - 1)[:, None]
-    start = width
-    for k, label in enumerate(labels):
-        at[:, k, 1 : len(label)] = torch.arange(start, start + len(label) - 1)
-        start += len(label) - 1
-    rows = torch.arange(len(sources))[:, None, None]
-    logits = head(hidden_or_logits[rows.to(device), at.to(device)])
-    targets = pad(labels, student.pad_id).to(device)[None]
-    return _sum_by_label(logits, targets, length_mask(labels).to(device)[None])
-
-
-def _last_layer(
-    student: Student, ids: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor
-) -> tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]:
-    """What the head reads, and the head; or the logits themselves where the head is not plain."""
+    at = torch.tensor(
+        [[places + [0] * (longest - len(places)) for places in row] for row in columns],
+        device=device,
+    )
+    rows = torch.arange(len(sources), device=device)[:, None, None].expand_as(at)
     inputs = {
-        "input_ids": ids,
-        "position_ids": positions,
-        "attention_mask": mask,
+        "input_ids": packed.input_ids.to(device),
+        "position_ids": packed.position_ids.to(device),
+        "attention_mask": packed.attention_mask.to(device),
         "use_cache": False,
     }
-    if student.head_is_linear:
-        hidden = student.model.base_model(**inputs).last_hidden_state
-        return hidden, student.model.get_output_embeddings()
-    return student.model(**inputs).logits, lambda logits: logits
-
-
-def _packing_works(student: Student) -> bool:
-    """Try: not every model takes a mask of four dimensions and positions of its own."""
-    vocabulary = student.model.config.get_text_config().vocab_size
-    base = [i % vocabulary for i in range(5, 60)]
-    sources, labels = [base[:9], base[9:14]], [base[20:23], base[30:31], base[40:42]]
-    separate = _separate(student, sources, labels)
-    try:
-        packed = _packed(student, sources, labels)
-    except (TypeError, ValueError, RuntimeError, IndexError):
-        return False
-    tolerance = _PACKED_TOLERANCE.get(student.model.dtype, 0.0)
-    return bool((separate - packed).abs().max() < tolerance * separate.abs().max().clamp(min=1))
+    if student.head_is_positionwise:
+        with student.head_reads(rows.flatten(), at.flatten()):
+            logits = student.model(**inputs).logits.unflatten(0, at.shape)
+    else:
+        logits = student.model(**inputs).logits[rows, at]
+    targets = pad(labels, student.pad_id).to(device)[None]
+    return _sum_by_label(logits, targets, length_mask(labels).to(device)[None])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from tutelage.errors import StudentError
 from tutelage.records import TrainingExample
 from tutelage.runfolder import digest, read_json, write_json
+from tutelage.student.checkpoint import writing
 from tutelage.student.target import render_target
 
 VOCABULARY = 8192
@@ -31,11 +33,14 @@ _SHAPES: dict[str, dict[str, int]] = {
 def tokenizer_for(rows: Iterable[TrainingExample], folder: Path) -> Path:
     """The folder of a tokenizer trained on these rows' sources and targets, made if need be."""
     rows = list(rows)
-    texts = [row.source for row in rows] + [render_target(row.target) for row in rows]
+    texts = [row.source.text for row in rows] + [
+        render_target(row.target, "label_then_rationale")[0].text for row in rows
+    ]
     texts = list(dict.fromkeys(texts))
     key, marker = digest(texts), folder / "key.json"
     if not (marker.exists() and read_json(marker) == key):
-        train_tokenizer(texts, folder)
+        with writing(folder):
+            train_tokenizer(texts, folder)
         write_json(marker, key)
     return folder
 
@@ -57,7 +62,12 @@ def train_tokenizer(texts: Sequence[str], folder: Path) -> None:
         ]
     )
     tokenizer.decoder = decoders.Sequence(
-        [decoders.ByteFallback(), decoders.Fuse(), decoders.Metaspace()]
+        [
+            decoders.Replace("▁", " "),
+            decoders.ByteFallback(),
+            decoders.Fuse(),
+            decoders.Strip(" ", 1, 0),
+        ]
     )
     special = ["<pad>", "</s>", "<unk>"]
     trainer = trainers.BpeTrainer(
@@ -67,12 +77,23 @@ def train_tokenizer(texts: Sequence[str], folder: Path) -> None:
         min_frequency=2,
     )
     tokenizer.train_from_iterator(texts, trainer)
+    tokenizer = _with_plain_bytes(tokenizer, special)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="$A </s>", special_tokens=[("</s>", 1)]
     )
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
     ).save_pretrained(folder)
+
+
+def _with_plain_bytes(tokenizer: Any, special: Sequence[str]) -> Any:
+    """The same tokenizer with `special` alone special. The trainer takes the bytes into its
+    vocabulary only as special tokens, which decoding would leave out."""
+    from tokenizers import Tokenizer
+
+    document = json.loads(tokenizer.to_str())
+    document["added_tokens"] = [t for t in document["added_tokens"] if t["content"] in special]
+    return Tokenizer.from_str(json.dumps(document))
 
 
 def new_model(name: str, tokenizer: Path, seed: int, dropout: float | None) -> tuple[Any, Any]:

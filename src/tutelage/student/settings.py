@@ -8,13 +8,33 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from tutelage.records import ObjectiveName
+
 Schedule = Literal["linear", "constant"]
+TrackerName = Literal["tensorboard", "wandb", "trackio"]
+
+
+@dataclass(frozen=True, slots=True)
+class LoraSettings:
+    """Small matrices that are trained beside frozen weights (see `adapters`).
+
+    rank:           of the change to a weight matrix
+    alpha:          the change is multiplied by alpha / rank
+    dropout:        of what the small matrices read
+    target_modules: names of linear layers, or ends of them (q_proj); None: all but the output head
+    """
+
+    rank: int = 8
+    alpha: float = 16.0
+    dropout: float = 0.0
+    target_modules: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class TrainSettings:
     """How to train. Everything here, and nothing else, decides a run's outcome besides its data.
 
+    objective:            what is written, and in which order (see `target`)
     label_weight:         w in (r₀, r₁) = (w, 1 − w); 1 trains on the label alone
     epochs, max_steps:    whichever ends first (max_steps counts optimiser steps)
     evaluate_every:       optimiser steps between readings of dev; None: once an epoch
@@ -23,10 +43,12 @@ class TrainSettings:
     tokens_per_pass:      padded tokens a forward pass holds at most: bounds memory, not the result
     precision:            "auto", "fp32" or "bf16" (see `precision.choose_precision`)
     compile:              torch.compile each layer: pays on runs of many minutes
+    lora:                 train adapters beside frozen weights; None: train all weights
     max_*_tokens:         where a source or a rationale is cut
     threads:              CPU threads; part of the outcome, since sums depend on it
     """
 
+    objective: ObjectiveName = "label_then_rationale"
     learning_rate: float = 6e-4
     label_weight: float = 0.5
     epochs: int = 5
@@ -41,6 +63,7 @@ class TrainSettings:
     dropout: float | None = None
     precision: str = "auto"
     compile: bool = False
+    lora: LoraSettings | None = None
     max_source_tokens: int = 512
     max_rationale_tokens: int = 256
     tokens_per_pass: int = 8192
@@ -54,6 +77,9 @@ class TrainResult:
 
     dev_accuracy:      of the checkpoint that was kept
     best_step, steps:  where it was taken, and how many steps were run
+    truncated_*:       rows whose input, or whose rationale, had to be cut
+    *_tokens_cut:      how many tokens that were
+    sources_cut_beyond: rows whose input lost more than the field that is cut first
     seconds:           of training and evaluation, interruptions not counted
     """
 
@@ -64,4 +90,7 @@ class TrainResult:
     stopped_early: bool
     truncated_sources: int
     truncated_targets: int
+    source_tokens_cut: int
+    target_tokens_cut: int
+    sources_cut_beyond: int
     seconds: float

@@ -1,40 +1,40 @@
 """Training one student on one set of training examples, resumably.
 
-A run of `train` leaves in its folder
-    model/        the best checkpoint by dev accuracy: safetensors, configuration, tokenizer
-    log.jsonl     a line for each evaluation and every few steps
-    state.pt      everything needed to go on after an interruption; gone once the run is complete
+What it leaves in its folder, and how a run is taken up again, is in `checkpoint`; how several
+processes share one, in `parallel`.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 
 from tutelage.errors import RunFolderError, StudentError
-from tutelage.records import Example, TrainingExample
-from tutelage.runfolder import digest, write_atomic
+from tutelage.records import Example, Prediction, TrainingExample
+from tutelage.runfolder import digest
+from tutelage.student.adapters import Adapters
+from tutelage.student.checkpoint import Checkpoint, RunFiles
 from tutelage.student.collate import (
     EncodedExample,
     collate,
     encode,
+    make_passes,
     training_steps,
 )
-from tutelage.student.loss import segment_loss, target_logits
+from tutelage.student.loss import batch_loss
 from tutelage.student.model import Student
+from tutelage.student.packing import packs
+from tutelage.student.parallel import processes
 from tutelage.student.precision import Optimizer, prepare
 from tutelage.student.score import score_labels
 from tutelage.student.settings import TrainResult, TrainSettings
+from tutelage.student.tracking import OnLog
 from tutelage.task import Task
 
 _LOG_EVERY = 20
@@ -62,40 +62,57 @@ def train(
     settings: TrainSettings,
     folder: Path | str,
     on_step: Callable[[int, int], None] | None = None,
+    on_log: OnLog | None = None,
+    on_result: Callable[[TrainResult], None] | None = None,
 ) -> TrainResult:
     """Train `student`, keep its best checkpoint in `folder`/model, and leave it loaded.
 
-    on_step is told (steps done, steps at most). A folder that holds the state of the same run goes
-    on from it; the state of another run is an error. Order and dropout depend on (seed, step)
-    alone, so that a resumed run ends like one that was not interrupted.
+    on_step is told (steps done, steps at most), on_log each line of the log, and on_result, in the
+    process that writes, the result, while an interruption is still made good. A folder that holds
+    the state of the same run goes on from it; the state of another run is an error. Order and
+    dropout depend on (seed, step) alone, so that a resumed run ends like one that was not
+    interrupted. Under `accelerate launch` every process calls this with the same arguments, and
+    `batch_size` is that of all together.
     """
     if not training or not dev:
         raise StudentError(
             f"training needs rows: got {len(training)} to train on and {len(dev)} in dev"
         )
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    student.objective = settings.objective
     encoded = encode(
         student,
         training,
         max_source_tokens=settings.max_source_tokens,
         max_rationale_tokens=settings.max_rationale_tokens,
     )
-    run = _Run(student, encoded, dev, task, settings, folder)
-    run.resume(digest([settings, [[e.source, e.label, e.rationale] for e in encoded]]))
+    files = RunFiles(Path(folder))
+    run = _Run(student, encoded, dev, task, settings, files, on_log)
+    run.resume(digest([settings, [e.strands for e in encoded]]))
     progress = run.train(on_step)
-    _load_weights(student, folder / "model")
-    (folder / "state.pt").unlink(missing_ok=True)
-    return TrainResult(
+    run.adapters.remove()
+    _load_weights(student, files.model)
+    result = TrainResult(
         dev_accuracy=progress.best_accuracy,
         best_step=progress.best_step,
         steps=progress.step,
         evaluations=progress.evaluations,
         stopped_early=progress.step < run.total_steps,
-        truncated_sources=sum(e.truncated_source for e in encoded),
-        truncated_targets=sum(e.truncated_target for e in encoded),
+        truncated_sources=sum(e.source_cut > 0 for e in encoded),
+        truncated_targets=sum(e.target_cut > 0 for e in encoded),
+        source_tokens_cut=sum(e.source_cut for e in encoded),
+        target_tokens_cut=sum(e.target_cut for e in encoded),
+        sources_cut_beyond=sum(e.source_cut_beyond > 0 for e in encoded),
         seconds=progress.seconds,
     )
+
+    def finish() -> None:
+        files.publish()
+        if on_result is not None:
+            on_result(result)
+        files.finish()
+
+    run.group.first(finish)
+    return result
 
 
 class _Run:
@@ -108,41 +125,55 @@ class _Run:
         dev: Sequence[Example],
         task: Task,
         settings: TrainSettings,
-        folder: Path,
+        files: RunFiles,
+        on_log: OnLog | None,
     ) -> None:
         self.student = student
         self.encoded = encoded
         self.dev = dev
         self.task = task
         self.settings = settings
-        self.folder = folder
+        self.files = files
+        self.on_log = on_log
+        self.group = processes()
         self.steps_per_epoch = math.ceil(len(encoded) / settings.batch_size)
         planned = self.steps_per_epoch * settings.epochs
         self.total_steps = min(planned, settings.max_steps or planned)
         prepare(student, settings.precision, compiled=settings.compile)
+        self.adapters = Adapters(student, settings.lora, settings.seed)
         self.optimizer = Optimizer(student, settings.learning_rate, settings.weight_decay)
         self.progress = _Progress()
         self.key = ""
+        # The ways that are found by trying are tried on the weights that the run begins with, so
+        # that one that is resumed goes the same way.
+        _ = packs(student), student.head_is_positionwise, student.ends_with_head
 
     def resume(self, key: str) -> None:
         """Take up the state in the folder, if there is one."""
         self.key = key
-        path = self.folder / "state.pt"
-        if not path.exists():
-            (self.folder / "log.jsonl").unlink(missing_ok=True)
-            return
-        try:
-            state = torch.load(path, map_location=self.student.device, weights_only=True)
-        except (RuntimeError, EOFError, OSError, ValueError, UnpicklingError) as error:
-            raise RunFolderError(f"{path}: cannot be read ({error}): delete it") from error
-        if state["key"] != key:
+
+        def read() -> int:
+            state = self.files.read_state(key, self.student.device)
+            if state is None:
+                return 0
+            if state["processes"] != self.group.size:
+                raise RunFolderError(
+                    f"{self.files.folder}: was begun by {state['processes']} processes, which "
+                    f"{self.group.size} cannot finish as it would have ended: start as many, or "
+                    "delete the folder"
+                )
+            self.progress = _Progress(**state["progress"])
+            if state["optimizer"] is not None:
+                self.optimizer.load(state["optimizer"])
+            return self.progress.step
+
+        steps = self.group.together(read)
+        if len(set(steps)) > 1:
             raise RunFolderError(
-                f"{path}: is the state of a run with other data or settings: delete the folder, "
-                "or give the recipe another name"
+                f"{self.files.folder}: the processes see different states in it: it must be one "
+                "folder that all of them share"
             )
-        self.optimizer.load(state["optimizer"])
-        self.progress = _Progress(**state["progress"])
-        self._cut_log()
+        self.group.first(lambda: self.files.take_up(self.progress.step, self.progress.best_step))
 
     def train(self, on_step: Callable[[int, int], None] | None) -> _Progress:
         """Steps until the last one, or until dev has not improved for long enough."""
@@ -162,9 +193,10 @@ class _Run:
                     seed=settings.seed,
                     epoch=epoch,
                 )
-            loss = self._step(steps[progress.step % self.steps_per_epoch])
+            share = self._step(self._share(steps[progress.step % self.steps_per_epoch]))
             progress.step += 1
             if progress.step % _LOG_EVERY == 0 or progress.step == 1:
+                (loss,) = self.group.total(float(share))
                 if not math.isfinite(loss):
                     raise StudentError(
                         f"the loss is not finite at step {progress.step} (learning rate "
@@ -174,30 +206,40 @@ class _Run:
             if on_step is not None:
                 on_step(progress.step, self.total_steps)
             if progress.step % every == 0 or progress.step == self.total_steps:
-                self._evaluate()
-                now = time.perf_counter()
-                progress.seconds, clock = progress.seconds + now - clock, now
-                if progress.step < self.total_steps and not progress.finished:
-                    self._save_state()
+                # What is read and kept is one and the same model, adapters merged.
+                with self.adapters.merged():
+                    better = self._evaluate()
+                    now = time.perf_counter()
+                    progress.seconds, clock = progress.seconds + now - clock, now
+                    self._commit(better)
         return progress
 
-    def _step(self, passes: Sequence[Sequence[EncodedExample]]) -> float:
-        """One optimiser step over all its passes; returns its loss (nats)."""
+    def _share(self, passes: list[list[EncodedExample]]) -> list[list[EncodedExample]]:
+        """This process's passes of a step: all of them, where it is alone."""
+        if self.group.size == 1:
+            return passes
+        rows = sorted((row for part in passes for row in part), key=lambda row: row.length)
+        return make_passes(self.group.share(rows), self.settings.tokens_per_pass)
+
+    def _step(self, passes: Sequence[Sequence[EncodedExample]]) -> torch.Tensor:
+        """One optimiser step, of which these passes are this process's share; returns its share of
+        the loss (nats), still on the device: reading it makes a GPU wait."""
         settings, device = self.settings, self.student.device
-        # Dropout's draws are a function of (seed, step): nothing to save for a resume.
-        torch.manual_seed(settings.seed * 1_000_003 + self.progress.step)
-        batches = [collate(self.student, rows).to(device) for rows in passes]
+        # Dropout's draws are a function of (seed, step, process): nothing to save for a resume.
+        draws = settings.seed * 1_000_003 + self.progress.step
+        torch.manual_seed(draws + self.group.rank * 1_000_000_007)
+        batches = [collate(self.student, rows) for rows in passes]
         counts = [b.counts for b in batches]
-        totals = (sum(c[0] for c in counts), sum(c[1] for c in counts))
+        label, rationale = self.group.total(sum(c[0] for c in counts), sum(c[1] for c in counts))
+        totals = (int(label), int(rationale))
         weights = (settings.label_weight, 1 - settings.label_weight)
-        total = 0.0
+        total = torch.zeros((), device=device)
         for batch in batches:
-            logits = target_logits(self.student, batch)
-            loss = segment_loss(logits, batch).weighted(weights, totals)
+            loss = batch_loss(self.student, batch.to(device)).weighted(weights, totals)
             loss.backward()  # type: ignore[no-untyped-call]
-            total += float(loss.detach())
+            total += loss.detach()
         rate = settings.learning_rate * self._schedule(self.progress.step)
-        self.optimizer.step(rate, settings.max_grad_norm)
+        self.optimizer.step(rate, settings.max_grad_norm, self.group.add_gradients)
         return total
 
     def _schedule(self, step: int) -> float:
@@ -209,71 +251,53 @@ class _Run:
             return 1.0
         return max((self.total_steps - step) / max(self.total_steps - warmup, 1), 0.0)
 
-    def _evaluate(self) -> None:
-        """Read dev; keep the checkpoint if it is the best so far."""
+    def _evaluate(self) -> list[Prediction] | None:
+        """Read dev; what was read, if this is the best reading so far."""
         progress = self.progress
-        predictions = score_labels(
-            self.student,
-            self.dev,
-            self.task,
-            max_source_tokens=self.settings.max_source_tokens,
-            tokens_per_pass=self.settings.tokens_per_pass,
-        )
+
+        def read_share() -> list[Prediction]:
+            return score_labels(
+                self.student,
+                self.group.share(self.dev),
+                self.task,
+                max_source_tokens=self.settings.max_source_tokens,
+                max_rationale_tokens=self.settings.max_rationale_tokens,
+                tokens_per_pass=self.settings.tokens_per_pass,
+            )
+
+        predictions = self.group.gather(read_share, len(self.dev))
         accuracy = sum(p.label == p.gold for p in predictions) / len(predictions)
         progress.evaluations += 1
         self._log(step=progress.step, dev_accuracy=accuracy)
         if accuracy > progress.best_accuracy:
             progress.best_accuracy, progress.best_step = accuracy, progress.step
             progress.without_gain = 0
-            self._save_model()
-        else:
-            progress.without_gain += 1
-            progress.finished = progress.without_gain >= self.settings.patience
+            return predictions
+        progress.without_gain += 1
+        progress.finished = progress.without_gain >= self.settings.patience
+        return None
 
-    def _save_model(self) -> None:
-        """Replace the best checkpoint; a kill in the middle leaves the old one or the new one."""
-        new, old, place = (self.folder / name for name in ("model.new", "model.old", "model"))
-        shutil.rmtree(new, ignore_errors=True)
-        self.student.save(new)
-        shutil.rmtree(old, ignore_errors=True)
-        if place.exists():
-            place.rename(old)
-        new.rename(place)
-        shutil.rmtree(old, ignore_errors=True)
-
-    def _save_state(self) -> None:
-        """Everything to go on from here, read back with weights_only."""
-        progress = {name: getattr(self.progress, name) for name in _Progress.__slots__}
-        temporary = self.folder / ".state.pt.new"
-        torch.save(
-            {
-                "key": self.key,
-                "progress": progress,
-                "optimizer": self.optimizer.state(),
-            },
-            temporary,
-        )
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(self.folder / "state.pt")
+    def _commit(self, better: Sequence[Prediction] | None) -> None:
+        """Keep where the run stands, and the student with its reading if it is the best so far."""
+        progress = self.progress
+        over = progress.finished or progress.step == self.total_steps
+        state = {
+            "key": self.key,
+            "processes": self.group.size,
+            "progress": {name: getattr(progress, name) for name in _Progress.__slots__},
+            "optimizer": None if over else self.optimizer.state(),
+        }
+        checkpoint = None if better is None else Checkpoint(self.student, better)
+        self.group.check_equal(self.optimizer.masters)
+        self.group.first(lambda: self.files.commit(state, checkpoint, progress.best_step))
 
     def _log(self, **values: Any) -> None:
-        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(values) + "\n")
+        def log() -> None:
+            self.files.log(**values)
+            if self.on_log is not None:
+                self.on_log(values)
 
-    def _cut_log(self) -> None:
-        """Drop the log's lines after the state that is resumed: those steps are run again."""
-        path = self.folder / "log.jsonl"
-        if not path.exists():
-            return
-        kept = []
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                if json.loads(line)["step"] <= self.progress.step:
-                    kept.append(line + "\n")
-            except (ValueError, KeyError):
-                continue  # the half line that a kill left
-        write_atomic(path, "".join(kept))
+        self.group.first(log)
 
 
 def _load_weights(student: Student, folder: Path) -> None:

@@ -1,0 +1,284 @@
+"""How fast a student of T5-small's shape trains and is read, beside the usual ways.
+
+    make bench-train                          some ten minutes on two cores
+    python benchmarks/train.py --quick        a rehearsal: one step each, ratios not to be believed
+
+Same new weights and same rows for all (ANLI R1 with ChatGPT's recorded reasoning as target; see
+`train_setup.py`), each contender in a process of its own, one after the other, on a GPU where torch
+finds one:
+
+padded       every row 600 and 400 tokens long, padding in the loss, fp32, a plain loop
+trainer      transformers' Seq2SeqTrainer, dynamic padding, train_sampling_strategy group_by_length
+             (its own measure of length, the input's), fp32 and bf16
+tutelage     a training job of this package, evaluation not in the time
+tutelage 2x  two such jobs at once, one thread each, as a search runs: examples a second of both
+             together, memory of both together
+
+examples/s   of rows of mean length: work done in a second by the work that a mean row is; work is
+             the floating-point operations of the rows met, without padding (each contender meets
+             other rows in its few steps). `padded` meets rows of one length: rows a second
+GFLOP/s      the same without the division: what reaches the rows, of what the machine does
+peak GB      resident set of the whole process; on a GPU what torch had allocated on it
+
+Wants an otherwise idle machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+TARGETS = {"padded": 10.0, "trainer": 2.0, "memory": 1 / 3, "scoring": 30.0, "agreement": 0.99}
+SHOWN = 30
+"""Rows that differ which are listed at most."""
+
+BF16_TOLERANCE = 0.05
+"""Largest difference of a label's probability between bf16 and fp32."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much of everything is run. Steps are optimiser steps that are timed.
+
+    batch:           rows of an optimiser step, for the Trainer and for us
+    padded_batch:    rows of a step of the padded loop: what 20 GB carry; the paper's 64 would need
+                     some 50
+    tokens_per_pass: of ours
+    """
+
+    padded_steps: int
+    trainer_steps: int
+    our_steps: int
+    scored: int
+    generated: int
+    trained_on: int
+    epochs: int
+    read: int
+    batch: int = 32
+    padded_batch: int = 16
+    tokens_per_pass: int = 4096
+
+
+FULL = Scale(2, 3, 8, 1000, 32, 6880, 3, 1000)
+QUICK = Scale(1, 1, 1, 16, 2, 320, 1, 50, batch=4, padded_batch=1)
+ON_GPU = Scale(10, 10, 30, 1000, 256, 6880, 3, 1000, 64, 64, 65_536)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Starts workers on what `train_setup.py` has put into `folder`.
+
+    facts: what it found out: mean lengths, work of a mean row, the GPU's name or None
+    """
+
+    folder: Path
+    threads: int
+    scale: Scale
+    facts: Mapping[str, Any]
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.facts["gpu"] is not None
+
+    def run(
+        self, script: str, name: str, *, cores: int | None = None, copies: int = 1, **options: Any
+    ) -> list[dict[str, Any]]:
+        """What `copies` workers of `cores` threads, started at once, reported."""
+        reports = [self.folder / f"report-{copy}.json" for copy in range(copies)]
+        workers = []
+        for report in reports:
+            report.unlink(missing_ok=True)
+            workers.append(
+                start(
+                    script,
+                    [name, self.folder, report, json.dumps(options)],
+                    cores or self.threads,
+                    report.with_suffix(".log"),
+                )
+            )
+        codes = [worker.wait() for worker in workers]
+        for code, report in zip(codes, reports, strict=True):
+            if code or not report.exists():
+                log = report.with_suffix(".log").read_text(errors="replace")
+                raise SystemExit(f"{name} {options}: exit {code}\n{log[-3000:]}")
+        return [json.loads(report.read_text()) for report in reports]
+
+
+def start(
+    script: str, arguments: Sequence[object], threads: int, log: Path
+) -> subprocess.Popen[bytes]:
+    """A worker process of so many threads, which finds its models on disk or not at all."""
+    with log.open("w") as output:
+        return subprocess.Popen(
+            [sys.executable, str(HERE / script), *(str(part) for part in arguments)],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={
+                **os.environ,
+                "OMP_NUM_THREADS": str(threads),
+                "TOKENIZERS_PARALLELISM": "false",
+                "HF_HUB_OFFLINE": "1",
+            },
+        )
+
+
+@dataclass(frozen=True)
+class Line:
+    """One contender's figures."""
+
+    name: str
+    per_second: float
+    gflops: float
+    peak_gb: float
+
+    def print(self, first: Line) -> None:
+        print(
+            f"{self.name:36s}  {self.per_second:10.2f}  {self.per_second / first.per_second:8.2f}x"
+            f"  {self.gflops:8.0f}  {self.peak_gb:7.2f}  {self.peak_gb / first.peak_gb:8.2f}x",
+            flush=True,
+        )
+
+
+def bench_training(bench: Bench) -> None:
+    scale, row = bench.scale, bench.facts["flops"]
+
+    def run(name: str, shown: str, **options: Any) -> Line:
+        reports = bench.run("train_contenders.py", name, **options)
+        # Rows of one length report no work of their own.
+        rate = sum(r.get("work", r["rows"] * row) / r["seconds"] for r in reports)
+        peak = sum(r["peak_bytes"] for r in reports) / 1e9
+        return Line(shown, rate / row, rate / 1e9, peak)
+
+    print(f"\n{'Training':36s}  examples/s  to padded   GFLOP/s  peak GB  to padded")
+    batch = scale.padded_batch
+    padded = run(
+        "padded", f"padded fp32, batch {batch}", steps=scale.padded_steps, batch_size=batch
+    )
+    padded.print(padded)
+    theirs = []
+    for precision in ("fp32", "bf16"):
+        theirs.append(
+            run(
+                "trainer",
+                f"trainer {precision}, batch {scale.batch}",
+                steps=scale.trainer_steps,
+                batch_size=scale.batch,
+                precision=precision,
+            )
+        )
+        theirs[-1].print(padded)
+    options = {
+        "steps": scale.our_steps,
+        "batch_size": scale.batch,
+        "tokens_per_pass": scale.tokens_per_pass,
+    }
+    ours = run("ours", f"tutelage, batch {scale.batch}", threads=bench.threads, **options)
+    ours.print(padded)
+    if not bench.on_gpu:
+        shown = f"tutelage {bench.threads}x, one thread each"
+        run("ours", shown, threads=1, cores=1, copies=bench.threads, **options).print(padded)
+    best = max(line.per_second for line in theirs)
+    judge("tutelage to padded", ours.per_second / padded.per_second, TARGETS["padded"])
+    judge("tutelage to the Trainer at its best", ours.per_second / best, TARGETS["trainer"])
+    judge("tutelage's memory to padded's", ours.peak_gb / padded.peak_gb, TARGETS["memory"], False)
+
+
+def bench_scoring(bench: Bench) -> None:
+    scale, script = bench.scale, "train_scoring.py"
+    print(f"\nReading {scale.scored} rows              rows/s   peak GB")
+    scored, generated = {}, {}
+    for precision in ("fp32", "bf16"):
+        options = {"precision": precision, "rows": scale.scored, "threads": bench.threads}
+        (report,) = bench.run(script, "score", **options)
+        scored[precision] = show(f"score_labels {precision}", report)
+        for size in (1, 8, 32):
+            sample = min(scale.generated, 4 * size)
+            (report,) = bench.run(script, "generate", sample=sample, batch_size=size, **options)
+            note = f"{report['rows']} rows of {report['tokens']:.0f} tokens"
+            generated[precision, size] = show(f"generate {precision}, batch {size}", report, note)
+    best = max(scored.values())
+    for size in (1, 8, 32):
+        slower = max(rate for (_, other), rate in generated.items() if other == size)
+        judge(f"score_labels to generate, batch {size}", best / slower, TARGETS["scoring"])
+
+
+def show(name: str, report: Mapping[str, Any], note: str = "") -> float:
+    rate: float = report["rows"] / report["seconds"]
+    print(f"{name:28s}  {rate:10.2f}  {report['peak_bytes'] / 1e9:7.2f}   {note}", flush=True)
+    return rate
+
+
+def bench_agreement(bench: Bench) -> None:
+    scale = bench.scale
+    (report,) = bench.run(
+        "train_scoring.py",
+        "agree",
+        rows=scale.read,
+        train_rows=scale.trained_on,
+        epochs=scale.epochs,
+    )
+    print(
+        f"\nA student trained on {scale.trained_on} rows of synthetic:nli for "
+        f"{report['seconds']:.0f} s ({report['accuracy']:.1%} of {scale.read} test rows right)"
+    )
+    for row in report["differing"][:SHOWN]:
+        print(
+            f"  {row['uid']}: writes {row['written']}, is scored {row['scored']}, "
+            f"margin {row['margin']:.3f} nats"
+        )
+    agreeing = 1 - len(report["differing"]) / scale.read
+    judge("rows where generation writes the label", agreeing, TARGETS["agreement"])
+    for row in report["bf16_differing"]:
+        print(f"  {row['uid']}: another label in bf16, margin in fp32 {row['margin']:.3f} nats")
+    agreeing = 1 - len(report["bf16_differing"]) / scale.read
+    judge("rows of the same label in bf16 and fp32", agreeing, TARGETS["agreement"])
+    judge("largest change of a probability", report["largest_change"], BF16_TOLERANCE, False)
+
+
+def judge(what: str, found: float, target: float, at_least: bool = True) -> None:
+    reached = found >= target if at_least else found <= target
+    bound = "at least" if at_least else "at most"
+    verdict = "reached" if reached else "MISSED"
+    print(f"  {what}: {found:.3g} ({bound} {target:.3g}: {verdict})", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="a rehearsal of a minute or two")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="cores to use")
+    given = parser.parse_args()
+    load = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        if start("train_setup.py", [folder], given.threads, folder / "setup.log").wait():
+            raise SystemExit((folder / "setup.log").read_text())
+        facts = json.loads((folder / "facts.json").read_text())
+        print(
+            f"{facts['gpu'] or platform.machine()}, {given.threads} threads, torch "
+            f"{facts['torch']}, transformers {facts['transformers']}, load average {load:.1f}\n"
+            f"{facts['rows']:,d} rows of {facts['source']:.0f} source and {facts['target']:.0f} "
+            f"target tokens in the mean, {facts['flops'] / 1e9:.0f} GFLOP a row"
+        )
+        if given.quick or load > 0.5:
+            print("NOT AN IDLE MACHINE, or --quick: these figures are a rehearsal")
+        scale = QUICK if given.quick else ON_GPU if facts["gpu"] else FULL
+        bench = Bench(folder, given.threads, scale, facts)
+        bench_training(bench)
+        bench_scoring(bench)
+        bench_agreement(bench)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+"""Faster ways to the same results, where the usual ones waste a CPU's time or any device's memory.
+
+`token_losses` stands for an output head and the cross-entropy after it; `use_fast_dropout` gives a
+model other dropout layers; `keep_freed_memory` is about the C library. docs/performance.md has what
+each was worth.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+_CHUNK_BYTES = {"cpu": 8 << 20}
+_CHUNK_BYTES_ELSEWHERE = 512 << 20
+"""fp32 logits that are worked on at once: on a CPU what a cache holds, elsewhere what keeps kernels
+long."""
+
+_STEPS = 1 << 15
+"""Dropout's rate is rounded to a multiple of one in so many."""
+
+_MALLOC = {-3: 32 << 20, -1: 2**31 - 1, -2: 64 << 20}
+"""M_MMAP_THRESHOLD, M_TRIM_THRESHOLD and M_TOP_PAD of <malloc.h>, in bytes."""
+
+_EAGER = "tutelage_eager"
+"""transformers' name for `_eager_attention`."""
+
+
+class _HeadAndLoss(torch.autograd.Function):
+    """Cross-entropy of linear(hidden, weight, bias), with one [N, vocabulary] tensor in all.
+
+    The usual way keeps the logits, their fp32 copy, their log-softmax and the gradients of all
+    three. Here the logits' place takes, chunk by chunk, their gradient d loss_n / d logits_n. A
+    token's share in the loss then scales narrow rows: those of `hidden` and of its gradient.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        targets: torch.Tensor,
+    ) -> torch.Tensor:
+        gradient = functional.linear(hidden, weight, bias)
+        losses = torch.empty(len(targets), device=hidden.device)
+        room = _CHUNK_BYTES.get(hidden.device.type, _CHUNK_BYTES_ELSEWHERE)
+        rows = max(1, room // (4 * weight.shape[0]))
+        for start in range(0, len(targets), rows):
+            chunk = gradient[start : start + rows]
+            at = targets[start : start + rows, None]
+            scores = torch.log_softmax(chunk, -1, dtype=torch.float32)
+            losses[start : start + rows] = -scores.gather(1, at)[:, 0]
+            if any(ctx.needs_input_grad):
+                scores.exp_().scatter_add_(1, at, scores.new_full(at.shape, -1.0))
+                chunk.copy_(scores)
+        ctx.save_for_backward(hidden, weight, gradient)
+        return losses
+
+    @staticmethod
+    def backward(ctx: Any, *shares: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        hidden, weight, gradient = ctx.saved_tensors
+        share = shares[0][:, None]
+        needs_hidden, needs_weight, needs_bias, _ = ctx.needs_input_grad
+        for_hidden = for_weight = for_bias = None
+        if needs_hidden:
+            for_hidden = ((gradient @ weight).float() * share).to(hidden.dtype)
+        if needs_weight:
+            for_weight = gradient.t() @ (hidden.float() * share).to(hidden.dtype)
+        if needs_bias:
+            for_bias = gradient.t() @ share[:, 0].to(gradient.dtype)
+        return for_hidden, for_weight, for_bias, None
+
+
+def token_losses(
+    hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor
+) -> torch.Tensor:
+    """Cross-entropy of each target (nats, fp32): [N].
+
+    hidden: [N, width]; weight: [vocabulary, width]; bias: [vocabulary] or None; targets: [N]. The
+    gradient of the logits is rounded to `hidden`'s type, as it is where logits have that type.
+    """
+    losses: torch.Tensor = _HeadAndLoss.apply(hidden, weight, bias, targets)  # type: ignore[no-untyped-call]
+    return losses
+
+
+def _dropout_mask(like: torch.Tensor, rate: float) -> torch.Tensor:
+    """0 with probability `rate`, else 1 / (1 − rate), in the shape and type of `like`.
+
+    Drawn by the CPU's default generator, sixteen bits for each value: torch's own way draws a
+    double and costs ten times as much. The sixteen bits become −1 (dropped) or 0 by shifting, and
+    then by masking the bits of a bfloat16.
+    """
+    count = like.numel()
+    bits = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(1 << 63), None)
+    draws = bits.view(torch.int16)[:count]
+    lowest = -_STEPS // 2
+    draws.bitwise_right_shift_(1).sub_(lowest + round(rate * _STEPS)).bitwise_right_shift_(15)
+    value = 1 / (1 - rate) if like.dtype == torch.bfloat16 else 1.0
+    kept = int(torch.tensor(value, dtype=torch.bfloat16).view(torch.int16))
+    mask = draws.bitwise_not_().bitwise_and_(kept).view(torch.bfloat16).view(like.shape)
+    if like.dtype == torch.bfloat16:
+        return mask
+    return mask.to(like.dtype).mul_(1 / (1 - rate))
+
+
+def _drop(values: torch.Tensor, rate: float) -> torch.Tensor:
+    return values * _dropout_mask(values, rate)
+
+
+class _Dropout(nn.Dropout):
+    """torch's, with cheaper draws. The same distribution, other draws."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        if not self.training or not 0 < self.p < 1 or input.device.type != "cpu":
+            return super().forward(input)
+        return _drop(input, self.p)
+
+
+def _eager_attention(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float = 1.0,
+    dropout: float = 0.0,
+    position_bias: torch.Tensor | None = None,
+    **_: Any,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """T5's plain attention with our dropout. query, key, value: [B, heads, length, width]."""
+    scores = query.contiguous() @ key.transpose(2, 3).contiguous()
+    if scaling != 1:
+        scores = scores * scaling
+    for added in (position_bias, attention_mask):
+        if added is not None:
+            scores = scores + added
+    weights = torch.softmax(scores, -1)
+    if dropout and module.training:
+        weights = _drop(weights, dropout)
+    output = (weights @ value.contiguous()).transpose(1, 2).contiguous()
+    return output, weights
+
+
+_OWN_ATTENTION = frozenset({"t5", "mt5"})
+"""Model types whose attention `_eager_attention` is. What others do in training drops nothing."""
+
+
+def use_fast_dropout(model: Any) -> None:
+    """Give `model`, which is to train on a CPU, dropout layers that draw cheaply."""
+    for parent in model.modules():
+        for name, child in list(parent.named_children()):
+            if type(child) is nn.Dropout:
+                replacement = _Dropout(child.p)
+                setattr(parent, name, replacement.train(child.training))
+    if model.config.model_type in _OWN_ATTENTION:
+        from transformers import AttentionInterface, AttentionMaskInterface
+        from transformers.masking_utils import eager_mask
+
+        AttentionInterface.register(_EAGER, _eager_attention)
+        AttentionMaskInterface.register(_EAGER, eager_mask)
+        model.set_attn_implementation(_EAGER)
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep the memory of freed tensors for the next step.
+
+    By default each large tensor is a mapping of its own, given back when freed: every step then
+    waits for the kernel to clear the same pages again. With two processes that came to half of the
+    time (docs/performance.md). Larger ones than 32 MiB stay mappings: kept, they leave holes.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):  # another C library, or Windows
+        return
+    for option, value in _MALLOC.items():
+        mallopt(option, value)

@@ -1,0 +1,50 @@
+"""What becomes of a pool's workers when their parent is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+PARENT = """
+import multiprocessing, os, time
+from concurrent.futures import ProcessPoolExecutor
+from tutelage.student import worker
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context("spawn")
+    mine = (context.Queue(), context.Value("i", 0), ())
+    with ProcessPoolExecutor(1, context, initializer=worker.start, initargs=mine) as pool:
+        print(pool.submit(os.getpid).result(), flush=True)
+        pool.submit(time.sleep, 60).result()
+"""
+
+
+def _runs(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT)
+    parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    pid = int(parent.stdout.readline())
+    try:
+        assert _runs(pid)
+        parent.send_signal(signal.SIGKILL)
+        parent.wait()
+        deadline = time.monotonic() + 20
+        while _runs(pid) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not _runs(pid)
+    finally:
+        if _runs(pid):
+            os.kill(pid, signal.SIGKILL)
