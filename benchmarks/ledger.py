@@ -35,6 +35,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests" / "teacher"))
+from faulty_run import REQUESTS, WINDOW_S, faulty_run, faulty_server  # noqa: E402
 from ledger_worker import Life, Spec  # noqa: E402
 from openai_server.faults import ODD, ROW, TRANSIENT, spread  # noqa: E402
 from openai_server.server import Server  # noqa: E402
@@ -205,39 +206,8 @@ def once(kills: int, rows: int, seed: int, place: Path) -> bool:
 def faults(rows: int, seed: int, place: Path) -> bool:
     print(f"faults: {rows:,d} rows, 30% of answers faulty")
     check, begun = Check("faults"), time.monotonic()
-    # Either limit alone would be exceeded if it were not kept to.
-    window_s, requests, tokens = 0.25, 52, 11_500
-    with (
-        Server(
-            seed=seed,
-            record=False,
-            delay_s=0.002,
-            delay_spread_s=0.01,
-            faults=spread(0.3, [*TRANSIENT, *ODD, *ROW]),
-            retry_after_s=0.03,
-            slow_s=0.1,
-            requests_per_window=requests,
-            tokens_per_window=tokens,
-            window_s=window_s,
-            bytes_per_token=1.0,
-            input_price=1000,
-            output_price=4000,
-        ) as server,
-        tempfile.TemporaryDirectory(dir=place) as folder,
-    ):
-        spec = Spec(
-            base_url=server.base_url,
-            ledger=Path(folder, "ledger.sqlite"),
-            output=Path(folder, "out.jsonl"),
-            rows=rows,
-            concurrency=32,
-            timeout_s=0.5,
-            price=(1000, 4000),
-            requests_per_minute=requests,
-            tokens_per_minute=tokens,
-            minute_s=window_s,
-            wait_s=0.1,
-        )
+    with faulty_server(seed) as server, tempfile.TemporaryDirectory(dir=place) as folder:
+        spec = faulty_run(server, Path(folder), rows)
         end = Life(spec).wait(60 + rows / 10)
         server.wait_idle()
         counts, books = server.counts, read_books(spec.ledger)
@@ -265,7 +235,7 @@ def faults(rows: int, seed: int, place: Path) -> bool:
         f"  billed {counts.billed_pico / 1e12:.4f} $ <= charged {books.charged / 1e12:.4f} $ "
         f"({books.lost:,d} requests lost on the way)\n"
         f"  {took:.0f} s: {counts.requests / took:.0f} requests a second of at most "
-        f"{requests / window_s:.0f}"
+        f"{REQUESTS / WINDOW_S:.0f}"
     )
     return check.verdict()
 

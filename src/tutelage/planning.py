@@ -34,9 +34,9 @@ from tutelage.teacher.forecast import (
     forecast,
     sum_of,
 )
-from tutelage.teacher.ledger import Ledger, answer_key, default_path
+from tutelage.teacher.ledger import Ledger, default_path
 from tutelage.teacher.prices import FREE, PICO, Price, price_of, request_bound
-from tutelage.teacher.tickets import request_for
+from tutelage.teacher.tickets import Renderer
 
 _CHUNK = 500
 _REPORT_EVERY = 10_000
@@ -334,18 +334,18 @@ class _Survey:
         teacher, given = self._teacher, self.settings
         assert teacher is not None
         assert given is not None
-        identity, seen, total = teacher.identity, set(), len(self._rows)
+        seen, total = set(), len(self._rows)
+        renderer = Renderer(self._strategy, self._task, teacher)
         for row, example in enumerate(self._rows, 1):
             if row % _REPORT_EVERY == 0:
                 counted = Progress(row, total, cached=0, failed=0, requests=0)
                 self._observer.annotating(f"{self._arms[0]}, counted", counted)
-            request = request_for(example, self._strategy, self._task, teacher)
+            key, request = renderer.question(example)
             if not request.messages:
                 raise UsageError(
                     f"strategy {self._strategy.name!r} has no prompt, and the teacher "
                     f"{given.model!r} needs one: give it 'recorded:FILE#KEY'"
                 )
-            key = answer_key(identity, request)
             if _short(key) not in seen:
                 seen.add(_short(key))
                 yield key, request

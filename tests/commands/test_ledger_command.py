@@ -17,8 +17,9 @@ from openai_server.server import Server
 
 from tutelage.commands.main import app
 from tutelage.errors import TutelageError
-from tutelage.teacher.accounts import Session
-from tutelage.teacher.ledger import Ledger
+from tutelage.records import Completion, Example, Message, Request
+from tutelage.teacher.accounts import Claim, Session, lose
+from tutelage.teacher.ledger import Ledger, answer_key
 
 
 def call(*arguments: object) -> Result:
@@ -123,3 +124,42 @@ def test_no_ledger_is_made_by_looking(tmp_path: Path) -> None:
         done = call(*arguments, "--ledger", tmp_path / "none.sqlite")
         assert "there is no ledger" in str(done.exception)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_files_digest_is_shown_and_taken_short(tmp_path: Path) -> None:
+    path = tmp_path / "l.sqlite"
+    digests = ["gguf-sha256:" + digit * 64 for digit in "ab"]
+    with Ledger(path) as ledger:
+        for identity in (*digests, "https://a.example/v1", "https://a.example/v12"):
+            key, request = question(identity)
+            ledger.put(key, request, Completion("so"), identity=identity)
+    shown = call("show", "--ledger", path).stdout
+    assert f" gguf-sha256:{'a' * 12} " in shown and "a" * 13 not in shown
+    assert "unknown" in shown and "$0" not in shown  # nobody knows what these cost
+    for short, count in (
+        (f"gguf-sha256:{'a' * 12}", 1),
+        (f"gguf-sha256:{'a' * 64}", 1),
+        ("gguf-sha256:a", 0),  # might be many
+        ("https://a.example/v1", 1),
+    ):
+        said = call("prune", "--ledger", path, "--identity", short).stdout
+        assert said.startswith(f"{count} answers, which cost")
+
+
+def test_budgets_of_what_costs_nothing_are_not_shown(tmp_path: Path) -> None:
+    path = tmp_path / "l.sqlite"
+    with Ledger(path) as ledger, Session(ledger) as session:
+        for scope, worst in (("free", 0), ("dear", 10**12)):
+            (held,) = ledger.transact(
+                lambda c, s=scope, w=worst: session.reserve(
+                    c, [Claim(question(s)[0], w)], scope=s, cap=None
+                )
+            )
+            ledger.transact(lambda c, h=held: lose(c, [h.charge]))
+    shown = call("show", "--ledger", path).stdout
+    assert "budget of dear: $1.00 charged" in shown and "free" not in shown
+
+
+def question(text: str) -> tuple[str, Request]:
+    request = Request("gguf", (Message("user", text),), "s", Example("e", {}, "l"))
+    return answer_key(text, request), request

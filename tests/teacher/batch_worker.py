@@ -10,11 +10,12 @@ from typing import Any
 
 from tutelage.records import Example, Message, Request
 from tutelage.teacher.accounts import Session
-from tutelage.teacher.base import TeacherSettings
+from tutelage.teacher.base import TeacherSettings, open_teacher
 from tutelage.teacher.batches.batches import Batches, BatchLimits
 from tutelage.teacher.batches.server import BatchServer
 from tutelage.teacher.faults import RetryPolicy
 from tutelage.teacher.ledger import Ledger, answer_key
+from tutelage.teacher.money import Money
 from tutelage.teacher.prices import Price, Rates
 
 IDENTITY = "server"
@@ -45,20 +46,10 @@ def limits(**changes: Any) -> BatchLimits:
 
 
 def batches(session: Session, base_url: str, **changes: Any) -> Batches:
-    settings = {name: changes.pop(name) for name in ("timeout_s", "api_key_env") if name in changes}
-    values: dict[str, Any] = {
-        "model": "m",
-        "identity": IDENTITY,
-        "scope": "run",
-        "cap": None,
-        "price": PRICE,
-        "limits": limits(max_requests=2),
-        "policy": QUICK,
-        **changes,
-    }
-    return Batches(
-        session, TeacherSettings(model="openai:m", base_url=base_url, **settings), **values
-    )
+    money = Money(changes.pop("scope", "run"), changes.pop("cap", None), PRICE)
+    asked = changes.pop("limits", None) or limits(max_requests=2)
+    settings = TeacherSettings(model="openai:m", base_url=base_url, provider=IDENTITY, **changes)
+    return Batches(session, open_teacher(settings), money, limits=asked, policy=QUICK)
 
 
 def run(ledger: Path, base_url: str, count: int, **changes: Any) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -306,3 +308,22 @@ def test_processes_together_do_not_spend_more_than_the_cap(tmp_path: Path) -> No
     with Ledger(path) as ledger:
         assert cap - 7 < charged(ledger, "run") == in_books(ledger) <= cap
         assert len(ledger) < 60 and states(ledger) == {}
+
+
+def test_a_lock_that_no_session_has_is_swept_away_once_it_is_old(ledger: Ledger) -> None:
+    folder = ledger.path.with_name(ledger.path.name + ".sessions")
+    with Session(ledger) as living:
+        old, young, held = (folder / f"{name}.lock" for name in ("old", "young", "held"))
+        for file in (old, young, held):
+            file.touch()
+        with ledger.reading() as connection:
+            (name,) = connection.execute("SELECT lock FROM sessions").fetchone()
+        mine = folder / f"{name}.lock"
+        hours_ago = time.time() - 2 * 3600
+        for file in (old, held, mine):
+            os.utime(file, (hours_ago, hours_ago))
+        with FileLock(held):  # about to be a session: it has its lock and no row yet
+            Session(ledger).__enter__().__exit__(None, None, None)
+        assert not old.exists() and young.exists() and held.exists() and mine.exists()
+        (kept,) = reserve(living, (1, 10))
+        assert kept.grant is Grant.RESERVED

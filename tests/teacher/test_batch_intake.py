@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tutelage.teacher.accounts import Claim, Session, charged, lost, mark_sent
-from tutelage.teacher.batches import book as book
+from tutelage.teacher.batches import book
 from tutelage.teacher.batches.files import (
     Questions,
     pack_questions,

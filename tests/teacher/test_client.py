@@ -24,7 +24,7 @@ from tutelage.teacher.governor import Governor, Health, Limits
 from tutelage.teacher.ledger import Ledger, answer_key
 from tutelage.teacher.money import Money
 from tutelage.teacher.prices import request_bound
-from tutelage.teacher.tickets import request_for
+from tutelage.teacher.tickets import Renderer
 from tutelage.teacher.wire import encode
 
 QUICK = RetryPolicy(
@@ -333,7 +333,7 @@ def test_a_schema_is_sent_where_it_is_asked_for_and_the_strategy_has_one():
         (False, "information_extraction", False),
     ):
         teacher = OpenAITeacher("m", settings("http://127.0.0.1:1/v1", structured=structured))
-        request = request_for(example, get_strategy(name), NLI, teacher)
+        request = Renderer(get_strategy(name), NLI, teacher).request(example)
         assert ("response_format" in request.parameters) is expected
         plain = dataclasses.replace(request, parameters={})
         assert (answer_key("x", request) != answer_key("x", plain)) is expected

@@ -319,6 +319,25 @@ def test_what_an_answer_may_be_counts_against_the_limit_not_what_it_is(
 # Money.
 
 
+@pytest.mark.parametrize("price", [None, PriceOverride(input=1, output=1)])
+def test_what_the_filter_refuses_costs_the_same_at_once_and_later(
+    price: PriceOverride | None, ledger: Ledger
+) -> None:
+    rows = [Example("a", {"premise": "p", "hypothesis": "h"}, "neutral")]
+    with Server(lambda body, before: KINDS["400_filter"](server.options)) as server:
+        given = TeacherSettings(
+            model="openai:m", base_url=server.base_url, price=price, max_tokens=5
+        )
+        for _ in range(2):  # asked, then found again
+            outcome = annotate(
+                rows, strategy="informed_reasoning", teacher=OpenAITeacher("m", given), task=NLI,
+                ledger=ledger,
+            )  # fmt: skip
+            assert outcome.counts["refused"] == 1
+            assert outcome.rationales[0].cost_usd == outcome.summary.cost_usd == 0.0
+    assert server.counts.requests == 1
+
+
 def test_an_unknown_price_stays_unknown(ledger: Ledger) -> None:
     for price, cost in ((None, None), (PriceOverride(input=0, output=0), 0.0)):
         with Server() as server:
@@ -397,6 +416,26 @@ def test_what_is_said_to_be_enough_is_enough(ledger: Ledger) -> None:
         (named,) = re.findall(r"set budget_usd to \$([\d.]+) or more", str(stop.value))
         budget = Decimal(named)
     assert len(ledger) >= 3
+
+
+@pytest.mark.parametrize(("model", "first"), [("openai:m", 1), ("gguf:m", 4)])
+def test_a_server_is_tried_with_one_question_and_a_model_in_here_is_not(
+    model: str, first: int, ledger: Ledger
+) -> None:
+    together: list[int] = []
+
+    class Busy(Fake):
+        async def complete(self, request: Request) -> Completion:
+            together.append(1 + len(together))
+            await asyncio.sleep(0.05)
+            together.append(-1)
+            return Completion("because", "stop")
+
+    teacher: Any = Busy()
+    teacher.settings = TeacherSettings(model=model, concurrency=4)
+    rows = [Example(f"r{n}", {"premise": f"p{n}", "hypothesis": "h"}, "neutral") for n in range(6)]
+    annotate(rows, strategy="informed_reasoning", teacher=teacher, task=NLI, ledger=ledger)
+    assert together.index(-1) == first
 
 
 # Ends before the time.
@@ -501,6 +540,51 @@ def test_what_another_session_asks_is_waited_for(end: str, ledger: Ledger) -> No
         assert teacher.asked[key] == 0
     else:
         assert teacher.asked[key] == 1 and told.was_answered[key] == told.was_known[key] == 1
+
+
+@pytest.mark.parametrize("held", [300, 1500])
+def test_what_others_hold_is_not_read_without_end_and_holds_up_nothing_else(
+    held: int, ledger: Ledger
+) -> None:
+    """300: what a run has reserved that is as large as ours, which goes on past it. 1500: what
+    several have, or a larger one: ours waits, and takes what becomes free."""
+    concurrency, total, read = 20, held + 200, 0
+    most = 4 * (2 * concurrency + 200)
+
+    def stream() -> Iterator[Question]:
+        nonlocal read
+        for number in range(total):
+            read += 1
+            yield question(number)
+
+    async def asked(count: int) -> None:
+        async with asyncio.timeout(20):
+            while teacher.asked.total() < count:
+                await asyncio.sleep(0.01)
+
+    with Ledger(ledger.path) as theirs:
+        other = Session(theirs).__enter__()
+        claims = [Claim(question(number)[0], 5) for number in range(held)]
+        charges = theirs.transact(lambda c: other.reserve(c, claims, scope="run", cap=None))
+
+        async def during(ours: Engine) -> None:
+            if held < most:
+                await asked(200)
+                assert read == total
+            else:
+                await asyncio.sleep(0.6)  # it has looked at them again, once or twice
+                assert teacher.asked.total() == 0 and most <= read < most + 400
+                free = [reservation.charge for reservation in charges[:100]]
+                theirs.transact(lambda c: accounts.release(c, free))
+                await asked(100)
+                assert read < most + 600
+            other.__exit__(None, None, None)
+
+        teacher = Fake()
+        told = run(teacher, ledger, stream(), concurrency=concurrency, during=during)
+    assert set(told.times.values()) == {1} and len(told.times) == total
+    assert set(teacher.asked.values()) == {1} and teacher.asked.total() == total
+    assert nothing_is_open(ledger)
 
 
 def spec(server: Server, folder: Path, who: str, **more: Any) -> Spec:

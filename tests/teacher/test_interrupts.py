@@ -13,9 +13,17 @@ import pytest
 from tutelage.teacher.interrupts import InterruptedWork, run_to_end
 
 
-@pytest.fixture(params=["plain", "in a running loop"])
-def run(request: pytest.FixtureRequest) -> Callable[..., None]:
-    """Calls `run_to_end` from ordinary code, or from inside somebody's event loop."""
+@pytest.fixture(params=["plain", "in a running loop", "a loop without signals"])
+def run(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Calls `run_to_end` from ordinary code, from inside somebody's event loop, and where event
+    loops take no handlers, as on Windows."""
+    if request.param == "a loop without signals":
+
+        def refuse(*_: object) -> None:
+            raise NotImplementedError
+
+        for name in ("add_signal_handler", "remove_signal_handler"):
+            monkeypatch.setattr(asyncio.SelectorEventLoop, name, refuse)
 
     def plainly(begin: Any, on_interrupt: Any) -> None:
         run_to_end(begin, on_interrupt)
@@ -30,7 +38,7 @@ def run(request: pytest.FixtureRequest) -> Callable[..., None]:
         finally:
             loop.close()
 
-    return plainly if request.param == "plain" else inside
+    return inside if request.param == "in a running loop" else plainly
 
 
 @pytest.fixture(autouse=True)

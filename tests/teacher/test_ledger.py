@@ -1,13 +1,18 @@
 import hashlib
+import json
 import multiprocessing
 import sqlite3
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tutelage.errors import RunFolderError
 from tutelage.records import Completion, Example, Message, Request, Usage
-from tutelage.teacher.ledger import Ledger, answer_key, default_path
+from tutelage.teacher.ledger import Keys, Ledger, answer_key, default_path
 
 
 def question(text="Why?", **more):
@@ -76,6 +81,64 @@ def test_a_key_stays_the_same_between_releases():
         '"model":"m","parameters":{"temperature":0.2},"sample":0}'
     )
     assert key == hashlib.sha256(asked.encode()).hexdigest()
+
+
+def slow_key(identity, request):
+    """What a key is by definition: of plain values, from the ground up."""
+
+    def plain(value):
+        if isinstance(value, Mapping):
+            return {name: plain(part) for name, part in value.items()}
+        return [plain(part) for part in value] if isinstance(value, (list, tuple)) else value
+
+    def canonical(value):
+        whole = isinstance(value, float) and value.is_integer()
+        return int(value) if whole else plain(value)
+
+    asked = {
+        "identity": identity,
+        "model": request.model,
+        "messages": [{"role": m.role, "content": m.content} for m in request.messages],
+        "parameters": {name: canonical(value) for name, value in request.parameters.items()},
+        "sample": request.sample,
+    }
+    text = json.dumps(asked, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+anything = st.text(st.characters())  # half surrogate pairs, quotes, line separators, NUL
+numbers = st.one_of(st.booleans(), st.integers(), st.floats())
+schemas = st.recursive(
+    st.one_of(st.none(), numbers, anything),
+    lambda part: st.one_of(
+        st.lists(part, max_size=3),
+        st.lists(part, max_size=3).map(tuple),
+        st.dictionaries(anything, part, max_size=3),
+        st.dictionaries(anything, part, max_size=3).map(MappingProxyType),
+    ),
+    max_leaves=8,
+)
+parameter_sets = st.dictionaries(
+    st.one_of(st.sampled_from(["temperature", "max_tokens", "seed", "top_p"]), anything),
+    st.one_of(numbers, anything, st.dictionaries(anything, schemas, max_size=3)),
+    max_size=4,
+)
+messages = st.builds(Message, st.sampled_from(["system", "user", "assistant"]), anything)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    anything, anything, parameter_sets, st.lists(st.lists(messages, max_size=3), max_size=3),
+    st.integers(0, 1 << 70),
+)  # fmt: skip
+def test_keys_are_what_the_slow_way_makes_them(identity, model, parameters, prompts, sample):
+    keys = Keys(identity, model, parameters)  # one for many questions, as a run has it
+    for prompt in prompts:
+        request = Request(
+            model, tuple(prompt), "s", Example("e", {}, "l"), parameters=parameters, sample=sample
+        )
+        slow = slow_key(identity, request)
+        assert keys.of(request.messages, sample) == answer_key(identity, request) == slow
 
 
 @pytest.mark.parametrize("junk", [b"not a database at all, but long enough" * 50, b"\x00" * 4096])

@@ -68,17 +68,19 @@ def _show(found: Overview) -> None:
             table.add_column(name, justify="right")
         for group in found.answers:
             table.add_row(
-                *(escape(text) for text in (group.identity, group.model, group.strategy)),
+                *(escape(t) for t in (_short(group.identity), group.model, group.strategy)),
                 f"{group.answers:,}",
                 f"{group.prompt_tokens:,}",
                 f"{group.completion_tokens:,}",
-                _usd(group.usd),
+                _usd(group.usd) if group.unpriced < group.answers else "unknown",
             )
         console.print(table)
     uncounted = sum(group.uncounted for group in found.answers)
     if uncounted:
         print(f"{uncounted:,} answers came without a count of tokens")
     for budget in found.budgets:
+        if not budget.charged_usd:
+            continue  # nothing is known to cost anything
         parts = [f"{_usd(budget.paid_usd)} paid"]
         if budget.held:
             parts.append(f"{_usd(budget.held_usd)} held for {budget.held:,} under way")
@@ -93,6 +95,13 @@ def _show(found: Overview) -> None:
             f"{failed.questions:,} of {failed.strategy} {kind}: {failed.reason}, such as: "
             f"{failed.example}"
         )
+
+
+def _short(identity: str) -> str:
+    """A model file's digest as people tell it from another's; `prune` takes it like that too."""
+    from tutelage.teacher.upkeep import DIGEST, SHORT, is_digest
+
+    return identity[: len(DIGEST) + SHORT] if is_digest(identity) else identity
 
 
 def _batch_line(row: BatchRow) -> str:

@@ -33,9 +33,14 @@ def command(
     Example: `tutelage plan recipe.yaml --pilot 20`
     """
     from tutelage.commands.terminal import Bars, complain, print_json
+    from tutelage.errors import UsageError
     from tutelage.planning import plan_recipe
     from tutelage.recipe_file import load_recipe
 
+    if recipe.endswith((".jsonl", ".csv", ".parquet")) or recipe.startswith("hf:"):
+        raise UsageError(
+            f"{recipe} is data, and plan takes a recipe: `tutelage init {recipe}` writes one for it"
+        )
     with Bars() as bars:
         plan = plan_recipe(load_recipe(recipe), ledger, pilot, bars)
     if json:
@@ -55,7 +60,7 @@ def _show(plan: Plan) -> None:
             failed = f"{question.failed:,} failed for good, " if question.failed else ""
             shared = f"{question.shared:,} asked above, " if question.shared else ""
             print(
-                f"  questions      {question.requests:,} distinct for {question.rows:,} rows: "
+                f"  questions      {question.requests:,} for {question.rows:,} rows of train: "
                 f"{question.known:,} answered already, {failed}{shared}{question.missing:,} to ask"
             )
         if question.missing:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from tutelage.student.jobs import JobProgress
     from tutelage.teacher.annotate import Progress
 
+_TO_TELL = 10
+"""Requests answered from which on their rate tells how long the rest takes."""
 _PLAIN_EVERY_S = 15.0
 """Seconds between two lines of progress where the output is no terminal."""
 
@@ -46,6 +48,13 @@ def out_console() -> Console:
     return console if console.is_terminal else Console(highlight=False, width=140)
 
 
+def _span(seconds: float) -> str:
+    """A time about as long: `40 s`, `12 min`, `3.5 h`."""
+    if seconds < 100:
+        return f"about {seconds:.0f} s"
+    return f"about {seconds / 60:.0f} min" if seconds < 6000 else f"about {seconds / 3600:.1f} h"
+
+
 class Bars:
     """An observer with a bar for each thing under way; plain lines where there is no terminal."""
 
@@ -55,17 +64,19 @@ class Bars:
             MofNCompleteColumn,
             Progress,
             TextColumn,
-            TimeElapsedColumn,
             TimeRemainingColumn,
         )
+        from rich.table import Column
 
         self.console = error_console()
         self.bars = Progress(
             TextColumn("  {task.description}"),
-            BarColumn(bar_width=30),
+            BarColumn(bar_width=12),
             MofNCompleteColumn(),
-            TimeElapsedColumn(),
             TimeRemainingColumn(),
+            # What there is no room for is left out here, and not what stands before it.
+            TextColumn("{task.fields[details]}", table_column=Column(no_wrap=True, ratio=1)),
+            expand=True,
             console=self.console,
             transient=True,
             disable=not self.console.is_terminal,
@@ -91,28 +102,35 @@ class Bars:
     def stage(self, title: str) -> None:
         """A new stage begins."""
         self._clear()
-        self.console.print(f"[{time.monotonic() - self.began:6.1f} s] {title}", markup=False)
+        self._line(f"[{time.monotonic() - self.began:6.1f} s] {title}")
 
     def note(self, line: str) -> None:
         """Something that a person should know."""
-        self.console.print(f"           {line}", markup=False)
+        self._line(f"           {line}")
 
     def annotating(self, arm: str, progress: Progress) -> None:
         """How far one arm's annotation is."""
-        extra = f", {progress.cached} known" if progress.cached else ""
-        extra += f", {progress.failed} failed" if progress.failed else ""
-        if progress.requests and progress.seconds > 1:
-            extra += f", {progress.requests / progress.seconds:.1f} requests/s"
-            extra += f", {progress.tokens / progress.seconds:.0f} tokens/s" * bool(progress.tokens)
+        details = []
+        if progress.failed:
+            details.append(f"{progress.failed} failed")
         if progress.cost_usd:
-            extra += f", ${progress.cost_usd:.4f}"
+            cost = f"${progress.cost_usd:.4f}"
             if progress.total and progress.done < progress.total:
                 # What was known came free and first: the rest costs what was asked so far did.
                 left = progress.total - progress.done
-                forecast = progress.cost_usd * (1 + left / progress.requests)
-                extra += f" of about ${forecast:.4f}"
+                cost += f" of about ${progress.cost_usd * (1 + left / progress.requests):.4f}"
+            details.append(cost)
+        if progress.cached:
+            details.append(f"{progress.cached} known")
+        if progress.requests and progress.seconds > 1:
+            rate = progress.requests / progress.seconds
+            details.append(f"{rate:,.0f} requests/s" if rate >= 10 else f"{rate:.2g} requests/s")
+            if progress.tokens:
+                details.append(f"{progress.tokens / progress.seconds:,.0f} tokens/s")
+            if progress.total and progress.requests >= _TO_TELL and not self.console.is_terminal:
+                details.append(f"{_span((progress.total - progress.done) / rate)} left")
         total = progress.total or max(progress.done, 1)
-        self._show(f"rationales of {arm}{extra}", progress.done, total, key=arm)
+        self._show(f"rationales of {arm}", progress.done, total, details=", ".join(details))
 
     def jobs(self, done: int, total: int) -> None:
         """How many trainings or readings of this stage are complete."""
@@ -129,23 +147,26 @@ class Bars:
         done: int,
         total: int,
         *,
-        key: str | None = None,
+        details: str = "",
         always: bool = False,
         vanish: bool = False,
     ) -> None:
-        key = key or text
         if self.console.is_terminal:
-            if key not in self.shown:
-                self.shown[key] = self.bars.add_task(text, total=total)
-            self.bars.update(self.shown[key], completed=done, description=text)
+            if text not in self.shown:
+                self.shown[text] = self.bars.add_task(text, total=total, details="")
+            self.bars.update(self.shown[text], completed=done, details=details)
             if vanish and done >= total:
-                self.bars.remove_task(self.shown.pop(key))
+                self.bars.remove_task(self.shown.pop(text))
             return
         now = time.monotonic()
         ended = done == total and not vanish  # a job's end is told by the count of jobs
         if always or ended or now - self.last_plain > _PLAIN_EVERY_S:
             self.last_plain = now
-            self.console.print(f"           {text}: {done} of {total}", markup=False)
+            self._line(f"           {text}: {done} of {total}{details and ', '}{details}")
+
+    def _line(self, text: str) -> None:
+        # Not broken where there is no terminal: a line in a log is a line.
+        self.console.print(text, markup=False, soft_wrap=True)
 
     def _clear(self) -> None:
         for bar in self.shown.values():

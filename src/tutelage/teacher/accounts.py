@@ -13,18 +13,27 @@ from __future__ import annotations
 import enum
 import functools
 import itertools
+import math
 import sqlite3
 import time
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from filelock import FileLock, Timeout
 
 from tutelage.records import Completion, Request
-from tutelage.teacher.ledger import CHUNK, INSERT_ANSWER, Ledger, answer_row
+from tutelage.teacher.ledger import INSERT_ANSWER, Ledger, answer_row, select_many
+
+_ANSWERED = "SELECT key FROM answers WHERE key"
+_HOLDERS = "SELECT key, batch FROM charges WHERE state != 'lost' AND key"
+_HOPELESS = "SELECT key, reason, detail FROM failures WHERE NOT transient AND key"
+
+_SWEEP_S = 3600.0
+"""Age of a lock from which on it may be swept away."""
 
 
 class Grant(enum.Enum):
@@ -87,6 +96,7 @@ class Session:
             self._lock.acquire(timeout=10)
         self.id = self.ledger.transact(self._begin)
         self.bury_the_dead()
+        self._sweep()
         return self
 
     def __exit__(
@@ -105,6 +115,19 @@ class Session:
 
     def _forget(self, name: str) -> None:
         (self._folder / f"{name}.lock").unlink(missing_ok=True)
+
+    def _sweep(self) -> None:
+        """Remove old locks that nobody holds: of processes that died before they were sessions."""
+        if not self._shared:
+            return
+        # A file is there for a moment before its lock is taken: none so young is touched.
+        before = time.time() - _SWEEP_S
+        for file in [file for file in self._folder.glob("*.lock") if _modified(file) < before]:
+            try:
+                with self._lock_of(file.stem).acquire(timeout=0):
+                    self._forget(file.stem)
+            except Timeout:
+                continue  # alive
 
     def _begin(self, connection: sqlite3.Connection) -> int:
         cursor = connection.execute(
@@ -152,31 +175,30 @@ class Session:
         """
         charged = _charged(connection, scope)
         before = charged
-        outcome = []
+        outcome, rows = [], []
         full = False
         now = time.time()
-        for claim in claims:
-            key = bytes.fromhex(claim.key)
-            if connection.execute("SELECT 1 FROM answers WHERE key = ?", (key,)).fetchone():
+        wanted = [(bytes.fromhex(claim.key), claim.worst) for claim in claims]
+        keys = [key for key, _ in wanted]
+        answered = {row[0] for row in select_many(connection, _ANSWERED, keys)}
+        holders = dict(select_many(connection, _HOLDERS, keys))
+        for key, worst in wanted:
+            if key in answered:
                 outcome.append(Reservation(Grant.ANSWERED))
                 continue
-            holder = connection.execute(
-                "SELECT batch FROM charges WHERE key = ? AND state != 'lost'", (key,)
-            ).fetchone()
-            if holder is not None:
-                outcome.append(Reservation(Grant.HELD if holder[0] is None else Grant.BATCHED))
+            if key in holders:
+                outcome.append(Reservation(Grant.HELD if holders[key] is None else Grant.BATCHED))
                 continue
-            full = full or (cap is not None and charged + claim.worst > cap)
+            full = full or (cap is not None and charged + worst > cap)
             if full:
                 outcome.append(Reservation(Grant.TOO_DEAR))
                 continue
             charge = (self.id << 36) | next(self._numbers)
-            connection.execute(
-                "INSERT INTO charges VALUES (?, ?, ?, ?, ?, 'reserved', ?, ?)",
-                (charge, key, scope, self.id, batch, claim.worst, now),
-            )
-            charged += claim.worst
+            rows.append((charge, key, scope, self.id, batch, worst, now))
+            holders[key] = batch
+            charged += worst
             outcome.append(Reservation(Grant.RESERVED, charge))
+        connection.executemany("INSERT INTO charges VALUES (?, ?, ?, ?, ?, 'reserved', ?, ?)", rows)
         _add(connection, scope, charged - before)
         return outcome
 
@@ -252,17 +274,8 @@ def note_failure(connection: sqlite3.Connection, key: str, strategy: str, failur
 
 def failures_of(connection: sqlite3.Connection, keys: Iterable[str]) -> dict[str, Failure]:
     """What is known to have failed for good among `keys`."""
-    wanted = [bytes.fromhex(key) for key in keys]
-    found: dict[str, Failure] = {}
-    for start in range(0, len(wanted), CHUNK):
-        chunk = wanted[start : start + CHUNK]
-        rows = connection.execute(
-            "SELECT key, reason, detail FROM failures "
-            f"WHERE NOT transient AND key IN ({','.join('?' * len(chunk))})",
-            chunk,
-        )
-        found |= {key.hex(): Failure(reason, detail, False) for key, reason, detail in rows}
-    return found
+    rows = select_many(connection, _HOPELESS, [bytes.fromhex(key) for key in keys])
+    return {key.hex(): Failure(reason, detail, False) for key, reason, detail in rows}
 
 
 def charged(ledger: Ledger, scope: str) -> int:
@@ -294,6 +307,13 @@ def _add(connection: sqlite3.Connection, scope: str, pico: int) -> None:
             "ON CONFLICT (scope) DO UPDATE SET charged = charged + excluded.charged",
             (scope, pico),
         )
+
+
+def _modified(file: Path) -> float:
+    try:
+        return file.stat().st_mtime
+    except FileNotFoundError:  # another session was faster
+        return math.inf
 
 
 def _bury(connection: sqlite3.Connection, session: int) -> None:

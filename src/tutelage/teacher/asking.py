@@ -6,8 +6,6 @@ fault that concerns every question ends the run: `attempt` raises it.
 
 from __future__ import annotations
 
-import asyncio
-import dataclasses
 from dataclasses import dataclass
 
 from tutelage.errors import TeacherError
@@ -72,22 +70,20 @@ class Asker:
 
     async def _keep(self, ticket: Ticket, completion: Completion, cost: int | None) -> Completion:
         identity = self._teacher.identity
-        # Shielded: a cancelled run must not drop what it was told.
-        await asyncio.shield(
-            self._writer.submit(
-                lambda connection: accounts.keep_answer(
-                    connection,
-                    ticket.charge,
-                    ticket.key,
-                    ticket.request,
-                    completion,
-                    identity=identity,
-                    cost=cost,
-                )
+        # Once submitted it is done, even if this is cancelled: nothing that was told is dropped.
+        await self._writer.submit(
+            lambda connection: accounts.keep_answer(
+                connection,
+                ticket.charge,
+                ticket.key,
+                ticket.request,
+                completion,
+                identity=identity,
+                cost=cost,
             )
         )
-        paid = None if self._money.price is None else (ticket.worst if cost is None else cost)
-        return dataclasses.replace(completion, pico=paid)
+        paid = ticket.worst if cost is None and self._money.price is not None else cost
+        return Completion(completion.text, completion.finish_reason, completion.usage, paid)
 
     async def _settle(self, ticket: Ticket, fault: Fault, permit: Permit) -> Failure | Again:
         """Charge a vain attempt or not; then ask again, fail the question, or end the run."""

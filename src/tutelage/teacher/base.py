@@ -92,6 +92,11 @@ class TeacherSettings:
             raise UsageError(f"teacher {self.model!r}: " + "; ".join(broken))
 
     @property
+    def remote(self) -> bool:
+        """Whether it is a server, which may send a bill and may have to be spared."""
+        return self.model.startswith("openai:")
+
+    @property
     def parameters(self) -> dict[str, Parameter]:
         """The sampling parameters that are set, as the API names them."""
         values: dict[str, Parameter | None] = {

@@ -67,6 +67,9 @@ class Engine:
         self._open: dict[str, Ticket] = {}
         self._held: dict[str, Ticket] = {}
         self._broke: deque[Ticket] = deque()
+        self._ahead = 2 * governor.limits.concurrency
+        # Room for what three others of our size have reserved: past that, ours begins.
+        self._most_held = 4 * (self._ahead + _CHUNK)
         self._delayed = 0
         self._busy = 0
         self._under_way = 0
@@ -111,12 +114,18 @@ class Engine:
 
     async def _feed(self, stream: Iterator[Question]) -> bool:
         """Take questions from the stream until some are ready to be asked; False at its end."""
-        while not self._ready and not self._exhausted and not self._broke:
+        while not (self._ready or self._exhausted or self._broke or self._has_enough()):
             await self._take(list(itertools.islice(stream, _CHUNK)))
             await asyncio.sleep(0)
             if self._stopping:
                 break
         return bool(self._ready or self._held or self._broke)
+
+    def _has_enough(self) -> bool:
+        """Whether to read no further for now: there is enough to do, or too much of what is to
+        come is being asked by others."""
+        waiting = len(self._ready) + self._delayed
+        return waiting >= self._ahead or len(self._held) >= self._most_held
 
     async def _take(self, chunk: list[Question]) -> None:
         if not chunk:
@@ -203,12 +212,11 @@ class Engine:
             self.stop(error)
 
     async def _keep_them_busy(self, stream: Iterator[Question]) -> None:
-        ahead = 2 * self._governor.limits.concurrency
         while not self._stopping:
             self._changed.clear()
             if self._broke:
                 await self._try_again_to_pay()
-            elif not self._exhausted and len(self._ready) + self._delayed < ahead:
+            elif not (self._exhausted or self._has_enough()):
                 await self._take(list(itertools.islice(stream, _CHUNK)))
                 await asyncio.sleep(0)
                 continue

@@ -57,13 +57,15 @@ async def _on_this_thread(begin: Begin, on_interrupt: Callable[[], None]) -> Non
     before = signal.getsignal(signal.SIGINT)
     try:
         loop.add_signal_handler(signal.SIGINT, handle)
-    except NotImplementedError:  # Windows: asyncio's own way, which cancels at the first
-        await begin()
-        return
+        by_loop = True
+    except NotImplementedError:  # Windows: its loop wakes up for signals, and leaves them to Python
+        signal.signal(signal.SIGINT, lambda number, frame: loop.call_soon_threadsafe(handle))
+        by_loop = False
     try:
         await begin()
     finally:
-        loop.remove_signal_handler(signal.SIGINT)
+        if by_loop:
+            loop.remove_signal_handler(signal.SIGINT)
         if before is not None:  # None: it was not Python that set it
             signal.signal(signal.SIGINT, before)
 

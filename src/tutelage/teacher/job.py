@@ -15,7 +15,6 @@ from tutelage.records import (
     Example,
     Rationale,
     RationaleStatus,
-    Request,
     Usage,
 )
 from tutelage.strategies import Strategy
@@ -28,10 +27,9 @@ from tutelage.teacher.engine import DRAIN_S, Engine
 from tutelage.teacher.faults import RetryPolicy
 from tutelage.teacher.governor import Governor, Health, Limits
 from tutelage.teacher.interrupts import InterruptedWork, run_to_end
-from tutelage.teacher.ledger import answer_key
 from tutelage.teacher.money import Money
 from tutelage.teacher.prices import PICO
-from tutelage.teacher.tickets import Events, Question, Unheard, request_for
+from tutelage.teacher.tickets import Events, Question, Renderer, Unheard
 
 _REPORT_EVERY_S = 0.1
 """Seconds between two reports of progress."""
@@ -68,7 +66,8 @@ class Summary:
     tokens:   of all answers used, each counted once, the ledger's too; as far as was told
     cost_usd: of the same answers, now or when they were asked; what was lost on the way is not in
               it; None where the price of some is not known
-    failures: rows without an answer, by reason
+    failures: rows without an answer, by reason; examples: what was said of one of them
+    unread:   rows whose answer the strategy could not read, by why; `failed` too, in `counts`
     """
 
     counts: Mapping[RationaleStatus, int]
@@ -78,6 +77,8 @@ class Summary:
     tokens: Usage
     cost_usd: float | None
     failures: Mapping[str, int]
+    examples: Mapping[str, str]
+    unread: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +123,8 @@ class _Count:
     priced: bool = True
     statuses: Counter[RationaleStatus] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
+    unread: Counter[str] = field(default_factory=Counter)
 
 
 class Job:
@@ -156,12 +159,13 @@ class Job:
         """A teacher that looks answers up by their example: nothing to keep, or to ask twice."""
         health = Health(proven=True, max_failed=teacher.settings.max_failed)
 
+        renderer = Renderer(self._strategy, self._task, teacher)
+
         async def run() -> None:
             async with teacher:
                 for index, example in enumerate(examples):
-                    request = self._request(example, teacher)
                     try:
-                        completion = await teacher.complete(request)
+                        completion = await teacher.complete(renderer.request(example))
                     except QuestionFailedError as error:
                         self._settle(index, self._failed(example, "not there", str(error)))
                         health.question_failed(error, 1)
@@ -214,7 +218,8 @@ class Job:
                 requests_per_minute=settings.requests_per_minute,
                 tokens_per_minute=settings.tokens_per_minute,
                 minute_s=self.options.minute_s,
-            )
+            ),
+            patient=settings.remote,
         )
         if hasattr(teacher, "on_headers"):
             teacher.on_headers = governor.learn
@@ -240,10 +245,7 @@ class Job:
         def interrupt() -> None:
             if engine is not None:
                 if self.options.on_note is not None:
-                    self.options.on_note(
-                        f"stopping: {governor.in_flight} questions under way get up to "
-                        f"{DRAIN_S:.0f} s to be answered; Ctrl-C again stops now"
-                    )
+                    self.options.on_note(_stopping(governor.in_flight))
                 engine.stop(InterruptedWork())
 
         try:
@@ -254,24 +256,21 @@ class Job:
     def _questions(
         self, examples: Iterable[Example], teacher: Teacher
     ) -> Iterator[tuple[int, Example, Question]]:
-        identity = teacher.identity
+        renderer = Renderer(self._strategy, self._task, teacher)
         for index, example in enumerate(examples):
-            request = self._request(example, teacher)
-            if index == 0 and not request.messages:
+            question = renderer.question(example)
+            if index == 0 and not question[1].messages:
                 raise UsageError(
                     f"strategy {self._strategy.name!r} has no prompt, and the teacher "
                     f"{teacher.settings.model!r} needs one: give it 'recorded:FILE#KEY'"
                 )
-            yield index, example, (answer_key(identity, request), request)
+            yield index, example, question
 
     def _awaited(self, examples: Iterable[Example], teacher: Teacher) -> Iterator[Question]:
         """The questions, each with a row that waits for what becomes of it."""
         for index, example, question in self._questions(examples, teacher):
             self._waiting.setdefault(question[0], deque()).append((index, example))
             yield question
-
-    def _request(self, example: Example, teacher: Teacher) -> Request:
-        return request_for(example, self._strategy, self._task, teacher)
 
     # What the engine tells: once for each row of a question.
 
@@ -301,6 +300,8 @@ class Job:
         index, example = self._next_row(key)
         count, usage, pico = self._count, completion.usage, completion.pico
         rationale = self._strategy.parse(completion, example, self._task)
+        if rationale.status == "failed":
+            count.unread[rationale.detail] += 1
         if not self._is_new(key):
             more = _nothing_more(usage)
             free = None if pico is None else 0.0
@@ -341,6 +342,7 @@ class Job:
     def _failed(self, example: Example, reason: str, detail: str) -> Rationale:
         self._count.failed += 1
         self._count.reasons[reason] += 1
+        self._count.examples.setdefault(reason, detail)
         return Rationale(example.uid, self._strategy.name, "", "failed", detail=detail)
 
     def _settle(self, index: int, rationale: Rationale) -> None:
@@ -380,7 +382,14 @@ class Job:
             tokens=Usage(count.prompt_tokens, count.completion_tokens, count.cached_tokens),
             cost_usd=count.pico / PICO if count.priced else None,
             failures=dict(count.reasons),
+            examples=dict(count.examples),
+            unread=dict(count.unread),
         )
+
+
+def _stopping(under_way: int) -> str:
+    wait = f"{under_way} questions under way get up to {DRAIN_S:.0f} s to be answered"
+    return f"stopping: {wait if under_way else 'nothing is under way'}; Ctrl-C again stops now"
 
 
 def _nothing_more(usage: Usage) -> Usage:

@@ -11,24 +11,25 @@ that waiting for the disk costs little. Several processes may use a ledger on a 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from tutelage.errors import RunFolderError
-from tutelage.records import Completion, Parameter, Request, Usage
-from tutelage.runfolder import digest
+from tutelage.records import Completion, Message, Parameter, Request, Usage
+from tutelage.runfolder import as_json
 
 _APPLICATION_ID = 0x7475746C  # "tutl": tells a ledger from anybody else's database
 _VERSION = 2
 _BUSY_S = 30.0
-CHUNK = 500  # SQLite takes at most 999 variables in its older builds
+_CHUNK = 500  # SQLite takes at most 999 variables in its older builds
 _CACHE_KIB = 65_536
 """Of pages kept in memory: the index of a million keys fits in it."""
 
@@ -122,23 +123,57 @@ _ANSWER_COLUMNS = (
 )
 INSERT_ANSWER = f"INSERT OR IGNORE INTO answers ({_ANSWER_COLUMNS}) VALUES ({','.join('?' * 15)})"
 
+_ANSWERS = (
+    "SELECT key, text, finish_reason, prompt_tokens, completion_tokens, cached_tokens, pico "
+    "FROM answers WHERE key"
+)
+
+
+def select_many(
+    connection: sqlite3.Connection, select: str, keys: Sequence[bytes]
+) -> Iterator[tuple[Any, ...]]:
+    """The rows of a statement that ends in `WHERE … key`, for many keys."""
+    for start in range(0, len(keys), _CHUNK):
+        chunk = keys[start : start + _CHUNK]
+        yield from connection.execute(f"{select} IN ({','.join('?' * len(chunk))})", chunk)
+
 
 def default_path() -> Path:
     """Where TUTELAGE_LEDGER says, else `.tutelage/ledger.sqlite` below the current folder."""
     return Path(os.environ.get("TUTELAGE_LEDGER") or ".tutelage/ledger.sqlite").expanduser()
 
 
+class Keys:
+    """The keys of questions that differ in their messages alone: what they share is written once.
+
+    A key is the SHA-256 of this canonical JSON, with sorted names and nothing outside of ASCII:
+    `{"identity":…,"messages":[{"content":…,"role":…},…],"model":…,"parameters":{…},"sample":…}`
+    """
+
+    __slots__ = ("_after", "_before")
+
+    def __init__(self, identity: str, model: str, parameters: Mapping[str, Parameter]) -> None:
+        settings = _CANONICAL.encode(as_json(_canonical(parameters)))
+        self._before = f'{{"identity":{_ascii(identity)},"messages":['
+        self._after = f'],"model":{_ascii(model)},"parameters":{settings},"sample":'
+
+    def of(self, messages: Iterable[Message], sample: int = 0) -> str:
+        """The key of one of them: 64 hexadecimal digits."""
+        turns = ",".join(
+            [f'{{"content":{_ascii(m.content)},"role":{_ascii(m.role)}}}' for m in messages]
+        )
+        text = f"{self._before}{turns}{self._after}{sample}}}"
+        return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+_ascii = json.JSONEncoder().encode
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+_UNICODE = json.JSONEncoder(ensure_ascii=False)
+
+
 def answer_key(identity: str, request: Request) -> str:
     """The key of a question: 64 hexadecimal digits, equal for equal questions."""
-    return digest(
-        {
-            "identity": identity,
-            "model": request.model,
-            "messages": _plain(request),
-            "parameters": _canonical(request.parameters),
-            "sample": request.sample,
-        }
-    )
+    return Keys(identity, request.model, request.parameters).of(request.messages, request.sample)
 
 
 def _plain(request: Request) -> list[dict[str, str]]:
@@ -169,8 +204,8 @@ def answer_row(
         identity,
         request.model,
         request.strategy,
-        json.dumps(_plain(request), ensure_ascii=False),
-        json.dumps(dict(request.parameters), ensure_ascii=False),
+        _UNICODE.encode(_plain(request)),
+        _UNICODE.encode(dict(request.parameters)),
         request.sample,
         completion.text,
         completion.finish_reason,
@@ -280,18 +315,11 @@ class Ledger:
     def get_many(self, keys: Iterable[str]) -> dict[str, Completion]:
         """The answers that are there, by key."""
         wanted = [bytes.fromhex(key) for key in keys]
-        found: dict[str, Completion] = {}
         with self.reading() as connection:
-            for start in range(0, len(wanted), CHUNK):
-                chunk = wanted[start : start + CHUNK]
-                rows = connection.execute(
-                    "SELECT key, text, finish_reason, prompt_tokens, completion_tokens, "
-                    f"cached_tokens, pico FROM answers WHERE key IN ({','.join('?' * len(chunk))})",
-                    chunk,
-                )
-                for key, text, reason, *tokens, pico in rows:
-                    found[key.hex()] = Completion(text, reason, Usage(*tokens), pico)
-        return found
+            return {
+                key.hex(): Completion(text, reason, Usage(*tokens), pico)
+                for key, text, reason, *tokens, pico in select_many(connection, _ANSWERS, wanted)
+            }
 
     def put(
         self, key: str, request: Request, completion: Completion, *, identity: str = ""

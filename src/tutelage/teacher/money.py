@@ -27,7 +27,7 @@ def money_of(teacher: Teacher, scope: str) -> Money:
     """Who pays a teacher, and at which prices. Raises UsageError for a budget without a bound."""
     settings = teacher.settings
     price: Price | None
-    if settings.model.startswith("openai:"):
+    if settings.remote:
         price = price_of(
             teacher.model,
             base_url=settings.base_url,

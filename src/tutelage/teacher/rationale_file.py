@@ -10,6 +10,8 @@ from pathlib import Path
 
 from tutelage.records import Rationale
 
+_JSON = json.JSONEncoder(ensure_ascii=False)
+
 
 class RationaleFile:
     """Rationales as they come, in a file beside the output; then the output, in their order."""
@@ -46,7 +48,7 @@ class RationaleFile:
             "cost_usd": rationale.cost_usd,
             "detail": rationale.detail,
         }
-        line = json.dumps(record, ensure_ascii=False).encode() + b"\n"
+        line = _JSON.encode(record).encode() + b"\n"
         while len(self._places) <= index:
             self._places.append(-1)
         self._places[index] = self._end

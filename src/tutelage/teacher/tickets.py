@@ -11,27 +11,39 @@ from tutelage.task import Task
 from tutelage.teacher.accounts import Failure
 from tutelage.teacher.base import Teacher
 from tutelage.teacher.faults import Kind
+from tutelage.teacher.ledger import Keys
 
 Question = tuple[str, Request]
 """A key of the ledger, and what to ask."""
 
 
-def request_for(example: Example, strategy: Strategy, task: Task, teacher: Teacher) -> Request:
-    """What a teacher is asked about an example."""
-    settings = teacher.settings
-    parameters = settings.parameters
-    if settings.structured and strategy.schema is not None:
-        parameters["response_format"] = {
-            "type": "json_schema",
-            "json_schema": {"name": strategy.name, "strict": True, "schema": strategy.schema},
-        }
-    return Request(
-        model=teacher.model,
-        messages=strategy.render(example, task),
-        strategy=strategy.name,
-        example=example,
-        parameters=parameters,
-    )
+class Renderer:
+    """Makes examples into questions to one teacher: what all of them share is made once."""
+
+    def __init__(self, strategy: Strategy, task: Task, teacher: Teacher) -> None:
+        settings = teacher.settings
+        parameters = settings.parameters
+        if settings.structured and strategy.schema is not None:
+            parameters["response_format"] = {
+                "type": "json_schema",
+                "json_schema": {"name": strategy.name, "strict": True, "schema": strategy.schema},
+            }
+        self._strategy = strategy
+        self._task = task
+        self._model = teacher.model
+        self._parameters = parameters
+        self._keys = Keys(teacher.identity, teacher.model, parameters)
+
+    def request(self, example: Example) -> Request:
+        """What is asked about an example."""
+        strategy = self._strategy
+        messages = strategy.render(example, self._task)
+        return Request(self._model, messages, strategy.name, example, self._parameters)
+
+    def question(self, example: Example) -> Question:
+        """The same, under its key."""
+        request = self.request(example)
+        return self._keys.of(request.messages, request.sample), request
 
 
 class Events(Protocol):

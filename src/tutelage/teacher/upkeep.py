@@ -13,13 +13,17 @@ from pathlib import Path
 
 from tutelage.errors import UsageError
 from tutelage.teacher.accounts import Session
-from tutelage.teacher.base import TeacherSettings
+from tutelage.teacher.base import TeacherSettings, open_teacher
 from tutelage.teacher.batches.batches import Batches, forget, rows_of
 from tutelage.teacher.batches.book import BatchRow, row_of
 from tutelage.teacher.ledger import Ledger, default_path
+from tutelage.teacher.money import Money
 from tutelage.teacher.prices import PICO
 
 _DAY_S = 86_400.0
+
+DIGEST, SHORT = "gguf-sha256:", 12
+"""How a model file's identity begins, and how many digits tell it from others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +31,7 @@ class AnswerGroup:
     """Answers of one teacher to one strategy.
 
     prompt_tokens, completion_tokens: as far as the server counted them; uncounted: answers where
-    it did not. usd: what they cost, as far as it is known
+    it did not. usd: what they cost, as far as it is known; unpriced: answers of which it is not
     """
 
     identity: str
@@ -38,6 +42,7 @@ class AnswerGroup:
     completion_tokens: int
     uncounted: int
     usd: float
+    unpriced: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +112,8 @@ def overview(ledger: Ledger) -> Overview:
         answers = connection.execute(
             "SELECT identity, model, strategy, count(*), coalesce(sum(prompt_tokens), 0), "
             "coalesce(sum(completion_tokens), 0), "
-            "sum(prompt_tokens IS NULL OR completion_tokens IS NULL), coalesce(sum(pico), 0) "
+            "sum(prompt_tokens IS NULL OR completion_tokens IS NULL), coalesce(sum(pico), 0), "
+            "sum(pico IS NULL) "
             "FROM answers GROUP BY identity, model, strategy ORDER BY 1, 2, 3"
         ).fetchall()
         charged = connection.execute("SELECT scope, charged FROM budgets ORDER BY 1").fetchall()
@@ -124,8 +130,12 @@ def overview(ledger: Ledger) -> Overview:
     return Overview(
         path=str(ledger.path),
         answers=tuple(
-            AnswerGroup(identity, model, strategy, count, entry, written, uncounted, pico / PICO)
-            for identity, model, strategy, count, entry, written, uncounted, pico in answers
+            AnswerGroup(
+                identity, model, strategy, count, entry, written, uncounted, pico / PICO, unpriced
+            )
+            for identity, model, strategy, count, entry, written, uncounted, pico, unpriced in (
+                answers
+            )
         ),
         budgets=tuple(_budget(scope, sums.get(scope, 0), by_scope) for scope in scopes),
         batches=tuple(rows_of(ledger, states=["building", "creating", "open"])),
@@ -164,6 +174,7 @@ def failures(ledger: Ledger) -> list[FailureLine]:
 class Pruning:
     """Which answers go: those that all of these hold for; None holds for all.
 
+    identity:        of a model file the first digits are enough, as people are shown it
     older_than_days: since they came
     """
 
@@ -183,9 +194,16 @@ class Pruning:
             raise UsageError(f"prune: {self.older_than_days} days, expected 0 or more")
 
 
+def is_digest(identity: str) -> bool:
+    """Whether it names a model file by its digest: then the first digits do."""
+    return identity.startswith(DIGEST) and len(identity) >= len(DIGEST) + SHORT
+
+
 _PRUNED = (
     "WHERE (:strategy IS NULL OR strategy = :strategy) AND (:model IS NULL OR model = :model) "
-    "AND (:identity IS NULL OR identity = :identity) AND (:before IS NULL OR created < :before)"
+    "AND (:identity IS NULL OR identity = :identity "
+    "OR substr(identity, 1, length(:digest)) = :digest) "
+    "AND (:before IS NULL OR created < :before)"
 )
 
 
@@ -195,6 +213,7 @@ def _values(which: Pruning) -> dict[str, object]:
         "strategy": which.strategy,
         "model": which.model,
         "identity": which.identity,
+        "digest": which.identity if is_digest(which.identity or "") else None,
         "before": None if days is None else time.time() - days * _DAY_S,
     }
 
@@ -258,15 +277,12 @@ def _open_row(ledger: Ledger, number: int) -> BatchRow:
 
 
 def _batches(session: Session, row: BatchRow, base_url: str | None) -> Batches:
-    settings = TeacherSettings(
-        model=f"openai:{row.model}", base_url=base_url or row.base_url, api_key_env=row.key_env
+    teacher = open_teacher(
+        TeacherSettings(
+            model=f"openai:{row.model}",
+            base_url=base_url or row.base_url,
+            api_key_env=row.key_env,
+            provider=row.identity,  # whatever the address is now
+        )
     )
-    return Batches(
-        session,
-        settings,
-        model=row.model,
-        identity=row.identity,
-        scope=row.scope,
-        cap=None,
-        price=None,
-    )
+    return Batches(session, teacher, Money(row.scope, None, None))

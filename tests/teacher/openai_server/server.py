@@ -6,7 +6,7 @@ Inside a test, on a thread of its own:
         server.base_url              # "http://127.0.0.1:PORT/v1"
         server.counts                # counts.Counts: requests, asked, answered, billed_pico, ...
         server.bodies, .headers      # of every live request, in order (Options.record)
-        server.prompts, .requests    # as in scripted_server
+        server.prompts, .requests    # the words of each, in order; how many
         server.wait_idle()           # until nothing is in flight
 
 `behave(body, before)` gets a request's body and how often its prompt was asked before, and gives
@@ -32,10 +32,9 @@ import json
 import random
 import socket
 import struct
-import threading
 import time
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any
 
 from aiohttp import web
 
@@ -54,6 +53,7 @@ from openai_server.counts import Counts
 from openai_server.faults import KINDS, Chaos, Reply, error, rate_limited, unsupported
 from openai_server.limits import Limits
 from openai_server.options import Options
+from openai_server.thread import OnThread
 
 Behaviour = Callable[[dict[str, Any], int], Reply | None]
 """(the request's body, how often its prompt was asked before) -> Reply, or None for the options"""
@@ -61,7 +61,7 @@ Behaviour = Callable[[dict[str, Any], int], Reply | None]
 _STALL_STEP_S = 0.05
 
 
-class Server:
+class Server(OnThread):
     """A context manager: a thread with an event loop, and the server on it."""
 
     def __init__(
@@ -78,8 +78,7 @@ class Server:
         self._random = random.Random(0)  # of delays, which come in the order of arrival
         self._set(options or Options(**settings))
         self._batches = Batches(self)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        super().__init__()
 
     def _set(self, options: Options) -> None:
         self.options = options
@@ -296,17 +295,6 @@ class Server:
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(10)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(10)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
-        self._loop.close()
 
 
 def _gone(request: web.Request) -> bool:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-import threading
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
+
+from openai_server.thread import OnThread
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +24,7 @@ class StubOptions:
     completion_tokens: int = 10
 
 
-class Stub:
+class Stub(OnThread):
     """`with Stub(delay_s=0.05) as stub: stub.base_url`, on a thread of its own."""
 
     def __init__(self, **settings: Any) -> None:
@@ -34,8 +35,7 @@ class Stub:
         self.most_in_flight = 0
         self.connections = 0
         self.answer = _http(_completion(self.options))
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        super().__init__()
 
     def as_json(self) -> dict[str, Any]:
         names = ("requests", "answered", "in_flight", "most_in_flight", "connections")
@@ -59,17 +59,6 @@ class Stub:
 
     async def _stop(self) -> None:
         self._server.close()
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(10)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(10)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
-        self._loop.close()
 
 
 class _Connection(asyncio.Protocol):

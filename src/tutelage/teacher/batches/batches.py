@@ -21,15 +21,16 @@ from typing import Self
 
 from tutelage.errors import TeacherError, UsageError
 from tutelage.teacher.accounts import Session
-from tutelage.teacher.base import TeacherSettings
-from tutelage.teacher.batches import book as book
+from tutelage.teacher.base import Teacher
+from tutelage.teacher.batches import book
 from tutelage.teacher.batches.book import BatchRow, held_among, open_keys, rows_of
 from tutelage.teacher.batches.files import BatchLimits, RemoteBatch, read_lines
 from tutelage.teacher.batches.intake import Intake, Tally
-from tutelage.teacher.batches.sending import Desk, Question, Submitted, giving_up
+from tutelage.teacher.batches.sending import Desk, Submitted, giving_up
 from tutelage.teacher.batches.server import CallFault
 from tutelage.teacher.faults import RetryPolicy, Verdict
-from tutelage.teacher.prices import Price
+from tutelage.teacher.money import Money
+from tutelage.teacher.tickets import Question
 
 __all__ = [
     "BatchLimits",
@@ -83,8 +84,7 @@ class Collected:
 class Batches:
     """The batches of one teacher and one budget. A context manager; it costs nothing to make.
 
-    model, identity: as in `Teacher`; scope, cap, price: as in `engine.Money` (the price is the
-    ordinary one: batches are reckoned with at `price.batch()`)
+    teacher: is not opened; money: with the ordinary price (batches are reckoned with at half)
 
     Whatever a call raises, the next one goes on from there. All raise AuthenticationError,
     ServerUnreachableError or TeacherError where the server cannot be asked.
@@ -93,27 +93,13 @@ class Batches:
     def __init__(
         self,
         session: Session,
-        settings: TeacherSettings,
+        teacher: Teacher,
+        money: Money,
         *,
-        model: str,
-        identity: str,
-        scope: str,
-        cap: int | None,
-        price: Price | None,
         limits: BatchLimits | None = None,
         policy: RetryPolicy | None = None,
     ) -> None:
-        self._desk = Desk(
-            session,
-            settings,
-            model=model,
-            identity=identity,
-            scope=scope,
-            cap=cap,
-            price=price,
-            limits=limits or BatchLimits(),
-            policy=policy or RetryPolicy(),
-        )
+        self._desk = Desk(session, teacher, money, limits or BatchLimits(), policy or RetryPolicy())
 
     def __enter__(self) -> Self:
         return self

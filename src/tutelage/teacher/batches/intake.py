@@ -16,7 +16,7 @@ from itertools import islice
 
 from tutelage.records import Completion
 from tutelage.teacher.accounts import Failure, keep_answer, note_failure, release
-from tutelage.teacher.batches import book as book
+from tutelage.teacher.batches import book
 from tutelage.teacher.batches.files import Line, RemoteBatch, read_line
 from tutelage.teacher.faults import Verdict
 from tutelage.teacher.ledger import Ledger

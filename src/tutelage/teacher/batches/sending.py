@@ -18,10 +18,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from tutelage.errors import TeacherError
-from tutelage.records import Request
 from tutelage.teacher.accounts import Claim, Grant, Session
-from tutelage.teacher.base import TeacherSettings
-from tutelage.teacher.batches import book as book
+from tutelage.teacher.base import Teacher
+from tutelage.teacher.batches import book
 from tutelage.teacher.batches.book import BatchRow
 from tutelage.teacher.batches.files import (
     BatchLimits,
@@ -32,9 +31,10 @@ from tutelage.teacher.batches.files import (
 )
 from tutelage.teacher.batches.server import SENDING, BatchServer, CallFault, CannotListError
 from tutelage.teacher.faults import RetryPolicy, Verdict
-from tutelage.teacher.prices import Price, worst_case
+from tutelage.teacher.money import Money
+from tutelage.teacher.prices import worst_case
+from tutelage.teacher.tickets import Question
 
-Question = tuple[str, Request]
 T = TypeVar("T")
 
 
@@ -66,13 +66,8 @@ class Desk:
     def __init__(
         self,
         session: Session,
-        settings: TeacherSettings,
-        *,
-        model: str,
-        identity: str,
-        scope: str,
-        cap: int | None,
-        price: Price | None,
+        teacher: Teacher,
+        money: Money,
         limits: BatchLimits,
         policy: RetryPolicy,
     ) -> None:
@@ -80,16 +75,16 @@ class Desk:
         self.ledger = session.ledger
         self.limits = limits
         self.policy = policy
-        self.server = BatchServer(settings, policy)
+        self.server = BatchServer(teacher.settings, policy)
         self.most = limits.max_requests
         self.renamed = False
         self.sent_renamed: set[int] = set()
-        self._settings = settings
-        self._model = model
-        self._identity = identity
-        self._scope = scope
-        self._cap = cap
-        self._price = None if price is None else price.batch()
+        self._settings = teacher.settings
+        self._model = teacher.model
+        self._identity = teacher.identity
+        self._scope = money.scope
+        self._cap = money.cap
+        self._price = None if money.price is None else money.price.batch()
 
     def rows(self, *states: book.State, everything: bool) -> list[BatchRow]:
         """Batches in these states: of this budget, or of everybody who asks this server."""

@@ -54,16 +54,7 @@ def through_batches(
     settings = teacher.settings
     if not settings.model.startswith("openai:"):
         raise UsageError(f"mode: batch is for teachers `openai:MODEL`, got {settings.model!r}")
-    with Batches(
-        session,
-        settings,
-        model=teacher.model,
-        identity=teacher.identity,
-        scope=money.scope,
-        cap=money.cap,
-        price=money.price,
-        limits=limits,
-    ) as batches:
+    with Batches(session, teacher, money, limits=limits) as batches:
         batches.reconcile()
         for number in range(_ROUNDS):
             sent = 0
