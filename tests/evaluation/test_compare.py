@@ -8,13 +8,10 @@ import numpy as np
 import pytest
 
 from tutelage.errors import DataError, UsageError
-from tutelage.evaluation.compare import compare
-from tutelage.evaluation.statistics import (
-    crossed_random_effects,
-    holm,
-    mcnemar_exact,
-    minimum_detectable_difference,
-)
+from tutelage.evaluation.compare import compare, compare_correctness
+from tutelage.evaluation.crossed import crossed_random_effects, equivalence, mean_squares
+from tutelage.evaluation.power import detectable_difference
+from tutelage.evaluation.statistics import holm, mcnemar_exact
 from tutelage.records import Prediction
 from tutelage.task import Task
 
@@ -74,10 +71,12 @@ def test_rows_align_by_uid_and_seeds_by_rank(arms: Arms, correct: dict[str, np.n
             assert result.only_arm_right_by_seed[seed] == only_a
             assert result.mcnemar_p_by_seed[seed] == pytest.approx(mcnemar_exact(only_a, only_b))
         assert result.minimum_detectable_difference == pytest.approx(
-            minimum_detectable_difference(
-                referee.standard_error or 0, referee.degrees_of_freedom or 0, 0.05 / 3
-            )
+            detectable_difference(mean_squares(a - b), 0.05 / 3)
         )
+        within = equivalence(a - b, 0.01)
+        assert result.equivalence_margin == 0.01
+        assert result.equivalence_p_value == pytest.approx(within.p_value)
+        assert result.ci90 == pytest.approx(within.ci90)
     assert [r.p_adjusted for r in results] == pytest.approx(holm([r.p_value for r in results]))
     assert results[0].p_adjusted < 0.05 < results[2].p_adjusted
 
@@ -87,6 +86,22 @@ def test_the_other_way_round_is_the_same_with_its_sign_turned(arms: Arms) -> Non
     assert back.difference == pytest.approx(-there.difference)
     assert back.p_value == pytest.approx(there.p_value)
     assert back.only_arm_right_by_seed == there.only_baseline_right_by_seed
+
+
+def test_tables_of_correctness_say_what_predictions_say(
+    arms: Arms, correct: dict[str, np.ndarray]
+) -> None:
+    pairs = [("taught", "labels"), ("taught", "shuffled")]
+    groups = {f"r{i}": f"premise {i % 40}" for i in range(120)}
+    tables = {name: table.astype(float) for name, table in correct.items()}
+    keys = [i % 40 for i in range(120)]
+    from_tables = compare_correctness(tables, pairs, keys, margin=0.3)
+    from_predictions = compare(arms, pairs, TASK, groups, margin=0.3)
+    for one, other in zip(from_tables, from_predictions, strict=True):
+        assert one.p_adjusted == pytest.approx(other.p_adjusted)
+        assert one.ci95 == pytest.approx(other.ci95)
+        assert one.equivalence_p_value == pytest.approx(other.equivalence_p_value)
+        assert one.mcnemar_p_by_seed == other.mcnemar_p_by_seed
 
 
 def test_groups_are_the_units(arms: Arms, correct: dict[str, np.ndarray]) -> None:

@@ -9,18 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn
-from statsmodels.stats.proportion import proportion_confint
 
 from tutelage.errors import DataError, UsageError
+from tutelage.evaluation.crossed import crossed_random_effects
 from tutelage.evaluation.metrics import (
     accuracy,
     confusion_matrix,
     evaluate,
     macro_f1,
     per_label,
-    wilson_interval,
 )
-from tutelage.evaluation.statistics import crossed_random_effects
+from tutelage.evaluation.statistics import wilson_interval
 from tutelage.records import Prediction
 from tutelage.task import NLI, Task
 
@@ -66,15 +65,6 @@ def test_undefined_is_none_and_not_zero() -> None:
     assert macro_f1({"c": scores["c"]}) is None
 
 
-@given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_wilson_is_that_of_statsmodels(counts: tuple[int, int]) -> None:
-    low, high = wilson_interval(*counts, confidence=0.9)
-    assert (low, high) == pytest.approx(
-        proportion_confint(*counts, alpha=0.1, method="wilson"), abs=1e-12
-    )
-    assert 0 <= low <= counts[0] / counts[1] <= high <= 1
-
-
 def test_metrics_refuse_what_makes_no_sense() -> None:
     with pytest.raises(ValueError, match="at least one"):
         accuracy([], [])
@@ -82,8 +72,6 @@ def test_metrics_refuse_what_makes_no_sense() -> None:
         confusion_matrix(["a", "b"], ["a"], "ab")
     with pytest.raises(ValueError, match=r"\['z'\]"):
         confusion_matrix(["a"], ["z"], "ab")
-    with pytest.raises(ValueError, match="3 of 2"):
-        wilson_interval(3, 2)
 
 
 def test_one_seed_has_a_wilson_interval() -> None:

@@ -1,232 +1,29 @@
-"""The formulas against scipy, statsmodels and values worked by hand; then against simulation."""
+"""Wilson, McNemar and Holm against statsmodels and values worked by hand."""
 
 from __future__ import annotations
 
-import math
-
-import numpy as np
-import pandas
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
-from statsmodels.formula.api import ols
-from statsmodels.stats.anova import anova_lm
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.power import TTestPower
+from statsmodels.stats.proportion import proportion_confint
 
-from tutelage.evaluation.statistics import (
-    crossed_random_effects,
-    holm,
-    mcnemar_exact,
-    minimum_detectable_difference,
-)
+from tutelage.evaluation.statistics import holm, mcnemar_exact, wilson_interval
 
 
-def test_three_by_two_worked_by_hand() -> None:
-    # Rows' means 1/2, 0, 1; seeds' means 2/3, 1/3; grand mean 1/2.
-    # R = 2 * (0 + 1/4 + 1/4) / 2 = 1/2; C = 3 * (1/36 + 1/36) / 1 = 1/6.
-    # Total SS = 6/4 = 3/2 = 1 + 1/6 + residue 1/3 over 2 degrees of freedom: E = 1/6.
-    result = crossed_random_effects([[1, 0], [0, 0], [1, 1]])
-    assert result.estimate == pytest.approx(1 / 2)
-    assert result.standard_error == pytest.approx(math.sqrt((1 / 2 + 1 / 6 - 1 / 6) / 6))
-    # h² = [t²(2) * (1/2 - 1/6) + t²(1) * 1/6] / 6; t(2) = 4.302653, t(1) = 12.706205
-    half = math.sqrt((4.302653**2 / 3 + 12.706205**2 / 6) / 6)
-    assert half > 1  # so the ends are those that a difference can have
-    assert (result.ci_low, result.ci_high) == (max(-1, 0.5 - half), 1.0)
-    assert result.method == "crossed random effects over 3 rows and 2 seeds"
-
-
-def test_mean_squares_are_those_of_statsmodels_anova() -> None:
-    rng = np.random.default_rng(5)
-    d = rng.normal(0.1, 0.2, (20, 4)) + rng.normal(0, 0.2, (20, 1)) + rng.normal(0, 0.1, (1, 4))
-    table = {
-        "d": d.ravel(),
-        "row": np.repeat(np.arange(20), 4),
-        "seed": np.tile(np.arange(4), 20),
-    }
-    squares = anova_lm(ols("d ~ C(row) + C(seed)", pandas.DataFrame(table)).fit())
-    r, c, e = squares["sum_sq"] / squares["df"]
-    assert r > e and c > e
-    result = crossed_random_effects(d)
-    assert result.standard_error == pytest.approx(math.sqrt((r + c - e) / 80))
-    half = math.sqrt((stats.t.ppf(0.975, 19) ** 2 * (r - e) + stats.t.ppf(0.975, 3) ** 2 * c) / 80)
-    assert result.ci_high - result.estimate == pytest.approx(half)
-    assert result.degrees_of_freedom is not None and 3 < result.degrees_of_freedom < 19
-
-
-def test_one_seed_is_the_t_test_over_rows_and_says_so() -> None:
-    d = np.random.default_rng(1).normal(0.05, 0.3, 40)
-    result = crossed_random_effects(d[:, None])
-    referee = stats.ttest_1samp(d, 0)
-    assert result.p_value == pytest.approx(referee.pvalue)
-    assert (result.ci_low, result.ci_high) == pytest.approx(tuple(referee.confidence_interval()))
-    assert result.degrees_of_freedom == 39
-    assert "not of other seeds" in result.method
-
-
-def test_seeds_that_agree_row_by_row_add_nothing() -> None:
-    d = np.random.default_rng(1).integers(-1, 2, (50, 1)).astype(float)
-    once, thrice = crossed_random_effects(d), crossed_random_effects(np.repeat(d, 3, axis=1))
-    assert thrice.p_value == pytest.approx(once.p_value)
-    assert thrice.standard_error == pytest.approx(once.standard_error)
-
-
-def test_seeds_that_move_all_rows_together_are_the_t_test_over_seeds() -> None:
-    by_seed = np.array([0.02, 0.05, 0.01])
-    result = crossed_random_effects(np.tile(by_seed, (500, 1)))
-    referee = stats.ttest_1samp(by_seed, 0)
-    assert result.p_value == pytest.approx(referee.pvalue)
-    assert result.degrees_of_freedom == pytest.approx(2)
-
-
-def test_lucky_seeds_do_not_take_the_variance_below_that_of_rows() -> None:
-    # Two seeds with one mean: the seeds' mean square is zero, the residue's is not.
-    d = np.array([[1.0, 0], [0, 1], [-1, 0], [0, -1], [1, 1], [0, 0]])
-    assert d.mean(axis=0).tolist() == pytest.approx([1 / 6, 1 / 6])
-    rows = d.mean(axis=1)
-    by_rows = stats.sem(rows)
-    result = crossed_random_effects(d)
-    assert result.standard_error == pytest.approx(by_rows)
-    half = by_rows * stats.t.ppf(0.975, 5)
-    assert result.ci_high - result.estimate == pytest.approx(half)
-
-
-def test_groups_of_one_row_are_rows() -> None:
-    d = np.random.default_rng(2).normal(0, 0.3, (30, 3))
-    rows, groups = crossed_random_effects(d), crossed_random_effects(d, list("abcdefghij" * 3))
-    assert crossed_random_effects(d, range(30)).p_value == pytest.approx(rows.p_value)
-    assert groups.p_value != pytest.approx(rows.p_value)
-
-
-def test_equal_groups_are_their_means() -> None:
-    d = np.random.default_rng(3).normal(0, 0.3, (30, 3))
-    keys = [i % 10 for i in range(30)]
-    means = np.array([d[np.array(keys) == g].mean(axis=0) for g in range(10)])
-    grouped, direct = crossed_random_effects(d, keys), crossed_random_effects(means)
-    assert grouped.standard_error == pytest.approx(direct.standard_error)
-    assert grouped.p_value == pytest.approx(direct.p_value)
-
-
-@given(
-    st.lists(st.tuples(st.integers(0, 4), *[st.sampled_from([-1, 0, 1])] * 3), min_size=1).map(
-        lambda rows: (np.array([row[1:] for row in rows], float), [row[0] for row in rows])
+@given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_wilson_is_that_of_statsmodels(counts: tuple[int, int]) -> None:
+    low, high = wilson_interval(*counts, confidence=0.9)
+    assert (low, high) == pytest.approx(
+        proportion_confint(*counts, alpha=0.1, method="wilson"), abs=1e-12
     )
-)
-def test_any_table_gives_a_coherent_result(table: tuple[np.ndarray, list[int]]) -> None:
-    d, keys = table
-    for groups in (None, keys):
-        result = crossed_random_effects(d, groups)
-        assert result.estimate == pytest.approx(d.mean())
-        assert -1 <= result.ci_low <= result.estimate <= result.ci_high <= 1
-        assert result.ci_high > result.ci_low  # no data are certain
-        assert 0 <= result.p_value <= 1
-        if min(abs(result.ci_low), abs(result.ci_high)) > 1e-9:
-            outside = result.ci_low > 0 or result.ci_high < 0
-            assert outside == (result.p_value < 0.05)
-        mirrored = crossed_random_effects(-d, groups)
-        assert mirrored.p_value == pytest.approx(result.p_value)
-        assert mirrored.ci_low == pytest.approx(-result.ci_high)
+    assert 0 <= low <= counts[0] / counts[1] <= high <= 1
 
 
-def test_no_difference_anywhere_is_not_certainty() -> None:
-    result = crossed_random_effects(np.zeros((20, 3)))
-    # Clopper and Pearson: 0 of 20 leaves up to 16.84% (published tables: 0.1684)
-    assert result.ci_high == pytest.approx(0.1684, abs=5e-5)
-    assert result.ci_low == -result.ci_high
-    assert result.p_value == 1 and result.standard_error is None
-    assert "no variance" in result.method
-
-
-def test_all_rows_for_one_arm_is_the_sign_test() -> None:
-    result = crossed_random_effects(np.ones((6, 3)))
-    assert result.p_value == pytest.approx(stats.binomtest(6, 6).pvalue)
-    assert result.ci_low > 0  # 2 / 2^6 is below 5%
-    assert crossed_random_effects(np.ones((5, 3))).ci_low < 0  # 2 / 2^5 is not
-
-
-def test_one_row_and_one_group_tell_nothing() -> None:
-    for result in (
-        crossed_random_effects([[1, 0, 1]]),
-        crossed_random_effects([[1, 0], [0, 0]], ["p", "p"]),
-    ):
-        assert result.p_value > 0.5 and result.degrees_of_freedom is None
-        assert result.ci_low < 0 < result.ci_high
-
-
-def test_all_right_with_bounds_of_a_share_is_clopper_and_pearson() -> None:
-    result = crossed_random_effects(np.ones((50, 4)), bounds=(0.0, 1.0))
-    low = stats.binomtest(50, 50).proportion_ci(method="exact").low
-    assert result.ci_low == pytest.approx(low) and result.ci_high == 1
-
-
-@pytest.mark.parametrize(
-    ("d", "groups", "message"),
-    [
-        (np.zeros((0, 3)), None, "rows × seeds"),
-        (np.zeros(4), None, "rows × seeds"),
-        (np.array([[np.nan, 0], [1, 0]]), None, "not finite"),
-        (np.zeros((4, 2)), ["a"], "1 group keys for 4 rows"),
-    ],
-)
-def test_wrong_tables_are_refused(d: np.ndarray, groups: list[str] | None, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        crossed_random_effects(d, groups)
-
-
-def simulate(
-    rng: np.random.Generator, seeds: int, seed_sd: float, effect: float, own: float
-) -> np.ndarray:
-    """Correctness of one arm minus another's: 1,000 rows in 333 groups × seeds.
-
-    Rows are hard or easy by group and by themselves; `own` is what an arm finds easy by itself,
-    on the scale of log-odds. seed_sd (a fraction) moves all rows of one arm's seed together.
-    """
-    group = np.arange(1000) % 333
-    hard = rng.normal(0, 1, 333)[group] + rng.normal(0, 1.2, 1000)
-    arms = []
-    for shift in (effect, 0.0):
-        mine = hard + own * (rng.normal(0, 0.6, 333)[group] + rng.normal(0, 0.8, 1000))
-        logits = mine[:, None] + rng.normal(0, 0.3, (333, seeds))[group]
-        chance = 1 / (1 + np.exp(-logits)) + shift + rng.normal(0, seed_sd, seeds)
-        arms.append(rng.random((1000, seeds)) < chance)
-    return arms[0].astype(float) - arms[1]
-
-
-@pytest.mark.parametrize("seeds", [3, 5])
-@pytest.mark.parametrize("seed_sd", [0, 0.005, 0.015])
-def test_calibrated(seeds: int, seed_sd: float) -> None:
-    """No effect: 5% of false alarms at most, and a naive test raises far more where seeds vary."""
-    rng = np.random.default_rng([seeds, int(seed_sd * 1000)])
-    group = (np.arange(1000) % 333).tolist()
-    alarms, covered, naive, total = 0, 0, 0, 300
-    for _ in range(total):
-        d = simulate(rng, seeds, seed_sd, effect=0.0, own=0.7)
-        result = crossed_random_effects(d, group)
-        alarms += result.p_value < 0.05
-        covered += result.ci_low <= 0 <= result.ci_high
-        naive += stats.ttest_1samp(d.mean(axis=1), 0).pvalue < 0.05
-    # 300 draws at a true 5% exceed 26 once in 500; the measured rate is 1 to 4%.
-    assert alarms <= 26
-    assert covered >= total - 26
-    if seed_sd == 0.015:
-        assert naive > 26
-
-
-def test_a_difference_of_the_detectable_size_is_found_about_as_often_as_promised() -> None:
-    rng = np.random.default_rng(8)
-    group = (np.arange(1000) % 333).tolist()
-    results = [
-        crossed_random_effects(simulate(rng, 5, 0.005, effect=0.035, own=0.7), group)
-        for _ in range(300)
-    ]
-    promised = [
-        minimum_detectable_difference(r.standard_error or 0, r.degrees_of_freedom or 1)
-        for r in results[:60]
-    ]
-    assert 0.03 < np.median(promised) < 0.045
-    assert 0.65 < np.mean([r.p_value < 0.05 for r in results]) < 0.95
+def test_wilson_refuses_what_is_no_share() -> None:
+    with pytest.raises(ValueError, match="3 of 2"):
+        wilson_interval(3, 2)
 
 
 @pytest.mark.parametrize("b, c", [(0, 0), (1, 0), (5, 5), (3, 12), (40, 20), (0, 9)])
@@ -253,29 +50,3 @@ def test_holm_by_hand() -> None:
     assert holm([]) == []
     with pytest.raises(ValueError, match="between 0 and 1"):
         holm([0.5, 1.2])
-
-
-@pytest.mark.parametrize("df", [2, 4, 12.3, 332])
-@pytest.mark.parametrize("power", [0.8, 0.9])
-def test_detectable_difference_is_that_of_statsmodels(df: float, power: float) -> None:
-    effect = TTestPower().solve_power(None, nobs=df + 1, alpha=0.05, power=power)
-    mine = minimum_detectable_difference(0.01, df, power=power)
-    assert mine == pytest.approx(0.01 * effect * math.sqrt(df + 1), rel=1e-4)
-
-
-@pytest.mark.parametrize("df", [1.5, 2, 4, 40])
-@pytest.mark.parametrize("alpha", [0.05, 0.0125, 0.004])
-def test_detectable_difference_has_the_power_it_promises(df: float, alpha: float) -> None:
-    # statsmodels does not converge at few degrees of freedom and a small alpha.
-    effect = minimum_detectable_difference(1.0, df, alpha)
-    rng = np.random.default_rng(4)
-    t = (rng.normal(effect, 1, 200_000)) / np.sqrt(rng.chisquare(df, 200_000) / df)
-    found = np.mean(np.abs(t) > stats.t.ppf(1 - alpha / 2, df))
-    assert found == pytest.approx(0.8, abs=0.004)  # 4.5 standard errors of the simulation
-
-
-def test_detectable_difference_with_many_degrees_of_freedom_is_the_textbook_2_8() -> None:
-    assert minimum_detectable_difference(1.0, 1e6) == pytest.approx(1.95996 + 0.84162, abs=1e-3)
-    assert minimum_detectable_difference(0.0, 5) == 0
-    with pytest.raises(ValueError, match="standard error"):
-        minimum_detectable_difference(0.1, 0)

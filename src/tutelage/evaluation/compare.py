@@ -9,22 +9,25 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from tutelage.errors import UsageError
-from tutelage.evaluation.metrics import by_uid, check_same_rows, correctness, group_keys
-from tutelage.evaluation.statistics import (
+from tutelage.evaluation.crossed import (
     CrossedResult,
-    crossed_random_effects,
-    holm,
-    mcnemar_exact,
-    minimum_detectable_difference,
+    MeanSquares,
+    crossed_result,
+    equivalence_result,
+    mean_squares,
 )
+from tutelage.evaluation.metrics import by_uid, check_same_rows, correctness, group_keys
+from tutelage.evaluation.numeric import Floats, Groups, group_index
+from tutelage.evaluation.power import detectable_difference
+from tutelage.evaluation.statistics import holm, mcnemar_exact
 from tutelage.records import Prediction
 from tutelage.task import Task
 
 ALPHA, POWER = 0.05, 0.8
+
+MARGIN = 0.01
+"""One point: differences within it are taken not to matter, unless a caller says otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +37,13 @@ class Comparison:
     ci95:        of the difference, not corrected for the number of comparisons
     p_value, p_adjusted: two-sided; the second by Holm over the `family` comparisons made together
     test:        the primary test in words
-    minimum_detectable_difference: the true difference that this test, with this standard error,
-                 finds in 80 of 100 experiments at 5% / family, Holm's strictest step, so that the
-                 promise holds whatever the other comparisons show. None where no standard error
-                 could be estimated
+    minimum_detectable_difference: the true difference that this test, with mean squares like
+                 these, finds in 80 of 100 experiments at 5% / family, Holm's strictest step, so
+                 that the promise holds whatever the other comparisons show. None where no
+                 standard error could be estimated
+    equivalence_margin, equivalence_p_value: two one-sided tests that the difference is nearer to
+                 zero than the margin; not corrected for the number of comparisons
+    ci90:        the interval that goes with them
     n, groups, seeds: rows; units of the test (rows, or groups of them); seeds of each arm
     only_arm_right_by_seed, only_baseline_right_by_seed: rows that one of the two got right
     mcnemar_p_by_seed: exact McNemar for each pair of fixed models; it says nothing of other seeds
@@ -60,6 +66,9 @@ class Comparison:
     only_arm_right_by_seed: tuple[int, ...]
     only_baseline_right_by_seed: tuple[int, ...]
     mcnemar_p_by_seed: tuple[float, ...]
+    equivalence_margin: float
+    equivalence_p_value: float
+    ci90: tuple[float, float]
 
 
 def compare(
@@ -67,6 +76,7 @@ def compare(
     pairs: Sequence[tuple[str, str]],
     task: Task,
     groups: Mapping[str, Hashable] | None = None,
+    margin: float = MARGIN,
 ) -> list[Comparison]:
     """A Comparison for each (arm, baseline) of `pairs`, in their order; `pairs` is Holm's family.
 
@@ -74,6 +84,7 @@ def compare(
                  seeds of two arms are paired by rank: the sets may be disjoint, but of one size.
     groups:      uid -> key of the unit that the row belongs to (`task.group`); None where rows
                  are independent.
+    margin:      of equivalence, a fraction.
 
     Raises UsageError for a pair that names an unknown arm or one arm twice, a pair given twice, or
     unequal numbers of seeds; DataError where two arms, or two seeds, do not cover the same rows.
@@ -81,7 +92,7 @@ def compare(
     _check_pairs(predictions, pairs)
     names = list(dict.fromkeys(name for pair in pairs for name in pair))
     reference: Mapping[str, Prediction] = {}
-    correct: dict[str, NDArray[np.float64]] = {}
+    correct: dict[str, Floats] = {}
     for name in names:
         tables: dict[int, Mapping[str, Prediction]] = {}
         for seed, of_seed in predictions[name].items():
@@ -92,21 +103,24 @@ def compare(
         correct[name] = correctness(tables, list(reference))
 
     keys = None if groups is None else group_keys(list(reference), groups)
-    results = [
-        crossed_random_effects(correct[arm] - correct[baseline], keys) for arm, baseline in pairs
-    ]
+    return compare_correctness(correct, pairs, keys, margin)
+
+
+def compare_correctness(
+    correct: Mapping[str, Floats],
+    pairs: Sequence[tuple[str, str]],
+    groups: Groups | None = None,
+    margin: float = MARGIN,
+) -> list[Comparison]:
+    """`compare` on tables: arm -> rows × seeds, 1.0 where right, the rows in one order."""
+    index = None if groups is None else group_index(groups)
+    differences = [correct[arm] - correct[baseline] for arm, baseline in pairs]
+    squares = [mean_squares(table, index) for table in differences]
+    results = [crossed_result(of_pair) for of_pair in squares]
     adjusted = holm([result.p_value for result in results])
     return [
-        _comparison(
-            pair,
-            result,
-            p_adjusted,
-            correct[pair[0]],
-            correct[pair[1]],
-            groups=len(reference if keys is None else set(keys)),
-            family=len(pairs),
-        )
-        for pair, result, p_adjusted in zip(pairs, results, adjusted, strict=True)
+        _comparison(*of_pair, family=len(pairs), margin=margin)
+        for of_pair in zip(pairs, differences, squares, results, adjusted, strict=True)
     ]
 
 
@@ -135,21 +149,17 @@ def _check_pairs(
 
 def _comparison(
     pair: tuple[str, str],
+    difference: Floats,
+    squares: MeanSquares,
     result: CrossedResult,
     p_adjusted: float,
-    arm: NDArray[np.float64],
-    baseline: NDArray[np.float64],
     *,
-    groups: int,
     family: int,
+    margin: float,
 ) -> Comparison:
-    only_arm = tuple(int(count) for count in (arm > baseline).sum(axis=0))
-    only_baseline = tuple(int(count) for count in (arm < baseline).sum(axis=0))
-    detectable = None
-    if result.standard_error is not None and result.degrees_of_freedom is not None:
-        detectable = minimum_detectable_difference(
-            result.standard_error, result.degrees_of_freedom, ALPHA / family, POWER
-        )
+    within = equivalence_result(squares, margin, ALPHA)
+    only_arm = tuple(int(count) for count in (difference > 0).sum(axis=0))
+    only_baseline = tuple(int(count) for count in (difference < 0).sum(axis=0))
     return Comparison(
         arm=pair[0],
         baseline=pair[1],
@@ -158,14 +168,17 @@ def _comparison(
         p_value=result.p_value,
         p_adjusted=p_adjusted,
         test=result.method,
-        minimum_detectable_difference=detectable,
-        n=arm.shape[0],
-        groups=groups,
-        seeds=arm.shape[1],
+        minimum_detectable_difference=detectable_difference(squares, ALPHA / family, POWER),
+        n=difference.shape[0],
+        groups=squares.units,
+        seeds=difference.shape[1],
         family=family,
         standard_error=result.standard_error,
         degrees_of_freedom=result.degrees_of_freedom,
         only_arm_right_by_seed=only_arm,
         only_baseline_right_by_seed=only_baseline,
         mcnemar_p_by_seed=tuple(map(mcnemar_exact, only_arm, only_baseline)),
+        equivalence_margin=margin,
+        equivalence_p_value=within.p_value,
+        ci90=within.ci90,
     )

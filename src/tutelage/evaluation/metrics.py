@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tutelage.errors import DataError, UsageError
-from tutelage.evaluation.statistics import crossed_random_effects
+from tutelage.evaluation.crossed import crossed_random_effects
+from tutelage.evaluation.statistics import wilson_interval
 from tutelage.records import Prediction
 from tutelage.task import Task
 
@@ -62,24 +63,6 @@ def accuracy(gold: Sequence[str], predicted: Sequence[str]) -> float:
     """Share of rows whose prediction is the gold label. ValueError for none, or unequal lengths."""
     _check_lengths(gold, predicted)
     return sum(g == p for g, p in zip(gold, predicted, strict=True)) / len(gold)
-
-
-def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's (1927) score interval of a share: the p with |p̂ - p| <= z sqrt(p (1 - p) / n).
-
-    Centre (p̂ + z²/2n) / (1 + z²/n), half-width z sqrt(p̂(1-p̂)/n + z²/4n²) / (1 + z²/n). It stays
-    inside [0, 1] and keeps a width at 0 and n successes. ValueError for n < 1.
-    """
-    if not 0 <= successes <= n or n < 1:
-        raise ValueError(f"got {successes} of {n}, expected a count between 0 and n, n at least 1")
-    from scipy.special import ndtri
-
-    z = float(ndtri((1 + confidence) / 2))
-    share, scale = successes / n, 1 + z * z / n
-    centre = (share + z * z / (2 * n)) / scale
-    half = z * float(np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))) / scale
-    low = 0.0 if successes == 0 else centre - half  # exactly, not up to rounding
-    return low, 1.0 if successes == n else centre + half
 
 
 def confusion_matrix(gold: Sequence[str], predicted: Sequence[str], labels: Sequence[str]) -> Ints:
