@@ -14,8 +14,9 @@ BIN := $(VENV)/bin
 quickstart: $(VENV)/.installed
 	$(BIN)/tutelage run quickstart
 
+# Two at a time, a file's tests together: they take a core each.
 test: check
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check src tests benchmarks

@@ -1,7 +1,7 @@
 """One experiment from end to end. The file to read first.
 
     load -> annotate -> controls -> search on dev -> chosen configuration on all seeds
-         -> test, once -> compare -> results.json and report.html
+         -> test, once -> compare -> results.json, report.html and report.md
 
 Everything that was done is in the run folder, so that the same call again, after an interruption or
 after all is done, does only what is missing and ends with the same `arms` and `comparisons`.
@@ -21,8 +21,8 @@ from tutelage.outcome import ArmOutcome
 from tutelage.preparation import Splits, annotate_arms, learnt_rationales, load_splits
 from tutelage.recipe import ArmSection, Config, Recipe
 from tutelage.records import Prediction
-from tutelage.report.page import render_report
-from tutelage.runfolder import read_json, write_atomic, write_json, write_jsonl
+from tutelage.report.page import write_report
+from tutelage.runfolder import read_json, write_json, write_jsonl
 from tutelage.student.jobs import (
     Runner,
     ScoringJob,
@@ -34,6 +34,7 @@ from tutelage.student.jobs import (
 )
 from tutelage.student.settings import TrainResult
 from tutelage.student.target import build_training_examples
+from tutelage.student.tracking import Tracking, check_trackers
 from tutelage.teacher.annotate import Annotation
 
 Tried = Sequence[tuple[Config, int, TrainResult]]
@@ -58,6 +59,7 @@ def run(
     until: Literal["training", "report"] = "report",
     retry_failed: bool = False,
     wait: bool = True,
+    track: Sequence[str] = (),
 ) -> Run:
     """Run an experiment, or what is missing of it, and return its results.
 
@@ -65,9 +67,14 @@ def run(
     ledger:  where paid answers are kept; None: `.tutelage/ledger.sqlite`
     workers: trainings at once; None: as many as the machine carries
     retry_failed, wait: as in `annotate_arms`
+    track:   who follows the trainings, in the place of the recipe's `student.tracking`
     until:   the last stage; after "training" the test set is untouched and there are no results
     """
     observer = observer or Silent()
+    if track:
+        student = recipe.student.model_copy(update={"tracking": tuple(track)})
+        recipe = recipe.model_copy(update={"student": student})
+    check_trackers(recipe.student.tracking)
     folder = Path(runs) / recipe.name
     started = time.time()
 
@@ -76,6 +83,12 @@ def run(
     for line in outcome.warnings(splits):
         observer.note(line)
     manifest.begin(folder, recipe, splits)
+
+    if recipe.student.lora is not None:
+        from tutelage.student.adapters import check_targets
+
+        # A name that is misspelt is told before anything is paid for.
+        check_targets(recipe.student.model, recipe.student.lora.settings())
 
     observer.stage("Asking the teacher")
     annotations = annotate_arms(
@@ -97,6 +110,7 @@ def run(
 
         observer.stage("Opening the test set")
         manifest.record_test_reading(folder, chosen, splits.sources["test"].sha256)
+        write_jsonl(folder / "rows.jsonl", outcome.describe_rows(splits, students.task))
         test = students.read_test(chosen)
         outcomes = [
             ArmOutcome(
@@ -150,7 +164,7 @@ def _results(
         "student": {
             "model": recipe.student.model,
             "parameters": students.parameters,
-            "settings": recipe.student.model_dump(exclude={"model"}),
+            "settings": recipe.student.model_dump(exclude={"model", "tracking"}),
         },
         "arms": outcome.describe_arms(outcomes, splits, task),
         "comparisons": outcome.describe_comparisons(outcomes, pairs, splits, task),
@@ -167,11 +181,8 @@ def _results(
 
 def _write(folder: Path, results: Mapping[str, Any]) -> None:
     write_json(folder / "results.json", results)
-    title = f"Tutelage: {results['name']}"
-    # The report is made of the file, so that it can be made again from it alone.
-    write_atomic(
-        folder / "report.html", render_report(read_json(folder / "results.json"), title=title)
-    )
+    # The report is made of the files, so that it can be made again from them alone.
+    write_report(folder)
 
 
 class _Students:
@@ -206,7 +217,8 @@ class _Students:
         self.tokenizer = self._train_tokenizer() if new else None
         self.parameters = count_parameters(recipe.student.model, self.tokenizer)
         if not new:
-            self.runner = Runner(workers or workers_for(self.parameters), observer.job)
+            adapted = recipe.student.lora is not None
+            self.runner = Runner(workers or workers_for(self.parameters, adapted), observer.job)
 
     def _train_tokenizer(self) -> Path:
         """For new weights: a tokenizer trained on the training rows of all arms, shared by all."""
@@ -217,14 +229,16 @@ class _Students:
 
     def job(self, arm: ArmSection, config: Config, seed: int) -> TrainingJob:
         """One training."""
+        name = f"{arm.name}/{config.name}/seed-{seed}"
         return TrainingJob(
             self.recipe.student.model,
             self.tokenizer,
             self.training[arm.name],
             self.splits.dev,
             self.task,
-            self.recipe.student.settings(config, seed),
-            self.folder / "arms" / arm.name / config.name / f"seed-{seed}",
+            self.recipe.student.settings(config, seed, arm.effective_objective),
+            self.folder / "arms" / name,
+            Tracking(self.recipe.student.tracking, f"{self.recipe.name}/{name}"),
         )
 
     def search(self) -> Mapping[str, Tried]:

@@ -76,6 +76,9 @@ def _describe_arm(
             "statuses": {s: statuses[s] for s in RATIONALE_STATUSES} if arm.strategy else None,
             "truncated_sources": results[0].truncated_sources,
             "truncated_targets": results[0].truncated_targets,
+            "source_tokens_cut": results[0].source_tokens_cut,
+            "target_tokens_cut": results[0].target_tokens_cut,
+            "sources_cut_beyond": results[0].sources_cut_beyond,
             "steps_by_seed": [r.steps for r in results],
             "best_step_by_seed": [r.best_step for r in results],
         },
@@ -83,6 +86,8 @@ def _describe_arm(
             "n": dev.n,
             "accuracy": dev.accuracy,
             "accuracy_by_seed": list(dev.accuracy_by_seed),
+            "truncated": dev.truncated,
+            **_cut(outcome.dev),
         },
         "test": _evaluated(outcome.test, task, groups),
         "test_unseen": _evaluated(_only(outcome.test, unseen), task, groups) if has_seen else None,
@@ -91,7 +96,19 @@ def _describe_arm(
 
 def _evaluated(by_seed: SeedPredictions, task: Task, groups: Mapping[str, str]) -> dict[str, Any]:
     document: dict[str, Any] = as_json(evaluate(by_seed, task, groups))
-    return document
+    return document | _cut(by_seed)
+
+
+def _cut(by_seed: SeedPredictions) -> dict[str, int]:
+    """What inputs lost: the tokens, and the rows that lost more than the field that is cut first.
+
+    All seeds of an arm read the same inputs with one tokenizer: any of them says it.
+    """
+    rows = by_seed[min(by_seed)]
+    return {
+        "tokens_cut": sum(p.cut_tokens for p in rows),
+        "cut_beyond": sum(p.cut_beyond > 0 for p in rows),
+    }
 
 
 def _only(by_seed: SeedPredictions, uids: frozenset[str]) -> dict[int, list[Prediction]]:
@@ -114,6 +131,16 @@ def describe_comparisons(
         return []
     predictions = {o.arm.name: _only(o.test, unseen) if unseen_only else o.test for o in outcomes}
     return [as_json(comparison) for comparison in compare(predictions, pairs, task, groups)]
+
+
+def describe_rows(splits: Splits, task: Task) -> list[dict[str, Any]]:
+    """rows.jsonl: the test rows, so that the report can show what was read. `group` is the uid of
+    the first row of the unit that a row belongs to."""
+    first: dict[str, str] = {}
+    return [
+        as_json(e) | {"group": first.setdefault(task.group(e.uid, e.fields), e.uid)}
+        for e in splits.test
+    ]
 
 
 def describe_data(splits: Splits) -> dict[str, Any]:

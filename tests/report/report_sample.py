@@ -1,6 +1,6 @@
-"""Results as `tutelage run` would write them, scored and compared from simulated predictions.
+"""A run's folder as `tutelage run` would leave it, scored and compared from simulated predictions.
 
-python tests/report/report_sample.py OUT.html    writes the page, to look at
+python tests/report/report_sample.py FOLDER    writes it and its report, to look at
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ import numpy as np
 from tutelage.evaluation.compare import compare
 from tutelage.evaluation.metrics import evaluate
 from tutelage.records import Prediction
-from tutelage.runfolder import as_json
+from tutelage.runfolder import as_json, write_json, write_jsonl
 from tutelage.task import NLI
+
+Predictions = Mapping[str, Mapping[int, list[Prediction]]]
 
 HOSTILE = "<script>alert('x')</script> \"quoted\" & $x_1$"
 """An arm's name that would show if anything were not escaped."""
@@ -44,16 +46,29 @@ def sample_results(
     rows: int = 1000, seeds: int = 5, lifts: Mapping[str, float] = LIFTS
 ) -> dict[str, Any]:
     """The content of a results.json, as it comes back from JSON."""
-    rng = np.random.default_rng(7)
+    return results_of(sample_predictions(rows, seeds, lifts))
+
+
+def sample_predictions(
+    rows: int, seeds: int, lifts: Mapping[str, float] = LIFTS, first_seed: int = 7
+) -> Predictions:
+    """Of every arm and seed; the premises of three rows are equally hard."""
+    rng = np.random.default_rng(first_seed)
     gold = [NLI.labels[i % 3] for i in range(rows)]
-    groups = {f"r{i}": f"premise {i // 3}" for i in range(rows)}
     chance = rng.beta(3, 2.4, rows // 3 + 1)[np.arange(rows) // 3]
-    predictions = {
+    return {
         name: {
             seed: _predict(rng, gold, chance + lift + rng.normal(0, 0.008)) for seed in range(seeds)
         }
         for name, lift in lifts.items()
     }
+
+
+def results_of(predictions: Predictions) -> dict[str, Any]:
+    """The content of the results.json of these predictions."""
+    lifts = list(predictions)
+    rows, seeds = len(predictions[lifts[0]][0]), len(predictions[lifts[0]])
+    groups = {f"r{i}": f"premise {i // 3}" for i in range(rows)}
     pairs = [(name, "labels") for name in lifts if name != "labels" and name not in CONTROLS]
     pairs += [(arm, control) for control, arm in CONTROLS.items() if control in lifts]
     unseen = {
@@ -130,9 +145,13 @@ def _predict(rng: np.random.Generator, gold: list[str], chance: np.ndarray) -> l
         for label, hit, shift in zip(gold, right, other, strict=True)
     ]
     return [
-        Prediction(f"r{i}", label, {}, gold[i], truncated=i % 250 == 0)
+        Prediction(f"r{i}", label, _shares(label), gold[i], truncated=i % 250 == 0)
         for i, label in enumerate(predicted)
     ]
+
+
+def _shares(label: str) -> dict[str, float]:
+    return {each: 0.625 if each == label else 0.1875 for each in NLI.labels}
 
 
 def _arm(name: str, test: Any, unseen: Any) -> dict[str, Any]:
@@ -144,7 +163,7 @@ def _arm(name: str, test: Any, unseen: Any) -> dict[str, Any]:
         "control": "shuffled" if name in CONTROLS else None,
         "config": {
             "learning_rate": 0.003,
-            "label_weight": None if name == "labels" else 0.5,
+            "label_weight": 1.0 if name == "labels" else 0.5,
         },
         "configs_tried": 2,
         "grid": [
@@ -165,8 +184,67 @@ def _arm(name: str, test: Any, unseen: Any) -> dict[str, Any]:
     }
 
 
-if __name__ == "__main__":
-    from tutelage.report.page import render_report
+NASTY = {
+    "premise": "</script><script>window.hurt = 1</script><img src=x onerror='window.hurt = 1'> "
+    "\"double\" 'single' `back` & \u202eright to left\u202c \u0000 \U0001f642",
+    "hypothesis": "\u05e9\u05dc\u05d5\u05dd \u05e2\u05d5\u05dc\u05dd " + "very long " * 500,
+}
+"""A row that would show if any text were read as markup, or any length took the page over."""
 
-    page = render_report(sample_results(), title="A sample: do rationales help?")
-    Path(sys.argv[1]).write_text(page, encoding="utf-8")
+
+def sample_rows(rows: int) -> list[dict[str, Any]]:
+    """The content of rows.jsonl; the second row is the nasty one."""
+    return [
+        {
+            "uid": f"r{i}",
+            "fields": NASTY if i == 1 else {"premise": f"Text {i // 3}.", "hypothesis": f"Hy {i}."},
+            "label": NLI.labels[i % 3],
+            "reason": f"It is so because of {i}." if i % 4 == 0 else None,
+            "tags": ["numbers"] * (i % 2) + ["<b>names</b>"] * (i % 5 == 0),
+            "references": {},
+            "group": f"r{3 * (i // 3)}",
+        }
+        for i in range(rows)
+    ]
+
+
+def write_folder(folder: Path, predictions: Predictions) -> dict[str, Any]:
+    """A run's folder but for its report; returns its results."""
+    results = results_of(predictions) | {"test_readings": 1, "seconds": 433.4}
+    results["training_seconds"] = dict.fromkeys(predictions, 52.8)
+    write_json(folder / "results.json", results)
+    write_jsonl(folder / "rows.jsonl", sample_rows(results["data"]["test"]["rows"]))
+    (folder / "recipe.yaml").write_text("name: sample # <i>a recipe</i>\n")
+    write_json(folder / "manifest.json", MANIFEST)
+    for name, by_seed in predictions.items():
+        for seed, rows in by_seed.items():
+            path = folder / "arms" / name / "lr-0.003_w-1" / f"seed-{seed}"
+            write_jsonl(path / "test.jsonl", rows)
+    why = [("refused", "I cannot help with <that>"), ("ok", ""), ("empty", "")]
+    write_jsonl(
+        folder / "rationales" / "informed-reasoning.jsonl",
+        [
+            {"uid": str(i), "status": status, "detail": detail}
+            for i, (status, detail) in enumerate(why * 2 + why[:1])
+        ],
+    )
+    return results
+
+
+MANIFEST = {
+    "name": "sample",
+    "recipe_sha256": "ab" * 32,
+    "started": "2026-01-02T03:04:05Z",
+    "last_call": "2026-01-03T03:04:05Z",
+    "data_sha256": {"train": "5f" * 32, "dev": "5e" * 32, "test": "5d" * 32},
+    "versions": {"python": "3.11.7", "torch": None},
+    "git_revision": "cd" * 20,
+    "machine": {"system": "Linux", "processor": "x86_64", "cores": 2},
+    "test_readings": [{"chosen": {}, "test_sha256": "5d" * 32, "time": "2026-01-03T01:00:00Z"}],
+}
+
+if __name__ == "__main__":
+    from tutelage.report.page import write_report
+
+    write_folder(Path(sys.argv[1]), sample_predictions(600, 5))
+    print(write_report(Path(sys.argv[1])))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from report_sample import sample_results
 
-from tutelage.report.answer import answer_sentences
+from tutelage.report.answer import answer_sentences, findings
 
 
 def comparison(baseline: str, difference: float, half: float, p: float, **more: Any) -> dict:
@@ -113,9 +113,47 @@ def test_one_seed_and_an_unfinished_run_are_said() -> None:
     sentences = answer_sentences(
         results(comparison("labels", 0.03, 0.02, 0.01, seeds=1), finished=False)
     )
-    assert "not finished" in sentences[0]
-    assert "With one seed" in sentences[-1]
-    assert "on 4,912 rows and 1 seed." in sentences[1]
+    assert "on 4,912 rows and 1 seed." in sentences[0]
+    assert "not finished" in sentences[1]
+    assert "With one seed" in sentences[2]
+
+
+def test_a_second_opening_of_the_test_set_is_said() -> None:
+    once = results(comparison("labels", 0.03, 0.02, 0.01)) | {"test_readings": 1}
+    assert len(answer_sentences(once)) == 1
+    assert "opened 3 times" in answer_sentences(once | {"test_readings": 3})[-1]
+
+
+def test_equivalence_is_claimed_only_where_it_was_shown() -> None:
+    margin = {"equivalence_margin": 0.01, "ci90": [-0.004, 0.006]}
+    untold = comparison("labels", 0.001, 0.006, 0.7, **margin, equivalence_p_value=0.02)
+    [sentence] = answer_sentences(results(untold))
+    assert (
+        "smaller than 1.0 points either way is shown (two one-sided tests, p = 0.020, 90% interval "
+        "−0.4 to 0.6)." in sentence
+    )
+    [sentence] = answer_sentences(results(untold | {"equivalence_p_value": 0.06}))
+    assert "either way" not in sentence
+
+
+def test_what_is_shown_comes_first_and_then_the_larger() -> None:
+    def gain(arm: str, difference: float, p: float, baseline: str = "labels") -> dict:
+        return comparison(baseline, difference, 0.01, p, arm=arm)
+
+    document = results(
+        gain("none", 0.05, 0.3),
+        gain("worse", -0.03, 0.01),
+        gain("alone", 0.09, 0.01),
+        gain("small", 0.02, 0.01),
+        gain("taught", 0.04, 0.01),
+        gain("small", 0.02, 0.01, "shuffled"),
+        gain("taught", 0.03, 0.01, "echo"),
+    )
+    order = [(f.gain["arm"], f.verdict) for f in findings(document)]
+    assert order == [
+        ("taught", "content"), ("small", "content"), ("alone", "gain"), ("none", "open"),
+        ("worse", "worse"),
+    ]  # fmt: skip
 
 
 def test_nothing_compared() -> None:
@@ -131,7 +169,7 @@ def sample() -> dict[str, Any]:
 
 def test_simulated_arms_are_answered_as_they_were_made(sample: dict[str, Any]) -> None:
     before = copy.deepcopy(sample)
-    small, large, same_as_control = answer_sentences(sample)
+    large, same_as_control, small = answer_sentences(sample)
     assert sample == before
     assert small.startswith("No difference between information-extraction and labels")
     assert large.startswith("informed-reasoning beat labels by ")

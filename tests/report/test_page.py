@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 import re
+from base64 import b64encode
 from collections import Counter
 from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
-from report_sample import HOSTILE, sample_results
+from report_sample import HOSTILE, sample_predictions, sample_results, write_folder
 
 from tutelage.errors import RunFolderError
-from tutelage.report.page import answer_sentences, render_report
+from tutelage.report.folder import read_run
+from tutelage.report.page import answer_sentences, render_markdown, render_report, write_report
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 
@@ -41,7 +47,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] != "style":
+        if self.open and self.open[-1] not in ("style", "script"):
             self.parts.append(data)
 
     @property
@@ -68,11 +74,11 @@ def page(html: str) -> Page:
 
 
 def test_names_are_shown_harmlessly(html: str, page: Page) -> None:
-    assert page.all("script") == [] and page.all("b") == []
+    assert page.all("script") == [{}] and page.all("b") == []  # the page's own
     assert HOSTILE in page.text and "<b>Ours</b> & 'theirs'" in page.text
     attributes = [value or "" for _, each in page.elements for value in each.values()]
     assert any(HOSTILE in value for value in attributes)  # quotes did not end the attribute
-    assert "<script" not in html
+    assert html.count("<script") == 1
     assert not any(name.startswith("on") for _, each in page.elements for name in each)
 
 
@@ -83,7 +89,9 @@ def test_the_page_fetches_nothing(html: str, page: Page) -> None:
     assert "@import" not in html
     assert all(found.startswith("#") for found in re.findall(r"url\(([^)]*)\)", html))
     policy = [m["content"] for m in page.all("meta") if "http-equiv" in m]
-    assert policy == ["default-src 'none'; style-src 'unsafe-inline'; img-src data:"]
+    script = html[html.index("<script>") + len("<script>") : html.index("</script>")]
+    only = b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert policy == [f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{only}'"]
 
 
 def test_the_page_can_be_read_by_ear(page: Page) -> None:
@@ -137,9 +145,11 @@ def test_everything_is_on_the_page(page: Page, results: dict[str, Any]) -> None:
 def test_the_answer_comes_first(page: Page) -> None:
     headings = [attributes.get("id") for tag, attributes in page.elements if tag == "h2"]
     assert headings == [
-        "answer", "differences", "arms", "comparisons", "choosing", "unseen", "data", "teacher",
-        "labels", "configurations", "repeat",
+        "answer", "differences", "arms", "choosing", "unseen", "labels", "training", "data", "lost",
+        "cost", "repeat",
     ]  # fmt: skip
+    levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch("h[1-6]", tag)]
+    assert all(after - before <= 1 for before, after in pairwise(levels))
 
 
 def test_the_same_results_give_the_same_bytes(html: str, results: dict[str, Any]) -> None:
@@ -159,7 +169,7 @@ def test_what_a_run_does_not_have_is_left_out(results: dict[str, Any]) -> None:
     page = Page(render_report(bare, title="bare"))
     headings = [attributes.get("id") for tag, attributes in page.elements if tag == "h2"]
     assert "unseen" not in headings and "choosing" not in headings
-    assert "not finished" in page.text and "Cost unknown" in page.text
+    assert "not finished" in page.text and "Dollars unknown" in page.text
     assert "neutral – 0.000 0.000 4" in page.text
 
 
@@ -182,4 +192,99 @@ def test_many_long_names_still_fit(results: dict[str, Any]) -> None:
         comparison["arm"] = "arm-" + "x" * 5000 + "-end"
     html = render_report(long, title="long")
     labels = re.findall(r"<text[^>]*>(arm-x[^<]*)</text>", html)
-    assert labels and all(len(label) < 110 and "…" in label for label in labels)
+    assert labels and all(len(label) < 60 and "…" in label for label in labels)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("sample")
+    write_folder(path, sample_predictions(120, 3))
+    return path
+
+
+def test_a_run_s_folder_adds_its_rows_versions_and_recipe(folder: Path) -> None:
+    path = write_report(folder)
+    assert path == folder / "report.html"
+    html = path.read_text(encoding="utf-8")
+    page = Page(html)
+    assert html.count("<script") == 3  # two blocks of data, and the page's own
+    assert [s.get("type") for s in page.all("script")] == ["application/octet-stream"] * 2 + [None]
+    for fact in (
+        "7 min 13 s", "labels none 0 0 53 s", "ab" * 32, "cd" * 20, "python 3.11.7 , torch –",
+        "Test set opened 1 time: 2026-01-03T01:00:00Z", "name: sample # <i>a recipe</i>",
+        "informed-reasoning refused I cannot help with <that> 3",
+        "informed-reasoning empty none given 2",
+    ):  # fmt: skip
+        assert fact in page.text
+    names = [option.get("value") for option in page.all("option")]
+    assert "every arm" in page.text and names.count("6") == 2  # seven arms, to choose and to unlike
+    controls = [c["id"] for kind in ("select", "input") for c in page.all(kind)]
+    assert sorted(controls) == sorted(label["for"] for label in page.all("label"))
+    write_report(folder)
+    assert path.read_text(encoding="utf-8") == html
+
+
+def test_predictions_that_the_results_do_not_speak_of_are_said_not_shown(folder: Path) -> None:
+    results, files = read_run(folder)
+    for arm in results["arms"]:
+        arm["test"]["confusion"][0][0] += 1
+    (folder / "results.json").write_text(json.dumps(results))
+    try:
+        changed, files = read_run(folder)
+    finally:
+        write_folder(folder, sample_predictions(120, 3))
+    assert list(files.foreign) == [arm["name"] for arm in results["arms"]]
+    page = Page(render_report(changed, title="changed", files=files))
+    assert "are not those that results.json speaks of" in page.text
+    assert page.all("form") == []
+
+
+def test_markdown_says_the_same_and_reads_no_name_as_markup(folder: Path) -> None:
+    results, files = read_run(folder)
+    text = render_markdown(results, title="<b>Ours</b> | 'theirs'", files=files)
+    assert r"# \<b\>Ours\</b\> \| 'theirs'" in text
+    plain = text.replace("\\", "").replace("**", "")
+    for sentence in answer_sentences(results):
+        assert sentence in plain
+    for arm in results["arms"]:
+        assert f"{100 * arm['test']['accuracy']:.1f}%" in text
+    for c in results["comparisons"]:
+        assert f"{100 * abs(c['difference']):.1f}" in text
+    for fact in ("$1.37", "3,950", "7 min 13 s", "tutelage run recipe.yaml", "torch –"):
+        assert fact in plain
+    assert "<script" not in text.replace(r"\<", "")
+    for block in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        lines = [len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()]
+        assert len(set(lines)) == 1, block  # as many cells in every row
+    assert "\n\n\n\n" not in text
+
+
+def test_markdown_of_a_bare_run(results: dict[str, Any]) -> None:
+    empty = {**results, "arms": [], "comparisons": [], "comparisons_unseen": []}
+    text = render_markdown({**empty, "choosing_on_test": None}, title="empty")
+    assert "No arm has been tested yet" in text
+
+
+def _luminance(colour: str) -> float:
+    """Relative luminance of #rrggbb (WCAG 2.2)."""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def test_colours_can_be_told_from_their_grounds(html: str) -> None:
+    themes = [dict(re.findall(r"--([a-z]+): (#[0-9a-f]{6})", t)) for t in html.split(":root")[1:4]]
+    assert len(themes) == 3 and themes[1] == themes[2] and themes[0].keys() == themes[1].keys()
+    for theme in themes:
+        pairs = [
+            (text, ground)
+            for text in ("ink", "muted", "first", "second", "good", "bad")
+            for ground in ("card", "ground", "soft")
+        ]
+        for text, ground in [
+            *pairs,
+            ("ink", "mark"),
+            *((t, "bar") for t in ("ink", "muted", "good", "bad")),
+        ]:
+            light, dark = sorted((_luminance(theme[text]), _luminance(theme[ground])), reverse=True)
+            assert (light + 0.05) / (dark + 0.05) >= 4.5, (text, ground)

@@ -43,3 +43,8 @@ def test_unknown_is_never_zero() -> None:
 def test_counts() -> None:
     assert (wording.count(4912), wording.several(1, "seed")) == ("4,912", "1 seed")
     assert wording.several(1200, "row") == "1,200 rows"
+
+
+def test_durations() -> None:
+    shown = [wording.duration(s) for s in (None, 0.4, 59.4, 59.6, 433.4, 4690.1)]
+    assert shown == ["–", "0 s", "59 s", "1 min 0 s", "7 min 13 s", "1 h 18 min"]

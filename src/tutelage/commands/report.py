@@ -1,4 +1,4 @@
-"""`tutelage report`: the report of a run, made again from its results.json."""
+"""`tutelage report`: the report of a run, made again from what is in its folder."""
 
 from __future__ import annotations
 
@@ -13,24 +13,29 @@ def command(
     output: Annotated[
         Path | None, typer.Option(help="Where the page goes (default: report.html in the run).")
     ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print results.json, no tables.")] = False,
 ) -> None:
-    """Make report.html of a run's results.json, and print its tables.
+    """Make report.html, and report.md beside it, of a run's folder, and print its tables.
 
     Example: `tutelage report runs/quickstart`
     """
-    from tutelage.commands.terminal import print_results
+    from tutelage.commands.terminal import print_json, print_results
     from tutelage.errors import UsageError
-    from tutelage.report.page import render_report
-    from tutelage.runfolder import read_json, write_atomic
+    from tutelage.report.page import write_report
+    from tutelage.runfolder import read_json
 
     path = run / "results.json"
     if not path.exists():
         raise UsageError(f"{run}: holds no results.json: expected the folder of a finished run")
+    if output is not None and output.suffix == ".md":
+        raise UsageError(f"{output}: is where report.md would go: name the page, such as x.html")
+    page = write_report(run, output)
     results = read_json(path)
-    page = output or run / "report.html"
-    write_atomic(page, render_report(results, title=f"Tutelage: {results['name']}"))
+    if json:
+        print_json(results)
+        return
     print_results(results)
-    print(f"\nReport: {page}")
+    print(f"\nReport: {page}\nFor a pull request: {page.with_suffix('.md')}")
 
 
 command.__name__ = "report"

@@ -8,9 +8,11 @@ not".
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from tutelage.report.wording import (
+    p_value,
     percent,
     percent_interval,
     points,
@@ -32,23 +34,57 @@ def is_control(results: Results, name: str) -> bool:
     return any(arm["name"] == name and arm["control"] is not None for arm in results["arms"])
 
 
-def answer_sentences(results: Results) -> list[str]:
-    """An entry of one or a few sentences for each rationale arm, in the comparisons' order.
+Verdict = Literal["content", "gain", "open", "worse"]
+"""What was found of an arm: a gain that its controls do not share; a gain, whose source is not
+shown; nothing; a loss. In this order an answer tells of them."""
+
+_ORDER: tuple[Verdict, ...] = ("content", "gain", "open", "worse")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was found of one rationale arm, in a few sentences of which the first is the answer.
+
+    gain: its comparison with the baseline, as results.json has it
+    """
+
+    verdict: Verdict
+    gain: Mapping[str, Any]
+    sentences: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """All of it."""
+        return " ".join(self.sentences)
+
+
+def findings(results: Results) -> list[Finding]:
+    """One for each rationale arm against a baseline: what is shown first, then by size.
 
     results: the content of results.json.
     """
-    sentences = []
-    if not results["finished"]:
-        sentences.append("This run is not finished: what follows is what it has so far.")
     comparisons = results["comparisons"]
-    gains = [c for c in comparisons if not is_control(results, c["baseline"])]
-    for gain in gains:
-        if is_control(results, gain["arm"]):
-            continue
-        controls = [
-            c for c in comparisons if c["arm"] == gain["arm"] and is_control(results, c["baseline"])
-        ]
-        sentences.append(" ".join(_about_arm(gain, controls)))
+    found = [
+        _about_arm(
+            gain,
+            [
+                c
+                for c in comparisons
+                if c["arm"] == gain["arm"] and is_control(results, c["baseline"])
+            ],
+        )
+        for gain in _gains(results)
+        if not is_control(results, gain["arm"])
+    ]
+    return sorted(found, key=lambda f: (_ORDER.index(f.verdict), -f.gain["difference"]))
+
+
+def caveats(results: Results) -> list[str]:
+    """What a reader of the findings has to know besides."""
+    sentences = []
+    gains = _gains(results)
+    if not results["finished"]:
+        sentences.append("This run is not finished: what is here is what it has so far.")
     if not gains:
         sentences += [_alone(arm) for arm in results["arms"] if arm.get("test")]
         sentences.append("No rationale arm was compared with a baseline in this run.")
@@ -57,40 +93,68 @@ def answer_sentences(results: Results) -> list[str]:
             "With one seed this speaks of these trained models only: "
             "training them again could come out otherwise."
         )
+    readings = results.get("test_readings", 1)
+    if readings > 1:
+        sentences.append(
+            f"The test set was opened {readings} times, each time for another choice of "
+            "configurations: the figures are the last one's, and the more often it is opened the "
+            "less they mean."
+        )
     return sentences
 
 
-def _about_arm(gain: Mapping[str, Any], controls: list[Mapping[str, Any]]) -> list[str]:
+def answer_sentences(results: Results) -> list[str]:
+    """The findings, an entry of one or a few sentences each, and then the caveats."""
+    return [*(finding.text for finding in findings(results)), *caveats(results)]
+
+
+def _gains(results: Results) -> list[Mapping[str, Any]]:
+    return [c for c in results["comparisons"] if not is_control(results, c["baseline"])]
+
+
+def _about_arm(gain: Mapping[str, Any], controls: list[Mapping[str, Any]]) -> Finding:
     where = f"on {several(gain['n'], 'row')} and {several(gain['seeds'], 'seed')}"
     beaten = [c for c in controls if told_apart(c) and c["difference"] > 0]
-    open_ = [c for c in controls if c not in beaten]
+    unbeaten = [c for c in controls if c not in beaten]
+
+    def finding(verdict: Verdict, *sentences: str) -> Finding:
+        return Finding(verdict, gain, sentences)
+
     if not told_apart(gain):
-        first = f"{_untold(gain)}, {where}.{_smallest(gain)}"
-        return [first, *(f"It did beat its own control {_beaten(c)}." for c in beaten)]
+        first = f"{_untold(gain)}, {where}."
+        return finding(
+            "open",
+            first,
+            *_smallest(gain),
+            *_within_the_margin(gain),
+            *(f"It did beat its own control {_beaten(c)}." for c in beaten),
+        )
     if gain["difference"] < 0:
-        return [f"{gain['arm']} did worse than {gain['baseline']} by {_size(gain, True)}, {where}."]
+        lost = f"{gain['arm']} did worse than {gain['baseline']} by {_size(gain, True)}, {where}."
+        return finding("worse", lost)
 
     first = f"{gain['arm']} beat {gain['baseline']} by {_size(gain)}"
     for control in beaten:
         first += f" and its own control {_beaten(control)}"
     sentences = [f"{first}, {where}."]
-    for control in open_:
+    for control in unbeaten:
         if told_apart(control):
             fact = f"It did worse than its own control {control['baseline']} by "
             sentences.append(
                 f"{fact}{_size(control, True)}: it owes its gain not to what the rationales say."
             )
         else:
-            sentences.append(
+            sentences += [
                 f"But {_untold(control, lower=True)}, so the gain is not shown to come from "
-                f"what the rationales say.{_smallest(control)}"
-            )
+                "what the rationales say.",
+                *_smallest(control),
+            ]
     if not controls:
         sentences.append(
             f"{gain['arm']} has no control arm, so it is open whether what the rationales say "
             "did the work."
         )
-    return sentences
+    return finding("content" if controls and not unbeaten else "gain", *sentences)
 
 
 def _beaten(comparison: Mapping[str, Any]) -> str:
@@ -113,14 +177,26 @@ def _untold(comparison: Mapping[str, Any], *, lower: bool = False) -> str:
     )
 
 
-def _smallest(comparison: Mapping[str, Any]) -> str:
+def _smallest(comparison: Mapping[str, Any]) -> list[str]:
     smallest = comparison["minimum_detectable_difference"]
     if smallest is None:
-        return ""
-    return (
-        " The smallest true difference that this experiment would find four times in five is "
+        return []
+    return [
+        "The smallest true difference that this experiment would find four times in five is "
         f"{points(smallest, sign=False)} points."
-    )
+    ]
+
+
+def _within_the_margin(comparison: Mapping[str, Any]) -> list[str]:
+    """That no difference that matters is there, where that was shown; results may lack the test."""
+    p = comparison.get("equivalence_p_value")
+    if p is None or p >= SIGNIFICANT:
+        return []
+    return [
+        f"That it is smaller than {points(comparison['equivalence_margin'], sign=False)} points "
+        f"either way is shown (two one-sided tests, p = {p_value(p)}, 90% interval "
+        f"{points_interval(comparison['ci90'])})."
+    ]
 
 
 def _alone(arm: Mapping[str, Any]) -> str:

@@ -38,9 +38,10 @@ _VARIABLES = {
     SECOND: "var(--second)",
     GROUND: "var(--card)",
 }
-_ROWS = {WIDE: 46, NARROW: 68}  # pixels: the height of a row; a narrow one has two lines of text
+_ROWS = {WIDE: 44, NARROW: 72}  # pixels: the height of a row; a narrow one holds its text as well
 _MARGIN = 44  # pixels: the axis below
-_INSET = 14  # pixels left and right
+_INSETS = {WIDE: (290, 175), NARROW: (14, 14)}  # pixels left and right: a wide one's text is there
+_LETTER = 7.2  # pixels: about the width of one
 
 
 def forest_plot(
@@ -62,9 +63,9 @@ def forest_plot(
                 markerfacecolor=colour if told_apart(c) else GROUND,
             )  # fmt: skip
             value = f"{points(c['difference'])} ({points_interval(c['ci95'])})"
-            _label_row(axes, y, f"{c['arm']} − {c['baseline']}", value, width)
+            _label_row(axes, y, (c["arm"], f"− {c['baseline']}"), value, width)
         axes.axvline(0, color=MUTED, linewidth=1.2, zorder=0)
-        axes.set_xlabel("difference in accuracy, points")
+        axes.set_xlabel("points of accuracy; right of 0 the arm is better")
         ends = [100 * end for c in comparisons for end in c["ci95"]] + [0.0]
         _set_range(axes, ends, least=2.0)
 
@@ -91,12 +92,12 @@ def accuracy_plot(arms: Sequence[Mapping[str, Any]], name: str, key: str = "test
             axes.plot([low, high], [y, y], color=colour, linewidth=2.5, solid_capstyle="round")
             seeds = [100 * accuracy for accuracy in test["accuracy_by_seed"]]
             axes.plot(
-                seeds, [y + 0.24] * len(seeds), "o", color=INK, markersize=4.5, alpha=0.55,
+                seeds, [y + 0.22] * len(seeds), "o", color=INK, markersize=4.5, alpha=0.55,
                 markeredgewidth=0,
             )  # fmt: skip
             axes.plot(100 * test["accuracy"], y, "D", color=colour, markersize=8)
             value = f"{percent(test['accuracy'])} ({percent_interval(test['ci95'])})"
-            _label_row(axes, y, arm["name"], value, width)
+            _label_row(axes, y, (arm["name"],), value, width)
         axes.set_xlabel("accuracy, %")
         shown = [
             100 * value
@@ -118,27 +119,36 @@ def _accuracy_in_words(name: str, test: Mapping[str, Any]) -> str:
     )
 
 
-def _label_row(axes: Axes, y: int, label: str, value: str, width: int) -> None:
-    """The row's name and its numbers above its interval: on one line, or two if it is narrow."""
-    room = int((width - 2 * _INSET) / 7.2) - (0 if width == NARROW else len(value) + 2)
-    # A name too long for its line is cut in the middle: both arms' beginnings and ends stay.
-    if len(label) > room:
-        label = label[: room // 2] + "…" + label[-(room - room // 2 - 1) :]
-    high, low = (0.5, 0.25) if width == NARROW else (0.33, 0.33)
-    side = "left" if width == NARROW else "right"
-    lines = ((label, "left", INK, high), (value, side, MUTED, low))
-    for text, alignment, colour, above in lines:
+def _label_row(axes: Axes, y: int, label: Sequence[str], value: str, width: int) -> None:
+    """The row's name and its numbers: left and right of the axes, or above if it is narrow.
+
+    label: one or two lines, the second in a quieter colour.
+    """
+    from matplotlib.transforms import blended_transform_factory
+
+    across = blended_transform_factory(axes.figure.transFigure, axes.transData)
+    if width == NARROW:
+        lines = [(" ".join(label), 0.02, "left", INK, -0.56), (value, 0.02, "left", MUTED, -0.31)]
+        room = int(width / _LETTER)
+    else:
+        middle = (len(label) - 1) / 2
+        lines = [
+            (line, 0.01, "left", MUTED if number else INK, 0.38 * (number - middle))
+            for number, line in enumerate(label)
+        ]
+        lines.append((value, 0.99, "right", INK, 0.0))
+        room = int(_INSETS[width][0] / _LETTER)
+    for text, x, alignment, colour, below in lines:
         axes.text(
-            float(alignment == "right"),
-            y - above,
-            text,
-            transform=axes.get_yaxis_transform(),
-            ha=alignment,
-            va="center",
-            color=colour,
-            fontsize=12.5,
+            x, y + below, _shortened(text, room), transform=across, ha=alignment, va="center",
+            color=colour, fontsize=12.5,
             bbox={"facecolor": GROUND, "edgecolor": "none", "pad": 1.5},  # over the grid's lines
-        )
+        )  # fmt: skip
+
+
+def _shortened(text: str, room: int) -> str:
+    """Cut in the middle where it is too long: both arms' beginnings and ends stay."""
+    return text if len(text) <= room else text[: room // 2] + "…" + text[-(room - room // 2 - 1) :]
 
 
 def _set_range(axes: Axes, values: Sequence[float], least: float) -> None:
@@ -185,17 +195,18 @@ def _svg(
     with matplotlib.rc_context(style):
         figure = Figure(figsize=(width / 72, height / 72))
         FigureCanvasSVG(figure)
+        left, right = _INSETS[width]
         axes = figure.add_axes(
-            (_INSET / width, _MARGIN / height, 1 - 2 * _INSET / width, 1 - _MARGIN / height)
+            (left / width, _MARGIN / height, 1 - (left + right) / width, 1 - _MARGIN / height)
         )
         axes.set_facecolor("none")
-        axes.set_ylim(rows - 0.6, -0.65)
+        axes.set_ylim(rows - (0.6 if width == NARROW else 0.5), -0.75 if width == NARROW else -0.5)
         axes.set_yticks([])
         axes.spines[["left", "right", "top"]].set_visible(False)
         axes.xaxis.grid(visible=True, color=LINE, linewidth=1)
         axes.set_axisbelow(True)
         axes.tick_params(axis="x", length=0)
-        axes.locator_params(axis="x", nbins=5 if width == NARROW else 9)
+        axes.locator_params(axis="x", nbins=5 if width == NARROW else 7)
         draw(axes, width)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})

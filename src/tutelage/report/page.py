@@ -1,21 +1,38 @@
-"""The report: one HTML file that needs nothing but itself.
+"""The report: one HTML file that needs nothing but itself, and the same in Markdown.
 
-`render_report` arranges the results and hands them to templates/report.html.j2; every number is
-formatted by `wording`, every name is escaped by jinja2.
+`render_report` and `render_markdown` arrange the results and hand them to templates/report.html.j2
+and templates/report.md.j2; every number is formatted by `wording`. In the page every name is
+escaped by jinja2, in Markdown by `markdown.escaped`.
 """
 
 from __future__ import annotations
 
+import hashlib
+from base64 import b64encode
 from collections.abc import Mapping
-from typing import Any
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
 
 from tutelage.errors import RunFolderError
 from tutelage.records import RATIONALE_STATUSES
 from tutelage.report import wording
-from tutelage.report.answer import answer_sentences, is_control, told_apart
+from tutelage.report.answer import answer_sentences, caveats, findings, is_control, told_apart
 from tutelage.report.figures import accuracy_plot, forest_plot
+from tutelage.report.folder import RunFiles, read_run
+from tutelage.report.markdown import escaped
+from tutelage.report.rows import PackedRows, pack_rows
+from tutelage.runfolder import write_atomic
 
-__all__ = ["answer_sentences", "render_report"]
+if TYPE_CHECKING:
+    import jinja2
+
+__all__ = ["answer_sentences", "render_markdown", "render_report", "write_report"]
+
+NO_FILES = RunFiles()
+"""For results that stand alone: the page then has no rows, versions or recipe to show."""
 
 _FILTERS = {
     "percent": wording.percent,
@@ -25,31 +42,69 @@ _FILTERS = {
     "p_value": wording.p_value,
     "count": wording.count,
     "dollars": wording.dollars,
+    "duration": wording.duration,
     "decimal": wording.decimal,
     "several": wording.several,
 }
+_VERDICTS = {
+    "content": "Helped, by what they say",
+    "gain": "Helped; not shown why",
+    "open": "No difference told",
+    "worse": "Did harm",
+}
+_MOST_REASONS = 8
 
 
-def render_report(results: Mapping[str, Any], *, title: str) -> str:
+def write_report(folder: Path, page: Path | None = None) -> Path:
+    """Make report.html and report.md of what is in a run's folder; returns the page's path.
+
+    page: where it goes, in the place of report.html; the Markdown goes beside it
+    """
+    results, files = read_run(folder)
+    title = f"Tutelage: {results['name']}"
+    page = page or folder / "report.html"
+    write_atomic(page, render_report(results, title=title, files=files))
+    write_atomic(page.with_suffix(".md"), render_markdown(results, title=title, files=files))
+    return page
+
+
+def render_report(results: Mapping[str, Any], *, title: str, files: RunFiles = NO_FILES) -> str:
     """The page as one string of HTML, without a network address to fetch from.
 
     results: the content of results.json. Raises RunFolderError where it lacks something.
+    files:   what the run folder holds besides
     """
+    script = "".join(
+        (resources.files("tutelage.report") / "templates" / name).read_text(encoding="utf-8")
+        for name in ("page.js", "rows.js")
+    )
+    return _render(
+        "report.html.j2",
+        results,
+        files,
+        autoescape=True,
+        title=title,
+        rows=_packed(results, files),
+        forest_plot=forest_plot,
+        accuracy_plot=accuracy_plot,
+        script=Markup(script),
+        script_sha256=b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+
+
+def render_markdown(results: Mapping[str, Any], *, title: str, files: RunFiles = NO_FILES) -> str:
+    """The same for a pull request, without figures and rows. Arguments and errors: as above."""
+    return _render("report.md.j2", results, files, autoescape=False, title=title)
+
+
+def _render(
+    template: str, results: Mapping[str, Any], files: RunFiles, *, autoescape: bool, **more: Any
+) -> str:
     import jinja2
 
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("tutelage.report", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(_FILTERS)
-    environment.filters["config"] = _config
-    environment.tests["told_apart"] = told_apart
     try:
-        return environment.get_template("report.html.j2").render(
-            _content(results), title=title, statuses=RATIONALE_STATUSES
+        return (
+            _environment(autoescape).get_template(template).render(_content(results, files), **more)
         )
     except (KeyError, jinja2.UndefinedError) as error:
         raise RunFolderError(
@@ -58,26 +113,49 @@ def render_report(results: Mapping[str, Any], *, title: str) -> str:
         ) from error
 
 
-def _content(results: Mapping[str, Any]) -> dict[str, Any]:
+def _environment(autoescape: bool) -> jinja2.Environment:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("tutelage.report", "templates"),
+        autoescape=autoescape,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(_FILTERS, config=_config, md=escaped)
+    environment.tests["told_apart"] = told_apart
+    return environment
+
+
+def _content(results: Mapping[str, Any], files: RunFiles) -> dict[str, Any]:
     arms = [arm for arm in results["arms"] if arm.get("test")]
-    unseen = [arm for arm in arms if arm.get("test_unseen")]
-    comparisons = results["comparisons"]
-    comparisons_unseen = results.get("comparisons_unseen") or []
-    controls = [arm["name"] for arm in arms if is_control(results, arm["name"])]
     return {
         "results": results,
-        "answer": answer_sentences(results),
+        "files": files,
+        "findings": findings(results),
+        "caveats": caveats(results),
+        "verdicts": _VERDICTS,
         "arms": arms,
-        "unseen": unseen,
-        "comparisons": comparisons,
-        "comparisons_unseen": comparisons_unseen,
-        "controls": controls,
+        "unseen": [arm for arm in arms if arm.get("test_unseen")],
+        "comparisons": results["comparisons"],
+        "comparisons_unseen": results.get("comparisons_unseen") or [],
+        "controls": [arm["name"] for arm in arms if is_control(results, arm["name"])],
         "claims": _claims(results),
-        "forest": forest_plot(comparisons, controls, "forest"),
-        "accuracies": accuracy_plot(arms, "accuracies"),
-        "forest_unseen": forest_plot(comparisons_unseen, controls, "forest-unseen"),
-        "most_seeds": max((len(arm["seeds"]) for arm in arms), default=0),
+        "statuses": RATIONALE_STATUSES,
+        "reasons": {
+            name: list(why.items())[:_MOST_REASONS]
+            for name, why in files.reasons.items()
+            if not is_control(results, name)
+        },
+        "longest": max((len(why) for why in files.reasons.values()), default=0) > _MOST_REASONS,
+        "most_reasons": _MOST_REASONS,
     }
+
+
+def _packed(results: Mapping[str, Any], files: RunFiles) -> PackedRows | None:
+    return pack_rows(files, results["task"]["labels"]) if files.predictions else None
 
 
 def _claims(results: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -56,6 +56,17 @@ def dollars(cost: float | None) -> str:
     return f"${cost:,.2f}" if cost >= 1 or cost == 0 else f"${cost:.4f}"
 
 
+def duration(seconds: float | None) -> str:
+    """`42 s`, `7 min 13 s`, `1 h 18 min`."""
+    if seconds is None:
+        return UNKNOWN
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
 def decimal(value: float | None) -> str:
     """A score between 0 and 1 with three digits, or a dash where it is undefined."""
     return UNKNOWN if value is None else f"{value:.3f}"
