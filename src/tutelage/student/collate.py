@@ -193,9 +193,7 @@ class _PieceIds:
     def __init__(self, student: Student, written: Sequence[Sequence[Writing]]) -> None:
         self._student = student
         self._lines = student.architecture == "decoder-only"
-        texts = {
-            text: None for writings in written for w in writings for text in self._texts(w)
-        }
+        texts = {text: None for writings in written for w in writings for text in self._texts(w)}
         self._ids = dict(zip(texts, token_ids(student.tokenizer, list(texts)), strict=True))
 
     def _texts(self, writing: Writing) -> list[str]:
