@@ -43,7 +43,17 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 
 TORCH_LIVES_IN = {"student", "doctor"}
-HEAVY = {"torch", "transformers", "datasets", "scipy", "matplotlib", "aiohttp", "pyarrow", "openai"}
+HEAVY = {
+    "torch",
+    "transformers",
+    "datasets",
+    "scipy",
+    "matplotlib",
+    "aiohttp",
+    "pyarrow",
+    "openai",
+    "peft",
+}
 
 
 def _modules() -> list[tuple[str, ast.Module]]:

@@ -90,6 +90,21 @@ def test_the_first_asks_and_the_work_ends_in_its_own_time(run: Callable[..., Non
     assert steps == ["drained"]
 
 
+def test_a_press_at_the_very_beginning_is_heard(run: Callable[..., None]) -> None:
+    asked = threading.Event()
+    main = threading.main_thread().ident
+    assert main is not None
+
+    async def begin() -> None:
+        signal.pthread_kill(main, signal.SIGINT)
+        while not asked.is_set():
+            await asyncio.sleep(0.01)
+        raise InterruptedWork
+
+    with pytest.raises(KeyboardInterrupt):
+        run(begin, asked.set)
+
+
 def test_the_second_ends_it_where_it_stands_and_its_cleaning_up_is_done(
     run: Callable[..., None],
 ) -> None:

@@ -10,6 +10,7 @@ import signal
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 Begin = Callable[[], Coroutine[Any, Any, None]]
@@ -40,26 +41,35 @@ def run_to_end(begin: Begin, on_interrupt: Callable[[], None]) -> None:
         raise KeyboardInterrupt from error
 
 
+class _Presses:
+    """What each Ctrl-C does to the work; called on its loop."""
+
+    def __init__(self, task: asyncio.Task[None], on_interrupt: Callable[[], None]) -> None:
+        self._task = task
+        self._on_interrupt = on_interrupt
+        self._times = 0
+
+    def one_more(self) -> None:
+        self._times += 1
+        if self._times == 1:
+            self._on_interrupt()
+        else:
+            self._task.cancel()
+
+
 async def _on_this_thread(begin: Begin, on_interrupt: Callable[[], None]) -> None:
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
     assert task is not None
-    times = 0
-
-    def handle() -> None:
-        nonlocal times
-        times += 1
-        if times == 1:
-            on_interrupt()
-        else:
-            task.cancel()
-
+    presses = _Presses(task, on_interrupt)
     before = signal.getsignal(signal.SIGINT)
     try:
-        loop.add_signal_handler(signal.SIGINT, handle)
+        loop.add_signal_handler(signal.SIGINT, presses.one_more)
         by_loop = True
     except NotImplementedError:  # Windows: its loop wakes up for signals, and leaves them to Python
-        signal.signal(signal.SIGINT, lambda number, frame: loop.call_soon_threadsafe(handle))
+        signal.signal(
+            signal.SIGINT, lambda number, frame: loop.call_soon_threadsafe(presses.one_more)
+        )
         by_loop = False
     try:
         await begin()
@@ -71,22 +81,29 @@ async def _on_this_thread(begin: Begin, on_interrupt: Callable[[], None]) -> Non
 
 
 def _on_another_thread(begin: Begin, on_interrupt: Callable[[], None]) -> None:
-    begun: Future[tuple[asyncio.AbstractEventLoop, asyncio.Task[None]]] = Future()
+    """Python hands signals to the main thread alone: where this is it, a handler passes them on.
+    (A KeyboardInterrupt raised here could come between any two lines, and leave the work running
+    with nobody to ask it to end.)"""
+    begun: Future[tuple[asyncio.AbstractEventLoop, _Presses]] = Future()
 
     async def on_thread() -> None:
         task = asyncio.create_task(begin())
-        begun.set_result((asyncio.get_running_loop(), task))
+        begun.set_result((asyncio.get_running_loop(), _Presses(task, on_interrupt)))
         await task
 
-    with ThreadPoolExecutor(1, thread_name_prefix="annotate") as pool:
-        outcome = pool.submit(asyncio.run, on_thread())
-        loop, task = begun.result()
-        try:
-            outcome.result()
-        except KeyboardInterrupt:  # it reaches this thread; the work is on the other
-            loop.call_soon_threadsafe(on_interrupt)
-            try:
-                outcome.result()
-            except KeyboardInterrupt:
-                loop.call_soon_threadsafe(task.cancel)
-                raise
+    def pass_on(begun: Future[tuple[asyncio.AbstractEventLoop, _Presses]]) -> None:
+        loop, presses = begun.result()
+        with suppress(RuntimeError):  # the work has just ended, and its loop with it
+            loop.call_soon_threadsafe(presses.one_more)
+
+    before = None
+    if threading.current_thread() is threading.main_thread():
+        before = signal.signal(
+            signal.SIGINT, lambda number, frame: begun.add_done_callback(pass_on)
+        )
+    try:
+        with ThreadPoolExecutor(1, thread_name_prefix="annotate") as pool:
+            pool.submit(asyncio.run, on_thread()).result()
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGINT, before)
