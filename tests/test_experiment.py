@@ -20,9 +20,9 @@ import yaml
 from tutelage.errors import TeacherError
 from tutelage.evaluation.metrics import accuracy
 from tutelage.experiment import choose, run
-from tutelage.recipe import Config
 from tutelage.recipe_file import parse_recipe
 from tutelage.runfolder import read_json, read_jsonl
+from tutelage.sections import Config
 from tutelage.student.settings import TrainResult
 
 Make = Callable[..., dict[str, Any]]

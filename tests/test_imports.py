@@ -12,7 +12,8 @@ WORDS = BASIS | {"records", "task"}
 GROUND = WORDS | {"runfolder", "data", "strategies", "environment", "modelfiles"}
 GROUND |= {"student.target"}
 STAGES = GROUND | {"teacher", "rationales", "student", "evaluation", "report"}
-WHOLE = STAGES | {"recipe", "recipe_file", "observer", "preparation", "outcome", "manifest"}
+RECIPE = {"recipe", "sections"}
+WHOLE = STAGES | RECIPE | {"recipe_file", "observer", "preparation", "outcome", "manifest"}
 
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
@@ -28,14 +29,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "student": GROUND | {"student"},
     "evaluation": WORDS | {"evaluation"},
     "report": WORDS | {"runfolder", "evaluation", "report"},
-    "recipe": GROUND | {"teacher.base", "teacher.prices", "student.settings"},
-    "recipe_file": GROUND | {"recipe"},
+    "sections": GROUND | {"teacher.base", "teacher.prices", "student.settings"},
+    "recipe": GROUND | {"sections"},
+    "recipe_file": GROUND | RECIPE,
     "observer": {"student.jobs", "teacher.annotate"},
-    "preparation": GROUND | {"teacher", "rationales", "recipe", "observer"},
-    "planning": GROUND | {"teacher", "recipe", "observer", "preparation"},
-    "outcome": STAGES | {"recipe", "preparation"},
-    "manifest": STAGES | {"recipe", "preparation"},
-    "experiment": WHOLE,
+    "preparation": GROUND | {"teacher", "rationales", "observer"} | RECIPE,
+    "planning": GROUND | RECIPE | {"teacher", "observer", "preparation"},
+    "outcome": STAGES | RECIPE | {"preparation"},
+    "manifest": STAGES | RECIPE | {"preparation"},
+    "students": STAGES | RECIPE | {"preparation", "observer"},
+    "experiment": WHOLE | {"students"},
     "training": STAGES,
     "auditing": STAGES | {"recipe", "preparation", "observer", "training"},
     "reading": STAGES,

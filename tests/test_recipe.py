@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from tutelage.errors import RecipeError
-from tutelage.recipe import StudentSection, TeacherSection
 from tutelage.recipe_file import load_recipe, packaged_recipes, parse_recipe
+from tutelage.sections import StudentSection, TeacherSection
 from tutelage.student.settings import TrainSettings
 from tutelage.teacher.base import TeacherSettings
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.preparation import Splits
-from tutelage.recipe import Config, Recipe
+from tutelage.recipe import Recipe
 from tutelage.runfolder import as_json, digest, read_json, write_atomic, write_json
+from tutelage.sections import Config
 
 _PACKAGES = ("tutelage", "torch", "transformers", "tokenizers", "numpy", "scipy", "datasets")
 

@@ -13,9 +13,10 @@ from typing import Any
 from tutelage.evaluation.compare import compare
 from tutelage.evaluation.metrics import evaluate
 from tutelage.preparation import Splits
-from tutelage.recipe import ArmSection, Config, Recipe
+from tutelage.recipe import Recipe
 from tutelage.records import RATIONALE_STATUSES, Prediction, Rationale
 from tutelage.runfolder import as_json
+from tutelage.sections import ArmSection, Config
 from tutelage.student.settings import TrainResult
 from tutelage.task import Task
 from tutelage.teacher.annotate import Annotation

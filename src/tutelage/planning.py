@@ -16,8 +16,9 @@ from pathlib import Path
 from tutelage.errors import UsageError
 from tutelage.observer import Observer
 from tutelage.preparation import load_splits
-from tutelage.recipe import ArmSection, Recipe
+from tutelage.recipe import Recipe
 from tutelage.records import Completion, Example, Request
+from tutelage.sections import ArmSection
 from tutelage.strategies import Strategy, get_strategy
 from tutelage.task import Task
 from tutelage.teacher import accounts

@@ -12,9 +12,10 @@ from tutelage.data.split import Overlap, check_splits, drop_overlap, hold_out
 from tutelage.errors import BatchesOpenError, TeacherError
 from tutelage.observer import Observer
 from tutelage.rationales.controls import label_echo, shuffled
-from tutelage.recipe import ArmSection, Recipe
+from tutelage.recipe import Recipe
 from tutelage.records import Example, Rationale
 from tutelage.runfolder import write_jsonl
+from tutelage.sections import ArmSection
 from tutelage.strategies import get_strategy
 from tutelage.task import NLI, Task
 from tutelage.teacher.annotate import (

@@ -12,10 +12,10 @@ from pydantic import BaseModel, ValidationError
 
 from tutelage.data.describe import Description
 from tutelage.errors import RecipeError
-from tutelage.recipe import (
+from tutelage.recipe import Recipe
+from tutelage.sections import (
     ArmSection,
     DataSection,
-    Recipe,
     SearchSection,
     StudentSection,
     TaskSection,
