@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,10 @@ import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may depend on a hub
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # Started by a shell in the background: what the tests start would be deaf to their Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
@@ -25,11 +30,11 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def small_recipe() -> Callable[..., dict[str, Any]]:
-    """A recipe of seconds: tiny data, a tiny student, two seeds."""
+    """A recipe of seconds: tiny data, a tiny student, two seeds, and the arms that are written."""
 
     def make(**changes: Any) -> dict[str, Any]:
         reasoning = {"strategy": "informed_reasoning"}
-        return {
+        values = {
             "name": "small",
             "data": {
                 "train": "synthetic:nli?n=90&seed=1",
@@ -51,7 +56,18 @@ def small_recipe() -> Callable[..., dict[str, Any]]:
             ],
             "search": {"learning_rate": [1e-3, 3e-3], "label_weight": [0.3]},
             "seeds": [0, 1],
+            "explain_rows": 5,
+            "controls": [],
+            "baselines": [],
             **changes,
         }
+        if "departures" not in changes:
+            left = {
+                "controls": any("strategy" in arm for arm in values["arms"]),
+                "baselines": len(values["baselines"]) < 4,
+                "seeds": len(values["seeds"]) == 1,
+            }
+            values["departures"] = {rule: "a small test" for rule in left if left[rule]}
+        return values
 
     return make
