@@ -66,6 +66,7 @@ def main(folder: Path) -> None:
         "provider": "test",  # the port differs from process to process
         "concurrency": 4,
     }
+    values["baselines"] = ["teacher"]  # 60 questions more
     recipe = parse_recipe(values)
     run(recipe, runs=folder / "runs", ledger=folder / "ledger.sqlite", workers=1)
     print(json.dumps({"requests": asked}))

@@ -17,13 +17,18 @@ from typing import Any
 import pytest
 import yaml
 
+from tutelage import students
 from tutelage.errors import TeacherError
 from tutelage.evaluation.metrics import accuracy
+from tutelage.evaluation.statistics import holm
 from tutelage.experiment import choose, run
-from tutelage.recipe_file import parse_recipe
+from tutelage.observer import Silent
+from tutelage.recipe_file import load_recipe, parse_recipe
+from tutelage.records import TrainingExample
 from tutelage.runfolder import read_json, read_jsonl
 from tutelage.sections import Config
 from tutelage.student.settings import TrainResult
+from tutelage.student.target import build_training_examples
 
 Make = Callable[..., dict[str, Any]]
 FOLDER = Path(__file__).parent
@@ -89,6 +94,14 @@ def test_results_say_what_the_predictions_say(finished: Path) -> None:
     for arm in results["arms"]:
         assert claimed[arm["name"]]["models_tried"] == 3
         assert claimed[arm["name"]]["best_accuracy"] >= max(arm["test"]["accuracy_by_seed"])
+    for arm in results["arms"]:
+        looks = results["looks"][arm["name"]]
+        for kind in ("by_label", "by_tag", "by_length"):
+            right = sum(part["n"] * part["accuracy"] for part in looks[kind])
+            assert right / 45 == pytest.approx(arm["test"]["accuracy"])  # no row is lost or twice
+        chosen = results["selection"]["by_arm"][arm["name"]]
+        assert chosen["models"] == claimed[arm["name"]]["models_tried"]
+        assert chosen["gain_by_chance"] > 0
     assert results["teacher"]["cost_usd"] == 0.0
     assert "labels" in (finished / "report.html").read_text()
 
@@ -118,16 +131,19 @@ def test_kills_in_annotation_and_in_training_change_nothing(
         (tmp_path / name).mkdir()
         (tmp_path / name / "recipe.yaml").write_text(yaml.safe_dump(small_recipe()))
     whole = _run_script(script, tmp_path / "whole", kill=None)
-    assert whole["requests"] == 90
+    assert whole["requests"] == 90 + 60  # rationales, and labels for dev: the teacher as a baseline
     _run_script(script, tmp_path / "parts", kill="annotation")
     _run_script(script, tmp_path / "parts", kill="training")
     parts = _run_script(script, tmp_path / "parts", kill=None)
     results = [read_json(tmp_path / n / "runs/small/results.json") for n in ("whole", "parts")]
     assert _same(*results)
+    told = [[e["accuracy"], e["unparsed"]] for r in results for e in r["baselines"]["teacher"]]
+    assert len(told) == 4
+    assert told[:2] == told[2:]
     assert parts["requests"] == 0
     asked = sum(1 for _ in read_jsonl(tmp_path / "parts" / "asked.jsonl"))
     # What was in flight when the kill came (at most 4) may be asked again, nothing else.
-    assert 90 <= asked <= 94
+    assert 150 <= asked <= 154
 
 
 def _run_script(script: Path, folder: Path, kill: str | None) -> dict[str, Any]:
@@ -187,6 +203,8 @@ def test_a_task_that_is_not_nli(tmp_path: Path) -> None:
             "arms": [{"name": "labels"}, {"name": "human", "strategy": "human"}],
             "search": {"learning_rate": [2e-3]},
             "seeds": [0, 1],
+            "controls": [],
+            "departures": {"controls": "another task is what is looked at"},
         }
     )
     done = run(recipe, runs=tmp_path / "runs", workers=1)
@@ -241,6 +259,108 @@ def test_every_objective_runs_from_end_to_end(small_recipe: Make, tmp_path: Path
         written[arm] = {row["rationale"] is not None for row in read_jsonl(path)}
     # Only the student that writes its rationale first has one to show.
     assert written == {"reasoning": {False}, "first": {True}, "two": {False}}
+
+
+def test_the_rules_of_the_experiment_are_kept_unasked(
+    small_recipe: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All controls, the student that does not see the premise, two families of comparisons."""
+    built: list[list[TrainingExample]] = []
+
+    def build(*arguments: Any) -> list[TrainingExample]:
+        built.append(build_training_examples(*arguments))
+        return built[-1]
+
+    monkeypatch.setattr(students, "build_training_examples", build)
+    test = tmp_path / "test.csv"
+    hypotheses = ["A lamp is red.", "Nobody is at home."] * 8
+    with test.open("w", newline="") as file:
+        csv.writer(file).writerows(
+            [["premise", "hypothesis", "label"]]
+            + [[f"The mill has {i} lamps.", h, "neutral"] for i, h in enumerate(hypotheses)]
+        )
+    values = small_recipe(
+        data={"train": "synthetic:nli?n=48&seed=1", "dev": 0.25, "test": str(test)},
+        search={"learning_rate": [3e-3], "label_weight": [0.3]},
+        departures={"baselines": "nobody to ask"},
+        baselines=["majority", "omitted_context"],
+    )
+    values["student"] = {"model": "scratch:t5-tiny", "max_steps": 2, "batch_size": 16}
+    values["arms"] = values["arms"][:2]
+    del values["controls"]
+    told = Told()
+    done = run(parse_recipe(values), runs=tmp_path, workers=1, observer=told)
+    results = read_json(done.folder / "results.json")
+
+    arms = {arm["name"]: arm for arm in results["arms"]}
+    assert {name: (arm["control"], arm["omits"]) for name, arm in arms.items()} == {
+        "labels": (None, []),
+        "reasoning": (None, []),
+        "reasoning-shuffled": ("shuffled", []),
+        "reasoning-filler": ("filler", []),
+        "label-echo": ("label_echo", []),
+        "hypothesis-only": (None, ["premise"]),
+    }
+    assert {arm["configs_tried"] for arm in arms.values()} == {1}
+    learnt = {p.stem: list(read_jsonl(p)) for p in (done.folder / "rationales").glob("*.jsonl")}
+    assert set(learnt) == {"reasoning", "reasoning-shuffled", "reasoning-filler", "label-echo"}
+    for own, filled in zip(learnt["reasoning"], learnt["reasoning-filler"], strict=True):
+        assert abs(len(own["text"]) - len(filled["text"])) <= 5
+        assert filled["text"].startswith("These words stand")
+    assert {row["text"][:14] for row in learnt["label-echo"]} == {"The answer is "}
+
+    # The student without the premise saw none in training, and reads none at the test.
+    read = ({row.source.text[:8] for row in rows} for rows in built)
+    sources = dict(zip(arms, read, strict=True))
+    assert sources["hypothesis-only"] == {"Hypothes"}
+    assert sources["labels"] == sources["label-echo"] == {"Premise:"}
+
+    def distinct(arm: str) -> int:
+        (path,) = done.folder.glob(f"arms/{arm}/*/seed-0/test.jsonl")
+        return len({json.dumps(row["probabilities"]) for row in read_jsonl(path)})
+
+    assert distinct("hypothesis-only") == 2
+    assert distinct("labels") > 2
+
+    families = {
+        primary: [c for c in results["comparisons"] if c["primary"] is primary]
+        for primary in (True, False)
+    }
+    assert results["comparisons"] == [*families[True], *families[False]]
+    assert {c["baseline"] for c in families[True]} == {"labels", "reasoning-shuffled"}
+    assert {c["baseline"] for c in families[False]} == {"label-echo", "reasoning-filler"}
+    for family in families.values():
+        assert [c["family"] for c in family] == [2, 2]
+        assert [c["p_adjusted"] for c in family] == pytest.approx(
+            holm([c["p_value"] for c in family])
+        )
+    claims = results["choosing_on_test"]["claims"]
+    assert {c["baseline"] for c in claims} == {"labels", "reasoning-shuffled"}
+
+    (left,) = results["departures"]
+    assert left == {
+        "rule": "baselines",
+        "what": "no teacher_labels, no teacher",
+        "reason": "nobody to ask",
+    }
+    assert told.notes[0] == (
+        "departs from the rule of baselines: no teacher_labels, no teacher (nobody to ask)"
+    )
+    for name in ("report.html", "report.md"):
+        assert "The reason given: nobody to ask." in (done.folder / name).read_text()
+
+    # What was resolved is what was run: the run folder's recipe asks for nothing more.
+    assert load_recipe(done.folder / "recipe.yaml") == parse_recipe(values)
+
+
+class Told(Silent):
+    """Keeps the notes of a run."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, line: str) -> None:
+        self.notes.append(line)
 
 
 def test_a_teacher_that_never_answers_well_stops_the_run(

@@ -12,7 +12,7 @@ WORDS = BASIS | {"records", "task"}
 GROUND = WORDS | {"runfolder", "data", "strategies", "environment", "modelfiles"}
 GROUND |= {"student.target"}
 STAGES = GROUND | {"teacher", "rationales", "student", "evaluation", "report"}
-RECIPE = {"recipe", "sections"}
+RECIPE = {"recipe", "rules", "sections"}
 WHOLE = STAGES | RECIPE | {"recipe_file", "observer", "preparation", "outcome", "manifest"}
 
 MAY_IMPORT: dict[str, set[str]] = {
@@ -30,15 +30,26 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation": WORDS | {"evaluation"},
     "report": WORDS | {"runfolder", "evaluation", "report"},
     "sections": GROUND | {"teacher.base", "teacher.prices", "student.settings"},
-    "recipe": GROUND | {"sections"},
+    "rules": GROUND | {"sections"},
+    "recipe": GROUND | {"rules", "sections"},
     "recipe_file": GROUND | RECIPE,
     "observer": {"student.jobs", "teacher.annotate"},
     "preparation": GROUND | {"teacher", "rationales", "observer"} | RECIPE,
-    "planning": GROUND | RECIPE | {"teacher", "observer", "preparation"},
+    "teacher_baseline": STAGES | RECIPE | {"preparation", "observer"},
+    "survey": GROUND | {"teacher", "observer"},
+    "foresight": STAGES | RECIPE | {"preparation"},
+    "planning": GROUND
+    | RECIPE
+    | {"teacher", "observer", "preparation", "survey", "foresight", "teacher_baseline"},
     "outcome": STAGES | RECIPE | {"preparation"},
     "manifest": STAGES | RECIPE | {"preparation"},
     "students": STAGES | RECIPE | {"preparation", "observer"},
-    "experiment": WHOLE | {"students"},
+    "curves": STAGES | RECIPE | {"preparation", "outcome", "students"},
+    "looks": STAGES | RECIPE | {"preparation", "outcome"},
+    "baselines": STAGES | RECIPE | {"preparation"},
+    "explanations": STAGES | RECIPE | {"preparation", "outcome"},
+    "experiment": WHOLE
+    | {"students", "explanations", "looks", "baselines", "curves", "teacher_baseline"},
     "training": STAGES,
     "auditing": STAGES | {"recipe", "preparation", "observer", "training"},
     "reading": STAGES,

@@ -123,7 +123,11 @@ def test_every_arm_tries_the_same_number_of_configurations(small_recipe: Make) -
 
 def test_the_family_of_comparisons(small_recipe: Make) -> None:
     recipe = parse_recipe(small_recipe())
-    assert recipe.comparisons() == [("reasoning", "labels"), ("reasoning", "reasoning-shuffled")]
+    assert recipe.comparisons().primary == (
+        ("reasoning", "labels"),
+        ("reasoning", "reasoning-shuffled"),
+    )
+    assert recipe.comparisons().secondary == ()
 
 
 @pytest.mark.parametrize(

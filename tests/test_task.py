@@ -31,3 +31,14 @@ def test_a_prefix_moves_the_span_with_the_text() -> None:
     assert source.text == "explain: Premise: It rains. Hypothesis: It is wet."
     assert source.text[slice(*source.cut)] == "It rains."
     assert source == Source(source.text, (18, 27))
+
+
+def test_without_a_field_it_is_neither_read_nor_shared() -> None:
+    fields = {"premise": "Oslo is cold.", "hypothesis": "It snows."}
+    assert NLI.without(()) is NLI
+    alone = NLI.without(("premise",))
+    assert alone.source(fields).text == "Hypothesis: It snows."
+    assert (alone.context, alone.labels) == (None, NLI.labels)
+    assert NLI.group("u", fields) == "Oslo is cold."
+    assert alone.group("u", fields) == "u"
+    assert NLI.without(["hypothesis"]).context == "premise"

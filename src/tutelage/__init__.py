@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tutelage.evaluation.compare import Comparison, compare
     from tutelage.evaluation.metrics import Evaluation, evaluate
     from tutelage.experiment import Run, run
-    from tutelage.rationales.controls import label_echo, shuffled
+    from tutelage.rationales.controls import filler, label_echo, shuffled
     from tutelage.recipe import Recipe
     from tutelage.recipe_file import load_recipe, parse_recipe
     from tutelage.records import (
@@ -49,7 +49,7 @@ _HOMES = {
     "evaluation.compare": ("Comparison", "compare"),
     "evaluation.metrics": ("Evaluation", "evaluate"),
     "experiment": ("Run", "run"),
-    "rationales.controls": ("label_echo", "shuffled"),
+    "rationales.controls": ("filler", "label_echo", "shuffled"),
     "recipe": ("Recipe",),
     "recipe_file": ("load_recipe", "parse_recipe"),
     "records": ("Completion", "Example", "Prediction", "Rationale", "Target", "TrainingExample"),
@@ -94,6 +94,7 @@ __all__ = [
     "compare",
     "evaluate",
     "explain",
+    "filler",
     "generate",
     "get_strategy",
     "hold_out",

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterator
+import netrc
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
+from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from tutelage.errors import TutelageError
 from tutelage.recipe import Recipe
@@ -34,7 +38,8 @@ class Finding:
 
 def examine(recipe: Recipe | None = None) -> list[Finding]:
     """Everything that can be found out without spending anything."""
-    findings = [*_packages(), _device(), _ledger()]
+    asked = () if recipe is None else recipe.student.tracking
+    findings = [*_packages(), *_trackers(asked), _device(), _ledger()]
     if recipe is not None:
         findings += _recipe(recipe)
     return findings
@@ -50,6 +55,70 @@ def _packages() -> Iterator[Finding]:
         else:
             versions = ", ".join(f"{name} {metadata.version(name)}" for name in packages)
             yield Finding("ok", f"extra {extra}", versions)
+
+
+def _trackers(asked: Collection[str]) -> Iterator[Finding]:
+    """Who can follow a training here. What a recipe asks for and cannot have stands in the way."""
+    from tutelage.student.tracking import BACKENDS, check_trackers
+
+    for name, backend in BACKENDS.items():
+        needed: Status = "missing" if name in asked else "optional"
+        try:
+            check_trackers([name])
+        except TutelageError as error:
+            yield Finding(needed, f"tracker {name}", str(error))
+            continue
+        status, found = _REACHES[name]()
+        version = metadata.version(backend.package)
+        yield Finding(needed if status != "ok" else "ok", f"tracker {name}", f"{version}, {found}")
+
+
+def _tensorboard() -> tuple[Status, str]:
+    return "ok", "files in each training's folder"
+
+
+def _wandb() -> tuple[Status, str]:
+    mode = os.environ.get("WANDB_MODE", "online")
+    if mode in ("offline", "dryrun"):
+        return "ok", "offline: files in each training's folder, for `wandb sync`"
+    if mode == "disabled":
+        return "optional", "WANDB_MODE=disabled keeps nothing: unset it, or set it to offline"
+    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    if os.environ.get("WANDB_API_KEY") or _has_login(host):
+        return "ok", f"there is a key for {host}"
+    return "optional", f"without a key for {host}: `wandb login`, or set WANDB_MODE=offline"
+
+
+def _has_login(host: str) -> bool:
+    """Whether a .netrc file has an entry for `host`, which is where `wandb login` puts its key."""
+    named = os.environ.get("NETRC")
+    for path in [Path(named)] if named else [Path.home() / ".netrc", Path.home() / "_netrc"]:
+        try:
+            if netrc.netrc(str(path)).authenticators(host) is not None:
+                return True
+        except (OSError, netrc.NetrcParseError):
+            continue
+    return False
+
+
+def _trackio() -> tuple[Status, str]:
+    space = os.environ.get("TRACKIO_SPACE_ID")
+    if not space:
+        place = os.environ.get("TRACKIO_DIR", "the Hugging Face cache")
+        return "ok", f"runs are kept in {place}, without an account"
+    from huggingface_hub import get_token
+
+    if get_token():
+        return "ok", f"runs go to the Space {space}"
+    return "optional", f"without a token for the Space {space}: `hf auth login`, or set HF_TOKEN"
+
+
+_REACHES: Mapping[str, Callable[[], tuple[Status, str]]] = {
+    "tensorboard": _tensorboard,
+    "wandb": _wandb,
+    "trackio": _trackio,
+}
+"""By tracker: whether an installed one can work here, and where what it is told goes."""
 
 
 def _device() -> Finding:

@@ -1,6 +1,7 @@
 """One experiment from end to end. The file to read first.
 
     load -> annotate -> controls -> search on dev -> chosen configuration on all seeds
+         -> fractions of the rows, if asked for
          -> test, once -> compare -> results.json, report.html and report.md
 
 Everything that was done is in the run folder, so that the same call again, after an interruption or
@@ -15,17 +16,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from tutelage import manifest, outcome
+from tutelage import baselines, curves, looks, manifest, outcome
+from tutelage.explanations import describe_explanations
 from tutelage.observer import Observer, Silent
 from tutelage.outcome import ArmOutcome
 from tutelage.preparation import Splits, annotate_arms, learnt_rationales, load_splits
 from tutelage.recipe import Recipe
 from tutelage.report.page import write_report
-from tutelage.runfolder import write_json, write_jsonl
+from tutelage.runfolder import as_json, write_json, write_jsonl
 from tutelage.sections import Config
 from tutelage.student.tracking import check_trackers
 from tutelage.students import Students, Tried
 from tutelage.teacher.annotate import Annotation
+from tutelage.teacher_baseline import ask_for_labels
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ def run(
     retry_failed: bool = False,
     wait: bool = True,
     track: Sequence[str] = (),
+    fractions: Sequence[float] = (),
 ) -> Run:
     """Run an experiment, or what is missing of it, and return its results.
 
@@ -55,6 +59,7 @@ def run(
     workers: trainings at once; None: as many as the machine carries
     retry_failed, wait: as in `annotate_arms`
     track:   who follows the trainings, in the place of the recipe's `student.tracking`
+    fractions: of the training rows, for learning curves (see `curves`); none: no curves
     until:   the last stage; after "training" the test set is untouched and there are no results
     """
     observer = observer or Silent()
@@ -62,11 +67,15 @@ def run(
         student = recipe.student.model_copy(update={"tracking": tuple(track)})
         recipe = recipe.model_copy(update={"student": student})
     check_trackers(recipe.student.tracking)
+    fractions = curves.check_fractions(fractions)
+    for departure in recipe.departed():
+        observer.note(f"departs from the rule of {departure}")
     folder = Path(runs) / recipe.name
     started = time.time()
 
     observer.stage("Reading the data")
     splits = load_splits(recipe)
+    subsets = curves.nested_subsets(splits.train, recipe.resolved_task(), fractions)
     for line in outcome.warnings(splits):
         observer.note(line)
     manifest.begin(folder, recipe, splits)
@@ -82,8 +91,14 @@ def run(
         recipe, splits, ledger, observer, retry_failed=retry_failed, wait=wait
     )
     rationales = learnt_rationales(recipe, splits, annotations)
+    curves.check_rationales(subsets, rationales)
     for arm, rows in rationales.items():
         write_jsonl(folder / "rationales" / f"{arm}.jsonl", rows)
+
+    teacher_labels = {}
+    if until == "report":
+        observer.stage("Asking the teacher for labels, as a baseline")
+        teacher_labels = ask_for_labels(recipe, splits, ledger, observer, retry_failed=retry_failed)
 
     students = Students(recipe, folder, splits, rationales, workers, observer)
     with students.runner:
@@ -92,11 +107,14 @@ def run(
         chosen = {arm: choose(results) for arm, results in tried.items()}
         observer.stage("Training: the chosen configurations on all seeds")
         by_seed = students.train(chosen)
+        curve = curves.train_subsets(students, chosen, subsets)
         if until == "training":
             return Run(folder, {})
 
         observer.stage("Opening the test set")
         manifest.record_test_reading(folder, chosen, splits.sources["test"].sha256)
+        if (readings := manifest.test_readings(folder)) > 1:
+            observer.note(f"it has been opened {readings} times now, for another choice each time")
         write_jsonl(folder / "rows.jsonl", outcome.describe_rows(splits, students.task))
         test = students.read_test(chosen)
         outcomes = [
@@ -112,12 +130,26 @@ def run(
             for arm in recipe.arms
         ]
         results = _results(recipe, splits, outcomes, annotations, students, folder)
+        results["baselines"] |= teacher_labels
+        results["learning_curve"] = curves.describe_curve(
+            curve, outcomes, annotations, recipe, splits
+        )
         _write(folder, results)
 
         observer.stage("What choosing on the test set would have claimed")
         # Only now, with the answer on disk, does anything that dev did not choose see the test set.
         accuracies = students.accuracies_on_test(tried, chosen, test)
+        explained = {}
+        if recipe.explain_rows:
+            observer.stage("Having the students explain")
+            explained = students.explain(chosen)
     results["choosing_on_test"] = outcome.describe_choosing_on_test(accuracies, recipe)
+    results["explanations"] = describe_explanations(
+        explained, outcomes, splits, recipe.resolved_task(), recipe.seeds[0]
+    )
+    results["selection"] = looks.describe_selection(
+        accuracies, outcomes, recipe.baseline.name, splits, recipe.resolved_task()
+    )
     results["finished"] = True
     results["seconds"] = round(time.time() - started, 1)
     _write(folder, results)
@@ -140,7 +172,7 @@ def _results(
     students: Students,
     folder: Path,
 ) -> dict[str, Any]:
-    task, pairs = recipe.resolved_task(), recipe.comparisons()
+    task, families = recipe.resolved_task(), recipe.comparisons()
     return {
         "name": recipe.name,
         "tutelage_version": manifest.version(),
@@ -154,15 +186,18 @@ def _results(
             "settings": recipe.student.model_dump(exclude={"model", "tracking"}),
         },
         "arms": outcome.describe_arms(outcomes, splits, task),
-        "comparisons": outcome.describe_comparisons(outcomes, pairs, splits, task),
+        "comparisons": outcome.describe_comparisons(outcomes, families, splits, task),
         "comparisons_unseen": outcome.describe_comparisons(
-            outcomes, pairs, splits, task, unseen_only=True
+            outcomes, families, splits, task, unseen_only=True
         ),
+        "departures": as_json(recipe.departed()),
         "choosing_on_test": None,
+        "explanations": None,
+        "looks": looks.describe_looks(outcomes, recipe.baseline.name, splits, task),
+        "selection": None,
+        "baselines": baselines.describe_baselines(recipe, splits, annotations),
         "test_readings": manifest.test_readings(folder),
-        "training_seconds": {
-            o.arm.name: round(sum(result.seconds for _, _, result in o.tried), 1) for o in outcomes
-        },
+        "training_seconds": outcome.training_seconds(outcomes),
     }
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from tutelage.evaluation.compare import compare
 from tutelage.evaluation.metrics import evaluate
 from tutelage.preparation import Splits
-from tutelage.recipe import Recipe
+from tutelage.recipe import Families, Recipe
 from tutelage.records import RATIONALE_STATUSES, Prediction, Rationale
 from tutelage.runfolder import as_json
 from tutelage.sections import ArmSection, Config
@@ -64,6 +64,7 @@ def _describe_arm(
         "strategy": arm.strategy,
         "objective": arm.effective_objective,
         "control": arm.control,
+        "omits": list(arm.omits),
         "config": as_json(outcome.chosen),
         "configs_tried": len({config for config, _, _ in outcome.tried}),
         "grid": [
@@ -118,20 +119,25 @@ def _only(by_seed: SeedPredictions, uids: frozenset[str]) -> dict[int, list[Pred
 
 def describe_comparisons(
     outcomes: Sequence[ArmOutcome],
-    pairs: Sequence[tuple[str, str]],
+    families: Families,
     splits: Splits,
     task: Task,
     *,
     unseen_only: bool = False,
 ) -> list[dict[str, Any]]:
-    """`comparisons` of results.json: Holm's family over the test rows, or over those of them whose
-    context train does not have (nothing, where that is all of them or none)."""
+    """`comparisons` of results.json, the primary ones first: over the test rows, or over those of
+    them whose context train does not have (nothing, where that is all of them or none). Each family
+    has a correction of its own."""
     groups = {e.uid: task.group(e.uid, e.fields) for e in splits.test}
     unseen = splits.overlap.unseen_test
     if unseen_only and not 0 < len(unseen) < len(splits.test):
         return []
     predictions = {o.arm.name: _only(o.test, unseen) if unseen_only else o.test for o in outcomes}
-    return [as_json(comparison) for comparison in compare(predictions, pairs, task, groups)]
+    return [
+        as_json(comparison) | {"primary": primary}
+        for primary, pairs in ((True, families.primary), (False, families.secondary))
+        for comparison in compare(predictions, pairs, task, groups)
+    ]
 
 
 def describe_rows(splits: Splits, task: Task) -> list[dict[str, Any]]:
@@ -189,7 +195,8 @@ def describe_choosing_on_test(
 ) -> dict[str, Any]:
     """What choosing the best model of each arm on the test set would have claimed.
 
-    accuracies: arm -> test accuracy of every model it trained, whatever dev thought of it.
+    accuracies: arm -> test accuracy of every model it trained, whatever dev thought of it. A claim
+    for each primary comparison.
     """
     best = {arm: max(values) for arm, values in accuracies.items()}
     return {
@@ -199,7 +206,7 @@ def describe_choosing_on_test(
         },
         "claims": [
             {"arm": arm, "baseline": baseline, "difference": best[arm] - best[baseline]}
-            for arm, baseline in recipe.comparisons()
+            for arm, baseline in recipe.comparisons().primary
         ],
     }
 
@@ -235,6 +242,20 @@ def describe_teacher(recipe: Recipe, annotations: Mapping[str, Annotation]) -> d
         "cost_usd": None if None in costs else sum(cost or 0.0 for cost in costs),
         "by_arm": by_arm,
     }
+
+
+def training_seconds(outcomes: Sequence[ArmOutcome]) -> dict[str, float]:
+    """`training_seconds` of results.json: each arm's trainings, in the search and on all seeds.
+
+    Seconds of work, added up: some ran beside each other. The search's seeds are among the others
+    as a rule; a training that both name is counted once.
+    """
+    seconds = {}
+    for outcome in outcomes:
+        trained = {(config, seed): result for config, seed, result in outcome.tried}
+        trained |= {(outcome.chosen, seed): result for seed, result in outcome.by_seed.items()}
+        seconds[outcome.arm.name] = round(sum(result.seconds for result in trained.values()), 1)
+    return seconds
 
 
 def _total(counts: Sequence[int | None]) -> int | None:

@@ -11,7 +11,7 @@ from tutelage.data.load import Examples, load_examples, stream_examples
 from tutelage.data.split import Overlap, check_splits, drop_overlap, hold_out
 from tutelage.errors import BatchesOpenError, TeacherError
 from tutelage.observer import Observer
-from tutelage.rationales.controls import label_echo, shuffled
+from tutelage.rationales.controls import filler, label_echo, shuffled
 from tutelage.recipe import Recipe
 from tutelage.records import Example, Rationale
 from tutelage.runfolder import write_jsonl
@@ -136,6 +136,8 @@ def apply_control(
         return list(rationales)
     if arm.control == "label_echo":
         return label_echo(rationales, splits.train, task)
+    if arm.control == "filler":
+        return filler(rationales)
     return shuffled(
         rationales,
         splits.train,

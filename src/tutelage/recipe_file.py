@@ -13,9 +13,11 @@ from pydantic import BaseModel, ValidationError
 from tutelage.data.describe import Description
 from tutelage.errors import RecipeError
 from tutelage.recipe import Recipe
+from tutelage.rules import CONTROLS
 from tutelage.sections import (
     ArmSection,
     DataSection,
+    DeparturesSection,
     SearchSection,
     StudentSection,
     TaskSection,
@@ -86,6 +88,7 @@ _KEYS: Mapping[str, type[BaseModel]] = {
     "teacher": TeacherSection,
     "student": StudentSection,
     "arms": ArmSection,
+    "departures": DeparturesSection,
     "search": SearchSection,
 }
 
@@ -122,17 +125,16 @@ def draft_recipe(
     data: dict[str, Any] = {"train": str(file), "dev": dev or 0.1, "test": test or 0.2}
     if found.columns:
         data["columns"] = dict(found.columns)
-    reasoning = {"strategy": "informed_reasoning"}
     values: dict[str, Any] = {
         "name": "".join(c if c.isalnum() or c in "-_" else "-" for c in file.stem) or "experiment",
         "task": "nli",
         "data": data,
         "teacher": {"model": teacher, "temperature": 0.2, "max_tokens": 400},
         "student": {"model": student},
+        "controls": list(CONTROLS),
         "arms": [
             {"name": "labels"},
-            {"name": "informed-reasoning", **reasoning},
-            {"name": "informed-reasoning-shuffled", **reasoning, "control": "shuffled"},
+            {"name": "informed-reasoning", "strategy": "informed_reasoning"},
         ],
         "search": {"learning_rate": [0.0006, 0.0012, 0.0024], "label_weight": [0.5]},
         "seeds": [0, 1, 2, 3, 4],
@@ -143,7 +145,8 @@ def draft_recipe(
     comments = {
         "data": "dev and test are shares of train here; name files of their own if you have them",
         "teacher": "asked once for each training row; answers are kept in .tutelage/ledger.sqlite",
-        "arms": "the shuffled arm shows whether it is the rationales' content that helps",
+        "controls": "arms added to each rationale arm: do other rows' rationales, the label said "
+        "again or empty words of the same length do as much?",
         "search": "each arm tries every configuration on one seed, and the best one on all seeds",
     }
     parts = []

@@ -17,7 +17,7 @@ RATIONALE_STATUSES: tuple[RationaleStatus, ...] = ("ok", "refused", "truncated",
 Parameter = float | int | str | Mapping[str, Any]
 
 ObjectiveName = Literal["label", "label_then_rationale", "rationale_then_label", "multitask"]
-ControlName = Literal["shuffled", "shuffled_within_label", "label_echo"]
+ControlName = Literal["shuffled", "shuffled_within_label", "label_echo", "filler"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +85,14 @@ class Completion:
 
     finish_reason: as in the OpenAI API (`stop`, `length`, …)
     pico:          what it cost, in pico-dollars (1e-12 US dollars); None where nobody knows
+    label:         the teacher's own label as it wrote it, where an answer was recorded with one
     """
 
     text: str
     finish_reason: str | None = None
     usage: Usage = Usage()
     pico: int | None = None
+    label: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,3 +169,21 @@ class Prediction:
     rationale: str | None = None
     cut_tokens: int = 0
     cut_beyond: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What a student wrote for itself about one example.
+
+    text:   its rationale; empty where it wrote none
+    label:  the task's label that it wrote beside it; None where that is none of the task's, or
+            where its objective writes the rationale alone
+    tokens: that it wrote, label and separators included
+    cut:    whether it came to the bound before it came to an end
+    """
+
+    uid: str
+    text: str
+    label: str | None
+    tokens: int
+    cut: bool

@@ -10,12 +10,15 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from tutelage.errors import RunFolderError
+
+_HALF = re.compile("[\ud800-\udfff]")
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
@@ -60,13 +63,32 @@ def as_json(value: Any) -> Any:
 
 def write_json(path: Path, value: Any) -> None:
     """One JSON document, indented, keys in the order given."""
-    write_atomic(path, json.dumps(as_json(value), indent=2, ensure_ascii=False) + "\n")
+    write_atomic(path, encode_json(json.dumps(as_json(value), indent=2, ensure_ascii=False) + "\n"))
 
 
 def write_jsonl(path: Path, records: Iterable[Any]) -> None:
     """One JSON value a line."""
     lines = (json.dumps(as_json(r), ensure_ascii=False) + "\n" for r in records)
-    write_atomic(path, "".join(lines))
+    write_atomic(path, encode_json("".join(lines)))
+
+
+def encode_json(text: str) -> bytes:
+    """JSON as UTF-8. Half of a surrogate pair, which UTF-8 cannot hold, becomes the escape that
+    JSON has for it, so that it is read as what it was."""
+    return text.encode("utf-8", "backslashreplace")
+
+
+def half_character(text: str) -> str | None:
+    """What to say of a text that holds half of a surrogate pair, which JSON can spell and UTF-8
+    cannot; None for any other. No tokenizer takes it."""
+    half = _HALF.search(text)
+    if half is None:
+        return None
+    before = text[max(half.start() - 20, 0) : half.start()]
+    return (
+        f"got {half.group()!r}, half of a character (a surrogate without its other half), after "
+        f"{before!r}: correct the text"
+    )
 
 
 def read_json(path: Path) -> Any:

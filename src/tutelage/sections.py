@@ -11,6 +11,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    StringConstraints,
     field_validator,
     model_validator,
 )
@@ -37,6 +38,12 @@ def _number(value: Any) -> Any:
 
 
 Number = Annotated[float, BeforeValidator(_number)]
+
+Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+
+BaselineName = Literal["majority", "omitted_context", "teacher_labels", "teacher"]
+"""What a student's accuracy is to be seen beside: the commonest label; a student that does not see
+the context; the teacher's own labels, where its answers hold any; the teacher, asked for labels."""
 
 
 class Section(BaseModel):
@@ -125,6 +132,18 @@ class TeacherSection(Section):
         return TeacherSettings(**values, price=price)
 
 
+class TeacherBaselineSection(Section):
+    """How the teacher's own labels are asked for, where `baselines` has `teacher`.
+
+    rows:            of dev, drawn by a digest of their text
+    shots_per_label: worked examples from train for each label, of the second time of asking; the
+                     first has none
+    """
+
+    rows: int = Field(100, ge=1)
+    shots_per_label: int = Field(1, ge=1, le=8)
+
+
 class LoraSection(Section):
     """Train adapters beside frozen weights; see `LoraSettings`. `lora: {}` takes the defaults."""
 
@@ -181,7 +200,10 @@ class StudentSection(Section):
 
 
 class ArmSection(Section):
-    """One way to train: a strategy, an objective, a control, if need be a teacher of its own."""
+    """One way to train: a strategy, an objective, a control, if need be a teacher of its own.
+
+    omits: input fields that the student does not see; of an arm without a strategy alone
+    """
 
     name: str
     strategy: str | None = None
@@ -189,6 +211,7 @@ class ArmSection(Section):
     objective: ObjectiveName | None = None
     control: ControlName | None = None
     teacher: TeacherSection | None = None
+    omits: tuple[str, ...] = ()
 
     @field_validator("teacher", mode="before")
     @classmethod
@@ -208,6 +231,8 @@ class ArmSection(Section):
             if self.objective not in (None, "label"):
                 raise ValueError(f"objective: {self.objective} needs a strategy: name one")
         else:
+            if self.omits:
+                raise ValueError("omits: has a meaning for an arm without a strategy only")
             try:
                 get_strategy(self.strategy, template=self.template)
             except UsageError as error:
@@ -225,6 +250,19 @@ class ArmSection(Section):
     def question(self) -> tuple[Any, ...]:
         """What its rationales depend on: arms of one question share their answers."""
         return (self.strategy, self.template, self.teacher)
+
+
+class DeparturesSection(Section):
+    """Why a recipe leaves a rule of the experiment (see `tutelage.rules`); its report says it.
+
+    controls:  a rationale arm is not held against shuffled rationales, a label echo and filler
+    baselines: one of the baselines is left out
+    seeds:     there are fewer than two
+    """
+
+    controls: Reason | None = None
+    baselines: Reason | None = None
+    seeds: Reason | None = None
 
 
 class SearchSection(Section):

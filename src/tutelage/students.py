@@ -13,9 +13,10 @@ from typing import Any
 from tutelage.observer import Observer
 from tutelage.preparation import Splits
 from tutelage.recipe import Recipe
-from tutelage.records import Prediction
+from tutelage.records import Explanation, Prediction
 from tutelage.runfolder import read_json, write_json
 from tutelage.sections import ArmSection, Config
+from tutelage.student.explaining import ExplainingJob, sampled
 from tutelage.student.jobs import (
     Runner,
     ScoringJob,
@@ -47,9 +48,14 @@ class Students:
     ) -> None:
         self.recipe, self.folder, self.splits, self.observer = recipe, folder, splits, observer
         self.task = recipe.resolved_task()
+        # An arm that omits fields reads another task: training, dev and test alike.
+        self.tasks = {arm.name: self.task.without(arm.omits) for arm in recipe.arms}
         self.training = {
             arm.name: build_training_examples(
-                splits.train, self.task, rationales.get(arm.name), arm.effective_objective
+                splits.train,
+                self.tasks[arm.name],
+                rationales.get(arm.name),
+                arm.effective_objective,
             )
             for arm in recipe.arms
         }
@@ -83,7 +89,7 @@ class Students:
             self.tokenizer,
             self.training[arm.name],
             self.splits.dev,
-            self.task,
+            self.tasks[arm.name],
             self.recipe.student.settings(config, seed, arm.effective_objective),
             self.folder / "arms" / name,
             Tracking(self.recipe.student.tracking, f"{self.recipe.name}/{name}"),
@@ -97,7 +103,7 @@ class Students:
             for arm in self.recipe.arms
             for config in self.recipe.configs(arm)
         ]
-        results = self._run([self.job(*place) for place in plan])
+        results = self.run([self.job(*place) for place in plan])
         tried: dict[str, list[tuple[Config, int, TrainResult]]] = {}
         for (arm, config, seed), result in zip(plan, results, strict=True):
             tried.setdefault(arm.name, []).append((config, seed, result))
@@ -108,7 +114,7 @@ class Students:
         plan = [(arm, seed) for seed in self.recipe.seeds for arm in self.recipe.arms]
         jobs = [self.job(arm, chosen[arm.name], seed) for arm, seed in plan]
         by_seed: dict[str, dict[int, TrainResult]] = {}
-        for (arm, seed), result in zip(plan, self._run(jobs), strict=True):
+        for (arm, seed), result in zip(plan, self.run(jobs), strict=True):
             by_seed.setdefault(arm.name, {})[seed] = result
         return by_seed
 
@@ -124,9 +130,18 @@ class Students:
         plan = [(arm, seed) for seed in self.recipe.seeds for arm in self.recipe.arms]
         jobs = [self._scoring(self.job(arm, chosen[arm.name], seed)) for arm, seed in plan]
         predictions: dict[str, dict[int, list[Prediction]]] = {}
-        for (arm, seed), rows in zip(plan, self._run(jobs), strict=True):
+        for (arm, seed), rows in zip(plan, self.run(jobs), strict=True):
             predictions.setdefault(arm.name, {})[seed] = rows
         return predictions
+
+    def explain(self, chosen: Mapping[str, Config]) -> dict[str, list[Explanation]]:
+        """Have the first seed's student of each arm that learnt rationales, controls too, write its
+        own about the same `explain_rows` test rows."""
+        rows = sampled(self.splits.test, self.recipe.explain_rows)
+        arms = [arm for arm in self.recipe.arms if rows and arm.effective_objective != "label"]
+        trained = [self.job(arm, chosen[arm.name], self.recipe.seeds[0]) for arm in arms]
+        jobs = [ExplainingJob(job, rows, job.folder / "explanations.jsonl") for job in trained]
+        return {arm.name: found for arm, found in zip(arms, self.run(jobs), strict=True)}
 
     def _scoring(self, job: TrainingJob, output: str = "test") -> ScoringJob:
         return ScoringJob(job, self.splits.test, job.folder / f"{output}.jsonl")
@@ -149,7 +164,7 @@ class Students:
         ]
         scorings = [ScoringJob(job, self.splits.test, None) for _, job in plan]
         missing = [scoring for scoring in scorings if scoring.key not in known]
-        for scoring, rows in zip(missing, self._run(missing), strict=True):
+        for scoring, rows in zip(missing, self.run(missing), strict=True):
             known[scoring.key] = sum(p.label == p.gold for p in rows) / len(rows)
         if missing:
             write_json(path, known)
@@ -161,7 +176,7 @@ class Students:
             accuracies[arm_name].append(known[scoring.key])
         return accuracies
 
-    def _run(self, jobs: Sequence[TrainingJob | ScoringJob]) -> list[Any]:
+    def run(self, jobs: Sequence[TrainingJob | ScoringJob]) -> list[Any]:
         """The results of jobs, in their order; what is already on disk is not done again."""
         results = {i: known for i, job in enumerate(jobs) if (known := finished(job)) is not None}
         missing = [i for i in range(len(jobs)) if i not in results]

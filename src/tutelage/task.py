@@ -5,8 +5,8 @@ A label is recognised in its usual spellings here and nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 
 from tutelage.errors import UsageError
 from tutelage.records import Source
@@ -97,6 +97,19 @@ class Task:
     def group(self, uid: str, fields: Mapping[str, str]) -> str:
         """The key of the unit that a row belongs to: its context field, or the row itself."""
         return uid if self.context is None else " ".join(fields[self.context].split())
+
+    def without(self, omitted: Collection[str]) -> Task:
+        """The same task for a student that does not see the fields `omitted`.
+
+        Rows that share an omitted context are independent inputs to it: its context is None.
+        """
+        if not omitted:
+            return self
+        return replace(
+            self,
+            fields=tuple(name for name in self.fields if name not in omitted),
+            context=None if self.context in omitted else self.context,
+        )
 
     def source(self, fields: Mapping[str, str]) -> Source:
         """The student's input: `Premise: … Hypothesis: …`.

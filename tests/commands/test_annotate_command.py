@@ -130,7 +130,7 @@ def test_in_a_narrow_terminal_the_bar_and_the_counts_stay(
         arm="information-extraction",
     )  # fmt: skip
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
-    assert "rationales of information-extraction" in plain and "1234/4000" in plain
+    assert "answers for information-extraction" in plain and "1234/4000" in plain
     assert "$1.5" in plain
     assert max(len(line) for line in re.split(r"[\r\n]", plain)) <= 80
 
@@ -148,7 +148,7 @@ def test_a_line_of_progress_is_one_line_with_a_rate_that_says_something(
 ) -> None:
     slow = told(capsys, done=70, cached=50, failed=1, requests=20, tokens=9000, seconds=400.0)
     assert slow.splitlines() == [
-        "           rationales of informed_reasoning: 70 of 4000, 1 failed, 50 known, "
+        "           answers for informed_reasoning: 70 of 4000, 1 failed, 50 known, "
         "0.05 requests/s, 22 tokens/s, about 21.8 h left"
     ]
     fast = told(capsys, done=2000, requests=2000, tokens=800_000, seconds=2.0, cost_usd=1.5)

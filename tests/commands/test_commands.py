@@ -16,7 +16,10 @@ from typing import Any
 import pytest
 import yaml
 
+from tutelage.commands.main import main
+
 Make = Callable[..., dict[str, Any]]
+Here = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def tutelage(
@@ -51,6 +54,25 @@ def write(small_recipe: Make, tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return recipe
+
+
+@pytest.fixture
+def here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Here:
+    """`tutelage` in this process, where torch is imported once and not for every call."""
+
+    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["tutelage", *map(str, arguments)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as left:
+            main()
+        assert isinstance(left.value.code, int)
+        said = capfd.readouterr()
+        return subprocess.CompletedProcess(arguments, left.value.code, said.out, said.err)
+
+    return run
 
 
 def test_help_is_quick_and_shows_an_example_for_every_command(tmp_path: Path) -> None:
@@ -131,17 +153,21 @@ def test_a_server_that_is_down(write: Callable[..., Path], tmp_path: Path) -> No
     fails(tutelage("run", write(teacher=teacher), cwd=tmp_path), 1, f"127.0.0.1:{port}")
 
 
-def test_a_student_that_is_not_there(write: Callable[..., Path], tmp_path: Path) -> None:
-    for model, code, word in (
+@pytest.mark.parametrize(
+    ("model", "code", "word"),
+    [
         ("no/such-model", 1, "no/such-model"),
         ("gguf:nothing.gguf", 2, "nothing.gguf"),
         ("package:no_such_package/x.gguf", 2, "no_such_package"),
-    ):
-        done = tutelage("run", write(student={"model": model}), cwd=tmp_path, HF_HUB_OFFLINE="1")
-        fails(done, code, word)
+    ],
+)
+def test_a_student_that_is_not_there(
+    write: Callable[..., Path], tmp_path: Path, here: Here, model: str, code: int, word: str
+) -> None:
+    fails(here("run", write(student={"model": model})), code, word)
 
 
-def test_from_a_csv_of_ones_own_to_a_report(tmp_path: Path) -> None:
+def test_from_a_csv_of_ones_own_to_a_report(tmp_path: Path, here: Here) -> None:
     """init, then run, then the other commands, on a task that is not NLI."""
     rows = [
         f"{i},the film was {word} in part {i},{label}"
@@ -170,12 +196,16 @@ def test_from_a_csv_of_ones_own_to_a_report(tmp_path: Path) -> None:
     recipe["data"]["columns"]["uid"] = "id"
     recipe["search"] = {"learning_rate": [3e-3]}
     recipe["seeds"] = [0, 1]
-    recipe["student"].update({"epochs": 2, "batch_size": 16, "warmup_steps": 3})
+    recipe["explain_rows"] = 4
+    small = {"epochs": 2, "batch_size": 16, "warmup_steps": 3, "max_rationale_tokens": 12}
+    recipe["student"].update(small)
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     done = tutelage("run", "recipe.yaml", "--workers", "1", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     results = json.loads(done.stdout)
     assert results["arms"][0]["test"]["n"] == 24
+    controls = [arm["control"] for arm in results["arms"]]
+    assert controls == [None, None, "shuffled", "filler", "label_echo"]
     run = tmp_path / "runs" / "films"
     assert (run / "report.html").stat().st_size > 10_000
 
@@ -198,18 +228,18 @@ def test_from_a_csv_of_ones_own_to_a_report(tmp_path: Path) -> None:
     done = tutelage("evaluate", arms["labels"], "--recipe", "recipe.yaml", "--json", cwd=tmp_path)
     assert json.loads(done.stdout)["accuracy"] == results["arms"][0]["test"]["accuracy"]
     model = arms["informed-reasoning"] / "seed-0" / "model"
-    done = tutelage(
-        *("predict", model, "films.csv", "--recipe", "recipe.yaml", "--explain"), cwd=tmp_path
-    )
+    few = (tmp_path / "films.csv").read_text().splitlines(keepends=True)[:11]
+    (tmp_path / "few.csv").write_text("".join(few))
+    done = here("predict", model, "few.csv", "--recipe", "recipe.yaml", "--explain")
     assert done.returncode == 0, done.stderr
     predictions = [json.loads(x) for x in (tmp_path / "predictions.jsonl").read_text().splitlines()]
-    assert len(predictions) == 120
+    assert len(predictions) == 10
     assert all(p["rationale"] is not None for p in predictions)
     (run / "report.html").unlink()
     assert tutelage("report", run, cwd=tmp_path).returncode == 0
     assert (run / "report.html").exists()
     fails(tutelage("report", tmp_path, cwd=tmp_path), 2, "no results.json")
-    fails(tutelage("predict", run, "films.csv", cwd=tmp_path), 1, "holds no model")
+    fails(here("predict", run, "films.csv"), 1, "holds no model")
 
 
 def test_annotate_then_train_on_plain_files(tmp_path: Path) -> None:

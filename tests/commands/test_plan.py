@@ -16,15 +16,17 @@ from scripted_server import Reply, ScriptedServer, error, prompt
 
 from tutelage.errors import BudgetError
 from tutelage.observer import Silent
-from tutelage.planning import Plan, QuestionPlan, plan_recipe
+from tutelage.planning import Plan, plan_recipe
 from tutelage.preparation import annotate_recipe, load_splits
 from tutelage.recipe import Recipe
 from tutelage.recipe_file import parse_recipe
 from tutelage.strategies import get_strategy
+from tutelage.survey import QuestionPlan
 from tutelage.task import NLI
 from tutelage.teacher import accounts
 from tutelage.teacher.ledger import Ledger
 from tutelage.teacher.prices import PICO
+from tutelage.teacher_baseline import ask_for_labels
 
 Make = Callable[..., Recipe]
 
@@ -57,7 +59,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedServer]:
 
 @pytest.fixture
 def recipe(server: ScriptedServer, small_recipe: Callable[..., dict[str, Any]]) -> Make:
-    def make(arms: list[dict[str, Any]] | None = None, **teacher: Any) -> Recipe:
+    def make(
+        arms: list[dict[str, Any]] | None = None, baselines: tuple[str, ...] = (), **teacher: Any
+    ) -> Recipe:
         asked = {
             "model": "openai:m",
             "base_url": server.base_url,
@@ -68,6 +72,7 @@ def recipe(server: ScriptedServer, small_recipe: Callable[..., dict[str, Any]]) 
         reasoning = {"strategy": "informed_reasoning"}
         values = small_recipe(
             teacher=asked,
+            baselines=list(baselines),
             arms=[
                 {"name": "labels"},
                 {"name": "extraction", "strategy": "information_extraction"},
@@ -275,6 +280,31 @@ def test_an_unknown_price_is_said(recipe: Make, tmp_path: Path) -> None:
     assert "genai-prices" in known.questions[0].price
 
 
+def test_the_teacher_as_a_baseline_is_counted_with_the_rest(
+    server: ScriptedServer, recipe: Make, tmp_path: Path
+) -> None:
+    made = recipe(baselines=("teacher",), budget_usd=1, mode="batch")
+    without, found = plan(recipe(mode="batch"), tmp_path), plan(made, tmp_path)
+    asked = found.questions[2:]
+    assert [(q.title, q.arms, q.split, q.rows, q.mode) for q in asked] == [
+        ("teacher baseline, no example", (), "dev", 30, "live"),
+        ("teacher baseline, 3 examples", (), "dev", 30, "live"),
+    ]
+    assert all(question.missing == question.requests for question in asked)
+    assert found.dollars.most == pytest.approx(
+        (without.dollars.most or 0) + sum(q.dollars.most or 0 for q in asked)
+    )
+    assert found.batch.most == pytest.approx(  # live, whatever the mode: at the full price
+        (without.batch.most or 0) + sum(q.dollars.most or 0 for q in asked)
+    )
+    entries = ask_for_labels(made, load_splits(made), tmp_path / "ledger.sqlite", Silent())
+    assert server.requests == sum(q.missing for q in asked)
+    after = plan(made, tmp_path)
+    assert [question.missing for question in after.questions[2:]] == [0, 0]
+    spent = sum(entry["cost_usd"] for entry in entries["teacher"])
+    assert after.budgets[0].charged_usd == pytest.approx(spent)
+
+
 def tutelage(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("TUTELAGE")}
     return subprocess.run(
@@ -299,6 +329,8 @@ def test_as_a_person_meets_it(server: ScriptedServer, recipe: Make, tmp_path: Pa
     assert any(line.startswith("  by batch API   $0.0") for line in lines)
     assert "budget: $1.00, of which $0 are charged and $1.00 left" in lines
     assert "tutelage: warning: where no answer is known" in done.stderr
+    (told,) = (line for line in lines if line.startswith("what it could find: with 45 test rows"))
+    assert "2 seeds, 3 primary comparisons" in told
 
     done = tutelage("plan", "recipe.yaml", "--pilot", "4", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -306,9 +338,14 @@ def test_as_a_person_meets_it(server: ScriptedServer, recipe: Make, tmp_path: Pa
     assert said["asked"] == server.requests == 8
     assert [question["answers"] for question in said["questions"]] == [4, 4]
     assert said["budgets"][0]["charged_usd"] > 0
+    assert (said["foresight"]["family"], said["foresight"]["seeds"]) == (3, 2)
+    assert len(said["foresight"]["assumed"]) == 9
 
     done = tutelage("plan", "recipe.yaml", cwd=tmp_path)
     assert "from 4 answers" in done.stdout
     assert "(95%: $0.0" in done.stdout
     done = tutelage("plan", "recipe.yaml", "--pilot", "0", cwd=tmp_path)
     assert done.returncode == 2
+    done = tutelage("plan", "recipe.yaml", "--like", "runs/none", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "--like runs/none" in done.stderr

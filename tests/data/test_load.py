@@ -68,6 +68,19 @@ def test_optional_keys_may_be_missing_from_some_json_rows(tmp_path: Path) -> Non
     assert [e.reason for e in load_examples(spec, NLI, columns={"reason": "why"})] == ["So.", None]
 
 
+def test_several_people_may_give_a_reason(tmp_path: Path) -> None:
+    why = [" So. ", "", "Thus.", "So.", "Hence."]
+    rows = [ROWS[0] | {"why": why}, ROWS[1] | {"why": []}]
+    spec = jsonl(tmp_path / "a.jsonl", rows)
+    first, second = load_examples(spec, NLI, columns={"reason": "why"})
+    assert first.reason == "So."
+    assert first.references == {"human-2": "Thus.", "human-3": "Hence."}
+    assert (second.reason, second.references) == (None, {})
+    spec = jsonl(tmp_path / "b.jsonl", [ROWS[0] | {"why": ["So.", 3]}])
+    with pytest.raises(DataError, match=r"got \['So.', 3\], expected text, a list of texts or"):
+        load_examples(spec, NLI, columns={"reason": "why"})
+
+
 def test_unlabelled_rows_are_left_out_and_counted(tmp_path: Path) -> None:
     blank = [ROWS[0] | {"label": label} for label in (-1, "-", None, "")]
     examples = load_examples(jsonl(tmp_path / "a.jsonl", [*blank, *ROWS]), NLI)
@@ -285,8 +298,12 @@ def test_anli_release_names_its_splits(release: Path, split: str) -> None:
         ({"hypothesis": " \n"}, "hypothesis", "not blank"),
         ({"uid": ""}, "uid", "expected an id"),
         ({"uid": None}, "uid", "expected an id"),
-        ({"reason": 4}, "reason", "got 4, expected text or nothing"),
+        ({"reason": 4}, "reason", "got 4, expected text, a list of texts or nothing"),
         ({"tags": [1]}, "tags", "expected a list of texts"),
+        ({"premise": "Cut \ud83d here"}, "premise", r"got '\ud83d', half of a character"),
+        ({"reason": ["So.", "a\udc00"]}, "reason", "half of a character"),
+        ({"tags": ["\ud800"]}, "tags", "half of a character"),
+        ({"uid": "\ud800"}, "uid", "half of a character"),
     ],
 )
 def test_a_wrong_row_names_file_line_and_field(

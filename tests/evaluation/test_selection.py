@@ -14,6 +14,7 @@ from tutelage.evaluation.selection import (
     expected_maximum,
     expected_maximum_of_covariance,
     expected_normal_maximum,
+    spread_of_models,
 )
 
 
@@ -88,3 +89,20 @@ def test_covariance_of_accuracies_by_hand_and_by_numpy() -> None:
     assert grouped == pytest.approx(np.array([[0, 0], [0, 2 * 0.5 / 16]]))
     with pytest.raises(ValueError, match="at least two"):
         covariance_of_accuracies(right, np.zeros(4, dtype=int))
+
+
+def test_how_far_equally_good_models_lie_apart() -> None:
+    # Seeds of 3 / 4 and 1 / 4 right: C / G is the sample variance, 1 / 8, and above E / G.
+    correct = np.array([[1, 0], [1, 0], [1, 1], [0, 0]])
+    assert spread_of_models(correct) == pytest.approx(math.sqrt(1 / 8))
+    # Equal seeds that disagree in two rows of four: half the disagreement over the rows, with
+    # G / (G - 1) for a mean that was estimated.
+    equal = np.array([[1, 0], [0, 1], [1, 1], [0, 0]])
+    assert spread_of_models(equal) == pytest.approx(math.sqrt(0.5 / (2 * 4) * 4 / 3))
+    # Rows that go together count as fewer.
+    pairs = np.repeat(equal, 2, axis=0)
+    assert spread_of_models(pairs, np.repeat(np.arange(4), 2)) == pytest.approx(
+        spread_of_models(equal)
+    )
+    assert spread_of_models(np.ones((4, 2))) == 0
+    assert spread_of_models(np.ones((4, 1))) is None

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tutelage.errors import UsageError
-from tutelage.rationales import label_echo, shuffled
+from tutelage.rationales import filler, label_echo, shuffled
 from tutelage.records import Example, Rationale, Usage
 from tutelage.task import NLI, Task
 
@@ -117,6 +117,40 @@ def test_label_echo_says_the_verbalized_label_and_nothing_of_the_text():
     echo = label_echo(rationales, examples, task)
     assert echo[0].text == "The answer is splendid." and echo[0].label is None
     assert echo[0].status == "ok" and echo[1] == rationales[1]
+
+
+@given(st.lists(st.integers(1, 900), min_size=1, max_size=8))
+def test_filler_is_as_long_as_the_text_and_the_same_for_all(lengths):
+    rationales = [Rationale(f"u{i}", "s", "x" * n, "ok") for i, n in enumerate(lengths)]
+    texts = [r.text for r in filler(rationales)]
+    longest = max(texts, key=len)
+    for length, text in zip(lengths, texts, strict=True):
+        assert text.split()
+        # The nearest end of a word: words of it have at most ten characters.
+        assert abs(len(text) - length) <= 5
+        assert longest.startswith(text)
+        assert (longest + " ").startswith(text + " ") or longest == text  # no word is cut
+    assert filler(rationales) == filler(rationales)
+
+
+def test_filler_says_nothing_and_leaves_what_is_not_ok():
+    rationales = [
+        Rationale("a", "s", "Oslo lies in Norway, so it entails.", "ok", "entailment", Usage(7, 2)),
+        Rationale("b", "s", "cut of", "truncated"),
+        Rationale("c", "s", "", "refused", detail="no"),
+    ]
+    filled, cut, refused = filler(rationales)
+    assert (cut, refused) == (rationales[1], rationales[2])
+    assert (filled.uid, filled.status, filled.usage, filled.label) == ("a", "ok", Usage(7, 2), None)
+    words = {word.strip(".,").lower() for word in filled.text.split()}
+    assert not words & {"oslo", "norway", *NLI.labels, *NLI.relations}
+
+
+def test_long_filler_goes_round_in_whole_words():
+    [one] = filler([Rationale("a", "s", "x" * 2000, "ok")])
+    [other] = filler([Rationale("a", "s", "x" * 900, "ok")])
+    assert set(one.text.split()) == set(other.text.split())
+    assert "  " not in one.text
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,15 @@ from typing import Any
 
 import numpy as np
 
+from tutelage.data.split import Overlap
 from tutelage.evaluation.compare import compare
 from tutelage.evaluation.metrics import evaluate
-from tutelage.records import Prediction
+from tutelage.looks import describe_looks, describe_selection
+from tutelage.outcome import ArmOutcome
+from tutelage.preparation import Splits
+from tutelage.records import Example, Prediction
 from tutelage.runfolder import as_json, write_json, write_jsonl
+from tutelage.sections import ArmSection, Config
 from tutelage.task import NLI
 
 Predictions = Mapping[str, Mapping[int, list[Prediction]]]
@@ -132,9 +137,36 @@ def results_of(predictions: Predictions) -> dict[str, Any]:
                 {"arm": a, "baseline": b, "difference": best[a] - best[b]} for a, b in pairs
             ],
         },
+        "baselines": BASELINES,
+        **_looks_of(predictions, best),
     }
     restored: dict[str, Any] = json.loads(json.dumps(as_json(results)))
     return restored
+
+
+def _looks_of(predictions: Predictions, best: Mapping[str, float]) -> dict[str, Any]:
+    """`looks` and `selection` as a run makes them; a name may be one that no recipe would take."""
+    arms = [
+        ArmSection.model_construct(
+            name=name,
+            strategy=None if name == "labels" else CONTROLS.get(name, name),
+            control="shuffled" if name in CONTROLS else None,
+        )
+        for name in predictions
+    ]
+    outcomes = [
+        ArmOutcome(arm, (), Config(0.003, 0.5), {}, None, {}, predictions[arm.name]) for arm in arms
+    ]
+    examples = [
+        Example(row["uid"], row["fields"], row["label"], tags=tuple(row["tags"]))
+        for row in sample_rows(len(predictions["labels"][0]))
+    ]
+    splits = Splits([], [], examples, {}, Overlap(0, 0, frozenset()), 0)
+    accuracies = {name: [value] * 13 for name, value in best.items()}
+    return {
+        "looks": describe_looks(outcomes, "labels", splits, NLI),
+        "selection": describe_selection(accuracies, outcomes, "labels", splits, NLI),
+    }
 
 
 def _predict(rng: np.random.Generator, gold: list[str], chance: np.ndarray) -> list[Prediction]:
@@ -145,13 +177,19 @@ def _predict(rng: np.random.Generator, gold: list[str], chance: np.ndarray) -> l
         for label, hit, shift in zip(gold, right, other, strict=True)
     ]
     return [
-        Prediction(f"r{i}", label, _shares(label), gold[i], truncated=i % 250 == 0)
-        for i, label in enumerate(predicted)
+        Prediction(f"r{i}", label, _shares(label, sure), gold[i], truncated=i % 250 == 0)
+        for i, (label, sure) in enumerate(zip(predicted, _confidence(rng, right), strict=True))
     ]
 
 
-def _shares(label: str) -> dict[str, float]:
-    return {each: 0.625 if each == label else 0.1875 for each in NLI.labels}
+def _confidence(rng: np.random.Generator, right: np.ndarray) -> list[float]:
+    """Higher where right, and too high on the whole: in eighths, so that shares are exact."""
+    drawn: list[float] = (np.ceil(4 + 4 * rng.beta(np.where(right, 2.6, 1.4), 1.2)) / 8).tolist()
+    return drawn
+
+
+def _shares(label: str, sure: float) -> dict[str, float]:
+    return {each: sure if each == label else (1 - sure) / 2 for each in NLI.labels}
 
 
 def _arm(name: str, test: Any, unseen: Any) -> dict[str, Any]:
@@ -184,6 +222,42 @@ def _arm(name: str, test: Any, unseen: Any) -> dict[str, Any]:
     }
 
 
+BASELINES = {
+    "majority": {
+        "label": "neutral",
+        "n": 1000,
+        "accuracy": 0.334,
+        "ci95": (0.305, 0.364),
+        "ci_method": "Wilson",
+    },
+    "teacher_labels": [
+        {
+            "arm": "informed-reasoning",
+            "strategy": "recorded",
+            "model": "recorded:<b>file</b>#k",
+            "rows": 4000,
+            "labelled": 3950,
+            "accuracy": 0.699,
+            "accuracy_of_all": 0.69,
+            "ci95": (0.68, 0.717),
+            "ci_method": "t-test",
+        }
+    ],
+    "teacher": [
+        {
+            "model": "openai:big|one",
+            "shots": shots,
+            "rows": 200,
+            "accuracy": 0.71,
+            "ci95": (0.643, 0.769),
+            "unparsed": 2 * (shots > 0),
+            "cost_usd": 0.0131,
+        }
+        for shots in (0, 3)
+    ],
+}
+"""What needs no student."""
+
 NASTY = {
     "premise": "</script><script>window.hurt = 1</script><img src=x onerror='window.hurt = 1'> "
     "\"double\" 'single' `back` & \u202eright to left\u202c \u0000 \U0001f642",
@@ -197,7 +271,12 @@ def sample_rows(rows: int) -> list[dict[str, Any]]:
     return [
         {
             "uid": f"r{i}",
-            "fields": NASTY if i == 1 else {"premise": f"Text {i // 3}.", "hypothesis": f"Hy {i}."},
+            "fields": NASTY
+            if i == 1
+            else {
+                "premise": f"Text {i // 3}." + " And on." * (i // 3 % 7),
+                "hypothesis": f"Hy {i}.",
+            },
             "label": NLI.labels[i % 3],
             "reason": f"It is so because of {i}." if i % 4 == 0 else None,
             "tags": ["numbers"] * (i % 2) + ["<b>names</b>"] * (i % 5 == 0),

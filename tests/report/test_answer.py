@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from report_sample import sample_results
 
-from tutelage.report.answer import answer_sentences, findings
+from tutelage.report.answer import answer_sentences, families, findings
 
 
 def comparison(baseline: str, difference: float, half: float, p: float, **more: Any) -> dict:
@@ -22,6 +22,7 @@ def comparison(baseline: str, difference: float, half: float, p: float, **more: 
 def results(*comparisons: dict, finished: bool = True) -> dict[str, Any]:
     test = {"accuracy": 0.7, "ci95": [0.65, 0.75], "n": 4912}
     names = {"labels": None, "taught": None, "shuffled": "shuffled", "echo": "label_echo"}
+    names["filler"] = "filler"
     arms = [{"name": n, "control": c, "test": test} for n, c in names.items()]
     return {"finished": finished, "arms": arms, "comparisons": list(comparisons)}
 
@@ -69,6 +70,75 @@ def test_each_of_two_controls_is_spoken_of() -> None:
     )
     assert "and its own control shuffled by 2.0 points" in sentence
     assert "between taught and echo could be told: 0.0 points" in sentence
+
+
+def secondary(baseline: str, difference: float, half: float, p: float) -> dict:
+    return comparison(baseline, difference, half, p, primary=False)
+
+
+def test_beaten_secondary_controls_have_a_sentence_of_their_own() -> None:
+    document = results(
+        comparison("labels", 0.031, 0.019, 0.01, primary=True),
+        comparison("shuffled", 0.024, 0.018, 0.03, primary=True),
+        secondary("echo", 0.02, 0.01, 0.01),
+        secondary("filler", 0.03, 0.01, 0.01),
+    )
+    [found] = findings(document)
+    assert found.verdict == "content"
+    assert found.sentences[0].endswith(
+        "and its own control shuffled by 2.4 points (0.6 to 4.2), on 4,912 rows and 5 seeds."
+    )
+    assert found.sentences[1:] == (
+        "It also beat echo by 2.0 points (1.0 to 3.0) and filler by 3.0 points (2.0 to 4.0).",
+    )
+
+
+@pytest.mark.parametrize(
+    ("control", "means"),
+    [
+        ("echo", "so a sentence that says the label again may do as much."),
+        ("filler", "so any text of that length may do as much."),
+    ],
+)
+def test_a_secondary_control_that_is_not_beaten_leaves_the_content_open(
+    control: str, means: str
+) -> None:
+    document = results(
+        comparison("labels", 0.031, 0.019, 0.01, primary=True),
+        comparison("shuffled", 0.024, 0.018, 0.03, primary=True),
+        secondary(control, 0.004, 0.02, 0.6),
+    )
+    [found] = findings(document)
+    assert found.verdict == "gain"
+    assert means in found.text
+
+
+def test_without_shuffled_rationales_beating_the_others_is_not_enough() -> None:
+    document = results(
+        comparison("labels", 0.031, 0.019, 0.01, primary=True),
+        secondary("filler", 0.03, 0.01, 0.01),
+    )
+    [found] = findings(document)
+    assert found.verdict == "gain"
+    assert "has no control arm of shuffled rationales" in found.text
+
+
+def test_families_are_counted_apart() -> None:
+    first = comparison("labels", 0.031, 0.019, 0.01)
+    assert families([first, first]) == "2 comparisons"
+    assert families([first, secondary("echo", 0, 1, 1), secondary("filler", 0, 1, 1)]) == (
+        "the 1 with labels and shuffled rationales, and apart from them over the 2 with label echo "
+        "and filler"
+    )
+
+
+def test_each_departure_is_said_with_its_reason() -> None:
+    document = results(comparison("labels", 0.03, 0.02, 0.01))
+    left = [{"rule": "seeds", "what": "1 seed", "reason": "A first look."}]
+    assert answer_sentences(document | {"departures": []}) == answer_sentences(document)
+    assert answer_sentences(document | {"departures": left})[-1] == (
+        "This experiment departs from the rule of seeds: 1 seed. The reason given: A first look."
+    )
 
 
 def test_no_difference_names_the_smallest_that_could_be_seen() -> None:

@@ -105,7 +105,7 @@ def test_the_page_can_be_read_by_ear(page: Page) -> None:
         if (attributes.get("xlink:href") or "").startswith("#"):
             assert (attributes["xlink:href"] or "")[1:] in identifiers
     figures = page.all("svg")
-    assert len(figures) == 6  # three figures, each for a wide and for a narrow screen
+    assert len(figures) == 12  # six figures, each for a wide and for a narrow screen
     assert all(svg["role"] == "img" and svg["aria-labelledby"] for svg in figures)
     assert len(page.all("h1")) == 1 and page.all("html")[0]["lang"] == "en"
     assert page.all("meta")[1]["content"] == "width=device-width, initial-scale=1"
@@ -116,7 +116,7 @@ def test_figures_say_their_numbers_and_follow_the_theme(html: str, results: dict
     assert described is not None
     for c in results["comparisons"]:
         assert f"{100 * abs(c['difference']):.1f} points" in described[1]
-    assert re.search(r"#0([1-6])(?:0\1){2}", html) is None  # no stand-in colour is left
+    assert re.search(r"#0([1-8])(?:0\1){2}", html) is None  # no stand-in colour is left
     assert "stroke: var(--first)" in html and "prefers-color-scheme: dark" in html
 
 
@@ -145,8 +145,8 @@ def test_everything_is_on_the_page(page: Page, results: dict[str, Any]) -> None:
 def test_the_answer_comes_first(page: Page) -> None:
     headings = [attributes.get("id") for tag, attributes in page.elements if tag == "h2"]
     assert headings == [
-        "answer", "differences", "arms", "choosing", "unseen", "labels", "training", "data", "lost",
-        "cost", "repeat",
+        "answer", "differences", "arms", "baselines", "choosing", "chance", "unseen", "labels",
+        "where", "sure", "training", "data", "lost", "cost", "repeat",
     ]  # fmt: skip
     levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch("h[1-6]", tag)]
     assert all(after - before <= 1 for before, after in pairwise(levels))

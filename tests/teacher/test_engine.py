@@ -209,6 +209,48 @@ def test_only_a_window_of_the_stream_is_read_ahead(ledger: Ledger) -> None:
     assert done == 2000 and most <= 200 + 2 * 10 + 10
 
 
+def test_repeats_of_what_is_under_way_are_not_read_without_end(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "_MOST_REPEATS", 500)
+    read = 0
+
+    def rows() -> Iterator[Question]:
+        nonlocal read
+        for number in [0] * 3000 + [1, 0, 2] * 700:
+            read += 1
+            yield question(number)
+
+    seen: list[int] = []
+    teacher = Fake(lambda request: seen.append(read), wait_s=0.1)
+    told = run(teacher, ledger, rows())
+    assert seen[0] <= 500 + engine._CHUNK
+    assert read == 5100
+    assert sorted(told.times.values()) == [700, 700, 3700]
+    assert set(teacher.asked.values()) == {1}
+
+
+def test_repeats_that_are_held_back_go_on_however_their_question_ends(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Answered, asked again first, or failed for good: what was counted as open is so no longer."""
+    monkeypatch.setattr(engine, "_MOST_REPEATS", 5)
+    numbers = random.Random(1).choices(range(300), k=6000)
+
+    def behave(request: Request) -> None:
+        key = answer_key("fake", request)
+        if KEYS[key] % 5 == 0:
+            raise Fault(Verdict.ROW, "too long", unpaid=True)
+        if KEYS[key] % 5 == 1 and teacher.asked[key] == 1:
+            raise Fault(Verdict.RETRY, "oops", kind=Kind.SERVER)
+
+    teacher = Fake(behave)
+    told = run(teacher, ledger, map(question, numbers))
+    assert told.times == Counter(question(number)[0] for number in numbers)
+    assert len(told.failures) == 60
+    assert sum(teacher.asked.values()) == 300 + 60
+
+
 def test_nothing_to_ask_opens_no_teacher(ledger: Ledger) -> None:
     run(Fake(), ledger, map(question, range(5)))
 

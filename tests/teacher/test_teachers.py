@@ -45,6 +45,27 @@ def test_recorded_answers_by_uid(file):
     assert outcome.requests == 0
 
 
+def test_a_recorded_label_is_the_teacher_s_and_stands_beside_the_text(tmp_path):
+    text = {"rationales": {"cot/big-1": "Since.", "other": "no"}}
+    file = write(
+        tmp_path / "f",
+        {"uid": "a", **text, "teacher_labels": {"big-1": "Neutral"}},
+        {"uid": "b", **text, "teacher_labels": {"big-1": "neutral", "cot/big-1": "entailment"}},
+        {"uid": "c", "teacher_labels": {"big-1": "contradiction"}},
+        {"uid": "d", **text, "teacher_labels": {"big-1": "none of them", "other": "neutral"}},
+    )
+    examples = [Example(uid, FIELDS, "neutral") for uid in "abcd"]
+    outcome = recorded(f"recorded:{file}#cot/big-1", examples)
+    assert [(r.label, r.status, r.text) for r in outcome.rationales] == [
+        ("neutral", "ok", "Since."),
+        ("entailment", "ok", "Since."),
+        ("contradiction", "empty", ""),
+        (None, "ok", "Since."),
+    ]
+    other = recorded(f"recorded:{file}#other", examples).rationales
+    assert [r.label for r in other] == [None, None, None, "neutral"]
+
+
 def test_equal_prompts_may_have_different_recorded_answers(tmp_path):
     file = write(
         tmp_path / "f",
@@ -87,7 +108,13 @@ def test_recorded_files_that_are_none(tmp_path):
 
 @pytest.mark.parametrize(
     ("line", "said"),
-    [("{", "is no JSON"), ("[1]", "`uid`"), ('{"uid": "a", "rationales": "x"}', "texts by name")],
+    [
+        ("{", "is no JSON"),
+        ("[1]", "`uid`"),
+        ('{"uid": "a", "rationales": "x"}', "texts by name"),
+        ('{"uid": "a", "teacher_labels": "x"}', "texts by name"),
+        (r'{"uid": "b", "rationales": {"k": "Since \ud800."}}', "after 'Since '"),
+    ],
 )
 def test_a_damaged_line_is_named(tmp_path, line, said):
     path = tmp_path / "f.jsonl"

@@ -1,4 +1,4 @@
-"""`tutelage plan`: what a recipe's rationales will cost."""
+"""`tutelage plan`: what a recipe will cost, and what it could find."""
 
 from __future__ import annotations
 
@@ -23,12 +23,20 @@ def command(
     ledger: Annotated[
         Path | None, typer.Option(help="Where paid answers are kept (TUTELAGE_LEDGER).")
     ] = None,
+    runs: Annotated[Path, typer.Option(help="The folder of runs.")] = Path("runs"),
+    like: Annotated[
+        Path | None,
+        typer.Option(help="A finished run's folder: students here will differ as they did there."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
-    """Requests, tokens and US dollars that a recipe's arms will take, before anything is sent.
+    """What a recipe will ask, in requests, tokens and US dollars; and what it could find.
 
     With --pilot N so many are asked, within the recipe's budget, and the rest is forecast from
     their real lengths. Without it nothing is sent.
+
+    How small a difference can be found rests on how much students differ from each other: on what
+    was seen in an earlier run of the recipe, or in the one that --like names; else on assumptions.
 
     Example: `tutelage plan recipe.yaml --pilot 20`
     """
@@ -42,7 +50,7 @@ def command(
             f"{recipe} is data, and plan takes a recipe: `tutelage init {recipe}` writes one for it"
         )
     with Bars() as bars:
-        plan = plan_recipe(load_recipe(recipe), ledger, pilot, bars)
+        plan = plan_recipe(load_recipe(recipe), ledger, pilot, bars, runs=runs, like=like)
     if json:
         print_json(plan)
     else:
@@ -54,14 +62,15 @@ def command(
 def _show(plan: Plan) -> None:
     for question in plan.questions:
         asked = "" if question.teacher is None else f" asked of {question.teacher}"
-        print(f"{', '.join(question.arms)}: {question.strategy}{asked}")
+        print(f"{', '.join(question.arms) or question.title}: {question.strategy}{asked}")
         print(f"  price          {question.price or 'unknown'}")
         if question.requests:
             failed = f"{question.failed:,} failed for good, " if question.failed else ""
             shared = f"{question.shared:,} asked above, " if question.shared else ""
             print(
-                f"  questions      {question.requests:,} for {question.rows:,} rows of train: "
-                f"{question.known:,} answered already, {failed}{shared}{question.missing:,} to ask"
+                f"  questions      {question.requests:,} for {question.rows:,} rows of "
+                f"{question.split}: {question.known:,} answered already, {failed}{shared}"
+                f"{question.missing:,} to ask"
             )
         if question.missing:
             basis = f"{question.answers:,} answers" if question.answers else "assumptions"
@@ -80,6 +89,8 @@ def _show(plan: Plan) -> None:
             f"budget: {_usd(budget.budget_usd)}, of which {_usd(budget.charged_usd, up=True)} "
             f"are charged and {_usd(budget.left_usd)} left"
         )
+    if plan.foresight is not None:
+        print("\n".join(plan.foresight.sentences()))
 
 
 def _tokens(amount: Amount) -> str:

@@ -23,6 +23,14 @@ def command(
     retry_failed: Annotated[
         bool, typer.Option(help="Ask again what is known to have failed for good.")
     ] = False,
+    fractions: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="0.1,0.3",
+            help="Train the chosen configurations on these fractions of the rows too, for learning "
+            "curves on dev. Without it results.json has no curve; what was trained stays.",
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print results.json.")] = False,
 ) -> None:
     """Run an experiment: annotate, train, evaluate, compare, report.
@@ -32,6 +40,7 @@ def command(
     Example: `tutelage run quickstart`
     """
     from tutelage.commands.terminal import Bars, print_json, print_results
+    from tutelage.curves import parse_fractions
     from tutelage.experiment import run
     from tutelage.recipe_file import load_recipe
     from tutelage.student.jobs import leading
@@ -48,6 +57,7 @@ def command(
             observer=bars,
             retry_failed=retry_failed,
             wait=not no_wait,
+            fractions=parse_fractions(fractions or ()),
         )
     if json:
         print_json(done.results)

@@ -130,7 +130,7 @@ class Bars:
             if progress.total and progress.requests >= _TO_TELL and not self.console.is_terminal:
                 details.append(f"{_span((progress.total - progress.done) / rate)} left")
         total = progress.total or max(progress.done, 1)
-        self._show(f"rationales of {arm}", progress.done, total, details=", ".join(details))
+        self._show(f"answers for {arm}", progress.done, total, details=", ".join(details))
 
     def jobs(self, done: int, total: int) -> None:
         """How many trainings or readings of this stage are complete."""
@@ -213,10 +213,13 @@ def print_comparisons(comparisons: list[Mapping[str, Any]], title: str) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", caption_justify="left")
     for name in ("arm", "against", "difference", "95% interval", "p", "p (Holm)", "detectable"):
         table.add_column(name, justify="left" if name in ("arm", "against") else "right")
     for row in comparisons:
+        if not row.get("primary", True) and table.caption is None:
+            table.add_section()
+            table.caption = "Below the line: secondary comparisons, with a correction of their own"
         low, high = row["ci95"]
         smallest = row["minimum_detectable_difference"]
         table.add_row(

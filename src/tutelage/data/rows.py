@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from tutelage.errors import DataError, UsageError
 from tutelage.records import Example
+from tutelage.runfolder import half_character
 from tutelage.task import Task
 
 _OPTIONAL = ("uid", "reason", "tags")
@@ -87,6 +88,8 @@ class RowParser:
         names = None if source.columns is None else self._resolve(source, 1, source.columns)
         for place, row in source.rows:
             mapped = names if names is not None else self._resolve(source, place, row)
+            for column in mapped.values():
+                _check_whole(source, place, row[column], column)
             label = self._label(source, place, row[mapped["label"]], mapped["label"])
             if label is None:
                 yield None
@@ -110,12 +113,15 @@ class RowParser:
                 uid = _content_id(fields, label)
                 copies[uid] += 1
                 uid += f"-{copies[uid]}" if copies[uid] > 1 else ""
-            reason = tags = None
+            reasons: list[str] = []
+            tags = None
             if "reason" in mapped:
-                reason = self._reason(source, place, row[mapped["reason"]], mapped["reason"])
+                reasons = self._reasons(source, place, row[mapped["reason"]], mapped["reason"])
             if "tags" in mapped:
                 tags = self._tags(source, place, row[mapped["tags"]], mapped["tags"])
-            yield Example(uid, fields, label, reason, tags or ())
+            # Those of further people are kept as what they are: answers known beforehand.
+            further = {f"human-{number}": text for number, text in enumerate(reasons[1:], 2)}
+            yield Example(uid, fields, label, next(iter(reasons), None), tags or (), further)
 
     def _resolve(self, source: Source, place: int, present: Iterable[str]) -> dict[str, str]:
         """Our names -> the columns that hold them; optional ones only where they are there."""
@@ -167,12 +173,15 @@ class RowParser:
             )
         return text
 
-    def _reason(self, source: Source, place: int, value: object, column: str) -> str | None:
-        if value is None:
-            return None
-        if not isinstance(value, str):
-            raise source.error(f"got {_shown(value)}, expected text or nothing", place, column)
-        return value.strip() or None
+    def _reasons(self, source: Source, place: int, value: object, column: str) -> list[str]:
+        """One text, or a list of them where several people gave a reason."""
+        parts = value if isinstance(value, list) else [] if value is None else [value]
+        texts = [part.strip() for part in parts if isinstance(part, str)]
+        if len(texts) < len(parts):
+            raise source.error(
+                f"got {_shown(value)}, expected text, a list of texts or nothing", place, column
+            )
+        return list(dict.fromkeys(text for text in texts if text))
 
     def _tags(self, source: Source, place: int, value: object, column: str) -> tuple[str, ...]:
         """A list of texts, or one text that separates them by commas or semicolons."""
@@ -182,6 +191,13 @@ class RowParser:
         if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
             raise source.error(f"got {_shown(value)}, expected a list of texts", place, column)
         return tuple(dict.fromkeys(part.strip() for part in parts if part.strip()))
+
+
+def _check_whole(source: Source, place: int, value: object, column: str) -> None:
+    """Refuse half of a surrogate pair here, where its row is known."""
+    for text in value if isinstance(value, list) else (value,):
+        if isinstance(text, str) and (trouble := half_character(text)) is not None:
+            raise source.error(trouble, place, column)
 
 
 def _content_id(fields: Mapping[str, str], label: str) -> str:

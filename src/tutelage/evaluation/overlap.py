@@ -13,6 +13,8 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
+from tutelage.records import Example
+
 _WORD = re.compile(r"\w+")
 
 CHRF_ORDER, CHRF_BETA = 6, 2.0
@@ -38,6 +40,12 @@ def chrf(candidate: str, references: Sequence[str]) -> float:
     """
     _check(references)
     return max(_chrf(candidate, reference) for reference in references)
+
+
+def reasons_of(example: Example) -> list[str]:
+    """The data's own reasons for an example's label: several where several people gave one."""
+    further = (text for name, text in example.references.items() if name.startswith("human"))
+    return list(dict.fromkeys(text for text in (example.reason, *further) if text))
 
 
 def _check(references: Sequence[str]) -> None:

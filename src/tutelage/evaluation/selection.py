@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tutelage.evaluation.numeric import Floats
+from tutelage.evaluation.crossed import Table, mean_squares
+from tutelage.evaluation.numeric import Floats, Groups
 
 _DRAWS = 50_000
 
@@ -67,6 +68,25 @@ def expected_best_of(
         )
     own = disagreement * design_effect / (2 * rows) + seed_sd**2
     return expected_maximum(k, math.sqrt(own))
+
+
+def spread_of_models(correct: Table, groups: Groups | None = None) -> float | None:
+    """Standard deviation of the accuracies of equally good models about their mean, on these rows.
+
+    correct: rows × seeds of one arm, 1 where right. With C and E the mean squares of seeds and
+    residue over G rows (or groups), and S seeds,
+
+        sqrt(max(C, E) / G)
+
+    C / G is the variance of the seeds' accuracies. E / G is what the noise of single answers alone
+    makes it, half the models' disagreement over the rows, and is known far better than C where
+    seeds are few. For `expected_maximum` with no correlation: what the models share is not in it.
+    None for one seed.
+    """
+    squares = mean_squares(correct, groups)
+    if squares.columns == 1:
+        return None
+    return math.sqrt(max(squares.seeds, squares.error) / squares.units)
 
 
 def expected_maximum_of_covariance(covariance: NDArray[Any], seed: int = 0) -> tuple[float, float]:

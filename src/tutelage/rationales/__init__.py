@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tutelage.rationales.controls import label_echo, shuffled
+from tutelage.rationales.controls import filler, label_echo, shuffled
 
-__all__ = ["label_echo", "shuffled"]
+__all__ = ["filler", "label_echo", "shuffled"]

@@ -2,6 +2,7 @@
 
 shuffled:   each row learns the explanation of another row
 label echo: each row learns a sentence that says its label again
+filler:     each row learns words that say nothing, about as many as its explanation has
 """
 
 from __future__ import annotations
@@ -79,6 +80,41 @@ def label_echo(
         else rationale
         for rationale, example in zip(rationales, examples, strict=True)
     ]
+
+
+_FILLER = (
+    "These words stand here to take up space, and say nothing about the matter at hand. They "
+    "continue for as long as they are asked to, one after another, and then they stop. Nobody "
+    "learns from them what to answer, since they are the same words for every row, and only their "
+    "number differs. "
+)
+
+
+def filler(rationales: Sequence[Rationale]) -> list[Rationale]:
+    """Each `ok` row's text becomes as much of one fixed text, over and over; others stay.
+
+    It controls for what a longer target does by itself: more tokens in the loss, of which a part
+    goes to other things than the label (regularisation), and a decoder that has more to write. Two
+    rows differ in the length of their filler only.
+
+    It ends at the end of the word that is nearest to the length of the row's own text in
+    characters, one word at least. The words are about as long as those of explanations in English,
+    so that in a subword vocabulary made for English there are as many tokens, within a tenth for
+    all rows together.
+    """
+    return [
+        dataclasses.replace(rationale, text=_filler(len(rationale.text)), label=None)
+        if rationale.status == "ok"
+        else rationale
+        for rationale in rationales
+    ]
+
+
+def _filler(length: int) -> str:
+    """The first words of the endless text: `length` characters, to the nearest end of a word."""
+    text = _FILLER * (length // len(_FILLER) + 2)
+    before, after = text.rfind(" ", 0, length + 1), text.find(" ", length)
+    return text[: before if before > 0 and length - before <= after - length else after]
 
 
 def _cycle(size: int, generator: random.Random) -> list[int]:

@@ -7,7 +7,7 @@ not".
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -30,7 +30,7 @@ def told_apart(comparison: Mapping[str, Any]) -> bool:
 
 
 def is_control(results: Results, name: str) -> bool:
-    """Whether the arm of this name is a control (shuffled rationales, label echo)."""
+    """Whether the arm of this name is a control (shuffled rationales, label echo, filler)."""
     return any(arm["name"] == name and arm["control"] is not None for arm in results["arms"])
 
 
@@ -64,11 +64,12 @@ def findings(results: Results) -> list[Finding]:
     results: the content of results.json.
     """
     comparisons = results["comparisons"]
+    kinds = {arm["name"]: arm["control"] for arm in results["arms"]}
     found = [
         _about_arm(
             gain,
             [
-                c
+                (c, kinds[c["baseline"]])
                 for c in comparisons
                 if c["arm"] == gain["arm"] and is_control(results, c["baseline"])
             ],
@@ -88,6 +89,11 @@ def caveats(results: Results) -> list[str]:
     if not gains:
         sentences += [_alone(arm) for arm in results["arms"] if arm.get("test")]
         sentences.append("No rationale arm was compared with a baseline in this run.")
+    sentences += [
+        f"This experiment departs from the rule of {d['rule']}: {d['what']}. The reason given: "
+        f"{d['reason'].rstrip('.')}."
+        for d in results.get("departures") or ()
+    ]
     if any(c["seeds"] == 1 for c in gains):
         sentences.append(
             "With one seed this speaks of these trained models only: "
@@ -112,32 +118,37 @@ def _gains(results: Results) -> list[Mapping[str, Any]]:
     return [c for c in results["comparisons"] if not is_control(results, c["baseline"])]
 
 
-def _about_arm(gain: Mapping[str, Any], controls: list[Mapping[str, Any]]) -> Finding:
+def _about_arm(gain: Mapping[str, Any], controls: list[tuple[Mapping[str, Any], str]]) -> Finding:
+    """controls: the arm's comparisons with its controls, each with the kind of control."""
     where = f"on {several(gain['n'], 'row')} and {several(gain['seeds'], 'seed')}"
-    beaten = [c for c in controls if told_apart(c) and c["difference"] > 0]
-    unbeaten = [c for c in controls if c not in beaten]
+    beaten = [c for c, _ in controls if told_apart(c) and c["difference"] > 0]
+    first = [c for c in beaten if _is_primary(c)]
+    besides = [c for c in beaten if not _is_primary(c)]
+    unbeaten = [(c, kind) for c, kind in controls if c not in beaten]
 
     def finding(verdict: Verdict, *sentences: str) -> Finding:
         return Finding(verdict, gain, sentences)
 
     if not told_apart(gain):
-        first = f"{_untold(gain)}, {where}."
+        opening = f"{_untold(gain)}, {where}."
         return finding(
             "open",
-            first,
+            opening,
             *_smallest(gain),
             *_within_the_margin(gain),
-            *(f"It did beat its own control {_beaten(c)}." for c in beaten),
+            *([f"It did beat its own control {_listed(beaten)}."] if beaten else []),
         )
     if gain["difference"] < 0:
         lost = f"{gain['arm']} did worse than {gain['baseline']} by {_size(gain, True)}, {where}."
         return finding("worse", lost)
 
-    first = f"{gain['arm']} beat {gain['baseline']} by {_size(gain)}"
-    for control in beaten:
-        first += f" and its own control {_beaten(control)}"
-    sentences = [f"{first}, {where}."]
-    for control in unbeaten:
+    opening = f"{gain['arm']} beat {gain['baseline']} by {_size(gain)}"
+    for control in first:
+        opening += f" and its own control {_beaten(control)}"
+    sentences = [f"{opening}, {where}."]
+    if besides:
+        sentences.append(f"It also beat {_listed(besides)}.")
+    for control, kind in unbeaten:
         if told_apart(control):
             fact = f"It did worse than its own control {control['baseline']} by "
             sentences.append(
@@ -145,16 +156,46 @@ def _about_arm(gain: Mapping[str, Any], controls: list[Mapping[str, Any]]) -> Fi
             )
         else:
             sentences += [
-                f"But {_untold(control, lower=True)}, so the gain is not shown to come from "
-                "what the rationales say.",
+                f"But {_untold(control, lower=True)}, so {_UNBEATEN.get(kind, _CONTENT_OPEN)}.",
                 *_smallest(control),
             ]
-    if not controls:
+    has_own = any(_is_primary(control) for control, _ in controls)
+    if not has_own:
         sentences.append(
-            f"{gain['arm']} has no control arm, so it is open whether what the rationales say "
-            "did the work."
+            f"{gain['arm']} has no control arm{' of shuffled rationales' if controls else ''}, so "
+            "it is open whether what the rationales say did the work."
         )
-    return finding("content" if controls and not unbeaten else "gain", *sentences)
+    return finding("content" if has_own and not unbeaten else "gain", *sentences)
+
+
+_CONTENT_OPEN = "the gain is not shown to come from what the rationales say"
+
+_UNBEATEN: Mapping[str, str] = {
+    "label_echo": "a sentence that says the label again may do as much",
+    "filler": "any text of that length may do as much",
+}
+"""What it means that a control of this kind was not beaten; of shuffled ones: `_CONTENT_OPEN`."""
+
+
+def _is_primary(comparison: Mapping[str, Any]) -> bool:
+    # Runs from before there were two families had one, which was the primary one.
+    return bool(comparison.get("primary", True))
+
+
+def families(comparisons: Sequence[Mapping[str, Any]]) -> str:
+    """How many comparisons each of Holm's corrections is over, in words."""
+    first = sum(_is_primary(c) for c in comparisons)
+    others = len(comparisons) - first
+    if not others:
+        return several(first, "comparison")
+    return (
+        f"the {first} with labels and shuffled rationales, and apart from them over the {others} "
+        "with label echo and filler"
+    )
+
+
+def _listed(beaten: Sequence[Mapping[str, Any]]) -> str:
+    return " and ".join(_beaten(c) for c in beaten)
 
 
 def _beaten(comparison: Mapping[str, Any]) -> str:

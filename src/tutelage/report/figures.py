@@ -1,19 +1,26 @@
-"""Figures as SVG text to set into the page: they take their colours and font from its style.
-
-Each is drawn twice, for a wide and for a narrow screen, and the page's style shows one. Text stays
-text, so that it can be read aloud, selected, and needs no glyphs of matplotlib's.
-"""
+"""The figures of the answer and the arms: differences, and accuracies, row by row."""
 
 from __future__ import annotations
 
-import io
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from tutelage.report.answer import told_apart
+from tutelage.report.svg import (
+    FIRST,
+    GROUND,
+    INK,
+    LETTER,
+    LINE,
+    MUTED,
+    NARROW,
+    SECOND,
+    WIDE,
+    both_widths,
+    shortened,
+)
 from tutelage.report.wording import (
     percent,
     percent_interval,
@@ -24,24 +31,11 @@ from tutelage.report.wording import (
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-WIDE, NARROW = 880, 350
-"""Widths in CSS pixels at which a figure's text has its stated size."""
-
-# matplotlib knows no CSS variables: it draws in stand-ins that are put right afterwards.
-INK, MUTED, LINE, FIRST, SECOND, GROUND = (f"#0{i}0{i}0{i}" for i in range(1, 7))
-_VARIABLES = {
-    INK: "var(--ink)",
-    MUTED: "var(--muted)",
-    LINE: "var(--line)",
-    FIRST: "var(--first)",
-    SECOND: "var(--second)",
-    GROUND: "var(--card)",
-}
 _ROWS = {WIDE: 44, NARROW: 72}  # pixels: the height of a row; a narrow one holds its text as well
 _MARGIN = 44  # pixels: the axis below
 _INSETS = {WIDE: (290, 175), NARROW: (14, 14)}  # pixels left and right: a wide one's text is there
-_LETTER = 7.2  # pixels: about the width of one
 
 
 def forest_plot(
@@ -75,7 +69,7 @@ def forest_plot(
         for c in comparisons
     )
     title = "Differences in accuracy between arms, with 95% intervals"
-    return _both_widths(draw, len(comparisons), name, title, described)
+    return _rows_figure(draw, len(comparisons), name, title, described)
 
 
 def accuracy_plot(arms: Sequence[Mapping[str, Any]], name: str, key: str = "test") -> Markup:
@@ -108,7 +102,7 @@ def accuracy_plot(arms: Sequence[Mapping[str, Any]], name: str, key: str = "test
 
     described = "; ".join(_accuracy_in_words(arm["name"], arm[key]) for arm in arms)
     title = "Test accuracy of each arm, with 95% intervals and seeds"
-    return _both_widths(draw, len(arms), name, title, described)
+    return _rows_figure(draw, len(arms), name, title, described)
 
 
 def _accuracy_in_words(name: str, test: Mapping[str, Any]) -> str:
@@ -129,7 +123,7 @@ def _label_row(axes: Axes, y: int, label: Sequence[str], value: str, width: int)
     across = blended_transform_factory(axes.figure.transFigure, axes.transData)
     if width == NARROW:
         lines = [(" ".join(label), 0.02, "left", INK, -0.56), (value, 0.02, "left", MUTED, -0.31)]
-        room = int(width / _LETTER)
+        room = int(width / LETTER)
     else:
         middle = (len(label) - 1) / 2
         lines = [
@@ -137,18 +131,13 @@ def _label_row(axes: Axes, y: int, label: Sequence[str], value: str, width: int)
             for number, line in enumerate(label)
         ]
         lines.append((value, 0.99, "right", INK, 0.0))
-        room = int(_INSETS[width][0] / _LETTER)
+        room = int(_INSETS[width][0] / LETTER)
     for text, x, alignment, colour, below in lines:
         axes.text(
-            x, y + below, _shortened(text, room), transform=across, ha=alignment, va="center",
+            x, y + below, shortened(text, room), transform=across, ha=alignment, va="center",
             color=colour, fontsize=12.5,
             bbox={"facecolor": GROUND, "edgecolor": "none", "pad": 1.5},  # over the grid's lines
         )  # fmt: skip
-
-
-def _shortened(text: str, room: int) -> str:
-    """Cut in the middle where it is too long: both arms' beginnings and ends stay."""
-    return text if len(text) <= room else text[: room // 2] + "…" + text[-(room - room // 2 - 1) :]
 
 
 def _set_range(axes: Axes, values: Sequence[float], least: float) -> None:
@@ -157,44 +146,15 @@ def _set_range(axes: Axes, values: Sequence[float], least: float) -> None:
     axes.set_xlim(low - margin, high + margin)
 
 
-def _both_widths(
+def _rows_figure(
     draw: Callable[[Axes, int], None], rows: int, name: str, title: str, described: str
 ) -> Markup:
+    """One row below the other over one axis; nothing where there are none."""
     if rows == 0:
         return Markup("")
-    variants = ((WIDE, "wide"), (NARROW, "narrow"))
-    return Markup("").join(
-        _svg(draw, rows, width, f"{name}-{kind}", kind, title, described)
-        for width, kind in variants
-    )
 
-
-def _svg(
-    draw: Callable[[Axes, int], None],
-    rows: int,
-    width: int,
-    name: str,
-    kind: str,
-    title: str,
-    described: str,
-) -> Markup:
-    import matplotlib
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    height = rows * _ROWS[width] + _MARGIN
-    style = {
-        "svg.fonttype": "none",
-        "svg.hashsalt": name,  # the same results give the same bytes
-        "text.parse_math": False,  # a name may hold a dollar sign
-        "axes.edgecolor": MUTED,
-        "axes.labelcolor": MUTED,
-        "xtick.color": MUTED,
-        "font.size": 12,
-    }
-    with matplotlib.rc_context(style):
-        figure = Figure(figsize=(width / 72, height / 72))
-        FigureCanvasSVG(figure)
+    def draw_figure(figure: Figure, width: int) -> None:
+        height = figure.get_figheight() * 72
         left, right = _INSETS[width]
         axes = figure.add_axes(
             (left / width, _MARGIN / height, 1 - (left + right) / width, 1 - _MARGIN / height)
@@ -208,33 +168,7 @@ def _svg(
         axes.tick_params(axis="x", length=0)
         axes.locator_params(axis="x", nbins=5 if width == NARROW else 7)
         draw(axes, width)
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    return _for_page(buffer.getvalue(), (width, height), name, kind, title, described)
 
-
-def _for_page(
-    svg: str, size: tuple[int, int], name: str, kind: str, title: str, described: str
-) -> Markup:
-    """matplotlib's file as an element of the page: named, described, without ids of its own."""
-    body = svg[svg.index("<svg") :]
-    body = body[body.index(">") + 1 :]
-    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
-    body = re.sub(r'id="([^"]+)"', rf'id="{name}-\1"', body)
-    body = re.sub(r'(url\(|href=")#([^")]+)', rf"\1#{name}-\2", body)
-    # Only inside style attributes: a label that spells a stand-in or a font is left alone.
-    body = re.sub(r'style="[^"]*"', lambda match: _follow_page(match[0]), body)
-    return Markup(
-        f'<svg class="{kind}" role="img" aria-labelledby="{name}-title {name}-described" '
-        f'viewBox="0 0 {size[0]} {size[1]}" xmlns="http://www.w3.org/2000/svg" '
-        'xmlns:xlink="http://www.w3.org/1999/xlink">'
-        f'<title id="{name}-title">{escape(title)}</title>'
-        f'<desc id="{name}-described">{escape(described)}</desc>{body}'
+    return both_widths(
+        draw_figure, lambda width: rows * _ROWS[width] + _MARGIN, name, title, described
     )
-
-
-def _follow_page(style: str) -> str:
-    style = re.sub(r"font: ([^;\"]*?px)[^;\"]*", r"font-size: \1; font-family: inherit", style)
-    for stand_in, variable in _VARIABLES.items():
-        style = style.replace(stand_in, variable)
-    return style

@@ -9,12 +9,12 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from tutelage.errors import RunFolderError
-from tutelage.records import Example
+from tutelage.records import Example, Explanation
 from tutelage.runfolder import read_json, read_jsonl
 
 THOUSANDTHS = 1000
@@ -27,7 +27,8 @@ class ArmPredictions:
 
     labels:        for each seed, the number of the label that it predicted for each row
     probabilities: for each label, its mean probability over the seeds, in thousandths, by row
-    rationales:    row -> (seed, text) where a prediction carries one: the first seed's that does
+    rationales:    row -> (seed, text) where a prediction carries one (the first seed's that does),
+                   or where the arm's student was asked to explain
     """
 
     seeds: tuple[int, ...]
@@ -45,6 +46,7 @@ class RunFiles:
     examples:    the test rows themselves, in the same order (rows.jsonl)
     groups:      for each row the key of the unit that it belongs to, such as its premise
     predictions: by arm
+    explanations: arm -> row -> what its student wrote of its own accord, where it was asked to
     foreign:     arms whose predictions in the folder are not those that results.json speaks of
     reasons:     arm -> (status, detail) -> how many rationales came to that, where not `ok`
     """
@@ -56,6 +58,7 @@ class RunFiles:
     examples: Sequence[Example] = ()
     groups: Sequence[str] = ()
     predictions: Mapping[str, ArmPredictions] = field(default_factory=dict)
+    explanations: Mapping[str, Mapping[int, Explanation]] = field(default_factory=dict)
     foreign: Sequence[str] = ()
     reasons: Mapping[str, Mapping[tuple[str, str], int]] = field(default_factory=dict)
 
@@ -73,6 +76,7 @@ def read_files(folder: Path, results: Mapping[str, Any]) -> RunFiles:
     examples, groups = _read_rows(folder / "rows.jsonl", labels)
     reader = _Reader(labels, [e.uid for e in examples], [e.label for e in examples])
     predictions: dict[str, ArmPredictions] = {}
+    explanations: dict[str, dict[int, Explanation]] = {}
     foreign = []
     for arm in results["arms"]:
         candidates = _candidates(folder / "arms" / arm["name"], arm["seeds"])
@@ -89,6 +93,12 @@ def read_files(folder: Path, results: Mapping[str, Any]) -> RunFiles:
             if found is not None and _confusion(found, reader.gold, len(labels)) == arm["test"].get(
                 "confusion"
             ):
+                explained = (results.get("explanations") or {}).get(arm["name"])
+                if explained is not None:
+                    written = _read_explanations(files[explained["seed"]], reader.place)
+                    if len(written) == explained["rows"]:
+                        explanations[arm["name"]] = written
+                        found = _with_rationales(found, explained["seed"], written)
                 predictions[arm["name"]] = found
                 break
         else:
@@ -101,6 +111,7 @@ def read_files(folder: Path, results: Mapping[str, Any]) -> RunFiles:
         examples=examples,
         groups=groups,
         predictions=predictions,
+        explanations=explanations,
         foreign=foreign,
         reasons={
             arm["name"]: why
@@ -187,6 +198,27 @@ class _Reader:
     def _placed(self, file: Path) -> Iterator[tuple[int | None, Mapping[str, Any]]]:
         for row in read_jsonl(file):
             yield self.place.get(row["uid"]), row
+
+
+def _read_explanations(predictions: Path, place: Mapping[str, int]) -> dict[int, Explanation]:
+    """Row -> what was written, from the file beside one of predictions; without unknown rows."""
+    path = predictions.with_name("explanations.jsonl")
+    if not path.exists():
+        return {}
+    try:
+        found = [Explanation(**record) for record in read_jsonl(path)]
+    except TypeError as error:
+        raise RunFolderError(
+            f"{path}: is no file of explanations ({error}): delete it and run again"
+        ) from error
+    return {place[each.uid]: each for each in found if each.uid in place}
+
+
+def _with_rationales(
+    arm: ArmPredictions, seed: int, written: Mapping[int, Explanation]
+) -> ArmPredictions:
+    texts = {row: (seed, each.text) for row, each in written.items() if each.text}
+    return replace(arm, rationales={**texts, **arm.rationales})
 
 
 def _confusion(arm: ArmPredictions, gold: Sequence[int], labels: int) -> list[list[int]]:

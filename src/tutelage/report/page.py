@@ -19,9 +19,22 @@ from markupsafe import Markup
 from tutelage.errors import RunFolderError
 from tutelage.records import RATIONALE_STATUSES
 from tutelage.report import wording
-from tutelage.report.answer import answer_sentences, caveats, findings, is_control, told_apart
+from tutelage.report.answer import (
+    answer_sentences,
+    caveats,
+    families,
+    findings,
+    is_control,
+    told_apart,
+)
+from tutelage.report.baselines import baselines_of, teacher_note
+from tutelage.report.curve_figure import curve_plot
+from tutelage.report.explanations import explained
 from tutelage.report.figures import accuracy_plot, forest_plot
 from tutelage.report.folder import RunFiles, read_run
+from tutelage.report.learning_curve import learning_curve
+from tutelage.report.looks import chance_of, looks_of
+from tutelage.report.looks_figures import reliability_plot, risk_coverage_plot, slices_plot
 from tutelage.report.markdown import escaped
 from tutelage.report.rows import PackedRows, pack_rows
 from tutelage.runfolder import write_atomic
@@ -87,6 +100,10 @@ def render_report(results: Mapping[str, Any], *, title: str, files: RunFiles = N
         rows=_packed(results, files),
         forest_plot=forest_plot,
         accuracy_plot=accuracy_plot,
+        curve_plot=curve_plot,
+        slices_plot=slices_plot,
+        reliability_plot=reliability_plot,
+        risk_coverage_plot=risk_coverage_plot,
         script=Markup(script),
         script_sha256=b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
@@ -124,7 +141,7 @@ def _environment(autoescape: bool) -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(_FILTERS, config=_config, md=escaped)
+    environment.filters.update(_FILTERS, config=_config, families=families, md=escaped)
     environment.tests["told_apart"] = told_apart
     return environment
 
@@ -143,6 +160,12 @@ def _content(results: Mapping[str, Any], files: RunFiles) -> dict[str, Any]:
         "comparisons_unseen": results.get("comparisons_unseen") or [],
         "controls": [arm["name"] for arm in arms if is_control(results, arm["name"])],
         "claims": _claims(results),
+        "curve": learning_curve(results),
+        "looks": looks_of(results),
+        "chance": chance_of(results),
+        "baselines": baselines_of(results),
+        "teacher_note": teacher_note(results),
+        "explained": explained(results, files),
         "statuses": RATIONALE_STATUSES,
         "reasons": {
             name: list(why.items())[:_MOST_REASONS]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tutelage.records import Completion, Example, Message, Rationale
 from tutelage.strategies.base import parse_text
 from tutelage.task import Task
@@ -41,5 +43,9 @@ class Recorded:
         return ()
 
     def parse(self, completion: Completion, example: Example, task: Task) -> Rationale:
-        """The answer word for word."""
-        return parse_text(completion, example, self.name)
+        """The answer word for word, and the label recorded beside it, if it is the task's."""
+        rationale = parse_text(completion, example, self.name)
+        try:
+            return replace(rationale, label=task.parse_label(completion.label))
+        except ValueError:
+            return rationale

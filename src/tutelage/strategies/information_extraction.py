@@ -97,7 +97,12 @@ def parse_structured(text: str) -> dict[str, str]:
         return {}
     if not isinstance(value, dict):
         return {}
-    told = {name: value[name] for name in QUESTIONS if isinstance(value.get(name), str)}
+    # Half a surrogate pair passes for JSON, and cannot be kept.
+    told = {
+        name: value[name].encode("utf-8", "replace").decode()
+        for name in QUESTIONS
+        if isinstance(value.get(name), str)
+    }
     # Through the plain form, so that what comes out can always be written down again.
     return parse_answer(_join({name: answer for name, answer in told.items() if answer.strip()}))
 

@@ -1,11 +1,22 @@
-"""The student's own rationale for a label: generated only where somebody asks for it."""
+"""The student's own rationale: generated only where somebody asks for it.
+
+    explain             for the label that it predicted
+    write_explanations  label and rationale as it writes them when nobody begins for it
+
+No prediction is made from either.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from tutelage.records import Example, Prediction
-from tutelage.student.collate import encode_label, encode_prompts
+from tutelage.records import Example, Explanation, Prediction
+from tutelage.student.collate import (
+    encode_label,
+    encode_prompts,
+    encode_separator,
+    split_by_tokens,
+)
 from tutelage.student.generate import generate
 from tutelage.student.model import Student
 from tutelage.student.target import LABEL_SEPARATOR, parse_target
@@ -53,3 +64,56 @@ def explain(
         if on_progress is not None:
             on_progress(done)
     return texts
+
+
+def write_explanations(
+    student: Student,
+    examples: Sequence[Example],
+    task: Task,
+    *,
+    max_source_tokens: int = 512,
+    max_rationale_tokens: int = 256,
+    tokens_per_pass: int = 8192,
+    on_progress: Callable[[int], None] | None = None,
+) -> list[Explanation]:
+    """What the student writes of its own accord, greedily; one explanation an example.
+
+    Nothing is begun for it: one that learnt label then rationale, or the rationale first, writes
+    both, so that the label in its text can be held against the label that scoring found. One that
+    learnt them as two tasks is asked for its rationale alone.
+
+    max_rationale_tokens: the bound of the rationale; label and separators have room besides
+    """
+    if not examples:
+        return []
+    answers = student.objective in ("label", "label_then_rationale")
+    sources = [task.source(e.fields) for e in examples]
+    prompts = encode_prompts(
+        student, sources, "answer" if answers else "explain", max_source_tokens
+    )
+    words = [task.verbalize(label) for label in task.labels]
+    room = max_rationale_tokens + max(len(encode_label(student, word)) for word in words)
+    room += len(encode_separator(student))
+    order = sorted(range(len(examples)), key=lambda i: len(prompts[i].ids))
+    lengths = [len(prompts[i].ids) + room for i in order]
+    explanations: dict[int, Explanation] = {}
+    for part in split_by_tokens(lengths, tokens_per_pass, order):
+        written = generate(student, [prompts[i].ids for i in part], [], room)
+        for i, ids in zip(part, written, strict=True):
+            text = student.tokenizer.decode(ids, skip_special_tokens=True)
+            label, rationale = _taken_apart(text, student, task)
+            explanations[i] = Explanation(
+                examples[i].uid, rationale, label, len(ids), len(ids) == room
+            )
+        if on_progress is not None:
+            on_progress(len(explanations))
+    return [explanations[i] for i in range(len(examples))]
+
+
+def _taken_apart(text: str, student: Student, task: Task) -> tuple[str | None, str]:
+    """The label in what a student wrote, if it is one of the task's, and the rationale."""
+    if student.objective == "multitask":
+        return None, text.strip()
+    target = parse_target([text], student.objective)
+    names = {task.verbalize(label).strip(): label for label in task.labels}
+    return names.get(target.label), target.rationale or ""

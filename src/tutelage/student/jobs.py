@@ -86,6 +86,9 @@ class ScoringJob:
     """Read a set of examples with the checkpoint of a finished training job.
 
     output: where the predictions are written; None: they are only returned
+
+    A subclass reads in another way (`explaining.ExplainingJob`): what it makes of each example, how
+    that comes back from a file, and a key of its own.
     """
 
     trained: TrainingJob
@@ -97,6 +100,27 @@ class ScoringJob:
         """A digest of all that decides the outcome."""
         rows = [[e.uid, e.fields, e.label] for e in self.examples]
         return digest([self.trained.key, rows])
+
+    def read(
+        self, student: Any, rows: Sequence[Example], on_progress: Callable[[int], None] | None
+    ) -> list[Any]:
+        """What `student`, loaded and ready, makes of `rows`: one record each, in their order."""
+        from tutelage.student.score import score_labels
+
+        settings = self.trained.settings
+        return score_labels(
+            student,
+            rows,
+            self.trained.task,
+            max_source_tokens=settings.max_source_tokens,
+            max_rationale_tokens=settings.max_rationale_tokens,
+            tokens_per_pass=settings.tokens_per_pass,
+            on_progress=on_progress,
+        )
+
+    def restore(self, path: Path) -> list[Any]:
+        """The records in a file that the job wrote."""
+        return read_predictions(path)
 
 
 @dataclass(frozen=True)
@@ -117,7 +141,7 @@ def finished(job: TrainingJob | ScoringJob) -> Any:
         marker = None if job.output is None else _marker(job.output)
         if job.output is None or marker is None or not (marker.exists() and job.output.exists()):
             return None
-        return read_predictions(job.output) if read_json(marker) == job.key else None
+        return job.restore(job.output) if read_json(marker) == job.key else None
     path = job.folder / "done.json"
     if not path.exists() or not (job.folder / "model").is_dir():
         return None
@@ -177,42 +201,32 @@ def run_training(
         )
 
 
-def run_scoring(
-    job: ScoringJob, on_step: Callable[[int, int], None] | None = None
-) -> list[Prediction]:
+def run_scoring(job: ScoringJob, on_step: Callable[[int, int], None] | None = None) -> list[Any]:
     """Read `job.examples` with the job's checkpoint; shared out as in `run_training`."""
     group = parallel.processes()
     import torch
 
     from tutelage.student.model import load_student
     from tutelage.student.precision import prepare
-    from tutelage.student.score import score_labels
 
     settings, mine = job.trained.settings, group.share(job.examples)
     torch.set_num_threads(settings.threads)
 
-    def read_share() -> list[Prediction]:
+    def read_share() -> list[Any]:
         student = load_student(str(job.trained.folder / "model")).to(group.device)
         prepare(student, settings.precision)
-        return score_labels(
-            student,
-            mine,
-            job.trained.task,
-            max_source_tokens=settings.max_source_tokens,
-            max_rationale_tokens=settings.max_rationale_tokens,
-            tokens_per_pass=settings.tokens_per_pass,
-            on_progress=None if on_step is None else lambda done: on_step(done, len(mine)),
-        )
+        tell = None if on_step is None else (lambda done: on_step(done, len(mine)))
+        return job.read(student, mine, tell)
 
-    predictions = group.gather(read_share, len(job.examples))
+    records = group.gather(read_share, len(job.examples))
 
     def write() -> None:
         if job.output is not None:
-            write_jsonl(job.output, predictions)
+            write_jsonl(job.output, records)
             write_json(_marker(job.output), job.key)
 
     group.first(write)
-    return predictions
+    return records
 
 
 def run_job(

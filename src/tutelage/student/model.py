@@ -260,16 +260,33 @@ def _pretrained(spec: str, dropout: float | None) -> Student:
     tokenizer = _tokenizer(spec)
     seq2seq = bool(config.is_encoder_decoder)
     kind = AutoModelForSeq2SeqLM if seq2seq else AutoModelForCausalLM
-    changed = {} if dropout is None else _dropout_fields(config, dropout)
-    model = _loading(
-        spec, lambda: kind.from_pretrained(name, dtype=torch.float32, **changed, **where)
-    )
+    if dropout is not None:
+        config.update(_dropout_fields(config, dropout))
+    with _no_bar():
+        # With its configuration given, a GGUF file, which is slow to parse, is parsed once less.
+        model = _loading(
+            spec, lambda: kind.from_pretrained(name, config=config, dtype=torch.float32, **where)
+        )
     # A dequantised GGUF model is an ordinary one from here on, and must be saved as one.
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
         model.hf_quantizer = None
         model.is_quantized = False
     return Student(model, tokenizer, "encoder-decoder" if seq2seq else "decoder-only")
+
+
+@contextmanager
+def _no_bar() -> Iterator[None]:
+    """Inside, transformers' reader of GGUF files shows no progress bar: it has no switch for it,
+    and would draw between ours."""
+    from transformers import modeling_gguf_pytorch_utils as reader
+
+    shown = getattr(reader, "tqdm", None)
+    reader.tqdm = lambda tensors, **_: tensors
+    try:
+        yield
+    finally:
+        reader.tqdm = shown
 
 
 def _tokenizer(spec: str) -> Any:

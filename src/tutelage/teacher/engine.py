@@ -33,6 +33,8 @@ from tutelage.teacher.writer import Writer
 
 _CHUNK = 200
 """Questions looked up and reserved together."""
+_MOST_REPEATS = 10_000
+"""Rows in memory because the question that they repeat is still open."""
 _POLL_S = 0.25
 """Seconds between two looks at what another process is asking."""
 DRAIN_S = 30.0
@@ -70,6 +72,7 @@ class Engine:
         self._ahead = 2 * governor.limits.concurrency
         # Room for what three others of our size have reserved: past that, ours begins.
         self._most_held = 4 * (self._ahead + _CHUNK)
+        self._repeats = 0
         self._delayed = 0
         self._busy = 0
         self._under_way = 0
@@ -123,9 +126,13 @@ class Engine:
 
     def _has_enough(self) -> bool:
         """Whether to read no further for now: there is enough to do, or too much of what is to
-        come is being asked by others."""
+        come is being asked by others, or is what is being asked already."""
         waiting = len(self._ready) + self._delayed
-        return waiting >= self._ahead or len(self._held) >= self._most_held
+        return (
+            waiting >= self._ahead
+            or len(self._held) >= self._most_held
+            or self._repeats >= _MOST_REPEATS
+        )
 
     async def _take(self, chunk: list[Question]) -> None:
         if not chunk:
@@ -133,17 +140,20 @@ class Engine:
             return
         new: dict[str, Ticket] = {}
         for key, request in chunk:
-            ticket = self._open.get(key) or new.get(key)
-            if ticket is None:
-                new[key] = self._ticket(key, request)
+            if key in self._open:
+                self._open[key].copies += 1
+                self._repeats += 1
+            elif key in new:
+                new[key].copies += 1
             else:
-                ticket.copies += 1
+                new[key] = self._ticket(key, request)
         for key, completion in self._session.ledger.get_many(new).items():
             self._tell_known(new.pop(key), completion)
         for key, failure in self._hopeless(new).items():
             self._tell_failed(new.pop(key), failure, asked=False)
         if new:
             self._open.update(new)
+            self._repeats += sum(ticket.copies - 1 for ticket in new.values())
             await self._reserve(list(new.values()))
 
     def _hopeless(self, keys: Iterable[str]) -> dict[str, Failure]:
@@ -345,7 +355,8 @@ class Engine:
         self._tell_failed(ticket, failure, asked=True)
 
     def _close(self, ticket: Ticket) -> None:
-        self._open.pop(ticket.key, None)
+        if self._open.pop(ticket.key, None) is not None:
+            self._repeats -= ticket.copies - 1
         if not self._open:
             self._changed.set()
 

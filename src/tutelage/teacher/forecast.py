@@ -1,6 +1,6 @@
 """What unanswered questions will take: tokens and dollars, at most, and as far as one can tell.
 
-Pure functions of numbers; `planning` finds the numbers. Money is in pico-dollars (see `prices`).
+Pure functions of numbers; `survey` finds the numbers. Money is in pico-dollars (see `prices`).
 """
 
 from __future__ import annotations

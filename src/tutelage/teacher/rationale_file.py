@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from tutelage.records import Rationale
+from tutelage.runfolder import encode_json
 
 _JSON = json.JSONEncoder(ensure_ascii=False)
 
@@ -48,7 +49,7 @@ class RationaleFile:
             "cost_usd": rationale.cost_usd,
             "detail": rationale.detail,
         }
-        line = _JSON.encode(record).encode() + b"\n"
+        line = encode_json(_JSON.encode(record)) + b"\n"
         while len(self._places) <= index:
             self._places.append(-1)
         self._places[index] = self._end

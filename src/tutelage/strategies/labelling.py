@@ -1,0 +1,191 @@
+"""The teacher's own label, without or with worked examples: a baseline, and no rationale.
+
+    Premise: … Hypothesis: …, the labels and what they mean  ->  "**Neutral**."  ->  neutral
+
+The worked examples are turns of the chat that have gone before. No arm learns from this, so a
+recipe cannot name it as a strategy.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tutelage.records import Completion, Example, Message, Rationale
+from tutelage.strategies.base import render_fields, status_of
+from tutelage.task import Task
+
+_INSTRUCTIONS = """\
+Choose the label that fits. The labels are:
+{labels}
+
+Answer with one of these labels and nothing else."""
+
+_THINKING = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)
+_FENCE = re.compile(r"^```\w*\s*|\s*```$")
+_AROUND = " \t\r\n*_#`\"'“”‘’«»().,:;!?-–—>[]{}"
+_CUE = (
+    r"\b(?:label(?:\s+that\s+fits)?|answer|verdict|classification)\W{0,4}"
+    r"(?:\s+(?:is|would\s+be|should\s+be))?\W{0,5}"
+)
+_NEGATED = re.compile(
+    r"(?:\b(?:not|no|never|nor|neither|cannot|without)|n['’]t)\s+(?:[\w'’-]+\s+){0,3}\W*$",
+    re.IGNORECASE,
+)
+
+
+class Labelling:
+    """One question a row: which label fits? The answer is read into `Rationale.label`.
+
+    shots: worked examples that every row's question begins with, in this order; labels are shown
+           in the task's words (`task.verbalize`)
+    """
+
+    name = "label"
+    asks_teacher = True
+
+    def __init__(self, task: Task, shots: Sequence[Example] = ()) -> None:
+        words = [task.verbalize(label) for label in task.labels]
+        self.schema: Mapping[str, Any] | None = {
+            "type": "object",
+            "properties": {"label": {"type": "string", "enum": words}},
+            "required": ["label"],
+            "additionalProperties": False,
+        }
+        instructions = _INSTRUCTIONS.format(
+            labels="\n".join(f"- {_meaning(label, task)}" for label in task.labels)
+        )
+        self._shots = tuple(
+            message
+            for shot in shots
+            for message in (
+                Message("user", render_fields(shot, task)),
+                Message("assistant", render_label(shot.label, task)),
+            )
+        )
+        self._instructions = instructions
+
+    def render(self, example: Example, task: Task) -> tuple[Message, ...]:
+        """Every input field and the labels, never the row's own; the worked examples before it."""
+        first, *rest = (*self._shots, Message("user", render_fields(example, task)))
+        return (Message("user", f"{self._instructions}\n\n{first.content}"), *rest)
+
+    def parse(self, completion: Completion, example: Example, task: Task) -> Rationale:
+        """The answer word for word, and its label; `failed` where none can be read in it.
+
+        A cut answer keeps its label where it begins with one: what was to follow is no matter.
+        """
+        status, detail = status_of(completion)
+        text, label = "", None
+        if status in ("ok", "truncated"):
+            text = completion.text.strip()
+            label = parse_label(text, task, whole=status == "ok")
+            if label is None and status == "ok":
+                status, detail = "failed", "no label can be read in it"
+        return Rationale(
+            example.uid, self.name, text, status, label, usage=completion.usage, detail=detail
+        )
+
+
+def render_label(label: str, task: Task) -> str:
+    """A label as an answer says it. `parse_label` gives it back."""
+    return task.verbalize(label).strip()
+
+
+def parse_label(text: str, task: Task, *, whole: bool = True) -> str | None:
+    """The label that an answer gives, or None where it gives none, or more than one.
+
+    whole: False for an answer that was cut: then it has to begin with its label
+
+    Read, in this order: the whole answer; `{"label": …}`; a label at its beginning that a stop or
+    a line's end follows; labels after words like "the answer is"; labels, or what they mean
+    ("contradicts the hypothesis"), anywhere, where they are all one label and none is denied. A
+    label's number, or a data file's further spellings, were not asked for and are no answer.
+    """
+    answer, text = text, _FENCE.sub("", _THINKING.sub("", text).strip()).strip()
+    named = _Named(task)
+    for said in (answer, text, _structured(text)):
+        if said is not None and (label := named.exactly(said)) is not None:
+            return label
+    if (label := named.at_the_beginning(text)) is not None or not whole:
+        return label
+    return named.after_a_cue(text) or named.alone(text)
+
+
+def _meaning(label: str, task: Task) -> str:
+    relation = task.relations.get(label)
+    words = render_label(label, task)
+    return words if relation is None else f"{words}: the {task.context or 'text'} {relation}"
+
+
+def _structured(text: str) -> str | None:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return None
+    said = value.get("label") if isinstance(value, dict) else None
+    return said if isinstance(said, str) else None
+
+
+class _Named:
+    """The ways in which a text may name a task's labels."""
+
+    def __init__(self, task: Task) -> None:
+        # What is asked for comes last, so that it wins over a label's own name.
+        self._exact = {label: label for label in task.labels}
+        self._exact |= {render_label(label, task): label for label in task.labels}
+        folded: dict[str, set[str]] = {}
+        for words, label in self._exact.items():
+            folded.setdefault(_fold(words), set()).add(label)
+        self._folded = {words: next(iter(of)) for words, of in folded.items() if len(of) == 1}
+        relations = {_fold(words): label for label, words in task.relations.items()}
+        self._any = relations | self._folded
+        self._labels = _alternatives(self._folded)
+        self._mentions = _alternatives(self._any)
+
+    def exactly(self, text: str) -> str | None:
+        """The text is a label and nothing else, but for marks around it."""
+        for said in (text.strip(), text.strip(_AROUND)):
+            if said in self._exact:
+                return self._exact[said]
+        return self._folded.get(_fold(text)) or self._folded.get(_fold(text.strip(_AROUND)))
+
+    def at_the_beginning(self, text: str) -> str | None:
+        """A label opens the text, and a stop follows: "neutral, because …", not "neutral or"."""
+        listed = rf",(?!\W*(?:(?:or|and)\b|{self._labels}))"
+        stop = rf"[*_`\"'”’)]*\s*(?:{listed}|[.;:!\n(–—]|-\s|$)"
+        found = re.match(rf"\W*({self._labels}){stop}", text, re.IGNORECASE)
+        return None if found is None else self._folded.get(_fold(found[1]))
+
+    def after_a_cue(self, text: str) -> str | None:
+        """One label after all words like "the answer is"."""
+        found = re.findall(rf"{_CUE}({self._labels})", text, re.IGNORECASE)
+        return _only({self._folded.get(_fold(words)) for words in found})
+
+    def alone(self, text: str) -> str | None:
+        """One label and no other is named in the text, and never denied."""
+        found = list(re.finditer(self._mentions, text, re.IGNORECASE))
+        if any(_NEGATED.search(_clause(text[: match.start()])) for match in found):
+            return None
+        return _only({self._any.get(_fold(match.group())) for match in found})
+
+
+def _fold(words: str) -> str:
+    return " ".join(words.split()).casefold()
+
+
+def _alternatives(words: Mapping[str, str]) -> str:
+    """A pattern of any of the words, the longest first, that no letter adjoins."""
+    longest = sorted(words, key=len, reverse=True)
+    patterns = (r"\s+".join(map(re.escape, one.split())) for one in longest)
+    return rf"(?<!\w)(?:{'|'.join(patterns)})(?!\w)"
+
+
+def _clause(text: str) -> str:
+    return re.split(r"[.,;:!?\n]", text)[-1]
+
+
+def _only(labels: set[str | None]) -> str | None:
+    return next(iter(labels)) if len(labels) == 1 else None
