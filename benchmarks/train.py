@@ -2,6 +2,7 @@
 
     make bench-train                          some ten minutes on two cores
     python benchmarks/train.py --quick        a rehearsal: one step each, ratios not to be believed
+    python benchmarks/train.py --only scoring one of its parts: training, scoring, agreement
 
 Same new weights and same rows for all (ANLI R1 with ChatGPT's recorded reasoning as target; see
 `train_setup.py`), each contender in a process of its own, one after the other, on a GPU where torch
@@ -32,7 +33,7 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -251,6 +252,13 @@ def bench_agreement(bench: Bench) -> None:
     )
 
 
+PARTS: dict[str, Callable[[Bench], None]] = {
+    "training": bench_training,
+    "scoring": bench_scoring,
+    "agreement": bench_agreement,
+}
+
+
 def judge(what: str, found: float, target: float, at_least: bool = True) -> None:
     reached = found >= target if at_least else found <= target
     bound = "at least" if at_least else "at most"
@@ -263,6 +271,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="a rehearsal of a minute or two")
+    parser.add_argument("--only", choices=PARTS, action="append", help="this part; may be repeated")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="cores to use")
     given = parser.parse_args()
     load = os.getloadavg()[0]
@@ -281,9 +290,8 @@ def main() -> None:
             print("NOT AN IDLE MACHINE, or --quick: these figures are a rehearsal")
         scale = QUICK if given.quick else ON_GPU if facts["gpu"] else FULL
         bench = Bench(folder, given.threads, scale, facts)
-        bench_training(bench)
-        bench_scoring(bench)
-        bench_agreement(bench)
+        for part in given.only or PARTS:
+            PARTS[part](bench)
 
 
 if __name__ == "__main__":
