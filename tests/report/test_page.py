@@ -152,6 +152,18 @@ def test_the_answer_comes_first(page: Page) -> None:
     assert all(after - before <= 1 for before, after in pairwise(levels))
 
 
+def test_a_line_parts_the_two_families(results: dict[str, Any], html: str) -> None:
+    assert 'class="apart"' not in html
+    others = copy.deepcopy(results)
+    for number, comparison in enumerate(others["comparisons"]):
+        comparison["primary"] = number < 2
+    page = render_report(others, title="two families")
+    table = page[page.index('id="comparisons-table"') :]
+    assert page.count('class="apart"') == 1
+    rows = re.findall(r"<tr( class=.apart.)?><th scope=.row.", table[: table.index("</table>")])
+    assert [bool(found) for found in rows][:4] == [False, False, True, False][: len(rows)]
+
+
 def test_the_same_results_give_the_same_bytes(html: str, results: dict[str, Any]) -> None:
     assert render_report(results, title="<b>Ours</b> & 'theirs'") == html
 
