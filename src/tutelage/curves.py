@@ -15,7 +15,7 @@ from typing import Any
 from tutelage.errors import UsageError
 from tutelage.evaluation.compare import compare
 from tutelage.evaluation.metrics import evaluate
-from tutelage.outcome import ArmOutcome, SeedPredictions
+from tutelage.outcome import ArmOutcome, SeedPredictions, total_or_none
 from tutelage.preparation import Splits
 from tutelage.recipe import Recipe
 from tutelage.records import Example, Prediction, Rationale, Usage
@@ -295,11 +295,7 @@ def _took(questions: Sequence[Sequence[Rationale]]) -> dict[str, Any]:
         "requests": len(questions),
         "cost_usd": None if None in costs else math.fsum(cost or 0.0 for cost in costs),
         "tokens": {
-            "prompt": _total([row.usage.prompt_tokens for row in rows]),
-            "completion": _total([row.usage.completion_tokens for row in rows]),
+            "prompt": total_or_none([row.usage.prompt_tokens for row in rows]),
+            "completion": total_or_none([row.usage.completion_tokens for row in rows]),
         },
     }
-
-
-def _total(counts: Sequence[int | None]) -> int | None:
-    return None if None in counts else sum(count or 0 for count in counts)

@@ -236,8 +236,8 @@ def describe_teacher(recipe: Recipe, annotations: Mapping[str, Annotation]) -> d
         "requests": sum(a.requests for a in distinct.values()),
         "cached": sum(a.cached for a in distinct.values()),
         "tokens": {
-            "prompt": _total([t.prompt_tokens for t in tokens]),
-            "completion": _total([t.completion_tokens for t in tokens]),
+            "prompt": total_or_none([t.prompt_tokens for t in tokens]),
+            "completion": total_or_none([t.completion_tokens for t in tokens]),
         },
         "cost_usd": None if None in costs else sum(cost or 0.0 for cost in costs),
         "by_arm": by_arm,
@@ -258,5 +258,6 @@ def training_seconds(outcomes: Sequence[ArmOutcome]) -> dict[str, float]:
     return seconds
 
 
-def _total(counts: Sequence[int | None]) -> int | None:
+def total_or_none(counts: Sequence[int | None]) -> int | None:
+    """The sum; None where one of them is not known."""
     return None if None in counts else sum(count or 0 for count in counts)
