@@ -27,7 +27,7 @@ from tutelage.strategies import get_strategy
 from tutelage.strategies.labelling import Labelling
 from tutelage.task import Task
 from tutelage.teacher.annotate import Annotation, Options, Progress, annotate
-from tutelage.teacher.base import TeacherSettings, open_teacher
+from tutelage.teacher.base import TeacherSettings, is_looked_up
 from tutelage.teacher.ledger import Ledger
 
 _UNREAD_SHOWN = 3
@@ -61,7 +61,7 @@ def label_questions(recipe: Recipe, splits: Splits) -> tuple[list[LabelQuestion]
         return [], "the recipe's `baselines` leave the teacher out"
     task = recipe.resolved_task()
     teachers = list(_teachers(recipe).values())
-    free = [settings for settings in teachers if open_teacher(settings).paid]
+    free = [settings for settings in teachers if not is_looked_up(settings)]
     looked_up = ", ".join(settings.model for settings in teachers if settings not in free)
     notes = [] if teachers else ["no arm asks a teacher"]
     if looked_up:

@@ -6,6 +6,7 @@ from tutelage.errors import DataError, UsageError
 from tutelage.records import Example
 from tutelage.task import NLI
 from tutelage.teacher import TeacherSettings, annotate, open_teacher
+from tutelage.teacher.base import _SCHEMES, is_looked_up
 
 FIELDS = {"premise": "p", "hypothesis": "h"}
 
@@ -130,6 +131,22 @@ def test_two_texts_under_one_uid_are_refused(tmp_path):
     other = {"uid": "a", "rationales": {"k": "y"}}
     with pytest.raises(DataError, match="further up"):
         open_teacher(TeacherSettings(model=f"recorded:{write(tmp_path / 'g', row, other)}#k"))
+
+
+def test_what_is_looked_up_is_known_without_reading_it(file, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    gguf = file.with_suffix(".gguf")
+    gguf.write_bytes(b"GGUF")
+    models = {
+        "openai": "openai:m",
+        "gguf": f"gguf:{gguf}",
+        "recorded": f"recorded:{file}#other",
+        "scripted": "scripted",
+    }
+    assert {*models, "package"} == {*_SCHEMES}  # a package's file is opened as a gguf is
+    for model in models.values():
+        settings = TeacherSettings(model=model)
+        assert is_looked_up(settings) != open_teacher(settings).paid, model
 
 
 def test_scripted_answers_from_the_example():

@@ -198,6 +198,15 @@ _SCHEMES: Mapping[str, tuple[str, Callable[[str, TeacherSettings, Path | None], 
 }
 
 
+_LOOKED_UP = frozenset({"recorded", "scripted"})
+
+
+def is_looked_up(settings: TeacherSettings) -> bool:
+    """Whether this teacher's answers are there already, so that it can be asked nothing else: its
+    `Teacher.paid` is False. Known by the scheme, without reading the answers."""
+    return settings.model.partition(":")[0] in _LOOKED_UP
+
+
 def open_teacher(settings: TeacherSettings, base: Path | None = None) -> Teacher:
     """The teacher that `settings.model` describes, not yet opened.
 
