@@ -32,15 +32,9 @@ class ExplainingJob(ScoringJob):
         """What `student` writes about `rows`, in their order."""
         from tutelage.student.explain import write_explanations
 
-        settings = self.trained.settings
+        job = self.trained
         return write_explanations(
-            student,
-            rows,
-            self.trained.task,
-            max_source_tokens=settings.max_source_tokens,
-            max_rationale_tokens=settings.max_rationale_tokens,
-            tokens_per_pass=settings.tokens_per_pass,
-            on_progress=on_progress,
+            student, rows, job.task, on_progress=on_progress, **job.settings.reading_limits
         )
 
     def restore(self, path: Path) -> list[Explanation]:

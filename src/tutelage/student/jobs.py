@@ -107,15 +107,9 @@ class ScoringJob:
         """What `student`, loaded and ready, makes of `rows`: one record each, in their order."""
         from tutelage.student.score import score_labels
 
-        settings = self.trained.settings
+        job = self.trained
         return score_labels(
-            student,
-            rows,
-            self.trained.task,
-            max_source_tokens=settings.max_source_tokens,
-            max_rationale_tokens=settings.max_rationale_tokens,
-            tokens_per_pass=settings.tokens_per_pass,
-            on_progress=on_progress,
+            student, rows, job.task, on_progress=on_progress, **job.settings.reading_limits
         )
 
     def restore(self, path: Path) -> list[Any]:

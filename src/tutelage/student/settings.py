@@ -6,7 +6,7 @@ Free of torch, so that a recipe can be read without it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypedDict
 
 from tutelage.records import ObjectiveName
 
@@ -28,6 +28,14 @@ class LoraSettings:
     alpha: float = 16.0
     dropout: float = 0.0
     target_modules: tuple[str, ...] | None = None
+
+
+class ReadingLimits(TypedDict):
+    """What bounds a reading of rows by a student; see `TrainSettings`."""
+
+    max_source_tokens: int
+    max_rationale_tokens: int
+    tokens_per_pass: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +77,15 @@ class TrainSettings:
     tokens_per_pass: int = 8192
     threads: int = 1
     seed: int = 0
+
+    @property
+    def reading_limits(self) -> ReadingLimits:
+        """Those of its students: they read as they learnt."""
+        return ReadingLimits(
+            max_source_tokens=self.max_source_tokens,
+            max_rationale_tokens=self.max_rationale_tokens,
+            tokens_per_pass=self.tokens_per_pass,
+        )
 
 
 @dataclass(frozen=True, slots=True)

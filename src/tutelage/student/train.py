@@ -260,9 +260,7 @@ class _Run:
                 self.student,
                 self.group.share(self.dev),
                 self.task,
-                max_source_tokens=self.settings.max_source_tokens,
-                max_rationale_tokens=self.settings.max_rationale_tokens,
-                tokens_per_pass=self.settings.tokens_per_pass,
+                **self.settings.reading_limits,
             )
 
         predictions = self.group.gather(read_share, len(self.dev))
