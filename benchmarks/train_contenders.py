@@ -20,6 +20,8 @@ from train_measure import Clock, flops, write_report
 from train_setup import Row, read_rows
 
 LEARNING_RATE = 6e-4
+WARM_UP = 4
+"""Steps before the clock starts where lengths differ: memory grows until the longest have come."""
 
 
 def _device() -> Any:
@@ -87,16 +89,16 @@ def trainer(folder: Path, report: Path, *, steps: int, batch_size: int, precisio
 
     class Timing(TrainerCallback):  # type: ignore[misc]
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            if state.global_step == 1:
+            if state.global_step == WARM_UP:
                 clock.start()
-            elif state.global_step == steps + 1:
+            elif state.global_step == WARM_UP + steps:
                 clock.stop()
 
     with tempfile.TemporaryDirectory() as output:
         arguments = Seq2SeqTrainingArguments(
             output_dir=output,
             per_device_train_batch_size=batch_size,
-            max_steps=steps + 1,
+            max_steps=WARM_UP + steps,
             learning_rate=LEARNING_RATE,
             train_sampling_strategy="group_by_length",
             bf16=precision == "bf16",
@@ -115,10 +117,10 @@ def trainer(folder: Path, report: Path, *, steps: int, batch_size: int, precisio
             callbacks=[Timing()],
         ).train()
     work = 0.0
-    for mask, labels in met[1:]:
+    for mask, labels in met[WARM_UP:]:
         lengths = zip(mask.sum(1).tolist(), (labels != -100).sum(1).tolist(), strict=True)
         work += sum(flops(*pair) for pair in lengths)
-    write_report(report, clock.seconds, work=work, rows=sum(len(mask) for mask, _ in met[1:]))
+    write_report(report, clock.seconds, work=work, rows=sum(len(mask) for mask, _ in met[WARM_UP:]))
 
 
 def ours(
@@ -136,14 +138,14 @@ def ours(
     settings = TrainSettings(
         learning_rate=LEARNING_RATE,
         batch_size=batch_size,
-        max_steps=steps + 1,
+        max_steps=WARM_UP + steps,
         tokens_per_pass=tokens_per_pass,
         threads=threads,
     )
     clock = Clock()
 
     def on_step(done: int, total: int) -> None:
-        if done == 1:
+        if done == WARM_UP:
             clock.start()
         elif done == total:
             clock.stop()  # before dev is read
@@ -161,7 +163,7 @@ def ours(
     )
     met = training_steps(
         encoded, batch_size=batch_size, tokens_per_pass=tokens_per_pass, seed=0, epoch=0
-    )[1 : steps + 1]
+    )[WARM_UP : WARM_UP + steps]
     timed = [row.strands[0] for passes in met for rows in passes for row in rows]
     write_report(
         report,

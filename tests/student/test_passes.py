@@ -49,3 +49,13 @@ def test_passes_hold_less_padding_than_rows_in_order_of_length(step: list[Encode
 
 def test_a_row_longer_than_the_limit_stands_alone() -> None:
     assert [len(rows) for rows in make_passes([_example(0, 90, 90)] * 3, 50)] == [1, 1, 1]
+
+
+def test_as_many_passes_as_run_at_once_or_a_multiple() -> None:
+    step = [_example(number, 60 + number, 40) for number in range(16)]
+    for lanes, limit in ((2, 10_000), (2, 600), (3, 600), (4, 300)):
+        passes = make_passes(step, limit, lanes)
+        assert len(passes) % lanes == 0
+        assert len(passes) - lanes < len(make_passes(step, limit)) <= len(passes)
+        assert sorted(e.uid for rows in passes for e in rows) == sorted(e.uid for e in step)
+    assert [len(rows) for rows in make_passes(step[:3], 10_000, 8)] == [1, 1, 1]

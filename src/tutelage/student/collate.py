@@ -315,6 +315,7 @@ def training_steps(
     tokens_per_pass: int,
     seed: int,
     epoch: int,
+    lanes: int = 1,
 ) -> list[list[list[EncodedExample]]]:
     """The optimiser steps of one epoch: each is one or more passes, each of one or more rows.
 
@@ -331,20 +332,21 @@ def training_steps(
         rows = sorted(order[start : start + window], key=lambda i: examples[i].length)
         steps.extend(rows[i : i + batch_size] for i in range(0, len(rows), batch_size))
     shuffler.shuffle(steps)
-    return [make_passes([examples[i] for i in step], tokens_per_pass) for step in steps]
+    return [make_passes([examples[i] for i in step], tokens_per_pass, lanes) for step in steps]
 
 
 def make_passes(
-    examples: Sequence[EncodedExample], tokens_per_pass: int
+    examples: Sequence[EncodedExample], tokens_per_pass: int, lanes: int = 1
 ) -> list[list[EncodedExample]]:
-    """The passes of one step: as few as `tokens_per_pass` allows, of equally many rows each.
+    """The passes of one step: as few as `tokens_per_pass` allows, of equally many rows each, and a
+    multiple of `lanes`, as many as run at once.
 
     The rows of a step are of like length in all. Sorted by how much of it is input they are of like
     length in both parts, which an encoder-decoder pads apart.
     """
     rows = sorted(examples, key=lambda e: e.source_length - e.target_length)
     fewest = sum(row.length for row in rows) // tokens_per_pass
-    for count in range(max(fewest, 1), len(rows)):
+    for count in range(max(-(-fewest // lanes), 1) * lanes, len(rows), lanes):
         bounds = [len(rows) * i // count for i in range(count + 1)]
         parts = [rows[start:end] for start, end in itertools.pairwise(bounds)]
         if all(_padded(part) <= tokens_per_pass for part in parts):

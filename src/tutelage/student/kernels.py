@@ -8,6 +8,9 @@ each was worth.
 from __future__ import annotations
 
 import ctypes
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -22,8 +25,12 @@ long."""
 _STEPS = 1 << 15
 """Dropout's rate is rounded to a multiple of one in so many."""
 
-_MALLOC = {-3: 32 << 20, -1: 2**31 - 1, -2: 64 << 20}
-"""M_MMAP_THRESHOLD, M_TRIM_THRESHOLD and M_TOP_PAD of <malloc.h>, in bytes."""
+_MALLOC = {-3: 32 << 20, -1: 2**31 - 1, -2: 64 << 20, -8: 1}
+"""M_MMAP_THRESHOLD, M_TRIM_THRESHOLD and M_TOP_PAD of <malloc.h>, in bytes, and M_ARENA_MAX: an
+arena of a thread's own gives back what is freed, whatever the others say."""
+
+_draws = threading.local()
+"""`generator`: what this thread's dropout draws from; without it the CPU's default one."""
 
 _EAGER = "tutelage_eager"
 """transformers' name for `_eager_attention`."""
@@ -87,15 +94,26 @@ def token_losses(
     return losses
 
 
+@contextmanager
+def drawing_from(seed: int) -> Iterator[None]:
+    """Inside, in this thread, our dropout layers draw from a generator of their own."""
+    _draws.generator = torch.Generator().manual_seed(seed)
+    try:
+        yield
+    finally:
+        del _draws.generator
+
+
 def _dropout_mask(like: torch.Tensor, rate: float) -> torch.Tensor:
     """0 with probability `rate`, else 1 / (1 − rate), in the shape and type of `like`.
 
-    Drawn by the CPU's default generator, sixteen bits for each value: torch's own way draws a
-    double and costs ten times as much. The sixteen bits become −1 (dropped) or 0 by shifting, and
-    then by masking the bits of a bfloat16.
+    Drawn by the thread's generator (`drawing_from`), sixteen bits for each value: torch's own way
+    draws a double and costs ten times as much. The sixteen bits become −1 (dropped) or 0 by
+    shifting, and then by masking the bits of a bfloat16.
     """
     count = like.numel()
-    bits = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(1 << 63), None)
+    bits = torch.empty(-(-count // 4), dtype=torch.int64)
+    bits.random_(-(1 << 63), None, generator=getattr(_draws, "generator", None))
     draws = bits.view(torch.int16)[:count]
     lowest = -_STEPS // 2
     draws.bitwise_right_shift_(1).sub_(lowest + round(rate * _STEPS)).bitwise_right_shift_(15)

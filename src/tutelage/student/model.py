@@ -88,6 +88,14 @@ class Student:
                 return whole[:start], whole[start + len(plain) :]
         return [], []
 
+    def probe(self) -> dict[str, torch.Tensor]:
+        """Inputs of two rows of four tokens, on which to try what the model does."""
+        ids = torch.tensor([[self.eos_id, 5, 7, 11]] * 2, device=self.device)
+        ids %= self.model.config.get_text_config().vocab_size
+        if self.architecture == "encoder-decoder":
+            return {"input_ids": ids, "decoder_input_ids": ids}
+        return {"input_ids": ids}
+
     @contextmanager
     def head_reads(self, rows: torch.Tensor, columns: torch.Tensor) -> Iterator[None]:
         """Inside, the output head sees the hidden states at (rows, columns) alone: [B, T, width]
@@ -111,11 +119,7 @@ class Student:
         """
         if self.model.get_output_embeddings() is None:
             return False
-        ids = torch.tensor([[self.eos_id, 5, 7, 11]] * 2, device=self.device)
-        ids %= self.model.config.get_text_config().vocab_size
-        inputs = {"input_ids": ids}
-        if self.architecture == "encoder-decoder":
-            inputs["decoder_input_ids"] = ids
+        inputs = self.probe()
         rows, columns = torch.tensor([0, 1, 1]), torch.tensor([2, 0, 3])
         training = self.model.training
         self.model.eval()
@@ -158,11 +162,7 @@ class Student:
         head = self.model.get_output_embeddings()
         if type(head) is not torch.nn.Linear:
             return False
-        ids = torch.tensor([[self.eos_id, 5, 7, 11]] * 2, device=self.device)
-        ids %= self.model.config.get_text_config().vocab_size
-        inputs = {"input_ids": ids}
-        if self.architecture == "encoder-decoder":
-            inputs["decoder_input_ids"] = ids
+        inputs = self.probe()
         places = torch.tensor([0, 1, 1]), torch.tensor([2, 0, 3])
         training = self.model.training
         self.model.eval()

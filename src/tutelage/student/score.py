@@ -11,6 +11,7 @@ bounded length, and the labels are scored after it.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 
 import torch
@@ -26,6 +27,7 @@ from tutelage.student.collate import (
     split_by_tokens,
 )
 from tutelage.student.generate import generate
+from tutelage.student.lanes import Lanes
 from tutelage.student.model import Student
 from tutelage.student.packing import pack, packs
 from tutelage.task import Task
@@ -72,20 +74,30 @@ def score_labels(
     order = sorted(range(len(sources)), key=lambda i: len(sources[i].ids))
     training = student.model.training
     student.model.eval()
-    done = 0
+    # A student that writes first is read on all threads at once: what generating keeps is its own.
+    lanes = Lanes(student, 1 if writes else torch.get_num_threads(), tokens_per_pass)
     lengths = [len(sources[i].ids) + extra for i in order]
-    for part in split_by_tokens(lengths, tokens_per_pass, order):
+    counting, done = threading.Lock(), 0
+
+    def read(reader: Student, _: int, part: list[int]) -> None:
+        nonlocal done
         inputs = [sources[i].ids for i in part]
         leads = None
         if writes:
-            leads, written = _write_rationales(student, inputs, labels, max_rationale_tokens)
+            leads, written = _write_rationales(reader, inputs, labels, max_rationale_tokens)
             for i, text in zip(part, written, strict=True):
                 rationales[i] = text
         with torch.no_grad():
-            scores[part] = score_batch(student, inputs, labels, leads).cpu()
-        done += len(part)
-        if on_progress is not None:
-            on_progress(done)
+            scores[part] = score_batch(reader, inputs, labels, leads).cpu()
+        with counting:
+            done += len(part)
+            if on_progress is not None:
+                on_progress(done)
+
+    try:
+        lanes.run(read, split_by_tokens(lengths, lanes.tokens_per_pass, order))
+    finally:
+        lanes.close()
     student.model.train(training)
     if not bool(torch.isfinite(scores).all()):
         raise StudentError("the student's scores are not finite: its training diverged")

@@ -53,7 +53,8 @@ class TrainSettings:
     compile:              torch.compile each layer: pays on runs of many minutes
     lora:                 train adapters beside frozen weights; None: train all weights
     max_*_tokens:         where a source or a rationale is cut
-    threads:              CPU threads; part of the outcome, since sums depend on it
+    threads:              CPU threads, each with passes of its own (see `lanes`), which share
+                          tokens_per_pass; part of the outcome, since sums depend on it
     """
 
     objective: ObjectiveName = "label_then_rationale"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,15 @@ from tutelage.runfolder import digest
 from tutelage.student.adapters import Adapters
 from tutelage.student.checkpoint import Checkpoint, RunFiles
 from tutelage.student.collate import (
+    Batch,
     EncodedExample,
     collate,
     encode,
     make_passes,
     training_steps,
 )
+from tutelage.student.kernels import drawing_from
+from tutelage.student.lanes import Lanes, draws_apart
 from tutelage.student.loss import batch_loss
 from tutelage.student.model import Student
 from tutelage.student.packing import packs
@@ -88,7 +92,10 @@ def train(
     files = RunFiles(Path(folder))
     run = _Run(student, encoded, dev, task, settings, files, on_log)
     run.resume(digest([settings, [e.strands for e in encoded]]))
-    progress = run.train(on_step)
+    try:
+        progress = run.train(on_step)
+    finally:
+        run.lanes.close()
     run.adapters.remove()
     _load_weights(student, files.model)
     result = TrainResult(
@@ -147,6 +154,9 @@ class _Run:
         # The ways that are found by trying are tried on the weights that the run begins with, so
         # that one that is resumed goes the same way.
         _ = packs(student), student.head_is_positionwise, student.ends_with_head
+        # A compiled layer knows the weights that it was compiled with, and no double's.
+        alone = settings.compile or not draws_apart(student)
+        self.lanes = Lanes(student, 1 if alone else settings.threads, settings.tokens_per_pass)
 
     def resume(self, key: str) -> None:
         """Take up the state in the folder, if there is one."""
@@ -180,7 +190,8 @@ class _Run:
         progress, settings = self.progress, self.settings
         every = settings.evaluate_every or self.steps_per_epoch
         clock = time.perf_counter()
-        self.student.model.train()
+        for student in self.lanes.students:
+            student.model.train()
         steps: list[list[list[EncodedExample]]] = []
         epoch = -1
         while progress.step < self.total_steps and not progress.finished:
@@ -189,9 +200,10 @@ class _Run:
                 steps = training_steps(
                     self.encoded,
                     batch_size=settings.batch_size,
-                    tokens_per_pass=settings.tokens_per_pass,
+                    tokens_per_pass=self.lanes.tokens_per_pass,
                     seed=settings.seed,
                     epoch=epoch,
+                    lanes=self.lanes.count,
                 )
             share = self._step(self._share(steps[progress.step % self.steps_per_epoch]))
             progress.step += 1
@@ -219,28 +231,44 @@ class _Run:
         if self.group.size == 1:
             return passes
         rows = sorted((row for part in passes for row in part), key=lambda row: row.length)
-        return make_passes(self.group.share(rows), self.settings.tokens_per_pass)
+        return make_passes(self.group.share(rows), self.lanes.tokens_per_pass, self.lanes.count)
 
     def _step(self, passes: Sequence[Sequence[EncodedExample]]) -> torch.Tensor:
         """One optimiser step, of which these passes are this process's share; returns its share of
         the loss (nats), still on the device: reading it makes a GPU wait."""
         settings, device = self.settings, self.student.device
-        # Dropout's draws are a function of (seed, step, process): nothing to save for a resume.
-        draws = settings.seed * 1_000_003 + self.progress.step
-        torch.manual_seed(draws + self.group.rank * 1_000_000_007)
+        # Dropout's draws are a function of (seed, step, process) and, where passes run at once, of
+        # their place: nothing to save for a resume.
+        draws = settings.seed * 1_000_003 + self.progress.step + self.group.rank * 1_000_000_007
+        torch.manual_seed(draws)
         batches = [collate(self.student, rows) for rows in passes]
         counts = [b.counts for b in batches]
         label, rationale = self.group.total(sum(c[0] for c in counts), sum(c[1] for c in counts))
         totals = (int(label), int(rationale))
         weights = (settings.label_weight, 1 - settings.label_weight)
-        total = torch.zeros((), device=device)
-        for batch in batches:
-            loss = batch_loss(self.student, batch.to(device)).weighted(weights, totals)
-            loss.backward()  # type: ignore[no-untyped-call]
-            total += loss.detach()
+
+        def learn(student: Student, place: int, batch: Batch) -> torch.Tensor:
+            with self._draws(draws, place):
+                loss = batch_loss(student, batch.to(device)).weighted(weights, totals)
+                loss.backward()  # type: ignore[no-untyped-call]
+            return loss.detach()
+
+        losses = self.lanes.run(learn, batches)
+        total = sum(losses, torch.zeros((), device=device))
         rate = settings.learning_rate * self._schedule(self.progress.step)
-        self.optimizer.step(rate, settings.max_grad_norm, self.group.add_gradients)
+        self.optimizer.step(rate, settings.max_grad_norm, self._complete)
         return total
+
+    def _draws(self, step: int, place: int) -> AbstractContextManager[None]:
+        """Where the pass at `place` draws its dropout from."""
+        if self.lanes.count == 1:
+            return nullcontext()
+        return drawing_from(step * 1_000 + place)
+
+    def _complete(self, weights: Sequence[torch.Tensor]) -> None:
+        """Add to the student's gradients those of other lanes and of other processes."""
+        self.lanes.add_gradients(weights)
+        self.group.add_gradients(weights)
 
     def _schedule(self, step: int) -> float:
         """Share of the learning rate at `step` (from 0): warm-up, then the schedule."""
