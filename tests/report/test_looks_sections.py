@@ -180,6 +180,20 @@ def test_many_tags_are_cut_and_counted(results: dict[str, Any]) -> None:
     assert "results.json has 31 more" in render_markdown(many, title="many")
 
 
+def test_many_controls_stand_in_tables_that_fit_on_paper(results: dict[str, Any]) -> None:
+    many = copy.deepcopy(results)
+    echo = next(arm for arm in many["arms"] if arm["name"] == "echo")
+    for number in range(9):
+        many["arms"].append({**echo, "name": f"echo {number}"})
+        many["looks"][f"echo {number}"] = many["looks"]["echo"]
+    where = render_report(many, title="many").partition('<h2 id="where">')[2]
+    tables = re.findall(r'<table class="full slices">.*?</thead>', where, re.DOTALL)
+    columns = [re.findall(r'<th scope="col">(.*?)</th>', table)[1:] for table in tables]
+    assert max(map(len, columns)) <= 5
+    folded = [columns[at : at + 3] for at in range(len(columns)) if "echo 0" in columns[at]]
+    assert folded and all("echo 8" in part[-2] + part[-1] for part in folded)
+
+
 @pytest.mark.parametrize("empty", [None, "absent"])
 def test_results_without_them_leave_the_sections_out(results: dict[str, Any], empty: Any) -> None:
     old = copy.deepcopy(results)
