@@ -185,6 +185,18 @@ def test_what_a_run_does_not_have_is_left_out(results: dict[str, Any]) -> None:
     assert "neutral – 0.000 0.000 4" in page.text
 
 
+def test_a_single_configuration_needs_no_table_of_those_tried(
+    results: dict[str, Any], html: str
+) -> None:
+    single = copy.deepcopy(results)
+    for arm in single["arms"]:
+        arm["configs_tried"], arm["grid"] = 1, arm["grid"][:1]
+    shown = render_report(single, title="single")
+    assert html.count("Dev accuracy of each configuration") == len(results["arms"])
+    assert "Dev accuracy of each configuration" not in shown
+    assert "there was nothing to choose" in shown and "nothing to choose" not in html
+
+
 def test_a_run_that_has_tested_nothing_has_a_page(results: dict[str, Any]) -> None:
     empty = {**results, "arms": [], "comparisons": [], "comparisons_unseen": []}
     page = Page(render_report({**empty, "choosing_on_test": None}, title="empty"))
