@@ -1,7 +1,7 @@
 # make quickstart   a whole experiment in minutes: no key, no download of models, no GPU
 # make test         the checks and the tests
 # make bench-ledger kills, faults and budgets by the thousand; some ten minutes
-# make bench-train  training and reading a student beside the usual ways; some ten minutes
+# make bench-train  training and reading a student beside the usual ways; some twenty minutes
 # make bench-evidence  experiments without an effect by the thousand; under five minutes
 # make install      the virtual environment alone
 

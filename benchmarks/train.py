@@ -1,6 +1,6 @@
 """How fast a student of T5-small's shape trains and is read, beside the usual ways.
 
-    make bench-train                          some ten minutes on two cores
+    make bench-train                          some twenty minutes on two cores
     python benchmarks/train.py --quick        a rehearsal: one step each, ratios not to be believed
     python benchmarks/train.py --only scoring one of its parts: training, scoring, agreement
 

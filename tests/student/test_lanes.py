@@ -3,36 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import small_training
 import torch
 from safetensors.torch import load_file
 
-from tutelage.data.synthetic import generate
-from tutelage.records import Rationale
 from tutelage.student.lanes import Lanes, draws_apart
-from tutelage.student.model import Student, load_student
+from tutelage.student.model import Student
 from tutelage.student.precision import prepare
 from tutelage.student.score import score_labels
-from tutelage.student.scratch import tokenizer_for
-from tutelage.student.settings import LoraSettings, TrainSettings
-from tutelage.student.target import build_training_examples
-from tutelage.student.train import train
+from tutelage.student.settings import LoraSettings
 from tutelage.task import NLI
 
-TRAIN, DEV = generate(48, 1), generate(24, 2)
-ROWS = build_training_examples(
-    TRAIN,
-    NLI,
-    [Rationale(e.uid, "human", e.reason or "", "ok") for e in TRAIN],
-    "label_then_rationale",
-)
-SETTINGS = TrainSettings(
-    learning_rate=3e-3, epochs=1, batch_size=16, warmup_steps=1, threads=2, dropout=0.1
-)
+SETTINGS = {"threads": 2, "tokens_per_pass": 4096, "epochs": 1}
+"""An epoch's last step has one row: a lane without any."""
 
 
 @pytest.fixture(autouse=True)
@@ -45,12 +33,16 @@ def two_threads() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tokenizer_for(ROWS, tmp_path_factory.mktemp("words"))
+    return small_training.make_tokenizer(tmp_path_factory.mktemp("words"))
 
 
-def _trained(tokenizer: Path, folder: Path, settings: TrainSettings) -> dict[str, torch.Tensor]:
-    student = load_student("scratch:t5-tiny", tokenizer=tokenizer, seed=0, dropout=settings.dropout)
-    train(student, ROWS, DEV, NLI, settings, folder)
+def _trained(
+    tokenizer: Path,
+    folder: Path,
+    on_step: Callable[[int, int], None] | None = None,
+    **changes: Any,
+) -> dict[str, torch.Tensor]:
+    small_training.small_training(tokenizer, folder, on_step, **{**SETTINGS, **changes})
     return load_file(folder / "model" / "model.safetensors")
 
 
@@ -100,10 +92,10 @@ def test_as_many_lanes_as_there_is_work_for(student: Student) -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_two_lanes_make_the_update_of_one(precision: str, tokenizer: Path, tmp_path: Path) -> None:
-    plain = replace(SETTINGS, dropout=0.0, max_steps=1, precision=precision)
-    together = _trained(tokenizer, tmp_path / "2", plain)
-    alone = _trained(tokenizer, tmp_path / "1", replace(plain, threads=1))
-    new = load_student("scratch:t5-tiny", tokenizer=tokenizer, seed=0).model.state_dict()
+    plain = {"dropout": 0.0, "max_steps": 1, "precision": precision}
+    together = _trained(tokenizer, tmp_path / "2", **plain)
+    alone = _trained(tokenizer, tmp_path / "1", **plain, threads=1)
+    new = small_training.new_student(tokenizer).model.state_dict()
     for name, weight in alone.items():
         moved = (weight.float() - new[name]).abs().max()
         apart = (together[name].float() - weight.float()).abs().mean()
@@ -114,19 +106,17 @@ def test_two_lanes_make_the_update_of_one(precision: str, tokenizer: Path, tmp_p
 def test_two_runs_with_dropout_are_equal_to_the_last_bit(
     precision: str, tokenizer: Path, tmp_path: Path
 ) -> None:
-    settings = replace(SETTINGS, precision=precision)
-    one = _trained(tokenizer, tmp_path / "one", settings)
-    other = _trained(tokenizer, tmp_path / "other", settings)
+    one = _trained(tokenizer, tmp_path / "one", precision=precision)
+    other = _trained(tokenizer, tmp_path / "other", precision=precision)
     assert all(torch.equal(weight, other[name]) for name, weight in one.items())
-    without = _trained(tokenizer, tmp_path / "without", replace(settings, dropout=0.0))
+    without = _trained(tokenizer, tmp_path / "without", precision=precision, dropout=0.0)
     assert not all(torch.equal(weight, without[name]) for name, weight in one.items())
 
 
 def test_a_run_that_was_interrupted_ends_as_one_that_was_not(
     tokenizer: Path, tmp_path: Path
 ) -> None:
-    settings = replace(SETTINGS, epochs=2, evaluate_every=2)
-    whole = _trained(tokenizer, tmp_path / "whole", settings)
+    whole = _trained(tokenizer, tmp_path / "whole")
 
     class Killed(Exception):
         pass
@@ -135,17 +125,16 @@ def test_a_run_that_was_interrupted_ends_as_one_that_was_not(
         if done == 3:
             raise Killed
 
-    student = load_student("scratch:t5-tiny", tokenizer=tokenizer, seed=0, dropout=0.1)
     with pytest.raises(Killed):
-        train(student, ROWS, DEV, NLI, settings, tmp_path / "cut", on_step=kill)
-    resumed = _trained(tokenizer, tmp_path / "cut", settings)
+        _trained(tokenizer, tmp_path / "cut", kill)
+    resumed = _trained(tokenizer, tmp_path / "cut")
     assert all(torch.equal(weight, resumed[name]) for name, weight in whole.items())
 
 
 def test_adapters_are_trained_in_lanes_too(tokenizer: Path, tmp_path: Path) -> None:
-    settings = replace(SETTINGS, dropout=0.0, max_steps=1, lora=LoraSettings(rank=2))
-    together = _trained(tokenizer, tmp_path / "2", settings)
-    alone = _trained(tokenizer, tmp_path / "1", replace(settings, threads=1))
+    settings = {"dropout": 0.0, "max_steps": 1, "lora": LoraSettings(rank=2)}
+    together = _trained(tokenizer, tmp_path / "2", **settings)
+    alone = _trained(tokenizer, tmp_path / "1", **settings, threads=1)
     for name, weight in alone.items():
         assert torch.allclose(together[name], weight, atol=1e-5), name
 
@@ -165,12 +154,12 @@ def test_whether_all_dropout_is_ours_is_found_out(
 
 
 def test_reading_on_two_threads(student: Student) -> None:
-    counts: list[int] = []
-    together = score_labels(student, DEV, NLI, tokens_per_pass=2048, on_progress=counts.append)
+    dev, counts = small_training.DEV, list[int]()
+    together = score_labels(student, dev, NLI, tokens_per_pass=2048, on_progress=counts.append)
     assert counts == sorted(counts)
-    assert counts[-1] == len(DEV)
+    assert counts[-1] == len(dev)
     torch.set_num_threads(1)
-    alone = score_labels(student, DEV, NLI)
+    alone = score_labels(student, dev, NLI)
     for one, other in zip(together, alone, strict=True):
         assert one.probabilities == pytest.approx(other.probabilities, abs=1e-4)
         assert one.uid == other.uid
