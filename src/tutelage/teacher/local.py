@@ -164,7 +164,7 @@ class LocalTeacher:
             self._inside += 1
             self._empty.clear()
         try:
-            return await self._on_thread(work, self._server, *values)
+            return await self._on_thread(self._with_server, work, *values)
         finally:
             self._inside -= 1
             if self._inside == 0:
@@ -173,8 +173,18 @@ class LocalTeacher:
     async def _load(self, context: int) -> None:
         context = -(-context // _STEP) * _STEP
         slots = max(1, min(self._slots, _TOTAL // context))
-        self._server = await self._on_thread(_load, self._path, slots, context, self._threads)
-        self._context, self._trained = await self._on_thread(_contexts, self._server, context)
+        await self._on_thread(self._open, slots, context)
+        self._context, self._trained = await self._on_thread(self._with_server, _contexts, context)
+
+    # The server is neither handed to a thread nor returned by one: a thread lets go of what it was
+    # given and gave back only some time after others have seen that it is done, and until then the
+    # model would stay in memory beside the next one.
+
+    def _open(self, slots: int, context: int) -> None:
+        self._server = _load(self._path, slots, context, self._threads)
+
+    def _with_server(self, work: Callable[..., T], *values: Any) -> T:
+        return work(self._server, *values)
 
     def _on_thread(self, work: Callable[..., T], *values: Any) -> asyncio.Future[T]:
         return asyncio.get_running_loop().run_in_executor(self._pool, work, *values)
