@@ -92,7 +92,7 @@ def test_as_many_lanes_as_there_is_work_for(student: Student) -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_two_lanes_make_the_update_of_one(precision: str, tokenizer: Path, tmp_path: Path) -> None:
-    plain = {"dropout": 0.0, "max_steps": 1, "precision": precision}
+    plain = {"dropout": 0.0, "batch_size": 53, "precision": precision}
     together = _trained(tokenizer, tmp_path / "2", **plain)
     alone = _trained(tokenizer, tmp_path / "1", **plain, threads=1)
     new = small_training.new_student(tokenizer).model.state_dict()
@@ -132,7 +132,7 @@ def test_a_run_that_was_interrupted_ends_as_one_that_was_not(
 
 
 def test_adapters_are_trained_in_lanes_too(tokenizer: Path, tmp_path: Path) -> None:
-    settings = {"dropout": 0.0, "max_steps": 1, "lora": LoraSettings(rank=2)}
+    settings = {"dropout": 0.0, "batch_size": 53, "lora": LoraSettings(rank=2)}
     together = _trained(tokenizer, tmp_path / "2", **settings)
     alone = _trained(tokenizer, tmp_path / "1", **settings, threads=1)
     for name, weight in alone.items():

@@ -155,8 +155,9 @@ class _Run:
         # that one that is resumed goes the same way.
         _ = packs(student), student.head_is_positionwise, student.ends_with_head
         # A compiled layer knows the weights that it was compiled with, and no double's.
-        alone = settings.compile or not draws_apart(student)
-        self.lanes = Lanes(student, 1 if alone else settings.threads, settings.tokens_per_pass)
+        several = settings.threads > 1 and not settings.compile and draws_apart(student)
+        threads = settings.threads if several else 1
+        self.lanes = Lanes(student, threads, settings.tokens_per_pass)
 
     def resume(self, key: str) -> None:
         """Take up the state in the folder, if there is one."""
