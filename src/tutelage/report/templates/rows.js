@@ -70,7 +70,7 @@
       if (wanted.gold !== "" && rows.gold[row] !== Number(wanted.gold)) continue;
       if (wanted.tag !== "" && !rows.tagged[row].includes(Number(wanted.tag))) continue;
       if (wanted.answer && !arms.every((arm) => right(arm, row) === (wanted.answer === "right"))) continue;
-      if (other && !arms.every((arm) => arm === other || right(arm, row) !== right(other, row))) continue;
+      if (other && !arms.every((arm) => (arm === other && arms.length > 1) || right(arm, row) !== right(other, row))) continue;
       if (wanted.seeds && !arms.every((arm) => agree(arm, row) === (wanted.seeds === "agree"))) continue;
       if (search && !textsOf(rows, row).some((text) => text.search(search) >= 0)) continue;
       found.push(row);
