@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -75,6 +76,39 @@ def test_score_is_the_sum_over_the_labels_tokens(student: Student, task: Task) -
         assert prediction.label == task.labels[int(scores.argmax())]
         assert prediction.uid == example.uid
         assert prediction.gold == example.label
+
+
+SHORT = Task(
+    name="short",
+    fields=("premise", "hypothesis"),
+    labels=("entailment", "neutral", "contradiction"),
+    verbalizers={"entailment": "man", "neutral": "Oslo", "contradiction": "dog"},
+)
+MIXED = replace(SHORT, verbalizers={**SHORT.verbalizers, "neutral": "nothing is said"})
+
+
+@pytest.mark.parametrize("positionwise", [True, False])
+@pytest.mark.parametrize(("task", "passes"), [(SHORT, 1), (MIXED, 2), (TASK, 2)])
+def test_only_labels_that_go_on_are_read_on(
+    encoder_decoder: Student, task: Task, passes: int, positionwise: bool
+) -> None:
+    encoder_decoder.head_is_positionwise = positionwise
+    texts = [task.source(e.fields) for e in EXAMPLES]
+    sources = [s.ids for s in encode_sources(encoder_decoder, texts, 99)]
+    labels = label_ids(encoder_decoder, task)
+    read = []
+    encoder_decoder.model.decoder.register_forward_pre_hook(
+        lambda _, args, kwargs: read.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
+    )
+    with torch.no_grad():
+        scores = score_batch(encoder_decoder, sources, labels)
+    longer = [ids for ids in labels if len(ids) > 1]
+    further = (len(EXAMPLES) * len(longer), max((len(ids) - 1 for ids in longer), default=0))
+    assert read == [(len(EXAMPLES), 1), further][:passes]
+    wanted = [
+        [_by_hand(encoder_decoder, e, task.verbalize(w)) for w in task.labels] for e in EXAMPLES
+    ]
+    torch.testing.assert_close(scores, torch.tensor(wanted), rtol=1e-4, atol=1e-4)
 
 
 def test_batches_do_not_change_a_score(student: Student) -> None:

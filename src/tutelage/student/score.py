@@ -181,10 +181,9 @@ def _encoder_decoder(
     mask = length_mask(sources).to(device)
     encoder = student.model.get_encoder()
     states = encoder(input_ids=ids, attention_mask=mask).last_hidden_state
-    targets = pad(labels, student.pad_id).to(device)[None]
-    label_mask = length_mask(labels).to(device)[None]
     if not any(leads):
-        return _sum_by_label(_after_start(student, states, mask, targets), targets, label_mask)
+        return _after_start(student, states, mask, labels)
+    targets = pad(labels, student.pad_id).to(device)[None]
     count = len(labels)
     inputs = pad(
         [[student.decoder_start_id, *lead, *ids[:-1]] for lead in leads for ids in labels],
@@ -201,34 +200,59 @@ def _encoder_decoder(
     at = at.clamp(max=inputs.shape[1] - 1).to(device)
     rows = torch.arange(len(sources), device=device)[:, None, None]
     logits = logits[rows, torch.arange(count, device=device)[:, None], at[:, None]]
-    return _sum_by_label(logits, targets, label_mask)
+    return _sum_by_label(logits, targets, length_mask(labels).to(device)[None])
 
 
 def _after_start(
-    student: Student, states: torch.Tensor, mask: torch.Tensor, labels: torch.Tensor
+    student: Student, states: torch.Tensor, mask: torch.Tensor, labels: Sequence[list[int]]
 ) -> torch.Tensor:
-    """Logits [B, K, T, vocabulary] of labels [1, K, T] at the beginning of a target.
+    """log p [B, K] of the labels at the beginning of a target.
+
+    states: [B, S, width], the encoder's; mask: [B, S]
 
     The start token is read once for all labels. What the decoder made of it and of the encoder's
-    states (the larger part of its work) is copied to each label, not computed again.
+    states (the larger part of its work) is copied to each label that goes on after its first
+    token, not computed again; a label of a single token costs nothing more.
     """
-    rows, (count, longest) = len(states), labels.shape[1:]
-    start = torch.full((rows, 1), student.decoder_start_id, device=student.device)
+    device, rows = student.device, len(states)
+    start = torch.full((rows, 1), student.decoder_start_id, device=device)
     first = student.model(
         encoder_outputs=(states,), attention_mask=mask, decoder_input_ids=start, use_cache=True
     )
-    logits: torch.Tensor = first.logits[:, None].expand(-1, count, -1, -1)
-    if longest == 1:
-        return logits
-    first.past_key_values.batch_repeat_interleave(count)
-    rest = student.model(
-        encoder_outputs=(states.repeat_interleave(count, dim=0),),
-        attention_mask=mask.repeat_interleave(count, dim=0),
-        decoder_input_ids=labels[0, :, :-1].repeat(rows, 1),
-        past_key_values=first.past_key_values,
-        use_cache=True,
-    )
-    return torch.cat([logits, rest.logits.unflatten(0, (rows, count))], dim=2)
+    begun = torch.log_softmax(first.logits[:, 0].float(), -1)
+    scores = begun[:, [ids[0] for ids in labels]]
+    longer = [place for place, ids in enumerate(labels) if len(ids) > 1]
+    if not longer:
+        return scores
+    count = len(longer)
+    if count > 1:
+        first.past_key_values.batch_repeat_interleave(count)
+    tails = [labels[place][1:] for place in longer]
+    read = [labels[place][:-1] for place in longer]
+    # Where each token of a tail is predicted: a row of the pass, and a column.
+    at = [(k, t) for k, tail in enumerate(tails) for t in range(len(tail))]
+    which, columns = (torch.tensor(part, device=device) for part in zip(*at, strict=True))
+    which = (torch.arange(rows, device=device)[:, None] * count + which).flatten()
+    columns = columns.repeat(rows)
+    inputs = {
+        "encoder_outputs": (states.repeat_interleave(count, dim=0),),
+        "attention_mask": mask.repeat_interleave(count, dim=0),
+        "decoder_input_ids": pad(read, student.pad_id).to(device).repeat(rows, 1),
+        "past_key_values": first.past_key_values,
+        "use_cache": True,
+    }
+    if student.head_is_positionwise:
+        with student.head_reads(which, columns):
+            logits = student.model(**inputs).logits.float()
+    else:
+        logits = student.model(**inputs).logits[which, columns].float()
+    targets = torch.tensor([i for t in tails for i in t], device=device).repeat(rows, 1)
+    logits = logits.unflatten(0, targets.shape)
+    found = logits.gather(-1, targets[..., None])[..., 0] - logits.logsumexp(-1)
+    parts = found.split([len(tail) for tail in tails], dim=1)
+    for place, part in zip(longer, parts, strict=True):
+        scores[:, place] += part.sum(1)
+    return scores
 
 
 def _separate(
