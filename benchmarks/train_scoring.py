@@ -56,11 +56,13 @@ def generate(
     batch_size: int,
     precision: str,
     threads: int,
+    padded: bool = False,
 ) -> None:
     """model.generate, greedily, on `sample` of the `rows`: new weights write no end token of their
     own, so each batch is told to write as many tokens as the longest of its recorded targets.
 
-    Rows are sorted by target, which nobody could do in earnest: in generate's favour.
+    Rows are sorted by target, which nobody could do in earnest: in generate's favour. `padded` is
+    as the research code read its labels: rows as they come, every source 600 tokens long.
     """
     from transformers import AutoTokenizer
 
@@ -68,12 +70,16 @@ def generate(
     student = _student(folder / "model", precision, threads)
     lengths = {row.uid: len(tokenizer(row.target).input_ids) for row in read_rows(folder)[:rows]}
     ordered = sorted(read_rows(folder)[:rows], key=lambda row: lengths[row.uid])
+    filled: dict[str, Any] = {"padding": True}
+    if padded:
+        ordered = read_rows(folder)[:rows]
+        filled = {"padding": "max_length", "max_length": 600, "truncation": True}
     count = max(sample // batch_size, 1)
     starts = [round((rows - batch_size) * (i + 0.5) / count) for i in range(count)]
     batches = [ordered[start : start + batch_size] for start in starts]
 
     def run(batch: Sequence[Row], limit: int) -> None:
-        inputs = tokenizer([row.source for row in batch], padding=True, return_tensors="pt")
+        inputs = tokenizer([row.source for row in batch], return_tensors="pt", **filled)
         student.model.generate(
             input_ids=inputs.input_ids.to(student.device),
             attention_mask=inputs.attention_mask.to(student.device),

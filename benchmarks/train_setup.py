@@ -12,6 +12,7 @@ length grouping has as much to choose from as in a real run.
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import sys
@@ -32,8 +33,14 @@ PIECES = 2_700
 """Entries of the tokenizer, which is made from the rows' sources. T5's own (32,000, made for the
 web) cuts these rows, which are full of names, into some 128 and 137 pieces; one of 32,000 made for
 these very rows would cut them into far fewer. With this many the lengths come out like T5's (the
-table prints them), only the labels are longer, at our scoring's cost. The embedding and the head
-have T5's 32,128 rows regardless."""
+table prints them). The embedding and the head have T5's 32,128 rows regardless."""
+
+LABELS = {
+    "entailment": ["▁", "en", "tail", "ment"],
+    "neutral": ["▁neutral"],
+    "contradiction": ["▁contradiction"],
+}
+"""How T5's own tokenizer cuts the labels: ids 3 35 5756 297, 7163 and 27252 of its vocabulary."""
 
 VOCABULARY = 32_128
 SHAPE = {
@@ -102,7 +109,8 @@ def recorded_rows(folder: Path) -> Iterator[Row]:
 
 
 def make_tokenizer(texts: Sequence[str], folder: Path) -> None:
-    """A unigram tokenizer as T5's is: `<pad>` 0, `</s>` 1 at the end of each text, `<unk>` 2."""
+    """A unigram tokenizer as T5's is: `<pad>` 0, `</s>` 1 at the end of each text, `<unk>` 2, and
+    labels in T5's own pieces."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -116,6 +124,14 @@ def make_tokenizer(texts: Sequence[str], folder: Path) -> None:
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
+    model = json.loads(tokenizer.to_str())["model"]
+    scores = dict(model["vocab"])
+    # Likelier than any other pieces of the same words, and hardly met in others.
+    scores |= {piece: -1.0 for pieces in LABELS.values() for piece in pieces if len(piece) > 2}
+    tokenizer.model = models.Unigram(list(scores.items()), model["unk_id"], model["byte_fallback"])
+    for label, pieces in LABELS.items():
+        if (found := tokenizer.encode(label, add_special_tokens=False).tokens) != pieces:
+            raise SystemExit(f"{label!r} is cut into {found} here, into {pieces} by T5")
     tokenizer.post_processor = processors.TemplateProcessing(
         single="$A </s>", special_tokens=[("</s>", 1)]
     )
