@@ -112,7 +112,8 @@ def run(
             return Run(folder, {})
 
         observer.stage("Opening the test set")
-        manifest.record_test_reading(folder, chosen, splits.sources["test"].sha256)
+        test_sha256 = splits.sources["test"].sha256
+        manifest.record_test_reading(folder, chosen, students.identity(chosen), test_sha256)
         if (readings := manifest.test_readings(folder)) > 1:
             observer.note(f"it has been opened {readings} times now, for another choice each time")
         write_jsonl(folder / "rows.jsonl", outcome.describe_rows(splits, students.task))

@@ -49,12 +49,24 @@ def begin(folder: Path, recipe: Recipe, splits: Splits) -> None:
     )
 
 
-def record_test_reading(folder: Path, chosen: Mapping[str, Config], data_sha256: str) -> None:
-    """Note that the test set is read for `chosen`. The same reading again is not a new one."""
+def record_test_reading(
+    folder: Path, chosen: Mapping[str, Config], students: str, data_sha256: str
+) -> None:
+    """Note that the test set is read for `chosen`. The same reading again is not a new one.
+
+    students: a digest of all that decides what is read: their training, settings and seeds
+    """
     path = folder / "manifest.json"
     values = read_json(path)
-    reading = {"chosen": as_json(dict(chosen)), "test_sha256": data_sha256}
-    if all({k: r[k] for k in reading} != reading for r in values["test_readings"]):
+    reading = {
+        "chosen": as_json(dict(chosen)),
+        "students": students,
+        "test_sha256": data_sha256,
+    }
+    # An entry of an earlier version has no `students`: the rest then tells.
+    if all(
+        any(reading[key] != r[key] for key in reading.keys() & r) for r in values["test_readings"]
+    ):
         values["test_readings"].append({**reading, "time": _now()})
         write_json(path, values)
 

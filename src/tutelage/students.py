@@ -14,16 +14,16 @@ from tutelage.observer import Observer
 from tutelage.preparation import Splits
 from tutelage.recipe import Recipe
 from tutelage.records import Explanation, Prediction
-from tutelage.runfolder import read_json, write_json
+from tutelage.runfolder import digest, read_json, write_json
 from tutelage.sections import ArmSection, Config
 from tutelage.student.explaining import ExplainingJob, sampled
 from tutelage.student.jobs import (
     Runner,
     ScoringJob,
     TrainingJob,
-    cores,
     finished,
     read_predictions,
+    side_by_side,
     workers_for,
 )
 from tutelage.student.settings import TrainResult
@@ -60,9 +60,10 @@ class Students:
             for arm in recipe.arms
         }
         new = recipe.student.model.startswith("scratch:")
+        threads = recipe.student.threads
         if new:
             # New students are small, whatever their number of weights will be.
-            self.runner = Runner(workers or cores(), observer.job)
+            self.runner = Runner(workers or side_by_side(threads), observer.job)
             if not (folder / "results.json").exists():
                 self.runner.warm_up()
         # Only here, with the workers under way: this imports torch as well.
@@ -72,7 +73,8 @@ class Students:
         self.parameters = count_parameters(recipe.student.model, self.tokenizer)
         if not new:
             adapted = recipe.student.lora is not None
-            self.runner = Runner(workers or workers_for(self.parameters, adapted), observer.job)
+            fitting = workers or workers_for(self.parameters, adapted, threads)
+            self.runner = Runner(fitting, observer.job)
 
     def _train_tokenizer(self) -> Path:
         """For new weights: a tokenizer trained on the training rows of all arms, shared by all."""
@@ -133,6 +135,11 @@ class Students:
         for (arm, seed), rows in zip(plan, self.run(jobs), strict=True):
             predictions.setdefault(arm.name, {})[seed] = rows
         return predictions
+
+    def identity(self, chosen: Mapping[str, Config]) -> str:
+        """A digest of all that decides what the chosen students are."""
+        arms, seeds = self.recipe.arms, self.recipe.seeds
+        return digest([[self.job(arm, chosen[arm.name], s).key for s in seeds] for arm in arms])
 
     def explain(self, chosen: Mapping[str, Config]) -> dict[str, list[Explanation]]:
         """Have the first seed's student of each arm that learnt rationales, controls too, write its

@@ -116,12 +116,16 @@ def test_seeds_change_the_outcome(new: Callable[[], Student], tmp_path: Path) ->
 
 def test_passes_of_another_size_give_the_same_step(tokenizer: Path, tmp_path: Path) -> None:
     plain = replace(SETTINGS, dropout=0.0, max_steps=3)
-    losses = []
+    losses, weights = [], []
     for size in (10**6, 300):
         student = load_student("scratch:t5-tiny", tokenizer=tokenizer, dropout=0.0)
         train(student, ROWS, DEV, NLI, replace(plain, tokens_per_pass=size), tmp_path / str(size))
         losses.append(_log(tmp_path / str(size))[0]["loss"])
+        weights.append(load_file(tmp_path / str(size) / "model" / "model.safetensors"))
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    # Adam's steps do not tell a gradient's size, but they do tell one that lacks a pass's share.
+    apart = torch.cat([(weights[0][n] - weights[1][n]).abs().flatten() for n in weights[0]])
+    assert apart.mean() < 1e-4 * 3 * plain.learning_rate  # 1e-7 here
 
 
 def test_a_state_of_other_settings_is_refused(new: Callable[[], Student], tmp_path: Path) -> None:
@@ -133,6 +137,10 @@ def test_a_state_of_other_settings_is_refused(new: Callable[[], Student], tmp_pa
         train(new(), ROWS, DEV, NLI, SETTINGS, tmp_path, kill)
     with pytest.raises(RunFolderError, match="other data or settings"):
         train(new(), ROWS, DEV, NLI, replace(SETTINGS, learning_rate=1e-4), tmp_path)
+    with pytest.raises(RunFolderError, match="other data or settings"):
+        train(new(), ROWS, DEV[1:], NLI, SETTINGS, tmp_path)
+    with pytest.raises(RunFolderError, match="other data or settings"):
+        train(new(), ROWS, DEV, NLI, SETTINGS, tmp_path, key="another student's weights")
     (tmp_path / "state.pt").write_bytes(b"not a checkpoint")
     with pytest.raises(RunFolderError, match="cannot be read"):
         train(new(), ROWS, DEV, NLI, SETTINGS, tmp_path)

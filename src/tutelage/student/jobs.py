@@ -2,9 +2,10 @@
 
 A job is a value: what to train on, how, and in which folder. It leaves `done.json` there, with a
 key made of everything that decides its outcome; a job whose folder holds that key is not run again.
-On a CPU each process takes one thread: two processes of two threads on two cores slow each other
-by ten, and a result must not depend on how many ran beside it. Of several GPUs each has one. Under
-`accelerate launch` there is no pool: its processes do one job after the other, together.
+On a CPU each process takes its setting's threads, one unless told otherwise, and so many run at
+once as have cores of their own: two processes of two threads on two cores slow each other by ten.
+Of several GPUs each has one. Under `accelerate launch` there is no pool: its processes do one job
+after the other, together.
 """
 
 from __future__ import annotations
@@ -192,6 +193,7 @@ def run_training(
             on_step,
             on_log,
             keep,
+            job.key,
         )
 
 
@@ -216,6 +218,8 @@ def run_scoring(job: ScoringJob, on_step: Callable[[int, int], None] | None = No
 
     def write() -> None:
         if job.output is not None:
+            # Until the new marker is there, what is in the file has none.
+            _marker(job.output).unlink(missing_ok=True)
             write_jsonl(job.output, records)
             write_json(_marker(job.output), job.key)
 
@@ -276,19 +280,26 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def workers_for(parameters: int, adapters: bool = False) -> int:
-    """How many jobs run at once: one a GPU, else one a core as far as memory carries.
+def side_by_side(threads: int) -> int:
+    """How many jobs of so many threads run at once where memory is no matter: one a GPU, else as
+    many as have cores of their own."""
+    return len(worker.visible_gpus()) or max(1, cores() // threads)
+
+
+def workers_for(parameters: int, adapters: bool = False, threads: int = 1) -> int:
+    """How many jobs run at once: as `side_by_side`, on a CPU as far as memory carries.
 
     adapters: whether the weights stay frozen and adapters are trained
     """
-    import torch
+    if worker.visible_gpus():
+        return side_by_side(threads)
+    import psutil
 
-    if torch.cuda.is_available():
-        return torch.cuda.device_count()
-    pages, size = os.sysconf("SC_AVPHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
     each = _BYTES_PER_FROZEN_WEIGHT if adapters else _BYTES_PER_WEIGHT
-    fitting = int(pages * size * 0.8 / (parameters * each + _BYTES_BESIDES))
-    return max(1, min(cores(), fitting))
+    # What could be had, the files that the kernel keeps included.
+    free = psutil.virtual_memory().available
+    fitting = int(free * 0.8 / (parameters * each + _BYTES_BESIDES))
+    return max(1, min(side_by_side(threads), fitting))
 
 
 class Runner:

@@ -40,7 +40,9 @@ def choose_precision(asked: str, device: torch.device, parameters: int) -> Preci
     if asked == "bf16":
         return "bf16"
     if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+        # Older cards only emulate it.
+        has_it = torch.cuda.is_bf16_supported(including_emulation=False)
+        return "bf16" if has_it else "fp32"
     if device.type != "cpu" or parameters < _SMALL:
         return "fp32"
     features = torch.cpu.get_capabilities()

@@ -68,12 +68,15 @@ def train(
     on_step: Callable[[int, int], None] | None = None,
     on_log: OnLog | None = None,
     on_result: Callable[[TrainResult], None] | None = None,
+    key: str = "",
 ) -> TrainResult:
     """Train `student`, keep its best checkpoint in `folder`/model, and leave it loaded.
 
     on_step is told (steps done, steps at most), on_log each line of the log, and on_result, in the
     process that writes, the result, while an interruption is still made good. A folder that holds
-    the state of the same run goes on from it; the state of another run is an error. Order and
+    the state of the same run goes on from it; the state of another run (other rows, dev, task or
+    settings, or another `key`, which stands for what cannot be seen here, as the weights that the
+    student begins with) is an error. Order and
     dropout depend on (seed, step) alone, so that a resumed run ends like one that was not
     interrupted. Under `accelerate launch` every process calls this with the same arguments, and
     `batch_size` is that of all together.
@@ -91,7 +94,9 @@ def train(
     )
     files = RunFiles(Path(folder))
     run = _Run(student, encoded, dev, task, settings, files, on_log)
-    run.resume(digest([settings, [e.strands for e in encoded]]))
+    read = [[e.uid, e.fields, e.label] for e in dev]
+    words = [task.fields, task.labels, dict(task.verbalizers), task.context]
+    run.resume(digest([key, settings, [e.strands for e in encoded], read, words]))
     try:
         progress = run.train(on_step)
     finally:
