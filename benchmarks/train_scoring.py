@@ -59,21 +59,24 @@ def generate(
     padded: bool = False,
 ) -> None:
     """model.generate, greedily, on `sample` of the `rows`: new weights write no end token of their
-    own, so each batch is told to write as many tokens as the longest of its recorded targets.
+    own, so each batch is told to write as many tokens as the longest of its recorded targets, which
+    is when it would be done.
 
-    Rows are sorted by target, which nobody could do in earnest: in generate's favour. `padded` is
-    as the research code read its labels: rows as they come, every source 600 tokens long.
+    Rows are sorted by source, as score_labels does. How long a row's target will be nobody knows
+    before: by that they are not sorted. `padded` is as the research code read its labels: rows as
+    they come, every source 600 tokens long.
     """
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder / "model")
     student = _student(folder / "model", precision, threads)
     lengths = {row.uid: len(tokenizer(row.target).input_ids) for row in read_rows(folder)[:rows]}
-    ordered = sorted(read_rows(folder)[:rows], key=lambda row: lengths[row.uid])
+    ordered = read_rows(folder)[:rows]
     filled: dict[str, Any] = {"padding": True}
     if padded:
-        ordered = read_rows(folder)[:rows]
         filled = {"padding": "max_length", "max_length": 600, "truncation": True}
+    else:
+        ordered.sort(key=lambda row: len(tokenizer(row.source).input_ids))
     count = max(sample // batch_size, 1)
     starts = [round((rows - batch_size) * (i + 0.5) / count) for i in range(count)]
     batches = [ordered[start : start + batch_size] for start in starts]
