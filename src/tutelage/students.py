@@ -16,6 +16,7 @@ from tutelage.recipe import Recipe
 from tutelage.records import Explanation, Prediction
 from tutelage.runfolder import digest, read_json, write_json
 from tutelage.sections import ArmSection, Config
+from tutelage.student.capacity import side_by_side, workers_for
 from tutelage.student.explaining import ExplainingJob, sampled
 from tutelage.student.jobs import (
     Runner,
@@ -23,8 +24,6 @@ from tutelage.student.jobs import (
     TrainingJob,
     finished,
     read_predictions,
-    side_by_side,
-    workers_for,
 )
 from tutelage.student.settings import TrainResult
 from tutelage.student.target import build_training_examples

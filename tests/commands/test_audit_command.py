@@ -52,12 +52,22 @@ def test_a_file_as_json() -> None:
     assert "--rationales" in found["notes"][0]
 
 
+def test_a_file_for_another_objective() -> None:
+    lengths = []
+    for objective in ("label_then_rationale", "multitask"):
+        done = audit(DATA, "--student", "scratch:t5-tiny", "--objective", objective, "--json")
+        assert done.exit_code == 0
+        lengths.append(json.loads(done.stdout)["arms"][0])
+    assert lengths[0] != lengths[1]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("rows.csv",), "--student"),
         (("quickstart", "--student", "scratch:t5-tiny"), "leave --student out"),
         (("quickstart", "--max-source-tokens", "99"), "files of rows"),
+        (("quickstart", "--objective", "label"), "files of rows"),
         (("nowhere.yaml",), "no such file"),
         ((DATA, "--student", "scratch:t6"), "expected one of"),
         ((DATA, "--student", "x", "--rationales", "nowhere.jsonl"), "no such file"),
@@ -68,3 +78,9 @@ def test_what_is_wrong_is_one_line(arguments: tuple[str, ...], message: str) -> 
     assert message in str(done.exception)
     assert "\n" not in str(done.exception)
     assert isinstance(done.exception, UsageError) == (DATA not in arguments)
+
+
+def test_an_objective_that_there_is_not() -> None:
+    done = audit(DATA, "--student", "scratch:t5-tiny", "--objective", "labels")
+    assert isinstance(done.exception, UsageError)
+    assert str(done.exception).startswith("--objective: got 'labels', expected one of label, ")

@@ -5,10 +5,8 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -19,7 +17,6 @@ from tutelage.experiment import run
 from tutelage.recipe_file import parse_recipe
 from tutelage.records import Prediction, Rationale
 from tutelage.runfolder import read_json
-from tutelage.student import jobs, worker
 from tutelage.student.adapters import Adapters, check_targets
 from tutelage.student.collate import collate, encode
 from tutelage.student.explain import explain
@@ -347,22 +344,3 @@ def test_a_whole_experiment_with_adapters(
     changed = {name for name in one if not torch.equal(one[name], other[name])}
     assert changed
     assert all(name.split(".")[-2] in ("q", "wo") for name in changed)
-
-
-def test_more_trainings_fit_with_adapters(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=42 * 10**9))
-    monkeypatch.setattr(jobs, "cores", lambda: 64)
-    monkeypatch.setattr(worker, "visible_gpus", tuple)
-    plain, adapted = (jobs.workers_for(10**9, adapters) for adapters in (False, True))
-    assert plain == 1
-    assert adapted >= 2
-
-
-def test_no_more_jobs_than_have_cores_or_gpus_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=10**12))
-    monkeypatch.setattr(jobs, "cores", lambda: 8)
-    monkeypatch.setattr(worker, "visible_gpus", tuple)
-    assert [jobs.side_by_side(threads) for threads in (1, 3, 8, 16)] == [8, 2, 1, 1]
-    assert [jobs.workers_for(10**6, threads=threads) for threads in (1, 3, 16)] == [8, 2, 1]
-    monkeypatch.setattr(worker, "visible_gpus", lambda: ("0", "1"))
-    assert jobs.side_by_side(1) == jobs.workers_for(10**6) == 2

@@ -126,6 +126,19 @@ def test_one_row_at_a_time_needs_no_padding(student: Student, objective: Objecti
         assert found.share == 0
 
 
+def test_passes_at_once_are_smaller(student: Student) -> None:
+    examples = generate(40, 1)
+    reasons = [
+        Rationale(e.uid, "human", (e.reason or "") * (i % 4), "ok") for i, e in enumerate(examples)
+    ]
+    rows = build_training_examples(examples, NLI, reasons, "label_then_rationale")
+    settings = TrainSettings(batch_size=len(rows), tokens_per_pass=1 << 14)
+    one = audit_arm(student, "x", rows, settings).padding
+    two = audit_arm(student, "x", rows, replace(settings, threads=2)).padding
+    compiled = audit_arm(student, "x", rows, replace(settings, threads=2, compile=True)).padding
+    assert two.positions < one.positions == compiled.positions
+
+
 def test_padding_is_what_a_rectangle_leaves_over(encoder_decoder: Student) -> None:
     rows = _rows("label_then_rationale")
     settings = replace(SETTINGS, batch_size=len(rows), tokens_per_pass=10**9)

@@ -110,7 +110,8 @@ def _gradients(student: Student) -> list[torch.Tensor]:
 def _backward(student: Student, passes: list[list[EncodedExample]]) -> float:
     student.model.zero_grad()
     batches = [collate(student, rows) for rows in passes]
-    totals = (sum(b.counts[0] for b in batches), sum(b.counts[1] for b in batches))
+    counts = [row.counts for rows in passes for row in rows]
+    totals = (sum(c[0] for c in counts), sum(c[1] for c in counts))
     total = 0.0
     for batch in batches:
         loss = batch_loss(student, batch).weighted((0.3, 0.7), totals)
@@ -166,9 +167,10 @@ def test_a_segment_that_is_absent_contributes_nothing(student: Student) -> None:
     encoded = _encoded(student, "label_then_rationale")[:1]
     batch = collate(student, encoded)
     loss = batch_loss(student, batch)
-    assert batch.counts == (len(encoded[0].strands[0].target), 0)
-    assert loss.weighted((0.3, 0.7), batch.counts).item() == pytest.approx(
-        0.3 * loss.label.item() / batch.counts[0]
+    (counts,) = (row.counts for row in encoded)
+    assert counts == (len(encoded[0].strands[0].target), 0)
+    assert loss.weighted((0.3, 0.7), counts).item() == pytest.approx(
+        0.3 * loss.label.item() / counts[0]
     )
 
 

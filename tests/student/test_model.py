@@ -141,6 +141,20 @@ def test_a_models_own_dropout_is_overridden(t5_small: Path) -> None:
         assert rates == {student.model.config.dropout_rate} == {expected}
 
 
+def test_dropout_by_whatever_name_is_overridden(tokenizer_folder: Path, tmp_path: Path) -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    config = GPT2Config(vocab_size=300, n_embd=16, n_layer=1, n_head=2, n_positions=32)
+    GPT2LMHeadModel(config).save_pretrained(tmp_path)
+    for file in tokenizer_folder.glob("tokenizer*"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    for rate in (0.0, 0.25):
+        model = load_student(str(tmp_path), dropout=rate).model
+        found = {m.p for m in model.modules() if isinstance(m, torch.nn.Dropout)}
+        assert found == {rate}
+    assert load_student(str(tmp_path), dropout=0.0).model.config.summary_first_dropout == 0.0
+
+
 def test_a_student_explains_itself(student: Student) -> None:
     predictions = score_labels(student, DEV, NLI)
     texts = explain(student, DEV, predictions, NLI, max_rationale_tokens=8)

@@ -10,7 +10,7 @@ from tutelage.errors import StudentError
 from tutelage.records import Example
 from tutelage.student.collate import encode_label, encode_separator
 from tutelage.student.model import Student
-from tutelage.student.score import label_ids, score_batch, score_labels
+from tutelage.student.score import _end_of_rationale, label_ids, score_batch, score_labels
 from tutelage.student.sources import encode_sources
 from tutelage.task import NLI, Task
 
@@ -235,3 +235,34 @@ def test_a_rationale_that_does_not_end_is_cut(
     (prediction,) = score_labels(student, EXAMPLES[:1], TASK, max_rationale_tokens=4)
     assert prediction.rationale
     assert len(_ids(student, prediction.rationale)) <= 5
+
+
+@pytest.mark.parametrize(
+    ("ids", "limit", "end"),
+    [
+        ([1, 2, 8, 9, 3], 4, 2),
+        ([1, 8, 9, 2, 8, 9, 3], 4, 4),
+        ([1, 8, 9, 2, 8, 9, 3], 3, 1),  # what comes after the limit is no rationale any more
+        ([1, 2, 3, 4, 8, 9], 3, 3),
+        ([1, 2, 3, 8], 3, 3),
+        ([8, 9], 3, 0),
+        ([8], 3, 3),
+    ],
+)
+def test_where_a_rationale_ends(ids: list[int], limit: int, end: int) -> None:
+    assert _end_of_rationale(ids, [8, 9], limit) == end
+
+
+def test_after_a_rationale_the_head_reads_the_labels_alone(
+    encoder_decoder: Student, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder_decoder.objective = "rationale_then_label"
+    _writes(encoder_decoder, {"": _ids(encoder_decoder, "Oslo lies in Norway")}, monkeypatch)
+    _ = encoder_decoder.head_is_positionwise  # found out by trying, once
+    read = []
+    encoder_decoder.model.get_output_embeddings().register_forward_hook(
+        lambda _, inputs, output: read.append(len(output))
+    )
+    score_labels(encoder_decoder, EXAMPLES, TASK)
+    labels = label_ids(encoder_decoder, TASK)
+    assert read == [len(EXAMPLES) * len(labels) * max(len(ids) for ids in labels)]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from tutelage.data.synthetic import generate
 from tutelage.errors import RunFolderError, StudentError
@@ -17,7 +17,7 @@ from tutelage.student.precision import Optimizer, prepare
 from tutelage.student.scratch import tokenizer_for
 from tutelage.student.settings import TrainSettings
 from tutelage.student.target import build_training_examples
-from tutelage.student.train import train
+from tutelage.student.train import _load_weights, train
 from tutelage.task import NLI
 
 TRAIN, DEV = generate(96, 1), generate(48, 2)
@@ -126,6 +126,28 @@ def test_passes_of_another_size_give_the_same_step(tokenizer: Path, tmp_path: Pa
     # Adam's steps do not tell a gradient's size, but they do tell one that lacks a pass's share.
     apart = torch.cat([(weights[0][n] - weights[1][n]).abs().flatten() for n in weights[0]])
     assert apart.mean() < 1e-4 * 3 * plain.learning_rate  # 1e-7 here
+
+
+def test_a_label_that_stands_alone_has_all_the_weight(
+    new: Callable[[], Student], tmp_path: Path
+) -> None:
+    rows = build_training_examples(TRAIN, NLI, None, "label")
+    alone = replace(SETTINGS, objective="label", max_steps=1)
+    for weight in (0.3, 1.0):
+        settings = replace(alone, label_weight=weight)
+        train(new(), rows, DEV, NLI, settings, tmp_path / str(weight))
+    assert _log(tmp_path / "0.3") == _log(tmp_path / "1.0")
+
+
+def test_other_weights_than_the_students_are_not_loaded(
+    new: Callable[[], Student], tmp_path: Path
+) -> None:
+    student = new()
+    student.save(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    save_file({"other": weights.popitem()[1], **weights}, tmp_path / "model.safetensors")
+    with pytest.raises(RunFolderError, match=r"without \['.+'\], with \['other'\]"):
+        _load_weights(student, tmp_path)
 
 
 def test_a_state_of_other_settings_is_refused(new: Callable[[], Student], tmp_path: Path) -> None:

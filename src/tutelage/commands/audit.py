@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,6 +24,12 @@ def command(
     ] = None,
     rationales: Annotated[
         Path | None, typer.Option(help="A file of rows: what `tutelage annotate` wrote for it.")
+    ] = None,
+    objective: Annotated[
+        str | None,
+        typer.Option(
+            help="A file of rows: label, label_then_rationale, rationale_then_label or multitask."
+        ),
     ] = None,
     max_source_tokens: Annotated[
         int | None, typer.Option(min=8, help="A file of rows: where inputs are cut (512).")
@@ -44,9 +51,15 @@ def command(
 
     with Bars() as bars:
         if student is None:
-            audit = _recipe(data, runs, bars, rationales, max_source_tokens, max_rationale_tokens)
+            limits = max_source_tokens, max_rationale_tokens
+            audit = _recipe(data, runs, bars, rationales, objective, *limits)
         else:
-            audit = _file(data, student, bars, rationales, max_source_tokens, max_rationale_tokens)
+            asked = {
+                "objective": objective,
+                "max_source_tokens": max_source_tokens,
+                "max_rationale_tokens": max_rationale_tokens,
+            }
+            audit = _file(data, student, bars, rationales, asked)
     if json:
         print_json(audit)
     else:
@@ -64,7 +77,8 @@ def _recipe(data: str, runs: Path, bars: Bars, *of_files: object) -> Audit:
         )
     if any(option is not None for option in of_files):
         raise UsageError(
-            "--rationales and --max-…-tokens are for files of rows: a recipe says it itself"
+            "--rationales, --objective and --max-…-tokens are for files of rows: a recipe says it "
+            "itself"
         )
     return audit_recipe(load_recipe(data), runs, bars)
 
@@ -74,21 +88,19 @@ def _file(
     student: str,
     bars: Bars,
     rationales: Path | None,
-    max_source_tokens: int | None,
-    max_rationale_tokens: int | None,
+    asked: Mapping[str, Any],
 ) -> Audit:
+    """asked: of the settings; None where nothing was said"""
     from tutelage.auditing import audit_file
     from tutelage.errors import UsageError
     from tutelage.recipe_file import packaged_recipes
-    from tutelage.student.settings import TrainSettings
+    from tutelage.student.settings import TrainSettings, objective_named
 
     if data.endswith((".yaml", ".yml")) or data in packaged_recipes():
         raise UsageError(f"{data}: a recipe names its own student: leave --student out")
-    usual = TrainSettings()
-    settings = TrainSettings(
-        max_source_tokens=max_source_tokens or usual.max_source_tokens,
-        max_rationale_tokens=max_rationale_tokens or usual.max_rationale_tokens,
-    )
+    if asked["objective"] is not None:
+        objective_named(asked["objective"])
+    settings = TrainSettings(**{k: v for k, v in asked.items() if v is not None})
     return audit_file(data, rationales, student, settings, bars)
 
 

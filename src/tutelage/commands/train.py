@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, cast, get_args
+from typing import Annotated
 
 import typer
 
@@ -47,9 +47,8 @@ def command(
     """
     from tutelage.commands.terminal import Bars
     from tutelage.errors import UsageError
-    from tutelage.records import ObjectiveName
     from tutelage.student.jobs import JobProgress, leading
-    from tutelage.student.settings import TrainSettings
+    from tutelage.student.settings import TrainSettings, objective_named
 
     with leading() as first, Bars() as bars:
         if not first:
@@ -64,13 +63,10 @@ def command(
             return
         if dev is None:
             raise UsageError("no dev rows: name a file with --dev")
-        if objective not in get_args(ObjectiveName):
-            known = ", ".join(get_args(ObjectiveName))
-            raise UsageError(f"--objective: got {objective!r}, expected one of {known}")
         from tutelage.training import train_file
 
         settings = TrainSettings(
-            objective=cast(ObjectiveName, objective) if rationales else "label",
+            objective=objective_named(objective) if rationales else "label",
             learning_rate=learning_rate,
             label_weight=label_weight if rationales else 1.0,
             epochs=epochs,

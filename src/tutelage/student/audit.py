@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from tutelage.records import Example, ObjectiveName, TrainingExample
 from tutelage.student.collate import EncodedExample, collate, encode, encode_prompts, training_steps
+from tutelage.student.lanes import lanes_of
 from tutelage.student.model import Architecture, Student
 from tutelage.student.settings import TrainSettings
 from tutelage.student.sources import token_ids
@@ -195,18 +196,21 @@ def _tokens(example: EncodedExample, segment: int) -> int:
 def padding(
     student: Student, encoded: Sequence[EncodedExample], settings: TrainSettings
 ) -> Padding:
-    """What padding costs, by fixed lengths and by the trainer's own batches."""
+    """What padding costs, by fixed lengths and by the batches of the trainer on a CPU."""
     strands = [strand for example in encoded for strand in example.strands]
     fixed = len(strands) * (FIXED_SOURCE + FIXED_TARGET)
     filled = sum(
         min(len(s.source), FIXED_SOURCE) + min(len(s.target), FIXED_TARGET) for s in strands
     )
+    threads = 1 if settings.compile else settings.threads
+    lanes = lanes_of(threads, settings.tokens_per_pass)
     steps = training_steps(
         encoded,
         batch_size=settings.batch_size,
-        tokens_per_pass=settings.tokens_per_pass,
+        tokens_per_pass=settings.tokens_per_pass // lanes,
         seed=settings.seed,
         epoch=0,
+        lanes=lanes,
     )
     positions = tokens = 0
     for rows in (rows for step in steps for rows in step):

@@ -17,7 +17,14 @@ from tutelage.records import Source, TrainingExample
 from tutelage.student.model import ANSWER_CUE, Student
 from tutelage.student.packing import pack, packs
 from tutelage.student.sources import EncodedSource, encode_sources, token_ids
-from tutelage.student.target import LABEL_SEPARATOR, Prompt, Writing, render_target
+from tutelage.student.target import (
+    LABEL,
+    LABEL_SEPARATOR,
+    RATIONALE,
+    Prompt,
+    Writing,
+    render_target,
+)
 
 _BUCKET_WINDOW = 32
 """Batches among which rows are sorted by length: little padding, and an order still random."""
@@ -66,6 +73,12 @@ class EncodedExample:
         return total - self.shared * (len(self.strands) - 1) if self.packed else total
 
     @property
+    def counts(self) -> tuple[int, int]:
+        """Target tokens in the label and in the rationale segment, in all strands."""
+        rationale = sum(sum(s.segments) for s in self.strands)
+        return self.target_length - rationale, rationale
+
+    @property
     def target_length(self) -> int:
         """Tokens to be written, in all strands."""
         return sum(len(s.target) for s in self.strands)
@@ -83,36 +96,41 @@ class Batch:
     A row is a strand, or all strands of an example that are packed.
 
     input_ids:         [B, S]
-    attention_mask:    [B, S] for an encoder; [B, 1, S, S] for packed rows; None for other rows of a
-                       causal model
+    attention_mask:    [B, S] for an encoder; else None
+    owners:            [B, S] for packed rows, as in `Packed`; else None
     position_ids:      [B, S] for packed rows; else None
     decoder_input_ids: [B, T] for an encoder-decoder; None for a causal model
     rows, columns:     [N] where the prediction of each target token is read off
     target_ids:        [N]
-    segments:          [N], LABEL or RATIONALE
+    of_label, of_rationale: which of the N belong to each segment. As places, not as a mask: a GPU
+                       would stop to count a mask's
     """
 
     input_ids: torch.Tensor
     attention_mask: torch.Tensor | None
+    owners: torch.Tensor | None
     position_ids: torch.Tensor | None
     decoder_input_ids: torch.Tensor | None
     rows: torch.Tensor
     columns: torch.Tensor
     target_ids: torch.Tensor
-    segments: torch.Tensor
+    of_label: torch.Tensor
+    of_rationale: torch.Tensor
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on `device`."""
         if device.type == "cpu":
             return self
-        moved = (getattr(self, name) for name in self.__slots__)
-        return Batch(*(None if t is None else t.to(device, non_blocking=True) for t in moved))  # type: ignore[arg-type]
 
-    @property
-    def counts(self) -> tuple[int, int]:
-        """Target tokens in the label and in the rationale segment."""
-        rationale = int(self.segments.sum())
-        return len(self.segments) - rationale, rationale
+        def moved(tensor: torch.Tensor | None) -> torch.Tensor | None:
+            if tensor is None:
+                return None
+            if device.type == "cuda":
+                # From other memory a copy would wait for all that the GPU has still to do.
+                tensor = tensor.pin_memory()
+            return tensor.to(device, non_blocking=True)
+
+        return Batch(*(moved(getattr(self, name)) for name in self.__slots__))  # type: ignore[arg-type]
 
 
 def encode_prompts(
@@ -250,9 +268,8 @@ def collate(student: Student, examples: Sequence[EncodedExample]) -> Batch:
             targets.add(row, [*range(len(strand.target))], strand)
     return targets.batch(
         pad(inputs, student.pad_id),
-        None if causal else length_mask(inputs),
-        None,
-        None if causal else pad(decoder, student.pad_id),
+        attention_mask=None if causal else length_mask(inputs),
+        decoder_input_ids=None if causal else pad(decoder, student.pad_id),
     )
 
 
@@ -265,14 +282,14 @@ def _collate_packed(student: Student, examples: Sequence[EncodedExample]) -> Bat
         )
         for e in examples
     ]
-    packed = pack(rows, student.pad_id, student.model.dtype)
+    packed = pack(rows, student.pad_id)
     targets = _Targets()
     for row, example in enumerate(examples):
         for strand, start in zip(example.strands, packed.starts[row], strict=True):
             # Where the prompt ends: the cue is the beginning of the branch.
             last = start + len(strand.source) - example.shared - 1
             targets.add(row, [*range(last, last + len(strand.target))], strand)
-    return targets.batch(packed.input_ids, packed.attention_mask, packed.position_ids, None)
+    return targets.batch(packed.input_ids, owners=packed.owners, position_ids=packed.position_ids)
 
 
 class _Targets:
@@ -294,17 +311,22 @@ class _Targets:
     def batch(
         self,
         input_ids: torch.Tensor,
-        attention_mask: torch.Tensor | None,
-        position_ids: torch.Tensor | None,
-        decoder_input_ids: torch.Tensor | None,
+        *,
+        attention_mask: torch.Tensor | None = None,
+        owners: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        decoder_input_ids: torch.Tensor | None = None,
     ) -> Batch:
         """Inputs and targets together."""
+        segments = torch.tensor(self._segments)
         return Batch(
             input_ids,
             attention_mask,
+            owners,
             position_ids,
             decoder_input_ids,
-            *(torch.tensor(v) for v in (self._rows, self._columns, self._ids, self._segments)),
+            *(torch.tensor(values) for values in (self._rows, self._columns, self._ids)),
+            *((segments == segment).nonzero()[:, 0] for segment in (LABEL, RATIONALE)),
         )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 
@@ -33,18 +34,37 @@ def generate(
         }
     training = student.model.training
     student.model.eval()
-    with torch.no_grad():
-        output = student.model.generate(
-            **{name: tensor.to(device) for name, tensor in inputs.items()},
-            max_new_tokens=limit,
-            do_sample=False,
-            num_beams=1,
-            eos_token_id=student.eos_id,
-            pad_token_id=student.pad_id,
-        )
-    student.model.train(training)
+    try:
+        with torch.no_grad(), _greedily(student, limit):
+            output = student.model.generate(
+                **{name: tensor.to(device) for name, tensor in inputs.items()}
+            )
+    finally:
+        student.model.train(training)
     before = inputs["input_ids"].shape[1] if causal else 1 + len(start)
     return [_before(ids, student.eos_id) for ids in output[:, before:].tolist()]
+
+
+@contextmanager
+def _greedily(student: Student, limit: int) -> Iterator[None]:
+    """Inside, the model writes the likeliest token each time, and nothing of how its makers would
+    have it write counts: forced first tokens, penalties for repetition, least lengths."""
+    from transformers import GenerationConfig
+
+    model = student.model
+    kept = model.generation_config
+    model.generation_config = GenerationConfig(
+        max_new_tokens=limit,
+        do_sample=False,
+        num_beams=1,
+        eos_token_id=student.eos_id,
+        pad_token_id=student.pad_id,
+        decoder_start_token_id=None if kept is None else kept.decoder_start_token_id,
+    )
+    try:
+        yield
+    finally:
+        model.generation_config = kept
 
 
 def _before(ids: list[int], end: int) -> list[int]:

@@ -2,10 +2,8 @@
 
 A job is a value: what to train on, how, and in which folder. It leaves `done.json` there, with a
 key made of everything that decides its outcome; a job whose folder holds that key is not run again.
-On a CPU each process takes its setting's threads, one unless told otherwise, and so many run at
-once as have cores of their own: two processes of two threads on two cores slow each other by ten.
-Of several GPUs each has one. Under `accelerate launch` there is no pool: its processes do one job
-after the other, together.
+How many run at once is the business of `capacity`; of several GPUs each job has one. Under
+`accelerate launch` there is no pool: its processes do one job after the other, together.
 """
 
 from __future__ import annotations
@@ -14,7 +12,7 @@ import multiprocessing
 import os
 import queue
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +21,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tutelage.errors import StudentError, TutelageError
+from tutelage.modelfiles import content_digest
 from tutelage.records import Example, Prediction, TrainingExample
 from tutelage.runfolder import as_json, digest, read_json, read_jsonl, write_json, write_jsonl
 from tutelage.student import parallel, worker
@@ -32,16 +31,6 @@ from tutelage.task import Task
 
 _FORMAT = 2
 """Raised when a change of the trainer makes results of earlier versions incomparable."""
-
-_BYTES_PER_WEIGHT = 30
-_BYTES_BESIDES = 3 * 2**30
-"""Memory of a training process: weights, masters, gradients, two moments, and what passes; and
-torch itself with the activations (a SmolLM2-135M came to 7.4 GB)."""
-
-_BYTES_PER_FROZEN_WEIGHT = 12
-"""With adapters instead: weights in fp32, at a reading of dev their merged copy, and what is left
-for adapters of a high rank. (SmolLM2-135M, bf16, steps of 617 tokens: at most 2.0 GiB resident,
-3.6 where all weights were trained.)"""
 
 
 @dataclass(frozen=True)
@@ -68,6 +57,7 @@ class TrainingJob:
             {
                 "format": _FORMAT,
                 "student": self.student,
+                "files": content_digest(self.student),
                 "tokenizer": words,
                 "settings": self.settings,
                 "training": self.training,
@@ -273,35 +263,6 @@ def read_predictions(path: Path) -> list[Prediction]:
     return [Prediction(**record) for record in read_jsonl(path)]
 
 
-def cores() -> int:
-    """CPU cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def side_by_side(threads: int) -> int:
-    """How many jobs of so many threads run at once where memory is no matter: one a GPU, else as
-    many as have cores of their own."""
-    return len(worker.visible_gpus()) or max(1, cores() // threads)
-
-
-def workers_for(parameters: int, adapters: bool = False, threads: int = 1) -> int:
-    """How many jobs run at once: as `side_by_side`, on a CPU as far as memory carries.
-
-    adapters: whether the weights stay frozen and adapters are trained
-    """
-    if worker.visible_gpus():
-        return side_by_side(threads)
-    import psutil
-
-    each = _BYTES_PER_FROZEN_WEIGHT if adapters else _BYTES_PER_WEIGHT
-    # What could be had, the files that the kernel keeps included.
-    free = psutil.virtual_memory().available
-    fitting = int(free * 0.8 / (parameters * each + _BYTES_BESIDES))
-    return max(1, min(side_by_side(threads), fitting))
-
-
 class Runner:
     """Runs jobs, `workers` at a time, in processes that live as long as the runner does.
 
@@ -345,7 +306,9 @@ class Runner:
         """Yield (index, result) as each job ends."""
         if self.workers == 1:
             for index, job in enumerate(jobs):
-                yield index, _run(job, self.report)
+                with _faults_of(job):
+                    result = _run(job, self.report)
+                yield index, result
             return
         pending = {self._started().submit(_run_in_worker, job): i for i, job in enumerate(jobs)}
         while pending:
@@ -353,7 +316,9 @@ class Runner:
             _forward(self._channel, self.report)
             for future in done:
                 index = pending.pop(future)
-                yield index, _result(future, jobs[index])
+                with _faults_of(jobs[index]):
+                    result = future.result()
+                yield index, result
 
     def _started(self) -> ProcessPoolExecutor:
         """The pool, made when it is first needed: each worker imports torch once."""
@@ -367,12 +332,16 @@ class Runner:
         return self._pool
 
 
-def _result(future: Future[Any], job: TrainingJob | ScoringJob) -> Any:
+@contextmanager
+def _faults_of(job: TrainingJob | ScoringJob) -> Iterator[None]:
+    """What goes wrong inside becomes one line that names the job."""
+    import torch
+
     try:
-        return future.result()
+        yield
     except TutelageError:
         raise
-    except MemoryError as error:
+    except (MemoryError, torch.OutOfMemoryError) as error:
         raise StudentError(f"{_name(job)}: out of memory: lower tokens_per_pass") from error
     except RuntimeError as error:  # torch's own, and a worker that was killed
         raise StudentError(f"{_name(job)}: {' '.join(str(error).split())[:300]}") from error

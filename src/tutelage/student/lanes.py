@@ -26,6 +26,11 @@ _LEAST_TOKENS = 1024
 their time between the products again."""
 
 
+def lanes_of(threads: int, tokens_per_pass: int) -> int:
+    """How many passes run at once on so many CPU threads."""
+    return min(threads, max(tokens_per_pass // _LEAST_TOKENS, 1))
+
+
 class Lanes:
     """One student, and doubles of it that share its weights and have gradients of their own.
 
@@ -34,8 +39,7 @@ class Lanes:
     """
 
     def __init__(self, student: Student, threads: int, tokens_per_pass: int) -> None:
-        wanted = min(threads, max(tokens_per_pass // _LEAST_TOKENS, 1))
-        count = wanted if student.device.type == "cpu" else 1
+        count = lanes_of(threads, tokens_per_pass) if student.device.type == "cpu" else 1
         self.students = [student, *(_double(student) for _ in range(count - 1))]
         self.tokens_per_pass = tokens_per_pass // count
         self._threads = threads

@@ -10,7 +10,7 @@ from torch.nn import functional
 from tutelage.student.collate import Batch
 from tutelage.student.kernels import token_losses
 from tutelage.student.model import Student
-from tutelage.student.target import LABEL, RATIONALE
+from tutelage.student.packing import branch_mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +44,17 @@ def batch_loss(student: Student, batch: Batch) -> SegmentLoss:
     if not student.ends_with_head:
         return segment_loss(target_logits(student, batch), batch)
     with student.head_input(batch.rows, batch.columns) as found:
-        student.model(**_inputs(batch), use_cache=False)
+        student.model(**_inputs(student, batch), use_cache=False)
     head = student.model.get_output_embeddings()
     return _by_segment(token_losses(found[0], head.weight, head.bias, batch.target_ids), batch)
 
 
-def _inputs(batch: Batch) -> dict[str, torch.Tensor]:
+def _inputs(student: Student, batch: Batch) -> dict[str, torch.Tensor]:
     names = ("input_ids", "attention_mask", "position_ids", "decoder_input_ids")
-    return {name: getattr(batch, name) for name in names if getattr(batch, name) is not None}
+    inputs = {name: getattr(batch, name) for name in names if getattr(batch, name) is not None}
+    if batch.owners is not None:
+        inputs["attention_mask"] = branch_mask(batch.owners, student.model.dtype)
+    return inputs
 
 
 def target_logits(student: Student, batch: Batch) -> torch.Tensor:
@@ -60,7 +63,7 @@ def target_logits(student: Student, batch: Batch) -> torch.Tensor:
     The output head is by far the widest layer of a small model: what it reads is narrowed to the
     target positions before it runs, where the model lets us (`Student.head_is_positionwise`).
     """
-    inputs = _inputs(batch)
+    inputs = _inputs(student, batch)
     if student.head_is_positionwise:
         with student.head_reads(batch.rows, batch.columns):
             logits = student.model(**inputs, use_cache=False).logits
@@ -76,6 +79,4 @@ def segment_loss(logits: torch.Tensor, batch: Batch) -> SegmentLoss:
 
 
 def _by_segment(token_loss: torch.Tensor, batch: Batch) -> SegmentLoss:
-    return SegmentLoss(
-        token_loss[batch.segments == LABEL].sum(), token_loss[batch.segments == RATIONALE].sum()
-    )
+    return SegmentLoss(token_loss[batch.of_label].sum(), token_loss[batch.of_rationale].sum())

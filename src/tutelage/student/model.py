@@ -64,7 +64,7 @@ class Student:
     @property
     def decoder_start_id(self) -> int:
         """The token that an encoder-decoder's decoder starts from."""
-        start = self.model.config.decoder_start_token_id
+        start = getattr(self.model.config, "decoder_start_token_id", None)
         return self.pad_id if start is None else int(start)
 
     @property
@@ -303,8 +303,17 @@ def _tokenizer(spec: str) -> Any:
 
 
 def _dropout_fields(config: Any, dropout: float) -> dict[str, float]:
-    names = ("dropout_rate", "dropout", "attention_dropout", "resid_pdrop", "embd_pdrop")
-    return {name: dropout for name in names if hasattr(config, name)}
+    """Each rate that a model's configuration knows, whatever its makers call it: dropout_rate,
+    attention_dropout, attn_pdrop, hidden_dropout_prob, embed_dropout, … Not that of a classifier's
+    head, which no student has, nor of whole layers."""
+    return {
+        name: dropout
+        for name, value in config.to_dict().items()
+        if ("dropout" in name or name.endswith("pdrop"))
+        and "classifier" not in name
+        and isinstance(value, int | float)
+        and not isinstance(value, bool)
+    }
 
 
 def count_parameters(spec: str, tokenizer: Path | None = None) -> int:

@@ -25,25 +25,33 @@ _NOBODY = -1
 class Packed:
     """Packed rows as tensors (B rows, T positions).
 
-    input_ids:      [B, T]
-    position_ids:   [B, T]
-    attention_mask: [B, 1, T, T], added to the attention's scores, which every implementation
-                    understands: 0 where a position (third) sees another (fourth), else the lowest
-                    number there is
-    starts:         for each row, the column at which each of its branches begins
+    input_ids:    [B, T]
+    position_ids: [B, T]
+    owners:       [B, T], the branch that a position belongs to, from 1; 0 for the source, −1 for
+                  padding: what `branch_mask` makes a mask of, on the device where it is needed
+    starts:       for each row, the column at which each of its branches begins
     """
 
     input_ids: torch.Tensor
     position_ids: torch.Tensor
-    attention_mask: torch.Tensor
+    owners: torch.Tensor
     starts: list[list[int]]
 
 
-def pack(rows: Sequence[Row], filler: int, dtype: torch.dtype) -> Packed:
-    """One packed row for each source with its branches, filled up on the right.
+def branch_mask(owners: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """[B, 1, T, T] of `Packed.owners` [B, T]: 0 where a position (third) sees another (fourth), and
+    the lowest number there is where it does not. It is added to the attention's scores, which every
+    implementation understands; dtype: the model's own."""
+    seen = owners[:, None, :]
+    # Padding sees padding, so that no row of the softmax is empty.
+    mask = (seen == 0) | (seen == owners[:, :, None])
+    mask &= torch.ones(mask.shape[1:], dtype=torch.bool, device=owners.device).tril()
+    added = torch.zeros(mask.shape, dtype=dtype, device=owners.device)
+    return added.masked_fill_(~mask, torch.finfo(dtype).min)[:, None]
 
-    dtype: of the attention mask: the model's own
-    """
+
+def pack(rows: Sequence[Row], filler: int) -> Packed:
+    """One packed row for each source with its branches, filled up on the right."""
     ids, positions, owners, starts = [], [], [], []
     for source, branches in rows:
         row, place, owner = list(source), list(range(len(source))), [0] * len(source)
@@ -62,13 +70,7 @@ def pack(rows: Sequence[Row], filler: int, dtype: torch.dtype) -> Packed:
     def fill(values: Sequence[Sequence[int]], value: int) -> torch.Tensor:
         return torch.tensor([[*v, *[value] * (width - len(v))] for v in values])
 
-    owner_of = fill(owners, _NOBODY)
-    seen = owner_of[:, None, :]
-    # Padding sees padding, so that no row of the softmax is empty.
-    mask = (seen == 0) | (seen == owner_of[:, :, None])
-    mask &= torch.ones(width, width, dtype=torch.bool).tril()
-    added = torch.zeros(mask.shape, dtype=dtype).masked_fill_(~mask, torch.finfo(dtype).min)
-    return Packed(fill(ids, filler), fill(positions, 0), added[:, None], starts)
+    return Packed(fill(ids, filler), fill(positions, 0), fill(owners, _NOBODY), starts)
 
 
 def packs(student: Student) -> bool:
@@ -94,11 +96,11 @@ def _works(student: Student) -> bool:
     student.model.eval()
     try:
         with torch.no_grad():
-            packed = pack(rows, student.pad_id, student.model.dtype)
+            packed = pack(rows, student.pad_id)
             together = student.model(
                 input_ids=packed.input_ids.to(device),
                 position_ids=packed.position_ids.to(device),
-                attention_mask=packed.attention_mask.to(device),
+                attention_mask=branch_mask(packed.owners.to(device), student.model.dtype),
                 use_cache=False,
             ).logits
             for i, (source, branches) in enumerate(rows):

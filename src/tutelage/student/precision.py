@@ -8,13 +8,14 @@ quarters of that speed here: docs/performance.md.) Never fp16, in which T5 overf
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import torch
 
 from tutelage.errors import StudentError
 from tutelage.student.kernels import keep_freed_memory, use_fast_dropout
-from tutelage.student.model import Student
+from tutelage.student.model import Student, outline
 
 Precision = Literal["fp32", "bf16"]
 
@@ -45,7 +46,8 @@ def choose_precision(asked: str, device: torch.device, parameters: int) -> Preci
         return "bf16" if has_it else "fp32"
     if device.type != "cpu" or parameters < _SMALL:
         return "fp32"
-    features = torch.cpu.get_capabilities()
+    # Older releases of torch cannot say.
+    features: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return "bf16" if features.get("amx_bf16") or features.get("avx512_bf16") else "fp32"
 
 
@@ -64,13 +66,26 @@ def prepare(student: Student, precision: str, *, compiled: bool = False) -> None
 
 def _compile_layers(student: Student) -> None:
     """Compile each layer for any length: fuses what lies between the matrix products."""
-    layers = getattr(student.model.base_model, "layers", None)
+    for layer in _layers(student.model):
+        layer.forward = torch.compile(layer.forward, dynamic=True)
+
+
+def _layers(model: Any) -> Any:
+    layers = getattr(model.base_model, "layers", None)
     if layers is None:
         raise StudentError(
             "compile: true is for decoder-only students with one list of layers: leave it out"
         )
-    for layer in layers:
-        layer.forward = torch.compile(layer.forward, dynamic=True)
+    return layers
+
+
+def check_compiled(spec: str) -> None:
+    """Raise StudentError where the layers of the student that `spec` names cannot be compiled.
+
+    Loads no weights, so that it can be asked before anything is paid for. A new student
+    (`scratch:`), which is an encoder-decoder, is refused without a look.
+    """
+    _layers(SimpleNamespace(base_model=None) if spec.startswith("scratch:") else outline(spec))
 
 
 class Optimizer:

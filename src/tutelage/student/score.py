@@ -29,7 +29,7 @@ from tutelage.student.collate import (
 from tutelage.student.generate import generate
 from tutelage.student.lanes import Lanes
 from tutelage.student.model import Student
-from tutelage.student.packing import pack, packs
+from tutelage.student.packing import branch_mask, pack, packs
 from tutelage.task import Task
 
 
@@ -129,16 +129,16 @@ def _write_rationales(
     room = limit + len(separator) + max(len(ids) for ids in labels)
     leads, texts = [], []
     for ids in generate(student, sources, [], room):
-        rationale = ids[: _last_place(ids, separator, limit)]
+        rationale = ids[: _end_of_rationale(ids, separator, limit)]
         leads.append([*rationale, *separator])
         texts.append(student.tokenizer.decode(rationale, skip_special_tokens=True).strip())
     return leads, texts
 
 
-def _last_place(ids: Sequence[int], part: Sequence[int], limit: int) -> int:
-    """Where `part` stands last in `ids`, or `limit` where it does not."""
-    for start in range(len(ids) - len(part), -1, -1):
-        if ids[start : start + len(part)] == part:
+def _end_of_rationale(ids: Sequence[int], separator: Sequence[int], limit: int) -> int:
+    """Where `separator` stands last in `ids` after at most `limit` others; else `limit`."""
+    for start in range(min(limit, len(ids) - len(separator)), -1, -1):
+        if ids[start : start + len(separator)] == separator:
             return start
     return limit
 
@@ -189,18 +189,32 @@ def _encoder_decoder(
         [[student.decoder_start_id, *lead, *ids[:-1]] for lead in leads for ids in labels],
         student.pad_id,
     )
-    output = student.model(
+    at = torch.tensor([[len(lead) + t for t in range(targets.shape[2])] for lead in leads])
+    at = at.clamp(max=inputs.shape[1] - 1).to(device)
+    at = at.repeat_interleave(count, dim=0)
+    logits = _read_at(
+        student,
+        torch.arange(len(inputs), device=device)[:, None].expand_as(at).flatten(),
+        at.flatten(),
         encoder_outputs=(states.repeat_interleave(count, dim=0),),
         attention_mask=mask.repeat_interleave(count, dim=0),
         decoder_input_ids=inputs.to(device),
         use_cache=False,
     )
-    logits = output.logits.unflatten(0, (len(sources), count))
-    at = torch.tensor([[len(lead) + t for t in range(targets.shape[2])] for lead in leads])
-    at = at.clamp(max=inputs.shape[1] - 1).to(device)
-    rows = torch.arange(len(sources), device=device)[:, None, None]
-    logits = logits[rows, torch.arange(count, device=device)[:, None], at[:, None]]
+    logits = logits.reshape(len(sources), count, targets.shape[2], -1)
     return _sum_by_label(logits, targets, length_mask(labels).to(device)[None])
+
+
+def _read_at(
+    student: Student, rows: torch.Tensor, columns: torch.Tensor, **inputs: object
+) -> torch.Tensor:
+    """Logits [N, vocabulary] of a pass over `inputs`, at (rows, columns) [N] alone."""
+    if student.head_is_positionwise:
+        with student.head_reads(rows, columns):
+            logits: torch.Tensor = student.model(**inputs).logits
+    else:
+        logits = student.model(**inputs).logits[rows, columns]
+    return logits
 
 
 def _after_start(
@@ -234,22 +248,20 @@ def _after_start(
     which, columns = (torch.tensor(part, device=device) for part in zip(*at, strict=True))
     which = (torch.arange(rows, device=device)[:, None] * count + which).flatten()
     columns = columns.repeat(rows)
-    inputs = {
-        "encoder_outputs": (states.repeat_interleave(count, dim=0),),
-        "attention_mask": mask.repeat_interleave(count, dim=0),
-        "decoder_input_ids": pad(read, student.pad_id).to(device).repeat(rows, 1),
-        "past_key_values": first.past_key_values,
-        "use_cache": True,
-    }
-    if student.head_is_positionwise:
-        with student.head_reads(which, columns):
-            logits = student.model(**inputs).logits.float()
-    else:
-        logits = student.model(**inputs).logits[which, columns].float()
+    logits = _read_at(
+        student,
+        which,
+        columns,
+        encoder_outputs=(states.repeat_interleave(count, dim=0),),
+        attention_mask=mask.repeat_interleave(count, dim=0),
+        decoder_input_ids=pad(read, student.pad_id).to(device).repeat(rows, 1),
+        past_key_values=first.past_key_values,
+        use_cache=True,
+    ).float()
     targets = torch.tensor([i for t in tails for i in t], device=device).repeat(rows, 1)
-    logits = logits.unflatten(0, targets.shape)
+    logits = logits.reshape(*targets.shape, -1)
     found = logits.gather(-1, targets[..., None])[..., 0] - logits.logsumexp(-1)
-    parts = found.split([len(tail) for tail in tails], dim=1)
+    parts = torch.split(found, [len(tail) for tail in tails], dim=1)
     for place, part in zip(longer, parts, strict=True):
         scores[:, place] += part.sum(1)
     return scores
@@ -278,7 +290,7 @@ def _packed(
     """One pass over source, label 1, label 2, …: a label sees the source and itself alone."""
     device = student.device
     tails = [label[:-1] for label in labels]
-    packed = pack([(source, tails) for source in sources], student.pad_id, student.model.dtype)
+    packed = pack([(source, tails) for source in sources], student.pad_id)
     # The first token of every label is read at the source's end, each later one at the one before.
     columns = [
         [
@@ -293,16 +305,14 @@ def _packed(
         device=device,
     )
     rows = torch.arange(len(sources), device=device)[:, None, None].expand_as(at)
-    inputs = {
-        "input_ids": packed.input_ids.to(device),
-        "position_ids": packed.position_ids.to(device),
-        "attention_mask": packed.attention_mask.to(device),
-        "use_cache": False,
-    }
-    if student.head_is_positionwise:
-        with student.head_reads(rows.flatten(), at.flatten()):
-            logits = student.model(**inputs).logits.unflatten(0, at.shape)
-    else:
-        logits = student.model(**inputs).logits[rows, at]
+    logits = _read_at(
+        student,
+        rows.flatten(),
+        at.flatten(),
+        input_ids=packed.input_ids.to(device),
+        position_ids=packed.position_ids.to(device),
+        attention_mask=branch_mask(packed.owners.to(device), student.model.dtype),
+        use_cache=False,
+    ).reshape(*at.shape, -1)
     targets = pad(labels, student.pad_id).to(device)[None]
     return _sum_by_label(logits, targets, length_mask(labels).to(device)[None])

@@ -6,12 +6,26 @@ Free of torch, so that a recipe can be read without it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypedDict
+from typing import Literal, TypedDict, get_args
 
+from tutelage.errors import UsageError
 from tutelage.records import ObjectiveName
 
 Schedule = Literal["linear", "constant"]
 TrackerName = Literal["tensorboard", "wandb", "trackio"]
+
+COMPILED_ADAPTERS = "compile: true with lora: leave one of them out"
+"""Each reading of dev merges adapters and parts them again, and each time layers were compiled
+anew."""
+
+
+def objective_named(name: str) -> ObjectiveName:
+    """The objective of this name; raises UsageError where there is none."""
+    known: tuple[ObjectiveName, ...] = get_args(ObjectiveName)
+    for objective in known:
+        if objective == name:
+            return objective
+    raise UsageError(f"--objective: got {name!r}, expected one of {', '.join(known)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +92,10 @@ class TrainSettings:
     tokens_per_pass: int = 8192
     threads: int = 1
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.compile and self.lora is not None:
+            raise UsageError(COMPILED_ADAPTERS)
 
     @property
     def reading_limits(self) -> ReadingLimits:

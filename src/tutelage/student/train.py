@@ -22,7 +22,6 @@ from tutelage.runfolder import digest
 from tutelage.student.adapters import Adapters
 from tutelage.student.checkpoint import Checkpoint, RunFiles
 from tutelage.student.collate import (
-    Batch,
     EncodedExample,
     collate,
     encode,
@@ -247,19 +246,21 @@ class _Run:
         # their place: nothing to save for a resume.
         draws = settings.seed * 1_000_003 + self.progress.step + self.group.rank * 1_000_000_007
         torch.manual_seed(draws)
-        batches = [collate(self.student, rows) for rows in passes]
-        counts = [b.counts for b in batches]
+        counts = [row.counts for rows in passes for row in rows]
         label, rationale = self.group.total(sum(c[0] for c in counts), sum(c[1] for c in counts))
         totals = (int(label), int(rationale))
-        weights = (settings.label_weight, 1 - settings.label_weight)
+        # There is nothing to weigh a label against that stands alone.
+        share = 1.0 if settings.objective == "label" else settings.label_weight
 
-        def learn(student: Student, place: int, batch: Batch) -> torch.Tensor:
+        def learn(student: Student, place: int, rows: Sequence[EncodedExample]) -> torch.Tensor:
+            # Put together here, while a GPU has the pass before still to do.
+            batch = collate(student, rows).to(device)
             with self._draws(draws, place):
-                loss = batch_loss(student, batch.to(device)).weighted(weights, totals)
+                loss = batch_loss(student, batch).weighted((share, 1 - share), totals)
                 loss.backward()  # type: ignore[no-untyped-call]
             return loss.detach()
 
-        losses = self.lanes.run(learn, batches)
+        losses = self.lanes.run(learn, passes)
         total = sum(losses, torch.zeros((), device=device))
         rate = settings.learning_rate * self._schedule(self.progress.step)
         self.optimizer.step(rate, settings.max_grad_norm, self._complete)
@@ -340,5 +341,14 @@ def _load_weights(student: Student, folder: Path) -> None:
     for file in sorted(folder.glob("*.safetensors")):
         weights |= load_file(file, device=str(student.device))
     # Weights that two layers share are stored once: what is missing here is such a second name.
-    student.model.load_state_dict(weights, strict=False)
+    found = student.model.load_state_dict(weights, strict=False)
+    held = {
+        weight.data_ptr() for name, weight in student.model.state_dict().items() if name in weights
+    }
+    lost = [n for n in found.missing_keys if student.model.state_dict()[n].data_ptr() not in held]
+    if lost or found.unexpected_keys:
+        raise RunFolderError(
+            f"{folder}: holds other weights than this student's: without {lost[:3]}, with "
+            f"{found.unexpected_keys[:3]}"
+        )
     student.model.tie_weights()

@@ -1,0 +1,84 @@
+"""`compile: true`: the same training, and refused where it cannot be, before anything is paid."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from tutelage.data.synthetic import generate
+from tutelage.errors import StudentError, UsageError
+from tutelage.experiment import run
+from tutelage.recipe_file import parse_recipe
+from tutelage.student.model import Student
+from tutelage.student.precision import check_compiled
+from tutelage.student.settings import LoraSettings, TrainSettings
+from tutelage.student.target import build_training_examples
+from tutelage.student.train import train
+from tutelage.task import NLI
+
+ROWS, DEV = build_training_examples(generate(8, 1), NLI, None, "label"), generate(4, 2)
+SETTINGS = TrainSettings(
+    objective="label", learning_rate=1e-2, epochs=1, batch_size=4, warmup_steps=1, precision="fp32"
+)
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile wants a C++ compiler")
+def test_a_compiled_student_learns_the_same(decoder_only: Student, tmp_path: Path) -> None:
+    tokenizer = decoder_only.tokenizer
+    learnt = []
+    for compiled in (False, True):
+        torch.manual_seed(0)
+        config = LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=16,
+            intermediate_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            pad_token_id=tokenizer.eos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+        )
+        student = Student(LlamaForCausalLM(config), tokenizer, "decoder-only")
+        folder = tmp_path / str(compiled)
+        before = student.model.lm_head.weight.detach().clone()
+        train(student, ROWS, DEV, NLI, replace(SETTINGS, compile=compiled), folder)
+        learnt.append(load_file(folder / "model" / "model.safetensors"))
+        assert not torch.equal(learnt[-1]["lm_head.weight"], before)
+    assert learnt[0].keys() == learnt[1].keys()
+    for name, weight in learnt[0].items():
+        torch.testing.assert_close(learnt[1][name], weight, rtol=1e-3, atol=1e-4)
+
+
+def test_adapters_are_not_compiled(small_recipe: Callable[..., dict[str, Any]]) -> None:
+    with pytest.raises(UsageError, match="compile: true with lora: leave one of them out"):
+        TrainSettings(compile=True, lora=LoraSettings())
+    values = small_recipe()
+    values["student"] |= {"compile": True, "lora": {}}
+    with pytest.raises(UsageError, match="compile: true with lora"):
+        parse_recipe(values)
+
+
+def test_what_cannot_be_compiled_is_told_before_the_teacher_is_asked(
+    small_recipe: Callable[..., dict[str, Any]], encoder_decoder: Student, tmp_path: Path
+) -> None:
+    values = small_recipe()
+    values["student"]["compile"] = True
+    with pytest.raises(StudentError, match="compile: true is for decoder-only"):
+        run(parse_recipe(values), runs=tmp_path, ledger=tmp_path / "ledger.sqlite", workers=1)
+    assert not (tmp_path / "ledger.sqlite").exists()
+    encoder_decoder.save(tmp_path / "t5")
+    with pytest.raises(StudentError, match="compile: true is for decoder-only"):
+        check_compiled(str(tmp_path / "t5"))
+
+
+def test_a_model_of_one_list_of_layers_can_be(decoder_only: Student, tmp_path: Path) -> None:
+    decoder_only.save(tmp_path)
+    check_compiled(str(tmp_path))

@@ -1,0 +1,105 @@
+"""What decides a job's outcome is in its key, and what goes wrong in one is a line."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from tutelage.data.synthetic import generate
+from tutelage.errors import StudentError
+from tutelage.modelfiles import content_digest
+from tutelage.student import jobs
+from tutelage.student.jobs import Runner, ScoringJob, TrainingJob, run_job
+from tutelage.student.model import Student
+from tutelage.student.settings import TrainSettings
+from tutelage.student.target import build_training_examples
+from tutelage.task import NLI
+
+DEV = generate(4, 2)
+ROWS = build_training_examples(generate(8, 1), NLI, None, "label")
+SETTINGS = TrainSettings(objective="label", epochs=1, batch_size=8, label_weight=1.0)
+
+
+def _job(student: str, folder: Path) -> TrainingJob:
+    return TrainingJob(student, None, ROWS, DEV, NLI, SETTINGS, folder)
+
+
+def test_other_weights_in_the_same_folder_are_another_job(
+    encoder_decoder: Student, tmp_path: Path
+) -> None:
+    model = tmp_path / "model"
+    encoder_decoder.save(model)
+    first = _job(str(model), tmp_path / "run")
+    run_job(first)
+    assert jobs.finished(_job(str(model), tmp_path / "run"))
+    with torch.no_grad():
+        encoder_decoder.model.shared.weight[0, 0] += 1
+    encoder_decoder.save(model)
+    other = _job(str(model), tmp_path / "run")
+    assert other.key != first.key
+    assert not jobs.finished(other)
+
+
+def test_only_files_on_this_machine_have_a_digest(tmp_path: Path) -> None:
+    assert content_digest("scratch:t5-tiny") is None
+    assert content_digest("google-t5/t5-small") is None
+    file = tmp_path / "m.gguf"
+    file.write_bytes(b"GGUF and so on")
+    first = content_digest(f"gguf:{file}")
+    file.write_bytes(b"GGUF and no on")
+    os.utime(file, (1, 1))
+    assert first != content_digest(f"gguf:{file}")
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    (tmp_path / "notes.md").write_text("of no matter")
+    held = content_digest(str(tmp_path))
+    (tmp_path / "notes.md").write_text("changed")
+    assert content_digest(str(tmp_path)) == held
+    (tmp_path / "config.json").write_text("{}")
+    assert content_digest(str(tmp_path)) != held
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried"), "out of memory: lower tokens_per_p"),
+        (MemoryError(), "out of memory: lower tokens_per_pass"),
+        (RuntimeError("shapes\n  do not match"), "shapes do not match"),
+    ],
+)
+def test_faults_of_a_job_in_this_process_are_one_line(
+    fault: Exception, message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(*_: object) -> None:
+        raise fault
+
+    monkeypatch.setattr(jobs, "run_job", fail)
+    job = _job("scratch:t5-tiny", tmp_path / "arms" / "labels" / "seed-0")
+    with pytest.raises(StudentError, match=message) as caught, Runner(1) as runner:
+        list(runner.run([job]))
+    assert str(caught.value).startswith("arms/labels/seed-0: ")
+
+
+def test_a_reading_that_is_killed_between_its_file_and_its_marker_is_no_reading(
+    tokenizer_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = replace(_job("scratch:t5-tiny", tmp_path / "run"), tokenizer=tokenizer_folder)
+    run_job(trained)
+    output = tmp_path / "test.jsonl"
+    first = ScoringJob(trained, DEV, output)
+    run_job(first)
+    assert jobs.finished(first)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    other = ScoringJob(trained, generate(4, 3), output)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(jobs, "write_json", killed)
+        run_job(other)
+    # The file holds the other rows now: the old marker must not vouch for them.
+    assert not jobs.finished(first)
+    assert not jobs.finished(other)
