@@ -89,7 +89,7 @@ PREMISES_BY_ROWS = {1: 1265, 2: 1196, 3: 417, 4: 1}
 MOST_ALARMS, LEAST_COVERAGE, WIDEST, POWERS = 0.06, 0.93, 1.3, (0.75, 0.90)
 
 CHUNK = 100
-ALSO_FROM_PREDICTIONS = 2
+ALSO_FROM_PREDICTIONS = 1
 """Experiments of each chunk that go through `compare` as well."""
 
 
