@@ -3,13 +3,14 @@
 # make bench-ledger kills, faults and budgets by the thousand; some ten minutes
 # make bench-train  training and reading a student beside the usual ways; some twenty minutes
 # make bench-evidence  experiments without an effect by the thousand; under five minutes
+# make bench-effect one experiment with an effect, which has to be found; some nine minutes
 # make install      the virtual environment alone
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test check bench-ledger bench-train bench-evidence install clean
+.PHONY: quickstart test check bench-ledger bench-train bench-evidence bench-effect install clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/tutelage run quickstart
@@ -32,6 +33,10 @@ bench-train: $(VENV)/.installed-dev
 # One thread a process: the simulation has a process for each of two cores.
 bench-evidence: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/evidence.py
+
+# Fails unless informed reasoning beats labels alone and every control. RUNS=folder keeps the run.
+bench-effect: $(VENV)/.installed
+	$(BIN)/python benchmarks/find_effect.py $(if $(RUNS),--runs $(RUNS))
 
 install: $(VENV)/.installed
 

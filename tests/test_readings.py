@@ -14,7 +14,7 @@ import yaml
 from typer.testing import CliRunner
 
 from tutelage.commands.main import app
-from tutelage.manifest import record_test_reading
+from tutelage.manifest import record_other_readers, record_test_reading
 from tutelage.manifest import test_readings as count_readings
 from tutelage.runfolder import as_json, read_json, write_json
 from tutelage.sections import Config
@@ -86,8 +86,52 @@ def test_a_reading_that_an_earlier_version_noted_is_no_other(tmp_path: Path) -> 
     chosen = {"labels": Config(1e-3, 1.0)}
     noted = {"chosen": as_json(chosen), "test_sha256": "a", "time": "2026-01-01"}
     write_json(tmp_path / "manifest.json", {"test_readings": [noted]})
-    record_test_reading(tmp_path, chosen, "students", "a")
+    record_test_reading(tmp_path, chosen, "students", "a", "rows")
     assert count_readings(tmp_path) == 1
-    record_test_reading(tmp_path, chosen, "students", "b")
-    record_test_reading(tmp_path, chosen, "other students", "b")
+    record_test_reading(tmp_path, chosen, "students", "b", "rows")
+    record_test_reading(tmp_path, chosen, "other students", "b", "rows")
+    record_test_reading(tmp_path, chosen, "other students", "b", "rows")
     assert count_readings(tmp_path) == 3
+
+
+def test_a_run_names_those_beside_it_that_read_the_same_rows(tmp_path: Path) -> None:
+    chosen = {"labels": Config(1e-3, 1.0)}
+    for name, rows in (("b", "rows"), ("a", "rows"), ("others", "other rows"), ("me", "rows")):
+        write_json(tmp_path / name / "manifest.json", {"test_readings": []})
+        record_test_reading(tmp_path / name, chosen, "students", "one file", rows)
+    # Of an earlier version, whose rows were those of the file; and one held out of such a file.
+    earlier = [{"chosen": {}, "test_sha256": "rows"}]
+    write_json(tmp_path / "earlier" / "manifest.json", {"test_readings": earlier})
+    held_out = [{"test_sha256": "rows", "test_rows_sha256": "a part"}]
+    write_json(tmp_path / "held-out" / "manifest.json", {"test_readings": held_out})
+    broken = ("{", "[]", "7", '{"test_readings": 7}', '{"test_readings": ["rows"]}', "{}")
+    for number, text in enumerate(broken):
+        (tmp_path / f"broken-{number}").mkdir()
+        (tmp_path / f"broken-{number}" / "manifest.json").write_text(text)
+    (tmp_path / "broken-folder" / "manifest.json").mkdir(parents=True)
+
+    assert record_other_readers(tmp_path / "me", "rows") == ["a", "b", "earlier"]
+    noted = read_json(tmp_path / "me" / "manifest.json")
+    assert noted["test_rows_also_read_by"] == ["a", "b", "earlier"]
+    assert len(noted["test_readings"]) == 1
+    assert record_other_readers(tmp_path / "me", "unread rows") == []
+    assert read_json(tmp_path / "me" / "manifest.json")["test_rows_also_read_by"] == []
+
+
+def test_another_name_hides_no_reading(calls: tuple[Path, list[Any]], small_recipe: Make) -> None:
+    """The recipe of the fourth call by another name: nothing differs but what is told of it."""
+    first = calls[0]
+    values = yaml.safe_load((first.parent / "recipe.yaml").read_text()) | {"name": "renamed"}
+    (first.parent / "renamed.yaml").write_text(yaml.safe_dump(values))
+    arguments = [str(first.parent / "renamed.yaml"), "--runs", str(first.parent), "--workers", "1"]
+    told = CliRunner().invoke(app, ["run", *arguments])
+    assert told.exit_code == 0, told.output
+    assert "the same rows were read by small" in told.stderr
+    sentence = "The same test rows were read by the run small:"
+    assert sentence in told.stdout
+    renamed = first.parent / "renamed"
+    assert sentence in (renamed / "report.html").read_text()
+    before, after = (read_json(each / "results.json") for each in (first, renamed))
+    assert (before["test_rows_also_read_by"], after["test_rows_also_read_by"]) == ([], ["small"])
+    assert after["test_readings"] == 1
+    assert all(before[key] == after[key] for key in ("arms", "comparisons"))

@@ -23,7 +23,7 @@ from tutelage.outcome import ArmOutcome
 from tutelage.preparation import Splits, annotate_arms, learnt_rationales, load_splits
 from tutelage.recipe import Recipe
 from tutelage.report.page import write_report
-from tutelage.runfolder import as_json, write_json, write_jsonl
+from tutelage.runfolder import as_json, digest, write_json, write_jsonl
 from tutelage.sections import Config
 from tutelage.student.tracking import check_trackers
 from tutelage.students import Students, Tried
@@ -117,10 +117,14 @@ def run(
             return Run(folder, {})
 
         observer.stage("Opening the test set")
-        test_sha256 = splits.sources["test"].sha256
-        manifest.record_test_reading(folder, chosen, students.identity(chosen), test_sha256)
+        test_sha256, rows_sha256 = splits.sources["test"].sha256, digest(list(splits.test))
+        manifest.record_test_reading(
+            folder, chosen, students.identity(chosen), test_sha256, rows_sha256
+        )
         if (readings := manifest.test_readings(folder)) > 1:
             observer.note(f"it has been opened {readings} times now, for another choice each time")
+        if others := manifest.record_other_readers(folder, rows_sha256):
+            observer.note(f"the same rows were read by {', '.join(others)}")
         write_jsonl(folder / "rows.jsonl", outcome.describe_rows(splits, students.task))
         test = students.read_test(chosen)
         outcomes = [
@@ -135,7 +139,7 @@ def run(
             )
             for arm in recipe.arms
         ]
-        results = _results(recipe, splits, outcomes, annotations, students, folder)
+        results = _results(recipe, splits, outcomes, annotations, students, folder, others)
         results["baselines"] |= teacher_labels
         results["learning_curve"] = curves.describe_curve(
             curve, outcomes, annotations, recipe, splits
@@ -177,6 +181,7 @@ def _results(
     annotations: Mapping[str, Annotation],
     students: Students,
     folder: Path,
+    others: Sequence[str],
 ) -> dict[str, Any]:
     task, families = recipe.resolved_task(), recipe.comparisons()
     return {
@@ -203,6 +208,7 @@ def _results(
         "selection": None,
         "baselines": baselines.describe_baselines(recipe, splits, annotations),
         "test_readings": manifest.test_readings(folder),
+        "test_rows_also_read_by": others,
         "training_seconds": outcome.training_seconds(outcomes),
     }
 

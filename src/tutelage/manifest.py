@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from tutelage.errors import RunFolderError
 from tutelage.preparation import Splits
 from tutelage.recipe import Recipe
 from tutelage.runfolder import as_json, digest, read_json, write_atomic, write_json
@@ -45,16 +46,19 @@ def begin(folder: Path, recipe: Recipe, splits: Splits) -> None:
                 "cores": os.cpu_count(),
             },
             "test_readings": before.get("test_readings", []),
+            "test_rows_also_read_by": before.get("test_rows_also_read_by", []),
         },
     )
 
 
 def record_test_reading(
-    folder: Path, chosen: Mapping[str, Config], students: str, data_sha256: str
+    folder: Path, chosen: Mapping[str, Config], students: str, data_sha256: str, rows_sha256: str
 ) -> None:
     """Note that the test set is read for `chosen`. The same reading again is not a new one.
 
-    students: a digest of all that decides what is read: their training, settings and seeds
+    students:    a digest of all that decides what is read: their training, settings and seeds
+    data_sha256: of the data that test was named as
+    rows_sha256: of the test rows: the same, but where they were held out of other rows
     """
     path = folder / "manifest.json"
     values = read_json(path)
@@ -62,8 +66,9 @@ def record_test_reading(
         "chosen": as_json(dict(chosen)),
         "students": students,
         "test_sha256": data_sha256,
+        "test_rows_sha256": rows_sha256,
     }
-    # An entry of an earlier version has no `students`: the rest then tells.
+    # An entry of an earlier version lacks `students` and the rows: the rest then tells.
     if all(
         any(reading[key] != r[key] for key in reading.keys() & r) for r in values["test_readings"]
     ):
@@ -74,6 +79,34 @@ def record_test_reading(
 def test_readings(folder: Path) -> int:
     """How many different choices the test set has been read for."""
     return len(read_json(folder / "manifest.json")["test_readings"])
+
+
+def record_other_readers(folder: Path, rows_sha256: str) -> list[str]:
+    """Note, and return, the runs beside this one that have read the same test rows, by name.
+
+    What was learnt from their results may be in this recipe, whatever it is called. A manifest that
+    cannot be read says nothing.
+    """
+    others = [
+        path.parent.name
+        for path in sorted(folder.parent.glob("*/manifest.json"))
+        if path.parent.name != folder.name and _has_read(path, rows_sha256)
+    ]
+    path = folder / "manifest.json"
+    values = read_json(path)
+    if values.get("test_rows_also_read_by") != others:
+        write_json(path, values | {"test_rows_also_read_by": others})
+    return others
+
+
+def _has_read(manifest: Path, rows_sha256: str) -> bool:
+    try:
+        readings = read_json(manifest)["test_readings"]
+        # Before rows had a digest of their own: that of the data, which is the same for a file.
+        read = [r.get("test_rows_sha256") or r.get("test_sha256") for r in readings]
+    except (RunFolderError, KeyError, TypeError, AttributeError):
+        return False
+    return rows_sha256 in read
 
 
 def _now() -> str:

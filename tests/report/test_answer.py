@@ -194,6 +194,14 @@ def test_a_second_opening_of_the_test_set_is_said() -> None:
     assert "opened 3 times" in answer_sentences(once | {"test_readings": 3})[-1]
 
 
+def test_other_runs_that_read_the_same_rows_are_named() -> None:
+    alone = results(comparison("labels", 0.03, 0.02, 0.01)) | {"test_rows_also_read_by": []}
+    assert len(answer_sentences(alone)) == 1
+    for others, said in ((["a"], "by the run a: "), (["a", "b"], "by the runs a, b: ")):
+        told = answer_sentences(alone | {"test_rows_also_read_by": others})[-1]
+        assert told.startswith(f"The same test rows were read {said}")
+
+
 def test_equivalence_is_claimed_only_where_it_was_shown() -> None:
     margin = {"equivalence_margin": 0.01, "ci90": [-0.004, 0.006]}
     untold = comparison("labels", 0.001, 0.006, 0.7, **margin, equivalence_p_value=0.02)

@@ -17,9 +17,12 @@ def command(
     ],
     baseline: Annotated[Path, typer.Argument(help="The same, of the other run or student.")],
     data: Annotated[
-        str | None, typer.Option(help="The rows that were read, so that shared premises count.")
+        str | None,
+        typer.Option(help="The rows that were read, so that shared premises count; a run has its."),
     ] = None,
-    recipe: Annotated[str | None, typer.Option(help="For its task, if it is not NLI.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="For its task and columns, if they are its own.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """The difference in accuracy with its interval and test, paired row by row.
@@ -29,12 +32,19 @@ def command(
     Example: `tutelage compare runs/anli runs/anli-larger-student`
 
     Example: `tutelage compare runs/anli/arms/reasoning/lr-0.0006_w-0.5
-    runs/anli/arms/labels/lr-0.0006_w-1 --data test.jsonl`
+    runs/anli/arms/labels/lr-0.0006_w-1`
+
+    Example: `tutelage compare mine.jsonl theirs.jsonl --data test.jsonl`
     """
-    from tutelage.commands.terminal import print_comparisons, print_json
+    from tutelage.commands.terminal import (
+        print_comparisons,
+        print_json,
+        print_read,
+        warn_of_independence,
+    )
     from tutelage.errors import UsageError
     from tutelage.reading import compare_files
-    from tutelage.recipe_file import task_of
+    from tutelage.recipe_file import columns_of, task_of
     from tutelage.report.two_runs import compare_runs, is_run
     from tutelage.runfolder import as_json
 
@@ -53,9 +63,14 @@ def command(
         else:
             _print_runs(both)
         return
-    found = compare_files(arm, baseline, data=data, task=task_of(recipe))
+    task = task_of(recipe)
+    found, independent = compare_files(
+        arm, baseline, data=data, task=task, columns=columns_of(recipe)
+    )
+    if independent:
+        warn_of_independence(task.context)
     if json:
-        print_json(found)
+        print_read(found, independent)
         return
     title = f"Difference in accuracy, in points, on {found.n} rows and {found.seeds} seeds"
     print_comparisons([as_json(found)], title)

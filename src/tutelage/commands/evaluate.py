@@ -12,20 +12,31 @@ def command(
     predictions: Annotated[
         Path, typer.Argument(help="A file of predictions, or runs/NAME/arms/ARM/CONFIG.")
     ],
-    recipe: Annotated[str | None, typer.Option(help="For its task, if it is not NLI.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="The rows that were read, so that shared premises count; a run has its."),
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="For its task and columns, if they are its own.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Accuracy with its interval, macro-F1, and precision and recall of each label.
 
     Example: `tutelage evaluate predictions.jsonl`
     """
-    from tutelage.commands.terminal import print_json
+    from tutelage.commands.terminal import print_read, warn_of_independence
     from tutelage.reading import evaluate_file
-    from tutelage.recipe_file import task_of
+    from tutelage.recipe_file import columns_of, task_of
 
-    found = evaluate_file(predictions, task_of(recipe))
+    task = task_of(recipe)
+    found, independent = evaluate_file(
+        predictions, data=data, task=task, columns=columns_of(recipe)
+    )
+    if independent:
+        warn_of_independence(task.context)
     if json:
-        print_json(found)
+        print_read(found, independent)
         return
     low, high = found.ci95
     print(f"accuracy {found.accuracy:.3f} ({low:.3f} to {high:.3f}; {found.ci_method})")

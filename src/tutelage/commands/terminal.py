@@ -33,6 +33,23 @@ def print_json(value: Any) -> None:
     print(json.dumps(as_json(value), indent=2, ensure_ascii=False))
 
 
+def print_read(found: Any, independent: bool) -> None:
+    """What was found in files of predictions, for machines, and whether rows count as independent
+    for want of knowing better."""
+    from tutelage.runfolder import as_json
+
+    print_json(as_json(found) | {"rows_taken_as_independent": independent})
+
+
+def warn_of_independence(context: str | None) -> None:
+    """One line: nobody said which rows share the field `context`."""
+    complain(
+        f"rows are taken as independent: where several share a {context}, intervals and tests are "
+        "too sure of themselves. `--data ROWS` names the rows that were read",
+        label="warning",
+    )
+
+
 def error_console() -> Console:
     """Where progress goes: standard error, so that standard output stays clean."""
     from rich.console import Console

@@ -106,6 +106,12 @@ def caveats(results: Results) -> list[str]:
             "configurations: the figures are the last one's, and the more often it is opened the "
             "less they mean."
         )
+    if others := results.get("test_rows_also_read_by"):
+        sentences.append(
+            f"The same test rows were read by the {'run' if len(others) == 1 else 'runs'} "
+            f"{', '.join(others)}: what was chosen here after seeing their results was not chosen "
+            "blind."
+        )
     return sentences
 
 
