@@ -218,6 +218,10 @@ def test_an_arm_that_is_worse_than_its_control_without_a_gain_is_said() -> None:
     assert found.sentences[-1] == (
         "It did worse than its own control shuffled by 3.0 points (1.0 to 5.0)."
     )
+    [lost] = findings(
+        results(comparison("labels", -0.05, 0.02, 0.01), comparison("shuffled", -0.03, 0.02, 0.01))
+    )
+    assert (lost.verdict, lost.sentences[1:]) == ("worse", found.sentences[-1:])
     untold = comparison("shuffled", -0.03, 0.02, 0.06)
     [found] = findings(results(comparison("labels", 0.005, 0.02, 0.4), untold))
     assert "did worse" not in found.text

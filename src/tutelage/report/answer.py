@@ -131,6 +131,7 @@ def _about_arm(
     first = [c for c in beaten if _is_primary(c)]
     besides = [c for c in beaten if not _is_primary(c)]
     unbeaten = [(c, kind) for c, kind in controls if c not in beaten]
+    worse = [f"{_worse(c)}." for c, _ in unbeaten if told_apart(c)]
 
     def finding(verdict: Verdict, *sentences: str) -> Finding:
         return Finding(verdict, gain, sentences)
@@ -143,12 +144,12 @@ def _about_arm(
             *_smallest(gain),
             *_within_the_margin(gain, "it"),
             *([f"It did beat its own control {_listed(beaten)}."] if beaten else []),
-            *(_worse(c) + "." for c, _ in unbeaten if told_apart(c)),
+            *worse,
             *_as_good(controls),
         )
     if gain["difference"] < 0:
         lost = f"{gain['arm']} did worse than {gain['baseline']} by {_size(gain, True)}, {where}."
-        return finding("worse", lost, *_as_good(controls))
+        return finding("worse", lost, *worse, *_as_good(controls))
 
     opening = f"{gain['arm']} beat {gain['baseline']} by {_size(gain)}"
     for control in first:
