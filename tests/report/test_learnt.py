@@ -71,6 +71,13 @@ def test_only_who_is_not_above_it_is_named() -> None:
     assert "did at least as well as best (best" in sentence and "labels" not in sentence
 
 
+def test_what_is_said_of_two_arms_is_said_once() -> None:
+    leads = {("labels", BLIND): (-0.004, 0.02), ("best", BLIND): (-0.001, 0.02)}
+    [sentence] = learnt_caveats(results(leads, taught=("best",)))
+    assert sentence.count("did at least as well as") == 1
+    assert "−2.4 to 1.6) and best (best − hypothesis-only: −0.1 points, 95%" in sentence
+
+
 def test_arms_that_are_above_it_need_no_word() -> None:
     leads = {("labels", BLIND): (0.02, 0.019), ("best", BLIND): (0.02, 0.019)}
     assert learnt_caveats(results(leads)) == []

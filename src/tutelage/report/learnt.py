@@ -112,7 +112,11 @@ def _about_blind(results: Results, blind: Mapping[str, Any], arms: Sequence[_Arm
     if not short:
         return None
     fields = [name for name in results["task"]["fields"] if name not in blind["omits"]]
-    compared = " and ".join(f"{_versus(lead)} {lead.who} ({lead.text})" for lead in short)
+    verbs = [_versus(lead) for lead in short]
+    compared = " and ".join(
+        f"{'' if verb in verbs[:place] else verb + ' '}{lead.who} ({lead.text})"
+        for place, (verb, lead) in enumerate(zip(verbs, short, strict=True))
+    )
     return (
         f"What was learnt may be no more than what the {' and '.join(fields)} alone "
         f"give{'s' if len(fields) == 1 else ''} away: {blind['name']}, whose student does not see "
