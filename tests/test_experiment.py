@@ -284,6 +284,7 @@ def test_the_rules_of_the_experiment_are_kept_unasked(
         search={"learning_rate": [3e-3], "label_weight": [0.3]},
         departures={"baselines": "nobody to ask"},
         baselines=["majority", "omitted_context"],
+        margin=2.5,
     )
     values["student"] = {"model": "scratch:t5-tiny", "max_steps": 2, "batch_size": 16}
     values["arms"] = values["arms"][:2]
@@ -334,6 +335,13 @@ def test_the_rules_of_the_experiment_are_kept_unasked(
         assert [c["p_adjusted"] for c in family] == pytest.approx(
             holm([c["p_value"] for c in family])
         )
+    assert {c["equivalence_margin"] for c in results["comparisons"]} == {0.025}
+    assert [(c["arm"], c["baseline"], c["family"]) for c in results["context_comparisons"]] == [
+        (arm, baseline, 1)
+        for baseline in ("hypothesis-only", "majority class")
+        for arm in ("labels", "reasoning")
+    ]
+    assert results["task"]["context"] == "premise"
     claims = results["choosing_on_test"]["claims"]
     assert {c["baseline"] for c in claims} == {"labels", "reasoning-shuffled"}
 

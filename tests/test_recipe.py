@@ -60,6 +60,8 @@ def test_sections_have_the_fields_and_defaults_of_what_they_describe() -> None:
         ({"teacher": {"model": "scripted", "concurrency": 0}}, "concurrency is 1 or more"),
         ({"search": {"label_weight": [1.0]}}, "label_weight: got [1.0], expected numbers between"),
         ({"search": {"learning_rate": [0.1, 0.1]}}, "names one twice"),
+        ({"margin": 0}, "margin: got 0: input should be greater than 0"),
+        ({"margin": 100}, "margin: got 100: input should be less than 100"),
         ({"seeds": [1, 1]}, "seeds: [1, 1] names one twice"),
         ({"task": "nil"}, "task: got 'nil'"),
         (

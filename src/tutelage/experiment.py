@@ -183,12 +183,17 @@ def _results(
     folder: Path,
     others: Sequence[str],
 ) -> dict[str, Any]:
-    task, families = recipe.resolved_task(), recipe.comparisons()
+    task, families, margin = recipe.resolved_task(), recipe.comparisons(), recipe.margin / 100
     return {
         "name": recipe.name,
         "tutelage_version": manifest.version(),
         "finished": False,
-        "task": {"name": task.name, "fields": task.fields, "labels": task.labels},
+        "task": {
+            "name": task.name,
+            "fields": task.fields,
+            "labels": task.labels,
+            "context": task.context,
+        },
         "data": outcome.describe_data(splits),
         "teacher": outcome.describe_teacher(recipe, annotations),
         "student": {
@@ -197,9 +202,14 @@ def _results(
             "settings": recipe.student.model_dump(exclude={"model", "tracking"}),
         },
         "arms": outcome.describe_arms(outcomes, splits, task),
-        "comparisons": outcome.describe_comparisons(outcomes, families, splits, task),
+        "comparisons": outcome.describe_comparisons(
+            outcomes, families, splits, task, margin=margin
+        ),
         "comparisons_unseen": outcome.describe_comparisons(
-            outcomes, families, splits, task, unseen_only=True
+            outcomes, families, splits, task, unseen_only=True, margin=margin
+        ),
+        "context_comparisons": outcome.describe_context_comparisons(
+            outcomes, splits, task, majority="majority" in recipe.baselines, margin=margin
         ),
         "departures": as_json(recipe.departed()),
         "choosing_on_test": None,

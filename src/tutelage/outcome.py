@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tutelage.evaluation.compare import compare
+from tutelage.evaluation.baselines import majority_predictions
+from tutelage.evaluation.compare import MARGIN, compare
 from tutelage.evaluation.metrics import evaluate
 from tutelage.preparation import Splits
 from tutelage.recipe import Families, Recipe
@@ -124,10 +125,11 @@ def describe_comparisons(
     task: Task,
     *,
     unseen_only: bool = False,
+    margin: float = MARGIN,
 ) -> list[dict[str, Any]]:
     """`comparisons` of results.json, the primary ones first: over the test rows, or over those of
     them whose context train does not have (nothing, where that is all of them or none). Each family
-    has a correction of its own."""
+    has a correction of its own. margin: of equivalence, a fraction."""
     groups = {e.uid: task.group(e.uid, e.fields) for e in splits.test}
     unseen = splits.overlap.unseen_test
     if unseen_only and not 0 < len(unseen) < len(splits.test):
@@ -136,7 +138,40 @@ def describe_comparisons(
     return [
         as_json(comparison) | {"primary": primary}
         for primary, pairs in ((True, families.primary), (False, families.secondary))
-        for comparison in compare(predictions, pairs, task, groups)
+        for comparison in compare(predictions, pairs, task, groups, margin)
+    ]
+
+
+MAJORITY = "majority class"
+"""The commonest label as a baseline; no arm's name has a space."""
+
+
+def describe_context_comparisons(
+    outcomes: Sequence[ArmOutcome],
+    splits: Splits,
+    task: Task,
+    *,
+    majority: bool,
+    margin: float = MARGIN,
+) -> list[dict[str, Any]]:
+    """`context_comparisons` of results.json: what the arms are worth beyond an easy answer.
+
+    Labels alone and each rationale arm, over the test rows, minus each student that omits fields
+    (`kind` omits) and, if `majority`, minus the training rows' commonest label (`kind` majority).
+    They belong to no family: each is made alone, and its p_adjusted is its p_value.
+    """
+    groups = {e.uid: task.group(e.uid, e.fields) for e in splits.test}
+    predictions: dict[str, SeedPredictions] = {o.arm.name: o.test for o in outcomes}
+    baselines = [(o.arm.name, "omits") for o in outcomes if o.arm.omits]
+    if majority:
+        answers = majority_predictions(splits.train, splits.test, task)
+        predictions[MAJORITY] = dict.fromkeys(outcomes[0].test, answers)
+        baselines.append((MAJORITY, "majority"))
+    arms = [o.arm.name for o in outcomes if o.arm.control is None and not o.arm.omits]
+    return [
+        as_json(compare(predictions, [(arm, baseline)], task, groups, margin)[0]) | {"kind": kind}
+        for baseline, kind in baselines
+        for arm in arms
     ]
 
 

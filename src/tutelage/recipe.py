@@ -21,6 +21,7 @@ from tutelage.sections import (
     Config,
     DataSection,
     DeparturesSection,
+    Number,
     SearchSection,
     Section,
     StudentSection,
@@ -48,6 +49,7 @@ class Recipe(Section):
 
     controls:   what each rationale arm is held against: arms that are added where none is written
     baselines:  what the arms are seen beside; `omitted_context` adds an arm too
+    margin:     percentage points: a difference in accuracy that is nearer to zero does not matter
     arms:       once checked, with those that were added
     departures: why a rule of `tutelage.rules` is left, where one is
     """
@@ -64,6 +66,7 @@ class Recipe(Section):
     arms: list[ArmSection] = Field(min_length=1)
     search: SearchSection = SearchSection()
     seeds: list[int] = Field([0, 1, 2, 3, 4], min_length=1)
+    margin: Number = Field(1.0, gt=0, lt=100)
     explain_rows: int = Field(200, ge=0, le=500)
     """Test rows about which each arm's first student writes its rationale, once all is decided."""
     departures: DeparturesSection = DeparturesSection()

@@ -89,7 +89,8 @@ def results_of(predictions: Predictions) -> dict[str, Any]:
         "name": "sample",
         "tutelage_version": "0.1.0",
         "finished": True,
-        "task": {"name": "nli", "fields": NLI.fields, "labels": NLI.labels},
+        "task": {"name": "nli", "fields": NLI.fields, "labels": NLI.labels}
+        | {"context": NLI.context},
         "data": {
             split: {
                 "rows": count,

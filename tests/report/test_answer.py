@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from report_sample import sample_results
 
-from tutelage.report.answer import answer_sentences, families, findings
+from tutelage.report.answer import answer_sentences, families, findings, margin_of
 
 
 def comparison(baseline: str, difference: float, half: float, p: float, **more: Any) -> dict:
@@ -212,6 +212,83 @@ def test_equivalence_is_claimed_only_where_it_was_shown() -> None:
     )
     [sentence] = answer_sentences(results(untold | {"equivalence_p_value": 0.06}))
     assert "either way" not in sentence
+
+
+SAME = {"equivalence_margin": 0.005, "ci90": [-0.002, 0.004], "equivalence_p_value": 0.01}
+"""A comparison whose difference is shown to be within half a point."""
+
+
+def test_an_arm_that_is_worse_than_its_control_without_a_gain_is_said() -> None:
+    [found] = findings(
+        results(comparison("labels", 0.005, 0.02, 0.4), comparison("shuffled", -0.03, 0.02, 0.01))
+    )
+    assert found.verdict == "open"
+    assert found.sentences[-1] == (
+        "It did worse than its own control shuffled by 3.0 points (1.0 to 5.0)."
+    )
+    [lost] = findings(
+        results(comparison("labels", -0.05, 0.02, 0.01), comparison("shuffled", -0.03, 0.02, 0.01))
+    )
+    assert (lost.verdict, lost.sentences[1:]) == ("worse", found.sentences[-1:])
+    untold = comparison("shuffled", -0.03, 0.02, 0.06)
+    [found] = findings(results(comparison("labels", 0.005, 0.02, 0.4), untold))
+    assert "did worse" not in found.text
+
+
+@pytest.mark.parametrize(
+    ("control", "so"),
+    [
+        ("shuffled", "So the rationales of other rows do as much, whatever they say, within"),
+        ("echo", "So a sentence that says the label again does as much, within"),
+        ("filler", "So any text of that length does as much, within"),
+    ],
+)
+@pytest.mark.parametrize(("gain", "p"), [(0.03, 0.01), (0.03, 0.4), (-0.03, 0.01)])
+def test_a_control_that_is_shown_to_be_as_good_is_said_of_every_verdict(
+    control: str, so: str, gain: float, p: float
+) -> None:
+    labels = comparison("labels", gain, 0.02, p)
+    [found] = findings(results(labels, comparison(control, 0.001, 0.004, 0.6, **SAME)))
+    assert f"That the difference from its own control {control} is smaller than 0.5 points" in (
+        found.text
+    )
+    assert f"{so} that margin." in found.text and found.verdict != "content"
+    assert "may do as much" not in found.text and "not shown to come from" not in found.text
+    weaker = SAME | {"equivalence_p_value": 0.05}
+    [found] = findings(results(labels, comparison(control, 0.001, 0.004, 0.6, **weaker)))
+    assert "within that margin" not in found.text
+
+
+def test_a_told_difference_within_the_margin_is_told_and_said_to_be_small() -> None:
+    small = comparison("shuffled", 0.003, 0.001, 0.01, **SAME)
+    [found] = findings(results(comparison("labels", 0.003, 0.002, 0.01, **SAME), small))
+    assert found.verdict == "content"
+    assert "That the difference from its own control shuffled is smaller than 0.5" in found.text
+    assert "That the gain is smaller than 0.5 points either way is shown" in found.text
+    assert "do as much" not in found.text
+
+
+@pytest.mark.parametrize(
+    ("margin", "text"), [(0.01, "1.0 points"), (0.0025, "0.25 points"), (0.007, "0.7 points")]
+)
+def test_the_margin_has_the_digits_that_it_was_given(margin: float, text: str) -> None:
+    assert margin_of({"equivalence_margin": margin}) == text
+
+
+@pytest.mark.parametrize(
+    ("context", "units", "where"),
+    [
+        ("premise", 200, "on 4,912 rows (200 premises) and 5 seeds"),
+        ("story", 200, "on 4,912 rows (200 stories) and 5 seeds"),
+        ("text_a", 200, "on 4,912 rows (200 groups of rows with one text_a) and 5 seeds"),
+        (None, 200, "on 4,912 rows (200 groups of rows) and 5 seeds"),
+        ("premise", 4912, "on 4,912 rows and 5 seeds"),
+    ],
+)
+def test_the_units_of_the_test_are_named(context: str | None, units: int, where: str) -> None:
+    gain = comparison("labels", 0.03, 0.02, 0.01, groups=units)
+    [found] = findings(results(gain) | {"task": {"context": context}})
+    assert found.sentences[0].endswith(f"{where}.")
 
 
 def test_what_is_shown_comes_first_and_then_the_larger() -> None:

@@ -19,6 +19,7 @@ from report_sample import HOSTILE, sample_predictions, sample_results, write_fol
 from tutelage.errors import RunFolderError
 from tutelage.report.folder import read_run
 from tutelage.report.page import answer_sentences, render_markdown, render_report, write_report
+from tutelage.report.wording import p_value
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 
@@ -136,8 +137,12 @@ def test_everything_is_on_the_page(page: Page, results: dict[str, Any]) -> None:
         "3,950 11 24 15 0",  # statuses, with one that no answer had
         "$1.37", "1,204,331 asked, – answered", "9,310, of which 310",
         "train 4,000 12", "test 600 3", "333 test rows share a premise",
-        "tutelage run recipe.yaml", "400 of 600 test rows share no context", "batch_size 64",
-        "crossed random effects over 200 groups of rows and 3 seeds",
+        "tutelage run recipe.yaml", "400 of 600 test rows share no premise", "batch_size 64",
+        "crossed random effects over 200 premises and 3 seeds",
+        "on 600 rows (200 premises) and 3 seeds",
+        "Test rows whose premise was not seen in training",
+        "rows that share a premise as independent", "a second look at the same models",
+        "smaller than 1.0 points either way, not corrected", "p within ±1.0",
     ):  # fmt: skip
         assert fact in page.text
 
@@ -280,6 +285,66 @@ def test_markdown_says_the_same_and_reads_no_name_as_markup(folder: Path) -> Non
     for block in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
         lines = [len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()]
         assert len(set(lines)) == 1, block  # as many cells in every row
+    assert "\n\n\n\n" not in text
+
+
+def test_markdown_has_the_tables_of_the_page(folder: Path) -> None:
+    results, files = read_run(folder)
+    for arm in results["arms"]:
+        arm["grid"][1]["config"]["learning_rate"] = arm["config"]["learning_rate"] = 0.0045
+        arm["config"] = arm["grid"][1]["config"]
+    text = render_markdown(results, title="t", files=files)
+    for arm in results["arms"][:2]:
+        scores = arm["test"]["per_label"]["neutral"]
+        shown = [scores[key] for key in ("precision", "recall", "f1")]
+        row = " | ".join(f"{score:.3f}" for score in shown)
+        assert f"| {arm['name']} | neutral | {row} | {scores['support']} |" in text
+        tried = 100 * arm["grid"][1]["dev_accuracy"]
+        assert f"| {arm['name']} | learning\\_rate 0.0045 | 0 | {tried:.1f}% | chosen |" in text
+        assert f"| {arm['name']} | 53 s |" in text
+    for fact in (
+        r"| informed-reasoning | refused | I cannot help with \<that\> | 3 |",
+        "| informed-reasoning | empty | none given | 2 |",
+        "crossed random effects over 40 premises and 3 seeds",
+        "takes rows that share a premise as independent", "second look", "p within ±1.0",
+    ):  # fmt: skip
+        assert fact in text
+    c = results["comparisons"][0]
+    by_seed = ", ".join(p_value(p) for p in c["mcnemar_p_by_seed"]).replace("<", r"\<")
+    assert f"| {c['arm']} − {c['baseline']} | {by_seed} |" in text
+    assert text.count("<details>") == text.count("</details>") == text.count("<summary>") == 4
+    assert "\n\n\n\n" not in text
+
+
+def test_results_of_older_runs_still_have_a_report(folder: Path) -> None:
+    results, files = read_run(folder)
+    del results["task"]["context"]
+    for c in (*results["comparisons"], *results["comparisons_unseen"]):
+        for key in ("equivalence_p_value", "equivalence_margin", "ci90"):
+            del c[key]
+    for arm in results["arms"]:
+        arm["configs_tried"] = 1
+    text = render_markdown(results, title="old", files=files)
+    assert "over 40 groups of rows and 3 seeds" in text and "p within" not in text
+    assert "on 120 rows (40 groups of rows) and 3 seeds" in text
+    assert "Test rows whose context was not seen" in text and "Configurations tried" not in text
+    assert "\n\n\n\n" not in text
+    page = Page(render_report(results | {"comparisons_unseen": []}, title="old"))
+    assert "McNemar p by seed" in page.text and "p within" not in page.text
+
+
+def test_what_the_arms_are_beside_stands_below_the_baselines(folder: Path) -> None:
+    results, files = read_run(folder)
+    pairs = [("labels", 0.02, [-0.01, 0.05]), ("informed-reasoning", 0.1, [0.06, 0.14])]
+    results["context_comparisons"] = [
+        {"arm": arm, "baseline": "only_half", "kind": "omits", "difference": d, "ci95": ci}
+        for arm, d, ci in pairs
+    ]
+    text = render_markdown(results, title="t", files=files)
+    assert (
+        r"Minus only\_half, in points, paired row by row, outside the families of comparisons and "
+        "not corrected: labels +2.0 (−1.0 to 5.0), informed-reasoning +10.0 (6.0 to 14.0)." in text
+    )
     assert "\n\n\n\n" not in text
 
 

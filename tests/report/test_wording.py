@@ -45,6 +45,15 @@ def test_counts() -> None:
     assert wording.several(1200, "row") == "1,200 rows"
 
 
+@pytest.mark.parametrize(
+    ("one", "many"),
+    [("premise", "premises"), ("story", "stories"), ("day", "days"), ("class", "classes"),
+     ("box", "boxes"), ("comments", "comments")],
+)  # fmt: skip
+def test_plurals(one: str, many: str) -> None:
+    assert wording.plural(one) == many
+
+
 def test_durations() -> None:
     shown = [wording.duration(s) for s in (None, 0.4, 59.4, 59.6, 433.4, 4690.1)]
     assert shown == ["–", "0 s", "59 s", "1 min 0 s", "7 min 13 s", "1 h 18 min"]

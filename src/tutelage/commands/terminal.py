@@ -219,7 +219,9 @@ def print_results(results: Mapping[str, Any]) -> None:
     if results.get("comparisons_unseen"):
         rows = results["comparisons_unseen"][0]["n"]
         print_comparisons(
-            results["comparisons_unseen"], f"The same on the {rows} rows whose context train lacks"
+            results["comparisons_unseen"],
+            f"The same on the {rows} rows whose context train lacks: a second look, outside the "
+            "correction above",
         )
     for sentence in answer_sentences(results):
         console.print(sentence, markup=False, soft_wrap=True)

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from tutelage.report.learnt import learnt_caveats
+from tutelage.report.units import context_of, rows_in_words
 from tutelage.report.wording import (
     p_value,
     percent,
@@ -73,6 +75,7 @@ def findings(results: Results) -> list[Finding]:
                 for c in comparisons
                 if c["arm"] == gain["arm"] and is_control(results, c["baseline"])
             ],
+            context_of(results),
         )
         for gain in _gains(results)
         if not is_control(results, gain["arm"])
@@ -89,6 +92,7 @@ def caveats(results: Results) -> list[str]:
     if not gains:
         sentences += [_alone(arm) for arm in results["arms"] if arm.get("test")]
         sentences.append("No rationale arm was compared with a baseline in this run.")
+    sentences += learnt_caveats(results)
     sentences += [
         f"This experiment departs from the rule of {d['rule']}: {d['what']}. The reason given: "
         f"{d['reason'].rstrip('.')}."
@@ -124,13 +128,16 @@ def _gains(results: Results) -> list[Mapping[str, Any]]:
     return [c for c in results["comparisons"] if not is_control(results, c["baseline"])]
 
 
-def _about_arm(gain: Mapping[str, Any], controls: list[tuple[Mapping[str, Any], str]]) -> Finding:
+def _about_arm(
+    gain: Mapping[str, Any], controls: list[tuple[Mapping[str, Any], str]], context: str | None
+) -> Finding:
     """controls: the arm's comparisons with its controls, each with the kind of control."""
-    where = f"on {several(gain['n'], 'row')} and {several(gain['seeds'], 'seed')}"
+    where = f"on {rows_in_words(gain, context)} and {several(gain['seeds'], 'seed')}"
     beaten = [c for c, _ in controls if told_apart(c) and c["difference"] > 0]
     first = [c for c in beaten if _is_primary(c)]
     besides = [c for c in beaten if not _is_primary(c)]
     unbeaten = [(c, kind) for c, kind in controls if c not in beaten]
+    worse = [f"{_worse(c)}." for c, _ in unbeaten if told_apart(c)]
 
     def finding(verdict: Verdict, *sentences: str) -> Finding:
         return Finding(verdict, gain, sentences)
@@ -141,12 +148,14 @@ def _about_arm(gain: Mapping[str, Any], controls: list[tuple[Mapping[str, Any], 
             "open",
             opening,
             *_smallest(gain),
-            *_within_the_margin(gain),
+            *_within_the_margin(gain, "it"),
             *([f"It did beat its own control {_listed(beaten)}."] if beaten else []),
+            *worse,
+            *_as_good(controls),
         )
     if gain["difference"] < 0:
         lost = f"{gain['arm']} did worse than {gain['baseline']} by {_size(gain, True)}, {where}."
-        return finding("worse", lost)
+        return finding("worse", lost, *worse, *_as_good(controls))
 
     opening = f"{gain['arm']} beat {gain['baseline']} by {_size(gain)}"
     for control in first:
@@ -156,15 +165,15 @@ def _about_arm(gain: Mapping[str, Any], controls: list[tuple[Mapping[str, Any], 
         sentences.append(f"It also beat {_listed(besides)}.")
     for control, kind in unbeaten:
         if told_apart(control):
-            fact = f"It did worse than its own control {control['baseline']} by "
-            sentences.append(
-                f"{fact}{_size(control, True)}: it owes its gain not to what the rationales say."
-            )
+            sentences.append(f"{_worse(control)}: it owes its gain not to what the rationales say.")
+        elif _is_within_the_margin(control):
+            sentences.append(f"But {_untold(control, lower=True)}.")
         else:
             sentences += [
                 f"But {_untold(control, lower=True)}, so {_UNBEATEN.get(kind, _CONTENT_OPEN)}.",
                 *_smallest(control),
             ]
+    sentences += [*_as_good(controls), *_within_the_margin(gain, "the gain")]
     has_own = any(_is_primary(control) for control, _ in controls)
     if not has_own:
         sentences.append(
@@ -181,6 +190,31 @@ _UNBEATEN: Mapping[str, str] = {
     "filler": "any text of that length may do as much",
 }
 """What it means that a control of this kind was not beaten; of shuffled ones: `_CONTENT_OPEN`."""
+
+_SAME: Mapping[str, str] = {
+    "label_echo": "a sentence that says the label again does as much",
+    "filler": "any text of that length does as much",
+}
+"""What it means that a control of this kind is as good within the margin; of shuffled ones: below.
+Nothing speaks more strongly against what the rationales say."""
+
+_SAME_SHUFFLED = "the rationales of other rows do as much, whatever they say"
+
+
+def _as_good(controls: list[tuple[Mapping[str, Any], str]]) -> list[str]:
+    """What is shown of controls from which the arm differs by less than the margin."""
+    sentences = []
+    for control, kind in controls:
+        what = f"the difference from its own control {control['baseline']}"
+        shown = _within_the_margin(control, what)
+        if shown and not told_apart(control):
+            shown.append(f"So {_SAME.get(kind, _SAME_SHUFFLED)}, within that margin.")
+        sentences += shown
+    return sentences
+
+
+def _worse(control: Mapping[str, Any]) -> str:
+    return f"It did worse than its own control {control['baseline']} by {_size(control, True)}"
 
 
 def _is_primary(comparison: Mapping[str, Any]) -> bool:
@@ -234,16 +268,26 @@ def _smallest(comparison: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _within_the_margin(comparison: Mapping[str, Any]) -> list[str]:
-    """That no difference that matters is there, where that was shown; results may lack the test."""
+def _is_within_the_margin(comparison: Mapping[str, Any]) -> bool:
+    """Whether no difference that matters is shown to be there; older results lack the test."""
     p = comparison.get("equivalence_p_value")
-    if p is None or p >= SIGNIFICANT:
+    return p is not None and float(p) < SIGNIFICANT
+
+
+def _within_the_margin(comparison: Mapping[str, Any], what: str) -> list[str]:
+    if not _is_within_the_margin(comparison):
         return []
     return [
-        f"That it is smaller than {points(comparison['equivalence_margin'], sign=False)} points "
-        f"either way is shown (two one-sided tests, p = {p_value(p)}, 90% interval "
+        f"That {what} is smaller than {margin_of(comparison)} either way is shown (two one-sided "
+        f"tests, p = {p_value(comparison['equivalence_p_value'])}, 90% interval "
         f"{points_interval(comparison['ci90'])})."
     ]
+
+
+def margin_of(comparison: Mapping[str, Any]) -> str:
+    """`1.0 points`; as many digits as the recipe gave."""
+    points_of = 100 * comparison["equivalence_margin"]
+    return f"{max(f'{points_of:.1f}', f'{points_of:.6g}', key=len)} points"
 
 
 def _alone(arm: Mapping[str, Any]) -> str:

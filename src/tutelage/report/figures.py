@@ -44,7 +44,7 @@ def forest_plot(
     """The differences with their intervals, one below the other, about the line of no difference.
 
     controls: names of the control arms (drawn as squares; other baselines as circles). A filled
-    mark is a difference that was told from none after correction. `name` is unique in the page.
+    mark is a difference that was told after correction. `name` is unique in the page.
     """
 
     def draw(axes: Axes, width: int) -> None:
@@ -65,7 +65,7 @@ def forest_plot(
 
     described = "; ".join(
         f"{c['arm']} minus {c['baseline']}: {points(c['difference'])} points, 95% interval "
-        f"{points_interval(c['ci95'])}, {'told' if told_apart(c) else 'not told'} from none"
+        f"{points_interval(c['ci95'])}, {'told' if told_apart(c) else 'not told'}"
         for c in comparisons
     )
     title = "Differences in accuracy between arms, with 95% intervals"

@@ -25,6 +25,7 @@ from tutelage.report.answer import (
     families,
     findings,
     is_control,
+    margin_of,
     told_apart,
 )
 from tutelage.report.baselines import baselines_of, teacher_note
@@ -33,10 +34,12 @@ from tutelage.report.explanations import explained
 from tutelage.report.figures import accuracy_plot, forest_plot
 from tutelage.report.folder import RunFiles, read_run
 from tutelage.report.learning_curve import learning_curve
+from tutelage.report.learnt import beside
 from tutelage.report.looks import chance_of, looks_of
 from tutelage.report.looks_figures import reliability_plot, risk_coverage_plot, slices_plot
 from tutelage.report.markdown import escaped
 from tutelage.report.rows import PackedRows, pack_rows
+from tutelage.report.units import context_of, rows_in_words, units_in_words, with_units
 from tutelage.runfolder import write_atomic
 
 if TYPE_CHECKING:
@@ -58,6 +61,8 @@ _FILTERS = {
     "duration": wording.duration,
     "decimal": wording.decimal,
     "several": wording.several,
+    "rows_in_words": rows_in_words,
+    "with_units": with_units,
 }
 _VERDICTS = {
     "content": "Helped, by what they say",
@@ -66,6 +71,10 @@ _VERDICTS = {
     "worse": "Did harm",
 }
 _MOST_REASONS = 8
+_SECOND_LOOK = (
+    "This is a second look at the same models, outside the correction above: what it tells has no "
+    "say in the answer."
+)
 
 
 def write_report(folder: Path, page: Path | None = None) -> Path:
@@ -159,6 +168,8 @@ def _content(results: Mapping[str, Any], files: RunFiles) -> dict[str, Any]:
         "comparisons": results["comparisons"],
         "comparisons_unseen": results.get("comparisons_unseen") or [],
         "controls": [arm["name"] for arm in arms if is_control(results, arm["name"])],
+        **_notes(results),
+        "beside": beside(results),
         "claims": _claims(results),
         "curve": learning_curve(results),
         "looks": looks_of(results),
@@ -179,6 +190,31 @@ def _content(results: Mapping[str, Any], files: RunFiles) -> dict[str, Any]:
 
 def _packed(results: Mapping[str, Any], files: RunFiles) -> PackedRows | None:
     return pack_rows(files, results["task"]["labels"]) if files.predictions else None
+
+
+def _notes(results: Mapping[str, Any]) -> dict[str, Any]:
+    """What stands below the tables of differences, and the words that they need.
+
+    within: the margin of equivalence, empty where older results do not say it
+    units:  of the tests, with their number; empty where rows are
+    """
+    comparisons, context = results["comparisons"], context_of(results)
+    tested = bool(comparisons) and all("equivalence_p_value" in c for c in comparisons)
+    within = margin_of(comparisons[0]) if tested else ""
+    units = units_in_words(comparisons[0], context) if comparisons else ""
+    return {
+        "context": context,
+        "units": units,
+        "within": within.removesuffix(" points"),
+        "within_note": f"p within: of two one-sided tests that the difference is smaller than "
+        f"{within} either way, not corrected."
+        if within
+        else "",
+        "mcnemar_note": f", and it takes rows that share a {context or 'context'} as independent"
+        if units
+        else "",
+        "second_look": _SECOND_LOOK,
+    }
 
 
 def _claims(results: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -74,4 +74,13 @@ def decimal(value: float | None) -> str:
 
 def several(number: int, noun: str) -> str:
     """`1 seed`, `5 seeds`."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+    return f"{number:,} {noun if number == 1 else plural(noun)}"
+
+
+def plural(noun: str) -> str:
+    """`premises`, `stories`, `classes`; a word that ends in one s is taken to be a plural."""
+    if noun.endswith(("ss", "x", "z", "ch", "sh")):
+        return noun + "es"
+    if noun.endswith("y") and noun[-2:-1] not in "aeiou":
+        return noun[:-1] + "ies"
+    return noun if noun.endswith("s") else noun + "s"
