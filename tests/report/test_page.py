@@ -134,7 +134,7 @@ def test_everything_is_on_the_page(page: Page, results: dict[str, Any]) -> None:
         assert f"{100 * abs(claim['difference']):.1f}" in page.text
     for fact in (
         "3,950 11 24 15 0",  # statuses, with one that no answer had
-        "$1.37", "1,204,331 asked, – answered", "9,310, of which 310",
+        "$1.37", "1,204,331 asked, – answered", "9,310 asked by the last call, 310 answered",
         "train 4,000 12", "test 600 3", "333 test rows share a premise",
         "tutelage run recipe.yaml", "400 of 600 test rows share no context", "batch_size 64",
         "crossed random effects over 200 groups of rows and 3 seeds",
