@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tutelage.evaluation.bootstrap import macro_f1_interval
 from tutelage.evaluation.compare import compare
 from tutelage.evaluation.metrics import evaluate
 from tutelage.preparation import Splits
@@ -98,6 +99,8 @@ def _describe_arm(
 
 def _evaluated(by_seed: SeedPredictions, task: Task, groups: Mapping[str, str]) -> dict[str, Any]:
     document: dict[str, Any] = as_json(evaluate(by_seed, task, groups))
+    macro_f1 = macro_f1_interval(by_seed, task, groups)
+    document |= {"macro_f1_ci95": macro_f1.ci95, "macro_f1_ci_method": macro_f1.method}
     return document | _cut(by_seed)
 
 

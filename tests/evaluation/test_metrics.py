@@ -81,6 +81,21 @@ def test_one_seed_has_a_wilson_interval() -> None:
     assert "Wilson" in result.ci_method and "this model only" in result.ci_method
 
 
+def test_groups_of_one_row_each_are_no_groups() -> None:
+    predictions = rows("ee " * 39 + "en")
+    own = {p.uid: f"premise of {p.uid}" for p in predictions}
+    result = evaluate({0: predictions}, NLI, own)
+    assert result == evaluate({0: predictions}, NLI)
+    assert result.ci95 == pytest.approx((0.871, 0.996), abs=5e-4)
+    assert "Wilson" in result.ci_method
+    pairs = {p.uid: i // 2 for i, p in enumerate(predictions)}
+    assert "20" not in result.ci_method
+    assert "groups of rows" in evaluate({0: predictions}, NLI, pairs).ci_method
+    two = {0: predictions, 1: rows("ee " * 38 + "en en")}
+    assert evaluate(two, NLI, own) == evaluate(two, NLI)
+    assert evaluate(two, NLI, own).ci_method == "crossed random effects over 40 rows and 2 seeds"
+
+
 def test_several_seeds_generalise_over_rows_and_seeds() -> None:
     one, two = rows("ee en cc nn ne"), rows("ee ee cc ne nc")
     result = evaluate({2: two, 1: list(reversed(one))}, NLI)

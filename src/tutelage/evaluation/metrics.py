@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from tutelage.errors import DataError, UsageError
 from tutelage.evaluation.crossed import crossed_random_effects
+from tutelage.evaluation.numeric import shared_groups
 from tutelage.evaluation.statistics import wilson_interval
 from tutelage.records import Prediction
 from tutelage.task import Task
@@ -114,8 +115,9 @@ def evaluate(
 
     groups: uid -> key of the unit that the row belongs to (`task.group`), where rows share one.
 
-    The interval of the mean accuracy is Wilson's for one seed and independent rows; otherwise it
-    is that of `crossed_random_effects` over rows (or their groups) and seeds.
+    The interval of the mean accuracy is Wilson's for one seed and independent rows (no two of which
+    share a group); otherwise it is that of `crossed_random_effects` over rows (or their groups)
+    and seeds.
 
     Raises DataError where the seeds cover different rows, a row's gold label differs, a uid comes
     twice or a label is none of the task's; UsageError where there are no seeds.
@@ -140,11 +142,11 @@ def evaluate(
         label: LabelScores(s.precision, s.recall, s.f1, s.support // len(seeds))
         for label, s in per_label(confusion, labels).items()
     }
-    if len(seeds) == 1 and groups is None:
+    keys = None if groups is None else group_keys(uids, groups)
+    if len(seeds) == 1 and (keys is None or shared_groups(keys, len(uids)) is None):
         ci95 = wilson_interval(int(correct.sum()), len(uids))
         ci_method = "Wilson interval over rows of one seed: speaks of this model only"
     else:
-        keys = None if groups is None else group_keys(uids, groups)
         crossed = crossed_random_effects(correct, keys, bounds=(0.0, 1.0))
         ci95, ci_method = (crossed.ci_low, crossed.ci_high), crossed.method
     return Evaluation(
