@@ -174,7 +174,8 @@ def macro_f1_interval(
     predicted = np.array([[number[table[uid].label] for table in tables] for uid in uids])
     return bootstrap(
         macro_f1_of(gold, predicted, len(number)),
-        *predicted.shape,
+        len(uids),
+        len(tables),
         None if groups is None else group_keys(uids, groups),
         bounds=(0.0, 1.0),
     )

@@ -219,8 +219,9 @@ def calibration(table: ConfidenceTable, bins: int = 15, seed: int = 0) -> Calibr
         for c in confidence.T
         for _ in range(each)
     ]
+    rows, seeds = confidence.shape
     drawn = bootstrap(
-        ece_of(confidence, correct, bins), *confidence.shape, table.groups, bounds=(0.0, 1.0)
+        ece_of(confidence, correct, bins), rows, seeds, table.groups, bounds=(0.0, 1.0)
     )
     gap = crossed_random_effects(confidence - correct, table.groups)
     return Calibration(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,18 +59,16 @@ class Evaluation:
     truncated: int
 
 
-def accuracy(gold: Sequence[str], predicted: Sequence[str]) -> float:
-    """Share of rows whose prediction is the gold label. ValueError for none, or unequal lengths."""
-    _check_lengths(gold, predicted)
-    return sum(g == p for g, p in zip(gold, predicted, strict=True)) / len(gold)
-
-
 def confusion_matrix(gold: Sequence[str], predicted: Sequence[str], labels: Sequence[str]) -> Ints:
     """Counts, gold (rows) × predicted (columns), in the order of `labels`.
 
-    ValueError for a label that is not among `labels`.
+    ValueError for a label that is not among `labels`, no rows, or unequal lengths.
     """
-    _check_lengths(gold, predicted)
+    if len(gold) != len(predicted) or not len(gold):
+        raise ValueError(
+            f"got {len(gold)} gold labels and {len(predicted)} predictions, expected as many of "
+            "each and at least one"
+        )
     position = {label: index for index, label in enumerate(labels)}
     unknown = sorted({*gold, *predicted} - set(position))
     if unknown:
@@ -224,14 +221,6 @@ def group_keys(uids: Sequence[str], groups: Mapping[str, Hashable]) -> list[Hash
             f"got no group for {len(missing)} rows (such as {missing[0]!r}), expected one for each"
         )
     return [groups[uid] for uid in uids]
-
-
-def _check_lengths(gold: Sequence[Any], predicted: Sequence[Any]) -> None:
-    if len(gold) != len(predicted) or not len(gold):
-        raise ValueError(
-            f"got {len(gold)} gold labels and {len(predicted)} predictions, expected as many of "
-            "each and at least one"
-        )
 
 
 def _ratio(part: int, whole: int) -> float | None:
