@@ -186,10 +186,10 @@ def ece_of(confidence: Floats, correct: Floats, bins: int = 15) -> Statistic:
     np.put_along_axis(
         gaps, _bin(confidence, bins)[:, :, None], (correct - confidence)[:, :, None], axis=2
     )
-    gaps = gaps.reshape(rows, seeds * bins)
+    flat = gaps.reshape(rows, seeds * bins)
 
     def statistic(of_rows: Floats, of_seeds: Floats) -> Floats:
-        off = np.abs((of_rows @ gaps).reshape(len(of_rows), seeds, bins)).sum(axis=2)
+        off = np.abs((of_rows @ flat).reshape(len(of_rows), seeds, bins)).sum(axis=2)
         by_seed = off / of_rows.sum(axis=1, keepdims=True)
         mean: Floats = (by_seed * of_seeds).sum(axis=1) / of_seeds.sum(axis=1)
         return mean
