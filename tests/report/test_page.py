@@ -234,7 +234,7 @@ def test_a_run_s_folder_adds_its_rows_versions_and_recipe(folder: Path) -> None:
     assert html.count("<script") == 3  # two blocks of data, and the page's own
     assert [s.get("type") for s in page.all("script")] == ["application/octet-stream"] * 2 + [None]
     for fact in (
-        "7 min 13 s", "labels none 0 0 53 s", "ab" * 32, "cd" * 20, "python 3.11.7 , torch –",
+        "7 min 13 s", "labels none 0 0 – 53 s", "ab" * 32, "cd" * 20, "python 3.11.7 , torch –",
         "Test set opened 1 time: 2026-01-03T01:00:00Z", "name: sample # <i>a recipe</i>",
         "informed-reasoning refused I cannot help with <that> 3",
         "informed-reasoning empty none given 2",
