@@ -19,7 +19,6 @@ import yaml
 
 from tutelage import students
 from tutelage.errors import TeacherError
-from tutelage.evaluation.metrics import accuracy
 from tutelage.evaluation.statistics import holm
 from tutelage.experiment import choose, run
 from tutelage.observer import Silent
@@ -80,7 +79,7 @@ def test_results_say_what_the_predictions_say(finished: Path) -> None:
         for seed in arm["seeds"]:
             path = finished / "arms" / arm["name"] / config / f"seed-{seed}" / "test.jsonl"
             rows = list(read_jsonl(path))
-            by_seed.append(accuracy([r["gold"] for r in rows], [r["label"] for r in rows]))
+            by_seed.append(sum(r["gold"] == r["label"] for r in rows) / len(rows))
             assert len(rows) == 45
             assert all(abs(sum(r["probabilities"].values()) - 1) < 1e-6 for r in rows)
         assert arm["test"]["accuracy_by_seed"] == pytest.approx(by_seed)

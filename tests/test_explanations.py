@@ -158,6 +158,16 @@ def test_overlap_is_with_the_nearest_of_the_datas_own_reasons() -> None:
         assert 0 <= low < mean < high <= 1
 
 
+def test_no_overlap_at_all_is_not_known_to_be_none() -> None:
+    train, test = _examples(60), _examples(30, ["both cannot be true"] * 30)
+    test = [replace(e, fields={**e.fields, "premise": f"Text {e.uid}."}) for e in test]
+    outcome = _outcome(train, test, CONTENT.__getitem__)
+    found = _described(_written(test, lambda label: "xyz"), outcome, train, test)
+    for key in ("rouge_l", "chrf"):
+        assert found[key]["mean"] == 0
+        assert found[key]["ci95"] == pytest.approx((0, 0.116), abs=5e-4)
+
+
 def test_nothing_written_is_null() -> None:
     splits: Splits = SimpleNamespace(train=[], test=[])  # type: ignore[assignment]
     assert describe_explanations({}, [], splits, NLI, 0) is None

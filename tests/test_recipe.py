@@ -113,14 +113,43 @@ def test_every_arm_tries_the_same_number_of_configurations(small_recipe: Make) -
     recipe = parse_recipe(small_recipe(search=search))
     configs = {arm.name: recipe.configs(arm) for arm in recipe.arms}
     assert {len(set(tried)) for tried in configs.values()} == {9}
-    rates = [config.learning_rate for config in configs["labels"]]
     assert all(config.label_weight == 1 for config in configs["labels"])
-    assert {6e-4, 1.2e-3, 2.4e-3} <= set(rates)
-    assert (min(rates), max(rates)) == (6e-4, 2.4e-3)
-    single = parse_recipe(
-        small_recipe(search={"learning_rate": [1e-3], "label_weight": [0.3, 0.5]})
-    )
-    assert [c.learning_rate for c in single.configs(single.baseline)] == [5e-4, 2e-3]
+
+
+@pytest.mark.parametrize(
+    ("listed", "weights", "tried"),
+    [
+        ([3e-3], 1, [3e-3]),
+        ([3e-3], 2, [3e-3, 1.5e-3]),
+        ([3e-3], 3, [3e-3, 1.5e-3, 6e-3]),
+        # Of two equal gaps the lower one first.
+        ([3e-3], 5, [3e-3, 1.5e-3, 6e-3, 2.121e-3, 4.243e-3]),
+        ([1e-3, 2e-3, 4e-3], 1, [1e-3, 2e-3, 4e-3]),
+        ([1e-3, 2e-3, 4e-3], 2, [1e-3, 2e-3, 4e-3, 1.414e-3, 2.828e-3, 1.189e-3]),
+        # The widest gap is the upper one, by factors and not by differences; any order will do.
+        ([9e-3, 1e-4, 2e-4], 2, [9e-3, 1e-4, 2e-4, 1.342e-3, 5.18e-4, 3.475e-3]),
+        # By differences the upper gap would be wider.
+        ([1e-4, 1e-3, 3e-3], 2, [1e-4, 1e-3, 3e-3, 3.162e-4, 1.778e-4, 5.623e-4]),
+        ([1.23456e-3, 3e-3], 1, [1.23456e-3, 3e-3]),
+    ],
+)
+def test_labels_alone_try_every_listed_rate_first(
+    small_recipe: Make, listed: list[float], weights: int, tried: list[float]
+) -> None:
+    search = {"learning_rate": listed, "label_weight": [0.1 + 0.1 * i for i in range(weights)]}
+    recipe = parse_recipe(small_recipe(search=search))
+    assert [config.learning_rate for config in recipe.configs(recipe.baseline)] == tried
+    for arm in recipe.arms:
+        of_arm = recipe.configs(arm)
+        assert len(set(of_arm)) == len(listed) * weights
+        assert set(listed) <= {config.learning_rate for config in of_arm}
+
+
+def test_the_nine_rates_of_the_recipe_of_the_paper() -> None:
+    """An even spread: two equal gaps are halved twice."""
+    recipe = load_recipe("anli-r1")
+    even = [float(f"{6e-4 * 4 ** (i / 8):.4g}") for i in range(9)]
+    assert sorted(c.learning_rate for c in recipe.configs(recipe.baseline)) == even
 
 
 def test_the_family_of_comparisons(small_recipe: Make) -> None:

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tutelage.evaluation.bootstrap import bootstrap, mean_of
-from tutelage.evaluation.crossed import CrossedResult
+from tutelage.evaluation.crossed import CrossedResult, crossed_random_effects
 from tutelage.evaluation.leakage import rationale_worth
 from tutelage.evaluation.overlap import chrf, reasons_of, rouge_l
 from tutelage.evaluation.reader import mask_label_words, train_reader
@@ -96,8 +95,7 @@ def _mean(values: Sequence[float], groups: Sequence[Hashable]) -> dict[str, Any]
     table = np.array(values)[:, None]
     if len(set(groups)) < 2:
         return {"mean": float(table.mean()), "ci95": None}
-    drawn = bootstrap(mean_of(table), len(values), 1, groups, bounds=(0.0, 1.0))
-    return {"mean": drawn.estimate, "ci95": (drawn.ci_low, drawn.ci_high)}
+    return _interval(crossed_random_effects(table, groups, bounds=(0.0, 1.0)))
 
 
 def _worth(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tutelage.evaluation.baselines import majority_predictions
+from tutelage.evaluation.bootstrap import macro_f1_interval
 from tutelage.evaluation.compare import MARGIN, compare
 from tutelage.evaluation.metrics import evaluate
 from tutelage.preparation import Splits
@@ -99,6 +100,8 @@ def _describe_arm(
 
 def _evaluated(by_seed: SeedPredictions, task: Task, groups: Mapping[str, str]) -> dict[str, Any]:
     document: dict[str, Any] = as_json(evaluate(by_seed, task, groups))
+    macro_f1 = macro_f1_interval(by_seed, task, groups)
+    document |= {"macro_f1_ci95": macro_f1.ci95, "macro_f1_ci_method": macro_f1.method}
     return document | _cut(by_seed)
 
 
@@ -247,23 +250,30 @@ def describe_choosing_on_test(
 
 
 def describe_teacher(recipe: Recipe, annotations: Mapping[str, Annotation]) -> dict[str, Any]:
-    """`teacher` of results.json. Arms of one question share their answers, and are counted once.
+    """`teacher` of results.json: the rationales. Arms of one question share their answers, and are
+    counted once; what the teacher cost as a baseline is in `baselines.teacher`.
 
     `cost_usd` is what the answers cost, whenever they were asked; null where some have no price.
+    In `by_arm` it is that of the arm's answers: `shares_with` names the first arm of the same
+    question, whose cost it is, and is null for that arm itself.
     """
     by_arm: dict[str, Any] = {}
     distinct: dict[tuple[Any, ...], Annotation] = {}
+    first: dict[tuple[Any, ...], str] = {}
     for arm in recipe.arms:
         if arm.strategy is None:
             continue
         annotation = annotations[arm.name]
         distinct[arm.question] = annotation
+        asked_by = first.setdefault(arm.question, arm.name)
         teacher = recipe.teacher_of(arm)
         by_arm[arm.name] = {
             "model": None if arm.strategy == "human" or teacher is None else teacher.model,
             "statuses": annotation.counts,
             "requests": annotation.requests,
             "cached": annotation.cached,
+            "cost_usd": annotation.summary.cost_usd,
+            "shares_with": None if asked_by == arm.name else asked_by,
         }
     tokens = [annotation.tokens for annotation in distinct.values()]
     costs = [annotation.summary.cost_usd for annotation in distinct.values()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -186,19 +187,15 @@ class Recipe(Section):
         return arm.teacher or self.teacher
 
     def configs(self, arm: ArmSection) -> list[Config]:
-        """What the arm tries: every arm the same number."""
+        """What the arm tries: every arm the same number.
+
+        An arm that learns labels alone has no weight to try, and tries rates in the place of it:
+        all that the others try, so that it lacks none of theirs, and then some between.
+        """
         rates, weights = self.search.learning_rate, self.search.label_weight
         if arm.effective_objective != "label":
             return [Config(rate, weight) for rate, weight in itertools.product(rates, weights)]
-        count = len(rates) * len(weights)
-        if count == len(rates):
-            return [Config(rate, 1.0) for rate in rates]
-        low, high = min(rates), max(rates)
-        if low == high:
-            low, high = low / 2, high * 2
-        steps = (math.log(high) - math.log(low)) / (count - 1)
-        spread = (math.exp(math.log(low) + i * steps) for i in range(count))
-        return [Config(float(f"{rate:.4g}"), 1.0) for rate in spread]
+        return [Config(rate, 1.0) for rate in _filled_up(rates, len(rates) * len(weights))]
 
     @property
     def search_seeds(self) -> list[int]:
@@ -212,6 +209,23 @@ class Recipe(Section):
             if not arm["omits"]:
                 del arm["omits"]
         return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+def _filled_up(rates: Sequence[float], count: int) -> list[float]:
+    """`count` learning rates: those given, in their order, and then, one by one, the geometric
+    middle of the widest gap between two that are there, the lowest gap of equally wide ones.
+
+    A single rate has no gap: half of it and twice it come first. Four digits, for names to read.
+    """
+    filled = list(rates)
+    if len(rates) == 1:
+        filled += [rates[0] / 2, rates[0] * 2]
+    while len(filled) < count:
+        logs = sorted(math.log(rate) for rate in filled)
+        # Equal gaps differ in their last digits.
+        low, high = max(itertools.pairwise(logs), key=lambda gap: round(gap[1] - gap[0], 9))
+        filled.append(math.exp((low + high) / 2))
+    return filled[: len(rates)] + [float(f"{rate:.4g}") for rate in filled[len(rates) : count]]
 
 
 def _task(section: str | TaskSection) -> Task:

@@ -279,8 +279,9 @@ class DeparturesSection(Section):
 class SearchSection(Section):
     """The configurations: each rationale arm tries every pair.
 
-    The arm of labels alone tries as many learning rates as another arm tries pairs, spread evenly
-    in their logarithm over the same range.
+    The arm of labels alone tries as many learning rates as another arm tries pairs: all of these,
+    and then the geometric middles of the widest gaps between them (of a single one: half of it and
+    twice it first).
 
     seeds: on which they are tried; None: the first of the recipe's
     """

@@ -31,6 +31,13 @@ def test_groups_count_as_one() -> None:
     assert result.ci95[1] - result.ci95[0] > alone.ci95[1] - alone.ci95[0]
 
 
+def test_rows_that_share_no_premise_have_wilsons_interval() -> None:
+    own = {f"r{i}": f"premise {i}" for i in range(12)}
+    result = majority_class(rows("n"), rows("nneennccnnee"), NLI, own)
+    assert result.ci95 == wilson_interval(6, 12)
+    assert "Wilson" in result.ci_method
+
+
 def test_ties_go_by_the_tasks_order_and_nothing_is_an_error() -> None:
     assert majority_label(["contradiction", "neutral"], NLI) == "neutral"
     with pytest.raises(DataError, match="at least one"):

@@ -13,6 +13,7 @@ from tutelage.evaluation.calibration import (
     ConfidenceTable,
     calibration,
     confidence_table,
+    ece_of,
     expected_calibration_error,
     reliability_curve,
     risk_coverage,
@@ -81,6 +82,41 @@ def test_a_calibrated_model_is_at_its_floor_and_an_overconfident_one_above() -> 
     assert bold.ece > 2 * bold.ece_if_calibrated
     assert bold.gap == pytest.approx(0.1, abs=0.03) and bold.gap_ci95[0] > 0
     assert len(bold.ece_by_seed) == 4 and bold.ece == pytest.approx(np.mean(bold.ece_by_seed))
+
+
+def test_the_interval_of_the_ece() -> None:
+    told = simulated(300, 3, over=0.15)
+    found = calibration(told)
+    assert found.ece_ci95 is not None
+    low, high = found.ece_ci95
+    assert 0.05 < low < found.ece < high < 0.3
+    assert found.ece_ci_method == "bootstrap by parts over 300 rows and 3 seeds, 1,000 resamples"
+    assert calibration(told) == found  # whatever was drawn meanwhile
+    # Resampled rows are rows that come more than once.
+    weights = np.random.default_rng(1).integers(0, 3, 300)
+    again = np.repeat(np.arange(300), weights)
+    each = [
+        expected_calibration_error(c, r)
+        for c, r in zip(told.confidence[again].T, told.correct[again].T, strict=True)
+    ]
+    drawn = ece_of(told.confidence, told.correct)(
+        weights[None].astype(float), np.array([[2.0, 0.0, 1.0]])
+    )
+    assert drawn == pytest.approx([(2 * each[0] + each[2]) / 3])
+    twice = ConfidenceTable(
+        np.repeat(told.confidence, 2, axis=0),
+        np.repeat(told.correct, 2, axis=0),
+        tuple(i // 2 for i in range(600)),
+    )
+    clustered = calibration(twice)
+    assert clustered.ece_ci95 == pytest.approx(found.ece_ci95)
+    assert "300 groups of rows" in clustered.ece_ci_method
+
+
+def test_an_ece_without_variance_has_no_interval() -> None:
+    found = calibration(table([0.8] * 30, [1] * 30))
+    assert (found.ece, found.ece_ci95) == (pytest.approx(0.2), None)
+    assert found.ece_ci_method == "no interval: no variance to be seen over 30 rows"
 
 
 def test_brier_by_hand() -> None:

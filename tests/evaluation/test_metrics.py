@@ -13,7 +13,6 @@ from sklearn import metrics as sklearn
 from tutelage.errors import DataError, UsageError
 from tutelage.evaluation.crossed import crossed_random_effects
 from tutelage.evaluation.metrics import (
-    accuracy,
     confusion_matrix,
     evaluate,
     macro_f1,
@@ -40,7 +39,6 @@ def rows(text: str) -> list[Prediction]:
 @given(pairs)
 def test_scores_are_those_of_scikit_learn(table: list[tuple[str, str]]) -> None:
     gold, predicted = zip(*table, strict=True)
-    assert accuracy(gold, predicted) == pytest.approx(sklearn.accuracy_score(gold, predicted))
     confusion = confusion_matrix(gold, predicted, LABELS)
     np.testing.assert_array_equal(
         confusion, sklearn.confusion_matrix(gold, predicted, labels=LABELS)
@@ -67,7 +65,7 @@ def test_undefined_is_none_and_not_zero() -> None:
 
 def test_metrics_refuse_what_makes_no_sense() -> None:
     with pytest.raises(ValueError, match="at least one"):
-        accuracy([], [])
+        confusion_matrix([], [], "ab")
     with pytest.raises(ValueError, match="2 gold labels and 1 predictions"):
         confusion_matrix(["a", "b"], ["a"], "ab")
     with pytest.raises(ValueError, match=r"\['z'\]"):
@@ -79,6 +77,20 @@ def test_one_seed_has_a_wilson_interval() -> None:
     assert (result.n, result.seeds, result.accuracy) == (5, (7,), 3 / 5)
     assert result.ci95 == wilson_interval(3, 5)
     assert "Wilson" in result.ci_method and "this model only" in result.ci_method
+
+
+def test_groups_of_one_row_each_are_no_groups() -> None:
+    predictions = rows("ee " * 39 + "en")
+    own = {p.uid: f"premise of {p.uid}" for p in predictions}
+    result = evaluate({0: predictions}, NLI, own)
+    assert result == evaluate({0: predictions}, NLI)
+    assert result.ci95 == pytest.approx((0.871, 0.996), abs=5e-4)
+    assert "Wilson" in result.ci_method
+    pairs = {p.uid: i // 2 for i, p in enumerate(predictions)}
+    assert "groups of rows" in evaluate({0: predictions}, NLI, pairs).ci_method
+    two = {0: predictions, 1: rows("ee " * 38 + "en en")}
+    assert evaluate(two, NLI, own) == evaluate(two, NLI)
+    assert evaluate(two, NLI, own).ci_method == "crossed random effects over 40 rows and 2 seeds"
 
 
 def test_several_seeds_generalise_over_rows_and_seeds() -> None:

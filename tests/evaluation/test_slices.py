@@ -59,7 +59,8 @@ def test_accuracy_in_a_slice_is_that_of_its_rows_alone() -> None:
     yes = {seed: [p for p in rows if p.gold == "yes"] for seed, rows in predictions(4).items()}
     referee = evaluate(yes, TASK, GROUPS)
     assert (results[0].accuracy, results[0].ci95) == (referee.accuracy, referee.ci95)
-    assert "groups" in results[0].ci_method
+    # Of a group's two rows at most one is in the first slice: there rows share no group.
+    assert "20 rows" in results[0].ci_method and "30 groups of rows" in results[1].ci_method
     assert accuracy_by({"nobody": frozenset({"x"})}, predictions(4), TASK) == []
 
 

@@ -116,6 +116,8 @@ def results_of(predictions: Predictions) -> dict[str, Any]:
                     "statuses": {"ok": 3950, "refused": 11, "truncated": 24, "empty": 15},
                     "requests": 4000,
                     "cached": 0,
+                    "cost_usd": 0.41,
+                    "shares_with": CONTROLS.get(name),
                 }
                 for name in lifts
                 if name != "labels"
@@ -252,6 +254,9 @@ BASELINES = {
             "accuracy": 0.71,
             "ci95": (0.643, 0.769),
             "unparsed": 2 * (shots > 0),
+            "requests": 199,
+            "cached": 1,
+            "tokens": {"prompt": 31_000, "completion": 600},
             "cost_usd": 0.0131,
         }
         for shots in (0, 3)

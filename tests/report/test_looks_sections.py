@@ -100,7 +100,9 @@ def test_figures_show_labels_and_rationale_arms_and_tables_the_rest(
         assert "echo" not in figure(html, name)
     for arm in [*main, *folded]:
         found = results["looks"][arm]["calibration"]
-        assert f"{found['ece']:.3f} {found['ece_if_calibrated']:.3f}" in page["sure"]
+        between = f"{found['ece_ci95'][0]:.3f} to {found['ece_ci95'][1]:.3f}"
+        told = f"{found['ece']:.3f} {between} {found['ece_if_calibrated']:.3f}"
+        assert told in page["sure"]
         assert f"{results['looks'][arm]['risk_coverage']['area']:.3f}" in page["sure"]
 
 

@@ -135,7 +135,7 @@ def test_everything_is_on_the_page(page: Page, results: dict[str, Any]) -> None:
         assert f"{100 * abs(claim['difference']):.1f}" in page.text
     for fact in (
         "3,950 11 24 15 0",  # statuses, with one that no answer had
-        "$1.37", "1,204,331 asked, – answered", "9,310, of which 310",
+        "$1.37", "1,204,331 asked, – answered", "9,310 asked by the last call, 310 answered",
         "train 4,000 12", "test 600 3", "333 test rows share a premise",
         "tutelage run recipe.yaml", "400 of 600 test rows share no premise", "batch_size 64",
         "crossed random effects over 200 premises and 3 seeds",
@@ -239,7 +239,7 @@ def test_a_run_s_folder_adds_its_rows_versions_and_recipe(folder: Path) -> None:
     assert html.count("<script") == 3  # two blocks of data, and the page's own
     assert [s.get("type") for s in page.all("script")] == ["application/octet-stream"] * 2 + [None]
     for fact in (
-        "7 min 13 s", "labels none 0 0 53 s", "ab" * 32, "cd" * 20, "python 3.11.7 , torch –",
+        "7 min 13 s", "labels none 0 0 – 53 s", "ab" * 32, "cd" * 20, "python 3.11.7 , torch –",
         "Test set opened 1 time: 2026-01-03T01:00:00Z", "name: sample # <i>a recipe</i>",
         "informed-reasoning refused I cannot help with <that> 3",
         "informed-reasoning empty none given 2",

@@ -1,51 +1,52 @@
-"""Intervals over rows and seeds for quantities that have no formula: macro F1, calibration, …
+"""Intervals over rows and seeds for quantities that have no formula: macro F1, calibration error.
 
 Rows (or the groups they share) and seeds are drawn again, with replacement and independently: the
 pigeonhole bootstrap (Owen 2007, Annals of Applied Statistics 1). Its percentiles are too narrow
 where seeds are few, since three seeds drawn again are never further apart than they were; so the
 interval rests on its variances, each part with the t quantile of its own number of units.
+
+A mean has a formula (`crossed.crossed_random_effects`), which also knows what to say where all
+values are alike.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tutelage.evaluation.crossed import (
-    MeanSquares,
-    half_width,
-    standard_error,
-    two_sided_level,
-)
-from tutelage.evaluation.numeric import Floats, Groups, group_index
+from tutelage.evaluation.crossed import MeanSquares, half_width, standard_error
+from tutelage.evaluation.metrics import by_uid, group_keys
+from tutelage.evaluation.numeric import Floats, Groups, shared_groups
+from tutelage.records import Prediction
+from tutelage.task import Task
 
 Statistic = Callable[[Floats, Floats], Floats]
-"""(row weights B × n, seed weights B × S) -> B values: how often each row and seed was drawn."""
+"""(row weights B × n, seed weights B × S) -> B values: how often each row and seed was drawn.
+Either may have one line in the place of B, which stands for all."""
+
+RESAMPLES = 1000
 
 _BATCH_CELLS = 2_000_000
 """Row weights held at once: 16 MB."""
 
+_NO_VARIANCE = 1e-12
+
 
 @dataclass(frozen=True, slots=True)
 class BootstrapResult:
-    """A quantity, its interval over rows and seeds, and the test that it is zero.
+    """A quantity and its interval over rows and seeds.
 
-    ci_low, ci_high, p_value: by parts, as in `crossed.crossed_random_effects`
-    percentile:               the plain percentile interval, to see skewness by. Too narrow where
-                              seeds are few
+    ci95:   by parts, as in `crossed.crossed_random_effects`; None where there is none
+    method: in words how it was made, or why there is none
     """
 
     estimate: float
-    standard_error: float
-    ci_low: float
-    ci_high: float
-    p_value: float
-    percentile: tuple[float, float]
-    resamples: int
+    standard_error: float | None
+    ci95: tuple[float, float] | None
     method: str
 
 
@@ -55,10 +56,9 @@ def bootstrap(
     seeds: int,
     groups: Groups | None = None,
     *,
-    resamples: int = 2000,
+    bounds: tuple[float, float],
+    resamples: int = RESAMPLES,
     seed: int = 0,
-    confidence: float = 0.95,
-    bounds: tuple[float, float] = (-1.0, 1.0),
 ) -> BootstrapResult:
     """The statistic with all weights one, and its interval over rows (or groups) and seeds.
 
@@ -71,89 +71,68 @@ def bootstrap(
     quantity, those of its linear part. They go through the same interval as the primary test's.
     With one seed it speaks of these models only.
 
-    statistic: called with B × n and B × S weights for any B; it gives B finite values.
-    bounds:    the smallest and largest value that the quantity can have.
+    bounds: the smallest and largest value that the quantity can have.
+    seed:   of the draws. The same one gives the same interval, whatever else was drawn before.
 
-    Raises ValueError for less than two units, or a statistic that is not finite in some resample
-    (a label that a resample may lack, say).
+    Degenerate cases, without an interval: one unit; and resamples that all give the same value (no
+    answer is wrong, say). That shows no variance and not that there is none: an interval of width
+    zero would say that more rows could change nothing.
+
+    Raises ValueError for no rows or seeds, less than two resamples, keys of another length, or a
+    statistic that is not finite in some resample.
     """
-    index = np.arange(rows) if groups is None else group_index(groups)
-    if len(index) != rows:
-        raise ValueError(f"got {len(index)} group keys for {rows} rows, expected one a row")
-    units = int(index.max()) + 1 if rows else 0
-    if units < 2 or seeds < 1 or resamples < 2:
+    if rows < 1 or seeds < 1 or resamples < 2:
         raise ValueError(
-            f"got {units} units, {seeds} seeds and {resamples} resamples, expected at least two "
-            "units, one seed and two resamples"
+            f"got {rows} rows, {seeds} seeds and {resamples} resamples, expected at least one row, "
+            "one seed and two resamples"
         )
+    index = None if groups is None else shared_groups(groups, rows)
+    units = rows if index is None else int(index.max()) + 1
+    unit = "rows" if index is None else "groups of rows"
+    one_row, one_seed = np.ones((1, rows)), np.ones((1, seeds))
+    estimate = float(statistic(one_row, one_seed)[0])
+    if units < 2:
+        why = "no interval: all rows are one group" if rows > 1 else "no interval: a single row"
+        return BootstrapResult(estimate, None, None, why)
+
     rng = np.random.default_rng(seed)
     values = []
     for start in range(0, resamples, batch := max(1, _BATCH_CELLS // rows)):
         size = min(batch, resamples - start)
-        of_rows = _draw(rng, size, units)[:, index]
+        of_rows = _draw(rng, size, units)
+        if index is not None:
+            of_rows = of_rows[:, index]
         of_seeds = _draw(rng, size, seeds)
-        values.append(
-            np.stack(
-                [
-                    statistic(of_rows, of_seeds),
-                    statistic(of_rows, np.ones((size, seeds))),
-                    statistic(np.ones((size, rows)), of_seeds),
-                ]
-            )
-        )
+        parts = (of_rows, of_seeds), (of_rows, one_seed), (one_row, of_seeds)
+        values.append(np.stack([statistic(*part) for part in parts]))
     both, by_rows, by_seeds = np.concatenate(values, axis=1)
-    estimate = float(statistic(np.ones((1, rows)), np.ones((1, seeds)))[0])
-    if not (np.isfinite(both).all() and np.isfinite(by_rows).all() and np.isfinite(estimate)):
+    if not np.isfinite(both + by_rows + by_seeds + estimate).all():
         raise ValueError("got a statistic that is not finite in some resample")
 
     scale, rows_factor = units * seeds, units / (units - 1)
-    squares = MeanSquares(
-        mean=estimate,
-        rows=scale * rows_factor * float(by_rows.var()),
-        seeds=0.0,
-        error=0.0,
-        units=units,
-        columns=seeds,
-    )
-    unit = "rows" if groups is None else "groups of rows"
+    of_seeds_squared = of_residue = 0.0
     method = f"bootstrap over {unit} of one seed: speaks of these models only, not of other seeds"
     if seeds > 1:
         seeds_factor = seeds / (seeds - 1)
         interaction = both - by_rows - by_seeds + estimate
-        squares = MeanSquares(
-            mean=estimate,
-            rows=squares.rows,
-            seeds=scale * seeds_factor * float(by_seeds.var()),
-            error=scale * rows_factor * seeds_factor * float(interaction.var()),
-            units=units,
-            columns=seeds,
-        )
+        of_seeds_squared = scale * seeds_factor * float(by_seeds.var())
+        of_residue = scale * rows_factor * seeds_factor * float(interaction.var())
         method = f"bootstrap by parts over {units:,} {unit} and {seeds} seeds"
-    half = half_width(squares, 1 - confidence)
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(both, [tail, 1 - tail])
-    return BootstrapResult(
-        estimate=estimate,
-        standard_error=standard_error(squares),
-        ci_low=max(estimate - half, bounds[0]),
-        ci_high=min(estimate + half, bounds[1]),
-        p_value=two_sided_level(squares, abs(estimate)),
-        percentile=(float(low), float(high)),
-        resamples=resamples,
-        method=method,
+    squares = MeanSquares(
+        mean=estimate,
+        rows=scale * rows_factor * float(by_rows.var()),
+        seeds=of_seeds_squared,
+        error=of_residue,
+        units=units,
+        columns=seeds,
     )
-
-
-def mean_of(table: NDArray[Any]) -> Statistic:
-    """The weighted mean of a rows × seeds table."""
-    values = np.asarray(table, dtype=np.float64)
-
-    def statistic(rows: Floats, seeds: Floats) -> Floats:
-        totals = ((rows @ values) * seeds).sum(axis=1)
-        mean: Floats = totals / (rows.sum(axis=1) * seeds.sum(axis=1))
-        return mean
-
-    return statistic
+    error = standard_error(squares)
+    if error <= _NO_VARIANCE:
+        why = f"no interval: no variance to be seen over {units:,} {unit}"
+        return BootstrapResult(estimate, None, None, why)
+    half = half_width(squares, 0.05)
+    ci95 = max(estimate - half, bounds[0]), min(estimate + half, bounds[1])
+    return BootstrapResult(estimate, error, ci95, f"{method}, {resamples:,} resamples")
 
 
 def macro_f1_of(gold: NDArray[Any], predicted: NDArray[Any], labels: int) -> Statistic:
@@ -163,25 +142,43 @@ def macro_f1_of(gold: NDArray[Any], predicted: NDArray[Any], labels: int) -> Sta
     predicted in a resample is left out of that resample's mean.
     """
     truth, guess = np.asarray(gold)[:, None], np.asarray(predicted)
+    seeds = guess.shape[1]
     hits = [np.float64((truth == label) & (guess == label)) for label in range(labels)]
     share = [np.float64(truth == label) + np.float64(guess == label) for label in range(labels)]
+    counts = np.concatenate([*hits, *share], axis=1)
 
-    def statistic(rows: Floats, seeds: Floats) -> Floats:
-        scores = []
-        for hit, total in zip(hits, share, strict=True):
-            top = 2 * ((rows @ hit) * seeds).sum(axis=1)
-            bottom = ((rows @ total) * seeds).sum(axis=1)
-            with np.errstate(invalid="ignore"):
-                scores.append(np.where(bottom > 0, top / bottom, np.nan))
-        result: Floats = np.nanmean(np.stack(scores), axis=0)
+    def statistic(rows: Floats, of_seeds: Floats) -> Floats:
+        table = (rows @ counts).reshape(len(rows), 2, labels, seeds)
+        top, bottom = np.moveaxis((table * of_seeds[:, None, None, :]).sum(axis=3), 1, 0)
+        with np.errstate(invalid="ignore"):
+            scores = np.where(bottom > 0, 2 * top / bottom, np.nan)
+        result: Floats = np.nanmean(scores, axis=1)
         return result
 
     return statistic
 
 
-def difference_of(first: Statistic, second: Statistic) -> Statistic:
-    """One statistic minus another on the same rows; seeds are paired by their order."""
-    return lambda rows, seeds: first(rows, seeds) - second(rows, seeds)
+def macro_f1_interval(
+    predictions_by_seed: Mapping[int, Sequence[Prediction]],
+    task: Task,
+    groups: Mapping[str, Hashable] | None = None,
+) -> BootstrapResult:
+    """`Evaluation.macro_f1` of the same predictions, which `metrics.evaluate` has checked, with its
+    interval over rows (or their groups) and seeds."""
+    tables = [
+        by_uid(predictions_by_seed[s], f"seed {s}", task) for s in sorted(predictions_by_seed)
+    ]
+    uids = list(tables[0])
+    number = {label: place for place, label in enumerate(task.labels)}
+    gold = np.array([number[tables[0][uid].gold] for uid in uids])
+    predicted = np.array([[number[table[uid].label] for table in tables] for uid in uids])
+    return bootstrap(
+        macro_f1_of(gold, predicted, len(number)),
+        len(uids),
+        len(tables),
+        None if groups is None else group_keys(uids, groups),
+        bounds=(0.0, 1.0),
+    )
 
 
 def _draw(rng: np.random.Generator, size: int, units: int) -> Floats:

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from tutelage.errors import DataError, UsageError
+from tutelage.evaluation.bootstrap import Statistic, bootstrap
 from tutelage.evaluation.crossed import crossed_random_effects
 from tutelage.evaluation.metrics import by_uid, check_same_rows, group_keys
-from tutelage.evaluation.numeric import Floats
+from tutelage.evaluation.numeric import Floats, Ints
 from tutelage.evaluation.ratio import ratio_of_means
 from tutelage.records import Prediction
 from tutelage.task import Task
@@ -60,6 +61,9 @@ class Calibration:
     """How far confidence and accuracy lie apart.
 
     ece:           expected calibration error, mean over seeds; ece_by_seed
+    ece_ci95, ece_ci_method: its interval, over rows (or groups) and seeds; None, and why, where
+                   there is none. It is about the ECE as it is read on so many rows, so that what
+                   chance adds to it is in it
     ece_if_calibrated: the ECE that answers of these confidences would have on average if each was
                    right with just that chance: what an ECE cannot fall below with so few rows
     gap, gap_ci95: mean confidence minus accuracy; above zero is overconfidence
@@ -68,6 +72,8 @@ class Calibration:
 
     ece: float
     ece_by_seed: tuple[float, ...]
+    ece_ci95: tuple[float, float] | None
+    ece_ci_method: str
     ece_if_calibrated: float
     gap: float
     gap_ci95: tuple[float, float]
@@ -166,12 +172,39 @@ def expected_calibration_error(confidence: Floats, correct: Floats, bins: int = 
     One model's n answers; a bin is (k / bins, (k + 1) / bins], as theirs are. It is biased upwards:
     chance alone sets a bin's accuracy off its confidence. See `Calibration.ece_if_calibrated`.
     """
-    place = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    place = _bin(confidence, bins)
     return float(np.abs(np.bincount(place, correct - confidence, bins)).sum() / len(correct))
 
 
+def ece_of(confidence: Floats, correct: Floats, bins: int = 15) -> Statistic:
+    """The mean over seeds of their `expected_calibration_error`, for `bootstrap.bootstrap`.
+
+    confidence, correct: rows × seeds.
+    """
+    rows, seeds = confidence.shape
+    gaps = np.zeros((rows, seeds, bins))
+    np.put_along_axis(
+        gaps, _bin(confidence, bins)[:, :, None], (correct - confidence)[:, :, None], axis=2
+    )
+    flat = gaps.reshape(rows, seeds * bins)
+
+    def statistic(of_rows: Floats, of_seeds: Floats) -> Floats:
+        off = np.abs((of_rows @ flat).reshape(len(of_rows), seeds, bins)).sum(axis=2)
+        by_seed = off / of_rows.sum(axis=1, keepdims=True)
+        mean: Floats = (by_seed * of_seeds).sum(axis=1) / of_seeds.sum(axis=1)
+        return mean
+
+    return statistic
+
+
+def _bin(confidence: Floats, bins: int) -> Ints:
+    place: Ints = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    return place
+
+
 def calibration(table: ConfidenceTable, bins: int = 15, seed: int = 0) -> Calibration:
-    """ECE with its floor, the signed gap with its interval, and Brier's score of the confidence.
+    """ECE with its interval and its floor, the signed gap with its interval, and Brier's score of
+    the confidence.
 
     The floor is the mean over 200 simulations from `seed`, rows taken as independent.
     """
@@ -186,10 +219,16 @@ def calibration(table: ConfidenceTable, bins: int = 15, seed: int = 0) -> Calibr
         for c in confidence.T
         for _ in range(each)
     ]
+    rows, seeds = confidence.shape
+    drawn = bootstrap(
+        ece_of(confidence, correct, bins), rows, seeds, table.groups, bounds=(0.0, 1.0)
+    )
     gap = crossed_random_effects(confidence - correct, table.groups)
     return Calibration(
         ece=float(np.mean(by_seed)),
         ece_by_seed=by_seed,
+        ece_ci95=drawn.ci95,
+        ece_ci_method=drawn.method,
         ece_if_calibrated=float(np.mean(by_chance)),
         gap=gap.estimate,
         gap_ci95=(gap.ci_low, gap.ci_high),

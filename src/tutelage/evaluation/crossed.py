@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tutelage.evaluation.numeric import Floats, Groups, group_index, solve, t_upper
+from tutelage.evaluation.numeric import Floats, Groups, Ints, shared_groups, solve, t_upper
 
 Table = Sequence[Sequence[float]] | NDArray[Any]
 
@@ -28,7 +28,7 @@ class MeanSquares:
 
     rows, seeds, error: the mean squares R, C and E; C and E are 0 where there is one seed
     units, columns:     rows (or groups of them), and seeds
-    grouped:            whether a unit is a group of rows
+    grouped:            whether a unit is a group of several rows
     """
 
     mean: float
@@ -100,7 +100,8 @@ def crossed_random_effects(
     groups: one key for each row. Rows that share a key (a premise) are one unit, and the table
     holds linearised group totals y[g, s] = m + (G / n) Σ_{i in g} (d[i, s] - m), m the grand
     mean (Taylor linearisation of a ratio, as in surveys by clusters), so that the mean over
-    groups is the mean over rows whatever the groups' sizes.
+    groups is the mean over rows whatever the groups' sizes. Where each row has a key of its own,
+    rows are the units.
 
     bounds: the smallest and largest value that a mean difference can have.
 
@@ -173,9 +174,10 @@ def mean_squares(difference: Table, groups: Groups | None = None) -> MeanSquares
         raise ValueError(f"got differences of shape {d.shape}, expected rows × seeds, neither zero")
     if not np.isfinite(d).all():
         raise ValueError("got differences that are not finite")
-    y = d if groups is None else _group_totals(d, groups)
+    index = None if groups is None else shared_groups(groups, len(d))
+    y = d if index is None else _group_totals(d, index)
     units, seeds = y.shape
-    mean, grouped = float(d.mean()), groups is not None
+    mean, grouped = float(d.mean()), index is not None
     if units == 1 or np.ptp(y) <= 1e-12 * max(1.0, float(np.abs(y).max())):
         return MeanSquares(mean, 0.0, 0.0, 0.0, units, seeds, grouped)
     row_effect = y.mean(axis=1, keepdims=True) - y.mean()
@@ -293,10 +295,7 @@ def _has_variance(squares: MeanSquares) -> bool:
     return squares.units > 1 and max(squares.rows, squares.seeds, squares.error) > 0
 
 
-def _group_totals(d: Floats, groups: Groups) -> Floats:
-    if len(groups) != len(d):
-        raise ValueError(f"got {len(groups)} group keys for {len(d)} rows, expected one a row")
-    index = group_index(groups)
+def _group_totals(d: Floats, index: Ints) -> Floats:
     mean = d.mean()
     count = int(index.max()) + 1
     totals = np.stack([np.bincount(index, column - mean, count) for column in d.T], axis=1)

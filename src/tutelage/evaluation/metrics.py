@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tutelage.errors import DataError, UsageError
 from tutelage.evaluation.crossed import crossed_random_effects
+from tutelage.evaluation.numeric import shared_groups
 from tutelage.evaluation.statistics import wilson_interval
 from tutelage.records import Prediction
 from tutelage.task import Task
@@ -59,18 +59,16 @@ class Evaluation:
     truncated: int
 
 
-def accuracy(gold: Sequence[str], predicted: Sequence[str]) -> float:
-    """Share of rows whose prediction is the gold label. ValueError for none, or unequal lengths."""
-    _check_lengths(gold, predicted)
-    return sum(g == p for g, p in zip(gold, predicted, strict=True)) / len(gold)
-
-
 def confusion_matrix(gold: Sequence[str], predicted: Sequence[str], labels: Sequence[str]) -> Ints:
     """Counts, gold (rows) × predicted (columns), in the order of `labels`.
 
-    ValueError for a label that is not among `labels`.
+    ValueError for a label that is not among `labels`, no rows, or unequal lengths.
     """
-    _check_lengths(gold, predicted)
+    if len(gold) != len(predicted) or not len(gold):
+        raise ValueError(
+            f"got {len(gold)} gold labels and {len(predicted)} predictions, expected as many of "
+            "each and at least one"
+        )
     position = {label: index for index, label in enumerate(labels)}
     unknown = sorted({*gold, *predicted} - set(position))
     if unknown:
@@ -114,8 +112,9 @@ def evaluate(
 
     groups: uid -> key of the unit that the row belongs to (`task.group`), where rows share one.
 
-    The interval of the mean accuracy is Wilson's for one seed and independent rows; otherwise it
-    is that of `crossed_random_effects` over rows (or their groups) and seeds.
+    The interval of the mean accuracy is Wilson's for one seed and independent rows (no two of which
+    share a group); otherwise it is that of `crossed_random_effects` over rows (or their groups)
+    and seeds.
 
     Raises DataError where the seeds cover different rows, a row's gold label differs, a uid comes
     twice or a label is none of the task's; UsageError where there are no seeds.
@@ -140,11 +139,11 @@ def evaluate(
         label: LabelScores(s.precision, s.recall, s.f1, s.support // len(seeds))
         for label, s in per_label(confusion, labels).items()
     }
-    if len(seeds) == 1 and groups is None:
+    keys = None if groups is None else group_keys(uids, groups)
+    if len(seeds) == 1 and (keys is None or shared_groups(keys, len(uids)) is None):
         ci95 = wilson_interval(int(correct.sum()), len(uids))
         ci_method = "Wilson interval over rows of one seed: speaks of this model only"
     else:
-        keys = None if groups is None else group_keys(uids, groups)
         crossed = crossed_random_effects(correct, keys, bounds=(0.0, 1.0))
         ci95, ci_method = (crossed.ci_low, crossed.ci_high), crossed.method
     return Evaluation(
@@ -222,14 +221,6 @@ def group_keys(uids: Sequence[str], groups: Mapping[str, Hashable]) -> list[Hash
             f"got no group for {len(missing)} rows (such as {missing[0]!r}), expected one for each"
         )
     return [groups[uid] for uid in uids]
-
-
-def _check_lengths(gold: Sequence[Any], predicted: Sequence[Any]) -> None:
-    if len(gold) != len(predicted) or not len(gold):
-        raise ValueError(
-            f"got {len(gold)} gold labels and {len(predicted)} predictions, expected as many of "
-            "each and at least one"
-        )
 
 
 def _ratio(part: int, whole: int) -> float | None:

@@ -52,3 +52,14 @@ def group_index(groups: Groups) -> Ints:
         return numbered
     numbers: dict[Hashable, int] = {}
     return np.array([numbers.setdefault(key, len(numbers)) for key in groups], dtype=np.int64)
+
+
+def shared_groups(groups: Groups, rows: int) -> Ints | None:
+    """Each row's group as a number; None where each row is a group of its own, which is no group.
+
+    ValueError for other than one key a row.
+    """
+    if len(groups) != rows:
+        raise ValueError(f"got {len(groups)} group keys for {rows} rows, expected one a row")
+    index = group_index(groups)
+    return None if rows and int(index.max()) + 1 == rows else index

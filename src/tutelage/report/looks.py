@@ -49,6 +49,11 @@ class Looks:
     kinds: Sequence[SliceKind]
     of: Mapping[str, Any]
 
+    def ece_methods(self, arms: Sequence[str]) -> list[str]:
+        """How the intervals of these arms' ECE were made; none in results of before they were."""
+        told = [self.of[arm]["calibration"].get("ece_ci_method") for arm in arms]
+        return list(dict.fromkeys(method for method in told if method))
+
 
 def looks_of(results: Mapping[str, Any]) -> Looks | None:
     """None for results of a run that took no such looks."""

@@ -29,6 +29,7 @@ from tutelage.report.answer import (
     told_apart,
 )
 from tutelage.report.baselines import baselines_of, teacher_note
+from tutelage.report.costs import costs_of
 from tutelage.report.curve_figure import curve_plot
 from tutelage.report.explanations import explained
 from tutelage.report.figures import accuracy_plot, forest_plot
@@ -176,6 +177,7 @@ def _content(results: Mapping[str, Any], files: RunFiles) -> dict[str, Any]:
         "chance": chance_of(results),
         "baselines": baselines_of(results),
         "teacher_note": teacher_note(results),
+        "costs": costs_of(results),
         "explained": explained(results, files),
         "statuses": RATIONALE_STATUSES,
         "reasons": {

@@ -15,6 +15,7 @@ from typing import Any
 from tutelage.errors import UsageError
 from tutelage.evaluation.compare import Comparison, compare_correctness
 from tutelage.evaluation.unpaired import difference_interval
+from tutelage.report.costs import costs_of
 from tutelage.report.folder import RunFiles, read_files
 from tutelage.runfolder import read_json
 
@@ -47,7 +48,7 @@ class TwoRuns:
     shared:    rows that both have read
     arms:      those of both runs, in A's order
     only:      the arms that A alone, and B alone, has
-    cost_usd:  of each one's teacher; None where unknown
+    cost_usd:  of each one's teacher, its rationales and as a baseline; None where unknown
     remarks:   what a reader should know
     """
 
@@ -101,7 +102,7 @@ def compare_runs(first: Path, second: Path) -> TwoRuns:
             tuple(name for name in tested[0] if name not in tested[1]),
             tuple(name for name in tested[1] if name not in tested[0]),
         ),
-        cost_usd=(results[0]["teacher"]["cost_usd"], results[1]["teacher"]["cost_usd"]),
+        cost_usd=(costs_of(results[0]).in_all.cost_usd, costs_of(results[1]).in_all.cost_usd),
         remarks=_remarks(results, files, len(here)),
     )
 
