@@ -71,3 +71,15 @@ def small_recipe() -> Callable[..., dict[str, Any]]:
         return values
 
     return make
+
+
+@pytest.fixture(scope="session")
+def finished(
+    small_recipe: Callable[..., dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """One uninterrupted run of the small recipe, shared by the tests that only look at it."""
+    from tutelage.experiment import run
+    from tutelage.recipe_file import parse_recipe
+
+    runs = tmp_path_factory.mktemp("runs")
+    return run(parse_recipe(small_recipe()), runs=runs, workers=1).folder

@@ -37,13 +37,6 @@ def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
     return all(one[key] == other[key] for key in ("arms", "comparisons"))
 
 
-@pytest.fixture(scope="module")
-def finished(small_recipe: Make, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One uninterrupted run of the small recipe, shared by the tests that only look at it."""
-    runs = tmp_path_factory.mktemp("runs")
-    return run(parse_recipe(small_recipe()), runs=runs, workers=1).folder
-
-
 def test_the_files_of_a_run(finished: Path) -> None:
     names = {str(p.relative_to(finished)) for p in finished.rglob("*") if p.is_file()}
     assert {"recipe.yaml", "manifest.json", "results.json", "report.html"} <= names

@@ -25,9 +25,11 @@ from report_sample import (
 )
 
 from tutelage.records import Example
+from tutelage.report.answer import findings
 from tutelage.report.folder import ArmPredictions, RunFiles
 from tutelage.report.page import render_report, write_report
-from tutelage.runfolder import read_jsonl, write_jsonl
+from tutelage.runfolder import read_json, read_jsonl, write_jsonl
+from tutelage.sections import Config
 
 playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install it")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -106,6 +108,50 @@ def search(page: Any, text: str) -> None:
     before = page.locator("#rows-list li").first.element_handle()
     page.fill("#rows-search", text)
     before.wait_for_element_state("hidden")  # the list was made anew
+
+
+def test_the_report_of_a_real_run(finished: Path, opened: Open) -> None:
+    """A small one, but trained; the others here look at simulated ones."""
+    results = read_json(finished / "results.json")
+    rows = list(read_jsonl(finished / "rows.jsonl"))
+    (arm,) = (a for a in results["arms"] if a["strategy"] is not None and a["control"] is None)
+    config = Config(**arm["config"]).name
+    hits = [0] * len(rows)
+    for seed in arm["seeds"]:
+        path = finished / "arms" / arm["name"] / config / f"seed-{seed}" / "test.jsonl"
+        label = {row["uid"]: row["label"] for row in read_jsonl(path)}
+        hits = [n + (label[row["uid"]] == row["label"]) for n, row in zip(hits, rows, strict=True)]
+    share = sum(hits) / len(rows) / len(arm["seeds"])
+    assert share == pytest.approx(arm["test"]["accuracy"])
+
+    page = opened(finished / "report.html")
+    assert findings(results)[0].sentences[0] in page.locator("section.answer").inner_text()
+    assert state(page) == f"All {len(rows)} rows"
+    neutral = [n for n, row in zip(hits, rows, strict=True) if row["label"] == "neutral"]
+    assert choose(page, gold="neutral") == f"{len(neutral)} of {len(rows)} rows"
+    for answer in ("right", "wrong"):
+        # Right: more than half of the seeds are.
+        count = sum((2 * n > len(arm["seeds"])) == (answer == "right") for n in neutral)
+        shown = choose(page, arm=arm["name"], answer=answer)
+        assert shown == f"{count} of {len(rows)} rows"
+    page.click("#rows-reset")
+    page.get_by_text(f"All {len(rows)} rows").wait_for()
+
+    text = rows[20]["fields"]["premise"]
+    found = [row for row in rows if row["fields"]["premise"] == text]
+    page.fill("#rows-search", text)
+    page.locator("#rows-state", has_text=re.compile(f"^{len(found)} of ")).wait_for()
+    first = page.locator("#rows-list li").first
+    assert first.locator("mark").first.inner_text() == text
+    lines = first.locator("tbody tr").all_inner_texts()
+    for line, each in zip(lines, results["arms"], strict=True):
+        assert line.startswith(each["name"])
+
+    for theme, colour in (("dark", "rgb(20, 23, 27)"), ("light", "rgb(246, 246, 243)")):
+        page.get_by_label("Theme").select_option(theme)
+        ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert ground == colour
+    # `opened` sees to it that nothing was fetched but the page.
 
 
 def right(rows: list[Any]) -> bool:
