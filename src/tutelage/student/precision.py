@@ -8,7 +8,6 @@ quarters of that speed here: docs/performance.md.) Never fp16, in which T5 overf
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from types import SimpleNamespace
 from typing import Any, Literal
 
 import torch
@@ -21,6 +20,8 @@ Precision = Literal["fp32", "bf16"]
 
 _SMALL = 5_000_000
 """Below this many weights a CPU spends its time between the matrix products, not in them."""
+
+_NOT_COMPILED = "compile: true is for decoder-only students with one list of layers: leave it out"
 
 
 def choose_device(asked: str = "auto") -> torch.device:
@@ -66,17 +67,11 @@ def prepare(student: Student, precision: str, *, compiled: bool = False) -> None
 
 def _compile_layers(student: Student) -> None:
     """Compile each layer for any length: fuses what lies between the matrix products."""
-    for layer in _layers(student.model):
-        layer.forward = torch.compile(layer.forward, dynamic=True)
-
-
-def _layers(model: Any) -> Any:
-    layers = getattr(model.base_model, "layers", None)
+    layers = getattr(student.model.base_model, "layers", None)
     if layers is None:
-        raise StudentError(
-            "compile: true is for decoder-only students with one list of layers: leave it out"
-        )
-    return layers
+        raise StudentError(_NOT_COMPILED)
+    for layer in layers:
+        layer.forward = torch.compile(layer.forward, dynamic=True)
 
 
 def check_compiled(spec: str) -> None:
@@ -85,7 +80,8 @@ def check_compiled(spec: str) -> None:
     Loads no weights, so that it can be asked before anything is paid for. A new student
     (`scratch:`), which is an encoder-decoder, is refused without a look.
     """
-    _layers(SimpleNamespace(base_model=None) if spec.startswith("scratch:") else outline(spec))
+    if spec.startswith("scratch:") or not hasattr(outline(spec).base_model, "layers"):
+        raise StudentError(_NOT_COMPILED)
 
 
 class Optimizer:
