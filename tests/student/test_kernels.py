@@ -1,66 +1,11 @@
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 import torch
-from torch.nn import functional
 
 from tutelage.student import kernels
-from tutelage.student.kernels import token_losses, use_fast_dropout
+from tutelage.student.kernels import use_fast_dropout
 from tutelage.student.model import Student
-
-
-def _gradients(
-    loss: Callable[..., torch.Tensor], inputs: list[torch.Tensor]
-) -> list[torch.Tensor | None]:
-    leaves = [tensor.clone().requires_grad_() for tensor in inputs]
-    value = loss(*leaves)
-    # A share of its own for each token, as segments have.
-    (value * torch.linspace(0.1, 2.0, len(value))).sum().backward()
-    return [value.detach(), *(leaf.grad for leaf in leaves)]
-
-
-@pytest.mark.parametrize("room", [4 * 50, 4 * 50 * 3, 1 << 30])
-@pytest.mark.parametrize("biased", [False, True])
-def test_head_and_loss_in_one_are_head_and_loss(
-    monkeypatch: pytest.MonkeyPatch, room: int, biased: bool
-) -> None:
-    monkeypatch.setitem(kernels._CHUNK_BYTES, "cpu", room)
-    torch.manual_seed(0)
-    inputs = [torch.randn(7, 16), torch.randn(50, 16), torch.randn(50)][: 3 if biased else 2]
-    targets = torch.tensor([0, 49, 3, 3, 20, 1, 7])
-
-    def ours(hidden: torch.Tensor, weight: torch.Tensor, *bias: torch.Tensor) -> torch.Tensor:
-        return token_losses(hidden, weight, *(bias or (None,)), targets)
-
-    def plain(hidden: torch.Tensor, weight: torch.Tensor, *bias: torch.Tensor) -> torch.Tensor:
-        logits = functional.linear(hidden, weight, *bias)
-        return functional.cross_entropy(logits, targets, reduction="none")
-
-    for one, other in zip(_gradients(ours, inputs), _gradients(plain, inputs), strict=True):
-        torch.testing.assert_close(one, other)
-
-
-def test_a_frozen_head_gets_no_gradient() -> None:
-    hidden, weight = torch.randn(3, 4, requires_grad=True), torch.randn(5, 4)
-    token_losses(hidden, weight, None, torch.tensor([1, 2, 3])).sum().backward()
-    assert weight.grad is None
-    assert hidden.grad is not None and bool(hidden.grad.any())
-
-
-def test_bf16_loses_no_more_than_rounding_the_gradient_of_the_logits() -> None:
-    torch.manual_seed(0)
-    hidden, weight = torch.randn(40, 32), torch.randn(300, 32) / 4
-    targets = torch.randint(300, (40,))
-    exact = _gradients(lambda h, w: token_losses(h, w, None, targets), [hidden, weight])
-    rounded = _gradients(
-        lambda h, w: token_losses(h, w, None, targets), [hidden.bfloat16(), weight.bfloat16()]
-    )
-    assert rounded[0] is not None and rounded[0].dtype == torch.float32
-    for one, other in zip(exact, rounded, strict=True):
-        assert one is not None and other is not None
-        assert (one - other.float()).norm() < 0.02 * one.norm()
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5])

@@ -1,8 +1,7 @@
 """Faster ways to the same results, where the usual ones waste a CPU's time or any device's memory.
 
-`token_losses` stands for an output head and the cross-entropy after it; `use_fast_dropout` gives a
-model other dropout layers; `keep_freed_memory` is about the C library. docs/performance.md has what
-each was worth.
+`use_fast_dropout` gives a model other dropout layers; `keep_freed_memory` is about the C library.
+docs/performance.md has what each was worth.
 """
 
 from __future__ import annotations
@@ -15,17 +14,14 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional
-
-_CHUNK_BYTES = {"cpu": 8 << 20}
-_CHUNK_BYTES_ELSEWHERE = 512 << 20
-"""fp32 logits that are worked on at once: on a CPU what a cache holds, elsewhere what keeps kernels
-long."""
 
 _STEPS = 1 << 15
 """Dropout's rate is rounded to a multiple of one in so many."""
 
-_MALLOC = {-3: 32 << 20, -1: 2**31 - 1, -2: 64 << 20, -8: 1}
+KEPT_BELOW = 32 << 20
+"""Bytes of a tensor from which on its memory goes back to the kernel when it is freed."""
+
+_MALLOC = {-3: KEPT_BELOW, -1: 2**31 - 1, -2: 64 << 20, -8: 1}
 """M_MMAP_THRESHOLD, M_TRIM_THRESHOLD and M_TOP_PAD of <malloc.h>, in bytes, and M_ARENA_MAX: an
 arena of a thread's own gives back what is freed, whatever the others say."""
 
@@ -34,64 +30,6 @@ _draws = threading.local()
 
 _EAGER = "tutelage_eager"
 """transformers' name for `_eager_attention`."""
-
-
-class _HeadAndLoss(torch.autograd.Function):
-    """Cross-entropy of linear(hidden, weight, bias), with one [N, vocabulary] tensor in all.
-
-    The usual way keeps the logits, their fp32 copy, their log-softmax and the gradients of all
-    three. Here the logits' place takes, chunk by chunk, their gradient d loss_n / d logits_n. A
-    token's share in the loss then scales narrow rows: those of `hidden` and of its gradient.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        hidden: torch.Tensor,
-        weight: torch.Tensor,
-        bias: torch.Tensor | None,
-        targets: torch.Tensor,
-    ) -> torch.Tensor:
-        gradient = functional.linear(hidden, weight, bias)
-        losses = torch.empty(len(targets), device=hidden.device)
-        room = _CHUNK_BYTES.get(hidden.device.type, _CHUNK_BYTES_ELSEWHERE)
-        rows = max(1, room // (4 * weight.shape[0]))
-        for start in range(0, len(targets), rows):
-            chunk = gradient[start : start + rows]
-            at = targets[start : start + rows, None]
-            scores = torch.log_softmax(chunk, -1, dtype=torch.float32)
-            losses[start : start + rows] = -scores.gather(1, at)[:, 0]
-            if any(ctx.needs_input_grad):
-                scores.exp_().scatter_add_(1, at, scores.new_full(at.shape, -1.0))
-                chunk.copy_(scores)
-        ctx.save_for_backward(hidden, weight, gradient)
-        return losses
-
-    @staticmethod
-    def backward(ctx: Any, *shares: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        hidden, weight, gradient = ctx.saved_tensors
-        share = shares[0][:, None]
-        needs_hidden, needs_weight, needs_bias, _ = ctx.needs_input_grad
-        for_hidden = for_weight = for_bias = None
-        if needs_hidden:
-            for_hidden = ((gradient @ weight).float() * share).to(hidden.dtype)
-        if needs_weight:
-            for_weight = gradient.t() @ (hidden.float() * share).to(hidden.dtype)
-        if needs_bias:
-            for_bias = gradient.t() @ share[:, 0].to(gradient.dtype)
-        return for_hidden, for_weight, for_bias, None
-
-
-def token_losses(
-    hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor
-) -> torch.Tensor:
-    """Cross-entropy of each target (nats, fp32): [N].
-
-    hidden: [N, width]; weight: [vocabulary, width]; bias: [vocabulary] or None; targets: [N]. The
-    gradient of the logits is rounded to `hidden`'s type, as it is where logits have that type.
-    """
-    losses: torch.Tensor = _HeadAndLoss.apply(hidden, weight, bias, targets)  # type: ignore[no-untyped-call]
-    return losses
 
 
 @contextmanager

@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 
 import torch
 
+from tutelage.student.gradients import add_to
+from tutelage.student.head import forget_logits
 from tutelage.student.kernels import drawing_from
 from tutelage.student.model import Student
 
@@ -84,11 +86,12 @@ class Lanes:
                 if weight.grad is None:
                     weight.grad = twin.grad.to(weight.dtype)
                 else:
-                    weight.grad += twin.grad
+                    add_to(weight.grad, twin.grad)
                 twin.grad = None
 
     def close(self) -> None:
-        """End the threads."""
+        """End the threads, and give back what passes left to one another."""
+        forget_logits()
         if self._pool is not None:
             self._pool.shutdown()
 

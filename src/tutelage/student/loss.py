@@ -8,7 +8,8 @@ import torch
 from torch.nn import functional
 
 from tutelage.student.collate import Batch
-from tutelage.student.kernels import token_losses
+from tutelage.student.gradients import adds_in_place
+from tutelage.student.head import token_losses
 from tutelage.student.model import Student
 from tutelage.student.packing import branch_mask
 
@@ -39,14 +40,17 @@ def batch_loss(student: Student, batch: Batch) -> SegmentLoss:
     """The forward pass and its loss.
 
     Where the model ends with a plain head, head and cross-entropy are one operation that never
-    holds more than one value a target token and vocabulary entry (`kernels.token_losses`).
+    holds more than one value a target token and vocabulary entry (`head.token_losses`).
     """
     if not student.ends_with_head:
         return segment_loss(target_logits(student, batch), batch)
     with student.head_input(batch.rows, batch.columns) as found:
         student.model(**_inputs(student, batch), use_cache=False)
     head = student.model.get_output_embeddings()
-    return _by_segment(token_losses(found[0], head.weight, head.bias, batch.target_ids), batch)
+    losses = token_losses(
+        found[0], head.weight, head.bias, batch.target_ids, in_place=adds_in_place(head)
+    )
+    return _by_segment(losses, batch)
 
 
 def _inputs(student: Student, batch: Batch) -> dict[str, torch.Tensor]:

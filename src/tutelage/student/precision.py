@@ -13,8 +13,10 @@ from typing import Any, Literal
 import torch
 
 from tutelage.errors import StudentError
-from tutelage.student.kernels import keep_freed_memory, use_fast_dropout
+from tutelage.student.gradients import add_gradients_in_place
+from tutelage.student.kernels import KEPT_BELOW, keep_freed_memory, use_fast_dropout
 from tutelage.student.model import Student, outline
+from tutelage.student.norm import use_fast_norm
 
 Precision = Literal["fp32", "bf16"]
 
@@ -60,6 +62,9 @@ def prepare(student: Student, precision: str, *, compiled: bool = False) -> None
         # On CPUs the backward pass of the fused kernel is slower than plain matrix products.
         student.model.set_attn_implementation("eager")
         use_fast_dropout(student.model)
+        add_gradients_in_place(student.model)
+        if not compiled:
+            use_fast_norm(student.model)
         keep_freed_memory()
     if compiled:
         _compile_layers(student)
@@ -93,6 +98,7 @@ class Optimizer:
             w if w.dtype == torch.float32 else w.detach().float().requires_grad_()
             for w in self.weights
         ]
+        self._kept: dict[int, torch.Tensor] = {}
         self.adamw = torch.optim.AdamW(
             self.masters, lr=learning_rate, weight_decay=weight_decay, fused=True
         )
@@ -109,9 +115,9 @@ class Optimizer:
         """
         for group in self.adamw.param_groups:
             group["lr"] = learning_rate
-        for weight, master in zip(self.weights, self.masters, strict=True):
-            if master is not weight:
-                master.grad = None if weight.grad is None else weight.grad.float()
+        for place, (weight, master) in enumerate(zip(self.weights, self.masters, strict=True)):
+            if master is not weight and weight.grad is not None:
+                master.grad = self._room(place).copy_(weight.grad)
                 weight.grad = None
         if complete is not None:
             complete(self.masters)
@@ -119,6 +125,16 @@ class Optimizer:
         self.adamw.step()
         self.adamw.zero_grad(set_to_none=True)
         self._publish()
+
+    def _room(self, place: int) -> torch.Tensor:
+        """Where the gradient of the master at `place` goes: large ones always to the same memory,
+        which would otherwise be given back and cleared in every step (`keep_freed_memory`)."""
+        room = self._kept.get(place)
+        if room is None:
+            room = torch.empty_like(self.masters[place])
+            if room.nbytes >= KEPT_BELOW:
+                self._kept[place] = room
+        return room
 
     @torch.no_grad()
     def _publish(self) -> None:
