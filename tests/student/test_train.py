@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -200,3 +200,29 @@ def test_bf16_keeps_masters_that_small_steps_reach(decoder_only: Student) -> Non
     fresh.load(state)
     for one, other in zip(fresh.masters, optimizer.masters, strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("below", [0, 1 << 40])
+def test_large_gradients_of_masters_keep_their_memory_and_nothing_of_the_step_before(
+    decoder_only: Student, monkeypatch: pytest.MonkeyPatch, below: int
+) -> None:
+    monkeypatch.setattr("tutelage.student.precision.KEPT_BELOW", below)
+    prepare(decoder_only, "bf16")
+    optimizer = Optimizer(decoder_only, learning_rate=1e-5, weight_decay=0.0)
+    places: list[list[int]] = []
+
+    def look(masters: Sequence[torch.Tensor]) -> None:
+        assert masters[0].grad is None if len(places) == 1 else masters[0].grad is not None
+        for master in masters[1:]:
+            assert master.grad is not None
+            assert torch.equal(master.grad, torch.full_like(master, float(len(places))))
+        places.append([m.grad.data_ptr() for m in masters[1:] if m.grad is not None])
+
+    for step in range(3):
+        for number, weight in enumerate(optimizer.weights):
+            if number or step != 1:  # one weight has no gradient in the second step
+                weight.grad = torch.full_like(weight, step)
+        optimizer.step(1e-5, 1e9, look)
+    assert len(places) == 3
+    if below == 0:
+        assert places[0] == places[1] == places[2]

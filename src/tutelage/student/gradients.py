@@ -20,7 +20,6 @@ _MARK = "adds_gradients"
 _FEW = 4
 """A pass reads few rows of an embedding that has so many times as many as there are tokens."""
 
-
 _PART = 1 << 20
 """Values that are added at once where types differ: what a cache holds."""
 
