@@ -8,9 +8,12 @@ import pytest
 import torch
 
 from tutelage.records import ObjectiveName, Source, Target, TrainingExample
+from tutelage.student import norm
 from tutelage.student.collate import EncodedExample, collate, encode, split_by_tokens
+from tutelage.student.gradients import adds_in_place
 from tutelage.student.loss import batch_loss
 from tutelage.student.model import Student
+from tutelage.student.precision import prepare
 from tutelage.student.target import LABEL, RATIONALE
 
 OBJECTIVES: tuple[ObjectiveName, ...] = get_args(ObjectiveName)
@@ -122,20 +125,35 @@ def _backward(student: Student, passes: list[list[EncodedExample]]) -> float:
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("sizes", [(3,), (1, 2), (1, 1, 1)])
+@pytest.mark.parametrize("prepared", [False, True])
 def test_loss_and_gradient_are_the_formula_however_the_step_is_split(
-    student: Student, sizes: tuple[int, ...], objective: ObjectiveName
+    student: Student,
+    sizes: tuple[int, ...],
+    prepared: bool,
+    objective: ObjectiveName,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     expected = _reference(student, (0.3, 0.7), objective)
     student.model.zero_grad()
     expected.backward()
     wanted = _gradients(student)
+    if prepared:  # as training has it on a CPU
+        monkeypatch.setattr("tutelage.student.gradients._FEW", 0)  # of so small a vocabulary too
+        prepare(student, "fp32")
+        words = student.model.get_input_embeddings()(torch.tensor([[1]]))
+        assert "Lookup" in words.grad_fn.name()
+        kinds = {type(m) for m in student.model.modules() if "Norm" in type(m).__name__}
+        assert kinds and all(kind.forward is norm._forward for kind in kinds)
+        assert adds_in_place(student.model.get_output_embeddings())
     rows = iter(_encoded(student, objective))
     loss = _backward(student, [[next(rows) for _ in range(size)] for size in sizes])
     assert loss == pytest.approx(expected.item(), rel=1e-5)
     found = _gradients(student)
     assert len(found) == len(wanted)
+    # fp32 sums in another order: one value in 13,952 was 1.2e-6 away.
+    tolerance = 2e-6 if prepared else 1e-6
     for one, other in zip(found, wanted, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=tolerance)
 
 
 def test_two_tasks_are_read_in_one_pass_where_the_student_can(
