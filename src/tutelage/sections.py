@@ -183,6 +183,7 @@ class StudentSection(Section):
     patience: int = Field(8, ge=1)
     dropout: Number | None = Field(None, ge=0, lt=1)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    fast: Literal["auto", "off"] = "auto"
     compile: bool = False
     lora: LoraSection | None = None
     max_source_tokens: int = Field(512, ge=8)

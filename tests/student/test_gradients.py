@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from tutelage.student.gradients import add_gradients_in_place, add_rows, add_to, adds_in_place
+from tutelage.student.fast.gradients import add_gradients_in_place, add_rows, add_to, adds_in_place
 from tutelage.student.model import Student
 
 
@@ -22,7 +22,7 @@ def test_rows_of_one_id_are_added_up_before_they_are_rounded() -> None:
 def test_gradients_of_another_type_are_added_in_parts(
     monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
 ) -> None:
-    monkeypatch.setattr("tutelage.student.gradients._PART", 4)
+    monkeypatch.setattr("tutelage.student.fast.gradients._PART", 4)
     total, gradient = torch.randn(3, 7), torch.randn(7, 3).t().to(dtype)
     expected = total + gradient.float()
     add_to(total, gradient)

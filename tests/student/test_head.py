@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from tutelage.student import head as head_module
-from tutelage.student.head import forget_logits, token_losses
+from tutelage.student.fast import head as head_module
+from tutelage.student.fast.head import forget_logits, token_losses
 
 
 def _gradients(

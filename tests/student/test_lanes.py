@@ -12,7 +12,7 @@ import small_training
 import torch
 from safetensors.torch import load_file
 
-from tutelage.student.lanes import Lanes, draws_apart
+from tutelage.student.fast.lanes import Lanes, draws_apart
 from tutelage.student.model import Student
 from tutelage.student.precision import prepare
 from tutelage.student.score import score_labels

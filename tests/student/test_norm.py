@@ -10,7 +10,7 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from transformers.models.t5.modeling_t5 import T5LayerNorm
 
 from tutelage.student.model import Student
-from tutelage.student.norm import use_fast_norm
+from tutelage.student.fast.norm import use_fast_norm
 
 FP32 = torch.float32
 

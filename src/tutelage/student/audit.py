@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from tutelage.records import Example, ObjectiveName, TrainingExample
 from tutelage.student.collate import EncodedExample, collate, encode, encode_prompts, training_steps
-from tutelage.student.lanes import lanes_of
+from tutelage.student.fast.lanes import lanes_of
 from tutelage.student.model import Architecture, Student
 from tutelage.student.settings import TrainSettings
 from tutelage.student.sources import token_ids
@@ -202,7 +202,7 @@ def padding(
     filled = sum(
         min(len(s.source), FIXED_SOURCE) + min(len(s.target), FIXED_TARGET) for s in strands
     )
-    threads = 1 if settings.compile else settings.threads
+    threads = 1 if settings.compile or settings.fast == "off" else settings.threads
     lanes = lanes_of(threads, settings.tokens_per_pass)
     steps = training_steps(
         encoded,

@@ -200,6 +200,7 @@ def run_scoring(job: ScoringJob, on_step: Callable[[int, int], None] | None = No
 
     def read_share() -> list[Any]:
         student = load_student(str(job.trained.folder / "model")).to(group.device)
+        student.fast = settings.fast
         prepare(student, settings.precision)
         tell = None if on_step is None else (lambda done: on_step(done, len(mine)))
         return job.read(student, mine, tell)

@@ -8,8 +8,8 @@ import torch
 from torch.nn import functional
 
 from tutelage.student.collate import Batch
-from tutelage.student.gradients import adds_in_place
-from tutelage.student.head import token_losses
+from tutelage.student.fast.gradients import adds_in_place
+from tutelage.student.fast.head import token_losses
 from tutelage.student.model import Student
 from tutelage.student.packing import branch_mask
 
@@ -42,7 +42,7 @@ def batch_loss(student: Student, batch: Batch) -> SegmentLoss:
     Where the model ends with a plain head, head and cross-entropy are one operation that never
     holds more than one value a target token and vocabulary entry (`head.token_losses`).
     """
-    if not student.ends_with_head:
+    if not (student.uses("head") and student.ends_with_head):
         return segment_loss(target_logits(student, batch), batch)
     with student.head_input(batch.rows, batch.columns) as found:
         student.model(**_inputs(student, batch), use_cache=False)

@@ -17,6 +17,8 @@ import torch
 from tutelage.errors import StudentError
 from tutelage.modelfiles import find_file, find_in_package
 from tutelage.records import ObjectiveName
+from tutelage.student import fast as fast_parts
+from tutelage.student.settings import Fast
 
 Architecture = Literal["encoder-decoder", "decoder-only"]
 
@@ -39,6 +41,12 @@ class Student:
     architecture: Architecture
     packs: bool | None = None
     """Whether several continuations of one source fit into one pass; see `packing.packs`."""
+    fast: Fast = "auto"
+    """Whether to use what is only about speed; see `student.fast`."""
+
+    def uses(self, part: str) -> bool:
+        """Whether this part of `student.fast` is used."""
+        return self.fast == "auto" and part in fast_parts.PARTS
 
     @property
     def objective(self) -> ObjectiveName:

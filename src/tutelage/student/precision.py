@@ -13,10 +13,9 @@ from typing import Any, Literal
 import torch
 
 from tutelage.errors import StudentError
-from tutelage.student.gradients import add_gradients_in_place
-from tutelage.student.kernels import KEPT_BELOW, keep_freed_memory, use_fast_dropout
+from tutelage.student.fast import prepare_model
+from tutelage.student.fast.memory import KEPT_BELOW
 from tutelage.student.model import Student, outline
-from tutelage.student.norm import use_fast_norm
 
 Precision = Literal["fp32", "bf16"]
 
@@ -55,17 +54,11 @@ def choose_precision(asked: str, device: torch.device, parameters: int) -> Preci
 
 
 def prepare(student: Student, precision: str, *, compiled: bool = False) -> None:
-    """Put the student's weights into `precision` and choose its kernels for this device."""
+    """Put the student's weights into `precision`; on a CPU, use what is faster there."""
     chosen = choose_precision(precision, student.device, student.parameters)
     student.model.to(torch.bfloat16 if chosen == "bf16" else torch.float32)
-    if student.device.type == "cpu":
-        # On CPUs the backward pass of the fused kernel is slower than plain matrix products.
-        student.model.set_attn_implementation("eager")
-        use_fast_dropout(student.model)
-        add_gradients_in_place(student.model)
-        if not compiled:
-            use_fast_norm(student.model)
-        keep_freed_memory()
+    if student.fast == "auto" and student.device.type == "cpu":
+        prepare_model(student.model, compiled=compiled)
     if compiled:
         _compile_layers(student)
 

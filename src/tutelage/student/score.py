@@ -27,7 +27,7 @@ from tutelage.student.collate import (
     split_by_tokens,
 )
 from tutelage.student.generate import generate
-from tutelage.student.lanes import Lanes
+from tutelage.student.fast.lanes import Lanes
 from tutelage.student.model import Student
 from tutelage.student.packing import branch_mask, pack, packs
 from tutelage.task import Task

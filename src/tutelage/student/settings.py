@@ -12,6 +12,7 @@ from tutelage.errors import UsageError
 from tutelage.records import ObjectiveName
 
 Schedule = Literal["linear", "constant"]
+Fast = Literal["auto", "off"]
 TrackerName = Literal["tensorboard", "wandb", "trackio"]
 
 COMPILED_ADAPTERS = "compile: true with lora: leave one of them out"
@@ -64,6 +65,8 @@ class TrainSettings:
     warmup_steps:         steps of linear warm-up before the schedule begins
     tokens_per_pass:      padded tokens a forward pass holds at most: bounds memory, not the result
     precision:            "auto", "fp32" or "bf16" (see `precision.choose_precision`)
+    fast:                 "auto" or "off": whether to use what is only about speed (`student.fast`);
+                          part of the outcome, since it changes rounding and dropout's draws
     compile:              torch.compile each layer: pays on runs of many minutes
     lora:                 train adapters beside frozen weights; None: train all weights
     max_*_tokens:         where a source or a rationale is cut
@@ -85,6 +88,7 @@ class TrainSettings:
     patience: int = 8
     dropout: float | None = None
     precision: str = "auto"
+    fast: Fast = "auto"
     compile: bool = False
     lora: LoraSettings | None = None
     max_source_tokens: int = 512

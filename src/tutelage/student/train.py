@@ -28,8 +28,8 @@ from tutelage.student.collate import (
     make_passes,
     training_steps,
 )
-from tutelage.student.kernels import drawing_from
-from tutelage.student.lanes import Lanes, draws_apart
+from tutelage.student.fast.dropout import drawing_from
+from tutelage.student.fast.lanes import Lanes, draws_apart
 from tutelage.student.loss import batch_loss
 from tutelage.student.model import Student
 from tutelage.student.packing import packs
@@ -85,6 +85,7 @@ def train(
             f"training needs rows: got {len(training)} to train on and {len(dev)} in dev"
         )
     student.objective = settings.objective
+    student.fast = settings.fast
     encoded = encode(
         student,
         training,

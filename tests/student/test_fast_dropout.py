@@ -3,15 +3,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tutelage.student import kernels
-from tutelage.student.kernels import use_fast_dropout
+from tutelage.student.fast import dropout
+from tutelage.student.fast.dropout import use_fast_dropout
 from tutelage.student.model import Student
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_dropout_drops_its_share_and_scales_the_rest(rate: float, dtype: torch.dtype) -> None:
-    layer = kernels._Dropout(rate)
+    layer = dropout._Dropout(rate)
     values = torch.ones(501, 333, dtype=dtype, requires_grad=True)
     torch.manual_seed(1)
     found = layer(values)
@@ -46,7 +46,7 @@ def test_a_t5_that_drops_nothing_computes_the_same(encoder_decoder: Student) -> 
 
     before = run()
     use_fast_dropout(model)
-    assert model.encoder.config._attn_implementation == kernels._EAGER
+    assert model.encoder.config._attn_implementation == dropout._EAGER
     for one, other in zip(before, run(), strict=True):
         torch.testing.assert_close(one, other)
 

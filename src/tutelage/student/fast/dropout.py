@@ -1,12 +1,7 @@
-"""Faster ways to the same results, where the usual ones waste a CPU's time or any device's memory.
-
-`use_fast_dropout` gives a model other dropout layers; `keep_freed_memory` is about the C library.
-docs/performance.md has what each was worth.
-"""
+"""Dropout whose random numbers are cheap on a CPU: the same distribution, other draws."""
 
 from __future__ import annotations
 
-import ctypes
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,13 +12,6 @@ from torch import nn
 
 _STEPS = 1 << 15
 """Dropout's rate is rounded to a multiple of one in so many."""
-
-KEPT_BELOW = 32 << 20
-"""Bytes of a tensor from which on its memory goes back to the kernel when it is freed."""
-
-_MALLOC = {-3: KEPT_BELOW, -1: 2**31 - 1, -2: 64 << 20, -8: 1}
-"""M_MMAP_THRESHOLD, M_TRIM_THRESHOLD and M_TOP_PAD of <malloc.h>, in bytes, and M_ARENA_MAX: an
-arena of a thread's own gives back what is freed, whatever the others say."""
 
 _draws = threading.local()
 """`generator`: what this thread's dropout draws from; without it the CPU's default one."""
@@ -119,18 +107,3 @@ def use_fast_dropout(model: Any) -> None:
         AttentionInterface.register(_EAGER, _eager_attention)
         AttentionMaskInterface.register(_EAGER, eager_mask)
         model.set_attn_implementation(_EAGER)
-
-
-def keep_freed_memory() -> None:
-    """Have glibc keep the memory of freed tensors for the next step.
-
-    By default each large tensor is a mapping of its own, given back when freed: every step then
-    waits for the kernel to clear the same pages again. With two processes that came to half of the
-    time (docs/performance.md). Larger ones than 32 MiB stay mappings: kept, they leave holes.
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError, TypeError):  # another C library, or Windows
-        return
-    for option, value in _MALLOC.items():
-        mallopt(option, value)

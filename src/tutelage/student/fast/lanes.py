@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 
 import torch
 
-from tutelage.student.gradients import add_to
-from tutelage.student.head import forget_logits
-from tutelage.student.kernels import drawing_from
+from tutelage.student.fast.gradients import add_to
+from tutelage.student.fast.head import forget_logits
+from tutelage.student.fast.dropout import drawing_from
 from tutelage.student.model import Student
 
 T = TypeVar("T")
@@ -41,7 +41,8 @@ class Lanes:
     """
 
     def __init__(self, student: Student, threads: int, tokens_per_pass: int) -> None:
-        count = lanes_of(threads, tokens_per_pass) if student.device.type == "cpu" else 1
+        several = student.uses("threads") and student.device.type == "cpu"
+        count = lanes_of(threads, tokens_per_pass) if several else 1
         self.students = [student, *(_double(student) for _ in range(count - 1))]
         self.tokens_per_pass = tokens_per_pass // count
         self._threads = threads
