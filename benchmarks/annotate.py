@@ -38,9 +38,9 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter
 
-from tutelage.records import Example
-from tutelage.strategies import get_strategy
-from tutelage.task import NLI
+from tutelage.core.task import NLI
+from tutelage.core.types import Example
+from tutelage.strategies.registry import get_strategy
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests" / "teacher"))

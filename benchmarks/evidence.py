@@ -32,6 +32,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tutelage.config.recipe_file import parse_recipe
+from tutelage.core.task import Task
+from tutelage.core.types import Prediction
 from tutelage.evaluation.compare import ALPHA, POWER, Comparison, compare, compare_correctness
 from tutelage.evaluation.crossed import mean_squares
 from tutelage.evaluation.power import (
@@ -40,9 +43,6 @@ from tutelage.evaluation.power import (
     detectable_difference,
     expected_mean_squares,
 )
-from tutelage.recipe_file import parse_recipe
-from tutelage.records import Prediction
-from tutelage.task import Task
 
 Floats = NDArray[np.float64]
 Tables = dict[str, Floats]

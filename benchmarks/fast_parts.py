@@ -43,11 +43,11 @@ def _t5_job(folder: Path) -> tuple[str, list[Any], list[Any]]:
 def _smollm2_job(_: Path) -> tuple[str, list[Any], list[Any]]:
     from train_setup import shared_data
 
+    from tutelage.core.storage import read_jsonl
+    from tutelage.core.task import NLI
+    from tutelage.core.types import Rationale
     from tutelage.data.load import load_examples
-    from tutelage.records import Rationale
-    from tutelage.runfolder import read_jsonl
-    from tutelage.student.target import build_training_examples
-    from tutelage.task import NLI
+    from tutelage.student.encoding.targets import build_training_examples
 
     path = shared_data() / "esnli" / "train.jsonl"
     examples = list(load_examples(str(path), NLI))[:1000]
@@ -67,10 +67,10 @@ def worker(student: str, variant: str, folder: Path) -> None:
     """Train a few steps and print the rate, in rows a second."""
     from train_measure import Clock
 
-    from tutelage.student import fast
-    from tutelage.student.jobs import TrainingJob, run_training
-    from tutelage.student.settings import TrainSettings
-    from tutelage.task import NLI
+    from tutelage.config.training_settings import TrainSettings
+    from tutelage.core.task import NLI
+    from tutelage.student.fast import parts as fast
+    from tutelage.student.jobs.jobs import TrainingJob, run_training
 
     if variant not in ("all", "off"):
         fast.PARTS = fast.PARTS - {variant}
@@ -132,7 +132,7 @@ def main() -> None:
     if given.worker:
         worker(given.worker[0], given.worker[1], Path(given.worker[2]))
         return
-    from tutelage.student.fast import PARTS
+    from tutelage.student.fast.parts import PARTS
 
     variants = ["all", *sorted(PARTS), "off"]
     with tempfile.TemporaryDirectory() as temporary:

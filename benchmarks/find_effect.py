@@ -20,13 +20,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tutelage.commands.terminal import Bars, print_results
-from tutelage.experiment import run
-from tutelage.recipe import Recipe
-from tutelage.recipe_file import load_recipe, parse_recipe
+from tutelage.cli.terminal import Bars, print_results
+from tutelage.config.design_rules import CONTROLS
+from tutelage.config.recipe import Recipe
+from tutelage.config.recipe_file import load_recipe, parse_recipe
+from tutelage.core.storage import read_json
+from tutelage.experiment.run import run
 from tutelage.report.answer import findings
-from tutelage.rules import CONTROLS
-from tutelage.runfolder import read_json
 
 LABELS, REASONING = "labels", "informed-reasoning"
 SIGNIFICANT = 0.05

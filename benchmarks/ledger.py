@@ -40,7 +40,7 @@ from ledger_worker import Life, Spec  # noqa: E402
 from openai_server.faults import ODD, ROW, TRANSIENT, spread  # noqa: E402
 from openai_server.server import Server  # noqa: E402
 
-from tutelage.teacher.prices import price_of, worst_case  # noqa: E402
+from tutelage.teacher.cost.prices import price_of, worst_case  # noqa: E402
 
 _POLL_S = 0.002
 _SHOWN = 20  # broken promises that are printed

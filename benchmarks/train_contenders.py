@@ -127,11 +127,11 @@ def ours(
     folder: Path, report: Path, *, steps: int, batch_size: int, threads: int, tokens_per_pass: int
 ) -> None:
     """A training job of this package."""
-    from tutelage.student.collate import encode, training_steps
-    from tutelage.student.jobs import TrainingJob, run_training
-    from tutelage.student.model import load_student
-    from tutelage.student.settings import TrainSettings
-    from tutelage.task import NLI
+    from tutelage.config.training_settings import TrainSettings
+    from tutelage.core.task import NLI
+    from tutelage.student.encoding.batching import encode, training_steps
+    from tutelage.student.jobs.jobs import TrainingJob, run_training
+    from tutelage.student.model.student import load_student
 
     rows = read_rows(folder)
     training = training_examples(rows)
@@ -176,9 +176,9 @@ def ours(
 
 def training_examples(rows: list[Row]) -> list[Any]:
     """The rows as the student learns them: the label, then the reasoning."""
-    from tutelage.records import Rationale
-    from tutelage.student.target import build_training_examples
-    from tutelage.task import NLI
+    from tutelage.core.task import NLI
+    from tutelage.core.types import Rationale
+    from tutelage.student.encoding.targets import build_training_examples
 
     return build_training_examples(
         [row.example for row in rows],

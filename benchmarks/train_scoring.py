@@ -23,8 +23,8 @@ TEST_SEED = 3
 def _student(folder: Path, precision: str, threads: int) -> Any:
     import torch
 
-    from tutelage.student.model import load_student
-    from tutelage.student.precision import choose_device, prepare
+    from tutelage.student.model.precision import choose_device, prepare
+    from tutelage.student.model.student import load_student
 
     torch.set_num_threads(threads)
     student = load_student(str(folder)).to(choose_device())
@@ -34,8 +34,8 @@ def _student(folder: Path, precision: str, threads: int) -> Any:
 
 def score(folder: Path, report: Path, *, rows: int, precision: str, threads: int) -> None:
     """score_labels, tokenising and all."""
-    from tutelage.student.score import score_labels
-    from tutelage.task import NLI
+    from tutelage.core.task import NLI
+    from tutelage.student.inference.score import score_labels
 
     student = _student(folder / "model", precision, threads)
     examples = [row.example for row in read_rows(folder)[:rows]]
@@ -114,14 +114,14 @@ def agree(folder: Path, report: Path, *, rows: int, train_rows: int, epochs: int
     scoring in bf16 against scoring in fp32."""
     import torch
 
+    from tutelage.config.training_settings import TrainSettings
+    from tutelage.core.task import NLI
+    from tutelage.core.types import Rationale
     from tutelage.data.synthetic import generate as invent
-    from tutelage.records import Rationale
-    from tutelage.student.jobs import TrainingJob, run_training
-    from tutelage.student.model import load_student
-    from tutelage.student.scratch import tokenizer_for
-    from tutelage.student.settings import TrainSettings
-    from tutelage.student.target import build_training_examples
-    from tutelage.task import NLI
+    from tutelage.student.encoding.targets import build_training_examples
+    from tutelage.student.jobs.jobs import TrainingJob, run_training
+    from tutelage.student.model.scratch import tokenizer_for
+    from tutelage.student.model.student import load_student
 
     examples, test = invent(train_rows, 1), invent(rows, TEST_SEED)
     training = build_training_examples(
@@ -179,8 +179,8 @@ def agree(folder: Path, report: Path, *, rows: int, train_rows: int, epochs: int
 
 
 def _predictions(student: Any, examples: Sequence[Any]) -> list[Any]:
-    from tutelage.student.score import score_labels
-    from tutelage.task import NLI
+    from tutelage.core.task import NLI
+    from tutelage.student.inference.score import score_labels
 
     return score_labels(student, examples, NLI)
 
@@ -193,10 +193,10 @@ def _margin(prediction: Any) -> float:
 
 def _written(student: Any, examples: Sequence[Any]) -> list[str]:
     """The label at the beginning of what the student writes, freely and greedily."""
-    from tutelage.student.collate import encode_prompts
-    from tutelage.student.generate import generate as write
-    from tutelage.student.target import parse_target
-    from tutelage.task import NLI
+    from tutelage.core.task import NLI
+    from tutelage.student.encoding.batching import encode_prompts
+    from tutelage.student.encoding.targets import parse_target
+    from tutelage.student.inference.generate import generate as write
 
     prompts = encode_prompts(student, [NLI.source(e.fields) for e in examples], "answer", 512)
     labels = []

@@ -21,9 +21,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
 
-from tutelage.records import Example
-from tutelage.runfolder import read_jsonl, write_json, write_jsonl
-from tutelage.student.target import SEPARATOR
+from tutelage.core.storage import read_jsonl, write_json, write_jsonl
+from tutelage.core.types import Example
+from tutelage.student.encoding.targets import SEPARATOR
 
 TEACHER = "informed_reasoning/gpt-3.5-turbo-0125"
 ROWS = 16_946

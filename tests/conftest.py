@@ -78,8 +78,8 @@ def finished(
     small_recipe: Callable[..., dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """One uninterrupted run of the small recipe, shared by the tests that only look at it."""
-    from tutelage.experiment import run
-    from tutelage.recipe_file import parse_recipe
+    from tutelage.config.recipe_file import parse_recipe
+    from tutelage.experiment.run import run
 
     runs = tmp_path_factory.mktemp("runs")
     return run(parse_recipe(small_recipe()), runs=runs, workers=1).folder

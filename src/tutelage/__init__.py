@@ -12,16 +12,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tutelage.data.load import Examples, load_examples
-    from tutelage.data.split import check_splits, hold_out
-    from tutelage.data.synthetic import generate
-    from tutelage.evaluation.compare import Comparison, compare
-    from tutelage.evaluation.metrics import Evaluation, evaluate
-    from tutelage.experiment import Run, run
-    from tutelage.rationales.controls import filler, label_echo, shuffled
-    from tutelage.recipe import Recipe
-    from tutelage.recipe_file import load_recipe, parse_recipe
-    from tutelage.records import (
+    from tutelage.config.recipe import Recipe
+    from tutelage.config.recipe_file import load_recipe, parse_recipe
+    from tutelage.config.training_settings import TrainResult, TrainSettings
+    from tutelage.core.task import NLI, Task
+    from tutelage.core.types import (
         Completion,
         Example,
         Prediction,
@@ -29,18 +24,23 @@ if TYPE_CHECKING:
         Target,
         TrainingExample,
     )
+    from tutelage.data.load import Examples, load_examples
+    from tutelage.data.split import check_splits, hold_out
+    from tutelage.data.synthetic import generate
+    from tutelage.evaluation.compare import Comparison, compare
+    from tutelage.evaluation.metrics import Evaluation, evaluate
+    from tutelage.experiment.run import Run, run
+    from tutelage.rationales.controls import filler, label_echo, shuffled
     from tutelage.report.page import render_report
-    from tutelage.strategies import get_strategy
-    from tutelage.student.explain import explain
-    from tutelage.student.model import Student, load_student
-    from tutelage.student.score import score_labels
-    from tutelage.student.settings import TrainResult, TrainSettings
-    from tutelage.student.target import build_training_examples
-    from tutelage.student.train import train
-    from tutelage.task import NLI, Task
+    from tutelage.strategies.registry import get_strategy
+    from tutelage.student.encoding.targets import build_training_examples
+    from tutelage.student.inference.explain import explain
+    from tutelage.student.inference.score import score_labels
+    from tutelage.student.model.student import Student, load_student
+    from tutelage.student.training.trainer import train
     from tutelage.teacher.annotate import Annotation, annotate
-    from tutelage.teacher.base import TeacherSettings
-    from tutelage.teacher.ledger import Ledger
+    from tutelage.teacher.ledger.store import Ledger
+    from tutelage.teacher.teacher import TeacherSettings
 
 _HOMES = {
     "data.load": ("Examples", "load_examples"),
@@ -48,23 +48,23 @@ _HOMES = {
     "data.synthetic": ("generate",),
     "evaluation.compare": ("Comparison", "compare"),
     "evaluation.metrics": ("Evaluation", "evaluate"),
-    "experiment": ("Run", "run"),
+    "experiment.run": ("Run", "run"),
     "rationales.controls": ("filler", "label_echo", "shuffled"),
-    "recipe": ("Recipe",),
-    "recipe_file": ("load_recipe", "parse_recipe"),
-    "records": ("Completion", "Example", "Prediction", "Rationale", "Target", "TrainingExample"),
+    "config.recipe": ("Recipe",),
+    "config.recipe_file": ("load_recipe", "parse_recipe"),
+    "core.types": ("Completion", "Example", "Prediction", "Rationale", "Target", "TrainingExample"),
     "report.page": ("render_report",),
-    "strategies": ("get_strategy",),
-    "student.explain": ("explain",),
-    "student.model": ("Student", "load_student"),
-    "student.score": ("score_labels",),
-    "student.settings": ("TrainResult", "TrainSettings"),
-    "student.target": ("build_training_examples",),
-    "student.train": ("train",),
-    "task": ("NLI", "Task"),
+    "strategies.registry": ("get_strategy",),
+    "student.inference.explain": ("explain",),
+    "student.model.student": ("Student", "load_student"),
+    "student.inference.score": ("score_labels",),
+    "config.training_settings": ("TrainResult", "TrainSettings"),
+    "student.encoding.targets": ("build_training_examples",),
+    "student.training.trainer": ("train",),
+    "core.task": ("NLI", "Task"),
     "teacher.annotate": ("Annotation", "annotate"),
-    "teacher.base": ("TeacherSettings",),
-    "teacher.ledger": ("Ledger",),
+    "teacher.teacher": ("TeacherSettings",),
+    "teacher.ledger.store": ("Ledger",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tutelage.core.errors import DataError, MissingExtraError, TutelageError, UsageError
+from tutelage.core.task import NLI, Task
+from tutelage.core.types import Example
 from tutelage.data.load import load_examples, parse_spec, stream_examples
-from tutelage.errors import DataError, MissingExtraError, TutelageError, UsageError
-from tutelage.records import Example
-from tutelage.task import NLI, Task
 
 SENTIMENT = Task(name="mood", fields=("text",), labels=("good", "bad"), spellings={"+": "good"})
 ROWS = [

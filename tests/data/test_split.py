@@ -2,10 +2,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tutelage.core.errors import DataError, UsageError
+from tutelage.core.task import NLI, Task
+from tutelage.core.types import Example
 from tutelage.data.split import check_splits, drop_overlap, hold_out
-from tutelage.errors import DataError, UsageError
-from tutelage.records import Example
-from tutelage.task import NLI, Task
 
 FLAT = Task(name="mood", fields=("text",), labels=("good", "bad"))
 

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tutelage.core.errors import UsageError
+from tutelage.core.storage import digest
+from tutelage.core.task import NLI
+from tutelage.core.types import Example
 from tutelage.data.split import check_splits
 from tutelage.data.synthetic import KINDS, LABELS, generate
-from tutelage.errors import UsageError
-from tutelage.records import Example
-from tutelage.runfolder import digest
-from tutelage.task import NLI
 
 BOTH = pytest.mark.parametrize("people", [1, 2])
 
@@ -159,7 +159,7 @@ def test_the_vocabulary_is_small(people: int) -> None:
 def test_the_same_in_another_process() -> None:
     code = (
         "from tutelage.data.synthetic import generate\n"
-        "from tutelage.runfolder import digest\n"
+        "from tutelage.core.storage import digest\n"
         "print(digest(generate(500, 9, people=2)))"
     )
     printed = subprocess.run(

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
+from tutelage.core.task import NLI
+from tutelage.core.types import Prediction
 from tutelage.evaluation.bootstrap import (
     BootstrapResult,
     Statistic,
@@ -15,8 +17,6 @@ from tutelage.evaluation.bootstrap import (
 )
 from tutelage.evaluation.crossed import crossed_random_effects
 from tutelage.evaluation.metrics import evaluate
-from tutelage.records import Prediction
-from tutelage.task import NLI
 
 
 def table(seed: int, rows: int = 120, seeds: int = 4, seed_sd: float = 0.05) -> np.ndarray:

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from sklearn.calibration import calibration_curve
 
-from tutelage.errors import DataError, UsageError
+from tutelage.core.errors import DataError, UsageError
+from tutelage.core.task import Task
+from tutelage.core.types import Prediction
 from tutelage.evaluation.calibration import (
     ConfidenceTable,
     calibration,
@@ -18,8 +20,6 @@ from tutelage.evaluation.calibration import (
     reliability_curve,
     risk_coverage,
 )
-from tutelage.records import Prediction
-from tutelage.task import Task
 
 TASK = Task("yes or no", ("text",), ("yes", "no"))
 

@@ -7,13 +7,13 @@ import random
 import numpy as np
 import pytest
 
-from tutelage.errors import DataError, UsageError
+from tutelage.core.errors import DataError, UsageError
+from tutelage.core.task import Task
+from tutelage.core.types import Prediction
 from tutelage.evaluation.compare import compare, compare_correctness
 from tutelage.evaluation.crossed import crossed_random_effects, equivalence, mean_squares
 from tutelage.evaluation.power import detectable_difference
 from tutelage.evaluation.statistics import holm, mcnemar_exact
-from tutelage.records import Prediction
-from tutelage.task import Task
 
 TASK = Task("yes or no", ("text",), ("yes", "no"))
 Arms = dict[str, dict[int, list[Prediction]]]

@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn
 
-from tutelage.errors import DataError, UsageError
+from tutelage.core.errors import DataError, UsageError
+from tutelage.core.task import NLI, Task
+from tutelage.core.types import Prediction
 from tutelage.evaluation.crossed import crossed_random_effects
 from tutelage.evaluation.metrics import (
     confusion_matrix,
@@ -19,8 +21,6 @@ from tutelage.evaluation.metrics import (
     per_label,
 )
 from tutelage.evaluation.statistics import wilson_interval
-from tutelage.records import Prediction
-from tutelage.task import NLI, Task
 
 LABELS = NLI.labels
 pairs = st.lists(st.tuples(*[st.sampled_from(LABELS)] * 2), min_size=1, max_size=60)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from tutelage.errors import UsageError
+from tutelage.core.errors import UsageError
+from tutelage.core.task import Task
+from tutelage.core.types import Example, Prediction
 from tutelage.evaluation.compare import compare
 from tutelage.evaluation.metrics import evaluate
 from tutelage.evaluation.slices import accuracy_by, by_label, by_length, by_tag, difference_by
 from tutelage.evaluation.statistics import holm
-from tutelage.records import Example, Prediction
-from tutelage.task import Task
 
 TASK = Task("yes or no", ("text",), ("yes", "no"))
 ROWS = [

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tutelage.errors import UsageError
-from tutelage.rationales import filler, label_echo, shuffled
-from tutelage.records import Example, Rationale, Usage
-from tutelage.task import NLI, Task
+from tutelage.core.errors import UsageError
+from tutelage.core.task import NLI, Task
+from tutelage.core.types import Example, Rationale, Usage
+from tutelage.rationales.controls import filler, label_echo, shuffled
 
 STATUSES = ("ok", "ok", "ok", "refused", "truncated", "empty", "failed")
 

@@ -13,16 +13,16 @@ from typing import Any
 
 import numpy as np
 
+from tutelage.config.sections import ArmSection, Config
+from tutelage.core.storage import as_json, write_json, write_jsonl
+from tutelage.core.task import NLI
+from tutelage.core.types import Example, Prediction
 from tutelage.data.split import Overlap
 from tutelage.evaluation.compare import compare
 from tutelage.evaluation.metrics import evaluate
-from tutelage.looks import describe_looks, describe_selection
-from tutelage.outcome import ArmOutcome
-from tutelage.preparation import Splits
-from tutelage.records import Example, Prediction
-from tutelage.runfolder import as_json, write_json, write_jsonl
-from tutelage.sections import ArmSection, Config
-from tutelage.task import NLI
+from tutelage.experiment.diagnostics import describe_looks, describe_selection
+from tutelage.experiment.prepare import Splits
+from tutelage.experiment.summarise import ArmOutcome
 
 Predictions = Mapping[str, Mapping[int, list[Prediction]]]
 

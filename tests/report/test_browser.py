@@ -24,12 +24,12 @@ from report_sample import (
     write_folder,
 )
 
-from tutelage.records import Example
+from tutelage.config.sections import Config
+from tutelage.core.storage import read_json, read_jsonl, write_jsonl
+from tutelage.core.types import Example
 from tutelage.report.answer import findings
-from tutelage.report.folder import ArmPredictions, RunFiles
 from tutelage.report.page import render_report, write_report
-from tutelage.runfolder import read_json, read_jsonl, write_jsonl
-from tutelage.sections import Config
+from tutelage.report.run_files import ArmPredictions, RunFiles
 
 playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install it")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

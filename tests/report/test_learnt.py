@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tutelage.outcome import MAJORITY as NAMED
+from tutelage.experiment.summarise import MAJORITY as NAMED
 from tutelage.report.answer import answer_sentences
 from tutelage.report.learnt import MAJORITY, learnt_caveats
 

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from report_sample import HOSTILE, sample_predictions, sample_results, write_folder
 
-from tutelage.errors import RunFolderError
-from tutelage.report.folder import read_run
+from tutelage.core.errors import RunFolderError
 from tutelage.report.page import answer_sentences, render_markdown, render_report, write_report
+from tutelage.report.run_files import read_run
 from tutelage.report.wording import p_value
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}

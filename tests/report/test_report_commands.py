@@ -11,9 +11,9 @@ import pytest
 from report_sample import sample_predictions, sample_rows, write_folder
 from typer.testing import CliRunner, Result
 
-from tutelage.commands.main import app
-from tutelage.errors import RunFolderError, UsageError
-from tutelage.runfolder import read_jsonl, write_jsonl
+from tutelage.cli.main import app
+from tutelage.core.errors import RunFolderError, UsageError
+from tutelage.core.storage import read_jsonl, write_jsonl
 
 ARMS = {"labels": 0.0, "informed-reasoning": 0.1}
 

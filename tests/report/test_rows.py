@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tutelage.records import Example
+from tutelage.core.types import Example
 from tutelage.report import rows as module
-from tutelage.report.folder import ArmPredictions, RunFiles
 from tutelage.report.rows import PackedRows, pack_rows
+from tutelage.report.run_files import ArmPredictions, RunFiles
 
 LABELS = ["yes", "no"]
 

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tutelage.errors import UsageError
-from tutelage.records import Completion, Example
-from tutelage.strategies import STRATEGIES
+from tutelage.core.errors import UsageError
+from tutelage.core.task import NLI, Task
+from tutelage.core.types import Completion, Example
 from tutelage.strategies.labelling import Labelling, parse_label, render_label
-from tutelage.task import NLI, Task
+from tutelage.strategies.registry import STRATEGIES
 
 ROW = Example(
     "e1",
@@ -167,7 +167,7 @@ def test_whatever_is_said_there_is_a_label_or_none(pieces: list[str], cut: bool)
 
 
 def test_no_arm_can_learn_from_it() -> None:
-    from tutelage.strategies import get_strategy
+    from tutelage.strategies.registry import get_strategy
 
     assert Labelling.name not in STRATEGIES
     with pytest.raises(UsageError, match="unknown strategy"):

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tutelage.errors import UsageError
-from tutelage.records import Completion, Example, Usage
-from tutelage.strategies import STRATEGIES, get_strategy, is_refusal, status_of
+from tutelage.core.errors import UsageError
+from tutelage.core.task import NLI, Task
+from tutelage.core.types import Completion, Example, Usage
 from tutelage.strategies.information_extraction import (
     QUESTIONS,
     SCHEMA,
@@ -15,7 +15,7 @@ from tutelage.strategies.information_extraction import (
     render_answer,
     render_structured,
 )
-from tutelage.task import NLI, Task
+from tutelage.strategies.registry import STRATEGIES, get_strategy, is_refusal, status_of
 
 EXAMPLE = Example(
     "e1",

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tutelage.student.model import Student
-from tutelage.student.scratch import new_model, train_tokenizer
+from tutelage.student.model.scratch import new_model, train_tokenizer
+from tutelage.student.model.student import Student
 
 WORDS = [
     "Premise: the old man was born in 1950 in Oslo. Hypothesis: the man is from Norway.",

@@ -17,14 +17,14 @@ from typing import Any
 
 import torch
 
+from tutelage.config.training_settings import TrainResult, TrainSettings
+from tutelage.core.task import NLI
+from tutelage.core.types import Rationale
 from tutelage.data.synthetic import generate
-from tutelage.records import Rationale
-from tutelage.student.model import Student, load_student
-from tutelage.student.scratch import tokenizer_for
-from tutelage.student.settings import TrainResult, TrainSettings
-from tutelage.student.target import build_training_examples
-from tutelage.student.train import train
-from tutelage.task import NLI
+from tutelage.student.encoding.targets import build_training_examples
+from tutelage.student.model.scratch import tokenizer_for
+from tutelage.student.model.student import Student, load_student
+from tutelage.student.training.trainer import train
 
 TRAIN, DEV = generate(53, 1), generate(27, 2)
 ROWS = build_training_examples(

@@ -20,13 +20,13 @@ import small_training
 import torch
 from safetensors.torch import load_file
 
-from tutelage.commands.main import main
-from tutelage.errors import RunFolderError
-from tutelage.records import Prediction
-from tutelage.student.checkpoint import Checkpoint, RunFiles
-from tutelage.student.jobs import TrainingJob, finished, run_training
-from tutelage.student.settings import TrainResult
-from tutelage.task import NLI
+from tutelage.cli.main import main
+from tutelage.config.training_settings import TrainResult
+from tutelage.core.errors import RunFolderError
+from tutelage.core.task import NLI
+from tutelage.core.types import Prediction
+from tutelage.student.jobs.jobs import TrainingJob, finished, run_training
+from tutelage.student.training.checkpoint import Checkpoint, RunFiles
 
 
 class Killed(BaseException):

@@ -13,16 +13,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tutelage.config.recipe_file import parse_recipe
+from tutelage.config.training_settings import LoraSettings, TrainSettings
+from tutelage.core.errors import StudentError, UsageError
+from tutelage.core.task import NLI
 from tutelage.data.synthetic import generate
-from tutelage.errors import StudentError, UsageError
-from tutelage.experiment import run
-from tutelage.recipe_file import parse_recipe
-from tutelage.student.model import Student
-from tutelage.student.precision import check_compiled
-from tutelage.student.settings import LoraSettings, TrainSettings
-from tutelage.student.target import build_training_examples
-from tutelage.student.train import train
-from tutelage.task import NLI
+from tutelage.experiment.run import run
+from tutelage.student.encoding.targets import build_training_examples
+from tutelage.student.model.precision import check_compiled
+from tutelage.student.model.student import Student
+from tutelage.student.training.trainer import train
 
 ROWS, DEV = build_training_examples(generate(8, 1), NLI, None, "label"), generate(4, 2)
 SETTINGS = TrainSettings(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from tutelage.core.task import NLI
+from tutelage.core.types import ObjectiveName
 from tutelage.data.synthetic import generate
-from tutelage.records import ObjectiveName
-from tutelage.student import explain as module
-from tutelage.student.explain import write_explanations
-from tutelage.student.model import Student
-from tutelage.task import NLI
+from tutelage.student.inference import explain as module
+from tutelage.student.inference.explain import write_explanations
+from tutelage.student.model.student import Student
 
 ROWS = generate(7, 4)
 

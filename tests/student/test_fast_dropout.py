@@ -5,7 +5,7 @@ import torch
 
 from tutelage.student.fast import dropout
 from tutelage.student.fast.dropout import use_fast_dropout
-from tutelage.student.model import Student
+from tutelage.student.model.student import Student
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5])

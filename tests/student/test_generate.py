@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tutelage.student.generate import generate
-from tutelage.student.model import Student
+from tutelage.student.inference.generate import generate
+from tutelage.student.model.student import Student
 
 SOURCES = [[5, 7, 11, 13], [6, 8]]
 

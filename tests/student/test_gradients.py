@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from tutelage.student.fast.gradients import add_gradients_in_place, add_rows, add_to, adds_in_place
-from tutelage.student.model import Student
+from tutelage.student.model.student import Student
 
 
 def test_rows_of_one_id_are_added_up_before_they_are_rounded() -> None:

@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from tutelage.config.training_settings import TrainSettings
+from tutelage.core.errors import StudentError
+from tutelage.core.model_files import content_digest
+from tutelage.core.task import NLI
 from tutelage.data.synthetic import generate
-from tutelage.errors import StudentError
-from tutelage.modelfiles import content_digest
-from tutelage.student import jobs
-from tutelage.student.jobs import Runner, ScoringJob, TrainingJob, run_job
-from tutelage.student.model import Student
-from tutelage.student.settings import TrainSettings
-from tutelage.student.target import build_training_examples
-from tutelage.task import NLI
+from tutelage.student.encoding.targets import build_training_examples
+from tutelage.student.jobs import jobs
+from tutelage.student.jobs.jobs import Runner, ScoringJob, TrainingJob, run_job
+from tutelage.student.model.student import Student
 
 DEV = generate(4, 2)
 ROWS = build_training_examples(generate(8, 1), NLI, None, "label")

@@ -7,14 +7,14 @@ from typing import get_args
 import pytest
 import torch
 
-from tutelage.records import ObjectiveName, Source, Target, TrainingExample
+from tutelage.core.types import ObjectiveName, Source, Target, TrainingExample
+from tutelage.student.encoding.batching import EncodedExample, collate, encode, split_by_tokens
+from tutelage.student.encoding.targets import LABEL, RATIONALE
 from tutelage.student.fast import norm
-from tutelage.student.collate import EncodedExample, collate, encode, split_by_tokens
 from tutelage.student.fast.gradients import adds_in_place
-from tutelage.student.loss import batch_loss
-from tutelage.student.model import Student
-from tutelage.student.precision import prepare
-from tutelage.student.target import LABEL, RATIONALE
+from tutelage.student.model.precision import prepare
+from tutelage.student.model.student import Student
+from tutelage.student.training.loss import batch_loss
 
 OBJECTIVES: tuple[ObjectiveName, ...] = get_args(ObjectiveName)
 
@@ -138,7 +138,9 @@ def test_loss_and_gradient_are_the_formula_however_the_step_is_split(
     expected.backward()
     wanted = _gradients(student)
     if prepared:  # as training has it on a CPU
-        monkeypatch.setattr("tutelage.student.fast.gradients._FEW", 0)  # of so small a vocabulary too
+        monkeypatch.setattr(
+            "tutelage.student.fast.gradients._FEW", 0
+        )  # of so small a vocabulary too
         prepare(student, "fp32")
         words = student.model.get_input_embeddings()(torch.tensor([[1]]))
         assert "Lookup" in words.grad_fn.name()

@@ -10,17 +10,17 @@ from typing import Any
 import pytest
 import torch
 
+from tutelage.config.training_settings import TrainSettings
+from tutelage.core.errors import StudentError, UsageError
+from tutelage.core.task import NLI
+from tutelage.core.types import Rationale
 from tutelage.data.synthetic import generate
-from tutelage.errors import StudentError, UsageError
-from tutelage.records import Rationale
-from tutelage.student.explain import explain
-from tutelage.student.model import Student, count_parameters, load_student
-from tutelage.student.precision import choose_precision
-from tutelage.student.score import label_ids, score_labels
-from tutelage.student.settings import TrainSettings
-from tutelage.student.target import build_training_examples
-from tutelage.student.train import train
-from tutelage.task import NLI
+from tutelage.student.encoding.targets import build_training_examples
+from tutelage.student.inference.explain import explain
+from tutelage.student.inference.score import label_ids, score_labels
+from tutelage.student.model.precision import choose_precision
+from tutelage.student.model.student import Student, count_parameters, load_student
+from tutelage.student.training.trainer import train
 
 TRAIN, DEV = generate(24, 1), generate(12, 2)
 ROWS = build_training_examples(

@@ -9,8 +9,8 @@ from torch import nn
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from transformers.models.t5.modeling_t5 import T5LayerNorm
 
-from tutelage.student.model import Student
 from tutelage.student.fast.norm import use_fast_norm
+from tutelage.student.model.student import Student
 
 FP32 = torch.float32
 

@@ -6,13 +6,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tutelage.errors import StudentError
-from tutelage.records import Example
-from tutelage.student.collate import encode_label, encode_separator
-from tutelage.student.model import Student
-from tutelage.student.score import _end_of_rationale, label_ids, score_batch, score_labels
-from tutelage.student.sources import encode_sources
-from tutelage.task import NLI, Task
+from tutelage.core.errors import StudentError
+from tutelage.core.task import NLI, Task
+from tutelage.core.types import Example
+from tutelage.student.encoding.batching import encode_label, encode_separator
+from tutelage.student.encoding.truncation import encode_sources
+from tutelage.student.inference.score import _end_of_rationale, label_ids, score_batch, score_labels
+from tutelage.student.model.student import Student
 
 EXAMPLES = [
     Example("a", {"premise": "two dogs play on the beach.", "hypothesis": "a dog."}, "neutral"),
@@ -190,7 +190,7 @@ def _writes(
             next(ids for w, ids in by_word.items() if w in source)[:limit] for source in decoded
         ]
 
-    monkeypatch.setattr("tutelage.student.score.generate", written)
+    monkeypatch.setattr("tutelage.student.inference.score.generate", written)
 
 
 def test_labels_are_scored_after_the_rationale_that_the_student_wrote(

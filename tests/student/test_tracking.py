@@ -18,18 +18,24 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tutelage.config.recipe_file import parse_recipe
+from tutelage.config.training_settings import TrainSettings
+from tutelage.core.errors import MissingExtraError, UsageError
+from tutelage.core.task import NLI
 from tutelage.data.synthetic import generate
-from tutelage.errors import MissingExtraError, UsageError
-from tutelage.experiment import run
-from tutelage.recipe_file import parse_recipe
-from tutelage.student import tracking
-from tutelage.student.jobs import TrainingJob, run_training
-from tutelage.student.scratch import tokenizer_for
-from tutelage.student.settings import TrainSettings
-from tutelage.student.target import build_training_examples
-from tutelage.student.tracking import BACKENDS, Backend, Beginning, Tracking, check_trackers
-from tutelage.task import NLI
-from tutelage.training import train_file
+from tutelage.experiment.run import run
+from tutelage.experiment.train_file import train_file
+from tutelage.student.encoding.targets import build_training_examples
+from tutelage.student.jobs.jobs import TrainingJob, run_training
+from tutelage.student.model.scratch import tokenizer_for
+from tutelage.student.training import tracking
+from tutelage.student.training.tracking import (
+    BACKENDS,
+    Backend,
+    Beginning,
+    Tracking,
+    check_trackers,
+)
 
 ROWS = build_training_examples(generate(48, 1), NLI, None, "label")
 DEV = list(generate(12, 2))
@@ -65,7 +71,7 @@ def kill_at(step: int) -> Callable[[int, int], None]:
 @pytest.fixture(scope="module", autouse=True)
 def quick() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tutelage.student.train._LOG_EVERY", 4)
+        patch.setattr("tutelage.student.training.trainer._LOG_EVERY", 4)
         yield
 
 

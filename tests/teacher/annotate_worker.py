@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from tutelage.records import Example
-from tutelage.strategies import get_strategy
-from tutelage.task import NLI
-from tutelage.teacher import Ledger, TeacherSettings, annotate
-from tutelage.teacher.annotate import Options
+from tutelage.core.task import NLI
+from tutelage.core.types import Example
+from tutelage.strategies.registry import get_strategy
+from tutelage.teacher.annotate import Options, annotate
+from tutelage.teacher.ledger.store import Ledger
+from tutelage.teacher.teacher import TeacherSettings
 
 base_url, path, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
 rows = [

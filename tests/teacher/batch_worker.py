@@ -8,15 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tutelage.records import Example, Message, Request
-from tutelage.teacher.accounts import Session
-from tutelage.teacher.base import TeacherSettings, open_teacher
-from tutelage.teacher.batches.batches import Batches, BatchLimits
-from tutelage.teacher.batches.server import BatchServer
-from tutelage.teacher.faults import RetryPolicy
-from tutelage.teacher.ledger import Ledger, answer_key
-from tutelage.teacher.money import Money
-from tutelage.teacher.prices import Price, Rates
+from tutelage.core.types import Example, Message, Request
+from tutelage.teacher.batch.batches import Batches, BatchLimits
+from tutelage.teacher.batch.server import BatchServer
+from tutelage.teacher.cost.budget import Money
+from tutelage.teacher.cost.prices import Price, Rates
+from tutelage.teacher.engine.failures import RetryPolicy
+from tutelage.teacher.ledger.charges import Session
+from tutelage.teacher.ledger.store import Ledger, answer_key
+from tutelage.teacher.teacher import TeacherSettings, open_teacher
 
 IDENTITY = "server"
 PRICE = Price((Rates(-1, 400, 400, 1600),), 0, "test")

@@ -18,21 +18,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tutelage.errors import BudgetError, TutelageError
-from tutelage.records import Example, Request
-from tutelage.strategies import get_strategy
-from tutelage.task import NLI
+from tutelage.core.errors import BudgetError, TutelageError
+from tutelage.core.task import NLI
+from tutelage.core.types import Example, Request
+from tutelage.strategies.registry import get_strategy
 from tutelage.teacher.annotate import Options, annotate_to_file
-from tutelage.teacher.base import TeacherSettings
-from tutelage.teacher.faults import Kind, RetryPolicy
-from tutelage.teacher.ledger import Ledger, answer_key
-from tutelage.teacher.prices import PICO, PriceOverride
+from tutelage.teacher.cost.prices import PICO, PriceOverride
+from tutelage.teacher.engine.failures import Kind, RetryPolicy
+from tutelage.teacher.ledger.store import Ledger, answer_key
+from tutelage.teacher.teacher import TeacherSettings
 
 STRATEGY = "informed_reasoning"
 PROVIDER = "test"
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["tutelage.teacher.annotate", "tutelage.teacher.client", "aiohttp"])
+_context.set_forkserver_preload(
+    ["tutelage.teacher.annotate", "tutelage.teacher.clients.openai_api", "aiohttp"]
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,19 +11,20 @@ from pathlib import Path
 import pytest
 from scripted_server import Reply, ScriptedServer, error
 
-from tutelage.errors import (
+from tutelage.core.errors import (
     AuthenticationError,
     ModelNotServedError,
     ServerUnreachableError,
     TeacherError,
     UsageError,
 )
-from tutelage.records import Completion, Example, Usage
-from tutelage.task import NLI
-from tutelage.teacher import Ledger, QuestionFailedError, TeacherSettings, annotate
-from tutelage.teacher.annotate import Options
-from tutelage.teacher.client import OpenAITeacher
-from tutelage.teacher.faults import Kind, RetryPolicy
+from tutelage.core.task import NLI
+from tutelage.core.types import Completion, Example, Usage
+from tutelage.teacher.annotate import Options, annotate
+from tutelage.teacher.clients.openai_api import OpenAITeacher
+from tutelage.teacher.engine.failures import Kind, RetryPolicy
+from tutelage.teacher.ledger.store import Ledger
+from tutelage.teacher.teacher import QuestionFailedError, TeacherSettings
 
 QUICK = RetryPolicy(dict.fromkeys(Kind, 2), first_attempts=2, base_s=0.01, cap_s=0.02)
 WORKER = Path(__file__).with_name("annotate_worker.py")

@@ -15,14 +15,19 @@ from batch_worker import IDENTITY, PRICE, QUICK, batches, killed, limits, questi
 from openai_server.faults import KINDS, Reply
 from openai_server.server import Server
 
-from tutelage.errors import AuthenticationError, ServerUnreachableError, TeacherError, UsageError
-from tutelage.teacher.accounts import Claim, Grant, Session, charged, failures_of, lost
-from tutelage.teacher.base import TeacherSettings
-from tutelage.teacher.batches import server as batch_server
-from tutelage.teacher.batches.batches import forget, held_among, open_keys, rows_of
-from tutelage.teacher.batches.files import RemoteBatch, read_batch
-from tutelage.teacher.ledger import Ledger
-from tutelage.teacher.prices import worst_case
+from tutelage.core.errors import (
+    AuthenticationError,
+    ServerUnreachableError,
+    TeacherError,
+    UsageError,
+)
+from tutelage.teacher.batch import server as batch_server
+from tutelage.teacher.batch.batches import forget, held_among, open_keys, rows_of
+from tutelage.teacher.batch.jsonl import RemoteBatch, read_batch
+from tutelage.teacher.cost.prices import worst_case
+from tutelage.teacher.ledger.charges import Claim, Grant, Session, charged, failures_of, lost
+from tutelage.teacher.ledger.store import Ledger
+from tutelage.teacher.teacher import TeacherSettings
 
 
 def serve(behave: Any = None, **options: Any) -> Server:

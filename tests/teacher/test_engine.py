@@ -21,22 +21,23 @@ from ledger_worker import Life, Spec
 from openai_server.faults import KINDS, Reply
 from openai_server.server import Server
 
-from tutelage.errors import BudgetError, TeacherError
-from tutelage.records import Completion, Example, Message, Request, Usage
-from tutelage.task import NLI
-from tutelage.teacher import accounts, engine
-from tutelage.teacher.accounts import Claim, Failure, Session, charged, lost
+from tutelage.core.errors import BudgetError, TeacherError
+from tutelage.core.task import NLI
+from tutelage.core.types import Completion, Example, Message, Request, Usage
 from tutelage.teacher.annotate import annotate, annotate_to_file
-from tutelage.teacher.base import TeacherSettings
-from tutelage.teacher.client import OpenAITeacher
-from tutelage.teacher.engine import Engine
-from tutelage.teacher.faults import Fault, Kind, RetryPolicy, Verdict
-from tutelage.teacher.governor import Governor, Health, Limits
-from tutelage.teacher.interrupts import InterruptedWork
-from tutelage.teacher.ledger import Ledger, answer_key
-from tutelage.teacher.money import Money
-from tutelage.teacher.prices import Price, PriceOverride, Rates, input_bound, pico
-from tutelage.teacher.tickets import Question
+from tutelage.teacher.clients.openai_api import OpenAITeacher
+from tutelage.teacher.cost.budget import Money
+from tutelage.teacher.cost.prices import Price, PriceOverride, Rates, input_bound, pico
+from tutelage.teacher.engine import engine
+from tutelage.teacher.engine.engine import Engine
+from tutelage.teacher.engine.failures import Fault, Kind, RetryPolicy, Verdict
+from tutelage.teacher.engine.interrupts import InterruptedWork
+from tutelage.teacher.engine.rate_limits import Governor, Health, Limits
+from tutelage.teacher.engine.requests import Question
+from tutelage.teacher.ledger import charges
+from tutelage.teacher.ledger.charges import Claim, Failure, Session, charged, lost
+from tutelage.teacher.ledger.store import Ledger, answer_key
+from tutelage.teacher.teacher import TeacherSettings
 
 QUICK = RetryPolicy(dict.fromkeys(Kind, 3), first_attempts=3, base_s=0.001, cap_s=0.002)
 PRICE = Price((Rates(-1, 1, 1, 10),), 0, "test")
@@ -558,13 +559,13 @@ def test_what_another_session_asks_is_waited_for(end: str, ledger: Ledger) -> No
 
         def settle(connection: Any) -> None:
             if end == "answered":
-                accounts.keep_answer(
+                charges.keep_answer(
                     connection, held.charge, key, request, Completion("theirs"),
                     identity="fake", cost=3,
                 )  # fmt: skip
             elif end == "failed":
-                accounts.release(connection, [held.charge])
-                accounts.note_failure(connection, key, "s", Failure("refused", "no", False))
+                charges.release(connection, [held.charge])
+                charges.note_failure(connection, key, "s", Failure("refused", "no", False))
 
         async def during(ours: Engine) -> None:
             await asyncio.sleep(0.4)
@@ -617,7 +618,7 @@ def test_what_others_hold_is_not_read_without_end_and_holds_up_nothing_else(
                 await asyncio.sleep(0.6)  # it has looked at them again, once or twice
                 assert teacher.asked.total() == 0 and most <= read < most + 400
                 free = [reservation.charge for reservation in charges[:100]]
-                theirs.transact(lambda c: accounts.release(c, free))
+                theirs.transact(lambda c: charges.release(c, free))
                 await asked(100)
                 assert read < most + 600
             other.__exit__(None, None, None)

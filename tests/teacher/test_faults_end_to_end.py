@@ -8,8 +8,8 @@ from pathlib import Path
 from faulty_run import faulty_run, faulty_server
 from ledger_worker import Life
 
-from tutelage.teacher.accounts import charged
-from tutelage.teacher.ledger import Ledger
+from tutelage.teacher.ledger.charges import charged
+from tutelage.teacher.ledger.store import Ledger
 
 ROWS = 1500
 

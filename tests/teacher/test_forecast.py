@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tutelage.records import Usage
-from tutelage.teacher.forecast import (
+from tutelage.core.types import Usage
+from tutelage.teacher.cost.forecast import (
     BYTES_PER_TOKEN,
     MIN_FOR_SLOPE,
     NOTHING,
@@ -25,7 +25,7 @@ from tutelage.teacher.forecast import (
     sum_of,
     worst_case,
 )
-from tutelage.teacher.prices import Price, Rates
+from tutelage.teacher.cost.prices import Price, Rates
 
 Floats = NDArray[np.float64]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tutelage.teacher.interrupts import InterruptedWork, run_to_end
+from tutelage.teacher.engine.interrupts import InterruptedWork, run_to_end
 
 
 @pytest.fixture(params=["plain", "in a running loop", "a loop without signals"])

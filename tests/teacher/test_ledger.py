@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tutelage.errors import RunFolderError
-from tutelage.records import Completion, Example, Message, Request, Usage
-from tutelage.teacher.ledger import Keys, Ledger, answer_key, default_path
+from tutelage.core.errors import RunFolderError
+from tutelage.core.types import Completion, Example, Message, Request, Usage
+from tutelage.teacher.ledger.store import Keys, Ledger, answer_key, default_path
 
 
 def question(text="Why?", **more):

@@ -27,9 +27,9 @@ from genai_prices.types import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tutelage.errors import UsageError
-from tutelage.records import Message, Usage
-from tutelage.teacher.prices import (
+from tutelage.core.errors import UsageError
+from tutelage.core.types import Message, Usage
+from tutelage.teacher.cost.prices import (
     FREE,
     PICO,
     Price,
@@ -288,6 +288,6 @@ def test_half_a_surrogate_pair_is_bounded_too() -> None:
 
 
 def test_the_table_is_loaded_only_when_a_price_is_asked_for() -> None:
-    code = "import sys, tutelage.teacher.prices; print('genai_prices' in sys.modules)"
+    code = "import sys, tutelage.teacher.cost.prices; print('genai_prices' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tutelage.records import Rationale, Usage
-from tutelage.runfolder import write_jsonl
-from tutelage.teacher.rationale_file import RationaleFile
+from tutelage.core.rationale_file import RationaleFile
+from tutelage.core.storage import write_jsonl
+from tutelage.core.types import Rationale, Usage
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=80)
 

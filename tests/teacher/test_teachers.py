@@ -2,11 +2,11 @@ import json
 
 import pytest
 
-from tutelage.errors import DataError, UsageError
-from tutelage.records import Example
-from tutelage.task import NLI
-from tutelage.teacher import TeacherSettings, annotate, open_teacher
-from tutelage.teacher.base import _SCHEMES, is_looked_up
+from tutelage.core.errors import DataError, UsageError
+from tutelage.core.task import NLI
+from tutelage.core.types import Example
+from tutelage.teacher.annotate import annotate
+from tutelage.teacher.teacher import _SCHEMES, TeacherSettings, is_looked_up, open_teacher
 
 FIELDS = {"premise": "p", "hypothesis": "h"}
 

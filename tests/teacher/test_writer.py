@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from tutelage.errors import RunFolderError
-from tutelage.teacher.ledger import Ledger
-from tutelage.teacher.writer import Writer
+from tutelage.core.errors import RunFolderError
+from tutelage.teacher.ledger.store import Ledger
+from tutelage.teacher.ledger.writer import Writer
 
 
 class Counting(Ledger):

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from tutelage.teacher import governor
+from tutelage.teacher.engine import rate_limits
 
 T = TypeVar("T")
 
@@ -41,7 +41,7 @@ def run_virtually(work: Coroutine[Any, Any, T]) -> tuple[T, float]:
     loop = VirtualLoop()
     begun = loop.time()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(governor, "time", SimpleNamespace(monotonic=loop.time))
+        patch.setattr(rate_limits, "time", SimpleNamespace(monotonic=loop.time))
         try:
             outcome = loop.run_until_complete(work)
             return outcome, loop.time() - begun

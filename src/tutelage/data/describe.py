@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from tutelage.core.errors import DataError
+from tutelage.core.task import NLI
 from tutelage.data.readers import open_file
-from tutelage.errors import DataError
-from tutelage.task import NLI
 
 _ROWS = 2000
 """Rows that are looked at."""

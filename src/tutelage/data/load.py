@@ -20,13 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
 
+from tutelage.core.environment import expand_variables
+from tutelage.core.errors import DataError, UsageError
+from tutelage.core.storage import digest
+from tutelage.core.task import Task
+from tutelage.core.types import Example
 from tutelage.data import readers, synthetic
-from tutelage.data.rows import RowParser, Source
-from tutelage.environment import expand_variables
-from tutelage.errors import DataError, UsageError
-from tutelage.records import Example
-from tutelage.runfolder import digest
-from tutelage.task import Task
+from tutelage.data.row_parser import RowParser, Source
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 _ANLI_SPLIT = re.compile(r"(train|dev|test)_r([1-9])")

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tutelage.data.rows import Source
-from tutelage.errors import DataError, MissingExtraError, UsageError
+from tutelage.core.errors import DataError, MissingExtraError, UsageError
+from tutelage.data.row_parser import Source
 
 
 def open_file(path: Path) -> Source:

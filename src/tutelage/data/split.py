@@ -11,9 +11,9 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tutelage.errors import DataError, UsageError
-from tutelage.records import Example
-from tutelage.task import Task
+from tutelage.core.errors import DataError, UsageError
+from tutelage.core.task import Task
+from tutelage.core.types import Example
 
 
 @dataclass(frozen=True, slots=True)

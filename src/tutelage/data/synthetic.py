@@ -15,8 +15,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tutelage.errors import UsageError
-from tutelage.records import Example
+from tutelage.core.errors import UsageError
+from tutelage.core.types import Example
 
 LABELS = ("entailment", "neutral", "contradiction")
 DEFAULT_ROWS = 4000

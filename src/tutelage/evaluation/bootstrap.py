@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tutelage.core.task import Task
+from tutelage.core.types import Prediction
 from tutelage.evaluation.crossed import MeanSquares, half_width, standard_error
 from tutelage.evaluation.metrics import by_uid, group_keys
 from tutelage.evaluation.numeric import Floats, Groups, shared_groups
-from tutelage.records import Prediction
-from tutelage.task import Task
 
 Statistic = Callable[[Floats, Floats], Floats]
 """(row weights B × n, seed weights B × S) -> B values: how often each row and seed was drawn.

@@ -15,14 +15,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tutelage.errors import DataError, UsageError
+from tutelage.core.errors import DataError, UsageError
+from tutelage.core.task import Task
+from tutelage.core.types import Prediction
 from tutelage.evaluation.bootstrap import Statistic, bootstrap
 from tutelage.evaluation.crossed import crossed_random_effects
 from tutelage.evaluation.metrics import by_uid, check_same_rows, group_keys
 from tutelage.evaluation.numeric import Floats, Ints
 from tutelage.evaluation.ratio import ratio_of_means
-from tutelage.records import Prediction
-from tutelage.task import Task
 
 _SIMULATIONS = 200
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tutelage.errors import UsageError
+from tutelage.core.errors import UsageError
+from tutelage.core.task import Task
+from tutelage.core.types import Prediction
 from tutelage.evaluation.crossed import (
     CrossedResult,
     MeanSquares,
@@ -21,8 +23,6 @@ from tutelage.evaluation.metrics import by_uid, check_same_rows, correctness, gr
 from tutelage.evaluation.numeric import Floats, Groups, group_index
 from tutelage.evaluation.power import detectable_difference
 from tutelage.evaluation.statistics import holm, mcnemar_exact
-from tutelage.records import Prediction
-from tutelage.task import Task
 
 ALPHA, POWER = 0.05, 0.8
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tutelage.errors import DataError, UsageError
+from tutelage.core.errors import DataError, UsageError
+from tutelage.core.task import Task
+from tutelage.core.types import Prediction
 from tutelage.evaluation.crossed import crossed_random_effects
 from tutelage.evaluation.numeric import shared_groups
 from tutelage.evaluation.statistics import wilson_interval
-from tutelage.records import Prediction
-from tutelage.task import Task
 
 Ints = NDArray[np.int64]
 

@@ -13,7 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from tutelage.records import Example
+from tutelage.core.types import Example
 
 _WORD = re.compile(r"\w+")
 

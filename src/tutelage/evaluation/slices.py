@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tutelage.errors import UsageError
+from tutelage.core.errors import UsageError
+from tutelage.core.task import Task
+from tutelage.core.types import Example, Prediction
 from tutelage.evaluation.compare import Comparison, compare
 from tutelage.evaluation.metrics import evaluate
 from tutelage.evaluation.statistics import holm
-from tutelage.records import Example, Prediction
-from tutelage.task import Task
 
 Slices = Mapping[str, frozenset[str]]
 """Name of the slice -> uids, in the order in which they are to be shown."""

@@ -12,9 +12,9 @@ import random
 from collections import defaultdict
 from collections.abc import Sequence
 
-from tutelage.errors import UsageError
-from tutelage.records import Example, Rationale
-from tutelage.task import Task
+from tutelage.core.errors import UsageError
+from tutelage.core.task import Task
+from tutelage.core.types import Example, Rationale
 
 
 def shuffled(

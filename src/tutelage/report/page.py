@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from tutelage.errors import RunFolderError
-from tutelage.records import RATIONALE_STATUSES
+from tutelage.core.errors import RunFolderError
+from tutelage.core.storage import write_atomic
+from tutelage.core.types import RATIONALE_STATUSES
 from tutelage.report import wording
 from tutelage.report.answer import (
     answer_sentences,
@@ -28,20 +29,19 @@ from tutelage.report.answer import (
     margin_of,
     told_apart,
 )
-from tutelage.report.baselines import baselines_of, teacher_note
 from tutelage.report.costs import costs_of
-from tutelage.report.curve_figure import curve_plot
-from tutelage.report.explanations import explained
-from tutelage.report.figures import accuracy_plot, forest_plot
-from tutelage.report.folder import RunFiles, read_run
-from tutelage.report.learning_curve import learning_curve
+from tutelage.report.curve_section import learning_curve
+from tutelage.report.diagnostic_sections import chance_of, looks_of
+from tutelage.report.explanation_section import explained
+from tutelage.report.figures.accuracy import accuracy_plot, forest_plot
+from tutelage.report.figures.curve import curve_plot
+from tutelage.report.figures.reliability import reliability_plot, risk_coverage_plot, slices_plot
 from tutelage.report.learnt import beside
-from tutelage.report.looks import chance_of, looks_of
-from tutelage.report.looks_figures import reliability_plot, risk_coverage_plot, slices_plot
 from tutelage.report.markdown import escaped
 from tutelage.report.rows import PackedRows, pack_rows
+from tutelage.report.run_files import RunFiles, read_run
+from tutelage.report.sanity_checks import baselines_of, teacher_note
 from tutelage.report.units import context_of, rows_in_words, units_in_words, with_units
-from tutelage.runfolder import write_atomic
 
 if TYPE_CHECKING:
     import jinja2

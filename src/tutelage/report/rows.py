@@ -15,8 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tutelage.records import Example
-from tutelage.report.folder import RunFiles
+from tutelage.core.types import Example
+from tutelage.report.run_files import RunFiles
 
 MOST_ROWS = 50_000
 """Rows that a page can hold; of more, as many are shown, evenly spaced over the file."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tutelage.records import Completion, Example, Message, Rationale
-from tutelage.strategies.base import parse_text
-from tutelage.task import Task
+from tutelage.core.task import Task
+from tutelage.core.types import Completion, Example, Message, Rationale
+from tutelage.strategies.strategy import parse_text
 
 
 class Human:

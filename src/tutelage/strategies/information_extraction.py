@@ -15,9 +15,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from tutelage.records import Completion, Example, Message, Rationale
-from tutelage.strategies.base import render_fields, status_of
-from tutelage.task import Task
+from tutelage.core.task import Task
+from tutelage.core.types import Completion, Example, Message, Rationale
+from tutelage.strategies.strategy import render_fields, status_of
 
 QUESTIONS = ("who", "what", "when", "where", "why")
 """In the order of the canonical answer."""

@@ -5,9 +5,9 @@ Premise: … Hypothesis: …, label entailment  ->  explain why the premise enta
 
 from __future__ import annotations
 
-from tutelage.records import Completion, Example, Message, Rationale
-from tutelage.strategies.base import parse_text, render_fields
-from tutelage.task import Task
+from tutelage.core.task import Task
+from tutelage.core.types import Completion, Example, Message, Rationale
+from tutelage.strategies.strategy import parse_text, render_fields
 
 MAX_WORDS = 100
 """The limit that the prompt sets; a longer answer is kept as it is."""

@@ -13,9 +13,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tutelage.records import Completion, Example, Message, Rationale
-from tutelage.strategies.base import render_fields, status_of
-from tutelage.task import Task
+from tutelage.core.task import Task
+from tutelage.core.types import Completion, Example, Message, Rationale
+from tutelage.strategies.strategy import render_fields, status_of
 
 _INSTRUCTIONS = """\
 Choose the label that fits. The labels are:

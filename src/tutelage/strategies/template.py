@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from tutelage.errors import UsageError
-from tutelage.records import Completion, Example, Message, Rationale
-from tutelage.strategies.base import parse_text
-from tutelage.task import Task
+from tutelage.core.errors import UsageError
+from tutelage.core.task import Task
+from tutelage.core.types import Completion, Example, Message, Rationale
+from tutelage.strategies.strategy import parse_text
 
 _OWN_VARIABLES = frozenset({"label", "labels", "reason"})
 

@@ -13,16 +13,16 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from tutelage.errors import UsageError
-from tutelage.records import Example, Rationale, RationaleStatus, Usage
-from tutelage.strategies import Strategy, get_strategy
-from tutelage.task import Task
-from tutelage.teacher.accounts import Session
-from tutelage.teacher.base import Teacher, TeacherSettings, open_teacher
-from tutelage.teacher.job import Job, Options, Progress, Summary
-from tutelage.teacher.ledger import Ledger
-from tutelage.teacher.money import money_of
-from tutelage.teacher.rationale_file import RationaleFile
+from tutelage.core.errors import UsageError
+from tutelage.core.rationale_file import RationaleFile
+from tutelage.core.task import Task
+from tutelage.core.types import Example, Rationale, RationaleStatus, Usage
+from tutelage.strategies.registry import Strategy, get_strategy
+from tutelage.teacher.annotation import Job, Options, Progress, Summary
+from tutelage.teacher.cost.budget import money_of
+from tutelage.teacher.ledger.charges import Session
+from tutelage.teacher.ledger.store import Ledger
+from tutelage.teacher.teacher import Teacher, TeacherSettings, open_teacher
 
 __all__ = ["Annotation", "Options", "Progress", "Summary", "annotate", "annotate_to_file"]
 

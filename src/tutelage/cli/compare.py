@@ -1,0 +1,121 @@
+"""`tutelage compare`: two students on the same rows, or two whole runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from tutelage.report.compare_runs import TwoRuns
+
+
+def command(
+    arm: Annotated[
+        Path, typer.Argument(help="A run's folder; or predictions: a file, or an arm's folder.")
+    ],
+    baseline: Annotated[Path, typer.Argument(help="The same, of the other run or student.")],
+    data: Annotated[
+        str | None,
+        typer.Option(help="The rows that were read, so that shared premises count; a run has its."),
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="For its task and columns, if they are its own.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """The difference in accuracy with its interval and test, paired row by row.
+
+    Two runs are compared arm by arm, on the test rows that both have read.
+
+    Example: `tutelage compare runs/anli runs/anli-larger-student`
+
+    Example: `tutelage compare runs/anli/arms/reasoning/lr-0.0006_w-0.5
+    runs/anli/arms/labels/lr-0.0006_w-1`
+
+    Example: `tutelage compare mine.jsonl theirs.jsonl --data test.jsonl`
+    """
+    from tutelage.cli.terminal import (
+        print_comparisons,
+        print_json,
+        print_read,
+        warn_of_independence,
+    )
+    from tutelage.config.recipe_file import columns_of, task_of
+    from tutelage.core.errors import UsageError
+    from tutelage.core.storage import as_json
+    from tutelage.deliver.predict import compare_files
+    from tutelage.report.compare_runs import compare_runs, is_run
+
+    whole = [is_run(path) for path in (arm, baseline)]
+    if any(whole):
+        if not all(whole):
+            raise UsageError(
+                f"got a run and something else ({arm}, {baseline}): expected two runs' folders, or "
+                "two arms' folders or files of predictions"
+            )
+        if data is not None or recipe is not None:
+            raise UsageError("got --data or --recipe with two runs: their folders say all of that")
+        both = compare_runs(arm, baseline)
+        if json:
+            print_json(both)
+        else:
+            _print_runs(both)
+        return
+    task = task_of(recipe)
+    found, independent = compare_files(
+        arm, baseline, data=data, task=task, columns=columns_of(recipe)
+    )
+    if independent:
+        warn_of_independence(task.context)
+    if json:
+        print_read(found, independent)
+        return
+    title = f"Difference in accuracy, in points, on {found.n} rows and {found.seeds} seeds"
+    print_comparisons([as_json(found)], title)
+    print(f"{found.test}")
+
+
+def _print_runs(both: TwoRuns) -> None:
+    """A table of the arms in both, and what to know of them."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from tutelage.cli.terminal import out_console
+    from tutelage.report import wording
+
+    console = out_console()
+    for letter, name, rows, cost in zip("AB", both.runs, both.rows, both.cost_usd, strict=True):
+        console.print(
+            f"{letter}: {name}, {wording.several(rows, 'test row')}, teacher "
+            f"{wording.dollars(cost)}",
+            markup=False,
+        )
+    table = Table(title="Differences in test accuracy, A minus B, in points", title_justify="left")
+    for name in ("arm", "A", "B", "difference", "95% interval", "p", "p (Holm)", "test"):
+        table.add_column(name, justify="left" if name in ("arm", "test") else "right")
+    for arm in both.arms:
+        known = arm.paired
+        table.add_row(
+            escape(arm.arm),
+            *map(wording.percent, arm.accuracies),
+            wording.points(arm.difference),
+            wording.points_interval(arm.ci95),
+            "" if known is None else wording.p_value(known.p_value),
+            "" if known is None else wording.p_value(known.p_adjusted),
+            "paired" if known else f"unpaired: {arm.why}",
+        )
+    console.print(table)
+    tests = sorted({arm.paired.test for arm in both.arms if arm.paired is not None})
+    remarks = [f"test: {test}" for test in tests]
+    remarks += [
+        f"only in {letter}: {', '.join(names)}"
+        for letter, names in zip("AB", both.only, strict=True)
+        if names
+    ]
+    for remark in (*remarks, *both.remarks):
+        console.print(f"  {remark}", markup=False, soft_wrap=True)
+
+
+command.__name__ = "compare"

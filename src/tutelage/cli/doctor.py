@@ -1,0 +1,36 @@
+"""`tutelage doctor`: what is there, what is missing, and what to do about it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def command(
+    recipe: Annotated[
+        str | None, typer.Argument(help="A recipe whose teachers and student are tried as well.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """Check packages, device, ledger, keys and servers. Exit code 1 where something needs doing.
+
+    Example: `tutelage doctor quickstart`
+    """
+    from tutelage.cli.terminal import out_console, print_json
+    from tutelage.config.recipe_file import load_recipe
+    from tutelage.planning.doctor import examine
+
+    findings = examine(None if recipe is None else load_recipe(recipe))
+    if json:
+        print_json(findings)
+    else:
+        for finding in findings:
+            mark = {"ok": "ok     ", "missing": "MISSING", "optional": "-      "}[finding.status]
+            line = f"{mark} {finding.what}: {finding.found}"
+            out_console().print(line, markup=False, soft_wrap=True)
+    if any(finding.status == "missing" for finding in findings):
+        raise typer.Exit(1)
+
+
+command.__name__ = "doctor"

@@ -1,0 +1,55 @@
+"""`tutelage evaluate`: accuracy and its kin, from predictions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    predictions: Annotated[
+        Path, typer.Argument(help="A file of predictions, or runs/NAME/arms/ARM/CONFIG.")
+    ],
+    data: Annotated[
+        str | None,
+        typer.Option(help="The rows that were read, so that shared premises count; a run has its."),
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="For its task and columns, if they are its own.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Accuracy with its interval, macro-F1, and precision and recall of each label.
+
+    Example: `tutelage evaluate predictions.jsonl`
+    """
+    from tutelage.cli.terminal import print_read, warn_of_independence
+    from tutelage.config.recipe_file import columns_of, task_of
+    from tutelage.deliver.predict import evaluate_file
+
+    task = task_of(recipe)
+    found, independent = evaluate_file(
+        predictions, data=data, task=task, columns=columns_of(recipe)
+    )
+    if independent:
+        warn_of_independence(task.context)
+    if json:
+        print_read(found, independent)
+        return
+    low, high = found.ci95
+    print(f"accuracy {found.accuracy:.3f} ({low:.3f} to {high:.3f}; {found.ci_method})")
+    print(f"rows {found.n}, macro-F1 {_shown(found.macro_f1)}, inputs cut {found.truncated}")
+    for label, scores in found.per_label.items():
+        print(
+            f"{label}: precision {_shown(scores.precision)}, recall {_shown(scores.recall)}, "
+            f"F1 {_shown(scores.f1)}, rows {scores.support}"
+        )
+
+
+def _shown(score: float | None) -> str:
+    return "undefined" if score is None else f"{score:.3f}"
+
+
+command.__name__ = "evaluate"

@@ -1,0 +1,48 @@
+"""`tutelage init`: a recipe for a data file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    file: Annotated[Path, typer.Argument(help="Training rows: .jsonl, .csv or .parquet.")],
+    output: Annotated[Path, typer.Option(help="Where the recipe is written.")] = Path(
+        "recipe.yaml"
+    ),
+    dev: Annotated[str | None, typer.Option(help="Dev file (default: a tenth of train).")] = None,
+    test: Annotated[str | None, typer.Option(help="Test file (default: a fifth of train).")] = None,
+    teacher: Annotated[
+        str, typer.Option(help="Who explains: openai:MODEL, gguf:PATH, package:PACKAGE/FILE.")
+    ] = "openai:gpt-4.1-mini",
+    student: Annotated[
+        str, typer.Option(help="Who learns: a hub name or folder, package:…, scratch:t5-tiny.")
+    ] = "google-t5/t5-small",
+) -> None:
+    """Write a recipe for a data file, to be read and changed before it is run.
+
+    Example: `tutelage init reviews.csv --output reviews.yaml`
+    """
+    from tutelage.cli.terminal import out_console
+    from tutelage.config.recipe_file import draft_recipe
+    from tutelage.core.errors import UsageError
+    from tutelage.data.describe import describe_file
+
+    if output.exists():
+        raise UsageError(f"{output}: is there already: name another with --output, or remove it")
+    found = describe_file(file)
+    text = draft_recipe(file, found, dev=dev, test=test, teacher=teacher, student=student)
+    output.write_text(text, encoding="utf-8")
+    say = out_console().print
+    kind = "NLI" if found.is_nli else f"labels {', '.join(found.labels)}"
+    say(
+        f"{file}: {kind} in column {found.label_column!r}; text: {', '.join(found.fields)}",
+        markup=False,
+    )
+    say(f"Wrote {output}. Read it, then: tutelage run {output}", markup=False)
+
+
+command.__name__ = "init"

@@ -1,0 +1,45 @@
+"""`tutelage predict`: a trained student on a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    model: Annotated[Path, typer.Argument(help="A checkpoint: …/seed-0/model.")],
+    data: Annotated[str, typer.Argument(help="Labelled rows: a file or hf:NAME#SPLIT.")],
+    output: Annotated[Path, typer.Option(help="Where predictions go.")] = Path("predictions.jsonl"),
+    recipe: Annotated[
+        str | None, typer.Option(help="For its task and columns, if it is not plain NLI.")
+    ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Have the student write its rationale as well.")
+    ] = False,
+) -> None:
+    """Predict a label with probabilities for each row, and say how many are right.
+
+    Example: `tutelage predict runs/quickstart/arms/labels/lr-0.005_w-1/seed-0/model test.jsonl`
+    """
+    from tutelage.cli.terminal import Bars
+    from tutelage.config.recipe_file import columns_of, task_of
+    from tutelage.deliver.predict import predict_file
+    from tutelage.student.jobs.jobs import JobProgress
+
+    with Bars() as bars:
+        predictions = predict_file(
+            model,
+            data,
+            task=task_of(recipe),
+            columns=columns_of(recipe),
+            explained=explain,
+            output=output,
+            on_progress=lambda done, total: bars.job(JobProgress(str(output), done, total)),
+        )
+    right = sum(p.label == p.gold for p in predictions)
+    print(f"{output}: {len(predictions)} rows, {right} right ({right / len(predictions):.3f})")
+
+
+command.__name__ = "predict"

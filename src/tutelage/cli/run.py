@@ -1,0 +1,69 @@
+"""`tutelage run`: one experiment from end to end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    recipe: Annotated[str, typer.Argument(help="A YAML file, or `quickstart`, or `anli-r1`.")],
+    runs: Annotated[Path, typer.Option(help="The folder that holds the runs.")] = Path("runs"),
+    ledger: Annotated[
+        Path | None, typer.Option(help="Where paid answers are kept (TUTELAGE_LEDGER).")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Trainings at once (default: what fits).")
+    ] = None,
+    no_wait: Annotated[
+        bool, typer.Option("--no-wait", help="Leave open batches: a later call collects them.")
+    ] = False,
+    retry_failed: Annotated[
+        bool, typer.Option(help="Ask again what is known to have failed for good.")
+    ] = False,
+    fractions: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="0.1,0.3",
+            help="Train the chosen configurations on these fractions of the rows too, for learning "
+            "curves on dev. Without it results.json has no curve; what was trained stays.",
+        ),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print results.json.")] = False,
+) -> None:
+    """Run an experiment: annotate, train, evaluate, compare, report.
+
+    The same command again goes on where an interrupted run stopped, and does nothing twice.
+
+    Example: `tutelage run quickstart`
+    """
+    from tutelage.cli.terminal import Bars, print_json, print_results
+    from tutelage.config.recipe_file import load_recipe
+    from tutelage.experiment.learning_curves import parse_fractions
+    from tutelage.experiment.run import run
+    from tutelage.student.jobs.jobs import leading
+
+    with leading() as first, Bars() as bars:
+        if not first:
+            return
+        loaded = load_recipe(recipe)
+        done = run(
+            loaded,
+            runs=runs,
+            ledger=ledger,
+            workers=workers,
+            observer=bars,
+            retry_failed=retry_failed,
+            wait=not no_wait,
+            fractions=parse_fractions(fractions or ()),
+        )
+    if json:
+        print_json(done.results)
+        return
+    print_results(done.results)
+    print(f"\nReport: {done.folder / 'report.html'}\nResults: {done.folder / 'results.json'}")
+
+
+command.__name__ = "run"

@@ -1,0 +1,253 @@
+"""What the commands show: progress, tables, one-line complaints."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from tutelage.student.jobs.jobs import JobProgress
+    from tutelage.teacher.annotate import Progress
+
+_TO_TELL = 10
+"""Requests answered from which on their rate tells how long the rest takes."""
+_PLAIN_EVERY_S = 15.0
+"""Seconds between two lines of progress where the output is no terminal."""
+
+
+def complain(message: str, label: str = "error") -> None:
+    """One line on standard error, without a colour and without a line break in it."""
+    print(f"tutelage: {label}: {' '.join(message.split())}", file=sys.stderr)
+
+
+def print_json(value: Any) -> None:
+    """For machines, on standard output."""
+    from tutelage.core.storage import as_json
+
+    print(json.dumps(as_json(value), indent=2, ensure_ascii=False))
+
+
+def print_read(found: Any, independent: bool) -> None:
+    """What was found in files of predictions, for machines, and whether rows count as independent
+    for want of knowing better."""
+    from tutelage.core.storage import as_json
+
+    print_json(as_json(found) | {"rows_taken_as_independent": independent})
+
+
+def warn_of_independence(context: str | None) -> None:
+    """One line: nobody said which rows share the field `context`."""
+    complain(
+        f"rows are taken as independent: where several share a {context}, intervals and tests are "
+        "too sure of themselves. `--data ROWS` names the rows that were read",
+        label="warning",
+    )
+
+
+def error_console() -> Console:
+    """Where progress goes: standard error, so that standard output stays clean."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
+
+
+def out_console() -> Console:
+    """Where results go. Wide enough for a table where the output is a file."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=140)
+
+
+def _span(seconds: float) -> str:
+    """A time about as long: `40 s`, `12 min`, `3.5 h`."""
+    if seconds < 100:
+        return f"about {seconds:.0f} s"
+    return f"about {seconds / 60:.0f} min" if seconds < 6000 else f"about {seconds / 3600:.1f} h"
+
+
+class Bars:
+    """An observer with a bar for each thing under way; plain lines where there is no terminal."""
+
+    def __init__(self) -> None:
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+        from rich.table import Column
+
+        self.console = error_console()
+        self.bars = Progress(
+            TextColumn("  {task.description}"),
+            BarColumn(bar_width=12),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            # What there is no room for is left out here, and not what stands before it.
+            TextColumn("{task.fields[details]}", table_column=Column(no_wrap=True, ratio=1)),
+            expand=True,
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
+        self.shown: dict[str, Any] = {}
+        self.last_plain = 0.0
+        self.began = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self.bars.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.bars.stop()
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            complain("what was done is kept: the same command goes on here", label="interrupted")
+
+    def stage(self, title: str) -> None:
+        """A new stage begins."""
+        self._clear()
+        self._line(f"[{time.monotonic() - self.began:6.1f} s] {title}")
+
+    def note(self, line: str) -> None:
+        """Something that a person should know."""
+        self._line(f"           {line}")
+
+    def annotating(self, arm: str, progress: Progress) -> None:
+        """How far one arm's annotation is."""
+        details = []
+        if progress.failed:
+            details.append(f"{progress.failed} failed")
+        if progress.cost_usd:
+            cost = f"${progress.cost_usd:.4f}"
+            if progress.total and progress.done < progress.total:
+                # What was known came free and first: the rest costs what was asked so far did.
+                left = progress.total - progress.done
+                cost += f" of about ${progress.cost_usd * (1 + left / progress.requests):.4f}"
+            details.append(cost)
+        if progress.cached:
+            details.append(f"{progress.cached} known")
+        if progress.requests and progress.seconds > 1:
+            rate = progress.requests / progress.seconds
+            details.append(f"{rate:,.0f} requests/s" if rate >= 10 else f"{rate:.2g} requests/s")
+            if progress.tokens:
+                details.append(f"{progress.tokens / progress.seconds:,.0f} tokens/s")
+            if progress.total and progress.requests >= _TO_TELL and not self.console.is_terminal:
+                details.append(f"{_span((progress.total - progress.done) / rate)} left")
+        total = progress.total or max(progress.done, 1)
+        self._show(f"answers for {arm}", progress.done, total, details=", ".join(details))
+
+    def jobs(self, done: int, total: int) -> None:
+        """How many trainings or readings of this stage are complete."""
+        if total:
+            self._show("students", done, total, always=True)
+
+    def job(self, progress: JobProgress) -> None:
+        """How far one of them is."""
+        self._show(progress.name, progress.done, progress.total, vanish=True)
+
+    def _show(
+        self,
+        text: str,
+        done: int,
+        total: int,
+        *,
+        details: str = "",
+        always: bool = False,
+        vanish: bool = False,
+    ) -> None:
+        if self.console.is_terminal:
+            if text not in self.shown:
+                self.shown[text] = self.bars.add_task(text, total=total, details="")
+            self.bars.update(self.shown[text], completed=done, details=details)
+            if vanish and done >= total:
+                self.bars.remove_task(self.shown.pop(text))
+            return
+        now = time.monotonic()
+        ended = done == total and not vanish  # a job's end is told by the count of jobs
+        if always or ended or now - self.last_plain > _PLAIN_EVERY_S:
+            self.last_plain = now
+            self._line(f"           {text}: {done} of {total}{details and ', '}{details}")
+
+    def _line(self, text: str) -> None:
+        # Not broken where there is no terminal: a line in a log is a line.
+        self.console.print(text, markup=False, soft_wrap=True)
+
+    def _clear(self) -> None:
+        for bar in self.shown.values():
+            self.bars.remove_task(bar)
+        self.shown.clear()
+
+
+def print_results(results: Mapping[str, Any]) -> None:
+    """The arms, the comparisons and the answer, for a person."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from tutelage.report.answer import answer_sentences
+
+    console = out_console()
+    arms = Table(title=f"{escape(results['name'])}: accuracy", title_justify="left")
+    for name in ("arm", "configuration", "tried", "seeds", "dev", "test", "95% interval", "rows"):
+        arms.add_column(name, justify="left" if name in ("arm", "configuration") else "right")
+    for arm in results["arms"]:
+        config, test = arm["config"], arm["test"]
+        arms.add_row(
+            escape(arm["name"]),
+            f"lr {config['learning_rate']:g}, label weight {config['label_weight']:g}",
+            str(arm["configs_tried"]),
+            str(len(arm["seeds"])),
+            f"{arm['dev']['accuracy']:.3f}",
+            f"{test['accuracy']:.3f}",
+            f"{test['ci95'][0]:.3f} to {test['ci95'][1]:.3f}",
+            str(test["n"]),
+        )
+    console.print(arms)
+    print_comparisons(results["comparisons"], "Differences in test accuracy, in points")
+    if results.get("comparisons_unseen"):
+        rows = results["comparisons_unseen"][0]["n"]
+        print_comparisons(
+            results["comparisons_unseen"],
+            f"The same on the {rows} rows whose context train lacks: a second look, outside the "
+            "correction above",
+        )
+    for sentence in answer_sentences(results):
+        console.print(sentence, markup=False, soft_wrap=True)
+
+
+def print_comparisons(comparisons: list[Mapping[str, Any]], title: str) -> None:
+    """One table of differences."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", caption_justify="left")
+    for name in ("arm", "against", "difference", "95% interval", "p", "p (Holm)", "detectable"):
+        table.add_column(name, justify="left" if name in ("arm", "against") else "right")
+    for row in comparisons:
+        if not row.get("primary", True) and table.caption is None:
+            table.add_section()
+            table.caption = "Below the line: secondary comparisons, with a correction of their own"
+        low, high = row["ci95"]
+        smallest = row["minimum_detectable_difference"]
+        table.add_row(
+            escape(row["arm"]),
+            escape(row["baseline"]),
+            f"{100 * row['difference']:+.1f}",
+            f"{100 * low:+.1f} to {100 * high:+.1f}",
+            f"{row['p_value']:.2g}",
+            f"{row['p_adjusted']:.2g}",
+            "unknown" if smallest is None else f"{100 * smallest:.1f}",
+        )
+    out_console().print(table)

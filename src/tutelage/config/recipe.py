@@ -1,0 +1,236 @@
+"""The typed description of one experiment: YAML in, every problem told at once."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from tutelage.config import design_rules
+from tutelage.config.design_rules import Departure
+from tutelage.config.sections import (
+    NAME,
+    ArmSection,
+    BaselineName,
+    Config,
+    DataSection,
+    DeparturesSection,
+    Number,
+    SearchSection,
+    Section,
+    StudentSection,
+    TaskSection,
+    TeacherBaselineSection,
+    TeacherSection,
+)
+from tutelage.core.errors import UsageError
+from tutelage.core.task import PRESETS, Task
+from tutelage.core.types import ControlName
+
+
+@dataclass(frozen=True, slots=True)
+class Families:
+    """Pairs (arm, baseline) that are compared; Holm corrects each family by itself.
+
+    primary:   each rationale arm with labels alone, and with its shuffled controls
+    secondary: each rationale arm with its other controls (label echo, filler)
+    """
+
+    primary: tuple[tuple[str, str], ...]
+    secondary: tuple[tuple[str, str], ...]
+
+
+class Recipe(Section):
+    """One experiment.
+
+    controls:   what each rationale arm is held against: arms that are added where none is written
+    baselines:  what the arms are seen beside; `omitted_context` adds an arm too
+    margin:     percentage points: a difference in accuracy that is nearer to zero does not matter
+    arms:       once checked, with those that were added
+    departures: why a rule of `tutelage.config.design_rules` is left, where one is
+    """
+
+    name: str
+    task: Literal["nli"] | TaskSection = "nli"
+    data: DataSection
+    teacher: TeacherSection | None = None
+    student: StudentSection = StudentSection()
+    controls: tuple[ControlName, ...] = design_rules.CONTROLS
+    baselines: tuple[BaselineName, ...] = design_rules.BASELINES
+    teacher_baseline: TeacherBaselineSection = TeacherBaselineSection()
+    # After all that decides which arms are added to it.
+    arms: list[ArmSection] = Field(min_length=1)
+    search: SearchSection = SearchSection()
+    seeds: list[int] = Field([0, 1, 2, 3, 4], min_length=1)
+    margin: Number = Field(1.0, gt=0, lt=100)
+    explain_rows: int = Field(200, ge=0, le=500)
+    """Test rows about which each arm's first student writes its rationale, once all is decided."""
+    departures: DeparturesSection = DeparturesSection()
+
+    @field_validator("teacher", mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        return {"model": value} if isinstance(value, str) else value
+
+    @field_validator("arms")
+    @classmethod
+    def _complete(cls, arms: list[ArmSection], info: ValidationInfo) -> list[ArmSection]:
+        known = info.data
+        if any(key not in known for key in ("task", "controls", "baselines")):
+            return arms  # one of them is wrong, which is told by itself
+        try:
+            task = _task(known["task"])
+        except UsageError:
+            task = None
+        return design_rules.completed(arms, known["controls"], known["baselines"], task)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Recipe:
+        problems: list[str] = []
+        if not NAME.fullmatch(self.name):
+            problems.append(
+                f"name: got {self.name!r}, expected letters, digits, '.', '_' and '-' (a folder)"
+            )
+        names = [arm.name for arm in self.arms]
+        problems += [
+            f"arms: two are named {n!r}" for n in sorted({n for n in names if names.count(n) > 1})
+        ]
+        plain = [arm.name for arm in self.arms if arm.strategy is None and not arm.omits]
+        if len(plain) != 1:
+            problems.append(
+                "arms: expected exactly one without a strategy, the baseline of labels alone, "
+                f"got {plain or 'none'}"
+            )
+        for arm in design_rules.rationale_arms(self.arms):
+            if arm.strategy != "human" and not (arm.teacher or self.teacher):
+                problems.append(f"arms: {arm.name!r} asks a teacher, and the recipe names none")
+        for arm in self.arms:
+            if arm.control is not None and not self.treated(arm):
+                problems.append(
+                    f"arms: {arm.name!r} is a control and needs the arm that it controls: one of "
+                    f"strategy {arm.strategy!r} with the same teacher and objective, no control"
+                )
+        for where, seeds in (("seeds", self.seeds), ("search.seeds", self.search.seeds or [])):
+            if len(set(seeds)) != len(seeds):
+                problems.append(f"{where}: {seeds} names one twice")
+        for key, values in (("controls", self.controls), ("baselines", self.baselines)):
+            if len(set(values)) != len(values):
+                problems.append(f"{key}: {list(values)} names one twice")
+        try:
+            problems += self._omitted_fields(self.resolved_task())
+            problems += design_rules.problems(self._broken(), self.departures.model_dump())
+        except UsageError as error:
+            problems.append(str(error))
+        for teacher in [self.teacher, *(arm.teacher for arm in self.arms)]:
+            if teacher is not None:
+                try:
+                    teacher.settings()
+                except UsageError as error:
+                    problems.append(str(error))
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    def _omitted_fields(self, task: Task) -> list[str]:
+        """What is wrong with the fields that arms omit."""
+        faults = []
+        for arm in self.arms:
+            if unknown := [name for name in arm.omits if name not in task.fields]:
+                faults.append(
+                    f"arms: {arm.name!r} omits {', '.join(unknown)}: expected some of "
+                    f"{', '.join(task.fields)}"
+                )
+            elif set(arm.omits) == set(task.fields):
+                faults.append(f"arms: {arm.name!r} omits all fields: leave one to read")
+        return faults
+
+    def _broken(self) -> dict[str, str]:
+        return design_rules.broken(self.arms, self.baselines, self.seeds, self.resolved_task())
+
+    def resolved_task(self) -> Task:
+        """The task itself."""
+        return _task(self.task)
+
+    @property
+    def baseline(self) -> ArmSection:
+        """The arm of labels alone."""
+        return next(arm for arm in self.arms if arm.strategy is None and not arm.omits)
+
+    def treated(self, control: ArmSection) -> list[ArmSection]:
+        """The arms that `control` is a control of."""
+        arms = design_rules.rationale_arms(self.arms)
+        return [arm for arm in arms if control in design_rules.controls_of(arm, self.arms)]
+
+    def comparisons(self) -> Families:
+        """Which arms are compared with which."""
+        primary: list[tuple[str, str]] = []
+        secondary: list[tuple[str, str]] = []
+        for arm in design_rules.rationale_arms(self.arms):
+            primary.append((arm.name, self.baseline.name))
+            for control in design_rules.controls_of(arm, self.arms):
+                family = primary if control.control in design_rules.SHUFFLED else secondary
+                family.append((arm.name, control.name))
+        return Families(tuple(primary), tuple(secondary))
+
+    def departed(self) -> list[Departure]:
+        """The rules of the experiment that this recipe leaves, with its reasons."""
+        reasons = self.departures.model_dump()
+        return [Departure(rule, what, reasons[rule]) for rule, what in self._broken().items()]
+
+    def teacher_of(self, arm: ArmSection) -> TeacherSection | None:
+        """The arm's own teacher, or the recipe's."""
+        return arm.teacher or self.teacher
+
+    def configs(self, arm: ArmSection) -> list[Config]:
+        """What the arm tries: every arm the same number.
+
+        An arm that learns labels alone has no weight to try, and tries rates in the place of it:
+        all that the others try, so that it lacks none of theirs, and then some between.
+        """
+        rates, weights = self.search.learning_rate, self.search.label_weight
+        if arm.effective_objective != "label":
+            return [Config(rate, weight) for rate, weight in itertools.product(rates, weights)]
+        return [Config(rate, 1.0) for rate in _filled_up(rates, len(rates) * len(weights))]
+
+    @property
+    def search_seeds(self) -> list[int]:
+        """The seeds that configurations are tried on."""
+        return self.seeds[:1] if self.search.seeds is None else self.search.seeds
+
+    def to_yaml(self) -> str:
+        """The resolved recipe: what `load_recipe` reads back as the same."""
+        values = self.model_dump(mode="json", exclude_none=True)
+        for arm in values["arms"]:
+            if not arm["omits"]:
+                del arm["omits"]
+        return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+def _filled_up(rates: Sequence[float], count: int) -> list[float]:
+    """`count` learning rates: those given, in their order, and then, one by one, the geometric
+    middle of the widest gap between two that are there, the lowest gap of equally wide ones.
+
+    A single rate has no gap: half of it and twice it come first. Four digits, for names to read.
+    """
+    filled = list(rates)
+    if len(rates) == 1:
+        filled += [rates[0] / 2, rates[0] * 2]
+    while len(filled) < count:
+        logs = sorted(math.log(rate) for rate in filled)
+        # Equal gaps differ in their last digits.
+        low, high = max(itertools.pairwise(logs), key=lambda gap: round(gap[1] - gap[0], 9))
+        filled.append(math.exp((low + high) / 2))
+    return filled[: len(rates)] + [float(f"{rate:.4g}") for rate in filled[len(rates) : count]]
+
+
+def _task(section: str | TaskSection) -> Task:
+    if isinstance(section, str):
+        return PRESETS[section]
+    values = section.model_dump()
+    values["fields"], values["labels"] = tuple(values["fields"]), tuple(values["labels"])
+    return Task(**values)

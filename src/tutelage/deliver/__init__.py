@@ -1,0 +1,1 @@
+"""After a run: a trained student in use."""

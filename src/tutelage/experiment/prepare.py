@@ -1,0 +1,236 @@
+"""From a recipe to what its students learn: load, annotate, control, build."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tutelage.config.recipe import Recipe
+from tutelage.config.sections import ArmSection
+from tutelage.core.errors import BatchesOpenError, TeacherError
+from tutelage.core.progress import Observer
+from tutelage.core.storage import write_jsonl
+from tutelage.core.task import NLI, Task
+from tutelage.core.types import Example, Rationale
+from tutelage.data.load import Examples, load_examples, stream_examples
+from tutelage.data.split import Overlap, check_splits, drop_overlap, hold_out
+from tutelage.rationales.controls import filler, label_echo, shuffled
+from tutelage.strategies.registry import get_strategy
+from tutelage.teacher.annotate import (
+    Annotation,
+    Options,
+    Progress,
+    Summary,
+    annotate,
+    annotate_to_file,
+)
+from tutelage.teacher.ledger.store import Ledger
+from tutelage.teacher.teacher import TeacherSettings
+
+_CONTROL_SEED = 0
+"""Shuffled rationales are shuffled once, so that all seeds of an arm learn the same rows."""
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The rows of an experiment.
+
+    sources: train, dev and test as they were named
+    dropped: rows taken out of train because dev or test has them
+    """
+
+    train: Sequence[Example]
+    dev: Sequence[Example]
+    test: Sequence[Example]
+    sources: Mapping[str, Examples]
+    overlap: Overlap
+    dropped: int
+
+
+def load_splits(recipe: Recipe) -> Splits:
+    """The recipe's rows, checked against each other."""
+    task, data = recipe.resolved_task(), recipe.data
+    sources = {"train": load_examples(data.train, task, columns=data.columns or None)}
+    parts: dict[str, list[Example]] = {"train": list(sources["train"])}
+    for name, part in (("test", data.test), ("dev", data.dev)):
+        if isinstance(part, str):
+            sources[name] = load_examples(part, task, columns=data.columns or None)
+            parts[name] = list(sources[name])
+        else:
+            sources[name] = sources["train"]
+            share, rows = (part, None) if part < 1 else (None, int(part))
+            # Of all rows of the file: a tenth is a tenth whether or not test is held out as well.
+            share = None if share is None else share * len(sources["train"]) / len(parts["train"])
+            parts["train"], parts[name] = hold_out(parts["train"], task, share=share, rows=rows)
+    dropped = 0
+    if data.overlap == "drop":
+        parts["train"], dropped = drop_overlap(parts["train"], parts["dev"], parts["test"], task)
+    overlap = check_splits(parts["train"], parts["dev"], parts["test"], task)
+    ordered = {name: sources[name] for name in ("train", "dev", "test")}
+    return Splits(parts["train"], parts["dev"], parts["test"], ordered, overlap, dropped)
+
+
+def annotate_arms(
+    recipe: Recipe,
+    splits: Splits,
+    ledger: Path | None,
+    observer: Observer,
+    *,
+    retry_failed: bool = False,
+    wait: bool = True,
+) -> dict[str, Annotation]:
+    """The rationales of every arm that has any; arms that put the same question share them.
+
+    retry_failed: ask again what is known to have failed for good
+    wait:         for open batches; if not, BatchesOpenError says so once every arm has been sent
+    """
+    task = recipe.resolved_task()
+    by_question: dict[tuple[Any, ...], Annotation] = {}
+    waiting: BatchesOpenError | None = None
+    for arm in recipe.arms:
+        if arm.strategy is None or arm.question in by_question:
+            continue
+        strategy = get_strategy(arm.strategy, template=arm.template, task=task)
+        section = recipe.teacher_of(arm) if strategy.asks_teacher else None
+        settings = None if section is None else section.settings()
+        if settings is not None and settings.max_failed is None:
+            settings = replace(settings, max_failed=len(splits.train) // 100)
+        name = arm.name
+
+        def on_progress(progress: Progress, name: str = name) -> None:
+            observer.annotating(name, progress)
+
+        book = None if ledger is None else Ledger(ledger)
+        try:
+            by_question[arm.question] = annotate(
+                splits.train,
+                strategy=strategy,
+                teacher=settings,
+                task=task,
+                ledger=book,
+                options=Options(
+                    budget_name=recipe.name,
+                    retry_failed=retry_failed,
+                    wait=wait,
+                    on_progress=on_progress,
+                    on_note=observer.note,
+                ),
+            )
+        except BatchesOpenError as error:
+            waiting = error
+        finally:
+            if book is not None:
+                book.close()
+    if waiting is not None:
+        raise waiting
+    return {a.name: by_question[a.question] for a in recipe.arms if a.strategy is not None}
+
+
+def apply_control(
+    arm: ArmSection, rationales: Sequence[Rationale], splits: Splits, task: Task
+) -> list[Rationale]:
+    """The rationales that an arm learns from. Answers about the context alone swap by context."""
+    if arm.control is None:
+        return list(rationales)
+    if arm.control == "label_echo":
+        return label_echo(rationales, splits.train, task)
+    if arm.control == "filler":
+        return filler(rationales)
+    return shuffled(
+        rationales,
+        splits.train,
+        task,
+        _CONTROL_SEED,
+        within_label=arm.control == "shuffled_within_label",
+        by_context=arm.strategy == "information_extraction" and task.context is not None,
+    )
+
+
+def learnt_rationales(
+    recipe: Recipe, splits: Splits, annotations: Mapping[str, Annotation]
+) -> dict[str, list[Rationale]]:
+    """What each arm with a strategy learns from: its teacher's answers, or its control's version.
+
+    Raises TeacherError where an arm has not one usable answer.
+    """
+    task = recipe.resolved_task()
+    learnt = {}
+    for arm in recipe.arms:
+        if arm.strategy is None:
+            continue
+        asked = annotations[arm.name].rationales
+        if not any(r.status == "ok" for r in asked):
+            raise TeacherError(
+                f"arm {arm.name!r}: none of {len(asked)} rationales can be used (the first is "
+                f"{asked[0].status!r}: {asked[0].detail or 'no detail'}): check the teacher with "
+                "`tutelage doctor RECIPE`"
+            )
+        learnt[arm.name] = apply_control(arm, asked, splits, task)
+    return learnt
+
+
+def annotate_recipe(
+    recipe: Recipe,
+    runs: Path,
+    ledger: Path | None,
+    observer: Observer,
+    *,
+    retry_failed: bool = False,
+    wait: bool = True,
+) -> dict[Path, Summary]:
+    """Annotate every arm of a recipe and write the files that its run reads, by their path."""
+    splits = load_splits(recipe)
+    annotations = annotate_arms(
+        recipe, splits, ledger, observer, retry_failed=retry_failed, wait=wait
+    )
+    written = {}
+    for arm, rows in learnt_rationales(recipe, splits, annotations).items():
+        path = runs / recipe.name / "rationales" / f"{arm}.jsonl"
+        write_jsonl(path, rows)
+        written[path] = annotations[arm].summary
+    return written
+
+
+def annotate_file(
+    data: str,
+    strategy: str,
+    template: str | None,
+    teacher: TeacherSettings | None,
+    output: Path,
+    ledger: Path | None,
+    observer: Observer,
+    *,
+    retry_failed: bool = False,
+    wait: bool = True,
+) -> dict[Path, Summary]:
+    """Annotate the NLI examples that `data` names and write them to `output`.
+
+    A budget is that of the output file: all runs that write it share it.
+    """
+    examples = stream_examples(data, NLI)
+    if examples.unlabelled:
+        observer.note(f"{examples.unlabelled} rows carry no label and are left out")
+    book = None if ledger is None else Ledger(ledger)
+    try:
+        summary = annotate_to_file(
+            examples.open,
+            output,
+            strategy=get_strategy(strategy, template=template, task=NLI),
+            teacher=teacher,
+            task=NLI,
+            ledger=book,
+            options=Options(
+                budget_name=f"file {output.resolve()}",
+                retry_failed=retry_failed,
+                wait=wait,
+                on_progress=lambda progress: observer.annotating(strategy, progress),
+                on_note=observer.note,
+            ),
+            total=examples.total,
+        )
+    finally:
+        if book is not None:
+            book.close()
+    return {output: summary}

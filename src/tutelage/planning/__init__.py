@@ -1,0 +1,1 @@
+"""Before a run: what it costs, what it can detect, and whether everything is in place."""

@@ -1,0 +1,108 @@
+"""Measuring a recipe's data, or a file, under a student's tokenizer: loading what is measured."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tutelage.config.recipe import Recipe
+from tutelage.config.training_settings import TrainSettings
+from tutelage.core.progress import Observer
+from tutelage.core.task import NLI, Task
+from tutelage.core.types import Example, TrainingExample
+from tutelage.data.load import load_examples
+from tutelage.experiment.prepare import load_splits
+from tutelage.experiment.train_file import read_rationales
+from tutelage.student.encoding.targets import build_training_examples
+
+if TYPE_CHECKING:
+    from tutelage.student.encoding.token_lengths import Audit
+
+Arm = tuple[str, list[TrainingExample], TrainSettings]
+"""Name, rows and settings of what is learnt."""
+
+
+def audit_recipe(recipe: Recipe, runs: Path, observer: Observer) -> Audit:
+    """The splits of a recipe, and every arm whose rationales are in the run's folder.
+
+    A new student's tokenizer is trained for the occasion, on what a run would train it on as far as
+    that is there. Of the test set only the inputs are measured. Nothing is written.
+    """
+    observer.stage("Reading the data")
+    splits, task = load_splits(recipe), recipe.resolved_task()
+    folder = runs / recipe.name / "rationales"
+    arms: list[Arm] = []
+    missing: list[str] = []
+    for arm in recipe.arms:
+        learnt = None
+        if arm.strategy is not None:
+            path = folder / f"{arm.name}.jsonl"
+            if not path.exists():
+                missing.append(arm.name)
+                continue
+            learnt = read_rationales(path)
+        objective = arm.effective_objective
+        settings = recipe.student.settings(recipe.configs(arm)[0], recipe.seeds[0], objective)
+        rows = build_training_examples(splits.train, task.without(arm.omits), learnt, objective)
+        arms.append((arm.name, rows, settings))
+    notes = []
+    if missing:
+        notes.append(
+            f"not measured: {', '.join(missing)}: no rationales in {folder} "
+            "(`tutelage annotate RECIPE` writes them)"
+        )
+        if recipe.student.model.startswith("scratch:"):
+            notes.append("the tokenizer has not seen these rationales: a run's own will differ")
+    parts = {"train": splits.train, "dev": splits.dev, "test": splits.test}
+    return _audit(recipe.student.model, parts, arms, task, notes, observer)
+
+
+def audit_file(
+    data: str,
+    rationales: Path | None,
+    student: str,
+    settings: TrainSettings,
+    observer: Observer,
+) -> Audit:
+    """The NLI rows of `data`, with the rationales that `tutelage annotate` wrote for them."""
+    observer.stage("Reading the data")
+    examples = load_examples(data, NLI)
+    learnt = None if rationales is None else read_rationales(rationales)
+    rows = build_training_examples(examples, NLI, learnt, settings.objective)
+    notes = [] if rationales is not None else ["no rationales were named (--rationales FILE)"]
+    return _audit(student, {"rows": examples}, [("rows", rows, settings)], NLI, notes, observer)
+
+
+def _audit(
+    model: str,
+    splits: dict[str, Sequence[Example]],
+    arms: Sequence[Arm],
+    task: Task,
+    notes: Sequence[str],
+    observer: Observer,
+) -> Audit:
+    # They import torch, which those who only read this module's signatures need not wait for.
+    from tutelage.student.encoding.token_lengths import Audit, audit_arm, audit_split
+    from tutelage.student.model.scratch import tokenizer_for
+    from tutelage.student.model.student import load_outline
+
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer = None
+        if model.startswith("scratch:"):
+            observer.stage("Training the tokenizer")
+            learnt = (row for _, rows, _ in arms for row in rows)
+            tokenizer = tokenizer_for(learnt, Path(folder))
+        observer.stage("Loading the tokenizer")
+        student = load_outline(model, tokenizer)
+    observer.stage("Measuring")
+    limit = arms[0][2].max_source_tokens
+    return Audit(
+        model,
+        student.architecture,
+        len(student.tokenizer),
+        tuple(audit_split(student, name, rows, task, limit) for name, rows in splits.items()),
+        tuple(audit_arm(student, name, rows, settings) for name, rows, settings in arms),
+        tuple(notes),
+    )

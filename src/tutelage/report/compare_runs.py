@@ -1,0 +1,209 @@
+"""Two runs side by side: arm by arm, paired on the test rows that both have read.
+
+Rows are the same where uid and gold label are, and the texts too where both folders have them.
+Arms that cannot be paired (no shared rows, unequal numbers of seeds, no predictions) are compared
+by their accuracies alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tutelage.core.errors import UsageError
+from tutelage.core.storage import read_json
+from tutelage.evaluation.compare import Comparison, compare_correctness
+from tutelage.evaluation.unpaired import difference_interval
+from tutelage.report.costs import costs_of
+from tutelage.report.run_files import RunFiles, read_files
+
+
+@dataclass(frozen=True, slots=True)
+class ArmInBoth:
+    """An arm of this name in both runs; accuracies are fractions, differences A minus B.
+
+    accuracies, intervals: on each run's own test rows, as its results.json has them
+    difference, ci95: paired, on the rows that both have read; else of the accuracies above
+    paired:     the whole of that comparison; Holm's family is all paired arms
+    why:        why it is None
+    """
+
+    arm: str
+    accuracies: tuple[float, float]
+    intervals: tuple[tuple[float, float], tuple[float, float]]
+    seeds: tuple[int, int]
+    difference: float
+    ci95: tuple[float, float]
+    paired: Comparison | None
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class TwoRuns:
+    """A and B, and what can be said of them.
+
+    rows:      test rows of each
+    shared:    rows that both have read
+    arms:      those of both runs, in A's order
+    only:      the arms that A alone, and B alone, has
+    cost_usd:  of each one's teacher, its rationales and as a baseline; None where unknown
+    remarks:   what a reader should know
+    """
+
+    runs: tuple[str, str]
+    rows: tuple[int, int]
+    shared: int
+    arms: tuple[ArmInBoth, ...]
+    only: tuple[tuple[str, ...], tuple[str, ...]]
+    cost_usd: tuple[float | None, float | None]
+    remarks: tuple[str, ...]
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a run has written its results there."""
+    return (folder / "results.json").exists()
+
+
+def compare_runs(first: Path, second: Path) -> TwoRuns:
+    """What run `first` reached more, or less, than run `second`, arm by arm.
+
+    Raises UsageError for runs of different labels or without an arm in common, RunFolderError for a
+    damaged folder.
+    """
+    results = [read_json(folder / "results.json") for folder in (first, second)]
+    labels = [list(each["task"]["labels"]) for each in results]
+    if labels[0] != labels[1]:
+        raise UsageError(
+            f"got runs of different labels, {labels[0]} and {labels[1]}: expected one task"
+        )
+    tested = [{a["name"]: a for a in each["arms"] if a.get("test")} for each in results]
+    common = [name for name in tested[0] if name in tested[1]]
+    if not common:
+        raise UsageError(
+            f"got no arm of one name in both runs ({', '.join(tested[0])}; {', '.join(tested[1])})"
+            ": name two arms' folders to compare them, such as runs/NAME/arms/ARM/CONFIG"
+        )
+    files = [read_files(*each) for each in zip((first, second), results, strict=True)]
+    here, there = _shared_rows(*files)
+    arms = {name: (tested[0][name], tested[1][name]) for name in common}
+    reasons = {name: _why_not(name, arms[name], files, len(here)) for name in common}
+    paired = [name for name in common if not reasons[name]]
+    comparisons = _paired(paired, files, here, there)
+    return TwoRuns(
+        runs=(str(first), str(second)),
+        rows=(len(files[0].uids), len(files[1].uids)),
+        shared=len(here),
+        arms=tuple(
+            _in_both(name, arms[name], comparisons.get(name), reasons[name]) for name in common
+        ),
+        only=(
+            tuple(name for name in tested[0] if name not in tested[1]),
+            tuple(name for name in tested[1] if name not in tested[0]),
+        ),
+        cost_usd=(costs_of(results[0]).in_all.cost_usd, costs_of(results[1]).in_all.cost_usd),
+        remarks=_remarks(results, files, len(here)),
+    )
+
+
+def _shared_rows(first: RunFiles, second: RunFiles) -> tuple[list[int], list[int]]:
+    """The places of the rows of both: in the first and, in the same order, in the second."""
+    places = {uid: place for place, uid in enumerate(second.uids)}
+    both = bool(first.examples and second.examples)
+    pairs = [
+        (here, there)
+        for here, uid in enumerate(first.uids)
+        if (there := places.get(uid)) is not None
+        and first.gold[here] == second.gold[there]
+        and not (both and first.examples[here].fields != second.examples[there].fields)
+    ]
+    return [here for here, _ in pairs], [there for _, there in pairs]
+
+
+def _why_not(
+    name: str,
+    arms: tuple[Mapping[str, Any], Mapping[str, Any]],
+    files: Sequence[RunFiles],
+    shared: int,
+) -> str:
+    """Why the two cannot be paired; empty where they can."""
+    seeds = [len(arm["seeds"]) for arm in arms]
+    if any(name not in each.predictions for each in files):
+        return "a run folder lacks its predictions"
+    if shared == 0:
+        return "the runs share no test row"
+    return f"{seeds[0]} seeds and {seeds[1]}" if seeds[0] != seeds[1] else ""
+
+
+def _paired(
+    names: Sequence[str], files: Sequence[RunFiles], here: list[int], there: list[int]
+) -> dict[str, Comparison]:
+    if not names:
+        return {}
+    correct = {}
+    for side, (each, rows) in enumerate(zip(files, (here, there), strict=True)):
+        for name in names:
+            correct[f"{side} {name}"] = _correctness(each, name, rows)
+    groups = None
+    for each, rows in zip(files, (here, there), strict=True):
+        if each.groups:
+            groups = [each.groups[row] for row in rows]
+            break
+    pairs = [(f"0 {name}", f"1 {name}") for name in names]
+    return dict(zip(names, compare_correctness(correct, pairs, groups), strict=True))
+
+
+def _correctness(files: RunFiles, name: str, rows: Sequence[int]) -> Any:
+    """Rows × seeds, 1.0 where right."""
+    import numpy as np
+
+    predicted = np.array([list(of_seed) for of_seed in files.predictions[name].labels]).T
+    gold = np.array(list(files.gold))[:, None]
+    return (predicted == gold)[list(rows)].astype(np.float64)
+
+
+def _in_both(
+    name: str,
+    arms: tuple[Mapping[str, Any], Mapping[str, Any]],
+    paired: Comparison | None,
+    why: str,
+) -> ArmInBoth:
+    accuracies = (arms[0]["test"]["accuracy"], arms[1]["test"]["accuracy"])
+    first, second = (tuple(arm["test"]["ci95"]) for arm in arms)
+    if paired is None:
+        difference = accuracies[0] - accuracies[1]
+        ci95 = difference_interval(accuracies[0], first, accuracies[1], second)
+    else:
+        difference, ci95 = paired.difference, paired.ci95
+    seeds = (len(arms[0]["seeds"]), len(arms[1]["seeds"]))
+    return ArmInBoth(name, accuracies, (first, second), seeds, difference, ci95, paired, why)
+
+
+def _remarks(
+    results: Sequence[Mapping[str, Any]], files: Sequence[RunFiles], shared: int
+) -> tuple[str, ...]:
+    remarks = []
+    rows = [len(each.uids) for each in files]
+    if shared and {shared} != set(rows):
+        remarks.append(
+            f"paired on the {shared:,} test rows that both have read, of {rows[0]:,} and "
+            f"{rows[1]:,}"
+        )
+    if shared and not all(each.examples for each in files):
+        remarks.append(
+            "a run folder has no rows.jsonl: rows are taken to be the same where uid and gold "
+            "label are"
+            + ("" if any(each.groups for each in files) else ", and independent of each other")
+        )
+    students = [each["student"]["model"] for each in results]
+    if students[0] != students[1]:
+        remarks.append(f"different students: {students[0]} and {students[1]}")
+    if results[0]["data"]["train"]["sha256"] != results[1]["data"]["train"]["sha256"]:
+        remarks.append("trained on different rows")
+    remarks += [
+        f"{each['name']} is not finished: its figures are what it has so far"
+        for each in results
+        if not each["finished"]
+    ]
+    return tuple(remarks)

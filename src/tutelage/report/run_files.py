@@ -1,0 +1,242 @@
+"""A run folder as the report reads it: what stands beside results.json, in tables of small numbers.
+
+Twenty thousand rows read by eight arms of five seeds are 800,000 predictions: as records they would
+take half a gigabyte, as the arrays below some ten megabytes.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from tutelage.core.errors import RunFolderError
+from tutelage.core.storage import read_json, read_jsonl
+from tutelage.core.types import Example, Explanation
+
+THOUSANDTHS = 1000
+"""Probabilities are kept as whole numbers of these."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArmPredictions:
+    """What one arm's students said of the test rows, in the order of `RunFiles.uids`.
+
+    labels:        for each seed, the number of the label that it predicted for each row
+    probabilities: for each label, its mean probability over the seeds, in thousandths, by row
+    rationales:    row -> (seed, text) where a prediction carries one (the first seed's that does),
+                   or where the arm's student was asked to explain
+    """
+
+    seeds: tuple[int, ...]
+    labels: tuple[array[int], ...]
+    probabilities: tuple[array[int], ...]
+    rationales: Mapping[int, tuple[int, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class RunFiles:
+    """What a run folder holds beside results.json; whatever is not there is empty.
+
+    recipe:      the text of recipe.yaml
+    uids, gold:  of the test rows, and the number of each one's label
+    examples:    the test rows themselves, in the same order (rows.jsonl)
+    groups:      for each row the key of the unit that it belongs to, such as its premise
+    predictions: by arm
+    explanations: arm -> row -> what its student wrote of its own accord, where it was asked to
+    foreign:     arms whose predictions in the folder are not those that results.json speaks of
+    reasons:     arm -> (status, detail) -> how many rationales came to that, where not `ok`
+    """
+
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    recipe: str = ""
+    uids: Sequence[str] = ()
+    gold: Sequence[int] = ()
+    examples: Sequence[Example] = ()
+    groups: Sequence[str] = ()
+    predictions: Mapping[str, ArmPredictions] = field(default_factory=dict)
+    explanations: Mapping[str, Mapping[int, Explanation]] = field(default_factory=dict)
+    foreign: Sequence[str] = ()
+    reasons: Mapping[str, Mapping[tuple[str, str], int]] = field(default_factory=dict)
+
+
+def read_run(folder: Path) -> tuple[dict[str, Any], RunFiles]:
+    """results.json and the files around it. RunFolderError for a file that cannot be read."""
+    results: dict[str, Any] = read_json(folder / "results.json")
+    return results, read_files(folder, results)
+
+
+def read_files(folder: Path, results: Mapping[str, Any]) -> RunFiles:
+    """What `folder` holds beside `results`, its results.json."""
+    manifest, recipe = folder / "manifest.json", folder / "recipe.yaml"
+    labels = list(results["task"]["labels"])
+    examples, groups = _read_rows(folder / "rows.jsonl", labels)
+    reader = _Reader(labels, [e.uid for e in examples], [e.label for e in examples])
+    predictions: dict[str, ArmPredictions] = {}
+    explanations: dict[str, dict[int, Explanation]] = {}
+    foreign = []
+    for arm in results["arms"]:
+        candidates = _candidates(folder / "arms" / arm["name"], arm["seeds"])
+        if not candidates or not arm.get("test"):
+            continue
+        for files in candidates:
+            try:
+                found = reader.read(files)
+            except (KeyError, TypeError, AttributeError) as error:
+                raise RunFolderError(
+                    f"{files[arm['seeds'][0]].parents[1]}: holds a test.jsonl that is no file of "
+                    f"predictions ({error!r}): delete it and run again"
+                ) from error
+            if found is not None and _confusion(found, reader.gold, len(labels)) == arm["test"].get(
+                "confusion"
+            ):
+                explained = (results.get("explanations") or {}).get(arm["name"])
+                if explained is not None:
+                    written = _read_explanations(files[explained["seed"]], reader.place)
+                    if len(written) == explained["rows"]:
+                        explanations[arm["name"]] = written
+                        found = _with_rationales(found, explained["seed"], written)
+                predictions[arm["name"]] = found
+                break
+        else:
+            foreign.append(arm["name"])
+    return RunFiles(
+        manifest=read_json(manifest) if manifest.exists() else {},
+        recipe=recipe.read_text(encoding="utf-8") if recipe.exists() else "",
+        uids=reader.uids,
+        gold=reader.gold,
+        examples=examples,
+        groups=groups,
+        predictions=predictions,
+        explanations=explanations,
+        foreign=foreign,
+        reasons={
+            arm["name"]: why
+            for arm in results["arms"]
+            if (why := _reasons(folder / "rationales" / f"{arm['name']}.jsonl"))
+        },
+    )
+
+
+def _read_rows(path: Path, labels: Sequence[str]) -> tuple[list[Example], list[str]]:
+    if not path.exists():
+        return [], []
+    examples: list[Example] = []
+    groups: list[str] = []
+    for row in read_jsonl(path):
+        try:
+            groups.append(row.pop("group"))
+            example = Example(**row | {"tags": tuple(row.get("tags", ()))})
+            labels.index(example.label)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise RunFolderError(
+                f"{path}:{len(examples) + 1}: is no test row ({error}): run `tutelage run` again "
+                "to write it anew"
+            ) from error
+        examples.append(example)
+    return examples, groups
+
+
+def _candidates(arm: Path, seeds: Sequence[int]) -> list[dict[int, Path]]:
+    """Files of predictions by seed, of each configuration that has all of them. There is one more
+    than was chosen where an earlier call of the run chose another."""
+    found = []
+    for config in sorted(arm.glob("*/")):
+        files = {seed: config / f"seed-{seed}" / "test.jsonl" for seed in seeds}
+        if all(file.exists() for file in files.values()):
+            found.append(files)
+    return found
+
+
+class _Reader:
+    """Reads files of predictions into the order of the rows: of rows.jsonl, else of the first."""
+
+    def __init__(self, labels: Sequence[str], uids: list[str], gold: Sequence[str]) -> None:
+        self.number = {label: number for number, label in enumerate(labels)}
+        self.uids: list[str] = []
+        self.gold: array[int] = array("H")
+        self.place: dict[str, int] = {}
+        if uids:
+            self._begin(uids, gold)
+
+    def _begin(self, uids: list[str], gold: Sequence[str]) -> None:
+        self.uids = uids
+        self.gold = array("H", (self.number[label] for label in gold))
+        self.place = {uid: place for place, uid in enumerate(uids)}
+
+    def read(self, files: Mapping[int, Path]) -> ArmPredictions | None:
+        """One arm's predictions; None where they are of other rows than those before."""
+        sums = [array("d", bytes(8 * len(self.uids))) for _ in self.number]
+        by_seed = []
+        rationales: dict[int, tuple[int, str]] = {}
+        for seed, file in files.items():
+            if not self.uids:
+                rows = list(read_jsonl(file))
+                self._begin([row["uid"] for row in rows], [row["gold"] for row in rows])
+                sums = [array("d", bytes(8 * len(self.uids))) for _ in self.number]
+            predicted = array("H", bytes(2 * len(self.uids)))
+            seen = 0
+            for place, row in self._placed(file):
+                if place is None or self.number.get(row["gold"]) != self.gold[place]:
+                    return None
+                predicted[place] = self.number[row["label"]]
+                for label, share in row["probabilities"].items():
+                    sums[self.number[label]][place] += share
+                if row.get("rationale") is not None:
+                    rationales.setdefault(place, (seed, row["rationale"]))
+                seen += 1
+            if seen != len(self.uids):
+                return None
+            by_seed.append(predicted)
+        scale = THOUSANDTHS / len(files)
+        means = tuple(array("H", (round(scale * total) for total in of_label)) for of_label in sums)
+        return ArmPredictions(tuple(files), tuple(by_seed), means, rationales)
+
+    def _placed(self, file: Path) -> Iterator[tuple[int | None, Mapping[str, Any]]]:
+        for row in read_jsonl(file):
+            yield self.place.get(row["uid"]), row
+
+
+def _read_explanations(predictions: Path, place: Mapping[str, int]) -> dict[int, Explanation]:
+    """Row -> what was written, from the file beside one of predictions; without unknown rows."""
+    path = predictions.with_name("explanations.jsonl")
+    if not path.exists():
+        return {}
+    try:
+        found = [Explanation(**record) for record in read_jsonl(path)]
+    except TypeError as error:
+        raise RunFolderError(
+            f"{path}: is no file of explanations ({error}): delete it and run again"
+        ) from error
+    return {place[each.uid]: each for each in found if each.uid in place}
+
+
+def _with_rationales(
+    arm: ArmPredictions, seed: int, written: Mapping[int, Explanation]
+) -> ArmPredictions:
+    texts = {row: (seed, each.text) for row, each in written.items() if each.text}
+    return replace(arm, rationales={**texts, **arm.rationales})
+
+
+def _confusion(arm: ArmPredictions, gold: Sequence[int], labels: int) -> list[list[int]]:
+    """Gold × predicted, over all seeds, as results.json has it."""
+    table = [[0] * labels for _ in range(labels)]
+    for of_seed in arm.labels:
+        for pair, count in Counter(zip(gold, of_seed, strict=True)).items():
+            table[pair[0]][pair[1]] += count
+    return table
+
+
+def _reasons(path: Path) -> Counter[tuple[str, str]]:
+    """Why rationales are not `ok`, most frequent first."""
+    if not path.exists():
+        return Counter()
+    found = Counter(
+        (row["status"], row.get("detail") or "")
+        for row in read_jsonl(path)
+        if row["status"] != "ok"
+    )
+    return Counter(dict(found.most_common()))

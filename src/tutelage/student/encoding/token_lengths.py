@@ -1,0 +1,231 @@
+"""How long everything is under the student's own tokenizer, what of it does not fit, and how much
+of the work would be padding. Nothing is trained, and no weights are needed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from tutelage.config.training_settings import TrainSettings
+from tutelage.core.task import Task
+from tutelage.core.types import Example, ObjectiveName, TrainingExample
+from tutelage.student.encoding.batching import (
+    EncodedExample,
+    collate,
+    encode,
+    encode_prompts,
+    training_steps,
+)
+from tutelage.student.encoding.targets import LABEL, RATIONALE
+from tutelage.student.encoding.truncation import token_ids
+from tutelage.student.fast.threads import lanes_of
+from tutelage.student.model.student import Architecture, Student
+
+FIXED_SOURCE, FIXED_TARGET = 600, 400
+"""Tokens to which every row was padded in the code that published this method."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """Lengths of `count` texts in tokens: their sum, percentiles and the longest.
+
+    A percentile is a length that occurs: the shortest that so many of a hundred do not exceed.
+    All are 0 where there are no texts.
+    """
+
+    count: int
+    total: int
+    p50: int
+    p90: int
+    p95: int
+    p99: int
+    longest: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """What does not fit into `limit` tokens.
+
+    rows, tokens: how many lose something, and how many tokens they lose together
+    rows_beyond:  of inputs: rows that lose more than the field that is cut first
+    """
+
+    limit: int
+    rows: int
+    tokens: int
+    rows_beyond: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SplitAudit:
+    """The inputs of one split. `fields` are measured without their names, `source` with all that
+    the student reads: names, special tokens and cue."""
+
+    name: str
+    rows: int
+    fields: Mapping[str, Lengths]
+    source: Lengths
+    cut: Cut
+
+
+@dataclass(frozen=True, slots=True)
+class Padding:
+    """Positions that one epoch computes, and the share of them (0 to 1) that is padding.
+
+    fixed: with every row at FIXED_SOURCE and FIXED_TARGET tokens, longer ones cut there
+    ours:  in the batches of the first epoch
+    """
+
+    fixed_positions: int
+    fixed_share: float
+    positions: int
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class ArmAudit:
+    """What one arm learns to write, under its objective.
+
+    rationale: separators and end token among it; over the rows that have one
+    sources, rationales: what of the inputs, with this objective's prompts, and of the rationales
+               does not fit
+    """
+
+    name: str
+    objective: ObjectiveName
+    rows: int
+    label: Lengths
+    rationale: Lengths
+    sources: Cut
+    rationales: Cut
+    padding: Padding
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """All that was measured. notes: what could not be, and why."""
+
+    student: str
+    architecture: Architecture
+    vocabulary: int
+    splits: tuple[SplitAudit, ...]
+    arms: tuple[ArmAudit, ...]
+    notes: tuple[str, ...]
+
+
+def lengths(counts: Iterable[int]) -> Lengths:
+    """The distribution of `counts`."""
+    ordered = sorted(counts)
+    if not ordered:
+        return Lengths(0, 0, 0, 0, 0, 0, 0)
+
+    def percentile(percent: int) -> int:
+        return ordered[math.ceil(percent * len(ordered) / 100) - 1]
+
+    return Lengths(
+        count=len(ordered),
+        total=sum(ordered),
+        p50=percentile(50),
+        p90=percentile(90),
+        p95=percentile(95),
+        p99=percentile(99),
+        longest=ordered[-1],
+    )
+
+
+def audit_split(
+    student: Student, name: str, examples: Sequence[Example], task: Task, limit: int
+) -> SplitAudit:
+    """The inputs of `examples`, where the student reads at most `limit` tokens."""
+    fields = {
+        field: lengths(
+            map(len, token_ids(student.tokenizer, [e.fields[field].strip() for e in examples]))
+        )
+        for field in task.fields
+    }
+    sources = encode_prompts(student, [task.source(e.fields) for e in examples], "answer", limit)
+    return SplitAudit(
+        name,
+        len(examples),
+        fields,
+        lengths(len(s.ids) + s.cut_tokens for s in sources),
+        Cut(
+            limit,
+            sum(s.truncated for s in sources),
+            sum(s.cut_tokens for s in sources),
+            sum(s.cut_beyond > 0 for s in sources),
+        ),
+    )
+
+
+def audit_arm(
+    student: Student, name: str, examples: Sequence[TrainingExample], settings: TrainSettings
+) -> ArmAudit:
+    """What the student would learn of `examples` with `settings`."""
+    student.objective = settings.objective
+    # Without weights nobody can try; decoder-only models that cannot are few.
+    student.packs = student.architecture == "decoder-only"
+    encoded = encode(
+        student,
+        examples,
+        max_source_tokens=settings.max_source_tokens,
+        max_rationale_tokens=settings.max_rationale_tokens,
+    )
+    written = [_tokens(e, RATIONALE) + e.target_cut for e in encoded]
+    return ArmAudit(
+        name,
+        settings.objective,
+        len(encoded),
+        lengths(_tokens(e, LABEL) for e in encoded),
+        lengths(count for count in written if count),
+        Cut(
+            settings.max_source_tokens,
+            sum(e.source_cut > 0 for e in encoded),
+            sum(e.source_cut for e in encoded),
+            sum(e.source_cut_beyond > 0 for e in encoded),
+        ),
+        Cut(
+            settings.max_rationale_tokens,
+            sum(e.target_cut > 0 for e in encoded),
+            sum(e.target_cut for e in encoded),
+        ),
+        padding(student, encoded, settings),
+    )
+
+
+def _tokens(example: EncodedExample, segment: int) -> int:
+    return sum(strand.segments.count(segment) for strand in example.strands)
+
+
+def padding(
+    student: Student, encoded: Sequence[EncodedExample], settings: TrainSettings
+) -> Padding:
+    """What padding costs, by fixed lengths and by the batches of the trainer on a CPU."""
+    strands = [strand for example in encoded for strand in example.strands]
+    fixed = len(strands) * (FIXED_SOURCE + FIXED_TARGET)
+    filled = sum(
+        min(len(s.source), FIXED_SOURCE) + min(len(s.target), FIXED_TARGET) for s in strands
+    )
+    threads = 1 if settings.compile or settings.fast == "off" else settings.threads
+    lanes = lanes_of(threads, settings.tokens_per_pass)
+    steps = training_steps(
+        encoded,
+        batch_size=settings.batch_size,
+        tokens_per_pass=settings.tokens_per_pass // lanes,
+        seed=settings.seed,
+        epoch=0,
+        lanes=lanes,
+    )
+    positions = tokens = 0
+    for rows in (rows for step in steps for rows in step):
+        batch = collate(student, rows)
+        positions += batch.input_ids.numel()
+        tokens += sum(e.length for e in rows)
+        if batch.decoder_input_ids is not None:
+            positions += batch.decoder_input_ids.numel()
+        else:
+            # A causal model predicts the last token of each target and never reads it.
+            tokens -= sum(len(e.strands) for e in rows)
+    return Padding(fixed, 1 - filled / fixed, positions, 1 - tokens / positions)

@@ -1,0 +1,1 @@
+"""Trainings and evaluations as independent jobs in processes of their own."""

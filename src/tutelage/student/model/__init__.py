@@ -1,0 +1,1 @@
+"""Loading a student: pretrained or new weights, adapters, precision."""

@@ -1,0 +1,1 @@
+"""Training one student: the loss, the loop, checkpoints, several processes."""

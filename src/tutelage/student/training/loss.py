@@ -1,0 +1,86 @@
+"""The weighted loss over a target's two segments, and the forward pass that it reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+
+from tutelage.student.encoding.batching import Batch
+from tutelage.student.encoding.packing import branch_mask
+from tutelage.student.fast.gradients import adds_in_place
+from tutelage.student.fast.head import token_losses
+from tutelage.student.model.student import Student
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentLoss:
+    """Sums of cross-entropy over the tokens of each segment (nats), not yet divided."""
+
+    label: torch.Tensor
+    rationale: torch.Tensor
+
+    def weighted(self, weights: tuple[float, float], counts: tuple[int, int]) -> torch.Tensor:
+        """L = r₀ · Σ CE(label) / |label| + r₁ · Σ CE(rationale) / |rationale|.
+
+        weights: (r₀, r₁)
+        counts:  target tokens of each segment in the whole optimiser step, which may be several
+                 passes: their losses then add up to the loss of the step. A segment that the step
+                 does not hold contributes nothing.
+
+        Source: arXiv 2409.12599; the normalisation over the step is ours.
+        """
+        return weights[0] * self.label / max(counts[0], 1) + weights[1] * self.rationale / max(
+            counts[1], 1
+        )
+
+
+def batch_loss(student: Student, batch: Batch) -> SegmentLoss:
+    """The forward pass and its loss.
+
+    Where the model ends with a plain head, head and cross-entropy are one operation that never
+    holds more than one value a target token and vocabulary entry (`head.token_losses`).
+    """
+    if not (student.uses("head") and student.ends_with_head):
+        return segment_loss(target_logits(student, batch), batch)
+    with student.head_input(batch.rows, batch.columns) as found:
+        student.model(**_inputs(student, batch), use_cache=False)
+    head = student.model.get_output_embeddings()
+    losses = token_losses(
+        found[0], head.weight, head.bias, batch.target_ids, in_place=adds_in_place(head)
+    )
+    return _by_segment(losses, batch)
+
+
+def _inputs(student: Student, batch: Batch) -> dict[str, torch.Tensor]:
+    names = ("input_ids", "attention_mask", "position_ids", "decoder_input_ids")
+    inputs = {name: getattr(batch, name) for name in names if getattr(batch, name) is not None}
+    if batch.owners is not None:
+        inputs["attention_mask"] = branch_mask(batch.owners, student.model.dtype)
+    return inputs
+
+
+def target_logits(student: Student, batch: Batch) -> torch.Tensor:
+    """Logits [N, vocabulary] (fp32) of every target token of the batch, and of no other.
+
+    The output head is by far the widest layer of a small model: what it reads is narrowed to the
+    target positions before it runs, where the model lets us (`Student.head_is_positionwise`).
+    """
+    inputs = _inputs(student, batch)
+    if student.head_is_positionwise:
+        with student.head_reads(batch.rows, batch.columns):
+            logits = student.model(**inputs, use_cache=False).logits
+    else:
+        logits = student.model(**inputs, use_cache=False).logits[batch.rows, batch.columns]
+    result: torch.Tensor = logits.float()
+    return result
+
+
+def segment_loss(logits: torch.Tensor, batch: Batch) -> SegmentLoss:
+    """Cross-entropy summed by segment. logits: [N, vocabulary], fp32."""
+    return _by_segment(functional.cross_entropy(logits, batch.target_ids, reduction="none"), batch)
+
+
+def _by_segment(token_loss: torch.Tensor, batch: Batch) -> SegmentLoss:
+    return SegmentLoss(token_loss[batch.of_label].sum(), token_loss[batch.of_rationale].sum())

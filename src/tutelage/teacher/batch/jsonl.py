@@ -1,0 +1,263 @@
+"""What files and batches look like: the lines that go out, those that come back, a batch's state.
+
+Limits of a file, ids of our own, an output in any order, an error file beside it and batches that
+expire half done are as documented for OpenAI's batch API.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import IO, Any, Final
+
+from tutelage.core.types import Completion, Example, Message, Request
+from tutelage.teacher.clients.wire import encode, parse_json, read_answer, read_error
+from tutelage.teacher.cost.prices import Price, Rates
+from tutelage.teacher.engine.failures import Fault, Kind, Verdict, judge
+
+ENDPOINT: Final = "/v1/chat/completions"
+WINDOW: Final = "24h"
+"""The only time that the protocol knows for a batch to be done in."""
+TAG: Final = "tutelage"
+"""The name under which a batch's metadata carries our tag."""
+
+_ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
+_UNDONE = frozenset({"batch_expired", "batch_cancelled"})
+"""Codes of requests that were never carried out."""
+_NEW_NAME = "max_completion_tokens"
+_MESSAGE_LIMIT = 300
+_BLOCK = 1 << 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchLimits:
+    """How batches are cut, and how patiently they are waited for.
+
+    max_requests, max_bytes: of one file, as OpenAI documents them
+    poll_s, poll_cap_s:      seconds between two looks at a batch: at first, and at most
+    settle_s:                seconds after which a batch that was accepted shows in the list
+    give_up_s:               seconds of nothing but faults after which waiting ends
+    """
+
+    max_requests: int = 50_000
+    max_bytes: int = 200_000_000
+    poll_s: float = 5.0
+    poll_cap_s: float = 60.0
+    settle_s: float = 10.0
+    give_up_s: float = 1800.0
+
+
+def request_line(key: str, request: Request, *, renamed: bool) -> bytes:
+    """One line of an input file; custom_id is the question's key.
+
+    renamed: whether the model takes `max_tokens` under its newer name
+    """
+    body = encode(request)
+    if renamed and "max_tokens" in body:
+        body[_NEW_NAME] = body.pop("max_tokens")
+    line = {"custom_id": key, "method": "POST", "url": ENDPOINT, "body": body}
+    # ASCII: no character of an answer's language can be taken for the end of a line.
+    return json.dumps(line, separators=(",", ":")).encode() + b"\n"
+
+
+def pack_questions(questions: Iterable[tuple[str, Request]]) -> bytes:
+    """Questions as the ledger keeps them beside their batch until its answers are in."""
+    packer = zlib.compressobj(6)
+    parts = []
+    for key, request in questions:
+        value = [
+            key,
+            request.model,
+            request.strategy,
+            request.sample,
+            [[message.role, message.content] for message in request.messages],
+            dict(request.parameters),
+        ]
+        parts.append(packer.compress(json.dumps(value, separators=(",", ":")).encode() + b"\n"))
+    return b"".join([*parts, packer.flush()])
+
+
+class Questions(Mapping[str, Request]):
+    """What `pack_questions` packed, by key; each is unpacked when it is wanted."""
+
+    def __init__(self, packed: bytes) -> None:
+        unpacker = zlib.decompressobj()
+        self._lines: dict[str, bytes] = {}
+        rest = b""
+        for start in range(0, len(packed), _BLOCK):
+            *lines, rest = (rest + unpacker.decompress(packed[start : start + _BLOCK])).split(b"\n")
+            for line in lines:
+                self._lines[line[2:66].decode()] = line
+
+    def __getitem__(self, key: str) -> Request:
+        _, model, strategy, sample, messages, parameters = json.loads(self._lines[key])
+        return Request(
+            model=model,
+            messages=tuple(Message(role, content) for role, content in messages),
+            strategy=strategy,
+            example=Example("", {}, ""),
+            parameters=parameters,
+            sample=sample,
+        )
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._lines)
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of an output or error file. One of `completion` and `fault` is there.
+
+    key:    its custom_id; empty where the line cannot be read
+    billed: whether the server may take money for it
+    rename: whether it failed for the name of `max_tokens` alone
+    """
+
+    key: str
+    completion: Completion | None = None
+    fault: Fault | None = None
+    billed: bool = False
+    rename: bool = False
+
+
+def read_lines(file: IO[bytes]) -> Iterator[str]:
+    """Its lines that are not empty. Only a line feed ends one: JSON may hold the other signs."""
+    file.seek(0)
+    for line in file:
+        if line.strip():
+            yield line.decode("utf-8", "replace")
+
+
+def read_line(line: str) -> Line:
+    """What became of one request."""
+    value = parse_json(line)
+    key = value.get("custom_id") if isinstance(value, dict) else None
+    if not isinstance(key, str):
+        return _unreadable("", "a line that is no JSON")
+    error, response = value.get("error"), value.get("response")
+    if error and not response:
+        # It was not carried out, and the server says so.
+        return _refused(key, 500, {"error": error}, json.dumps(error), billed=False)
+    if not isinstance(response, dict):
+        return _unreadable(key, "a line without an answer")
+    status, body = response.get("status_code"), response.get("body")
+    status = status if isinstance(status, int) else 200
+    if status != 200 or (isinstance(body, dict) and body.get("error")):
+        text = body if isinstance(body, str) else json.dumps(body)
+        return _refused(key, status, body, text, billed=not 400 <= status < 500)
+    if not isinstance(body, dict):
+        return _unreadable(key, "an answer that is no JSON")
+    try:
+        return Line(key, completion=read_answer(body), billed=True)
+    except Fault as fault:
+        return Line(key, fault=fault, billed=True)
+
+
+def _unreadable(key: str, message: str) -> Line:
+    return Line(key, fault=Fault(Verdict.RETRY, message, kind=Kind.GARBLED), billed=True)
+
+
+def _refused(key: str, status: int, answer: Any, text: str, *, billed: bool) -> Line:
+    status, code, message = read_error(status, answer, text)
+    verdict = Verdict.RETRY if code in _UNDONE else judge(status, code, message)
+    if code in _UNDONE:
+        shown = code
+    else:
+        shown = f"HTTP {status}: {message}" if status != 500 or not code else f"{code}: {message}"
+    shown = " ".join(shown.split())
+    if len(shown) > _MESSAGE_LIMIT:
+        shown = shown[: _MESSAGE_LIMIT - 1] + "…"
+    rename = verdict is not Verdict.RETRY and _NEW_NAME in message
+    fault = Fault(verdict, shown, unpaid=not billed)
+    return Line(key, fault=fault, billed=billed, rename=rename)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteBatch:
+    """A batch as the server tells it.
+
+    completed, failed, total: requests; None where the server does not count them
+    errors: why it failed as a whole, a line each; codes: the codes of these errors
+    """
+
+    id: str
+    status: str
+    tag: str | None
+    input_file: str | None
+    output_file: str | None
+    error_file: str | None
+    completed: int | None
+    failed: int | None
+    total: int | None
+    errors: tuple[str, ...]
+    codes: frozenset[str]
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing will change any more."""
+        return self.status in _ENDED
+
+
+def read_batch(value: Mapping[str, Any]) -> RemoteBatch | None:
+    """A batch object; None for what is none."""
+    found, status = value.get("id"), value.get("status")
+    if not isinstance(found, str) or not isinstance(status, str):
+        return None
+    counts = value.get("request_counts")
+    counts = counts if isinstance(counts, dict) else {}
+    metadata = value.get("metadata")
+    tag = metadata.get(TAG) if isinstance(metadata, dict) else None
+    errors = value.get("errors")
+    rows = errors.get("data") if isinstance(errors, dict) else errors
+    rows = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    return RemoteBatch(
+        id=found,
+        status=status,
+        tag=tag if isinstance(tag, str) else None,
+        input_file=_text(value.get("input_file_id")),
+        output_file=_text(value.get("output_file_id")),
+        error_file=_text(value.get("error_file_id")),
+        completed=_count(counts.get("completed")),
+        failed=_count(counts.get("failed")),
+        total=_count(counts.get("total")),
+        errors=tuple(_error(row) for row in rows),
+        codes=frozenset(str(row.get("code")) for row in rows),
+    )
+
+
+def _error(row: Mapping[str, Any]) -> str:
+    line = row.get("line")
+    where = "" if line is None else f"line {line}: "
+    message = " ".join(str(row.get("message") or row.get("code") or "no message").split())
+    return f"{where}{message[:_MESSAGE_LIMIT]}"
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _count(value: object) -> int | None:
+    whole = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return value if whole else None  # type: ignore[return-value]
+
+
+def price_as_text(price: Price | None) -> str | None:
+    """A price as the ledger keeps it: a batch is paid at the price that it was sent at."""
+    if price is None:
+        return None
+    rates = [[rate.above, rate.input, rate.cached, rate.output] for rate in price.rates]
+    return json.dumps([rates, price.per_request, price.source])
+
+
+def price_from_text(text: str | None) -> Price | None:
+    """What `price_as_text` wrote."""
+    if text is None:
+        return None
+    rates: Sequence[Sequence[int]]
+    rates, per_request, source = json.loads(text)
+    return Price(tuple(Rates(*rate) for rate in rates), per_request, source)

@@ -1,0 +1,1 @@
+"""One client per kind of teacher: each makes one attempt at one request."""

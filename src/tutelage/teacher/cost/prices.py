@@ -1,0 +1,361 @@
+"""What an answer costs, in whole pico-dollars, from a price table or from the recipe.
+
+Money is counted in integers of 1e-12 dollars, so that sums are exact and a cap is a cap. Every
+rounding and every doubt goes the dear way: a cost told here is never below the true one.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from decimal import ROUND_FLOOR, Decimal
+from typing import TYPE_CHECKING
+
+from tutelage.core.errors import UsageError
+from tutelage.core.types import Message, Request, Usage
+
+if TYPE_CHECKING:
+    from genai_prices.types import ModelInfo, ModelPrice, PriceCalculation, TieredPrices
+
+PICO = 10**12
+"""Pico-dollars in a dollar."""
+
+_PER_MILLION = PICO // 10**6  # dollars per million tokens -> pico-dollars per token
+_PER_THOUSAND = PICO // 10**3
+
+_HORIZON = timedelta(days=7)
+"""A price that the table announces for so soon is counted from now on: a run, or a batch, that
+starts today may still be going."""
+
+_MESSAGE_TOKENS = 16
+_CALL_TOKENS = 32
+"""Tokens at most that a chat template puts around each message, and around all of them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriceOverride:
+    """A recipe's own prices, in US dollars per million tokens.
+
+    cached_input: None where the server gives nothing off for input that it has seen before
+
+    Raises UsageError for a price that is negative or no number.
+    """
+
+    input: float | Decimal
+    output: float | Decimal
+    cached_input: float | Decimal | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("input", "output", "cached_input"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value >= 0):
+                raise UsageError(
+                    f"price: {name}: got {value}, expected US dollars per million tokens, 0 or more"
+                )
+
+
+FREE = PriceOverride(input=0, output=0)
+"""What `price: 0` in a recipe means."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """What one token costs, in pico-dollars, where the input has more than `above` tokens."""
+
+    above: int
+    input: int
+    cached: int
+    output: int
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What a model charges for a request.
+
+    rates:       by size of the input, the first of them for the smallest; the number of input
+                 tokens decides what *all* tokens of a request cost, output too
+    per_request: pico-dollars for each request, whatever its length
+    source:      where the prices are from, for people
+    batch_rates: what the batch API charges, where the source says; None: half
+    """
+
+    rates: tuple[Rates, ...]
+    per_request: int
+    source: str
+    batch_rates: tuple[Rates, ...] | None = None
+
+    def worst(self, input_tokens: int, output_tokens: int) -> int:
+        """Pico-dollars at most for a request of *at most* so many tokens.
+
+        That is the dearest rate that an input of this size or less may meet, and nothing cached.
+        """
+        reached = [r for r in self.rates if input_tokens > r.above or r is self.rates[0]]
+        return (
+            max(max(r.input, r.cached) for r in reached) * input_tokens
+            + max(r.output for r in reached) * output_tokens
+            + self.per_request
+        )
+
+    def cost(self, usage: Usage) -> int | None:
+        """Pico-dollars for what the server counted; None where it did not count, or not sanely.
+
+        What is free costs nothing, counted or not. Never below the true price: a price per token
+        that is no whole number of pico-dollars was rounded up.
+        """
+        if self.free:
+            return 0
+        prompt, output = usage.prompt_tokens, usage.completion_tokens
+        if prompt is None or output is None or prompt < 0 or output < 0:
+            return None
+        rates = self.rates[0]
+        for further in self.rates[1:]:
+            if prompt <= further.above:
+                break
+            rates = further
+        cached = min(max(usage.cached_tokens or 0, 0), prompt)
+        return (
+            rates.input * (prompt - cached)
+            + rates.cached * cached
+            + rates.output * output
+            + self.per_request
+        )
+
+    def batch(self) -> Price:
+        """The price through the batch API of the OpenAI protocol.
+
+        That is what the source says, or else half of input and output. Cached input keeps its
+        price where the source says no other: so do the published tables.
+        """
+        rates = self.batch_rates or tuple(
+            Rates(
+                above=r.above,
+                input=_half(r.input),
+                cached=_half(r.input) if r.cached == r.input else r.cached,
+                output=_half(r.output),
+            )
+            for r in self.rates
+        )
+        return replace(self, rates=rates, source=f"{self.source}, batch", batch_rates=None)
+
+    @property
+    def free(self) -> bool:
+        """Whether nothing ever costs anything."""
+        return self.per_request == 0 and not any(
+            r.input or r.cached or r.output for r in self.rates
+        )
+
+    def describe(self) -> str:
+        """The price in words: `$0.4 in, $1.6 out a million tokens (genai-prices …, openai)`."""
+        if self.free:
+            return f"free ({self.source})"
+        base = self.rates[0]
+        parts = [f"{_dollars(base.input, _PER_MILLION)} in"]
+        if base.cached != base.input:
+            parts.append(f"{_dollars(base.cached, _PER_MILLION)} in cached")
+        parts.append(f"{_dollars(base.output, _PER_MILLION)} out")
+        text = ", ".join(parts) + " a million tokens"
+        for r in self.rates[1:]:
+            text += (
+                f"; {_dollars(r.input, _PER_MILLION)} in, {_dollars(r.output, _PER_MILLION)} out "
+                f"where the input has more than {r.above:,} tokens"
+            )
+        if self.per_request:
+            text += f"; {_dollars(self.per_request, PICO)} a request"
+        return f"{text} ({self.source})"
+
+
+def input_bound(messages: Iterable[Message]) -> int:
+    """Tokens at most that a server counts for these messages.
+
+    No tokenizer of bytes makes more tokens than there are bytes; on top comes what chat templates
+    wrap around each message and around all.
+    """
+    total = _CALL_TOKENS
+    for message in messages:
+        text = message.content
+        size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+        total += size + _MESSAGE_TOKENS
+    return total
+
+
+def request_bound(request: Request) -> int:
+    """Tokens of input at most: those of the messages, and of a schema that goes with them."""
+    schema = request.parameters.get("response_format")
+    # Providers write the schema into the prompt in forms of their own: twice its length is dear.
+    extra = 0 if schema is None else 2 * len(json.dumps(schema).encode())
+    return input_bound(request.messages) + extra
+
+
+def output_bound(request: Request, unset: int = 4096) -> int:
+    """Tokens of an answer at most; `unset` where nothing bounds it (and no budget hangs on it)."""
+    given = request.parameters.get("max_tokens")
+    return int(given) if isinstance(given, (int, float)) else unset
+
+
+def worst_case(request: Request, price: Price | None) -> int:
+    """Pico-dollars that a question costs at most; 0 where no price is known."""
+    return 0 if price is None else price.worst(request_bound(request), output_bound(request))
+
+
+def pico(dollars: float | Decimal) -> int:
+    """A cap in dollars as whole pico-dollars, rounded down. Raises UsageError below 0."""
+    if not (math.isfinite(dollars) and dollars >= 0):
+        raise UsageError(f"got {dollars} US dollars, expected 0 or more")
+    return int((Decimal(str(dollars)) * PICO).to_integral_value(ROUND_FLOOR))
+
+
+def price_of(
+    model: str,
+    base_url: str | None = None,
+    provider: str | None = None,
+    override: PriceOverride | None = None,
+) -> Price | None:
+    """What `model` costs, or None where nobody says.
+
+    model:    as the server knows it, without `openai:`
+    base_url: of the server; None: OpenAI's own
+    provider: whose prices count where the address is nobody's that the table knows
+    override: the recipe's own prices, which go before any table
+
+    The table is the one inside the installed package genai-prices: nothing is fetched. Unknown is
+    also a model that it prices at zero (it says so of many whose price it does not have), and one
+    that is named after searches, for it charges for each of them. Of prices that depend on the
+    time of day, or that will change within a week, the dearest counts. Where writing to a cache
+    costs more than reading input, all input that was not cached is taken for written: servers do
+    not tell. A server's dearer service tiers are not reckoned with: they are never asked for.
+    """
+    if override is not None:
+        return _of_override(override)
+    from genai_prices import __version__
+
+    found = _look_up(model, base_url, provider)
+    if found is None or "search" in model.lower():
+        return None
+    prices = _current(found.model)
+    rates = _rates(prices)
+    if not rates:
+        return None
+    return Price(
+        rates=rates,
+        per_request=_up(max(_at(price.requests_kcount, 0) for price in prices), _PER_THOUSAND),
+        source=f"genai-prices {__version__}, {found.provider.id}",
+        batch_rates=_rates(_current_batch(found)) or None,
+    )
+
+
+def _of_override(override: PriceOverride) -> Price:
+    cached = override.input if override.cached_input is None else override.cached_input
+    rates = Rates(
+        -1, *(_up(Decimal(str(v)), _PER_MILLION) for v in (override.input, cached, override.output))
+    )
+    price = Price((rates,), 0, "the recipe's price")
+    return replace(price, source="the recipe says price: 0") if price.free else price
+
+
+def _look_up(model: str, base_url: str | None, provider: str | None) -> PriceCalculation | None:
+    """What the table has, asked by the address first, for it says who sends the bill."""
+    from genai_prices import Usage as NoUsage
+    from genai_prices import calc_price
+    from genai_prices.data import providers
+
+    try:
+        if base_url is None:
+            return calc_price(NoUsage(), model, provider_id="openai")
+        return calc_price(NoUsage(), model, provider_api_url=base_url.strip())
+    except LookupError:
+        name = (provider or "").strip().lower()
+        # The table's own look-up guesses from parts of a name; `my-azure-proxy` is not Azure.
+        if base_url is None or name not in {known.id for known in providers}:
+            return None
+    try:
+        return calc_price(NoUsage(), model, provider_id=name)
+    except LookupError:
+        return None
+
+
+def _current(model: ModelInfo) -> list[ModelPrice]:
+    """The prices that may hold from now on for a week."""
+    from genai_prices.types import StartDateConstraint
+
+    if not isinstance(model.prices, list):
+        return [model.prices]
+    now = datetime.now(UTC)
+    held = []
+    for conditional in reversed(model.prices):  # of those whose condition holds the last one counts
+        constraint = conditional.constraint
+        if isinstance(constraint, StartDateConstraint):
+            if not constraint.active(now + _HORIZON):
+                continue
+            constraint = None if constraint.active(now) else constraint
+        held.append(conditional.prices)
+        if constraint is None:
+            return held
+    return [*held, *(first.prices for first in model.prices[:1])]
+
+
+def _current_batch(found: PriceCalculation) -> list[ModelPrice]:
+    """The same through the batch API; nothing where no price of it is published."""
+    model, asked = found.model, {"processing": "batch"}
+    own = any(model is candidate for candidate in found.provider.models)
+    if not own or not any(variant.when == asked for variant in model.price_variants or ()):
+        return []
+    now = datetime.now(UTC)
+    return [model.get_prices(now, asked), model.get_prices(now + _HORIZON, asked)]
+
+
+def _rates(prices: Sequence[ModelPrice]) -> tuple[Rates, ...]:
+    """The dearest of several prices, by size of input; nothing where one of them lacks a part."""
+    steps = {-1}
+    for price in prices:
+        for part in (*_inputs(price), *_outputs(price), price.cache_read_mtok):
+            if part is not None and not isinstance(part, Decimal):
+                steps |= {tier.start for tier in part.tiers}
+    rates = []
+    for above in sorted(steps):
+        size = above + 1
+        inputs, cached, outputs = [], [], []
+        for price in prices:
+            inputs.append(max((_at(part, size) for part in _inputs(price)), default=Decimal(0)))
+            outputs.append(max((_at(part, size) for part in _outputs(price)), default=Decimal(0)))
+            cached.append(_at(price.cache_read_mtok, size) or inputs[-1])
+            if not inputs[-1] or not outputs[-1] or not _at(price.input_mtok, size):
+                return ()
+        if inputs:
+            dearest = (max(inputs), max(cached), max(outputs))
+            rates.append(Rates(above, *(_up(part, _PER_MILLION) for part in dearest)))
+    return tuple(rates)
+
+
+def _inputs(price: ModelPrice) -> list[Decimal | TieredPrices]:
+    parts = (price.input_mtok, price.input_text_mtok, price.cache_write_mtok)
+    return [part for part in parts if part is not None]
+
+
+def _outputs(price: ModelPrice) -> list[Decimal | TieredPrices]:
+    parts = (price.output_mtok, price.output_text_mtok, price.output_reasoning_mtok)
+    return [part for part in parts if part is not None]
+
+
+def _at(price: Decimal | TieredPrices | None, tokens: int) -> Decimal:
+    """The price that an input of so many tokens meets."""
+    if price is None:
+        return Decimal(0)
+    if isinstance(price, Decimal):
+        return price
+    reached = [tier.price for tier in price.tiers if tokens > tier.start]
+    return reached[-1] if reached else price.base
+
+
+def _up(price: Decimal, scale: int) -> int:
+    return math.ceil(price * scale)
+
+
+def _half(price: int) -> int:
+    return -(-price // 2)
+
+
+def _dollars(price: int, scale: int) -> str:
+    return f"${(Decimal(price) / scale).normalize():f}"

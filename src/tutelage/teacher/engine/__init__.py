@@ -1,0 +1,1 @@
+"""Many requests at once: attempts, retries, rate limits and interruptions."""

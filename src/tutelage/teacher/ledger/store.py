@@ -1,0 +1,370 @@
+"""The ledger: every answer that was paid for, and every cent that is, in one SQLite file.
+
+An answer is found again by what was asked: the SHA-256 of the canonical JSON of teacher, model,
+messages, parameters and sample number. No key, header or address with a password gets in here.
+What is owed, and by whom, is in `accounts`; this module opens the file and keeps the answers.
+
+Durability: write-ahead mode with `synchronous=FULL`: what a transaction has written outlives the
+death of the process, and of the machine. Transactions are shared by many writers (`writer`), so
+that waiting for the disk costs little. Several processes may use a ledger on a local disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from tutelage.core.errors import RunFolderError
+from tutelage.core.storage import as_json
+from tutelage.core.types import Completion, Message, Parameter, Request, Usage
+
+_APPLICATION_ID = 0x7475746C  # "tutl": tells a ledger from anybody else's database
+_VERSION = 2
+_BUSY_S = 30.0
+_CHUNK = 500  # SQLite takes at most 999 variables in its older builds
+_CACHE_KIB = 65_536
+"""Of pages kept in memory: the index of a million keys fits in it."""
+
+T = TypeVar("T")
+
+# Rows are appended and found through an index of 32-byte digests: with the rows themselves in the
+# order of their digests, a million of them would have to be moved about the disk.
+_SCHEMA = """
+CREATE TABLE answers (
+    id                INTEGER PRIMARY KEY,
+    key               BLOB NOT NULL UNIQUE,
+    identity          TEXT NOT NULL,
+    model             TEXT NOT NULL,
+    strategy          TEXT NOT NULL,
+    messages          TEXT NOT NULL,
+    parameters        TEXT NOT NULL,
+    sample            INTEGER NOT NULL,
+    text              TEXT NOT NULL,
+    finish_reason     TEXT,
+    prompt_tokens     INTEGER,
+    completion_tokens INTEGER,
+    cached_tokens     INTEGER,
+    scope             TEXT,
+    pico              INTEGER,
+    created           REAL NOT NULL
+);
+CREATE TABLE sessions (
+    id      INTEGER PRIMARY KEY AUTOINCREMENT,
+    lock    TEXT NOT NULL,
+    started REAL NOT NULL
+);
+CREATE TABLE budgets (
+    scope   TEXT PRIMARY KEY,
+    charged INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE batches (
+    id        INTEGER PRIMARY KEY,
+    tag       TEXT NOT NULL UNIQUE,
+    scope     TEXT NOT NULL,
+    identity  TEXT NOT NULL,
+    model     TEXT NOT NULL,
+    base_url  TEXT NOT NULL,
+    key_env   TEXT NOT NULL,
+    price     TEXT,
+    session   INTEGER NOT NULL,
+    remote_id TEXT,
+    file_id   TEXT,
+    state     TEXT NOT NULL CHECK (state IN ('building', 'creating', 'open', 'ended')),
+    detail    TEXT NOT NULL DEFAULT '',
+    requests  INTEGER NOT NULL,
+    changed   REAL NOT NULL,
+    created   REAL NOT NULL,
+    questions BLOB
+);
+CREATE TABLE charges (
+    id      INTEGER PRIMARY KEY,
+    key     BLOB NOT NULL,
+    scope   TEXT NOT NULL,
+    session INTEGER NOT NULL,
+    batch   INTEGER,
+    state   TEXT NOT NULL CHECK (state IN ('reserved', 'sent', 'lost')),
+    pico    INTEGER NOT NULL,
+    created REAL NOT NULL
+);
+CREATE UNIQUE INDEX open_charges ON charges (key) WHERE state != 'lost';
+CREATE TABLE failures (
+    key       BLOB PRIMARY KEY,
+    strategy  TEXT NOT NULL,
+    reason    TEXT NOT NULL,
+    detail    TEXT NOT NULL,
+    transient INTEGER NOT NULL,
+    created   REAL NOT NULL
+) WITHOUT ROWID;
+"""
+
+# Version 1 kept answers in the order of their keys, and no money.
+_FROM_1 = f"""
+ALTER TABLE answers RENAME TO answers_1;
+{_SCHEMA}
+INSERT INTO answers (key, identity, model, strategy, messages, parameters, sample, text,
+                     finish_reason, prompt_tokens, completion_tokens, created)
+    SELECT digest_bytes(key), identity, model, strategy, messages, parameters, sample, text,
+           finish_reason, prompt_tokens, completion_tokens, created
+    FROM answers_1 ORDER BY created;
+DROP TABLE answers_1;
+"""
+
+_ANSWER_COLUMNS = (
+    "key, identity, model, strategy, messages, parameters, sample, text, finish_reason, "
+    "prompt_tokens, completion_tokens, cached_tokens, scope, pico, created"
+)
+INSERT_ANSWER = f"INSERT OR IGNORE INTO answers ({_ANSWER_COLUMNS}) VALUES ({','.join('?' * 15)})"
+
+_ANSWERS = (
+    "SELECT key, text, finish_reason, prompt_tokens, completion_tokens, cached_tokens, pico "
+    "FROM answers WHERE key"
+)
+
+
+def select_many(
+    connection: sqlite3.Connection, select: str, keys: Sequence[bytes]
+) -> Iterator[tuple[Any, ...]]:
+    """The rows of a statement that ends in `WHERE … key`, for many keys."""
+    for start in range(0, len(keys), _CHUNK):
+        chunk = keys[start : start + _CHUNK]
+        yield from connection.execute(f"{select} IN ({','.join('?' * len(chunk))})", chunk)
+
+
+def default_path() -> Path:
+    """Where TUTELAGE_LEDGER says, else `.tutelage/ledger.sqlite` below the current folder."""
+    return Path(os.environ.get("TUTELAGE_LEDGER") or ".tutelage/ledger.sqlite").expanduser()
+
+
+class Keys:
+    """The keys of questions that differ in their messages alone: what they share is written once.
+
+    A key is the SHA-256 of this canonical JSON, with sorted names and nothing outside of ASCII:
+    `{"identity":…,"messages":[{"content":…,"role":…},…],"model":…,"parameters":{…},"sample":…}`
+    """
+
+    __slots__ = ("_after", "_before")
+
+    def __init__(self, identity: str, model: str, parameters: Mapping[str, Parameter]) -> None:
+        settings = _CANONICAL.encode(as_json(_canonical(parameters)))
+        self._before = f'{{"identity":{_ascii(identity)},"messages":['
+        self._after = f'],"model":{_ascii(model)},"parameters":{settings},"sample":'
+
+    def of(self, messages: Iterable[Message], sample: int = 0) -> str:
+        """The key of one of them: 64 hexadecimal digits."""
+        turns = ",".join(
+            [f'{{"content":{_ascii(m.content)},"role":{_ascii(m.role)}}}' for m in messages]
+        )
+        text = f"{self._before}{turns}{self._after}{sample}}}"
+        return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+_ascii = json.JSONEncoder().encode
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+_UNICODE = json.JSONEncoder(ensure_ascii=False)
+
+
+def answer_key(identity: str, request: Request) -> str:
+    """The key of a question: 64 hexadecimal digits, equal for equal questions."""
+    return Keys(identity, request.model, request.parameters).of(request.messages, request.sample)
+
+
+def _plain(request: Request) -> list[dict[str, str]]:
+    return [{"role": message.role, "content": message.content} for message in request.messages]
+
+
+def _canonical(parameters: Mapping[str, Parameter]) -> dict[str, Parameter]:
+    # YAML's `temperature: 0` and `0.0` ask for the same.
+    return {
+        name: int(value) if isinstance(value, float) and value.is_integer() else value
+        for name, value in parameters.items()
+    }
+
+
+def answer_row(
+    key: str,
+    request: Request,
+    completion: Completion,
+    *,
+    identity: str,
+    scope: str | None = None,
+    pico: int | None = None,
+) -> tuple[object, ...]:
+    """An answer as INSERT_ANSWER takes it. pico: what it cost, in pico-dollars, and whom."""
+    usage = completion.usage
+    return (
+        bytes.fromhex(key),
+        identity,
+        request.model,
+        request.strategy,
+        _UNICODE.encode(_plain(request)),
+        _UNICODE.encode(dict(request.parameters)),
+        request.sample,
+        completion.text,
+        completion.finish_reason,
+        usage.prompt_tokens,
+        usage.completion_tokens,
+        usage.cached_tokens,
+        scope,
+        pico,
+        time.time(),
+    )
+
+
+class Ledger:
+    """The answers at `path` (`default_path()` where None; `:memory:` keeps them in memory only).
+
+    A context manager; its methods may be called from any thread. Raises RunFolderError for a file
+    that is no ledger, is damaged, cannot be opened, or was made by a newer Tutelage.
+    """
+
+    def __init__(self, path: str | Path | None = None) -> None:
+        self.path = default_path() if path is None else Path(path)
+        self._lock = threading.Lock()
+        self._reading = threading.Lock()
+        with self._naming_the_file():
+            if str(path) != ":memory:":
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._connection = self._connect()
+            self._reader = self._connection
+        try:
+            with self._naming_the_file():
+                self._prepare()
+                if str(path) != ":memory:":
+                    # Readers do not wait for the writer, who waits for the disk.
+                    self._reader = self._connect()
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
+        )
+        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        return connection
+
+    def _prepare(self) -> None:
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")  # one process at a time may find the file new
+        application = connection.execute("PRAGMA application_id").fetchone()[0]
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if application != _APPLICATION_ID and (application or version or tables):
+            raise RunFolderError(
+                f"{self.path}: is a database, but no ledger of ours: name another file "
+                "in TUTELAGE_LEDGER"
+            )
+        if version > _VERSION:
+            raise RunFolderError(
+                f"{self.path}: is a ledger of version {version}, and this Tutelage knows "
+                f"{_VERSION}: update Tutelage, or name another file in TUTELAGE_LEDGER"
+            )
+        if version < _VERSION:
+            connection.create_function("digest_bytes", 1, bytes.fromhex, deterministic=True)
+            for statement in (_FROM_1 if version == 1 else _SCHEMA).split(";"):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {_VERSION}")
+        connection.execute("COMMIT")
+        # Switching to write-ahead mode does not wait for other processes by itself.
+        deadline = time.monotonic() + _BUSY_S
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+                break
+            except sqlite3.OperationalError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+        connection.execute("PRAGMA synchronous = FULL")
+
+    @contextmanager
+    def _naming_the_file(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.ProgrammingError:
+            raise  # a ledger used after it was closed: the caller's bug, and no fault of the file
+        except sqlite3.OperationalError as error:
+            raise RunFolderError(
+                f"{self.path}: the ledger cannot be used ({error}): check the folder, the disk, "
+                "and whether another program holds the file; TUTELAGE_LEDGER names another"
+            ) from error
+        except sqlite3.DatabaseError as error:
+            raise RunFolderError(
+                f"{self.path}: is no readable ledger ({error}): move it away, or name another file "
+                "in TUTELAGE_LEDGER"
+            ) from error
+        except OSError as error:
+            raise RunFolderError(
+                f"{self.path}: the ledger's folder cannot be made ({error.strerror}): name another "
+                "file in TUTELAGE_LEDGER"
+            ) from error
+
+    def get(self, key: str) -> Completion | None:
+        """The answer kept under `key`, if there is one."""
+        return self.get_many([key]).get(key)
+
+    def get_many(self, keys: Iterable[str]) -> dict[str, Completion]:
+        """The answers that are there, by key."""
+        wanted = [bytes.fromhex(key) for key in keys]
+        with self.reading() as connection:
+            return {
+                key.hex(): Completion(text, reason, Usage(*tokens), pico)
+                for key, text, reason, *tokens, pico in select_many(connection, _ANSWERS, wanted)
+            }
+
+    def put(
+        self, key: str, request: Request, completion: Completion, *, identity: str = ""
+    ) -> None:
+        """Keep an answer that nobody is charged for. A key's first answer stays.
+
+        identity: who answered, for people who read the file.
+        """
+        row = answer_row(key, request, completion, identity=identity)
+        self.transact(lambda connection: connection.execute(INSERT_ANSWER, row))
+
+    def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do some work in one transaction: when this returns it is on the disk, all or nothing."""
+        with self._lock, self._naming_the_file():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                result = work(self._connection)
+                self._connection.execute("COMMIT")
+            except BaseException:
+                # A full disk may have ended the transaction already.
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+        return result
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """A connection to read with: of what transactions have left, while nobody else uses it."""
+        lock = self._lock if self._reader is self._connection else self._reading
+        with lock, self._naming_the_file():
+            yield self._reader
+
+    def __len__(self) -> int:
+        with self.reading() as connection:
+            count: int = connection.execute("SELECT count(*) FROM answers").fetchone()[0]
+        return count
+
+    def close(self) -> None:
+        """Close the file; answers are safe already."""
+        with self._lock, self._reading:
+            self._reader.close()
+            self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,52 @@
+"""`tutelage run RECIPE --fractions 0.1,0.3`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+
+from tutelage.cli.run import command
+
+
+def test_the_fractions_reach_the_run(
+    monkeypatch: pytest.MonkeyPatch, small_recipe: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    asked = []
+
+    def run(recipe: Any, *, fractions: Any, **_: Any) -> SimpleNamespace:
+        asked.append(fractions)
+        return SimpleNamespace(folder=Path("runs"), results={})
+
+    monkeypatch.setattr("tutelage.experiment.run.run", run)
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(small_recipe()))
+    for given in (["0.3", "0.1"], ["0.1,0.3,1"], None):
+        command(str(recipe), json=True, fractions=given)
+    assert asked == [(0.1, 0.3), (0.1, 0.3), ()]
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ("0.1,half", "got '0.1,half', expected numbers between 0 and 1, such as 0.1,0.3"),
+        ("3", "got 3, expected numbers between 0 and 1, such as 0.1,0.3"),
+    ],
+)
+def test_a_bad_one_is_a_wrong_call(
+    small_recipe: Callable[..., dict[str, Any]], tmp_path: Path, given: str, line: str
+) -> None:
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(small_recipe()))
+    words = ["run", "recipe.yaml", "--fractions", given]
+    done = subprocess.run(
+        [sys.executable, "-m", "tutelage", *words], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [f"tutelage: error: --fractions: {line}"]
+    assert [path.name for path in tmp_path.iterdir()] == ["recipe.yaml"]

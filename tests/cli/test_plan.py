@@ -1,0 +1,351 @@
+"""`tutelage plan`: its counts are those of the run that follows, and its forecasts hold."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from scripted_server import Reply, ScriptedServer, error, prompt
+
+from tutelage.config.recipe import Recipe
+from tutelage.config.recipe_file import parse_recipe
+from tutelage.core.errors import BudgetError
+from tutelage.core.progress import Silent
+from tutelage.core.task import NLI
+from tutelage.experiment.prepare import annotate_recipe, load_splits
+from tutelage.experiment.teacher_baseline import ask_for_labels
+from tutelage.planning.plan import Plan, plan_recipe
+from tutelage.planning.request_cost import QuestionPlan
+from tutelage.strategies.registry import get_strategy
+from tutelage.teacher.cost.prices import PICO
+from tutelage.teacher.ledger import charges
+from tutelage.teacher.ledger.store import Ledger
+
+Make = Callable[..., Recipe]
+
+PRICE = {"input": 1.0, "output": 2.0}
+"""Of the recipes here: a millionth of a dollar for a token in, two for a token out."""
+MAX_TOKENS = 60
+
+
+def answer(body: dict[str, Any], before: int) -> Reply:
+    """An answer whose length depends on the question, as far as 40 tokens from another's."""
+    text = prompt(body)
+    usage = {
+        "prompt_tokens": len(text) // 5 + 9,
+        "completion_tokens": 20 + sum(map(ord, text)) % 40,
+    }
+    choice = {
+        "message": {"role": "assistant", "content": "Who: Ada What: a mill Why: for bread"},
+        "finish_reason": "stop",
+    }
+    body = {"model": "m", "choices": [choice], "usage": usage}
+    return Reply(body=body, headers={"Content-Type": "application/json"})
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedServer]:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    with ScriptedServer(answer) as running:
+        yield running
+
+
+@pytest.fixture
+def recipe(server: ScriptedServer, small_recipe: Callable[..., dict[str, Any]]) -> Make:
+    def make(
+        arms: list[dict[str, Any]] | None = None, baselines: tuple[str, ...] = (), **teacher: Any
+    ) -> Recipe:
+        asked = {
+            "model": "openai:m",
+            "base_url": server.base_url,
+            "max_tokens": MAX_TOKENS,
+            "price": PRICE,
+            **teacher,
+        }
+        reasoning = {"strategy": "informed_reasoning"}
+        values = small_recipe(
+            teacher=asked,
+            baselines=list(baselines),
+            arms=[
+                {"name": "labels"},
+                {"name": "extraction", "strategy": "information_extraction"},
+                {"name": "reasoning", **reasoning},
+                {"name": "reasoning-shuffled", **reasoning, "control": "shuffled"},
+                *(arms or []),
+            ],
+        )
+        return parse_recipe(values)
+
+    return make
+
+
+def plan(recipe: Recipe, folder: Path, pilot: int | None = None) -> Plan:
+    return plan_recipe(recipe, folder / "ledger.sqlite", pilot, Silent())
+
+
+def run(recipe: Recipe, folder: Path) -> None:
+    annotate_recipe(recipe, folder / "runs", folder / "ledger.sqlite", Silent())
+
+
+def of_arm(plan: Plan, name: str) -> QuestionPlan:
+    return next(question for question in plan.questions if name in question.arms)
+
+
+def test_nothing_is_sent_and_no_file_is_made(
+    server: ScriptedServer, recipe: Make, tmp_path: Path
+) -> None:
+    found = plan(recipe(), tmp_path)
+    assert server.requests == 0
+    assert list(tmp_path.iterdir()) == []
+    assert [question.arms for question in found.questions] == [
+        ("extraction",),
+        ("reasoning", "reasoning-shuffled"),
+    ]
+    assert found.asked == 0
+    for question in found.questions:
+        assert question.answers == 0
+        assert question.known == 0
+        assert question.missing == question.requests <= question.rows == 90
+        assert question.output.expected == question.output.most == MAX_TOKENS * question.missing
+        assert question.dollars.most == pytest.approx(
+            ((question.input.most or 0) + 2 * (question.output.most or 0)) / 1e6
+        )
+        assert question.dollars.low is None
+        assert question.batch is not None
+        assert question.batch.most == pytest.approx((question.dollars.most or 0) / 2)
+    assert found.dollars.most == pytest.approx(sum(q.dollars.most or 0 for q in found.questions))
+    assert any("--pilot" in warning for warning in found.warnings)
+
+
+def test_the_counts_are_those_of_the_run_and_the_worst_case_is_never_passed(
+    server: ScriptedServer, recipe: Make, tmp_path: Path
+) -> None:
+    made = recipe(budget_usd=1)
+    before = plan(made, tmp_path)
+    run(made, tmp_path)
+    assert server.requests == sum(question.missing for question in before.questions)
+    after = plan(made, tmp_path)
+    for old, new in zip(before.questions, after.questions, strict=True):
+        assert (new.known, new.missing) == (old.missing, 0)
+        assert new.dollars.expected == new.dollars.most == 0
+    spent = after.budgets[0].charged_usd
+    assert before.dollars.most is not None
+    assert 0 < spent <= before.dollars.most
+    assert after.budgets[0].left_usd == pytest.approx(1 - spent)
+    assert after.warnings == ()
+
+
+def test_a_pilot_is_kept_continued_and_right(
+    server: ScriptedServer, recipe: Make, tmp_path: Path
+) -> None:
+    made = recipe(budget_usd=1)
+    ten = plan(made, tmp_path, pilot=10)
+    assert ten.asked == server.requests == 20
+    again = plan(made, tmp_path, pilot=10)
+    assert again.asked == 0
+    assert again.questions == ten.questions
+    found = plan(made, tmp_path, pilot=25)
+    assert found.asked == 30
+    for question in found.questions:
+        assert question.answers == question.known == 25
+        assert question.missing == question.requests - 25
+        low, high = question.dollars.low, question.dollars.high
+        assert low is not None
+        assert high is not None
+        assert low < high <= (question.dollars.most or 0)
+        assert question.batch is not None
+        assert question.batch.expected == pytest.approx((question.dollars.expected or 0) / 2)
+    paid_for_pilot = found.budgets[0].charged_usd
+    run(made, tmp_path)
+    with Ledger(tmp_path / "ledger.sqlite") as book:
+        rest = charges.charged(book, made.name) / PICO - paid_for_pilot
+    assert found.dollars.low is not None
+    assert found.dollars.high is not None
+    assert found.dollars.low <= rest <= found.dollars.high  # of these very rows and answers
+    assert found.dollars.high - found.dollars.low < rest / 2  # and it says something
+
+
+def test_a_pilot_is_a_sample_and_not_the_first_rows(
+    server: ScriptedServer, recipe: Make, tmp_path: Path
+) -> None:
+    made = recipe()
+    rows, strategy = load_splits(made).train, get_strategy("informed_reasoning", task=NLI)
+    first = [strategy.render(row, NLI)[0].content for row in rows[:10]]
+    plan(made, tmp_path, pilot=10)
+    assert server.requests == 20
+    assert not set(first) <= set(server.prompts)
+    run(made, tmp_path)
+    assert set(first) <= set(server.prompts)
+    assert len(set(server.prompts)) == server.requests  # nothing was asked twice
+
+
+def test_what_failed_for_good_is_not_to_be_asked(
+    recipe: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def picky(body: dict[str, Any], before: int) -> Reply:
+        return error(400, "too long") if sum(prompt(body).encode()) % 3 == 0 else answer(body, 0)
+
+    with ScriptedServer(picky) as server:
+        made = recipe(base_url=server.base_url)
+        found = plan(made, tmp_path, pilot=12)
+        again = plan(made, tmp_path, pilot=12)
+        assert server.requests == 24
+    failed = sum(question.failed for question in found.questions)
+    assert failed > 0
+    assert sum("have no answer" in warning for warning in found.warnings) > 0
+    for question, same in zip(found.questions, again.questions, strict=True):
+        assert question.answers == question.known == 12 - question.failed
+        assert question.missing == question.requests - 12
+        assert same.dollars == question.dollars
+
+
+def test_a_pilot_stays_within_the_budget(
+    server: ScriptedServer, recipe: Make, tmp_path: Path
+) -> None:
+    made = recipe(budget_usd=0.001, concurrency=1)
+    with pytest.raises(BudgetError, match="budget_usd"):
+        plan(made, tmp_path, pilot=50)
+    found = plan(made, tmp_path)
+    assert 0 < of_arm(found, "extraction").known < 50
+    assert found.budgets[0].charged_usd <= 0.001
+    assert any("a run will stop there" in warning for warning in found.warnings)
+
+
+def test_answers_without_usage_are_reckoned_at_their_worst(
+    recipe: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def silent(body: dict[str, Any], before: int) -> Reply:
+        reply = answer(body, before)
+        del reply.body["usage"]
+        return reply
+
+    with ScriptedServer(silent) as server:
+        found = plan(recipe(base_url=server.base_url, budget_usd=1), tmp_path, pilot=5)
+    for question in found.questions:
+        assert question.unmeasured == question.answers == 5
+        assert question.input.low is None
+        most = question.dollars.most or 0
+        assert 0.8 * most < (question.dollars.expected or 0) <= most
+    assert sum("without usage" in warning for warning in found.warnings) == 2
+
+
+def test_one_question_put_by_two_teachers_sections_is_counted_once(
+    recipe: Make, server: ScriptedServer, tmp_path: Path
+) -> None:
+    teacher = {
+        "model": "openai:m",
+        "base_url": server.base_url,
+        "max_tokens": MAX_TOKENS,
+        "price": PRICE,
+        "concurrency": 2,
+    }
+    arms = [{"name": "again", "strategy": "informed_reasoning", "teacher": teacher}]
+    found = plan(recipe(arms=arms), tmp_path)
+    again, reasoning = of_arm(found, "again"), of_arm(found, "reasoning")
+    assert (again.missing, again.shared) == (0, again.requests)
+    assert reasoning.missing == again.requests
+    assert again.dollars.most == 0
+
+
+def test_who_costs_nothing_says_so(recipe: Make, tmp_path: Path) -> None:
+    arms = [
+        {"name": "human", "strategy": "human"},
+        {"name": "scripted", "strategy": "informed_reasoning", "teacher": {"model": "scripted"}},
+    ]
+    found = plan(recipe(arms=arms, price=0), tmp_path)
+    assert of_arm(found, "human").price == "free (the reasons are in the data)"
+    assert of_arm(found, "scripted").price == "free (the answers are looked up)"
+    assert of_arm(found, "reasoning").price == "free (the recipe says price: 0)"
+    assert of_arm(found, "reasoning").missing > 0
+    assert found.dollars.most == 0
+    assert all(question.batch is None for question in found.questions)
+
+
+def test_an_unknown_price_is_said(recipe: Make, tmp_path: Path) -> None:
+    found = plan(recipe(price=None, max_tokens=None), tmp_path)
+    assert all(question.price is None for question in found.questions)
+    assert all(question.dollars.expected is None for question in found.questions)
+    assert found.dollars.most is None
+    assert sum("no price is known for 'openai:m'" in warning for warning in found.warnings) == 2
+    assert sum("without teacher.max_tokens" in warning for warning in found.warnings) == 2
+    known = plan(recipe(price=None, model="openai:gpt-4.1-mini", provider="openai"), tmp_path)
+    assert known.questions[0].price is not None
+    assert "genai-prices" in known.questions[0].price
+
+
+def test_the_teacher_as_a_baseline_is_counted_with_the_rest(
+    server: ScriptedServer, recipe: Make, tmp_path: Path
+) -> None:
+    made = recipe(baselines=("teacher",), budget_usd=1, mode="batch")
+    without, found = plan(recipe(mode="batch"), tmp_path), plan(made, tmp_path)
+    asked = found.questions[2:]
+    assert [(q.title, q.arms, q.split, q.rows, q.mode) for q in asked] == [
+        ("teacher baseline, no example", (), "dev", 30, "live"),
+        ("teacher baseline, 3 examples", (), "dev", 30, "live"),
+    ]
+    assert all(question.missing == question.requests for question in asked)
+    assert found.dollars.most == pytest.approx(
+        (without.dollars.most or 0) + sum(q.dollars.most or 0 for q in asked)
+    )
+    assert found.batch.most == pytest.approx(  # live, whatever the mode: at the full price
+        (without.batch.most or 0) + sum(q.dollars.most or 0 for q in asked)
+    )
+    entries = ask_for_labels(made, load_splits(made), tmp_path / "ledger.sqlite", Silent())
+    assert server.requests == sum(q.missing for q in asked)
+    after = plan(made, tmp_path)
+    assert [question.missing for question in after.questions[2:]] == [0, 0]
+    spent = sum(entry["cost_usd"] for entry in entries["teacher"])
+    assert after.budgets[0].charged_usd == pytest.approx(spent)
+
+
+def tutelage(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("TUTELAGE")}
+    return subprocess.run(
+        [sys.executable, "-m", "tutelage", *arguments],
+        cwd=cwd,
+        env=inherited,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_as_a_person_meets_it(server: ScriptedServer, recipe: Make, tmp_path: Path) -> None:
+    made = recipe(budget_usd=1)
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(made.model_dump(exclude_none=True)))
+    done = tutelage("plan", "recipe.yaml", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert server.requests == 0
+    lines = done.stdout.splitlines()
+    assert "reasoning, reasoning-shuffled: informed_reasoning asked of openai:m" in lines
+    assert "  price          $1 in, $2 out a million tokens (the recipe's price)" in lines
+    assert any(line.startswith("  by batch API   $0.0") for line in lines)
+    assert "budget: $1.00, of which $0 are charged and $1.00 left" in lines
+    assert "tutelage: warning: where no answer is known" in done.stderr
+    (told,) = (line for line in lines if line.startswith("what it could find: with 45 test rows"))
+    assert "2 seeds, 3 primary comparisons" in told
+
+    done = tutelage("plan", "recipe.yaml", "--pilot", "4", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["asked"] == server.requests == 8
+    assert [question["answers"] for question in said["questions"]] == [4, 4]
+    assert said["budgets"][0]["charged_usd"] > 0
+    assert (said["foresight"]["family"], said["foresight"]["seeds"]) == (3, 2)
+    assert len(said["foresight"]["assumed"]) == 9
+
+    done = tutelage("plan", "recipe.yaml", cwd=tmp_path)
+    assert "from 4 answers" in done.stdout
+    assert "(95%: $0.0" in done.stdout
+    done = tutelage("plan", "recipe.yaml", "--pilot", "0", cwd=tmp_path)
+    assert done.returncode == 2
+    done = tutelage("plan", "recipe.yaml", "--like", "runs/none", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "--like runs/none" in done.stderr

@@ -1,0 +1,56 @@
+"""`tutelage train --track NAME`: for one training, and for a recipe's."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+
+from tutelage.cli.train import command
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The trackers that the stages are called with."""
+    found: list[Any] = []
+
+    def train_file(*arguments: Any) -> SimpleNamespace:
+        found.append(arguments[-1])
+        return SimpleNamespace(dev_accuracy=0.5, best_step=1, steps=1)
+
+    def run(recipe: Any, *, track: Any, **_: Any) -> SimpleNamespace:
+        found.append(track)
+        return SimpleNamespace(folder=Path("runs"))
+
+    monkeypatch.setattr("tutelage.experiment.train_file.train_file", train_file)
+    monkeypatch.setattr("tutelage.experiment.run.run", run)
+    return found
+
+
+def test_the_trackers_reach_the_training(
+    asked: list[Any], small_recipe: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(small_recipe()))
+    for data, dev in ((str(recipe), None), ("rows.jsonl", "dev.jsonl")):
+        command(data, dev=dev, track=["tensorboard", "wandb"])
+        command(data, dev=dev)
+    assert [list(names) for names in asked] == [["tensorboard", "wandb"], []] * 2
+
+
+def test_one_that_nobody_knows_is_a_wrong_call(tmp_path: Path) -> None:
+    words = ["train", "rows.jsonl", "--dev", "dev.jsonl", "--track", "mlflow"]
+    done = subprocess.run(
+        [sys.executable, "-m", "tutelage", *words], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "tutelage: error: tracker 'mlflow': expected one of tensorboard, wandb, trackio"
+    ]
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,282 @@
+"""Controls, baselines and seeds: what is added to a recipe, and what it has to answer for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import yaml
+
+from tutelage.config.design_rules import Departure
+from tutelage.config.recipe import Recipe
+from tutelage.config.recipe_file import load_recipe, parse_recipe
+from tutelage.core.errors import RecipeError
+
+Make = Callable[..., dict[str, Any]]
+
+LABELS = {"name": "labels"}
+REASONING = {"name": "reasoning", "strategy": "informed_reasoning"}
+EXTRACTION = {"name": "extraction", "strategy": "information_extraction"}
+
+
+@pytest.fixture
+def make(small_recipe: Make) -> Callable[..., Recipe]:
+    """A recipe with every default of the rules, but for what is given."""
+
+    def recipe(*arms: dict[str, Any], **changes: Any) -> Recipe:
+        values = small_recipe(arms=[LABELS, *arms])
+        for key in ("controls", "baselines", "departures"):
+            del values[key]
+        return parse_recipe(values | changes)
+
+    return recipe
+
+
+def names(recipe: Recipe) -> list[str]:
+    return [arm.name for arm in recipe.arms]
+
+
+def the(recipe: Recipe, name: str) -> Any:
+    return next(arm for arm in recipe.arms if arm.name == name)
+
+
+def test_every_control_and_baseline_is_there_by_default(make: Callable[..., Recipe]) -> None:
+    recipe = make(EXTRACTION, REASONING)
+    assert names(recipe) == [
+        "labels",
+        *("extraction", "extraction-shuffled", "extraction-filler"),
+        *("reasoning", "reasoning-shuffled", "reasoning-filler"),
+        "label-echo",
+        "hypothesis-only",
+    ]
+    assert recipe.baselines == ("majority", "omitted_context", "teacher_labels", "teacher")
+    for control in ("shuffled", "filler"):
+        added = the(recipe, f"reasoning-{control}")
+        assert (added.control, added.question) == (control, the(recipe, "reasoning").question)
+        assert recipe.treated(added) == [the(recipe, "reasoning")]
+    echo = the(recipe, "label-echo")
+    assert echo.control == "label_echo"
+    assert recipe.treated(echo) == [the(recipe, "extraction"), the(recipe, "reasoning")]
+    alone = the(recipe, "hypothesis-only")
+    assert (alone.omits, alone.strategy, alone.effective_objective) == (("premise",), None, "label")
+    assert recipe.baseline.name == "labels"
+    assert len(recipe.configs(alone)) == len(recipe.configs(the(recipe, "reasoning"))) == 2
+    assert recipe.departed() == []
+
+
+def test_shuffled_is_the_primary_family_and_the_others_one_of_their_own(
+    make: Callable[..., Recipe],
+) -> None:
+    families = make(EXTRACTION, REASONING).comparisons()
+    assert families.primary == (
+        ("extraction", "labels"),
+        ("extraction", "extraction-shuffled"),
+        ("reasoning", "labels"),
+        ("reasoning", "reasoning-shuffled"),
+    )
+    assert set(families.secondary) == {
+        ("extraction", "extraction-filler"),
+        ("extraction", "label-echo"),
+        ("reasoning", "reasoning-filler"),
+        ("reasoning", "label-echo"),
+    }
+    assert len(families.secondary) == 4
+
+
+def test_an_objective_has_an_echo_of_its_own(make: Callable[..., Recipe]) -> None:
+    first = {**REASONING, "name": "first", "objective": "rationale_then_label"}
+    recipe = make(EXTRACTION, REASONING, first)
+    treated = {
+        arm.name: [t.name for t in recipe.treated(arm)]
+        for arm in recipe.arms
+        if arm.control == "label_echo"
+    }
+    assert treated == {
+        "label-echo-label_then_rationale": ["extraction", "reasoning"],
+        "label-echo-rationale_then_label": ["first"],
+    }
+    assert the(recipe, "label-echo-rationale_then_label").objective == "rationale_then_label"
+    assert ("first", "label-echo-rationale_then_label") in recipe.comparisons().secondary
+
+
+def test_arms_that_are_written_out_are_not_added_again(make: Callable[..., Recipe]) -> None:
+    mine = {**REASONING, "name": "mixed-up", "control": "shuffled"}
+    echo = {**REASONING, "name": "echo", "control": "label_echo"}
+    reader = {"name": "blind", "omits": ["premise"]}
+    recipe = make(REASONING, mine, echo, reader)
+    assert names(recipe) == ["labels", "reasoning", "mixed-up", "reasoning-filler", "echo", "blind"]
+    assert recipe.departed() == []
+
+
+def test_an_echo_of_ones_own_serves_before_another_arm_s(make: Callable[..., Recipe]) -> None:
+    own = {**REASONING, "name": "own", "control": "label_echo"}
+    other = {**EXTRACTION, "name": "other", "control": "label_echo"}
+    recipe = make(EXTRACTION, REASONING, {"name": "human", "strategy": "human"}, own, other)
+    # Who has none has the first.
+    assert [arm.name for arm in recipe.treated(the(recipe, "own"))] == ["reasoning", "human"]
+    assert [arm.name for arm in recipe.treated(the(recipe, "other"))] == ["extraction"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"controls": ["shuffled_within_label", "label_echo", "filler"]},
+        {"controls": ["shuffled"], "departures": {"controls": "why"}},
+        {"baselines": ["majority"], "seeds": [3], "departures": {"baselines": "a", "seeds": "b"}},
+    ],
+)
+def test_what_was_resolved_reads_back_the_same(
+    make: Callable[..., Recipe], changes: dict[str, Any]
+) -> None:
+    first = {**REASONING, "name": "first", "objective": "multitask"}
+    recipe = make(EXTRACTION, REASONING, first, **changes)
+    text = recipe.to_yaml()
+    again = parse_recipe(yaml.safe_load(text))
+    assert again == recipe
+    assert again.to_yaml() == text
+    assert "omits: []" not in text
+
+
+def test_within_the_label_counts_as_shuffled(make: Callable[..., Recipe]) -> None:
+    controls = ["shuffled_within_label", "label_echo", "filler"]
+    recipe = make(REASONING, controls=controls)
+    assert "reasoning-shuffled-within-label" in names(recipe)
+    assert ("reasoning", "reasoning-shuffled-within-label") in recipe.comparisons().primary
+    assert recipe.departed() == []
+    both = make(REASONING, controls=["shuffled", *controls])
+    assert len(both.comparisons().primary) == 3
+
+
+def test_an_arm_that_learns_no_rationale_needs_no_control(make: Callable[..., Recipe]) -> None:
+    recipe = make({**REASONING, "objective": "label"})
+    assert names(recipe) == ["labels", "reasoning", "hypothesis-only"]
+    assert names(make()) == ["labels", "hypothesis-only"]
+
+
+def test_a_task_without_a_context_has_none_to_omit(make: Callable[..., Recipe]) -> None:
+    task = {"fields": ["offer", "purse"], "labels": ["yes", "no"]}
+    assert names(make(task=task)) == ["labels"]
+    assert make(task=task).departed() == []
+    # Nor can it leave out what it has not got.
+    some = ["majority", "teacher_labels", "teacher"]
+    assert make(task=task, baselines=some).departed() == []
+    assert names(make(task={**task, "fields": ["offer"], "context": "offer"})) == ["labels"]
+    recipe = make(task={**task, "context": "offer"})
+    assert names(recipe) == ["labels", "without-offer"]
+    assert the(recipe, "without-offer").omits == ("offer",)
+
+
+def problem(make: Callable[..., Recipe], *arms: dict[str, Any], **changes: Any) -> str:
+    with pytest.raises(RecipeError) as caught:
+        make(*arms, **changes)
+    [line] = caught.value.problems
+    assert "\n" not in line
+    return line
+
+
+def test_a_missing_control_needs_a_reason(make: Callable[..., Recipe]) -> None:
+    line = problem(make, REASONING, controls=["shuffled"])
+    assert line.startswith("controls: no label_echo control; no filler control: ")
+    assert 'departures: {controls: "your reason"}' in line
+    recipe = make(REASONING, controls=["shuffled"], departures={"controls": " too dear "})
+    what = "no label_echo control; no filler control"
+    assert recipe.departed() == [Departure("controls", what, "too dear")]
+    assert names(recipe) == ["labels", "reasoning", "reasoning-shuffled", "hypothesis-only"]
+
+
+def test_the_arms_that_lack_a_control_are_named(make: Callable[..., Recipe]) -> None:
+    mine = {**REASONING, "name": "mine", "control": "shuffled"}
+    line = problem(make, EXTRACTION, REASONING, mine, controls=["label_echo", "filler"])
+    assert line.startswith("controls: no shuffled control for extraction: ")
+
+
+def test_a_missing_baseline_needs_a_reason(make: Callable[..., Recipe]) -> None:
+    line = problem(make, REASONING, baselines=["majority"])
+    assert line.startswith("baselines: no omitted_context, no teacher_labels, no teacher: ")
+    assert 'departures: {baselines: "your reason"}' in line
+    reader = {"name": "blind", "omits": ["premise"]}
+    some = ["majority", "teacher", "teacher_labels"]
+    assert make(REASONING, reader, baselines=some).departed() == []
+    # Where nobody is asked there is no teacher to be seen beside.
+    human = {"name": "human", "strategy": "human"}
+    assert make(human, baselines=["majority", "omitted_context"]).departed() == []
+
+
+def test_one_seed_needs_a_reason(make: Callable[..., Recipe]) -> None:
+    line = problem(make, REASONING, seeds=[4])
+    assert line.startswith(
+        "seeds: 1 seed, which says nothing beyond one training: name two or more"
+    )
+    assert 'departures: {seeds: "your reason"}' in line
+    assert make(REASONING, seeds=[4], departures={"seeds": "a look"}).departed()[0].rule == "seeds"
+
+
+@pytest.mark.parametrize("rule", ["controls", "baselines", "seeds"])
+def test_a_reason_for_nothing_is_refused(make: Callable[..., Recipe], rule: str) -> None:
+    line = problem(make, REASONING, departures={rule: "because"})
+    assert line.startswith(f"departures.{rule}: gives a reason, but the recipe keeps to this rule")
+
+
+def test_an_empty_reason_is_none(make: Callable[..., Recipe]) -> None:
+    line = problem(make, REASONING, seeds=[4], departures={"seeds": "  "})
+    assert line.startswith("departures.seeds: ")
+
+
+def test_a_rule_that_is_not_there(make: Callable[..., Recipe]) -> None:
+    line = problem(make, REASONING, departures={"seed": "x"})
+    assert line == "departures.seed: is no key of a recipe: did you mean 'seeds'?"
+
+
+@pytest.mark.parametrize(
+    ("arms", "message"),
+    [
+        (
+            [REASONING, {**EXTRACTION, "name": "reasoning-filler"}],
+            "the control filler of 'reasoning' would be named 'reasoning-filler', as another arm",
+        ),
+        (
+            [REASONING, {**EXTRACTION, "name": "label-echo"}],
+            "the control label_echo of 'reasoning' would be named 'label-echo', as another arm is",
+        ),
+        (
+            [REASONING, {**EXTRACTION, "name": "hypothesis-only"}],
+            "the baseline omitted_context would be named 'hypothesis-only', as another arm is",
+        ),
+        ([{**REASONING, "name": "r" * 75}], "which is too long: shorten the arm's"),
+        ([{"name": "x", "omits": ["promise"]}], "'x' omits promise: expected some of premise, hyp"),
+        ([{"name": "x", "omits": ["premise", "hypothesis"]}], "'x' omits all fields"),
+        ([{**REASONING, "omits": ["premise"]}], "omits: has a meaning for an arm without a strat"),
+        ([{"name": "x"}], "expected exactly one without a strategy, the baseline of labels alone"),
+    ],
+)
+def test_arms_that_cannot_be(
+    make: Callable[..., Recipe], arms: list[dict[str, Any]], message: str
+) -> None:
+    assert message in problem(make, *arms)
+
+
+def test_a_control_is_named_once(make: Callable[..., Recipe]) -> None:
+    line = problem(make, controls=["filler", "filler"])
+    assert line == "controls: ['filler', 'filler'] names one twice"
+    line = problem(make, controls=["fillers"])
+    assert line.startswith("controls.0: got 'fillers'")
+
+
+def test_the_quickstart_says_why_it_leaves_rules() -> None:
+    recipe = load_recipe("quickstart")
+    assert [arm.name for arm in recipe.arms] == [
+        "labels",
+        "information-extraction",
+        "informed-reasoning",
+        "informed-reasoning-shuffled",
+    ]
+    assert [d.rule for d in recipe.departed()] == ["controls", "baselines"]
+    assert all(len(d.reason) > 20 for d in recipe.departed())
+
+
+def test_the_paper_s_experiment_keeps_every_rule() -> None:
+    recipe = load_recipe("anli-r1")
+    assert recipe.departed() == []
+    assert len(recipe.comparisons().primary) == len(recipe.comparisons().secondary) == 4

@@ -1,0 +1,44 @@
+"""The student's input, and what of it is shortened first."""
+
+from __future__ import annotations
+
+from tutelage.core.task import NLI, Task
+from tutelage.core.types import Source
+
+
+def test_an_nli_input_is_shortened_in_its_premise() -> None:
+    source = NLI.source({"premise": " It rains. ", "hypothesis": "It is very wet outside today."})
+    assert source.text == "Premise: It rains. Hypothesis: It is very wet outside today."
+    assert source.text[slice(*source.cut)] == "It rains."
+
+
+def test_a_context_that_comes_last_is_shortened_all_the_same() -> None:
+    task = Task("qa", ("question", "passage"), ("yes", "no"), context="passage")
+    source = task.source({"question": "Is it wet, and if so, how wet is it?", "passage": "It is."})
+    assert source.text == "Question: Is it wet, and if so, how wet is it? Passage: It is."
+    assert source.text[slice(*source.cut)] == "It is."
+
+
+def test_without_a_context_each_rows_longest_field_is_shortened() -> None:
+    task = Task("pair", ("one", "two"), ("same", "other"))
+    for fields in ({"one": "short", "two": "rather long"}, {"one": "rather long", "two": "short"}):
+        source = task.source(fields)
+        assert source.text[slice(*source.cut)] == "rather long"
+
+
+def test_a_prefix_moves_the_span_with_the_text() -> None:
+    source = NLI.source({"premise": "It rains.", "hypothesis": "It is wet."}).prefixed("explain: ")
+    assert source.text == "explain: Premise: It rains. Hypothesis: It is wet."
+    assert source.text[slice(*source.cut)] == "It rains."
+    assert source == Source(source.text, (18, 27))
+
+
+def test_without_a_field_it_is_neither_read_nor_shared() -> None:
+    fields = {"premise": "Oslo is cold.", "hypothesis": "It snows."}
+    assert NLI.without(()) is NLI
+    alone = NLI.without(("premise",))
+    assert alone.source(fields).text == "Hypothesis: It snows."
+    assert (alone.context, alone.labels) == (None, NLI.labels)
+    assert NLI.group("u", fields) == "Oslo is cold."
+    assert alone.group("u", fields) == "u"
+    assert NLI.without(["hypothesis"]).context == "premise"

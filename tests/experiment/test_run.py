@@ -1,0 +1,391 @@
+"""The whole pipeline, small: the files it leaves, repeats, interruptions, another task."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tutelage.config.recipe_file import load_recipe, parse_recipe
+from tutelage.config.sections import Config
+from tutelage.config.training_settings import TrainResult
+from tutelage.core.errors import TeacherError
+from tutelage.core.progress import Silent
+from tutelage.core.storage import read_json, read_jsonl
+from tutelage.core.types import TrainingExample
+from tutelage.evaluation.statistics import holm
+from tutelage.experiment import trainings
+from tutelage.experiment.run import choose, run
+from tutelage.student.encoding.targets import build_training_examples
+
+Make = Callable[..., dict[str, Any]]
+FOLDER = Path(__file__).parent
+
+
+def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return all(one[key] == other[key] for key in ("arms", "comparisons"))
+
+
+def test_the_files_of_a_run(finished: Path) -> None:
+    names = {str(p.relative_to(finished)) for p in finished.rglob("*") if p.is_file()}
+    assert {"recipe.yaml", "manifest.json", "results.json", "report.html"} <= names
+    assert {f"rationales/{arm}.jsonl" for arm in ("reasoning", "reasoning-shuffled")} <= names
+    results = read_json(finished / "results.json")
+    for arm in results["arms"]:
+        config = Config(**arm["config"]).name
+        for tried in arm["grid"]:
+            folder = f"arms/{arm['name']}/{Config(**tried['config']).name}/seed-{tried['seed']}"
+            assert {f"{folder}/{f}" for f in ("log.jsonl", "dev.jsonl", "done.json")} <= names
+            assert f"{folder}/model/model.safetensors" in names
+        read = {n for n in names if n.startswith(f"arms/{arm['name']}/") and "test" in n}
+        expected = {
+            f"arms/{arm['name']}/{config}/seed-{seed}/test{suffix}"
+            for seed in arm["seeds"]
+            for suffix in (".jsonl", ".key.json")
+        }
+        assert read == expected
+    assert not [n for n in names if n.endswith((".pt", ".bin", ".pkl"))]
+
+
+def test_results_say_what_the_predictions_say(finished: Path) -> None:
+    results = read_json(finished / "results.json")
+    assert results["finished"] is True
+    assert [c["arm"] + "/" + c["baseline"] for c in results["comparisons"]] == [
+        "reasoning/labels",
+        "reasoning/reasoning-shuffled",
+    ]
+    means = {}
+    for arm in results["arms"]:
+        config = Config(**arm["config"]).name
+        by_seed = []
+        for seed in arm["seeds"]:
+            path = finished / "arms" / arm["name"] / config / f"seed-{seed}" / "test.jsonl"
+            rows = list(read_jsonl(path))
+            by_seed.append(sum(r["gold"] == r["label"] for r in rows) / len(rows))
+            assert len(rows) == 45
+            assert all(abs(sum(r["probabilities"].values()) - 1) < 1e-6 for r in rows)
+        assert arm["test"]["accuracy_by_seed"] == pytest.approx(by_seed)
+        means[arm["name"]] = sum(by_seed) / len(by_seed)
+        assert arm["configs_tried"] == 2
+        assert arm["training"]["rows"] == 90
+    for comparison in results["comparisons"]:
+        difference = means[comparison["arm"]] - means[comparison["baseline"]]
+        assert comparison["difference"] == pytest.approx(difference)
+    claimed = results["choosing_on_test"]["by_arm"]
+    for arm in results["arms"]:
+        assert claimed[arm["name"]]["models_tried"] == 3
+        assert claimed[arm["name"]]["best_accuracy"] >= max(arm["test"]["accuracy_by_seed"])
+    for arm in results["arms"]:
+        looks = results["looks"][arm["name"]]
+        for kind in ("by_label", "by_tag", "by_length"):
+            right = sum(part["n"] * part["accuracy"] for part in looks[kind])
+            assert right / 45 == pytest.approx(arm["test"]["accuracy"])  # no row is lost or twice
+        chosen = results["selection"]["by_arm"][arm["name"]]
+        assert chosen["models"] == claimed[arm["name"]]["models_tried"]
+        assert chosen["gain_by_chance"] > 0
+    assert results["teacher"]["cost_usd"] == 0.0
+    assert "labels" in (finished / "report.html").read_text()
+
+
+def test_a_repeat_trains_nothing_and_agrees(small_recipe: Make, finished: Path) -> None:
+    before = read_json(finished / "results.json")
+    stamps = {p: p.stat().st_mtime_ns for p in finished.rglob("model.safetensors")}
+    again = run(parse_recipe(small_recipe()), runs=finished.parent, workers=1)
+    assert _same(json.loads(json.dumps(again.results, default=str)), before)
+    assert stamps == {p: p.stat().st_mtime_ns for p in finished.rglob("model.safetensors")}
+    assert len(read_json(finished / "manifest.json")["test_readings"]) == 1
+
+
+def test_workers_do_not_change_the_outcome(
+    small_recipe: Make, finished: Path, tmp_path: Path
+) -> None:
+    apart = run(parse_recipe(small_recipe()), runs=tmp_path, workers=2)
+    assert _same(read_json(apart.folder / "results.json"), read_json(finished / "results.json"))
+
+
+def test_kills_in_annotation_and_in_training_change_nothing(
+    small_recipe: Make, tmp_path: Path
+) -> None:
+    """SIGKILL twice; a live server for the teacher, so that there is something to lose."""
+    script = FOLDER / "killed_run.py"
+    for name in ("whole", "parts"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "recipe.yaml").write_text(yaml.safe_dump(small_recipe()))
+    whole = _run_script(script, tmp_path / "whole", kill=None)
+    assert whole["requests"] == 90 + 60  # rationales, and labels for dev: the teacher as a baseline
+    _run_script(script, tmp_path / "parts", kill="annotation")
+    _run_script(script, tmp_path / "parts", kill="training")
+    parts = _run_script(script, tmp_path / "parts", kill=None)
+    results = [read_json(tmp_path / n / "runs/small/results.json") for n in ("whole", "parts")]
+    assert _same(*results)
+    told = [[e["accuracy"], e["unparsed"]] for r in results for e in r["baselines"]["teacher"]]
+    assert len(told) == 4
+    assert told[:2] == told[2:]
+    assert parts["requests"] == 0
+    asked = sum(1 for _ in read_jsonl(tmp_path / "parts" / "asked.jsonl"))
+    # What was in flight when the kill came (at most 4) may be asked again, nothing else.
+    assert 150 <= asked <= 154
+
+
+def _run_script(script: Path, folder: Path, kill: str | None) -> dict[str, Any]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(folder)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+        text=True,
+    )
+    if kill is not None:
+        asked, arms = folder / "asked.jsonl", folder / "runs/small/arms"
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and process.poll() is None:
+            if kill == "annotation" and asked.exists() and len(asked.read_text()) > 200:
+                break
+            if kill == "training" and list(arms.glob("reasoning/*/seed-0/state.pt")):
+                break
+            time.sleep(0.01)
+        assert process.poll() is None, process.communicate()[1]
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        return {}
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    return dict(json.loads(out.splitlines()[-1]))
+
+
+def test_a_task_that_is_not_nli(tmp_path: Path) -> None:
+    """Two fields of another kind, two labels with words of their own, reasons in the data."""
+    random.seed(0)
+    rows = []
+    for i in range(160):
+        price, budget = random.randrange(10, 99), random.randrange(10, 99)
+        fits = price <= budget
+        reason = f"{price} is {'not more' if fits else 'more'} than {budget}."
+        rows.append([f"r{i}", f"costs {price}", f"has {budget}", "YES" if fits else "no", reason])
+    with (tmp_path / "rows.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["key", "offer", "purse", "buys", "why"], *rows])
+    recipe = parse_recipe(
+        {
+            "name": "purchase",
+            "task": {
+                "name": "purchase",
+                "fields": ["offer", "purse"],
+                "labels": ["yes", "no"],
+                "verbalizers": {"yes": "they buy", "no": "leave it"},
+            },
+            "data": {
+                "train": str(tmp_path / "rows.csv"),
+                "dev": 0.15,
+                "test": 40,
+                "columns": {"uid": "key", "label": "buys", "reason": "why"},
+            },
+            "student": {"model": "scratch:t5-tiny", "epochs": 2, "batch_size": 16},
+            "arms": [{"name": "labels"}, {"name": "human", "strategy": "human"}],
+            "search": {"learning_rate": [2e-3]},
+            "seeds": [0, 1],
+            "controls": [],
+            "departures": {"controls": "another task is what is looked at"},
+        }
+    )
+    done = run(recipe, runs=tmp_path / "runs", workers=1)
+    arm = done.results["arms"][1]
+    assert arm["test"]["n"] == 40
+    assert arm["training"]["rows"] == 160 - 40 - 24
+    assert arm["training"]["with_rationale"] == arm["training"]["rows"]
+    assert set(arm["test"]["per_label"]) == {"yes", "no"}
+    learnt = next(read_jsonl(done.folder / "rationales" / "human.jsonl"))
+    assert "than" in learnt["text"]
+
+
+def test_every_objective_runs_from_end_to_end(small_recipe: Make, tmp_path: Path) -> None:
+    reasoning = {"strategy": "informed_reasoning"}
+    first = {**reasoning, "objective": "rationale_then_label"}
+    two = {**reasoning, "objective": "multitask"}
+    recipe = parse_recipe(
+        small_recipe(
+            arms=[
+                {"name": "labels"},
+                {"name": "reasoning", **reasoning},
+                {"name": "first", **first},
+                {"name": "first-shuffled", **first, "control": "shuffled"},
+                {"name": "two", **two},
+                {"name": "two-shuffled", **two, "control": "shuffled"},
+            ],
+            search={"learning_rate": [3e-3], "label_weight": [0.3]},
+            seeds=[0],
+            student={
+                "model": "scratch:t5-tiny",
+                "epochs": 1,
+                "batch_size": 16,
+                "warmup_steps": 1,
+                "max_rationale_tokens": 12,
+            },
+        )
+    )
+    done = run(recipe, runs=tmp_path, workers=1)
+    assert {a["name"]: a["objective"] for a in done.results["arms"]} == {
+        "labels": "label",
+        "reasoning": "label_then_rationale",
+        "first": "rationale_then_label",
+        "first-shuffled": "rationale_then_label",
+        "two": "multitask",
+        "two-shuffled": "multitask",
+    }
+    pairs = {(c["arm"], c["baseline"]) for c in done.results["comparisons"]}
+    assert {("first", "first-shuffled"), ("two", "two-shuffled"), ("two", "labels")} <= pairs
+    written = {}
+    for arm in ("reasoning", "first", "two"):
+        (path,) = done.folder.glob(f"arms/{arm}/*/seed-0/test.jsonl")
+        written[arm] = {row["rationale"] is not None for row in read_jsonl(path)}
+    # Only the student that writes its rationale first has one to show.
+    assert written == {"reasoning": {False}, "first": {True}, "two": {False}}
+
+
+def test_the_rules_of_the_experiment_are_kept_unasked(
+    small_recipe: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All controls, the student that does not see the premise, two families of comparisons."""
+    built: list[list[TrainingExample]] = []
+
+    def build(*arguments: Any) -> list[TrainingExample]:
+        built.append(build_training_examples(*arguments))
+        return built[-1]
+
+    monkeypatch.setattr(trainings, "build_training_examples", build)
+    test = tmp_path / "test.csv"
+    hypotheses = ["A lamp is red.", "Nobody is at home."] * 8
+    with test.open("w", newline="") as file:
+        csv.writer(file).writerows(
+            [["premise", "hypothesis", "label"]]
+            + [[f"The mill has {i} lamps.", h, "neutral"] for i, h in enumerate(hypotheses)]
+        )
+    values = small_recipe(
+        data={"train": "synthetic:nli?n=48&seed=1", "dev": 0.25, "test": str(test)},
+        search={"learning_rate": [3e-3], "label_weight": [0.3]},
+        departures={"baselines": "nobody to ask"},
+        baselines=["majority", "omitted_context"],
+        margin=2.5,
+    )
+    values["student"] = {"model": "scratch:t5-tiny", "max_steps": 2, "batch_size": 16}
+    values["arms"] = values["arms"][:2]
+    del values["controls"]
+    told = Told()
+    done = run(parse_recipe(values), runs=tmp_path, workers=1, observer=told)
+    results = read_json(done.folder / "results.json")
+
+    arms = {arm["name"]: arm for arm in results["arms"]}
+    assert {name: (arm["control"], arm["omits"]) for name, arm in arms.items()} == {
+        "labels": (None, []),
+        "reasoning": (None, []),
+        "reasoning-shuffled": ("shuffled", []),
+        "reasoning-filler": ("filler", []),
+        "label-echo": ("label_echo", []),
+        "hypothesis-only": (None, ["premise"]),
+    }
+    assert {arm["configs_tried"] for arm in arms.values()} == {1}
+    learnt = {p.stem: list(read_jsonl(p)) for p in (done.folder / "rationales").glob("*.jsonl")}
+    assert set(learnt) == {"reasoning", "reasoning-shuffled", "reasoning-filler", "label-echo"}
+    for own, filled in zip(learnt["reasoning"], learnt["reasoning-filler"], strict=True):
+        assert abs(len(own["text"]) - len(filled["text"])) <= 5
+        assert filled["text"].startswith("These words stand")
+    assert {row["text"][:14] for row in learnt["label-echo"]} == {"The answer is "}
+
+    # The student without the premise saw none in training, and reads none at the test.
+    read = ({row.source.text[:8] for row in rows} for rows in built)
+    sources = dict(zip(arms, read, strict=True))
+    assert sources["hypothesis-only"] == {"Hypothes"}
+    assert sources["labels"] == sources["label-echo"] == {"Premise:"}
+
+    def distinct(arm: str) -> int:
+        (path,) = done.folder.glob(f"arms/{arm}/*/seed-0/test.jsonl")
+        return len({json.dumps(row["probabilities"]) for row in read_jsonl(path)})
+
+    assert distinct("hypothesis-only") == 2
+    assert distinct("labels") > 2
+
+    families = {
+        primary: [c for c in results["comparisons"] if c["primary"] is primary]
+        for primary in (True, False)
+    }
+    assert results["comparisons"] == [*families[True], *families[False]]
+    assert {c["baseline"] for c in families[True]} == {"labels", "reasoning-shuffled"}
+    assert {c["baseline"] for c in families[False]} == {"label-echo", "reasoning-filler"}
+    for family in families.values():
+        assert [c["family"] for c in family] == [2, 2]
+        assert [c["p_adjusted"] for c in family] == pytest.approx(
+            holm([c["p_value"] for c in family])
+        )
+    assert {c["equivalence_margin"] for c in results["comparisons"]} == {0.025}
+    assert [(c["arm"], c["baseline"], c["family"]) for c in results["context_comparisons"]] == [
+        (arm, baseline, 1)
+        for baseline in ("hypothesis-only", "majority class")
+        for arm in ("labels", "reasoning")
+    ]
+    assert results["task"]["context"] == "premise"
+    claims = results["choosing_on_test"]["claims"]
+    assert {c["baseline"] for c in claims} == {"labels", "reasoning-shuffled"}
+
+    (left,) = results["departures"]
+    assert left == {
+        "rule": "baselines",
+        "what": "no teacher_labels, no teacher",
+        "reason": "nobody to ask",
+    }
+    assert told.notes[0] == (
+        "departs from the rule of baselines: no teacher_labels, no teacher (nobody to ask)"
+    )
+    for name in ("report.html", "report.md"):
+        assert "The reason given: nobody to ask." in (done.folder / name).read_text()
+
+    # What was resolved is what was run: the run folder's recipe asks for nothing more.
+    assert load_recipe(done.folder / "recipe.yaml") == parse_recipe(values)
+
+
+class Told(Silent):
+    """Keeps the notes of a run."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, line: str) -> None:
+        self.notes.append(line)
+
+
+def test_a_teacher_that_never_answers_well_stops_the_run(
+    small_recipe: Make, tmp_path: Path
+) -> None:
+    values = small_recipe()
+    (tmp_path / "empty.jsonl").write_text('{"uid": "x", "rationales": {"k": "y"}}\n')
+    values["teacher"] = f"recorded:{tmp_path / 'empty.jsonl'}#k"
+    with pytest.raises(TeacherError, match="none of 90 rationales can be used"):
+        run(parse_recipe(values), runs=tmp_path / "runs", workers=1)
+
+
+def test_the_choice_is_dev_accuracy_and_the_earliest_of_equals() -> None:
+    def result(accuracy: float) -> TrainResult:
+        return TrainResult(accuracy, 1, 1, 1, False, 0, 0, 0, 0, 0, 0.0)
+
+    one, two, three = (Config(rate, 0.5) for rate in (1e-4, 2e-4, 3e-4))
+    tried = [
+        (one, 0, result(0.5)),
+        (two, 0, result(0.9)),
+        (three, 0, result(0.7)),
+        (one, 1, result(0.5)),
+        (two, 1, result(0.4)),
+        (three, 1, result(0.6)),
+    ]
+    assert choose(tried) == two
+    tried[4] = (two, 1, result(0.4 - 1e-9))
+    assert choose(tried) == three

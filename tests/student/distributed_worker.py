@@ -1,0 +1,107 @@
+"""One of several processes of a group, started with the variables that torchrun sets.
+
+    python distributed_worker.py FOLDER TOKENIZER SCENARIO
+
+`first` tries the group's own means, trains, and dies by SIGKILL in the middle of another training;
+`second` finishes that one. Each process leaves what it saw in FOLDER/SCENARIO-RANK.json.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from small_training import small_training
+
+import tutelage.student.training.trainer as train_module
+from tutelage.core.errors import DataError, StudentError
+from tutelage.student.training.distributed import Group, processes
+
+KILLED_AT = 5
+
+PLAIN: dict[str, Any] = {"dropout": 0.0, "learning_rate": 1e-3, "epochs": 2, "patience": 9}
+"""What one process and several train alike: without draws, and in steps so small that Adam, which
+divides by the gradient, does not make much of the last bits."""
+
+
+def try_means(group: Group) -> dict[str, Any]:
+    """What each of the group's means does, as plain values."""
+    rank = group.rank
+
+    def fails_in_the_second() -> None:
+        if rank == 1:
+            raise DataError("a row is missing")
+
+    failure = ""
+    try:
+        group.together(fails_in_the_second)
+    except (DataError, StudentError) as error:
+        failure = f"{type(error).__name__}: {error}"
+
+    both, one, none = (torch.zeros(2, 2, requires_grad=True) for _ in range(3))
+    both.grad = torch.full((2, 2), 1.0 + rank)
+    if rank == 1:
+        one.grad = torch.full((2, 2), 7.0)
+    group.add_gradients([both, one, none])
+
+    equal = torch.ones(3)
+    group.check_equal([equal])
+    drift = ""
+    try:
+        group.check_equal([equal, torch.tensor([1.0, 1.0 + rank * 2.0**-23])])
+    except StudentError as error:
+        drift = str(error)
+    return {
+        "failure": failure,
+        "gradients": [None if w.grad is None else w.grad.tolist() for w in (both, one, none)],
+        "drift": drift,
+        "total": group.total(rank + 1, 0.5),
+        "first": group.first(lambda: f"from {rank}"),
+        "gathered": group.gather(lambda: group.share(list("abcdefg")), 7),
+    }
+
+
+def main(folder: Path, tokenizer: Path, scenario: str) -> None:
+    torch.set_num_threads(1)
+    group = processes()
+    seen: dict[str, Any] = {}
+    rows: list[int] = []
+    seeds: list[int] = []
+    collate = train_module.collate
+
+    def counting(student: Any, examples: Any) -> Any:
+        rows.append(len(examples))
+        return collate(student, examples)
+
+    train_module.collate = counting
+    if scenario == "first":
+        seen["means"] = try_means(group)
+        plain = small_training(tokenizer, folder / "plain", **PLAIN)
+        seen["plain"] = asdict(plain)
+        seen["rows"] = sum(rows)
+
+        def note_seed(step: int, total: int) -> None:
+            seeds.append(torch.initial_seed())
+
+        whole = small_training(tokenizer, folder / "whole", note_seed, max_steps=8)
+        seen["whole"], seen["seeds"] = asdict(whole), seeds
+    (folder / f"{scenario}-{group.rank}.json").write_text(json.dumps(seen))
+
+    def die(step: int, total: int) -> None:
+        if scenario == "first" and step == KILLED_AT:
+            group.total(0)  # so that neither is killed before the other has come as far
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    seen["parts"] = asdict(small_training(tokenizer, folder / "parts", die, max_steps=8))
+    (folder / f"{scenario}-{group.rank}.json").write_text(json.dumps(seen))
+    group.close()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])

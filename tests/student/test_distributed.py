@@ -1,0 +1,268 @@
+"""One GPU for each worker, and one training over several processes, which are really started."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pytest
+import small_training
+import torch
+from distributed_worker import KILLED_AT, PLAIN
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+from worker_probe import see
+
+from tutelage.core.errors import RunFolderError, UsageError
+from tutelage.core.task import NLI
+from tutelage.student.jobs import worker
+from tutelage.student.jobs.jobs import Runner
+from tutelage.student.training.distributed import Group, deal, launched
+from tutelage.student.training.trainer import train
+
+WORKER = Path(__file__).parent / "distributed_worker.py"
+
+
+# --- one GPU a worker -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("variable", "count", "names"),
+    [
+        (None, 0, ()),
+        (None, 3, ("0", "1", "2")),
+        ("4,6", 2, ("4", "6")),
+        (" GPU-8a, MIG-2 ", 2, ("GPU-8a", "MIG-2")),
+        ("1,-1,2", 1, ("1",)),
+        ("", 0, ()),
+    ],
+)
+def test_the_gpus_that_cuda_shows(variable: str | None, count: int, names: tuple[str, ...]) -> None:
+    assert worker.named_gpus(variable, count) == names
+
+
+def test_workers_share_the_gpus_out() -> None:
+    assert [worker.gpu_of(n, ("4", "6")) for n in range(5)] == ["4", "6", "4", "6", "4"]
+    assert worker.gpu_of(3, ()) is None
+
+
+@pytest.mark.parametrize("gpus", [("5", "GPU-b"), ()])
+def test_each_worker_of_the_pool_sees_one_gpu(
+    monkeypatch: pytest.MonkeyPatch, gpus: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(worker, "visible_gpus", lambda: gpus)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    seen: dict[int, str | None] = {}
+    with Runner(2) as runner:
+        pool: ProcessPoolExecutor = runner._started()
+        for _ in range(2):  # the pool is not started again: each keeps its GPU
+            for place in [pool.submit(see, 0.5) for _ in range(2)]:
+                process, gpu, torch_was_there = place.result()
+                assert seen.setdefault(process, gpu) == gpu
+                assert not torch_was_there
+    assert len(seen) == 2
+    assert set(seen.values()) == (set(gpus) or {None})
+
+
+# --- the shares of several processes --------------------------------------------------------------
+
+
+@given(st.lists(st.integers(1, 600), max_size=70), st.integers(1, 9))
+def test_rows_are_dealt_evenly(lengths: list[int], players: int) -> None:
+    lengths.sort()
+    hands = [deal(lengths, player, players) for player in range(players)]
+    assert sorted(chain.from_iterable(hands)) == lengths
+    counts = [len(hand) for hand in hands]
+    assert max(counts) - min(counts) <= 1
+    # As two turns are to and fro, hands differ by what the lengths spread over, and one row.
+    spread = max(lengths, default=0) - min(lengths, default=0)
+    totals = [sum(hand) for hand in hands]
+    assert max(totals) - min(totals) <= spread + max(lengths, default=0)
+
+
+def test_who_launched_this() -> None:
+    several = {"WORLD_SIZE": "4", "ACCELERATE_MIXED_PRECISION": "no", "MASTER_PORT": "1"}
+    assert launched({}) == 1
+    assert launched(several) == 4
+    assert launched({"WORLD_SIZE": "1"}) == 1
+    assert launched({"OMPI_COMM_WORLD_SIZE": "2"}) == 2
+    # One process, by `accelerate launch --num_processes 1` and by a plain call on a cluster.
+    assert launched({"ACCELERATE_MIXED_PRECISION": "no"}) == 1
+    assert launched({"MASTER_PORT": "29500"}) == 1
+
+
+def test_accelerate_that_starts_one_of_several_is_told() -> None:
+    # What `accelerate launch --cpu --num_processes 2` leaves in the environment.
+    with pytest.raises(UsageError, match="--multi_gpu"):
+        launched({"ACCELERATE_MIXED_PRECISION": "no", "MASTER_PORT": "29500"})
+
+
+def test_alone_nothing_is_sent_anywhere() -> None:
+    group = Group()
+    weight = torch.ones(2, requires_grad=True)
+    group.add_gradients([weight])
+    assert weight.grad is None
+    assert group.together(lambda: 3) == [3]
+    assert group.gather(lambda: group.share([1, 2]), 2) == [1, 2]
+    assert group.total(4, 5) == (4, 5)
+
+
+# --- two processes --------------------------------------------------------------------------------
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def _start_two(*arguments: str | Path) -> list[tuple[int, str]]:
+    """Return codes and standard errors of two processes that torchrun could have started."""
+    shared = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(_free_port()),
+        "ACCELERATE_USE_CPU": "true",
+    }
+    started = [
+        subprocess.Popen(
+            [sys.executable, *map(str, arguments)],
+            env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        ends = [process.communicate(timeout=200)[1] for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    return [(process.returncode, end) for process, end in zip(started, ends, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_training.make_tokenizer(tmp_path_factory.mktemp("words"))
+
+
+@pytest.fixture(scope="module")
+def first(tokenizer: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("two")
+    ends = _start_two(WORKER, folder, tokenizer, "first")
+    assert [code for code, _ in ends] == [-9, -9], ends
+    return folder
+
+
+def _seen(folder: Path, scenario: str, what: str) -> list[Any]:
+    return [json.loads((folder / f"{scenario}-{rank}.json").read_text())[what] for rank in (0, 1)]
+
+
+def _weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model" / "model.safetensors")
+
+
+def test_the_means_of_a_group(first: Path) -> None:
+    main, other = _seen(first, "first", "means")
+    assert main["failure"] == "StudentError: process 1: a row is missing"
+    assert other["failure"] == "DataError: a row is missing"
+    # A sum; what one process alone has; and nothing where none has anything.
+    assert main["gradients"] == other["gradients"]
+    assert main["gradients"] == [[[3.0, 3.0]] * 2, [[7.0, 7.0]] * 2, None]
+    assert "drifted apart" in main["drift"] and "drifted apart" in other["drift"]
+    assert main["total"] == other["total"] == [3, 1]
+    assert main["first"] == other["first"] == "from 0"
+    assert main["gathered"] == other["gathered"] == list("abcdefg")
+
+
+def test_two_processes_train_as_one_does(first: Path, tokenizer: Path, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    alone = small_training.small_training(tokenizer, tmp_path, **PLAIN)
+    main, other = _seen(first, "first", "plain")
+    assert {**main, "seconds": 0} == {**other, "seconds": 0}
+    for name in ("dev_accuracy", "best_step", "steps", "evaluations", "stopped_early"):
+        assert main[name] == getattr(alone, name), name
+    mine, theirs = _weights(tmp_path), _weights(first / "plain")
+    assert mine.keys() == theirs.keys()
+    for name in mine:
+        torch.testing.assert_close(theirs[name], mine[name], rtol=0, atol=1e-5)
+    # One process wrote: every line is there once, and the losses are those of whole steps.
+    log, their_log = (
+        [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+        for folder in (tmp_path, first / "plain")
+    )
+    assert [line["step"] for line in their_log] == [line["step"] for line in log]
+    assert their_log[0]["loss"] == pytest.approx(log[0]["loss"], rel=1e-5)
+
+
+def test_each_process_does_its_share_with_draws_of_its_own(first: Path) -> None:
+    # An epoch ends with a step of one row, of which one process gets nothing.
+    assert len(small_training.ROWS) % small_training.SETTINGS.batch_size == 1
+    rows = _seen(first, "first", "rows")
+    assert sum(rows) == PLAIN["epochs"] * len(small_training.ROWS)
+    assert abs(rows[0] - rows[1]) <= _seen(first, "first", "plain")[0]["steps"]
+    seeds = _seen(first, "first", "seeds")
+    assert len({*seeds[0], *seeds[1]}) == len(seeds[0]) + len(seeds[1]) == 16
+
+
+def test_one_process_does_not_finish_what_two_began(first: Path, tokenizer: Path) -> None:
+    """Its draws of dropout would be others."""
+    student = small_training.new_student(tokenizer)
+    settings = small_training.replace(small_training.SETTINGS, max_steps=8)
+    rows, dev = small_training.ROWS, small_training.DEV
+    with pytest.raises(RunFolderError, match="begun by 2 processes"):
+        train(student, rows, dev, NLI, settings, first / "parts")
+
+
+def test_two_processes_that_were_killed_end_bit_equal(first: Path, tokenizer: Path) -> None:
+    assert (first / "parts" / "state.pt").exists()
+    ends = _start_two(WORKER, first, tokenizer, "second")
+    assert [code for code, _ in ends] == [0, 0], ends
+    (whole, _), (parts, _) = _seen(first, "first", "whole"), _seen(first, "second", "parts")
+    assert {**parts, "seconds": 0} == {**whole, "seconds": 0}
+    assert whole["steps"] > KILLED_AT
+    whole_weights, parts_weights = _weights(first / "whole"), _weights(first / "parts")
+    assert all(torch.equal(whole_weights[n], parts_weights[n]) for n in whole_weights)
+    assert (first / "whole" / "log.jsonl").read_text() == (
+        first / "parts" / "log.jsonl"
+    ).read_text()
+
+
+def _accelerate(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    launch = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    launch += ["--main_process_port", "0", "--num_machines", "1", "--mixed_precision", "no"]
+    launch += ["--dynamo_backend", "no", "-m", "tutelage"]
+    return subprocess.run(
+        [sys.executable, "-m", *launch, *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+
+
+def test_the_command_under_accelerate_launch_speaks_once(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    records = [{"uid": e.uid, **e.fields, "label": e.label} for e in small_training.TRAIN]
+    rows.write_text("".join(json.dumps(record) + "\n" for record in records))
+    arguments = ["train", rows, "--dev", rows, "--student", "scratch:t5-tiny", "--epochs", "1"]
+    done = _accelerate(*arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 1
+    assert done.stdout.startswith("student/model: dev accuracy 0.")
+    assert "Traceback" not in done.stderr
+    assert _weights(tmp_path / "student")
+    assert len((tmp_path / "student" / "dev.jsonl").read_text().splitlines()) == len(records)

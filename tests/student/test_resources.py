@@ -1,0 +1,29 @@
+"""How many jobs run at once."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import psutil
+import pytest
+
+from tutelage.student.jobs import resources, worker
+
+
+def test_more_trainings_fit_with_adapters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=42 * 10**9))
+    monkeypatch.setattr(resources, "cores", lambda: 64)
+    monkeypatch.setattr(worker, "visible_gpus", tuple)
+    plain, adapted = (resources.workers_for(10**9, adapters) for adapters in (False, True))
+    assert plain == 1
+    assert adapted >= 2
+
+
+def test_no_more_jobs_than_have_cores_or_gpus_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=10**12))
+    monkeypatch.setattr(resources, "cores", lambda: 8)
+    monkeypatch.setattr(worker, "visible_gpus", tuple)
+    assert [resources.side_by_side(threads) for threads in (1, 3, 8, 16)] == [8, 2, 1, 1]
+    assert [resources.workers_for(10**6, threads=threads) for threads in (1, 3, 16)] == [8, 2, 1]
+    monkeypatch.setattr(worker, "visible_gpus", lambda: ("0", "1"))
+    assert resources.side_by_side(1) == resources.workers_for(10**6) == 2

@@ -1,0 +1,186 @@
+"""Lines of output and error files, whatever they hold, against the books that they leave."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from typing import Any
+
+from batch_worker import IDENTITY, PRICE, questions
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tutelage.teacher.batch import table
+from tutelage.teacher.batch.collect import Intake, Tally
+from tutelage.teacher.batch.jsonl import (
+    Questions,
+    pack_questions,
+    price_as_text,
+    price_from_text,
+    read_batch,
+    read_line,
+)
+from tutelage.teacher.cost.prices import worst_case
+from tutelage.teacher.engine.failures import Verdict
+from tutelage.teacher.ledger.charges import Claim, Session, charged, lost, mark_sent
+from tutelage.teacher.ledger.store import Ledger
+
+ASKED = questions(6)
+KEYS = [key for key, _ in ASKED]
+WORST = worst_case(ASKED[0][1], PRICE.batch())
+
+
+def line(key: str, status: int = 200, body: Any = None, error: Any = None) -> str:
+    response = None if error else {"status_code": status, "body": body}
+    return json.dumps({"custom_id": key, "response": response, "error": error})
+
+
+def answer(usage: bool = True, **changes: Any) -> dict[str, Any]:
+    choices = [{"message": {"content": "so"}, "finish_reason": "stop"}]
+    counted = {"usage": {"prompt_tokens": 5, "completion_tokens": 7}} if usage else {}
+    return {"choices": choices, **counted, **changes}
+
+
+COST = 5 * 200 + 7 * 800
+BODIES: list[tuple[int, Any, Any]] = [
+    (200, answer(), None),
+    (200, answer(usage=False), None),
+    (200, {"choices": []}, None),
+    (200, {"error": {"message": "upstream"}}, None),
+    (200, "cut", None),
+    (400, {"error": {"message": "bad", "code": "invalid_value"}}, None),
+    (400, {"error": {"message": "flagged", "code": "content_filter"}}, None),
+    (429, {"error": {"message": "slow", "code": "rate_limit_exceeded"}}, None),
+    (500, {"error": {"message": "oops"}}, None),
+    (404, {"error": {"message": "no model", "code": "model_not_found"}}, None),
+    (0, None, {"code": "batch_expired", "message": "late"}),
+]
+lines = st.one_of(
+    st.tuples(st.sampled_from([*KEYS, "f" * 64, "x"]), st.sampled_from(BODIES)).map(
+        lambda drawn: line(drawn[0], *drawn[1])
+    ),
+    st.sampled_from(["{", "null", "[]", '{"custom_id": 3}', '{"custom_id": "' + KEYS[0] + '"}']),
+)
+
+
+def opened(ledger: Ledger, session: Session) -> table.BatchRow:
+    """A batch of all questions that the server has."""
+    now = time.time()
+    row = table.BatchRow(
+        0, uuid.uuid4().hex, "run", IDENTITY, "m", "http://h/v1", "K", session.id,
+        None, None, "building", "", 0, now, now,
+    )  # fmt: skip
+
+    def begin(connection: Any) -> int:
+        price = price_as_text(PRICE.batch())
+        number = table.begin(connection, row, price, pack_questions(ASKED))
+        claims = [Claim(key, WORST) for key in KEYS]
+        outcome = session.reserve(connection, claims, scope="run", cap=None, batch=number)
+        mark_sent(connection, [one.charge for one in outcome])
+        table.count_in(connection, number, len(outcome))
+        table.note_open(connection, number, "batch_1", "")
+        return number
+
+    found = table.row_of(ledger, ledger.transact(begin))
+    assert found is not None
+    return found
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    output=st.lists(lines, max_size=12),
+    errors=st.lists(lines, max_size=6),
+    before=st.integers(0, 12),
+    completed=st.one_of(st.none(), st.integers(0, 8)),
+)
+def test_every_question_has_one_fate_and_every_cent_an_owner(
+    output: list[str], errors: list[str], before: int, completed: int | None
+) -> None:
+    """Also where a first call was killed after some lines (`before`) and the next begins anew."""
+    with Ledger(":memory:") as ledger, Session(ledger) as session:
+        row = opened(ledger, session)
+        first, tally = Tally(), Tally()
+        Intake(ledger, row, first).read(output[:before], lambda: None, output=True)
+        intake = Intake(ledger, row, tally)
+        intake.read(output, lambda: None, output=True)
+        intake.read(errors, lambda: None, output=False)
+        remote = {"id": "b", "status": "completed", "request_counts": {"completed": completed}}
+        batch = read_batch(remote)
+        assert batch is not None
+        intake.finish(batch)
+        answered = first.answered + tally.answered
+        refused = first.refused + tally.refused
+        assert answered == len(ledger)
+        assert answered + refused + sum(tally.returned.values()) + tally.lost == len(KEYS)
+        assert lost(ledger, "run") == (tally.lost, tally.lost * WORST)
+        with ledger.reading() as connection:
+            paid = connection.execute("SELECT coalesce(sum(pico), 0) FROM answers").fetchone()[0]
+            kept = connection.execute("SELECT DISTINCT pico FROM answers").fetchall()
+            failed = connection.execute("SELECT count(*) FROM failures").fetchone()[0]
+            held = connection.execute("SELECT count(*) FROM charges WHERE state != 'lost'")
+            assert held.fetchone() == (0,)
+        assert {pico for (pico,) in kept} <= {0, COST, WORST}
+        assert failed == refused
+        assert charged(ledger, "run") == paid + tally.lost * WORST
+        # What the server says that it has answered is paid for, read by us or not.
+        with ledger.reading() as connection:
+            query = "SELECT count(*) FROM answers WHERE finish_reason = 'stop'"
+            good = connection.execute(query).fetchone()[0]
+        if tally.returned["no line came back for it"]:
+            assert tally.lost + good >= (completed or 0)
+
+
+def test_what_the_server_answered_and_we_never_saw_stays_charged() -> None:
+    with Ledger(":memory:") as ledger, Session(ledger) as session:
+        row, tally = opened(ledger, session), Tally()
+        intake = Intake(ledger, row, tally)
+        intake.read([line(KEYS[0], 200, answer())], lambda: None, output=True)
+        remote = read_batch(
+            {"id": "b", "status": "expired", "request_counts": {"completed": 3, "total": 6}}
+        )
+        assert remote is not None
+        intake.finish(remote)
+        assert (tally.answered, tally.lost, sum(tally.returned.values())) == (1, 2, 3)
+        assert charged(ledger, "run") == COST + 2 * WORST
+        ended = table.row_of(ledger, row.id)
+        assert ended is not None
+        assert ended.detail == "expired: 1 answered, 0 refused, 3 to ask again, 2 lost"
+
+
+def test_an_answer_that_cannot_be_read_stays_charged_whosoever_it_was() -> None:
+    with Ledger(":memory:") as ledger, Session(ledger) as session:
+        row, tally = opened(ledger, session), Tally()
+        intake = Intake(ledger, row, tally)
+        intake.read(["{", line(KEYS[0], 200, answer())], lambda: None, output=True)
+        intake.read(["{", "{"], lambda: None, output=False)  # errors cost nothing
+        remote = read_batch({"id": "b", "status": "completed"})
+        assert remote is not None
+        intake.finish(remote)
+        assert (tally.answered, tally.lost, tally.broken) == (1, 1, 3)
+        assert charged(ledger, "run") == COST + WORST
+
+
+def test_lines_that_no_server_should_write() -> None:
+    for text in ("{", "3", "null", '{"custom_id": 3, "response": {"status_code": 200}}'):
+        assert read_line(text).key == "" and read_line(text).billed
+    assert read_line(line("k", 200, answer())).completion is not None
+    upstream = read_line(line("k", 200, {"error": {"message": "m", "code": 503}}))
+    assert upstream.billed and upstream.fault is not None
+    assert upstream.fault.verdict is Verdict.RETRY
+    renamed = "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."
+    assert read_line(line("k", 400, {"error": {"message": renamed}})).rename
+
+
+def test_questions_and_prices_come_back_as_they_were() -> None:
+    back = Questions(pack_questions(ASKED))
+    assert list(back) == KEYS
+    for key, request in ASKED:
+        got = back[key]
+        assert (got.model, got.messages, got.strategy, got.sample, got.parameters) == (
+            request.model, request.messages, request.strategy, request.sample, request.parameters,
+        )  # fmt: skip
+    assert len(Questions(b"")) == 0
+    batch = PRICE.batch()
+    assert price_from_text(price_as_text(batch)) == batch
+    assert price_from_text(price_as_text(None)) is None

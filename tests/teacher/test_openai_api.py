@@ -1,0 +1,343 @@
+import asyncio
+import dataclasses
+import time
+
+import pytest
+from scripted_server import Reply, ScriptedServer, error
+
+from tutelage.core.errors import (
+    AuthenticationError,
+    ModelNotServedError,
+    ServerUnreachableError,
+    TeacherError,
+    UsageError,
+)
+from tutelage.core.task import NLI
+from tutelage.core.types import Completion, Example, Message, Request, Usage
+from tutelage.strategies.registry import get_strategy
+from tutelage.teacher.clients.openai_api import OpenAITeacher, normalise_url
+from tutelage.teacher.clients.wire import encode
+from tutelage.teacher.cost.budget import Money
+from tutelage.teacher.cost.prices import request_bound
+from tutelage.teacher.engine.engine import Engine
+from tutelage.teacher.engine.failures import Kind, RetryPolicy
+from tutelage.teacher.engine.rate_limits import Governor, Health, Limits
+from tutelage.teacher.engine.requests import Renderer
+from tutelage.teacher.ledger.charges import Session
+from tutelage.teacher.ledger.store import Ledger, answer_key
+from tutelage.teacher.teacher import QuestionFailedError, TeacherSettings, open_teacher
+
+QUICK = RetryPolicy(
+    dict.fromkeys(Kind, 4), first_attempts=4, base_s=0.01, cap_s=0.02, max_retry_after_s=0.5
+)
+KEY = "sk-very-secret-000111"
+
+
+def settings(base_url, **more):
+    return TeacherSettings(model="openai:m", base_url=base_url, **more)
+
+
+class Outcome:
+    """What the engine says became of one question."""
+
+    completion = failure = None
+
+    def known(self, key, completion):
+        raise AssertionError("the ledger is new")
+
+    def answered(self, key, completion):
+        self.completion = completion
+
+    def failed(self, key, failure, *, asked):
+        self.failure = failure
+
+
+def ask(base_url, text="Why?", policy=QUICK, **more):
+    """One question to a server, asked as the engine asks."""
+    teacher = OpenAITeacher("m", settings(base_url, **more))
+    question = Request(
+        "m",
+        (Message("user", text),),
+        "s",
+        Example("e", {}, "l"),
+        parameters=teacher.settings.parameters,
+    )
+    outcome = Outcome()
+
+    async def run():
+        with Ledger(":memory:") as ledger, Session(ledger) as session:
+            engine = Engine(
+                teacher, session, Money("test", None, None), Governor(Limits(max_pause_s=0.5)),
+                outcome,
+                health=Health(proven=True, max_failed=None), policy=policy,
+            )  # fmt: skip
+            await engine.run([(answer_key("x", question), question)])
+
+    asyncio.run(run())
+    if outcome.failure is not None:
+        raise QuestionFailedError(outcome.failure.detail, transient=outcome.failure.transient)
+    return outcome.completion
+
+
+@pytest.fixture(autouse=True)
+def no_key(monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+
+
+def test_an_answer_with_its_usage():
+    with ScriptedServer(lambda body, before: Reply("so", finish_reason="length")) as server:
+        assert ask(server.base_url) == Completion("so", "length", Usage(7, 3))
+
+
+def test_only_parameters_that_are_set_are_sent(monkeypatch):
+    monkeypatch.setenv("MY_KEY", KEY)
+    with ScriptedServer() as server:
+        ask(server.base_url)
+        ask(server.base_url, temperature=0.0, seed=0, max_tokens=9, top_p=0.5, api_key_env="MY_KEY")
+    message = [{"role": "user", "content": "Why?"}]
+    assert server.bodies[0] == {"model": "m", "messages": message}
+    assert server.bodies[1] == {
+        "model": "m", "messages": message, "temperature": 0.0, "seed": 0, "max_tokens": 9,
+        "top_p": 0.5,
+    }  # fmt: skip
+    assert "Authorization" not in server.headers[0]
+    assert server.headers[1]["Authorization"] == f"Bearer {KEY}"
+
+
+GOOD = Reply("so")
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        error(429, "slow down"),
+        error(500, "oops"),
+        error(502, "oops"),
+        error(408, "late"),
+        error(409, "busy"),
+        Reply(reset=True),
+        Reply(body=b"<html>", status=200),
+        Reply(body=b"<html>busy</html>", status=503),
+        Reply(body={"choices": []}),
+        Reply(body={"choices": [{"message": None}]}),
+        Reply(body={"error": {"message": "upstream", "code": 502}}),
+        Reply(delay_s=1.0),
+    ],
+    ids=str,
+)
+def test_transient_faults_are_asked_again(fault):
+    with ScriptedServer(lambda body, before: fault if before < 2 else GOOD) as server:
+        assert ask(server.base_url, timeout_s=0.3).text == "so"
+    assert server.requests == 3
+
+
+def test_a_row_that_goes_on_failing_fails_after_its_attempts():
+    with (
+        ScriptedServer(lambda body, before: error(500, "oops")) as server,
+        pytest.raises(QuestionFailedError, match=r"HTTP 500: oops \(4 attempts\)") as caught,
+    ):
+        ask(server.base_url)
+    assert caught.value.transient and server.requests == 4
+
+
+@pytest.mark.parametrize(
+    ("headers", "least", "most"),
+    [
+        ({"Retry-After": "0.3"}, 0.3, 0.6),
+        ({"retry-after-ms": "300"}, 0.3, 0.6),
+        ({"Retry-After": "3600"}, 0.5, 0.9),  # bounded by the policy
+        ({"Retry-After": "soon"}, 0.0, 0.25),
+    ],
+)
+def test_retry_after_is_honoured_and_bounded(headers, least, most):
+    fault = dataclasses.replace(error(429, "slow down"), headers=headers)
+    times = []
+
+    def behave(body, before):
+        times.append(time.monotonic())
+        return GOOD if before else fault
+
+    with ScriptedServer(behave) as server:
+        ask(server.base_url)
+    assert least <= times[1] - times[0] < most
+
+
+def test_a_question_that_the_server_refuses_is_not_asked_again():
+    with (
+        ScriptedServer(lambda body, before: error(400, "too long\nby far")) as server,
+        pytest.raises(QuestionFailedError, match="HTTP 400: too long by far") as caught,
+    ):
+        ask(server.base_url)
+    assert not caught.value.transient and server.requests == 1
+
+
+def test_a_content_filter_is_a_refusal():
+    with ScriptedServer(lambda body, before: error(400, "no", "content_filter")) as server:
+        assert ask(server.base_url).finish_reason == "content_filter"
+    refusal = {"choices": [{"message": {"content": None, "refusal": "No."}}]}
+    with ScriptedServer(lambda body, before: Reply(body=refusal)) as server:
+        assert ask(server.base_url) == Completion("No.", "content_filter")
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        error(404, "The model `m` does not exist", "model_not_found"),
+        error(404, "The model `m` has been deprecated"),
+        error(400, "gone", "model_decommissioned"),
+        error(400, "The model m was retired last year."),
+        error(410, "gone"),
+        Reply(status=404, body=b"404 page not found"),
+    ],
+    ids=str,
+)
+def test_a_model_that_is_not_served_is_one_line_with_what_is(fault):
+    served = ("m-2", "other", "/home/somebody/models/tiny.gguf")
+    with (
+        ScriptedServer(lambda body, before: fault, models=served) as server,
+        pytest.raises(ModelNotServedError) as caught,
+    ):
+        ask(server.base_url)
+    message = str(caught.value)
+    assert "'m'" in message and "m-2, other" in message and "\n" not in message
+    assert "tiny.gguf" in message and "somebody" not in message
+    assert server.requests == 1
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refused_key_names_its_variable_and_never_itself(status, monkeypatch):
+    monkeypatch.setenv("MY_KEY", KEY)
+    with (
+        ScriptedServer(lambda body, before: error(status, f"bad key {KEY}")) as server,
+        pytest.raises(AuthenticationError, match="refuses the key in MY_KEY") as caught,
+    ):
+        ask(server.base_url, api_key_env="MY_KEY")
+    assert KEY not in str(caught.value) and KEY not in repr(caught.value.__cause__)
+    assert server.requests == 1
+
+
+def test_a_server_that_wants_a_key_says_so():
+    with (
+        ScriptedServer(lambda body, before: error(401, "who are you")) as server,
+        pytest.raises(AuthenticationError, match=r"wants a key.*OPENAI_API_KEY"),
+    ):
+        ask(server.base_url)
+
+
+def test_no_key_for_the_default_address_stops_before_anything_is_sent(monkeypatch):
+    async def never(*_, **__):
+        raise AssertionError("something was sent")
+
+    monkeypatch.setattr("aiohttp.ClientSession._request", never)
+    with pytest.raises(AuthenticationError, match="OPENAI_API_KEY"):
+        ask(None)
+
+
+def test_a_key_that_an_answer_repeats_is_cut_out(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with ScriptedServer(lambda body, before: Reply(f"your key is {KEY}")) as server:
+        assert ask(server.base_url).text == "your key is [key]"
+
+
+def test_an_empty_account_stops_the_run_at_once():
+    fault = error(429, "You exceeded your current quota", "insufficient_quota")
+    with (
+        ScriptedServer(lambda body, before: fault) as server,
+        pytest.raises(TeacherError, match="quota") as caught,
+    ):
+        ask(server.base_url)
+    assert not isinstance(caught.value, QuestionFailedError) and server.requests == 1
+
+
+def test_a_server_that_is_down_is_named(unused_address):
+    with pytest.raises(ServerUnreachableError, match="cannot connect") as caught:
+        ask(unused_address)
+    assert unused_address in str(caught.value)
+
+
+@pytest.fixture
+def unused_address():
+    with ScriptedServer() as server:
+        return server.base_url
+
+
+def test_a_server_that_only_hangs_up_is_unreachable():
+    with (
+        ScriptedServer(lambda body, before: Reply(reset=True)) as server,
+        pytest.raises(ServerUnreachableError, match="connection broke"),
+    ):
+        ask(server.base_url)
+    assert server.requests == 4
+
+
+@pytest.mark.parametrize("name", ["temperature", "seed"])
+def test_a_parameter_that_the_model_refuses_stops_the_run_in_one_line(name):
+    fault = error(400, f"'{name}' does not support 0.2 with this model", "unsupported_value")
+    with (
+        ScriptedServer(lambda body, before: fault) as server,
+        pytest.raises(TeacherError, match=rf"refuses a parameter.*teacher\.{name}"),
+    ):
+        ask(server.base_url, **{name: 1})
+    assert server.requests == 1
+
+
+def test_the_newer_name_of_the_limit_is_learnt_once():
+    def behave(body, before):
+        if "max_tokens" in body:
+            return error(400, "Use 'max_completion_tokens' instead.", "unsupported_parameter")
+        return Reply(str(body["max_completion_tokens"]))
+
+    with ScriptedServer(behave) as server:
+        assert ask(server.base_url, max_tokens=9).text == "9"
+
+
+def test_a_key_does_not_follow_a_redirect(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with ScriptedServer() as elsewhere:
+        away = Reply(
+            status=307, body=b"", headers={"Location": f"{elsewhere.base_url}/chat/completions"}
+        )
+        with (
+            ScriptedServer(lambda body, before: away) as server,
+            pytest.raises(QuestionFailedError, match="HTTP 307"),
+        ):
+            ask(server.base_url)
+    assert elsewhere.requests == 0
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("HTTP://LocalHost:8000/v1/", "http://localhost:8000/v1"),
+        ("https://user:pw@host.example:443/v1?key=1", "https://host.example/v1"),
+        ("http://[::1]:80/v1", "http://[::1]/v1"),
+    ],
+)
+def test_addresses_are_shown_without_secrets_and_in_one_form(url, shown):
+    assert normalise_url(url) == shown
+    assert OpenAITeacher("m", settings(url)).identity == shown
+    assert OpenAITeacher("m", settings(url, provider="us")).identity == "us"
+
+
+@pytest.mark.parametrize("url", ["localhost:8000/v1", "ftp://x/v1", "http://", "http://h:port/"])
+def test_what_is_no_address_is_refused(url):
+    with pytest.raises(UsageError, match="base_url"):
+        open_teacher(settings(url))
+
+
+def test_a_schema_is_sent_where_it_is_asked_for_and_the_strategy_has_one():
+    example = Example("e", {"premise": "p", "hypothesis": "h"}, "neutral")
+    for structured, name, expected in (
+        (True, "information_extraction", True),
+        (True, "informed_reasoning", False),
+        (False, "information_extraction", False),
+    ):
+        teacher = OpenAITeacher("m", settings("http://127.0.0.1:1/v1", structured=structured))
+        request = Renderer(get_strategy(name), NLI, teacher).request(example)
+        assert ("response_format" in request.parameters) is expected
+        plain = dataclasses.replace(request, parameters={})
+        assert (answer_key("x", request) != answer_key("x", plain)) is expected
+        assert (request_bound(request) > request_bound(plain)) is expected
+        assert encode(request).get("response_format", {}).get("type") == (
+            "json_schema" if expected else None
+        )
