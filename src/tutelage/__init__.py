@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tutelage.config.recipe import Recipe
     from tutelage.config.recipe_file import load_recipe, parse_recipe
     from tutelage.config.training_settings import TrainResult, TrainSettings
+    from tutelage.core.results import Comparison, Evaluation, Results, load_results
     from tutelage.core.task import NLI, Task
     from tutelage.core.types import (
         Completion,
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     from tutelage.data.load import Examples, load_examples
     from tutelage.data.split import check_splits, hold_out
     from tutelage.data.synthetic import generate
-    from tutelage.evaluation.compare import Comparison, compare
-    from tutelage.evaluation.metrics import Evaluation, evaluate
+    from tutelage.evaluation.compare import compare
+    from tutelage.evaluation.metrics import evaluate
     from tutelage.experiment.run import Run, run
     from tutelage.rationales.controls import filler, label_echo, shuffled
     from tutelage.report.page import render_report
@@ -46,12 +47,13 @@ _HOMES = {
     "data.load": ("Examples", "load_examples"),
     "data.split": ("check_splits", "hold_out"),
     "data.synthetic": ("generate",),
-    "evaluation.compare": ("Comparison", "compare"),
-    "evaluation.metrics": ("Evaluation", "evaluate"),
+    "evaluation.compare": ("compare",),
+    "evaluation.metrics": ("evaluate",),
     "experiment.run": ("Run", "run"),
     "rationales.controls": ("filler", "label_echo", "shuffled"),
     "config.recipe": ("Recipe",),
     "config.recipe_file": ("load_recipe", "parse_recipe"),
+    "core.results": ("Comparison", "Evaluation", "Results", "load_results"),
     "core.types": ("Completion", "Example", "Prediction", "Rationale", "Target", "TrainingExample"),
     "report.page": ("render_report",),
     "strategies.registry": ("get_strategy",),
@@ -80,6 +82,7 @@ __all__ = [
     "Prediction",
     "Rationale",
     "Recipe",
+    "Results",
     "Run",
     "Student",
     "Target",
@@ -101,6 +104,7 @@ __all__ = [
     "label_echo",
     "load_examples",
     "load_recipe",
+    "load_results",
     "load_student",
     "parse_recipe",
     "render_report",

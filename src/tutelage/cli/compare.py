@@ -44,7 +44,6 @@ def command(
     )
     from tutelage.config.recipe_file import columns_of, task_of
     from tutelage.core.errors import UsageError
-    from tutelage.core.storage import as_json
     from tutelage.deliver.predict import compare_files
     from tutelage.report.compare_runs import compare_runs, is_run
 
@@ -73,7 +72,7 @@ def command(
         print_read(found, independent)
         return
     title = f"Difference in accuracy, in points, on {found.n} rows and {found.seeds} seeds"
-    print_comparisons([as_json(found)], title)
+    print_comparisons([found], title)
     print(f"{found.test}")
 
 

@@ -21,7 +21,7 @@ def command(
     """
     from tutelage.cli.terminal import print_json, print_results
     from tutelage.core.errors import UsageError
-    from tutelage.core.storage import read_json
+    from tutelage.core.results import load_results
     from tutelage.report.page import write_report
 
     path = run / "results.json"
@@ -30,7 +30,7 @@ def command(
     if output is not None and output.suffix == ".md":
         raise UsageError(f"{output}: is where report.md would go: name the page, such as x.html")
     page = write_report(run, output)
-    results = read_json(path)
+    results = load_results(path)
     if json:
         print_json(results)
         return
