@@ -11,7 +11,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +41,7 @@ SETTINGS = TrainSettings(
     evaluate_every=2,
     patience=3,
     dropout=0.1,
-    tokens_per_pass=600,
+    tokens_per_micro_batch=600,
 )
 """53 rows: the last step of an epoch has one, of which a second process gets nothing."""
 
@@ -61,7 +60,7 @@ def small_training(
     on_step: Callable[[int, int], None] | None = None,
     **changes: Any,
 ) -> TrainResult:
-    settings = replace(SETTINGS, **changes)
+    settings = SETTINGS.replace(**changes)
     student = new_student(tokenizer, settings.dropout or 0.0)
     return train(student, ROWS, DEV, NLI, settings, folder, on_step)
 

@@ -33,7 +33,7 @@ def test_the_sample_depends_on_the_ids_alone() -> None:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainingJob:
     folder = tmp_path_factory.mktemp("explaining")
     tokenizer = make_tokenizer(folder / "tokenizer")
-    settings = replace(SETTINGS, epochs=1, max_rationale_tokens=8)
+    settings = SETTINGS.replace(epochs=1, max_rationale_tokens=8)
     job = TrainingJob(
         "scratch:t5-tiny", tokenizer, ROWS, generate(9, 2), NLI, settings, folder / "seed-0"
     )
@@ -54,7 +54,7 @@ def test_what_is_there_is_not_written_again(trained: TrainingJob) -> None:
     assert all(each.tokens <= 8 + 12 for each in found)
     for other in (
         ExplainingJob(trained, rows[:4], output),
-        ExplainingJob(replace(trained, settings=replace(SETTINGS, seed=3)), rows, output),
+        ExplainingJob(replace(trained, settings=SETTINGS.replace(seed=3)), rows, output),
         ScoringJob(trained, rows, output),
     ):
         assert finished(other) is None

@@ -44,7 +44,7 @@ SETTINGS = TrainSettings(
     batch_size=8,
     warmup_steps=2,
     evaluate_every=4,
-    tokens_per_pass=600,
+    tokens_per_micro_batch=600,
     max_rationale_tokens=16,
     precision="fp32",
     lora=LORA,
@@ -104,7 +104,7 @@ def test_only_the_adapters_change(student: Student, precision: str, tmp_path: Pa
     prepare(student, precision)
     before = {name: weight.clone() for name, weight in student.model.state_dict().items()}
     # Killed between two readings of dev: the adapters are still in place.
-    _train_then_kill(student, tmp_path, 6, replace(SETTINGS, precision=precision))
+    _train_then_kill(student, tmp_path, 6, SETTINGS.replace(precision=precision))
     learnt = 0
     for name, weight in student.model.named_parameters():
         if weight.requires_grad:
@@ -199,7 +199,7 @@ def test_a_checkpoint_is_a_plain_model(
     folder_of: str, precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     student = load_student(folder_of)
-    settings = replace(SETTINGS, precision=precision, epochs=4, evaluate_every=12)
+    settings = SETTINGS.replace(precision=precision, epochs=4, evaluate_every=12)
     result = train(student, ROWS, DEV, NLI, settings, tmp_path / "run")
     losses = [line["loss"] for line in _log(tmp_path / "run") if "loss" in line]
     assert losses[-1] < losses[0] - 0.5
@@ -228,7 +228,7 @@ def test_a_checkpoint_is_a_plain_model(
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_an_interrupted_run_ends_bit_equal(folder_of: str, precision: str, tmp_path: Path) -> None:
-    settings = replace(SETTINGS, precision=precision)
+    settings = SETTINGS.replace(precision=precision)
     whole = train(load_student(folder_of), ROWS, DEV, NLI, settings, tmp_path / "whole")
     _train_then_kill(load_student(folder_of), tmp_path / "parts", 6, settings)
     torch.manual_seed(99)  # of no influence
@@ -250,7 +250,7 @@ def test_the_state_holds_the_adapters_alone(folder_of: str, tmp_path: Path) -> N
     sizes = {}
     for name, lora in (("full", None), ("lora", LoraSettings(rank=1))):
         student = load_student(folder_of)
-        _train_then_kill(student, tmp_path / name, 6, replace(SETTINGS, lora=lora))
+        _train_then_kill(student, tmp_path / name, 6, SETTINGS.replace(lora=lora))
         state = torch.load(tmp_path / name / "state.pt", weights_only=True)
         weights = [w for w in student.model.parameters() if w.requires_grad]
         masters = state["optimizer"]["masters"]

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.config.recipe import Recipe
-from tutelage.config.sections import ArmSection, Config
-from tutelage.config.training_settings import TrainResult
+from tutelage.config.sections import ArmSection
+from tutelage.config.training_settings import Config, TrainResult
 from tutelage.core.progress import Observer
 from tutelage.core.storage import digest, read_json, write_json
 from tutelage.core.types import Explanation, Prediction
@@ -91,7 +91,7 @@ class Students:
             self.training[arm.name],
             self.splits.dev,
             self.tasks[arm.name],
-            self.recipe.student.settings(config, seed, arm.effective_objective),
+            self.recipe.student.training(config, seed, arm.effective_objective),
             self.folder / "arms" / name,
             Tracking(self.recipe.student.tracking, f"{self.recipe.name}/{name}"),
         )

@@ -23,6 +23,7 @@ from typing import Any, Self
 from tutelage.config.training_settings import TrainResult, TrainSettings
 from tutelage.core.errors import StudentError, TutelageError
 from tutelage.core.model_files import content_digest
+from tutelage.core.progress import JobProgress
 from tutelage.core.storage import as_json, digest, read_json, read_jsonl, write_json, write_jsonl
 from tutelage.core.task import Task
 from tutelage.core.types import Example, Prediction, TrainingExample
@@ -101,21 +102,12 @@ class ScoringJob:
 
         job = self.trained
         return score_labels(
-            student, rows, job.task, on_progress=on_progress, **job.settings.reading_limits
+            student, rows, job.task, on_progress=on_progress, **job.settings.inference_limits
         )
 
     def restore(self, path: Path) -> list[Any]:
         """The records in a file that the job wrote."""
         return read_predictions(path)
-
-
-@dataclass(frozen=True)
-class JobProgress:
-    """One job's place: `done` of `total` steps (or rows), under the name of its folder."""
-
-    name: str
-    done: int
-    total: int
 
 
 Report = Callable[[JobProgress], None]
@@ -344,7 +336,7 @@ def _faults_of(job: TrainingJob | ScoringJob) -> Iterator[None]:
     except TutelageError:
         raise
     except (MemoryError, torch.OutOfMemoryError) as error:
-        raise StudentError(f"{_name(job)}: out of memory: lower tokens_per_pass") from error
+        raise StudentError(f"{_name(job)}: out of memory: lower tokens_per_micro_batch") from error
     except RuntimeError as error:  # torch's own, and a worker that was killed
         raise StudentError(f"{_name(job)}: {' '.join(str(error).split())[:300]}") from error
 
