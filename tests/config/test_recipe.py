@@ -9,8 +9,6 @@ import pytest
 import yaml
 
 from tutelage.config.recipe_file import load_recipe, packaged_recipes, parse_recipe
-from tutelage.config.teacher_settings import TeacherSettings
-from tutelage.config.training_settings import StudentSettings, TrainSettings
 from tutelage.core.errors import RecipeError
 
 Make = Callable[..., dict[str, Any]]
