@@ -79,7 +79,7 @@ def worker(student: str, variant: str, folder: Path) -> None:
         learning_rate=1e-4,
         batch_size=BATCH[student],
         max_steps=WARM_UP + steps,
-        tokens_per_pass=TOKENS[student],
+        tokens_per_micro_batch=TOKENS[student],
         threads=2,
         fast="off" if variant == "off" else "auto",
     )

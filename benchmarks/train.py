@@ -61,7 +61,7 @@ class Scale:
     batch:           rows of an optimiser step, for the Trainer and for us
     padded_batch:    rows of a step of the padded loop: what 20 GB carry; the paper's 64 would need
                      some 50
-    tokens_per_pass: of ours
+    tokens_per_micro_batch: of ours
     """
 
     padded_steps: int
@@ -74,7 +74,7 @@ class Scale:
     read: int
     batch: int = 32
     padded_batch: int = 16
-    tokens_per_pass: int = 4096
+    tokens_per_micro_batch: int = 4096
 
 
 FULL = Scale(2, 3, 8, 1000, 64, 6880, 3, 1000)
@@ -188,7 +188,7 @@ def bench_training(bench: Bench) -> None:
     options = {
         "steps": scale.our_steps,
         "batch_size": scale.batch,
-        "tokens_per_pass": scale.tokens_per_pass,
+        "tokens_per_micro_batch": scale.tokens_per_micro_batch,
     }
     ours = run("ours", f"tutelage, batch {scale.batch}", threads=bench.threads, **options)
     ours.print(padded)

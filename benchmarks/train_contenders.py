@@ -124,7 +124,13 @@ def trainer(folder: Path, report: Path, *, steps: int, batch_size: int, precisio
 
 
 def ours(
-    folder: Path, report: Path, *, steps: int, batch_size: int, threads: int, tokens_per_pass: int
+    folder: Path,
+    report: Path,
+    *,
+    steps: int,
+    batch_size: int,
+    threads: int,
+    tokens_per_micro_batch: int,
 ) -> None:
     """A training job of this package."""
     from tutelage.config.training_settings import TrainSettings
@@ -139,7 +145,7 @@ def ours(
         learning_rate=LEARNING_RATE,
         batch_size=batch_size,
         max_steps=WARM_UP + steps,
-        tokens_per_pass=tokens_per_pass,
+        tokens_per_micro_batch=tokens_per_micro_batch,
         threads=threads,
     )
     clock = Clock()
@@ -162,7 +168,11 @@ def ours(
         max_rationale_tokens=settings.max_rationale_tokens,
     )
     met = training_steps(
-        encoded, batch_size=batch_size, tokens_per_pass=tokens_per_pass, seed=0, epoch=0
+        encoded,
+        batch_size=batch_size,
+        tokens_per_micro_batch=tokens_per_micro_batch,
+        seed=0,
+        epoch=0,
     )[WARM_UP : WARM_UP + steps]
     timed = [row.strands[0] for passes in met for rows in passes for row in rows]
     write_report(

@@ -42,7 +42,7 @@ SETTINGS = TrainSettings(
     evaluate_every=2,
     patience=3,
     dropout=0.1,
-    tokens_per_pass=600,
+    tokens_per_micro_batch=600,
 )
 """53 rows: the last step of an epoch has one, of which a second process gets nothing."""
 

@@ -64,7 +64,12 @@ def test_label_and_rationale_are_taken_apart(
 def test_it_is_bounded_in_order_and_told(student: Student) -> None:
     told: list[int] = []
     found = write_explanations(
-        student, ROWS, NLI, max_rationale_tokens=9, tokens_per_pass=200, on_progress=told.append
+        student,
+        ROWS,
+        NLI,
+        max_rationale_tokens=9,
+        tokens_per_micro_batch=200,
+        on_progress=told.append,
     )
     assert [each.uid for each in found] == [row.uid for row in ROWS]
     assert told == sorted(told) and told[-1] == len(ROWS) and len(told) > 1

@@ -19,7 +19,7 @@ from tutelage.student.inference.score import score_labels
 from tutelage.student.model.precision import prepare
 from tutelage.student.model.student import Student
 
-SETTINGS = {"threads": 2, "tokens_per_pass": 4096, "epochs": 1}
+SETTINGS = {"threads": 2, "tokens_per_micro_batch": 4096, "epochs": 1}
 """An epoch's last step has one row: a lane without any."""
 
 
@@ -87,7 +87,10 @@ def test_an_error_in_any_lane_is_raised(student: Student) -> None:
 
 def test_as_many_lanes_as_there_is_work_for(student: Student) -> None:
     assert [Lanes(student, 64, tokens).count for tokens in (100, 2048, 8192)] == [1, 2, 8]
-    assert [Lanes(student, 64, tokens).tokens_per_pass for tokens in (100, 8192)] == [100, 1024]
+    assert [Lanes(student, 64, tokens).tokens_per_micro_batch for tokens in (100, 8192)] == [
+        100,
+        1024,
+    ]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -155,7 +158,9 @@ def test_whether_all_dropout_is_ours_is_found_out(
 
 def test_reading_on_two_threads(student: Student) -> None:
     dev, counts = small_training.DEV, list[int]()
-    together = score_labels(student, dev, NLI, tokens_per_pass=2048, on_progress=counts.append)
+    together = score_labels(
+        student, dev, NLI, tokens_per_micro_batch=2048, on_progress=counts.append
+    )
     assert counts == sorted(counts)
     assert counts[-1] == len(dev)
     torch.set_num_threads(1)

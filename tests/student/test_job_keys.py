@@ -66,7 +66,7 @@ def test_only_files_on_this_machine_have_a_digest(tmp_path: Path) -> None:
     ("fault", "message"),
     [
         (torch.OutOfMemoryError("CUDA out of memory. Tried"), "out of memory: lower tokens_per_p"),
-        (MemoryError(), "out of memory: lower tokens_per_pass"),
+        (MemoryError(), "out of memory: lower tokens_per_micro_batch"),
         (RuntimeError("shapes\n  do not match"), "shapes do not match"),
     ],
 )

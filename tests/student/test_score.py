@@ -65,7 +65,7 @@ TASK = Task(
 
 @pytest.mark.parametrize("task", [NLI, TASK])
 def test_score_is_the_sum_over_the_labels_tokens(student: Student, task: Task) -> None:
-    predictions = score_labels(student, EXAMPLES, task, tokens_per_pass=10_000)
+    predictions = score_labels(student, EXAMPLES, task, tokens_per_micro_batch=10_000)
     for example, prediction in zip(EXAMPLES, predictions, strict=True):
         scores = torch.tensor(
             [_by_hand(student, example, task.verbalize(label)) for label in task.labels]
@@ -112,8 +112,8 @@ def test_only_labels_that_go_on_are_read_on(
 
 
 def test_batches_do_not_change_a_score(student: Student) -> None:
-    together = score_labels(student, EXAMPLES, TASK, tokens_per_pass=10_000)
-    alone = score_labels(student, EXAMPLES, TASK, tokens_per_pass=1)
+    together = score_labels(student, EXAMPLES, TASK, tokens_per_micro_batch=10_000)
+    alone = score_labels(student, EXAMPLES, TASK, tokens_per_micro_batch=1)
     for one, other in zip(together, alone, strict=True):
         assert one.probabilities == pytest.approx(other.probabilities, rel=1e-4)
 
@@ -207,7 +207,7 @@ def test_labels_are_scored_after_the_rationale_that_the_student_wrote(
         "Oslo": [*_ids(student, f"{space}Norway"), *separator, *_ids(student, "animals")],
     }
     _writes(student, by_word, monkeypatch)
-    predictions = score_labels(student, EXAMPLES, TASK, tokens_per_pass=10_000)
+    predictions = score_labels(student, EXAMPLES, TASK, tokens_per_micro_batch=10_000)
     assert [p.rationale for p in predictions] == ["dogs play", "Norway", "born in Oslo"]
     for example, prediction in zip(EXAMPLES, predictions, strict=True):
         lead = _ids(student, f"{space}{prediction.rationale}")

@@ -118,7 +118,7 @@ def test_a_rationale_is_counted_whole_though_it_is_cut(student: Student) -> None
 @pytest.mark.parametrize("objective", ["label", "rationale_then_label", "multitask"])
 def test_one_row_at_a_time_needs_no_padding(student: Student, objective: ObjectiveName) -> None:
     """But a T5 reads an example of two tasks as two rows."""
-    settings = replace(SETTINGS, objective=objective, tokens_per_pass=1)
+    settings = replace(SETTINGS, objective=objective, tokens_per_micro_batch=1)
     found = audit_arm(student, "x", _rows(objective), settings).padding
     if objective == "multitask" and student.architecture == "encoder-decoder":
         assert 0 < found.share < 0.5
@@ -132,7 +132,7 @@ def test_passes_at_once_are_smaller(student: Student) -> None:
         Rationale(e.uid, "human", (e.reason or "") * (i % 4), "ok") for i, e in enumerate(examples)
     ]
     rows = build_training_examples(examples, NLI, reasons, "label_then_rationale")
-    settings = TrainSettings(batch_size=len(rows), tokens_per_pass=1 << 14)
+    settings = TrainSettings(batch_size=len(rows), tokens_per_micro_batch=1 << 14)
     one = audit_arm(student, "x", rows, settings).padding
     two = audit_arm(student, "x", rows, replace(settings, threads=2)).padding
     compiled = audit_arm(student, "x", rows, replace(settings, threads=2, compile=True)).padding
@@ -141,7 +141,7 @@ def test_passes_at_once_are_smaller(student: Student) -> None:
 
 def test_padding_is_what_a_rectangle_leaves_over(encoder_decoder: Student) -> None:
     rows = _rows("label_then_rationale")
-    settings = replace(SETTINGS, batch_size=len(rows), tokens_per_pass=10**9)
+    settings = replace(SETTINGS, batch_size=len(rows), tokens_per_micro_batch=10**9)
     found = audit_arm(encoder_decoder, "x", rows, settings)
     size = {
         name: [_count(encoder_decoder, text) + 1 for text in texts]

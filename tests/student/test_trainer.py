@@ -35,7 +35,7 @@ SETTINGS = TrainSettings(
     warmup_steps=2,
     evaluate_every=4,
     dropout=0.1,
-    tokens_per_pass=600,
+    tokens_per_micro_batch=600,
 )
 
 
@@ -119,7 +119,14 @@ def test_passes_of_another_size_give_the_same_step(tokenizer: Path, tmp_path: Pa
     losses, weights = [], []
     for size in (10**6, 300):
         student = load_student("scratch:t5-tiny", tokenizer=tokenizer, dropout=0.0)
-        train(student, ROWS, DEV, NLI, replace(plain, tokens_per_pass=size), tmp_path / str(size))
+        train(
+            student,
+            ROWS,
+            DEV,
+            NLI,
+            replace(plain, tokens_per_micro_batch=size),
+            tmp_path / str(size),
+        )
         losses.append(_log(tmp_path / str(size))[0]["loss"])
         weights.append(load_file(tmp_path / str(size) / "model" / "model.safetensors"))
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)

@@ -188,7 +188,7 @@ class StudentSection(Section):
     lora: LoraSection | None = None
     max_source_tokens: int = Field(512, ge=8)
     max_rationale_tokens: int = Field(256, ge=1)
-    tokens_per_pass: int = Field(8192, ge=64)
+    tokens_per_micro_batch: int = Field(8192, ge=64)
     threads: int = Field(1, ge=1)
     tracking: tuple[TrackerName, ...] = ()
 

@@ -45,12 +45,12 @@ class LoraSettings:
     target_modules: tuple[str, ...] | None = None
 
 
-class ReadingLimits(TypedDict):
+class InferenceLimits(TypedDict):
     """What bounds a reading of rows by a student; see `TrainSettings`."""
 
     max_source_tokens: int
     max_rationale_tokens: int
-    tokens_per_pass: int
+    tokens_per_micro_batch: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class TrainSettings:
     evaluate_every:       optimiser steps between readings of dev; None: once an epoch
     patience:             readings without a better dev accuracy before training stops
     warmup_steps:         steps of linear warm-up before the schedule begins
-    tokens_per_pass:      padded tokens a forward pass holds at most: bounds memory, not the result
+    tokens_per_micro_batch: padded tokens a forward pass holds at most: bounds memory, not the result
     precision:            "auto", "fp32" or "bf16" (see `precision.choose_precision`)
     fast:                 "auto" or "off": whether to use what is only about speed (`student.fast`);
                           part of the outcome, since it changes rounding and dropout's draws
@@ -71,7 +71,7 @@ class TrainSettings:
     lora:                 train adapters beside frozen weights; None: train all weights
     max_*_tokens:         where a source or a rationale is cut
     threads:              CPU threads, each with passes of its own (see `lanes`), which share
-                          tokens_per_pass; part of the outcome, since sums depend on it
+                          tokens_per_micro_batch; part of the outcome, since sums depend on it
     """
 
     objective: ObjectiveName = "label_then_rationale"
@@ -93,7 +93,7 @@ class TrainSettings:
     lora: LoraSettings | None = None
     max_source_tokens: int = 512
     max_rationale_tokens: int = 256
-    tokens_per_pass: int = 8192
+    tokens_per_micro_batch: int = 8192
     threads: int = 1
     seed: int = 0
 
@@ -102,12 +102,12 @@ class TrainSettings:
             raise UsageError(COMPILED_ADAPTERS)
 
     @property
-    def reading_limits(self) -> ReadingLimits:
+    def inference_limits(self) -> InferenceLimits:
         """Those of its students: they read as they learnt."""
-        return ReadingLimits(
+        return InferenceLimits(
             max_source_tokens=self.max_source_tokens,
             max_rationale_tokens=self.max_rationale_tokens,
-            tokens_per_pass=self.tokens_per_pass,
+            tokens_per_micro_batch=self.tokens_per_micro_batch,
         )
 
 

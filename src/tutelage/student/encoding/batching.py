@@ -334,7 +334,7 @@ def training_steps(
     examples: Sequence[EncodedExample],
     *,
     batch_size: int,
-    tokens_per_pass: int,
+    tokens_per_micro_batch: int,
     seed: int,
     epoch: int,
     lanes: int = 1,
@@ -342,7 +342,7 @@ def training_steps(
     """The optimiser steps of one epoch: each is one or more passes, each of one or more rows.
 
     The order depends on (seed, epoch) alone, so that a resumed run meets the same batches. A step
-    holds `batch_size` rows of like length; a pass holds at most `tokens_per_pass` padded tokens
+    holds `batch_size` rows of like length; a pass holds at most `tokens_per_micro_batch` padded tokens
     (or one row), and the gradients of a step's passes add up.
     """
     order = list(range(len(examples)))
@@ -354,24 +354,26 @@ def training_steps(
         rows = sorted(order[start : start + window], key=lambda i: examples[i].length)
         steps.extend(rows[i : i + batch_size] for i in range(0, len(rows), batch_size))
     shuffler.shuffle(steps)
-    return [make_passes([examples[i] for i in step], tokens_per_pass, lanes) for step in steps]
+    return [
+        make_passes([examples[i] for i in step], tokens_per_micro_batch, lanes) for step in steps
+    ]
 
 
 def make_passes(
-    examples: Sequence[EncodedExample], tokens_per_pass: int, lanes: int = 1
+    examples: Sequence[EncodedExample], tokens_per_micro_batch: int, lanes: int = 1
 ) -> list[list[EncodedExample]]:
-    """The passes of one step: as few as `tokens_per_pass` allows, of equally many rows each, and a
+    """The passes of one step: as few as `tokens_per_micro_batch` allows, of equally many rows each, and a
     multiple of `lanes`, as many as run at once.
 
     The rows of a step are of like length in all. Sorted by how much of it is input they are of like
     length in both parts, which an encoder-decoder pads apart.
     """
     rows = sorted(examples, key=lambda e: e.source_length - e.target_length)
-    fewest = sum(row.length for row in rows) // tokens_per_pass
+    fewest = sum(row.length for row in rows) // tokens_per_micro_batch
     for count in range(max(-(-fewest // lanes), 1) * lanes, len(rows), lanes):
         bounds = [len(rows) * i // count for i in range(count + 1)]
         parts = [rows[start:end] for start, end in itertools.pairwise(bounds)]
-        if all(_padded(part) <= tokens_per_pass for part in parts):
+        if all(_padded(part) <= tokens_per_micro_batch for part in parts):
             return parts
     return [[row] for row in rows]
 
@@ -382,15 +384,15 @@ def _padded(rows: Sequence[EncodedExample]) -> int:
 
 
 def split_by_tokens(
-    lengths: Sequence[int], tokens_per_pass: int, items: Sequence[int] | None = None
+    lengths: Sequence[int], tokens_per_micro_batch: int, items: Sequence[int] | None = None
 ) -> list[list[int]]:
-    """Cut rows, in their order, into runs whose padded size stays within `tokens_per_pass`."""
+    """Cut rows, in their order, into runs whose padded size stays within `tokens_per_micro_batch`."""
     items = range(len(lengths)) if items is None else items
     parts: list[list[int]] = []
     longest = 0
     for item, length in zip(items, lengths, strict=True):
         longest = max(longest, length)
-        if not parts or longest * (len(parts[-1]) + 1) > tokens_per_pass:
+        if not parts or longest * (len(parts[-1]) + 1) > tokens_per_micro_batch:
             parts.append([])
             longest = length
         parts[-1].append(item)

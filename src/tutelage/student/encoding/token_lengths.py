@@ -209,11 +209,11 @@ def padding(
         min(len(s.source), FIXED_SOURCE) + min(len(s.target), FIXED_TARGET) for s in strands
     )
     threads = 1 if settings.compile or settings.fast == "off" else settings.threads
-    lanes = lanes_of(threads, settings.tokens_per_pass)
+    lanes = lanes_of(threads, settings.tokens_per_micro_batch)
     steps = training_steps(
         encoded,
         batch_size=settings.batch_size,
-        tokens_per_pass=settings.tokens_per_pass // lanes,
+        tokens_per_micro_batch=settings.tokens_per_micro_batch // lanes,
         seed=settings.seed,
         epoch=0,
         lanes=lanes,

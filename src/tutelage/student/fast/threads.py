@@ -28,23 +28,23 @@ _LEAST_TOKENS = 1024
 their time between the products again."""
 
 
-def lanes_of(threads: int, tokens_per_pass: int) -> int:
+def lanes_of(threads: int, tokens_per_micro_batch: int) -> int:
     """How many passes run at once on so many CPU threads."""
-    return min(threads, max(tokens_per_pass // _LEAST_TOKENS, 1))
+    return min(threads, max(tokens_per_micro_batch // _LEAST_TOKENS, 1))
 
 
 class Lanes:
     """One student, and doubles of it that share its weights and have gradients of their own.
 
     threads:         of this process; a lane has an equal share of them
-    tokens_per_pass: what all lanes together may hold at once
+    tokens_per_micro_batch: what all lanes together may hold at once
     """
 
-    def __init__(self, student: Student, threads: int, tokens_per_pass: int) -> None:
+    def __init__(self, student: Student, threads: int, tokens_per_micro_batch: int) -> None:
         several = student.uses("threads") and student.device.type == "cpu"
-        count = lanes_of(threads, tokens_per_pass) if several else 1
+        count = lanes_of(threads, tokens_per_micro_batch) if several else 1
         self.students = [student, *(_double(student) for _ in range(count - 1))]
-        self.tokens_per_pass = tokens_per_pass // count
+        self.tokens_per_micro_batch = tokens_per_micro_batch // count
         self._threads = threads
         self._pool: ThreadPoolExecutor | None = None
 

@@ -73,7 +73,7 @@ def write_explanations(
     *,
     max_source_tokens: int = 512,
     max_rationale_tokens: int = 256,
-    tokens_per_pass: int = 8192,
+    tokens_per_micro_batch: int = 8192,
     on_progress: Callable[[int], None] | None = None,
 ) -> list[Explanation]:
     """What the student writes of its own accord, greedily; one explanation an example.
@@ -97,7 +97,7 @@ def write_explanations(
     order = sorted(range(len(examples)), key=lambda i: len(prompts[i].ids))
     lengths = [len(prompts[i].ids) + room for i in order]
     explanations: dict[int, Explanation] = {}
-    for part in split_by_tokens(lengths, tokens_per_pass, order):
+    for part in split_by_tokens(lengths, tokens_per_micro_batch, order):
         written = generate(student, [prompts[i].ids for i in part], [], room)
         for i, ids in zip(part, written, strict=True):
             text = student.tokenizer.decode(ids, skip_special_tokens=True)

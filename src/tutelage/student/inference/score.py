@@ -54,7 +54,7 @@ def score_labels(
     *,
     max_source_tokens: int = 512,
     max_rationale_tokens: int = 256,
-    tokens_per_pass: int = 8192,
+    tokens_per_micro_batch: int = 8192,
     on_progress: Callable[[int], None] | None = None,
 ) -> list[Prediction]:
     """One prediction for each example, in their order; always one of the task's labels.
@@ -75,7 +75,7 @@ def score_labels(
     training = student.model.training
     student.model.eval()
     # A student that writes first is read on all threads at once: what generating keeps is its own.
-    lanes = Lanes(student, 1 if writes else torch.get_num_threads(), tokens_per_pass)
+    lanes = Lanes(student, 1 if writes else torch.get_num_threads(), tokens_per_micro_batch)
     lengths = [len(sources[i].ids) + extra for i in order]
     counting, done = threading.Lock(), 0
 
@@ -95,7 +95,7 @@ def score_labels(
                 on_progress(done)
 
     try:
-        lanes.run(read, split_by_tokens(lengths, lanes.tokens_per_pass, order))
+        lanes.run(read, split_by_tokens(lengths, lanes.tokens_per_micro_batch, order))
     finally:
         lanes.close()
     student.model.train(training)

@@ -34,7 +34,7 @@ class ExplainingJob(ScoringJob):
 
         job = self.trained
         return write_explanations(
-            student, rows, job.task, on_progress=on_progress, **job.settings.reading_limits
+            student, rows, job.task, on_progress=on_progress, **job.settings.inference_limits
         )
 
     def restore(self, path: Path) -> list[Explanation]:

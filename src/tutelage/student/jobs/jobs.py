@@ -101,7 +101,7 @@ class ScoringJob:
 
         job = self.trained
         return score_labels(
-            student, rows, job.task, on_progress=on_progress, **job.settings.reading_limits
+            student, rows, job.task, on_progress=on_progress, **job.settings.inference_limits
         )
 
     def restore(self, path: Path) -> list[Any]:
@@ -344,7 +344,7 @@ def _faults_of(job: TrainingJob | ScoringJob) -> Iterator[None]:
     except TutelageError:
         raise
     except (MemoryError, torch.OutOfMemoryError) as error:
-        raise StudentError(f"{_name(job)}: out of memory: lower tokens_per_pass") from error
+        raise StudentError(f"{_name(job)}: out of memory: lower tokens_per_micro_batch") from error
     except RuntimeError as error:  # torch's own, and a worker that was killed
         raise StudentError(f"{_name(job)}: {' '.join(str(error).split())[:300]}") from error
 

@@ -162,7 +162,7 @@ class _Run:
         # A compiled layer knows the weights that it was compiled with, and no double's.
         several = settings.threads > 1 and not settings.compile and draws_apart(student)
         threads = settings.threads if several else 1
-        self.lanes = Lanes(student, threads, settings.tokens_per_pass)
+        self.lanes = Lanes(student, threads, settings.tokens_per_micro_batch)
 
     def resume(self, key: str) -> None:
         """Take up the state in the folder, if there is one."""
@@ -206,7 +206,7 @@ class _Run:
                 steps = training_steps(
                     self.encoded,
                     batch_size=settings.batch_size,
-                    tokens_per_pass=self.lanes.tokens_per_pass,
+                    tokens_per_micro_batch=self.lanes.tokens_per_micro_batch,
                     seed=settings.seed,
                     epoch=epoch,
                     lanes=self.lanes.count,
@@ -237,7 +237,9 @@ class _Run:
         if self.group.size == 1:
             return passes
         rows = sorted((row for part in passes for row in part), key=lambda row: row.length)
-        return make_passes(self.group.share(rows), self.lanes.tokens_per_pass, self.lanes.count)
+        return make_passes(
+            self.group.share(rows), self.lanes.tokens_per_micro_batch, self.lanes.count
+        )
 
     def _step(self, passes: Sequence[Sequence[EncodedExample]]) -> torch.Tensor:
         """One optimiser step, of which these passes are this process's share; returns its share of
@@ -296,7 +298,7 @@ class _Run:
                 self.student,
                 self.group.share(self.dev),
                 self.task,
-                **self.settings.reading_limits,
+                **self.settings.inference_limits,
             )
 
         predictions = self.group.gather(read_share, len(self.dev))
