@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tutelage.config.recipe import Recipe
     from tutelage.config.recipe_file import load_recipe, parse_recipe
-    from tutelage.config.training_settings import TrainResult, TrainSettings
+    from tutelage.config.training_settings import TrainSettings
     from tutelage.core.task import NLI, Task
     from tutelage.core.types import (
         Completion,
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from tutelage.student.inference.explain import explain
     from tutelage.student.inference.score import score_labels
     from tutelage.student.model.student import Student, load_student
+    from tutelage.student.training.result import TrainResult
     from tutelage.student.training.trainer import train
     from tutelage.teacher.annotate import Annotation, annotate
     from tutelage.teacher.ledger.store import Ledger
@@ -58,8 +59,9 @@ _HOMES = {
     "student.inference.explain": ("explain",),
     "student.model.student": ("Student", "load_student"),
     "student.inference.score": ("score_labels",),
-    "config.training_settings": ("TrainResult", "TrainSettings"),
+    "config.training_settings": ("TrainSettings",),
     "student.encoding.targets": ("build_training_examples",),
+    "student.training.result": ("TrainResult",),
     "student.training.trainer": ("train",),
     "core.task": ("NLI", "Task"),
     "teacher.annotate": ("Annotation", "annotate"),

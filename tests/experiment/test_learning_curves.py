@@ -14,7 +14,7 @@ import pytest
 
 from tutelage.config.recipe_file import parse_recipe
 from tutelage.config.sections import Config
-from tutelage.config.training_settings import TrainResult, TrainSettings
+from tutelage.config.training_settings import TrainSettings
 from tutelage.core.errors import UsageError
 from tutelage.core.progress import Silent
 from tutelage.core.storage import read_json, read_jsonl
@@ -35,6 +35,7 @@ from tutelage.experiment.run import run
 from tutelage.experiment.summarise import ArmOutcome
 from tutelage.student.encoding.targets import build_training_examples
 from tutelage.student.jobs.jobs import JobProgress, TrainingJob
+from tutelage.student.training.result import TrainResult
 from tutelage.student.training.tracking import Tracking
 from tutelage.teacher.annotate import Annotation
 from tutelage.teacher.annotation import Summary

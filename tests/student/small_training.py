@@ -17,13 +17,14 @@ from typing import Any
 
 import torch
 
-from tutelage.config.training_settings import TrainResult, TrainSettings
+from tutelage.config.training_settings import TrainSettings
 from tutelage.core.task import NLI
 from tutelage.core.types import Rationale
 from tutelage.data.synthetic import generate
 from tutelage.student.encoding.targets import build_training_examples
 from tutelage.student.model.scratch import tokenizer_for
 from tutelage.student.model.student import Student, load_student
+from tutelage.student.training.result import TrainResult
 from tutelage.student.training.trainer import train
 
 TRAIN, DEV = generate(53, 1), generate(27, 2)

@@ -21,12 +21,12 @@ import torch
 from safetensors.torch import load_file
 
 from tutelage.cli.main import main
-from tutelage.config.training_settings import TrainResult
 from tutelage.core.errors import RunFolderError
 from tutelage.core.task import NLI
 from tutelage.core.types import Prediction
 from tutelage.student.jobs.jobs import TrainingJob, finished, run_training
 from tutelage.student.training.checkpoint import Checkpoint, RunFiles
+from tutelage.student.training.result import TrainResult
 
 
 class Killed(BaseException):

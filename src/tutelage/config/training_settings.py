@@ -1,4 +1,4 @@
-"""How a student is trained, and what a training came to.
+"""How a student is trained.
 
 Free of torch, so that a recipe can be read without it.
 """
@@ -109,28 +109,3 @@ class TrainSettings:
             max_rationale_tokens=self.max_rationale_tokens,
             tokens_per_micro_batch=self.tokens_per_micro_batch,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class TrainResult:
-    """What a run came to.
-
-    dev_accuracy:      of the checkpoint that was kept
-    best_step, steps:  where it was taken, and how many steps were run
-    truncated_*:       rows whose input, or whose rationale, had to be cut
-    *_tokens_cut:      how many tokens that were
-    sources_cut_beyond: rows whose input lost more than the field that is cut first
-    seconds:           of training and evaluation, interruptions not counted
-    """
-
-    dev_accuracy: float
-    best_step: int
-    steps: int
-    evaluations: int
-    stopped_early: bool
-    truncated_sources: int
-    truncated_targets: int
-    source_tokens_cut: int
-    target_tokens_cut: int
-    sources_cut_beyond: int
-    seconds: float

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tutelage.config.training_settings import TrainResult, TrainSettings
+from tutelage.config.training_settings import TrainSettings
 from tutelage.core.errors import DataError
 from tutelage.core.storage import read_jsonl
 from tutelage.core.task import NLI
@@ -13,6 +13,7 @@ from tutelage.core.types import Rationale, Usage
 from tutelage.data.load import load_examples
 from tutelage.student.encoding.targets import build_training_examples
 from tutelage.student.jobs.jobs import TrainingJob, run_job
+from tutelage.student.training.result import TrainResult
 from tutelage.student.training.tracking import Tracking, check_trackers
 
 

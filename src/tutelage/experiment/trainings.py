@@ -12,7 +12,6 @@ from typing import Any
 
 from tutelage.config.recipe import Recipe
 from tutelage.config.sections import ArmSection, Config
-from tutelage.config.training_settings import TrainResult
 from tutelage.core.progress import Observer
 from tutelage.core.storage import digest, read_json, write_json
 from tutelage.core.types import Explanation, Prediction
@@ -27,6 +26,7 @@ from tutelage.student.jobs.jobs import (
     read_predictions,
 )
 from tutelage.student.jobs.resources import side_by_side, workers_for
+from tutelage.student.training.result import TrainResult
 from tutelage.student.training.tracking import Tracking
 
 Tried = Sequence[tuple[Config, int, TrainResult]]

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tutelage.config.training_settings import TrainResult, TrainSettings
+from tutelage.config.training_settings import TrainSettings
 from tutelage.core.errors import StudentError, TutelageError
 from tutelage.core.model_files import content_digest
 from tutelage.core.storage import as_json, digest, read_json, read_jsonl, write_json, write_jsonl
@@ -28,6 +28,7 @@ from tutelage.core.task import Task
 from tutelage.core.types import Example, Prediction, TrainingExample
 from tutelage.student.jobs import worker
 from tutelage.student.training import distributed
+from tutelage.student.training.result import TrainResult
 from tutelage.student.training.tracking import Tracking, tracked
 
 _FORMAT = 2

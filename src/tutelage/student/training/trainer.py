@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from tutelage.config.training_settings import TrainResult, TrainSettings
+from tutelage.config.training_settings import TrainSettings
 from tutelage.core.errors import RunFolderError, StudentError
 from tutelage.core.storage import digest
 from tutelage.core.task import Task
@@ -38,6 +38,7 @@ from tutelage.student.model.student import Student
 from tutelage.student.training.checkpoint import Checkpoint, RunFiles
 from tutelage.student.training.distributed import processes
 from tutelage.student.training.loss import batch_loss
+from tutelage.student.training.result import TrainResult
 from tutelage.student.training.tracking import OnLog
 
 _LOG_EVERY = 20
