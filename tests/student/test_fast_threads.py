@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from tutelage.config.training_settings import LoraSettings
 from tutelage.core.task import NLI
-from tutelage.student.fast.threads import Lanes, draws_apart
+from tutelage.student.fast.threads import Lanes, add_to, draws_apart
 from tutelage.student.inference.score import score_labels
 from tutelage.student.model.precision import prepare
 from tutelage.student.model.student import Student
@@ -91,6 +91,17 @@ def test_as_many_lanes_as_there_is_work_for(student: Student) -> None:
         100,
         1024,
     ]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_gradients_of_another_type_are_added_in_parts(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
+) -> None:
+    monkeypatch.setattr("tutelage.student.fast.threads._PART", 4)
+    total, gradient = torch.randn(3, 7), torch.randn(7, 3).t().to(dtype)
+    expected = total + gradient.float()
+    add_to(total, gradient)
+    assert torch.equal(total, expected)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -1,8 +1,7 @@
 """An output head and the cross-entropy after it, as one operation.
 
 The head is by far the widest layer of a small model, so that what it makes is kept once, in memory
-that one pass leaves to the next, and its gradient is added where it belongs. docs/performance.md
-has what each was worth.
+that one pass leaves to the next. docs/performance.md has what that is worth.
 """
 
 from __future__ import annotations
@@ -12,8 +11,6 @@ from typing import Any
 
 import torch
 from torch.nn import functional
-
-from tutelage.student.fast.gradients import add_product
 
 _CHUNK_BYTES = {"cpu": 8 << 20}
 _CHUNK_BYTES_ELSEWHERE = 512 << 20
@@ -40,7 +37,6 @@ class _HeadAndLoss(torch.autograd.Function):
         weight: torch.Tensor,
         bias: torch.Tensor | None,
         targets: torch.Tensor,
-        in_place: bool,
     ) -> torch.Tensor:
         logits = _logits(hidden, weight, bias)
         needed = any(ctx.needs_input_grad)
@@ -52,7 +48,7 @@ class _HeadAndLoss(torch.autograd.Function):
             at = targets[start : start + rows, None]
             losses[start : start + rows] = _losses(chunk, at, gradient=needed)
         if needed:
-            ctx.logits, ctx.weight, ctx.in_place = logits, weight, in_place
+            ctx.logits, ctx.weight = logits, weight
             ctx.save_for_backward(hidden)
         else:
             _leave(logits)
@@ -71,14 +67,11 @@ class _HeadAndLoss(torch.autograd.Function):
             for_hidden = ((gradient @ weight).float() * share).to(hidden.dtype)
         if needs_weight:
             scaled = (hidden.float() * share).to(hidden.dtype)
-            if ctx.in_place:
-                add_product(weight, gradient.t(), scaled)
-            else:
-                for_weight = gradient.t() @ scaled
+            for_weight = gradient.t() @ scaled
         if needs_bias:
             for_bias = gradient.t() @ share[:, 0].to(gradient.dtype)
         _leave(gradient)
-        return for_hidden, for_weight, for_bias, None, None
+        return for_hidden, for_weight, for_bias, None
 
 
 def _logits(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
@@ -136,16 +129,12 @@ def token_losses(
     weight: torch.Tensor,
     bias: torch.Tensor | None,
     targets: torch.Tensor,
-    *,
-    in_place: bool = False,
 ) -> torch.Tensor:
     """Cross-entropy of each target (nats, fp32): [N].
 
     hidden: [N, width]; weight: [vocabulary, width]; bias: [vocabulary] or None; targets: [N]. The
     gradient of the logits is rounded to `hidden`'s type, as it is where logits have that type. It
     can be taken once.
-
-    in_place: the backward pass adds the weight's gradient to `weight.grad` itself
     """
-    losses: torch.Tensor = _HeadAndLoss.apply(hidden, weight, bias, targets, in_place)  # type: ignore[no-untyped-call]
+    losses: torch.Tensor = _HeadAndLoss.apply(hidden, weight, bias, targets)  # type: ignore[no-untyped-call]
     return losses

@@ -14,27 +14,19 @@ from __future__ import annotations
 
 from typing import Any
 
-PARTS: frozenset[str] = frozenset(
-    {"attention", "dropout", "memory", "head", "threads", "norm", "gradients"}
-)
+PARTS: frozenset[str] = frozenset({"attention", "dropout", "memory", "head", "threads"})
 """The parts that `fast: auto` uses. A benchmark takes one away to measure it."""
 
 
-def prepare_model(model: Any, *, compiled: bool = False) -> None:
+def prepare_model(model: Any) -> None:
     """Give `model`, which runs on a CPU, the parts that change its modules."""
     from tutelage.student.fast.dropout import use_fast_dropout
-    from tutelage.student.fast.gradients import add_gradients_in_place
     from tutelage.student.fast.memory import keep_freed_memory
-    from tutelage.student.fast.norm import use_fast_norm
 
     if "attention" in PARTS:
         # On CPUs the backward pass of the fused kernel is slower than plain matrix products.
         model.set_attn_implementation("eager")
     if "dropout" in PARTS:
         use_fast_dropout(model)
-    if "gradients" in PARTS:
-        add_gradients_in_place(model)
-    if "norm" in PARTS and not compiled:
-        use_fast_norm(model)
     if "memory" in PARTS:
         keep_freed_memory()

@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 import torch
 
 from tutelage.student.fast.dropout import drawing_from
-from tutelage.student.fast.gradients import add_to
 from tutelage.student.fast.head import forget_logits
 from tutelage.student.model.student import Student
 
@@ -26,6 +25,21 @@ R = TypeVar("R")
 _LEAST_TOKENS = 1024
 """A lane's passes hold at least so many padded tokens, where there are as many: smaller ones spend
 their time between the products again."""
+
+
+_PART = 1 << 20
+"""Values that are added at once where types differ: what a cache holds."""
+
+
+@torch.no_grad()
+def add_to(total: torch.Tensor, gradient: torch.Tensor) -> None:
+    """total += gradient, of whatever type, without a second tensor of that size."""
+    if total.dtype == gradient.dtype:
+        total.add_(gradient)
+        return
+    flat, added = total.view(-1), gradient.reshape(-1)
+    for start in range(0, len(flat), _PART):
+        flat[start : start + _PART].add_(added[start : start + _PART])
 
 
 def lanes_of(threads: int, tokens_per_micro_batch: int) -> int:

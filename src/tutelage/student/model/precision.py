@@ -58,7 +58,7 @@ def prepare(student: Student, precision: str, *, compiled: bool = False) -> None
     chosen = choose_precision(precision, student.device, student.parameters)
     student.model.to(torch.bfloat16 if chosen == "bf16" else torch.float32)
     if student.fast == "auto" and student.device.type == "cpu":
-        prepare_model(student.model, compiled=compiled)
+        prepare_model(student.model)
     if compiled:
         _compile_layers(student)
 

@@ -9,7 +9,6 @@ from torch.nn import functional
 
 from tutelage.student.encoding.batching import Batch
 from tutelage.student.encoding.packing import branch_mask
-from tutelage.student.fast.gradients import adds_in_place
 from tutelage.student.fast.head import token_losses
 from tutelage.student.model.student import Student
 
@@ -47,9 +46,7 @@ def batch_loss(student: Student, batch: Batch) -> SegmentLoss:
     with student.head_input(batch.rows, batch.columns) as found:
         student.model(**_inputs(student, batch), use_cache=False)
     head = student.model.get_output_embeddings()
-    losses = token_losses(
-        found[0], head.weight, head.bias, batch.target_ids, in_place=adds_in_place(head)
-    )
+    losses = token_losses(found[0], head.weight, head.bias, batch.target_ids)
     return _by_segment(losses, batch)
 
 
