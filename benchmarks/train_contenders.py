@@ -137,7 +137,7 @@ def ours(
     from tutelage.core.task import NLI
     from tutelage.student.encoding.batching import encode, training_steps
     from tutelage.student.jobs.jobs import TrainingJob, run_training
-    from tutelage.student.model.student import load_student
+    from tutelage.student.model.load import load_student
 
     rows = read_rows(folder)
     training = training_examples(rows)

@@ -23,8 +23,8 @@ TEST_SEED = 3
 def _student(folder: Path, precision: str, threads: int) -> Any:
     import torch
 
+    from tutelage.student.model.load import load_student
     from tutelage.student.model.precision import choose_device, prepare
-    from tutelage.student.model.student import load_student
 
     torch.set_num_threads(threads)
     student = load_student(str(folder)).to(choose_device())
@@ -120,8 +120,8 @@ def agree(folder: Path, report: Path, *, rows: int, train_rows: int, epochs: int
     from tutelage.data.synthetic import generate as invent
     from tutelage.student.encoding.targets import build_training_examples
     from tutelage.student.jobs.jobs import TrainingJob, run_training
+    from tutelage.student.model.load import load_student
     from tutelage.student.model.scratch import tokenizer_for
-    from tutelage.student.model.student import load_student
 
     examples, test = invent(train_rows, 1), invent(rows, TEST_SEED)
     training = build_training_examples(

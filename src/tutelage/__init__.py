@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from tutelage.student.encoding.targets import build_training_examples
     from tutelage.student.inference.explain import explain
     from tutelage.student.inference.score import score_labels
-    from tutelage.student.model.student import Student, load_student
+    from tutelage.student.model.load import load_student
+    from tutelage.student.model.student import Student
     from tutelage.student.training.result import TrainResult
     from tutelage.student.training.trainer import train
     from tutelage.teacher.annotate import Annotation, annotate
@@ -57,7 +58,8 @@ _HOMES = {
     "report.page": ("render_report",),
     "strategies.registry": ("get_strategy",),
     "student.inference.explain": ("explain",),
-    "student.model.student": ("Student", "load_student"),
+    "student.model.load": ("load_student",),
+    "student.model.student": ("Student",),
     "student.inference.score": ("score_labels",),
     "config.training_settings": ("TrainSettings",),
     "student.encoding.targets": ("build_training_examples",),

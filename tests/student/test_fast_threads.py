@@ -57,7 +57,7 @@ def test_a_double_shares_the_weights_and_their_ties_but_no_gradient(student: Stu
         student.model.get_output_embeddings().weight.data_ptr()
     )
     assert len(list(double.model.parameters())) == len(list(student.model.parameters()))
-    double.model(**student.probe()).logits.sum().backward()
+    double.model(**student.probe_inputs()).logits.sum().backward()
     assert all(weight.grad is None for weight in student.model.parameters())
 
 

@@ -23,9 +23,10 @@ from tutelage.student.encoding.batching import collate, encode
 from tutelage.student.encoding.targets import build_training_examples
 from tutelage.student.inference.explain import explain
 from tutelage.student.inference.score import score_labels
+from tutelage.student.model.load import load_student
 from tutelage.student.model.lora import Adapters, check_targets
 from tutelage.student.model.precision import Optimizer, prepare
-from tutelage.student.model.student import Student, load_student
+from tutelage.student.model.student import Student
 from tutelage.student.training.loss import target_logits
 from tutelage.student.training.trainer import train
 
@@ -191,7 +192,7 @@ def test_merging_leaves_the_weights_under_training_alone(student: Student) -> No
 
 def test_the_head_still_runs_at_target_positions_alone(student: Student) -> None:
     _adapted(student)
-    assert student.head_is_positionwise
+    assert student.head_can_be_narrowed
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

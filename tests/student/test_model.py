@@ -18,8 +18,9 @@ from tutelage.data.synthetic import generate
 from tutelage.student.encoding.targets import build_training_examples
 from tutelage.student.inference.explain import explain
 from tutelage.student.inference.score import label_ids, score_labels
+from tutelage.student.model.load import count_parameters, load_student
 from tutelage.student.model.precision import choose_precision
-from tutelage.student.model.student import Student, count_parameters, load_student
+from tutelage.student.model.student import Student
 from tutelage.student.training.trainer import train
 
 TRAIN, DEV = generate(24, 1), generate(12, 2)
@@ -130,8 +131,8 @@ def test_a_real_model_out_of_a_gguf_file(
     assert len(parsed) <= 1 + 3
     assert capfd.readouterr() == ("", "")
     assert student.architecture == "decoder-only"
-    assert student.head_is_positionwise
-    assert student.packs
+    assert student.head_can_be_narrowed
+    assert student.can_pack
 
 
 def test_a_models_own_dropout_is_overridden(t5_small: Path) -> None:

@@ -92,7 +92,7 @@ MIXED = replace(SHORT, verbalizers={**SHORT.verbalizers, "neutral": "nothing is 
 def test_only_labels_that_go_on_are_read_on(
     encoder_decoder: Student, task: Task, passes: int, positionwise: bool
 ) -> None:
-    encoder_decoder.head_is_positionwise = positionwise
+    encoder_decoder.head_can_be_narrowed = positionwise
     texts = [task.source(e.fields) for e in EXAMPLES]
     sources = [s.ids for s in encode_sources(encoder_decoder, texts, 99)]
     labels = label_ids(encoder_decoder, task)
@@ -124,8 +124,8 @@ def test_packed_and_separate_scores_agree(decoder_only: Student) -> None:
     labels = label_ids(decoder_only, TASK)
     with torch.no_grad():
         packed = score_batch(decoder_only, sources, labels)
-        assert decoder_only.packs is True
-        decoder_only.packs = False
+        assert decoder_only.can_pack is True
+        decoder_only.can_pack = False
         separate = score_batch(decoder_only, sources, labels)
     torch.testing.assert_close(packed, separate, rtol=1e-4, atol=1e-4)
 
@@ -142,7 +142,7 @@ def test_a_model_that_ignores_positions_is_scored_separately(decoder_only: Stude
     sources = [s.ids for s in encode_sources(decoder_only, texts, 99)]
     with torch.no_grad():
         score_batch(decoder_only, sources, label_ids(decoder_only, TASK))
-    assert decoder_only.packs is False
+    assert decoder_only.can_pack is False
 
 
 def test_a_label_that_begins_another_is_refused(student: Student) -> None:
@@ -258,7 +258,7 @@ def test_after_a_rationale_the_head_reads_the_labels_alone(
 ) -> None:
     encoder_decoder.objective = "rationale_then_label"
     _writes(encoder_decoder, {"": _ids(encoder_decoder, "Oslo lies in Norway")}, monkeypatch)
-    _ = encoder_decoder.head_is_positionwise  # found out by trying, once
+    _ = encoder_decoder.head_can_be_narrowed  # found out by trying, once
     read = []
     encoder_decoder.model.get_output_embeddings().register_forward_hook(
         lambda _, inputs, output: read.append(len(output))

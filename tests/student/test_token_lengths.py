@@ -86,7 +86,7 @@ def test_an_arm_is_measured_as_it_is_then_trained(
     settings = replace(SETTINGS, objective=objective)
     rows = _rows(objective, without=3)
     found = audit_arm(student, "x", rows, settings)
-    student.packs = None
+    student.can_pack = None
     result = train(student, rows, EXAMPLES[:4], NLI, settings, tmp_path)
     assert found.sources.rows == result.truncated_sources > 0
     assert found.sources.tokens == result.source_tokens_cut > 0

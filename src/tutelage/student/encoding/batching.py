@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from tutelage.core.types import Source, TrainingExample
-from tutelage.student.encoding.packing import pack, packs
+from tutelage.student.encoding.packing import can_pack, pack
 from tutelage.student.encoding.targets import (
     LABEL,
     LABEL_SEPARATOR,
@@ -171,7 +171,7 @@ def encode(
     texts = [e.source for e in examples]
     sources = {p: encode_prompts(student, texts, p, max_source_tokens) for p in prompts}
     pieces = _PieceIds(student, written)
-    packed = len(prompts) > 1 and packs(student)
+    packed = len(prompts) > 1 and can_pack(student)
     encoded = []
     for row, (example, writings) in enumerate(zip(examples, written, strict=True)):
         strands = []

@@ -73,15 +73,15 @@ def pack(rows: Sequence[Row], filler: int) -> Packed:
     return Packed(fill(ids, filler), fill(positions, 0), fill(owners, _NOBODY), starts)
 
 
-def packs(student: Student) -> bool:
+def can_pack(student: Student) -> bool:
     """Whether this student reads packed rows as it reads their branches one by one.
 
     Found out by trying, once: not every model takes a mask of four dimensions and positions of
     its own, and an encoder-decoder needs none.
     """
-    if student.packs is None:
-        student.packs = student.architecture == "decoder-only" and _works(student)
-    return student.packs
+    if student.can_pack is None:
+        student.can_pack = student.architecture == "decoder-only" and _works(student)
+    return student.can_pack
 
 
 def _works(student: Student) -> bool:

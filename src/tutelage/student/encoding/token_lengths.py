@@ -166,7 +166,7 @@ def audit_arm(
     """What the student would learn of `examples` with `settings`."""
     student.objective = settings.objective
     # Without weights nobody can try; decoder-only models that cannot are few.
-    student.packs = student.architecture == "decoder-only"
+    student.can_pack = student.architecture == "decoder-only"
     encoded = encode(
         student,
         examples,

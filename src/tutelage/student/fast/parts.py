@@ -1,10 +1,11 @@
-"""What is only about speed: without it a student gives the same results up to rounding.
+"""The parts of `student.fast`: code that only makes students faster.
 
-`fast: auto` in a recipe uses all parts below where they apply; `fast: off` runs transformers' own
-code alone. docs/performance.md has what each part is worth.
+With `fast: auto` a recipe uses every part that applies. With `fast: off` nothing in this package
+is called, and the model's modules are transformers' own. Results differ by rounding and by the
+random numbers of dropout. docs/performance.md has the gain of each part.
 
     attention   plain matrix products instead of the fused kernel, on CPUs
-    dropout     dropout layers whose random numbers are cheap, on CPUs
+    dropout     dropout layers whose random numbers are cheap to draw, on CPUs
     memory      freed memory is kept for the next step, on CPUs
     head        the output head and its cross-entropy as one operation
     threads     several micro-batches at once, each on CPU threads of its own
@@ -15,11 +16,14 @@ from __future__ import annotations
 from typing import Any
 
 PARTS: frozenset[str] = frozenset({"attention", "dropout", "memory", "head", "threads"})
-"""The parts that `fast: auto` uses. A benchmark takes one away to measure it."""
+"""The parts that `fast: auto` uses. A benchmark removes one at a time to measure it."""
+
+CPU_PARTS: frozenset[str] = frozenset({"attention", "dropout", "memory", "threads"})
+"""The parts that only apply on a CPU."""
 
 
 def prepare_model(model: Any) -> None:
-    """Give `model`, which runs on a CPU, the parts that change its modules."""
+    """Apply the parts that change a model, or its process, before it runs on a CPU."""
     from tutelage.student.fast.dropout import use_fast_dropout
     from tutelage.student.fast.memory import keep_freed_memory
 

@@ -131,7 +131,7 @@ def draws_apart(student: Student) -> bool:
     student.model.train()
     try:
         with torch.no_grad(), drawing_from(0):
-            student.model(**student.probe(), use_cache=False)
+            student.model(**student.probe_inputs(), use_cache=False)
         return torch.equal(before, torch.get_rng_state())
     finally:
         torch.set_rng_state(before)

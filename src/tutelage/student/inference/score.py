@@ -27,7 +27,7 @@ from tutelage.student.encoding.batching import (
     pad,
     split_by_tokens,
 )
-from tutelage.student.encoding.packing import branch_mask, pack, packs
+from tutelage.student.encoding.packing import branch_mask, can_pack, pack
 from tutelage.student.fast.threads import Lanes
 from tutelage.student.inference.generate import generate
 from tutelage.student.model.student import Student
@@ -157,7 +157,7 @@ def score_batch(
         return _encoder_decoder(student, sources, labels, leads or [[]] * len(sources))
     if leads is not None:
         sources = [[*source, *lead] for source, lead in zip(sources, leads, strict=True)]
-    scorer = _packed if packs(student) else _separate
+    scorer = _packed if can_pack(student) else _separate
     return scorer(student, sources, labels)
 
 
@@ -209,8 +209,8 @@ def _read_at(
     student: Student, rows: torch.Tensor, columns: torch.Tensor, **inputs: object
 ) -> torch.Tensor:
     """Logits [N, vocabulary] of a pass over `inputs`, at (rows, columns) [N] alone."""
-    if student.head_is_positionwise:
-        with student.head_reads(rows, columns):
+    if student.head_can_be_narrowed:
+        with student.narrowed_head(rows, columns):
             logits: torch.Tensor = student.model(**inputs).logits
     else:
         logits = student.model(**inputs).logits[rows, columns]

@@ -153,7 +153,7 @@ def run_training(
         return known
     import torch
 
-    from tutelage.student.model.student import load_student
+    from tutelage.student.model.load import load_student
     from tutelage.student.training.trainer import train
 
     torch.set_num_threads(job.settings.threads)
@@ -194,8 +194,8 @@ def run_scoring(job: ScoringJob, on_step: Callable[[int, int], None] | None = No
     group = distributed.processes()
     import torch
 
+    from tutelage.student.model.load import load_student
     from tutelage.student.model.precision import prepare
-    from tutelage.student.model.student import load_student
 
     settings, mine = job.trained.settings, group.share(job.examples)
     torch.set_num_threads(settings.threads)

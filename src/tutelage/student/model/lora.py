@@ -16,7 +16,8 @@ import torch
 
 from tutelage.config.training_settings import LoraSettings
 from tutelage.core.errors import StudentError
-from tutelage.student.model.student import Student, outline
+from tutelage.student.model.load import meta_model
+from tutelage.student.model.student import Student
 
 _NAME = "default"
 """peft's own name for the only adapter of a layer."""
@@ -72,7 +73,7 @@ def check_targets(spec: str, settings: LoraSettings) -> None:
     (`scratch:`) nothing is known before it has a tokenizer.
     """
     if settings.target_modules is not None and not spec.startswith("scratch:"):
-        _named(outline(spec), settings.target_modules)
+        _named(meta_model(spec), settings.target_modules)
 
 
 def _inject(model: Any, settings: LoraSettings, seed: int) -> dict[str, Any]:

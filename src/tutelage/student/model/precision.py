@@ -15,7 +15,8 @@ import torch
 from tutelage.core.errors import StudentError
 from tutelage.student.fast.memory import KEPT_BELOW
 from tutelage.student.fast.parts import prepare_model
-from tutelage.student.model.student import Student, outline
+from tutelage.student.model.load import meta_model
+from tutelage.student.model.student import Student
 
 Precision = Literal["fp32", "bf16"]
 
@@ -55,7 +56,7 @@ def choose_precision(asked: str, device: torch.device, parameters: int) -> Preci
 
 def prepare(student: Student, precision: str, *, compiled: bool = False) -> None:
     """Put the student's weights into `precision`; on a CPU, use what is faster there."""
-    chosen = choose_precision(precision, student.device, student.parameters)
+    chosen = choose_precision(precision, student.device, student.parameter_count)
     student.model.to(torch.bfloat16 if chosen == "bf16" else torch.float32)
     if student.fast == "auto" and student.device.type == "cpu":
         prepare_model(student.model)
@@ -78,7 +79,7 @@ def check_compiled(spec: str) -> None:
     Loads no weights, so that it can be asked before anything is paid for. A new student
     (`scratch:`), which is an encoder-decoder, is refused without a look.
     """
-    if spec.startswith("scratch:") or not hasattr(outline(spec).base_model, "layers"):
+    if spec.startswith("scratch:") or not hasattr(meta_model(spec).base_model, "layers"):
         raise StudentError(_NOT_COMPILED)
 
 

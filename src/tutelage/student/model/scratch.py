@@ -10,10 +10,9 @@ from typing import Any
 import torch
 
 from tutelage.core.errors import StudentError
-from tutelage.core.storage import digest, read_json, write_json
+from tutelage.core.storage import digest, read_json, translate_write_errors, write_json
 from tutelage.core.types import TrainingExample
 from tutelage.student.encoding.targets import render_target
-from tutelage.student.training.checkpoint import writing
 
 VOCABULARY = 8192
 """Most entries of a new tokenizer; small data need far fewer, and get no more than they hold."""
@@ -39,7 +38,7 @@ def tokenizer_for(rows: Iterable[TrainingExample], folder: Path) -> Path:
     texts = list(dict.fromkeys(texts))
     key, marker = digest(texts), folder / "key.json"
     if not (marker.exists() and read_json(marker) == key):
-        with writing(folder):
+        with translate_write_errors(folder):
             train_tokenizer(texts, folder)
         write_json(marker, key)
     return folder

@@ -16,8 +16,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -26,7 +25,7 @@ from typing import Any
 import torch
 
 from tutelage.core.errors import RunFolderError
-from tutelage.core.storage import write_atomic, write_jsonl
+from tutelage.core.storage import remove, translate_write_errors, write_atomic, write_jsonl
 from tutelage.core.types import Prediction
 from tutelage.student.model.student import Student
 
@@ -56,7 +55,7 @@ class RunFiles:
         self._old = folder / ".model.old"
         self._state = folder / "state.pt"
         self._log = folder / "log.jsonl"
-        with writing(folder):
+        with translate_write_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
 
     def read_state(self, key: str, device: torch.device) -> dict[str, Any] | None:
@@ -85,7 +84,7 @@ class RunFiles:
         best_step: the step of that state's best checkpoint; 0 likewise
         """
         new = self._new(best_step)
-        with writing(self.folder):
+        with translate_write_errors(self.folder):
             if best_step and new.is_dir():
                 self._move(new)
             elif not self.model.exists() and self._old.exists():
@@ -111,7 +110,7 @@ class RunFiles:
         """
         new = self._new(best_step)
         if checkpoint is not None:
-            with writing(self.model, new):
+            with translate_write_errors(self.model, new):
                 shutil.rmtree(new, ignore_errors=True)
                 checkpoint.student.save(new)
                 write_jsonl(new / _DEV, checkpoint.dev)
@@ -120,16 +119,16 @@ class RunFiles:
         try:
             self._write_state(state)
         except RunFolderError:
-            _remove(new)  # no state speaks of it
+            remove(new)  # no state speaks of it
             raise
-        with writing(self.folder):
+        with translate_write_errors(self.folder):
             _flush(self.folder)
             if checkpoint is not None:
                 self._move(new)
 
     def log(self, **values: Any) -> None:
         """Add a line to the log."""
-        with writing(self._log), self._log.open("a", encoding="utf-8") as file:
+        with translate_write_errors(self._log), self._log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
 
     def publish(self) -> None:
@@ -155,7 +154,7 @@ class RunFiles:
 
     def _write_state(self, state: Mapping[str, Any]) -> None:
         temporary = self.folder / ".state.pt.new"
-        with writing(self._state, temporary):
+        with translate_write_errors(self._state, temporary):
             torch.save(dict(state), temporary)
             _flush(temporary)
             temporary.replace(self._state)
@@ -182,42 +181,6 @@ class RunFiles:
             except (ValueError, KeyError):
                 continue  # the half line that a kill left
         write_atomic(self._log, "".join(kept))
-
-
-@contextmanager
-def writing(path: Path, temporary: Path | None = None) -> Iterator[None]:
-    """Inside, `path` is written by way of `temporary`, which does not outlive a failure.
-
-    Raises RunFolderError for whatever the libraries raise where a file cannot be written.
-    """
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except BaseException as error:
-        if temporary is not None:
-            _remove(temporary)
-        # torch raises RuntimeError, and tokenizers an Exception of no kind at all.
-        faults = (OSError, RuntimeError, SafetensorError)
-        if isinstance(error, faults) or type(error) is Exception:
-            raise RunFolderError(
-                f"{path}: cannot be written ({_reason(error)}): make room, then start the same "
-                "again, and it goes on from its last checkpoint"
-            ) from error
-        raise
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return " ".join(str(error).split())[:200]
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _flush(path: Path) -> None:

@@ -41,9 +41,9 @@ def batch_loss(student: Student, batch: Batch) -> SegmentLoss:
     Where the model ends with a plain head, head and cross-entropy are one operation that never
     holds more than one value a target token and vocabulary entry (`head.token_losses`).
     """
-    if not (student.uses("head") and student.ends_with_head):
+    if not (student.uses("head") and student.head_is_linear):
         return segment_loss(target_logits(student, batch), batch)
-    with student.head_input(batch.rows, batch.columns) as found:
+    with student.captured_head_input(batch.rows, batch.columns) as found:
         student.model(**_inputs(student, batch), use_cache=False)
     head = student.model.get_output_embeddings()
     losses = token_losses(found[0], head.weight, head.bias, batch.target_ids)
@@ -62,11 +62,11 @@ def target_logits(student: Student, batch: Batch) -> torch.Tensor:
     """Logits [N, vocabulary] (fp32) of every target token of the batch, and of no other.
 
     The output head is by far the widest layer of a small model: what it reads is narrowed to the
-    target positions before it runs, where the model lets us (`Student.head_is_positionwise`).
+    target positions before it runs, where the model lets us (`Student.head_can_be_narrowed`).
     """
     inputs = _inputs(student, batch)
-    if student.head_is_positionwise:
-        with student.head_reads(batch.rows, batch.columns):
+    if student.head_can_be_narrowed:
+        with student.narrowed_head(batch.rows, batch.columns):
             logits = student.model(**inputs, use_cache=False).logits
     else:
         logits = student.model(**inputs, use_cache=False).logits[batch.rows, batch.columns]

@@ -28,7 +28,7 @@ from tutelage.student.encoding.batching import (
     make_passes,
     training_steps,
 )
-from tutelage.student.encoding.packing import packs
+from tutelage.student.encoding.packing import can_pack
 from tutelage.student.fast.dropout import drawing_from
 from tutelage.student.fast.threads import Lanes, draws_apart
 from tutelage.student.inference.score import score_labels
@@ -159,7 +159,7 @@ class _Run:
         self.key = ""
         # The ways that are found by trying are tried on the weights that the run begins with, so
         # that one that is resumed goes the same way.
-        _ = packs(student), student.head_is_positionwise, student.ends_with_head
+        _ = can_pack(student), student.head_can_be_narrowed, student.head_is_linear
         # A compiled layer knows the weights that it was compiled with, and no double's.
         several = settings.threads > 1 and not settings.compile and draws_apart(student)
         threads = settings.threads if several else 1
