@@ -135,7 +135,8 @@ def ours(
     """A training job of this package."""
     from tutelage.config.training_settings import TrainSettings
     from tutelage.core.task import NLI
-    from tutelage.student.encoding.batching import encode, training_steps
+    from tutelage.student.encoding.batching import training_steps
+    from tutelage.student.encoding.tokenise import encode_examples
     from tutelage.student.jobs.jobs import TrainingJob, run_training
     from tutelage.student.model.load import load_student
 
@@ -161,7 +162,7 @@ def ours(
         job = TrainingJob(str(folder / "model"), None, training, dev, NLI, settings, Path(output))
         result = run_training(job, on_step)
     student = load_student(str(folder / "model"))
-    encoded = encode(
+    encoded = encode_examples(
         student,
         training,
         max_source_tokens=settings.max_source_tokens,
@@ -174,7 +175,7 @@ def ours(
         seed=0,
         epoch=0,
     )[WARM_UP : WARM_UP + steps]
-    timed = [row.strands[0] for passes in met for rows in passes for row in rows]
+    timed = [row.sequences[0] for step in met for rows in step for row in rows]
     write_report(
         report,
         clock.seconds,

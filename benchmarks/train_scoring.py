@@ -194,8 +194,8 @@ def _margin(prediction: Any) -> float:
 def _written(student: Any, examples: Sequence[Any]) -> list[str]:
     """The label at the beginning of what the student writes, freely and greedily."""
     from tutelage.core.task import NLI
-    from tutelage.student.encoding.batching import encode_prompts
     from tutelage.student.encoding.targets import parse_target
+    from tutelage.student.encoding.tokenise import encode_prompts
     from tutelage.student.inference.generate import generate as write
 
     prompts = encode_prompts(student, [NLI.source(e.fields) for e in examples], "answer", 512)

@@ -24,8 +24,8 @@ from tutelage.cli.main import main
 from tutelage.core.errors import RunFolderError
 from tutelage.core.task import NLI
 from tutelage.core.types import Prediction
-from tutelage.student.jobs.jobs import TrainingJob, finished, run_training
-from tutelage.student.training.checkpoint import Checkpoint, RunFiles
+from tutelage.student.jobs.jobs import TrainingJob, finished_result, run_training
+from tutelage.student.training.checkpoint import Checkpoint, TrainingFiles
 from tutelage.student.training.result import TrainResult
 
 
@@ -96,10 +96,10 @@ class Mortal:
 
 def _go_on(folder: Path) -> int:
     """A run's dealings with its files from wherever it stands; the step it went on from."""
-    files = RunFiles(folder)
+    files = TrainingFiles(folder)
     state = files.read_state("key", torch.device("cpu"))
     step, best = (0, 0) if state is None else (state["step"], state["best"])
-    files.take_up(step, best)
+    files.recover(step, best)
     if state is not None:
         # The state and the checkpoint speak of one and the same reading, and nothing else is left.
         assert (folder / "model" / "weights").read_text() == f"weights of {best}"
@@ -114,7 +114,7 @@ def _go_on(folder: Path) -> int:
             checkpoint = Checkpoint(student, [PREDICTION]) if better else None
             files.commit({"key": "key", "step": at, "best": best}, checkpoint, best)
     files.publish()
-    files.finish()
+    files.remove_state()
     return step
 
 
@@ -141,7 +141,7 @@ def test_killed_at_any_operation_the_files_go_on_to_the_same_end(
 def test_killed_between_the_renames_of_a_checkpoint_either_is_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    files = RunFiles(tmp_path)
+    files = TrainingFiles(tmp_path)
     student: Any = Paper("weights of 1")
     files.commit({"key": "key"}, Checkpoint(student, []), 1)
     rename = os.rename
@@ -159,22 +159,22 @@ def test_killed_between_the_renames_of_a_checkpoint_either_is_there(
     assert not (tmp_path / "model").exists()
     # The state that was committed knows which one it was; without a state the old one comes back.
     shutil.copytree(tmp_path, tmp_path.with_suffix(".lost"))
-    RunFiles(tmp_path).take_up(2, 2)
+    TrainingFiles(tmp_path).recover(2, 2)
     assert (tmp_path / "model" / "weights").read_text() == "weights of 2"
-    RunFiles(tmp_path.with_suffix(".lost")).take_up(0, 0)
+    TrainingFiles(tmp_path.with_suffix(".lost")).recover(0, 0)
     assert (tmp_path.with_suffix(".lost") / "model" / "weights").read_text() == "weights of 1"
 
 
 def test_a_checkpoint_that_is_gone_is_told(tmp_path: Path) -> None:
-    with pytest.raises(RunFolderError, match="the checkpoint of step 3 is gone: delete"):
-        RunFiles(tmp_path).take_up(5, 3)
+    with pytest.raises(RunFolderError, match="the checkpoint of step 3 is missing: delete"):
+        TrainingFiles(tmp_path).recover(5, 3)
 
 
 def test_what_is_not_ours_in_the_folder_stays(tmp_path: Path) -> None:
     theirs = (".model.old.bak", "model.old", "model-7", ".env.json.12345678", ".log.jsonl")
     for name in theirs:
         (tmp_path / name).mkdir()
-    RunFiles(tmp_path).take_up(0, 0)
+    TrainingFiles(tmp_path).recover(0, 0)
     assert {p.name for p in tmp_path.iterdir()} == set(theirs)
 
 
@@ -333,7 +333,7 @@ def test_what_tokenizers_raises_on_a_full_disk_is_told_as_well(
 
     student: Any = Words("weights of 1")
     with largest_file(1000), pytest.raises(RunFolderError, match="cannot be written"):
-        RunFiles(tmp_path).commit({"key": "key"}, Checkpoint(student, []), 1)
+        TrainingFiles(tmp_path).commit({"key": "key"}, Checkpoint(student, []), 1)
     assert list(tmp_path.iterdir()) == []
     with (
         largest_file(1000),
@@ -381,9 +381,9 @@ def test_a_training_whose_result_cannot_be_kept_is_not_done_again(
     with pytest.raises(RunFolderError, match=r"done.json: cannot be written \(No space left"):
         run_training(job)
     monkeypatch.undo()
-    assert finished(job) is None
+    assert finished_result(job) is None
     steps: list[int] = []
     result = run_training(job, lambda step, total: steps.append(step))
     assert steps == []
-    assert finished(job) == result
+    assert finished_result(job) == result
     assert {p.name for p in tmp_path.iterdir()} == {"model", "dev.jsonl", "done.json", "log.jsonl"}

@@ -25,7 +25,7 @@ from tutelage.core.errors import RunFolderError, UsageError
 from tutelage.core.task import NLI
 from tutelage.student.jobs import worker
 from tutelage.student.jobs.jobs import Runner
-from tutelage.student.training.distributed import Group, deal, launched
+from tutelage.student.training.distributed import ProcessGroup, shard, world_size
 from tutelage.student.training.trainer import train
 
 WORKER = Path(__file__).parent / "distributed_worker.py"
@@ -62,7 +62,7 @@ def test_each_worker_of_the_pool_sees_one_gpu(
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     seen: dict[int, str | None] = {}
     with Runner(2) as runner:
-        pool: ProcessPoolExecutor = runner._started()
+        pool: ProcessPoolExecutor = runner._workers()
         for _ in range(2):  # the pool is not started again: each keeps its GPU
             for place in [pool.submit(see, 0.5) for _ in range(2)]:
                 process, gpu, torch_was_there = place.result()
@@ -78,7 +78,7 @@ def test_each_worker_of_the_pool_sees_one_gpu(
 @given(st.lists(st.integers(1, 600), max_size=70), st.integers(1, 9))
 def test_rows_are_dealt_evenly(lengths: list[int], players: int) -> None:
     lengths.sort()
-    hands = [deal(lengths, player, players) for player in range(players)]
+    hands = [shard(lengths, player, players) for player in range(players)]
     assert sorted(chain.from_iterable(hands)) == lengths
     counts = [len(hand) for hand in hands]
     assert max(counts) - min(counts) <= 1
@@ -90,29 +90,29 @@ def test_rows_are_dealt_evenly(lengths: list[int], players: int) -> None:
 
 def test_who_launched_this() -> None:
     several = {"WORLD_SIZE": "4", "ACCELERATE_MIXED_PRECISION": "no", "MASTER_PORT": "1"}
-    assert launched({}) == 1
-    assert launched(several) == 4
-    assert launched({"WORLD_SIZE": "1"}) == 1
-    assert launched({"OMPI_COMM_WORLD_SIZE": "2"}) == 2
+    assert world_size({}) == 1
+    assert world_size(several) == 4
+    assert world_size({"WORLD_SIZE": "1"}) == 1
+    assert world_size({"OMPI_COMM_WORLD_SIZE": "2"}) == 2
     # One process, by `accelerate launch --num_processes 1` and by a plain call on a cluster.
-    assert launched({"ACCELERATE_MIXED_PRECISION": "no"}) == 1
-    assert launched({"MASTER_PORT": "29500"}) == 1
+    assert world_size({"ACCELERATE_MIXED_PRECISION": "no"}) == 1
+    assert world_size({"MASTER_PORT": "29500"}) == 1
 
 
 def test_accelerate_that_starts_one_of_several_is_told() -> None:
     # What `accelerate launch --cpu --num_processes 2` leaves in the environment.
     with pytest.raises(UsageError, match="--multi_gpu"):
-        launched({"ACCELERATE_MIXED_PRECISION": "no", "MASTER_PORT": "29500"})
+        world_size({"ACCELERATE_MIXED_PRECISION": "no", "MASTER_PORT": "29500"})
 
 
 def test_alone_nothing_is_sent_anywhere() -> None:
-    group = Group()
+    group = ProcessGroup()
     weight = torch.ones(2, requires_grad=True)
-    group.add_gradients([weight])
+    group.sum_gradients([weight])
     assert weight.grad is None
-    assert group.together(lambda: 3) == [3]
-    assert group.gather(lambda: group.share([1, 2]), 2) == [1, 2]
-    assert group.total(4, 5) == (4, 5)
+    assert group.gather_all(lambda: 3) == [3]
+    assert group.gather_shards(lambda: group.shard([1, 2]), 2) == [1, 2]
+    assert group.sum_values(4, 5) == (4, 5)
 
 
 # --- two processes --------------------------------------------------------------------------------
@@ -181,7 +181,7 @@ def test_the_means_of_a_group(first: Path) -> None:
     # A sum; what one process alone has; and nothing where none has anything.
     assert main["gradients"] == other["gradients"]
     assert main["gradients"] == [[[3.0, 3.0]] * 2, [[7.0, 7.0]] * 2, None]
-    assert "drifted apart" in main["drift"] and "drifted apart" in other["drift"]
+    assert "diverged" in main["drift"] and "diverged" in other["drift"]
     assert main["total"] == other["total"] == [3, 1]
     assert main["first"] == other["first"] == "from 0"
     assert main["gathered"] == other["gathered"] == list("abcdefg")

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 
 from tutelage.student.fast import head as head_module
-from tutelage.student.fast.head import forget_logits, token_losses
+from tutelage.student.fast.head import free_logits_memory, token_losses
 
 
 def _gradients(
@@ -63,20 +63,20 @@ def test_bf16_loses_no_more_than_rounding_the_gradient_of_the_logits() -> None:
 
 
 def test_a_pass_uses_the_memory_that_the_one_before_left() -> None:
-    forget_logits()
+    free_logits_memory()
     weight = torch.randn(50, 16, requires_grad=True)
 
     def learn(rows: int) -> int:
         losses = token_losses(torch.randn(rows, 16), weight, None, torch.arange(rows))
-        assert "logits" not in vars(head_module._room)  # it is in use
+        assert "logits" not in vars(head_module._thread)  # it is in use
         losses.sum().backward()
-        return head_module._room.logits.data_ptr()
+        return head_module._thread.logits.data_ptr()
 
     first = learn(9)
     assert learn(4) == first
-    assert head_module._room.logits.numel() == 9 * 50
-    forget_logits()
-    assert not vars(head_module._room)
+    assert head_module._thread.logits.numel() == 9 * 50
+    free_logits_memory()
+    assert not vars(head_module._thread)
 
 
 def test_two_passes_before_a_backward_one_do_not_share_memory() -> None:

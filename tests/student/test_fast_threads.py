@@ -14,7 +14,11 @@ from safetensors.torch import load_file
 
 from tutelage.config.training_settings import LoraSettings
 from tutelage.core.task import NLI
-from tutelage.student.fast.threads import Lanes, add_to, draws_apart
+from tutelage.student.fast.threads import (
+    ThreadedExecutor,
+    add_to,
+    only_fast_dropout_is_random,
+)
 from tutelage.student.inference.score import score_labels
 from tutelage.student.model.precision import prepare
 from tutelage.student.model.student import Student
@@ -47,7 +51,7 @@ def _trained(
 
 
 def test_a_double_shares_the_weights_and_their_ties_but_no_gradient(student: Student) -> None:
-    _, double = Lanes(student, 2, 8192).students
+    _, double = ThreadedExecutor(student, 2, 8192).students
     with torch.no_grad():
         next(student.model.parameters()).add_(1)
     for weight, twin in zip(student.model.parameters(), double.model.parameters(), strict=True):
@@ -62,32 +66,38 @@ def test_a_double_shares_the_weights_and_their_ties_but_no_gradient(student: Stu
 
 
 def test_results_come_in_the_items_order_and_a_place_has_its_lane(student: Student) -> None:
-    lanes = Lanes(student, 3, 8192)
+    executor = ThreadedExecutor(student, 3, 8192)
 
     def work(reader: Student, place: int, item: int) -> tuple[int, int, int]:
         time.sleep(0.002 * (7 - place))
-        return lanes.students.index(reader), place, item
+        return executor.students.index(reader), place, item
 
-    found = lanes.run(work, [*range(10, 17)])
-    lanes.close()
+    found = executor.run(work, [*range(10, 17)])
+    executor.close()
     assert found == [(place % 3, place, 10 + place) for place in range(7)]
 
 
 def test_an_error_in_any_lane_is_raised(student: Student) -> None:
-    lanes = Lanes(student, 2, 8192)
+    executor = ThreadedExecutor(student, 2, 8192)
 
     def work(reader: Student, place: int, item: int) -> None:
         if place == 3:
             raise ValueError("of the second lane")
 
     with pytest.raises(ValueError, match="of the second lane"):
-        lanes.run(work, [0] * 5)
-    lanes.close()
+        executor.run(work, [0] * 5)
+    executor.close()
 
 
 def test_as_many_lanes_as_there_is_work_for(student: Student) -> None:
-    assert [Lanes(student, 64, tokens).count for tokens in (100, 2048, 8192)] == [1, 2, 8]
-    assert [Lanes(student, 64, tokens).tokens_per_micro_batch for tokens in (100, 8192)] == [
+    assert [ThreadedExecutor(student, 64, tokens).concurrency for tokens in (100, 2048, 8192)] == [
+        1,
+        2,
+        8,
+    ]
+    assert [
+        ThreadedExecutor(student, 64, tokens).tokens_per_micro_batch for tokens in (100, 8192)
+    ] == [
         100,
         1024,
     ]
@@ -97,7 +107,7 @@ def test_as_many_lanes_as_there_is_work_for(student: Student) -> None:
 def test_gradients_of_another_type_are_added_in_parts(
     monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
 ) -> None:
-    monkeypatch.setattr("tutelage.student.fast.threads._PART", 4)
+    monkeypatch.setattr("tutelage.student.fast.threads._CHUNK", 4)
     total, gradient = torch.randn(3, 7), torch.randn(7, 3).t().to(dtype)
     expected = total + gradient.float()
     add_to(total, gradient)
@@ -156,15 +166,17 @@ def test_adapters_are_trained_in_lanes_too(tokenizer: Path, tmp_path: Path) -> N
 def test_whether_all_dropout_is_ours_is_found_out(
     student: Student, encoder_decoder: Student
 ) -> None:
-    assert draws_apart(student)  # these have a dropout of zero
+    assert only_fast_dropout_is_random(student)  # these have a dropout of zero
     for module in encoder_decoder.model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.1
     before = torch.get_rng_state()
-    assert not draws_apart(encoder_decoder)  # torch's own layers draw from what all threads share
+    assert not only_fast_dropout_is_random(
+        encoder_decoder
+    )  # torch's own layers draw from what all threads share
     assert torch.equal(before, torch.get_rng_state())
     prepare(encoder_decoder, "fp32")
-    assert draws_apart(encoder_decoder)
+    assert only_fast_dropout_is_random(encoder_decoder)
 
 
 def test_reading_on_two_threads(student: Student) -> None:

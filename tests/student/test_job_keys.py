@@ -35,13 +35,13 @@ def test_other_weights_in_the_same_folder_are_another_job(
     encoder_decoder.save(model)
     first = _job(str(model), tmp_path / "run")
     run_job(first)
-    assert jobs.finished(_job(str(model), tmp_path / "run"))
+    assert jobs.finished_result(_job(str(model), tmp_path / "run"))
     with torch.no_grad():
         encoder_decoder.model.shared.weight[0, 0] += 1
     encoder_decoder.save(model)
     other = _job(str(model), tmp_path / "run")
     assert other.key != first.key
-    assert not jobs.finished(other)
+    assert not jobs.finished_result(other)
 
 
 def test_only_files_on_this_machine_have_a_digest(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_a_reading_that_is_killed_between_its_file_and_its_marker_is_no_reading(
     output = tmp_path / "test.jsonl"
     first = ScoringJob(trained, DEV, output)
     run_job(first)
-    assert jobs.finished(first)
+    assert jobs.finished_result(first)
 
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
@@ -101,5 +101,5 @@ def test_a_reading_that_is_killed_between_its_file_and_its_marker_is_no_reading(
         patch.setattr(jobs, "write_json", killed)
         run_job(other)
     # The file holds the other rows now: the old marker must not vouch for them.
-    assert not jobs.finished(first)
-    assert not jobs.finished(other)
+    assert not jobs.finished_result(first)
+    assert not jobs.finished_result(other)

@@ -19,8 +19,9 @@ from tutelage.core.task import NLI
 from tutelage.core.types import Prediction, Rationale
 from tutelage.data.synthetic import generate
 from tutelage.experiment.run import run
-from tutelage.student.encoding.batching import collate, encode
+from tutelage.student.encoding.batching import collate
 from tutelage.student.encoding.targets import build_training_examples
+from tutelage.student.encoding.tokenise import encode_examples
 from tutelage.student.inference.explain import explain
 from tutelage.student.inference.score import score_labels
 from tutelage.student.model.load import load_student
@@ -82,7 +83,7 @@ def _adapted(student: Student, precision: str = "fp32") -> Adapters:
 
 
 def _logits(student: Student) -> torch.Tensor:
-    rows = encode(student, ROWS[:8], max_source_tokens=64, max_rationale_tokens=16)
+    rows = encode_examples(student, ROWS[:8], max_source_tokens=64, max_rationale_tokens=16)
     with torch.no_grad():
         return target_logits(student, collate(student, rows)).float()
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from tutelage.core.types import ObjectiveName, Source, Target, TrainingExample
-from tutelage.student.encoding.batching import EncodedExample, collate, encode, split_by_tokens
+from tutelage.student.encoding.batching import collate, split_by_tokens
 from tutelage.student.encoding.targets import LABEL, RATIONALE
+from tutelage.student.encoding.tokenise import EncodedExample, encode_examples
 from tutelage.student.model.precision import prepare
 from tutelage.student.model.student import Student
 from tutelage.student.training.loss import batch_loss
@@ -33,16 +34,18 @@ ROWS = [
     _row("c", "beach.", "dog.", Target("contradiction", "both true.")),
 ]
 
-Strand = tuple[list[int], list[tuple[int, list[int]]]]
+Reference = tuple[list[int], list[tuple[int, list[int]]]]
 """A whole input, and what is written to it, in parts: (segment, token ids)."""
 
 
 def _encoded(student: Student, objective: ObjectiveName) -> list[EncodedExample]:
     student.objective = objective
-    return encode(student, ROWS, max_source_tokens=200, max_rationale_tokens=200)
+    return encode_examples(student, ROWS, max_source_tokens=200, max_rationale_tokens=200)
 
 
-def _strands(student: Student, row: TrainingExample, objective: ObjectiveName) -> list[Strand]:
+def _reference_sequences(
+    student: Student, row: TrainingExample, objective: ObjectiveName
+) -> list[Reference]:
     """What a row is to the student, spelled out again from the design, not from the code."""
     causal = student.architecture == "decoder-only"
 
@@ -84,7 +87,7 @@ def _reference(
     sums = [torch.zeros(()), torch.zeros(())]
     counts = [0, 0]
     for row in ROWS:
-        for source, parts in _strands(student, row, objective):
+        for source, parts in _reference_sequences(student, row, objective):
             target = [token for _, tokens in parts for token in tokens]
             if student.architecture == "encoder-decoder":
                 inputs = [student.decoder_start_id, *target[:-1]]
@@ -154,7 +157,7 @@ def test_two_tasks_are_read_in_one_pass_where_the_student_can(
 ) -> None:
     encoded = _encoded(decoder_only, "multitask")
     assert [e.packed for e in encoded] == [False, True, True]
-    separately = sum(len(s.source) + len(s.target) for s in encoded[1].strands)
+    separately = sum(len(s.source) + len(s.target) for s in encoded[1].sequences)
     assert encoded[1].length == separately - encoded[1].shared
     assert collate(decoder_only, encoded).input_ids.shape[0] == len(ROWS)
     # An encoder-decoder's prefixes make two inputs of one.
@@ -179,7 +182,7 @@ def test_a_segment_that_is_absent_contributes_nothing(student: Student) -> None:
     batch = collate(student, encoded)
     loss = batch_loss(student, batch)
     (counts,) = (row.counts for row in encoded)
-    assert counts == (len(encoded[0].strands[0].target), 0)
+    assert counts == (len(encoded[0].sequences[0].target), 0)
     assert loss.weighted((0.3, 0.7), counts).item() == pytest.approx(
         0.3 * loss.label.item() / counts[0]
     )
@@ -187,9 +190,9 @@ def test_a_segment_that_is_absent_contributes_nothing(student: Student) -> None:
 
 def test_what_is_cut_is_told(student: Student) -> None:
     whole = _encoded(student, "label_then_rationale")[1]
-    cut = encode(student, ROWS[1:2], max_source_tokens=18, max_rationale_tokens=3)[0]
+    cut = encode_examples(student, ROWS[1:2], max_source_tokens=18, max_rationale_tokens=3)[0]
     assert (whole.source_cut, whole.target_cut) == (0, 0)
-    (strand,), (uncut,) = cut.strands, whole.strands
+    (strand,), (uncut,) = cut.sequences, whole.sequences
     assert cut.source_cut == len(uncut.source) - len(strand.source) > 0
     assert cut.target_cut == len(uncut.target) - len(strand.target) > 0
     assert len(strand.source) == 18
@@ -202,13 +205,13 @@ def test_what_is_cut_is_told(student: Student) -> None:
 @pytest.mark.parametrize("objective", ["rationale_then_label", "multitask"])
 def test_a_cut_rationale_keeps_its_label(student: Student, objective: ObjectiveName) -> None:
     student.objective = objective
-    (cut,) = encode(student, ROWS[1:2], max_source_tokens=200, max_rationale_tokens=3)
+    (cut,) = encode_examples(student, ROWS[1:2], max_source_tokens=200, max_rationale_tokens=3)
     assert cut.target_cut > 0
-    written = [student.tokenizer.decode(s.target, skip_special_tokens=True) for s in cut.strands]
+    written = [student.tokenizer.decode(s.target, skip_special_tokens=True) for s in cut.sequences]
     assert any("neutral" in text for text in written)
-    assert all(s.target[-1] == student.eos_id for s in cut.strands)
-    (whole,) = encode(student, ROWS[1:2], max_source_tokens=200, max_rationale_tokens=99)
-    assert sum(len(s.target) for s in cut.strands) < sum(len(s.target) for s in whole.strands)
+    assert all(s.target[-1] == student.eos_id for s in cut.sequences)
+    (whole,) = encode_examples(student, ROWS[1:2], max_source_tokens=200, max_rationale_tokens=99)
+    assert sum(len(s.target) for s in cut.sequences) < sum(len(s.target) for s in whole.sequences)
 
 
 def test_passes_hold_no_more_than_they_may() -> None:

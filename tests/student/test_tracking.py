@@ -32,7 +32,7 @@ from tutelage.student.training import tracking
 from tutelage.student.training.tracking import (
     BACKENDS,
     Backend,
-    Beginning,
+    RunStart,
     Tracking,
     check_trackers,
 )
@@ -116,7 +116,7 @@ def assert_same_outcome(one: TrainingJob, other: TrainingJob) -> None:
 class Fake:
     """Notes what it is told, and draws from every generator that a training could share."""
 
-    def __init__(self, begin: Beginning, fail: dict[str, BaseException]) -> None:
+    def __init__(self, begin: RunStart, fail: dict[str, BaseException]) -> None:
         self.begin = begin
         self.told: list[Any] = []
         self.fail = fail
@@ -155,15 +155,15 @@ class Fake:
 def fakes(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Fake]]:
     """Registers a tracker by a name; gives the list of those that are made of it."""
 
-    def register(name: str, takes_back: bool = False, **fail: BaseException) -> list[Fake]:
+    def register(name: str, can_rewind: bool = False, **fail: BaseException) -> list[Fake]:
         made: list[Fake] = []
 
-        def make(begin: Beginning) -> Fake:
+        def make(begin: RunStart) -> Fake:
             made.append(Fake(begin, fail))
             return made[-1]
 
         # Any package that is there: it is not imported.
-        monkeypatch.setitem(BACKENDS, name, Backend("json", make, takes_back, ("wave:Error",)))
+        monkeypatch.setitem(BACKENDS, name, Backend("json", make, can_rewind, ("wave:Error",)))
         return made
 
     return register
@@ -196,11 +196,11 @@ def test_settings_of_a_tracked_run_are_plain_values() -> None:
     assert tracking._flat(nested) == {"b.c": "1, 2", "b.d.e": 0.5, "f": False, "g": "x"}
 
 
-@pytest.mark.parametrize("takes_back", [False, True])
+@pytest.mark.parametrize("can_rewind", [False, True])
 def test_a_resumed_training_goes_on_in_its_tracked_run(
-    fakes: Callable[..., list[Fake]], job: Job, untracked: TrainingJob, takes_back: bool
+    fakes: Callable[..., list[Fake]], job: Job, untracked: TrainingJob, can_rewind: bool
 ) -> None:
-    made = fakes("fake", takes_back)
+    made = fakes("fake", can_rewind)
     tracked = job("fake")
     with pytest.raises(Killed):  # after the loss of step 4; goes on from step 3
         run_training(tracked, kill_at(5))
@@ -211,10 +211,10 @@ def test_a_resumed_training_goes_on_in_its_tracked_run(
     assert (second.begin.resumed, second.begin.step) == (True, 4)
     assert first.order == ["start", "config", *["log"] * 3, "finish"]
     # What takes steps back has kept the settings; trackio, for one, has not.
-    assert second.order[:2] == ["start", "log" if takes_back else "config"]
+    assert second.order[:2] == ["start", "log" if can_rewind else "config"]
     lines = log_of(tracked)
     assert first.lines == lines[:3]
-    assert second.lines == lines[2 if takes_back else 3 :]
+    assert second.lines == lines[2 if can_rewind else 3 :]
 
 
 def test_a_tracker_that_comes_later_gets_the_whole_log(

@@ -12,7 +12,7 @@ from pathlib import Path
 PARENT = """
 import multiprocessing, os, time
 from concurrent.futures import ProcessPoolExecutor
-from tutelage.student import worker
+from tutelage.student.jobs import worker
 
 if __name__ == "__main__":
     context = multiprocessing.get_context("spawn")

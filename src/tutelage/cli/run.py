@@ -43,9 +43,9 @@ def command(
     from tutelage.config.recipe_file import load_recipe
     from tutelage.experiment.learning_curves import parse_fractions
     from tutelage.experiment.run import run
-    from tutelage.student.jobs.jobs import leading
+    from tutelage.student.jobs.jobs import main_process
 
-    with leading() as first, Bars() as bars:
+    with main_process() as first, Bars() as bars:
         if not first:
             return
         loaded = load_recipe(recipe)

@@ -48,9 +48,9 @@ def command(
     from tutelage.cli.terminal import Bars
     from tutelage.config.training_settings import TrainSettings, objective_named
     from tutelage.core.errors import UsageError
-    from tutelage.student.jobs.jobs import JobProgress, leading
+    from tutelage.student.jobs.jobs import JobProgress, main_process
 
-    with leading() as first, Bars() as bars:
+    with main_process() as first, Bars() as bars:
         if not first:
             return
         if data.endswith((".yaml", ".yml")):

@@ -1,4 +1,4 @@
-"""The weighted loss over a target's two segments, and the forward pass that it reads."""
+"""The weighted loss over a target's two segments, and the forward pass that it needs."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class SegmentLoss:
         """L = r₀ · Σ CE(label) / |label| + r₁ · Σ CE(rationale) / |rationale|.
 
         weights: (r₀, r₁)
-        counts:  target tokens of each segment in the whole optimiser step, which may be several
-                 passes: their losses then add up to the loss of the step. A segment that the step
-                 does not hold contributes nothing.
+        counts:  target tokens of each segment in the whole optimiser step. A step may consist of
+                 several micro-batches; their losses then add up to the loss of the step. A segment
+                 without tokens contributes nothing.
 
         Source: arXiv 2409.12599; the normalisation over the step is ours.
         """
@@ -36,17 +36,17 @@ class SegmentLoss:
 
 
 def batch_loss(student: Student, batch: Batch) -> SegmentLoss:
-    """The forward pass and its loss.
+    """Run the forward pass and return its loss.
 
-    Where the model ends with a plain head, head and cross-entropy are one operation that never
-    holds more than one value a target token and vocabulary entry (`head.token_losses`).
+    If the model ends with a linear head, head and cross-entropy are one operation that holds only
+    one value per target token and vocabulary entry (`fast.head.token_losses`).
     """
     if not (student.uses("head") and student.head_is_linear):
         return segment_loss(target_logits(student, batch), batch)
-    with student.captured_head_input(batch.rows, batch.columns) as found:
+    with student.captured_head_input(batch.rows, batch.columns) as captured:
         student.model(**_inputs(student, batch), use_cache=False)
     head = student.model.get_output_embeddings()
-    losses = token_losses(found[0], head.weight, head.bias, batch.target_ids)
+    losses = token_losses(captured[0], head.weight, head.bias, batch.target_ids)
     return _by_segment(losses, batch)
 
 
@@ -59,10 +59,10 @@ def _inputs(student: Student, batch: Batch) -> dict[str, torch.Tensor]:
 
 
 def target_logits(student: Student, batch: Batch) -> torch.Tensor:
-    """Logits [N, vocabulary] (fp32) of every target token of the batch, and of no other.
+    """Logits [N, vocabulary] (fp32) of the batch's target tokens only.
 
-    The output head is by far the widest layer of a small model: what it reads is narrowed to the
-    target positions before it runs, where the model lets us (`Student.head_can_be_narrowed`).
+    The output head is by far the widest layer of a small model. It therefore runs at the target
+    positions only, if the model allows it (`Student.head_can_be_narrowed`).
     """
     inputs = _inputs(student, batch)
     if student.head_can_be_narrowed:
@@ -75,7 +75,7 @@ def target_logits(student: Student, batch: Batch) -> torch.Tensor:
 
 
 def segment_loss(logits: torch.Tensor, batch: Batch) -> SegmentLoss:
-    """Cross-entropy summed by segment. logits: [N, vocabulary], fp32."""
+    """Cross-entropy summed over each segment. logits: [N, vocabulary], fp32."""
     return _by_segment(functional.cross_entropy(logits, batch.target_ids, reduction="none"), batch)
 
 
