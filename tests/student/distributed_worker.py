@@ -2,8 +2,8 @@
 
     python distributed_worker.py FOLDER TOKENIZER SCENARIO
 
-`first` tries the group's own means, trains, and dies by SIGKILL in the middle of another training;
-`second` finishes that one. Each process leaves what it saw in FOLDER/SCENARIO-RANK.json.
+`first` tries the group's operations, trains, and is killed in the middle of another training;
+`second` finishes that one. Each process writes what it saw to FOLDER/SCENARIO-RANK.json.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from tutelage.student.training.distributed import ProcessGroup, process_group
 KILLED_AT = 5
 
 PLAIN: dict[str, Any] = {"dropout": 0.0, "learning_rate": 1e-3, "epochs": 2, "patience": 9}
-"""What one process and several train alike: without draws, and in steps so small that Adam, which
-divides by the gradient, does not make much of the last bits."""
+"""A training that is the same with one process and with several: without dropout, and in steps so
+small that Adam, which divides by the gradient, does not amplify the last bits."""
 
 
-def try_means(group: ProcessGroup) -> dict[str, Any]:
-    """What each of the group's means does, as plain values."""
+def try_operations(group: ProcessGroup) -> dict[str, Any]:
+    """Results of the group's operations, as plain values."""
     rank = group.rank
 
     def fails_in_the_second() -> None:
@@ -62,7 +62,7 @@ def try_means(group: ProcessGroup) -> dict[str, Any]:
         "gradients": [None if w.grad is None else w.grad.tolist() for w in (both, one, none)],
         "drift": drift,
         "total": group.sum_values(rank + 1, 0.5),
-        "first": group.on_main(lambda: f"from {rank}"),
+        "on_main": group.on_main(lambda: f"from {rank}"),
         "gathered": group.gather_shards(lambda: group.shard(list("abcdefg")), 7),
     }
 
@@ -81,7 +81,7 @@ def main(folder: Path, tokenizer: Path, scenario: str) -> None:
 
     train_module.collate = counting
     if scenario == "first":
-        seen["means"] = try_means(group)
+        seen["operations"] = try_operations(group)
         plain = small_training(tokenizer, folder / "plain", **PLAIN)
         seen["plain"] = asdict(plain)
         seen["rows"] = sum(rows)
@@ -95,7 +95,7 @@ def main(folder: Path, tokenizer: Path, scenario: str) -> None:
 
     def die(step: int, total: int) -> None:
         if scenario == "first" and step == KILLED_AT:
-            group.sum_values(0)  # so that neither is killed before the other has come as far
+            group.sum_values(0)  # so that neither is killed before the other has reached this step
             os.kill(os.getpid(), signal.SIGKILL)
 
     seen["parts"] = asdict(small_training(tokenizer, folder / "parts", die, max_steps=8))

@@ -1,8 +1,8 @@
-"""One small training that stops early, for the tests of checkpoints and of several processes.
+"""A small training that stops early, for the tests of checkpoints and of several processes.
 
     python small_training.py FOLDER TOKENIZER SEED N
 
-trains in FOLDER and kills this process, with SIGKILL, in the middle of its N-th checkpoint.
+trains in FOLDER and kills this process with SIGKILL while it writes its N-th checkpoint.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ SETTINGS = TrainSettings(
     dropout=0.1,
     tokens_per_micro_batch=600,
 )
-"""53 rows: the last step of an epoch has one, of which a second process gets nothing."""
+"""With 53 rows the last step of an epoch has one row, and a second process gets none."""
 
 
 def make_tokenizer(folder: Path) -> Path:

@@ -22,7 +22,7 @@ def _positions(rows: list[EncodedExample]) -> int:
 
 @pytest.fixture
 def step() -> list[EncodedExample]:
-    """Rows of like length in all, of which more or less is input."""
+    """Rows of similar total length, of which different shares are input."""
     rng = random.Random(0)
     sources = [rng.randint(20, 180) for _ in range(64)]
     return [_example(i, s, 200 - s + rng.randint(0, 9)) for i, s in enumerate(sources)]
@@ -52,7 +52,7 @@ def test_micro_batches_hold_less_padding_than_rows_in_order_of_length(
     assert after < 1.2 * tokens
 
 
-def test_a_row_longer_than_the_limit_stands_alone() -> None:
+def test_a_row_longer_than_the_limit_is_a_micro_batch_of_its_own() -> None:
     assert [len(rows) for rows in make_micro_batches([_example(0, 90, 90)] * 3, 50)] == [1, 1, 1]
 
 

@@ -15,14 +15,14 @@ def _gradients(
 ) -> list[torch.Tensor | None]:
     leaves = [tensor.clone().requires_grad_() for tensor in inputs]
     value = loss(*leaves)
-    # A share of its own for each token, as segments have.
+    # Each token has its own weight, as in the weighted loss.
     (value * torch.linspace(0.1, 2.0, len(value))).sum().backward()
     return [value.detach(), *(leaf.grad for leaf in leaves)]
 
 
 @pytest.mark.parametrize("room", [4 * 50, 4 * 50 * 3, 1 << 30])
 @pytest.mark.parametrize("biased", [False, True])
-def test_head_and_loss_in_one_are_head_and_loss(
+def test_head_and_loss_as_one_operation_give_the_same(
     monkeypatch: pytest.MonkeyPatch, room: int, biased: bool
 ) -> None:
     monkeypatch.setitem(head_module._CHUNK_BYTES, "cpu", room)
@@ -48,7 +48,7 @@ def test_a_frozen_head_gets_no_gradient() -> None:
     assert hidden.grad is not None and bool(hidden.grad.any())
 
 
-def test_bf16_loses_no_more_than_rounding_the_gradient_of_the_logits() -> None:
+def test_bf16_only_rounds_the_gradient_of_the_logits() -> None:
     torch.manual_seed(0)
     hidden, weight = torch.randn(40, 32), torch.randn(300, 32) / 4
     targets = torch.randint(300, (40,))
@@ -62,7 +62,7 @@ def test_bf16_loses_no_more_than_rounding_the_gradient_of_the_logits() -> None:
         assert (one - other.float()).norm() < 0.02 * one.norm()
 
 
-def test_a_pass_uses_the_memory_that_the_one_before_left() -> None:
+def test_a_micro_batch_uses_the_memory_of_the_one_before() -> None:
     free_logits_memory()
     weight = torch.randn(50, 16, requires_grad=True)
 
@@ -79,7 +79,7 @@ def test_a_pass_uses_the_memory_that_the_one_before_left() -> None:
     assert not vars(head_module._thread)
 
 
-def test_two_passes_before_a_backward_one_do_not_share_memory() -> None:
+def test_two_forward_passes_before_a_backward_pass_do_not_share_memory() -> None:
     torch.manual_seed(0)
     weight = torch.randn(50, 16)
     inputs = [torch.randn(7, 16), torch.randn(7, 16)]
@@ -112,7 +112,7 @@ def test_a_gradient_can_be_taken_once() -> None:
         loss.backward()
 
 
-def test_a_target_that_is_hopeless_has_a_finite_loss() -> None:
+def test_a_target_of_tiny_probability_has_a_finite_loss() -> None:
     hidden = torch.tensor([[200.0, 0.0]], requires_grad=True)
     weight = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]])
     loss = token_losses(hidden, weight, None, torch.tensor([1]))
