@@ -49,7 +49,7 @@ def test_the_gpus_that_cuda_shows(variable: str | None, count: int, names: tuple
     assert worker.named_gpus(variable, count) == names
 
 
-def test_workers_take_turns_in_the_gpus() -> None:
+def test_gpus_are_assigned_to_workers_in_turn() -> None:
     assert [worker.gpu_of(n, ("4", "6")) for n in range(5)] == ["4", "6", "4", "6", "4"]
     assert worker.gpu_of(3, ()) is None
 
@@ -207,7 +207,7 @@ def test_two_processes_train_as_one_does(first: Path, tokenizer: Path, tmp_path:
     assert their_log[0]["loss"] == pytest.approx(log[0]["loss"], rel=1e-5)
 
 
-def test_each_process_does_its_share_with_dropout_of_its_own(first: Path) -> None:
+def test_each_process_does_its_share_with_its_own_dropout(first: Path) -> None:
     # An epoch ends with a step of one row, so that one process gets none.
     assert len(small_training.ROWS) % small_training.SETTINGS.batch_size == 1
     rows = _seen(first, "first", "rows")

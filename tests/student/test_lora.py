@@ -274,7 +274,7 @@ def test_adapters_in_bf16_have_fp32_masters(decoder_only: Student) -> None:
     assert all(w.requires_grad for w in decoder_only.model.parameters())
 
 
-def test_only_the_seed_decides_the_adapters_start(folder_of: str) -> None:
+def test_only_the_seed_decides_the_adapters_initial_values(folder_of: str) -> None:
     def begin(seed: int, before: int) -> list[torch.Tensor]:
         student = load_student(folder_of)
         torch.manual_seed(before)
