@@ -140,7 +140,7 @@ class ProcessGroup:
             sizes = [w.numel() for w in bucket]
             *sums, anywhere = torch.split(flat, [*sizes, len(bucket)])
             for i, (weight, total) in enumerate(zip(bucket, sums, strict=True)):
-                # `anywhere` is on the device, which has to be waited for: only without a gradient here.
+                # `anywhere` is on the device: wait for it only if there is no gradient here.
                 if weight.grad is not None or float(anywhere[i]) > 0:
                     weight.grad = total.view_as(weight)
 
