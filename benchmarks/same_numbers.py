@@ -37,7 +37,7 @@ def make_llama(folder: Path) -> None:
     """Save a Llama of two layers, whose tokenizer is trained on the training rows, in `folder`."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, logging
 
     from tutelage import NLI, load_examples
 
@@ -57,6 +57,7 @@ def make_llama(folder: Path) -> None:
     loaded = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, eos_token="</s>", pad_token="</s>", unk_token="<unk>"
     )
+    logging.disable_progress_bar()
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(loaded),
