@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tutelage.config.recipe import Recipe
     from tutelage.config.recipe_file import load_recipe, parse_recipe
+    from tutelage.config.teacher_settings import TeacherSettings
     from tutelage.config.training_settings import TrainSettings
     from tutelage.core.task import NLI, Task
     from tutelage.core.types import (
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from tutelage.student.training.trainer import train
     from tutelage.teacher.annotate import Annotation, annotate
     from tutelage.teacher.ledger.store import Ledger
-    from tutelage.teacher.teacher import TeacherSettings
 
 _HOMES = {
     "data.load": ("Examples", "load_examples"),

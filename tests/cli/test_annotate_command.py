@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 from tutelage.cli.main import app
 from tutelage.cli.terminal import Bars
 from tutelage.core.errors import UsageError
-from tutelage.teacher.annotate import Progress
+from tutelage.core.progress import AnnotationProgress
 
 RECIPE = """\
 name: small
@@ -139,7 +139,7 @@ def told(capsys: pytest.CaptureFixture[str], **progress: Any) -> str:
     values = {"done": 0, "total": 4000, "cached": 0, "failed": 0, "requests": 0, **progress}
     arm = values.pop("arm", "informed_reasoning")
     with Bars() as bars:
-        bars.annotating(arm, Progress(**values))
+        bars.annotating(arm, AnnotationProgress(**values))
     return capsys.readouterr().err
 
 

@@ -10,10 +10,9 @@ import pytest
 import yaml
 
 from tutelage.config.recipe_file import load_recipe, packaged_recipes, parse_recipe
-from tutelage.config.sections import StudentSection, TeacherSection
-from tutelage.config.training_settings import TrainSettings
+from tutelage.config.teacher_settings import TeacherSettings
+from tutelage.config.training_settings import StudentSettings, TrainSettings
 from tutelage.core.errors import RecipeError
-from tutelage.teacher.teacher import TeacherSettings
 
 Make = Callable[..., dict[str, Any]]
 
@@ -31,11 +30,11 @@ def test_every_recipe_that_we_ship_is_valid_and_reads_back_the_same() -> None:
 def test_sections_have_the_fields_and_defaults_of_what_they_describe() -> None:
     for section, described, apart in (
         (
-            StudentSection,
+            StudentSettings,
             TrainSettings,
             {"objective", "learning_rate", "label_weight", "seed"},
         ),
-        (TeacherSection, TeacherSettings, set()),
+        (TeacherSettings, TeacherSettings, set()),
     ):
         parameters = inspect.signature(described).parameters
         fields = {n: f for n, f in section.model_fields.items() if n not in ("model", "tracking")}

@@ -49,7 +49,7 @@ SETTINGS = TrainSettings(
     warmup_steps=5,
     evaluate_every=24,
 )
-LONGER = dataclasses.replace(SETTINGS, max_steps=40, evaluate_every=40)
+LONGER = SETTINGS.replace(max_steps=40, evaluate_every=40)
 """Of the arm that learns wrong labels, so that it learns them in every run."""
 
 BySeed = dict[int, list[Prediction]]
@@ -109,7 +109,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[SmallRun]:
         predictions = {}
         for seed in itertools.islice(seeds, SEEDS):
             student = load_student("scratch:t5-tiny", tokenizer=tokenizer, seed=seed)
-            mine = dataclasses.replace(settings, seed=seed)
+            mine = settings.replace(seed=seed)
             train(student, rows, dev, NLI, mine, folder / f"seed-{seed}")
             predictions[seed] = score_labels(student, test, NLI)
         return predictions

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from tutelage.config.recipe_file import load_recipe, parse_recipe
-from tutelage.config.sections import Config
+from tutelage.config.training_settings import Config
 from tutelage.core.errors import TeacherError
 from tutelage.core.progress import Silent
 from tutelage.core.storage import read_json, read_jsonl

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from tutelage.config.recipe_file import parse_recipe
-from tutelage.config.sections import ArmSection, Config
+from tutelage.config.sections import ArmSection
+from tutelage.config.training_settings import Config
 from tutelage.core.progress import Silent
 from tutelage.core.storage import read_json, read_jsonl
 from tutelage.core.task import NLI

@@ -14,7 +14,7 @@ import yaml
 from typer.testing import CliRunner
 
 from tutelage.cli.main import app
-from tutelage.config.sections import Config
+from tutelage.config.training_settings import Config
 from tutelage.core.storage import as_json, read_json, write_json
 from tutelage.experiment.manifest import record_other_readers, record_test_reading
 from tutelage.experiment.manifest import test_readings as count_readings

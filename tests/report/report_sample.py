@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from tutelage.config.sections import ArmSection, Config
+from tutelage.config.sections import ArmSection
+from tutelage.config.training_settings import Config
 from tutelage.core.storage import as_json, write_json, write_jsonl
 from tutelage.core.task import NLI
 from tutelage.core.types import Example, Prediction

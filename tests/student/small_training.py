@@ -11,7 +11,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +62,7 @@ def small_training(
     on_step: Callable[[int, int], None] | None = None,
     **changes: Any,
 ) -> TrainResult:
-    settings = replace(SETTINGS, **changes)
+    settings = SETTINGS.replace(**changes)
     student = new_student(tokenizer, settings.dropout or 0.0)
     return train(student, ROWS, DEV, NLI, settings, folder, on_step)
 

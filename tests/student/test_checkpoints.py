@@ -367,7 +367,7 @@ def test_the_command_reports_a_full_disk_in_one_line(
 def test_a_training_whose_result_cannot_be_stored_does_not_run_again(
     tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = replace(small_training.SETTINGS, max_steps=3)
+    settings = small_training.SETTINGS.replace(max_steps=3)
     rows, dev = small_training.ROWS, small_training.DEV
     job = TrainingJob("scratch:t5-tiny", tokenizer, rows, dev, NLI, settings, tmp_path)
     fsync = os.fsync

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +38,7 @@ def test_a_compiled_student_learns_the_same(decoder_only: Student, tmp_path: Pat
     for compiled in (False, True):
         student = copy.deepcopy(decoder_only)
         folder = tmp_path / str(compiled)
-        train(student, ROWS, DEV, NLI, replace(SETTINGS, compile=compiled), folder)
+        train(student, ROWS, DEV, NLI, SETTINGS.replace(compile=compiled), folder)
         learnt.append(load_file(folder / "model" / "model.safetensors"))
         assert not torch.equal(learnt[-1][name], before)
     assert learnt[0].keys() == learnt[1].keys()

@@ -220,7 +220,7 @@ def test_each_process_does_its_share_with_its_own_dropout(first: Path) -> None:
 def test_one_process_does_not_resume_what_two_began(first: Path, tokenizer: Path) -> None:
     """Its dropout would be different."""
     student = small_training.new_student(tokenizer)
-    settings = small_training.replace(small_training.SETTINGS, max_steps=8)
+    settings = small_training.SETTINGS.replace(max_steps=8)
     rows, dev = small_training.ROWS, small_training.DEV
     with pytest.raises(RunFolderError, match="begun by 2 processes"):
         train(student, rows, dev, NLI, settings, first / "parts")

@@ -39,7 +39,7 @@ def test_the_sample_depends_only_on_the_ids() -> None:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainingJob:
     folder = tmp_path_factory.mktemp("explaining")
     tokenizer = make_tokenizer(folder / "tokenizer")
-    settings = replace(SETTINGS, epochs=1, max_rationale_tokens=8)
+    settings = SETTINGS.replace(epochs=1, max_rationale_tokens=8)
     job = TrainingJob(
         "scratch:t5-tiny", tokenizer, ROWS, generate(9, 2), NLI, settings, folder / "seed-0"
     )
@@ -61,7 +61,7 @@ def test_an_explanation_job_does_not_run_twice(trained: TrainingJob) -> None:
     assert all(each.tokens <= 8 + 12 for each in found)
     for other in (
         ExplanationJob(trained, rows[:4], output),
-        ExplanationJob(replace(trained, settings=replace(SETTINGS, seed=3)), rows, output),
+        ExplanationJob(replace(trained, settings=SETTINGS.replace(seed=3)), rows, output),
         ScoringJob(trained, rows, output),
     ):
         assert finished_result(other) is None

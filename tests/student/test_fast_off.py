@@ -6,7 +6,6 @@ import importlib
 import inspect
 import json
 import pkgutil
-from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import get_args
@@ -98,7 +97,7 @@ def two_threads() -> None:
 def test_off_uses_none_of_it(
     student: Student, objective: ObjectiveName, fast_refuses: None, tmp_path: Path
 ) -> None:
-    settings = replace(SETTINGS, objective=objective)
+    settings = SETTINGS.replace(objective=objective)
     train(student, ROWS, DEV, NLI, settings, tmp_path)
     loaded = load_student(str(tmp_path / "model"), fast="off")
     prepare(loaded, "fp32")
@@ -131,4 +130,4 @@ def test_auto_uses_it(student: Student, fast_refuses: None, tmp_path: Path) -> N
     with pytest.raises(AssertionError, match=CALLED):
         prepare(student, "fp32")
     with pytest.raises(AssertionError, match=CALLED):
-        train(student, ROWS, DEV, NLI, replace(SETTINGS, fast="auto"), tmp_path)
+        train(student, ROWS, DEV, NLI, SETTINGS.replace(fast="auto"), tmp_path)

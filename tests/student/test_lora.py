@@ -106,7 +106,7 @@ def test_only_the_adapters_change(student: Student, precision: str, tmp_path: Pa
     prepare(student, precision)
     before = {name: weight.clone() for name, weight in student.model.state_dict().items()}
     # Killed between two evaluations on dev: the adapters are still in place.
-    _train_then_kill(student, tmp_path, 6, replace(SETTINGS, precision=precision))
+    _train_then_kill(student, tmp_path, 6, SETTINGS.replace(precision=precision))
     learnt = 0
     for name, weight in student.model.named_parameters():
         if weight.requires_grad:
@@ -201,7 +201,7 @@ def test_a_checkpoint_is_a_plain_model(
     folder_of: str, precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     student = load_student(folder_of)
-    settings = replace(SETTINGS, precision=precision, epochs=4, evaluate_every=12)
+    settings = SETTINGS.replace(precision=precision, epochs=4, evaluate_every=12)
     result = train(student, ROWS, DEV, NLI, settings, tmp_path / "run")
     losses = [line["loss"] for line in _log(tmp_path / "run") if "loss" in line]
     assert losses[-1] < losses[0] - 0.5
@@ -230,7 +230,7 @@ def test_a_checkpoint_is_a_plain_model(
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_an_interrupted_run_ends_bit_equal(folder_of: str, precision: str, tmp_path: Path) -> None:
-    settings = replace(SETTINGS, precision=precision)
+    settings = SETTINGS.replace(precision=precision)
     whole = train(load_student(folder_of), ROWS, DEV, NLI, settings, tmp_path / "whole")
     _train_then_kill(load_student(folder_of), tmp_path / "parts", 6, settings)
     torch.manual_seed(99)  # must not matter
@@ -252,7 +252,7 @@ def test_the_state_holds_only_the_adapters(folder_of: str, tmp_path: Path) -> No
     sizes = {}
     for name, lora in (("full", None), ("lora", LoraSettings(rank=1))):
         student = load_student(folder_of)
-        _train_then_kill(student, tmp_path / name, 6, replace(SETTINGS, lora=lora))
+        _train_then_kill(student, tmp_path / name, 6, SETTINGS.replace(lora=lora))
         state = torch.load(tmp_path / name / "state.pt", weights_only=True)
         weights = [w for w in student.model.parameters() if w.requires_grad]
         masters = state["optimizer"]["masters"]
@@ -287,7 +287,7 @@ def test_only_the_seed_decides_the_adapters_initial_values(folder_of: str) -> No
 
 
 def test_target_modules_are_ends_of_names(decoder_only: Student) -> None:
-    Adapters(decoder_only, replace(LORA, target_modules=("q_proj", "layers.1.mlp.up_proj")), 0)
+    Adapters(decoder_only, LORA.replace(target_modules=("q_proj", "layers.1.mlp.up_proj")), 0)
     adapted = {n for n, m in decoder_only.model.named_modules() if hasattr(m, "lora_A")}
     layers = "model.layers"
     assert adapted == {f"{layers}.{i}.self_attn.q_proj" for i in (0, 1)} | {
@@ -304,7 +304,7 @@ def test_a_missing_layer_is_reported_in_one_line(
         head = decoder_only.model.lm_head
         head.weight = torch.nn.Parameter(head.weight.detach().clone())
     with pytest.raises(StudentError) as caught:
-        Adapters(decoder_only, replace(LORA, target_modules=("v_proj", name)), 0)
+        Adapters(decoder_only, LORA.replace(target_modules=("v_proj", name)), 0)
     assert str(caught.value) == (
         f"lora.target_modules: got '{name}', expected linear layers of this student: down_proj, "
         "gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj; without the key all of them are "

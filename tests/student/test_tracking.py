@@ -83,7 +83,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def job(tokenizer: Path, tmp_path: Path) -> Job:
     def make(*trackers: str, folder: str = "training", **changes: Any) -> TrainingJob:
-        settings = replace(SETTINGS, **changes)
+        settings = SETTINGS.replace(**changes)
         place, follow = tmp_path / folder, Tracking(trackers, NAME)
         return TrainingJob("scratch:t5-tiny", tokenizer, ROWS, DEV, NLI, settings, place, follow)
 

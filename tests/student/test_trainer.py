@@ -102,21 +102,21 @@ def test_the_checkpoint_kept_is_the_best_by_dev(new: Callable[[], Student], tmp_
 
 
 def test_patience_stops_early(new: Callable[[], Student], tmp_path: Path) -> None:
-    still = replace(SETTINGS, learning_rate=1e-12, patience=2, evaluate_every=1)
+    still = SETTINGS.replace(learning_rate=1e-12, patience=2, evaluate_every=1)
     result = train(new(), ROWS, DEV, NLI, still, tmp_path)
     assert (result.steps, result.best_step, result.stopped_early) == (3, 1, True)
 
 
 def test_seeds_change_the_result(new: Callable[[], Student], tmp_path: Path) -> None:
-    short = replace(SETTINGS, max_steps=4)
+    short = SETTINGS.replace(max_steps=4)
     for seed in (0, 1):
-        train(new(), ROWS, DEV, NLI, replace(short, seed=seed), tmp_path / str(seed))
+        train(new(), ROWS, DEV, NLI, short.replace(seed=seed), tmp_path / str(seed))
     one, other = (load_file(tmp_path / s / "model" / "model.safetensors") for s in ("0", "1"))
     assert any(not torch.equal(one[name], other[name]) for name in one)
 
 
 def test_micro_batches_of_another_size_give_the_same_step(tokenizer: Path, tmp_path: Path) -> None:
-    plain = replace(SETTINGS, dropout=0.0, max_steps=3)
+    plain = SETTINGS.replace(dropout=0.0, max_steps=3)
     losses, weights = [], []
     for size in (10**6, 300):
         student = load_student("scratch:t5-tiny", tokenizer=tokenizer, dropout=0.0)
@@ -125,7 +125,7 @@ def test_micro_batches_of_another_size_give_the_same_step(tokenizer: Path, tmp_p
             ROWS,
             DEV,
             NLI,
-            replace(plain, tokens_per_micro_batch=size),
+            plain.replace(tokens_per_micro_batch=size),
             tmp_path / str(size),
         )
         losses.append(_log(tmp_path / str(size))[0]["loss"])
@@ -140,9 +140,9 @@ def test_a_label_without_rationale_has_all_the_weight(
     new: Callable[[], Student], tmp_path: Path
 ) -> None:
     rows = build_training_examples(TRAIN, NLI, None, "label")
-    alone = replace(SETTINGS, objective="label", max_steps=1)
+    alone = SETTINGS.replace(objective="label", max_steps=1)
     for weight in (0.3, 1.0):
-        settings = replace(alone, label_weight=weight)
+        settings = alone.replace(label_weight=weight)
         train(new(), rows, DEV, NLI, settings, tmp_path / str(weight))
     assert _log(tmp_path / "0.3") == _log(tmp_path / "1.0")
 
@@ -166,7 +166,7 @@ def test_a_state_of_other_settings_is_refused(new: Callable[[], Student], tmp_pa
     with pytest.raises(Killed):
         train(new(), ROWS, DEV, NLI, SETTINGS, tmp_path, kill)
     with pytest.raises(RunFolderError, match="other data or settings"):
-        train(new(), ROWS, DEV, NLI, replace(SETTINGS, learning_rate=1e-4), tmp_path)
+        train(new(), ROWS, DEV, NLI, SETTINGS.replace(learning_rate=1e-4), tmp_path)
     with pytest.raises(RunFolderError, match="other data or settings"):
         train(new(), ROWS, DEV[1:], NLI, SETTINGS, tmp_path)
     with pytest.raises(RunFolderError, match="other data or settings"):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from scripted_server import Reply, ScriptedServer, error
 
+from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.errors import (
     AuthenticationError,
     ModelNotServedError,
@@ -24,7 +25,7 @@ from tutelage.teacher.annotate import Options, annotate
 from tutelage.teacher.clients.openai_api import OpenAITeacher
 from tutelage.teacher.engine.failures import Kind, RetryPolicy
 from tutelage.teacher.ledger.store import Ledger
-from tutelage.teacher.teacher import QuestionFailedError, TeacherSettings
+from tutelage.teacher.teacher import QuestionFailedError
 
 QUICK = RetryPolicy(dict.fromkeys(Kind, 2), first_attempts=2, base_s=0.01, cap_s=0.02)
 WORKER = Path(__file__).with_name("annotate_worker.py")

@@ -5,6 +5,7 @@ import time
 import pytest
 from scripted_server import Reply, ScriptedServer, error
 
+from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.errors import (
     AuthenticationError,
     ModelNotServedError,
@@ -25,7 +26,7 @@ from tutelage.teacher.engine.rate_limits import Governor, Health, Limits
 from tutelage.teacher.engine.requests import Renderer
 from tutelage.teacher.ledger.charges import Session
 from tutelage.teacher.ledger.store import Ledger, answer_key
-from tutelage.teacher.teacher import QuestionFailedError, TeacherSettings, open_teacher
+from tutelage.teacher.teacher import QuestionFailedError, open_teacher
 
 QUICK = RetryPolicy(
     dict.fromkeys(Kind, 4), first_attempts=4, base_s=0.01, cap_s=0.02, max_retry_after_s=0.5

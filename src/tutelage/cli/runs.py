@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
+from tutelage.cli.terminal import command_of
 
-def command(
+
+def runs(
     folder: Annotated[Path, typer.Argument(help="The folder that holds the runs.")] = Path("runs"),
     json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,
 ) -> None:
@@ -16,9 +18,9 @@ def command(
 
     Example: `tutelage runs`
     """
+    from tutelage import api
     from tutelage.cli.terminal import out_console, print_json
     from tutelage.core.storage import read_json
-    from tutelage.report.answer import answer_sentences
 
     found = []
     for path in sorted(folder.glob("*/manifest.json")):
@@ -30,7 +32,7 @@ def command(
                 "started": manifest["started"],
                 "finished": bool(document and document["finished"]),
                 "folder": str(path.parent),
-                "answer": answer_sentences(document) if document else [],
+                "answer": api.answer_sentences(document) if document else [],
             }
         )
     if json:
@@ -45,4 +47,4 @@ def command(
             out_console().print(f"    {sentence}", markup=False, soft_wrap=True)
 
 
-command.__name__ = "runs"
+app = command_of(runs)

@@ -53,13 +53,15 @@ def _replace(path: Path, data: bytes) -> None:
 
 
 def as_json(value: Any) -> Any:
-    """Dataclasses, mappings, paths and tuples as what `json` takes."""
+    """Dataclasses, settings, mappings, paths and tuples as what `json` takes."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: as_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
         return {str(k): as_json(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [as_json(v) for v in value]
+    if hasattr(value, "model_dump"):  # settings, which are pydantic's
+        return value.model_dump(mode="json")
     return str(value) if isinstance(value, Path) else value
 
 
@@ -134,6 +136,8 @@ def _plain(value: Any) -> Any:
         return dict(value)
     if isinstance(value, Path):
         return str(value)
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json")
     raise TypeError(f"{type(value).__name__} is no JSON")
 
 

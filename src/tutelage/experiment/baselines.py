@@ -58,12 +58,12 @@ def describe_teacher_labels(
     task = recipe.resolved_task()
     entries: dict[tuple[Any, ...], dict[str, Any]] = {}
     for arm in rationale_arms(recipe.arms):
-        if arm.question in entries:
+        if arm.annotation_key in entries:
             continue
         found = _labels_against_gold(splits, annotations[arm.name].rationales, task)
         if found is not None:
             teacher = recipe.teacher_of(arm)
-            entries[arm.question] = {
+            entries[arm.annotation_key] = {
                 "arm": arm.name,
                 "strategy": arm.strategy,
                 "model": None if teacher is None else teacher.model,

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tutelage.config.recipe import Recipe
-from tutelage.config.sections import Config
+from tutelage.config.training_settings import Config
 from tutelage.core.progress import Observer, Silent
 from tutelage.core.storage import as_json, digest, write_json, write_jsonl
 from tutelage.experiment import baselines, diagnostics, learning_curves, manifest, summarise
@@ -84,7 +84,7 @@ def run(
         from tutelage.student.model.lora import check_targets
 
         # A name that is misspelt is told before anything is paid for.
-        check_targets(recipe.student.model, recipe.student.lora.settings())
+        check_targets(recipe.student.model, recipe.student.lora)
 
     if recipe.student.compile:
         from tutelage.student.model.precision import check_compiled

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tutelage.config.recipe import Families, Recipe
-from tutelage.config.sections import ArmSection, Config
+from tutelage.config.sections import ArmSection
+from tutelage.config.training_settings import Config
 from tutelage.core.storage import as_json
 from tutelage.core.task import Task
 from tutelage.core.types import RATIONALE_STATUSES, Prediction, Rationale
@@ -264,8 +265,8 @@ def describe_teacher(recipe: Recipe, annotations: Mapping[str, Annotation]) -> d
         if arm.strategy is None:
             continue
         annotation = annotations[arm.name]
-        distinct[arm.question] = annotation
-        asked_by = first.setdefault(arm.question, arm.name)
+        distinct[arm.annotation_key] = annotation
+        asked_by = first.setdefault(arm.annotation_key, arm.name)
         teacher = recipe.teacher_of(arm)
         by_arm[arm.name] = {
             "model": None if arm.strategy == "human" or teacher is None else teacher.model,

@@ -9,16 +9,16 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tutelage.config.recipe import Recipe
-from tutelage.config.sections import TeacherSection
+from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.errors import BudgetError
-from tutelage.core.progress import Observer
+from tutelage.core.progress import AnnotationProgress, Observer
 from tutelage.core.task import Task
 from tutelage.core.types import Example, Rationale
 from tutelage.evaluation.crossed import crossed_random_effects
@@ -26,9 +26,9 @@ from tutelage.evaluation.statistics import wilson_interval
 from tutelage.experiment.prepare import Splits
 from tutelage.strategies.labelling import Labelling
 from tutelage.strategies.registry import get_strategy
-from tutelage.teacher.annotate import Annotation, Options, Progress, annotate
+from tutelage.teacher.annotate import Annotation, Options, annotate
 from tutelage.teacher.ledger.store import Ledger
-from tutelage.teacher.teacher import TeacherSettings, is_looked_up
+from tutelage.teacher.teacher import is_looked_up
 
 _UNREAD_SHOWN = 3
 _UNREAD_CHARACTERS = 200
@@ -74,7 +74,7 @@ def label_questions(recipe: Recipe, splits: Splits) -> tuple[list[LabelQuestion]
     if not shots:
         notes.append("no row of train has a context of its own to be a worked example")
     questions = [
-        LabelQuestion(replace(settings, mode="live"), Labelling(task, shown), shown, rows)
+        LabelQuestion(settings.replace(mode="live"), Labelling(task, shown), shown, rows)
         for settings in free
         for shown in ([(), shots] if shots else [()])
     ]
@@ -131,7 +131,7 @@ def ask_for_labels(
     try:
         for question in questions:
 
-            def on_progress(progress: Progress, title: str = question.title) -> None:
+            def on_progress(progress: AnnotationProgress, title: str = question.title) -> None:
                 observer.annotating(title, progress)
 
             options = Options(
@@ -198,11 +198,11 @@ def _teachers(recipe: Recipe) -> dict[str, TeacherSettings]:
         section = recipe.teacher_of(arm)
         strategy = get_strategy(arm.strategy, template=arm.template, task=task)
         if strategy.asks_teacher and section is not None:
-            found.setdefault(_identity(section), section.settings())
+            found.setdefault(_identity(section), section)
     return found
 
 
-def _identity(section: TeacherSection) -> str:
+def _identity(section: TeacherSettings) -> str:
     decisive = {"model", "base_url", "provider", "temperature", "seed", "max_tokens", "top_p"}
     return section.model_dump_json(include=decisive | {"structured"})
 

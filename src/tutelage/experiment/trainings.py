@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.config.recipe import Recipe
-from tutelage.config.sections import ArmSection, Config
+from tutelage.config.sections import ArmSection
+from tutelage.config.training_settings import Config
 from tutelage.core.progress import Observer
 from tutelage.core.storage import digest, read_json, write_json
 from tutelage.core.types import Explanation, Prediction
@@ -91,7 +92,7 @@ class Students:
             self.training[arm.name],
             self.splits.dev,
             self.tasks[arm.name],
-            self.recipe.student.settings(config, seed, arm.effective_objective),
+            self.recipe.student.training(config, seed, arm.effective_objective),
             self.folder / "arms" / name,
             Tracking(self.recipe.student.tracking, f"{self.recipe.name}/{name}"),
         )
@@ -184,9 +185,8 @@ class Students:
 
     def run(self, jobs: Sequence[TrainingJob | ScoringJob]) -> list[Any]:
         """The results of jobs, in their order; what is already on disk is not done again."""
-        results = {
-            i: known for i, job in enumerate(jobs) if (known := finished_result(job)) is not None
-        }
+        known = {i: finished_result(job) for i, job in enumerate(jobs)}
+        results = {i: result for i, result in known.items() if result is not None}
         missing = [i for i in range(len(jobs)) if i not in results]
         self.observer.jobs(len(results), len(jobs))
         for index, result in self.runner.run([jobs[i] for i in missing]):

@@ -23,6 +23,7 @@ from typing import Any, Self
 from tutelage.config.training_settings import TrainSettings
 from tutelage.core.errors import StudentError, TutelageError
 from tutelage.core.model_files import content_digest
+from tutelage.core.progress import JobProgress
 from tutelage.core.storage import as_json, digest, read_json, read_jsonl, write_json, write_jsonl
 from tutelage.core.task import Task
 from tutelage.core.types import Example, Prediction, TrainingExample
@@ -110,15 +111,6 @@ class ScoringJob:
     def load(self, path: Path) -> list[Any]:
         """The records in a file that the job has written."""
         return read_predictions(path)
-
-
-@dataclass(frozen=True)
-class JobProgress:
-    """Progress of one job, named after its folder: `done` of `total` steps (or rows)."""
-
-    name: str
-    done: int
-    total: int
 
 
 Report = Callable[[JobProgress], None]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Self
 
+from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.errors import TeacherError
 from tutelage.core.types import Completion, Request
 from tutelage.teacher.engine.failures import Fault
-from tutelage.teacher.teacher import QuestionFailedError, TeacherSettings
+from tutelage.teacher.teacher import QuestionFailedError
 
 
 class ScriptedTeacher:
