@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tutelage.config.plan_settings import PlanSettings
     from tutelage.config.recipe import Recipe
     from tutelage.config.teacher_settings import TeacherSettings
-    from tutelage.config.training_settings import TrainResult, TrainSettings
+    from tutelage.config.training_settings import TrainSettings
     from tutelage.core.progress import Observer
     from tutelage.core.task import Task
     from tutelage.core.types import Prediction
@@ -28,16 +28,17 @@ if TYPE_CHECKING:
     from tutelage.planning.plan import Plan
     from tutelage.report.compare_runs import TwoRuns
     from tutelage.student.encoding.token_lengths import Audit
+    from tutelage.student.training.result import TrainResult
     from tutelage.teacher.annotate import Summary
     from tutelage.teacher.ledger.maintenance import Overview
 
 
-def leading() -> AbstractContextManager[bool]:
+def main_process() -> AbstractContextManager[bool]:
     """True inside, in the process that does the work; False in the others of `accelerate launch`,
     once they have done their share."""
-    from tutelage.student.jobs.jobs import leading
+    from tutelage.student.jobs.jobs import main_process
 
-    return leading()
+    return main_process()
 
 
 def run(

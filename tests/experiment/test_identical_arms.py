@@ -33,8 +33,8 @@ from tutelage.data.synthetic import generate
 from tutelage.evaluation.compare import ALPHA, Comparison, compare
 from tutelage.student.encoding.targets import build_training_examples
 from tutelage.student.inference.score import score_labels
+from tutelage.student.model.load import load_student
 from tutelage.student.model.scratch import tokenizer_for
-from tutelage.student.model.student import load_student
 from tutelage.student.training.trainer import train
 
 RUNS, SEEDS, DIFFERENT_IN = 20, 3, 4

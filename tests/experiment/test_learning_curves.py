@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tutelage.config.recipe_file import parse_recipe
-from tutelage.config.training_settings import Config, TrainResult, TrainSettings
+from tutelage.config.training_settings import Config, TrainSettings
 from tutelage.core.errors import UsageError
 from tutelage.core.progress import JobProgress, Silent
 from tutelage.core.storage import read_json, read_jsonl
@@ -34,6 +34,7 @@ from tutelage.experiment.run import run
 from tutelage.experiment.summarise import ArmOutcome
 from tutelage.student.encoding.targets import build_training_examples
 from tutelage.student.jobs.jobs import TrainingJob
+from tutelage.student.training.result import TrainResult
 from tutelage.student.training.tracking import Tracking
 from tutelage.teacher.annotate import Annotation
 from tutelage.teacher.annotation import Summary

@@ -47,7 +47,7 @@ def run(
     from tutelage.core.errors import require_extra
 
     require_extra("train", "tutelage run")
-    with api.leading() as first, Bars() as bars:
+    with api.main_process() as first, Bars() as bars:
         if not first:
             return
         loaded = load_recipe(recipe)

@@ -61,7 +61,7 @@ def train(
 
     student = given.build(StudentSettings)
     require_extra("train", "tutelage train")
-    with api.leading() as first, Bars() as bars:
+    with api.main_process() as first, Bars() as bars:
         if not first:
             return
         if is_recipe(data):

@@ -174,31 +174,6 @@ class TrainSettings(TrainingOptions):
 
 
 @dataclass(frozen=True, slots=True)
-class TrainResult:
-    """What a training came to.
-
-    dev_accuracy:      of the checkpoint that was kept
-    best_step, steps:  where it was taken, and how many steps were run
-    truncated_*:       rows whose input, or whose rationale, was cut
-    *_tokens_cut:      how many tokens that were
-    sources_cut_beyond: rows whose input lost more than the field that is cut first
-    seconds:           of training and evaluation, interruptions not counted
-    """
-
-    dev_accuracy: float
-    best_step: int
-    steps: int
-    evaluations: int
-    stopped_early: bool
-    truncated_sources: int
-    truncated_targets: int
-    source_tokens_cut: int
-    target_tokens_cut: int
-    sources_cut_beyond: int
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
 class Config:
     """One configuration of the search: learning rate, and w in the weights (w, 1 − w)."""
 

@@ -11,8 +11,10 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -137,3 +139,40 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "model_dump"):
         return value.model_dump(mode="json")
     raise TypeError(f"{type(value).__name__} is no JSON")
+
+
+@contextmanager
+def translate_write_errors(path: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Inside, whatever a library raises because `path` cannot be written becomes a RunFolderError.
+
+    temporary: what is written first, in place of `path`; removed after any error
+    """
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except BaseException as error:
+        if temporary is not None:
+            remove(temporary)
+        # torch raises RuntimeError; tokenizers raises Exception itself.
+        write_errors = (OSError, RuntimeError, SafetensorError)
+        if isinstance(error, write_errors) or type(error) is Exception:
+            raise RunFolderError(
+                f"{path}: cannot be written ({_reason(error)}): free disk space, then run the same "
+                "command again; it continues from its last checkpoint"
+            ) from error
+        raise
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return " ".join(str(error).split())[:200]
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with its contents, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from tutelage.config.training_settings import Fast
 from tutelage.core.errors import StudentError
 from tutelage.core.storage import write_jsonl
 from tutelage.core.task import NLI, Task
@@ -21,13 +22,14 @@ def predict_file(
     columns: Mapping[str, str] | None = None,
     explained: bool = False,
     output: Path | None = None,
+    fast: Fast = "auto",
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[Prediction]:
     """Predictions of the checkpoint in `model` for the rows of `data`, written to `output`."""
     from tutelage.student.inference.explain import explain
     from tutelage.student.inference.score import score_labels
+    from tutelage.student.model.load import load_student
     from tutelage.student.model.precision import choose_device, prepare
-    from tutelage.student.model.student import load_student
 
     if not (model / "config.json").exists():
         raise StudentError(
@@ -35,7 +37,7 @@ def predict_file(
         )
     examples = list(load_examples(data, task, columns=columns))
     total = len(examples)
-    student = load_student(str(model)).to(choose_device())
+    student = load_student(str(model), fast=fast).to(choose_device())
     prepare(student, "auto")
     tell = None if on_progress is None else (lambda done: on_progress(done, total))
     predictions = score_labels(student, examples, task, on_progress=tell)

@@ -12,7 +12,7 @@ from typing import Any
 
 from tutelage.config.recipe import Families, Recipe
 from tutelage.config.sections import ArmSection
-from tutelage.config.training_settings import Config, TrainResult
+from tutelage.config.training_settings import Config
 from tutelage.core.storage import as_json
 from tutelage.core.task import Task
 from tutelage.core.types import RATIONALE_STATUSES, Prediction, Rationale
@@ -21,6 +21,7 @@ from tutelage.evaluation.compare import MARGIN, compare
 from tutelage.evaluation.majority import majority_predictions
 from tutelage.evaluation.metrics import evaluate
 from tutelage.experiment.prepare import Splits
+from tutelage.student.training.result import TrainResult
 from tutelage.teacher.annotate import Annotation
 
 SeedPredictions = Mapping[int, Sequence[Prediction]]

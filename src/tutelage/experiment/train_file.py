@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from tutelage.config.training_settings import TrainResult, TrainSettings
+from tutelage.config.training_settings import TrainSettings
 from tutelage.core.rationale_file import read_rationales
 from tutelage.core.task import NLI, Task
 from tutelage.data.load import load_examples
 from tutelage.student.encoding.targets import build_training_examples
 from tutelage.student.jobs.jobs import TrainingJob, run_job
+from tutelage.student.training.result import TrainResult
 from tutelage.student.training.tracking import Tracking, check_trackers
 
 

@@ -88,8 +88,8 @@ def _audit(
 ) -> Audit:
     # They import torch, which those who only read this module's signatures need not wait for.
     from tutelage.student.encoding.token_lengths import Audit, audit_arm, audit_split
+    from tutelage.student.model.load import load_meta_student
     from tutelage.student.model.scratch import tokenizer_for
-    from tutelage.student.model.student import load_outline
 
     with tempfile.TemporaryDirectory() as folder:
         tokenizer = None
@@ -98,7 +98,7 @@ def _audit(
             learnt = (row for _, rows, _ in arms for row in rows)
             tokenizer = tokenizer_for(learnt, Path(folder))
         observer.stage("Loading the tokenizer")
-        student = load_outline(model, tokenizer)
+        student = load_meta_student(model, tokenizer)
     observer.stage("Measuring")
     limit = arms[0][2].max_source_tokens
     return Audit(
