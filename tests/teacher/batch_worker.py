@@ -16,7 +16,8 @@ from tutelage.teacher.cost.prices import Price, Rates
 from tutelage.teacher.engine.failures import RetryPolicy
 from tutelage.teacher.ledger.charges import Session
 from tutelage.teacher.ledger.store import Ledger, answer_key
-from tutelage.teacher.teacher import TeacherSettings, open_teacher
+from tutelage.teacher.registry import open_teacher
+from tutelage.teacher.teacher import TeacherSettings
 
 IDENTITY = "server"
 PRICE = Price((Rates(-1, 400, 400, 1600),), 0, "test")

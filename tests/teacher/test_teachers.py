@@ -6,7 +6,8 @@ from tutelage.core.errors import DataError, UsageError
 from tutelage.core.task import NLI
 from tutelage.core.types import Example
 from tutelage.teacher.annotate import annotate
-from tutelage.teacher.teacher import _SCHEMES, TeacherSettings, is_looked_up, open_teacher
+from tutelage.teacher.registry import _SCHEMES, is_looked_up, open_teacher
+from tutelage.teacher.teacher import TeacherSettings
 
 FIELDS = {"premise": "p", "hypothesis": "h"}
 

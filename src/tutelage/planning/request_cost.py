@@ -33,7 +33,8 @@ from tutelage.teacher.cost.prices import FREE, PICO, Price, price_of, request_bo
 from tutelage.teacher.engine.requests import Renderer
 from tutelage.teacher.ledger import charges
 from tutelage.teacher.ledger.store import Ledger
-from tutelage.teacher.teacher import Mode, Teacher, TeacherSettings, open_teacher
+from tutelage.teacher.registry import open_teacher
+from tutelage.teacher.teacher import Mode, Teacher, TeacherSettings
 
 Split = Literal["train", "dev"]
 

@@ -22,7 +22,8 @@ from tutelage.teacher.annotation import Job, Options, Progress, Summary
 from tutelage.teacher.cost.budget import money_of
 from tutelage.teacher.ledger.charges import Session
 from tutelage.teacher.ledger.store import Ledger
-from tutelage.teacher.teacher import Teacher, TeacherSettings, open_teacher
+from tutelage.teacher.registry import open_teacher
+from tutelage.teacher.teacher import Teacher, TeacherSettings
 
 __all__ = ["Annotation", "Options", "Progress", "Summary", "annotate", "annotate_to_file"]
 
