@@ -34,7 +34,8 @@ class Plugin:
 
         members: names that the result must have. They are looked up without running properties.
 
-        Raises UsageError where the factory fails or a member is missing; a TutelageError is raised unchanged.
+        Raises UsageError where the factory fails or a member is missing. A TutelageError of the
+        factory is raised unchanged.
         """
         try:
             made = self.factory(*arguments)
