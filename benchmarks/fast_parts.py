@@ -1,4 +1,4 @@
-"""What each part of `student/fast/` is worth: whole trainings with and without it, by turns.
+"""The gain of each part of `student/fast/`: whole trainings with and without it, in turns.
 
     python benchmarks/fast_parts.py                  both students, three rounds; some forty minutes
     python benchmarks/fast_parts.py --only smollm2   one of them; --rounds 1 for a rehearsal
@@ -6,9 +6,9 @@
 t5       T5-small's shape, ANLI R1 with recorded reasoning, steps of 32 rows (see `train_setup.py`)
 smollm2  SmolLM2-135M-Instruct, e-SNLI with recorded chains of thought, steps of 16 rows
 
-Each training is a process of its own with two threads. The clock runs from the fifth step on, and a
-round has every variant once. `worth` is the rate with all parts over the rate without the one, of
-the same round: 1.10 means that the part makes a training a tenth faster. Wants an idle machine.
+Each training is a process of its own with two threads. The clock runs from the fifth step on, and
+each round has every variant once. `gain` is the rate with all parts divided by the rate without the
+one, in the same round: 1.10 means that the part makes a training 10% faster. Needs an idle machine.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def worker(student: str, variant: str, folder: Path) -> None:
         learning_rate=1e-4,
         batch_size=BATCH[student],
         max_steps=WARM_UP + steps,
-        tokens_per_pass=TOKENS[student],
+        tokens_per_micro_batch=TOKENS[student],
         threads=2,
         fast="off" if variant == "off" else "auto",
     )
@@ -98,6 +98,10 @@ def worker(student: str, variant: str, folder: Path) -> None:
 
 
 def rate(student: str, variant: str, folder: Path) -> float:
+    """Rows per second of one training, in a process of its own.
+
+    variant: the part that is left out; `all` leaves out none, `off` sets `fast: off`
+    """
     done = subprocess.run(
         [sys.executable, str(HERE / "fast_parts.py"), "--worker", student, variant, str(folder)],
         stdout=subprocess.PIPE,
@@ -109,15 +113,16 @@ def rate(student: str, variant: str, folder: Path) -> float:
 
 
 def measure(student: str, variants: Sequence[str], rounds: int, folder: Path) -> None:
+    """Measure and print every variant."""
     rates: dict[str, list[float]] = {variant: [] for variant in variants}
     for _ in range(rounds):
         for variant in variants:
             rates[variant].append(rate(student, variant, folder))
             print(f"  {student} {variant}: {rates[variant][-1]:.2f} rows/s", flush=True)
-    print(f"\n{student}: without     rows/s (median)   worth by round")
+    print(f"\n{student}: without     rows/s (median)   gain by round")
     for variant in variants:
-        worth = [a / b for a, b in zip(rates["all"], rates[variant], strict=True)]
-        shown = " ".join(f"{value:.2f}" for value in worth)
+        gains = [a / b for a, b in zip(rates["all"], rates[variant], strict=True)]
+        shown = " ".join(f"{value:.2f}" for value in gains)
         print(f"{variant:>20s}  {median(rates[variant]):14.2f}   {shown}", flush=True)
 
 

@@ -1,31 +1,31 @@
-"""How fast a student of T5-small's shape trains and is read, beside the usual ways.
+"""How fast a student of T5-small's shape trains and scores, compared with the usual ways.
 
     make bench-train                          some twenty minutes on two cores
-    python benchmarks/train.py --quick        a rehearsal: one step each, ratios not to be believed
+    python benchmarks/train.py --quick        a rehearsal: one step each, without usable ratios
     python benchmarks/train.py --only scoring one of its parts: training, scoring, agreement
 
-Same new weights and same rows for all (ANLI R1 with ChatGPT's recorded reasoning as target; see
-`train_setup.py`), each contender in a process of its own, one after the other, on a GPU where torch
-finds one:
+All contenders get the same new weights and the same rows (ANLI R1 with ChatGPT's recorded reasoning
+as target; see `train_setup.py`). Each runs in a process of its own, one after the other, on a GPU
+if torch finds one:
 
 padded       every row 600 and 400 tokens long, padding in the loss, fp32, a plain loop
 trainer      transformers' Seq2SeqTrainer, dynamic padding, train_sampling_strategy group_by_length
              (its own measure of length, the input's), fp32 and bf16
-tutelage     a training job of this package, evaluation not in the time
-tutelage 2x  two such jobs at once, one thread each, as a search runs: examples a second of both
-             together, memory of both together
+tutelage     a training job of this package, without the time of evaluations
+tutelage 2x  two such jobs at once, one thread each, as in a search: examples per second and memory
+             of both together
 
 generate     writes the whole target, its label first, rows sorted by source, in fp32 and in bf16;
-             `padded` as the research code does: fp32, every source 600 tokens, rows as they come.
-             On a sample, whose rows a second are those of targets of mean length
+             `padded` as the research code does: fp32, every source 600 tokens, rows in their order.
+             Runs on a sample; its rows per second are converted to targets of mean length
 
-examples/s   of rows of mean length: work done in a second by the work that a mean row is; work is
-             the floating-point operations of the rows met, without padding (each contender meets
-             other rows in its few steps). `padded` meets rows of one length: rows a second
-GFLOP/s      the same without the division: what reaches the rows, of what the machine does
-peak GB      resident set of the whole process; on a GPU what torch had allocated on it
+examples/s   of rows of mean length: the work done per second divided by the work of a mean row.
+             Work is the floating-point operations of the rows, without padding (each contender gets
+             other rows in its few steps). `padded` has rows of one length: rows per second
+GFLOP/s      the same without the division: what the rows get of the machine's work
+peak GB      resident set of the whole process; on a GPU the memory that torch has allocated on it
 
-Wants an otherwise idle machine.
+Needs an otherwise idle machine.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 TARGETS = {"padded": 10.0, "trainer": 2.0, "memory": 1 / 3, "scoring": 30.0, "agreement": 0.99}
 SHOWN = 30
-"""Rows that differ which are listed at most."""
+"""Most differing rows that are listed."""
 
 BATCHES = (1, 8, 32)
-"""Rows that `generate` reads at once."""
+"""Batch sizes of `generate`."""
 
 BF16_TOLERANCE = 0.05
 """Largest difference of a label's probability between bf16 and fp32."""
@@ -56,12 +56,12 @@ BF16_TOLERANCE = 0.05
 
 @dataclass(frozen=True)
 class Scale:
-    """How much of everything is run. Steps are optimiser steps that are timed.
+    """How much is run. Steps are the optimiser steps that are timed.
 
-    batch:           rows of an optimiser step, for the Trainer and for us
-    padded_batch:    rows of a step of the padded loop: what 20 GB carry; the paper's 64 would need
-                     some 50
-    tokens_per_pass: of ours
+    batch:                  rows per optimiser step, for the Trainer and for us
+    padded_batch:           rows per step of the padded loop: what fits into 20 GB; the paper's 64
+                            would need some 50
+    tokens_per_micro_batch: for us
     """
 
     padded_steps: int
@@ -74,7 +74,7 @@ class Scale:
     read: int
     batch: int = 32
     padded_batch: int = 16
-    tokens_per_pass: int = 4096
+    tokens_per_micro_batch: int = 4096
 
 
 FULL = Scale(2, 3, 8, 1000, 64, 6880, 3, 1000)
@@ -84,9 +84,9 @@ ON_GPU = Scale(10, 10, 30, 1000, 256, 6880, 3, 1000, 64, 64, 65_536)
 
 @dataclass(frozen=True)
 class Bench:
-    """Starts workers on what `train_setup.py` has put into `folder`.
+    """Starts workers on the files that `train_setup.py` has written to `folder`.
 
-    facts: what it found out: mean lengths, work of a mean row, the GPU's name or None
+    facts: mean lengths, the work of a mean row, the GPU's name or None
     """
 
     folder: Path
@@ -101,7 +101,7 @@ class Bench:
     def run(
         self, script: str, name: str, *, cores: int | None = None, copies: int = 1, **options: Any
     ) -> list[dict[str, Any]]:
-        """What `copies` workers of `cores` threads, started at once, reported."""
+        """The reports of `copies` workers of `cores` threads, started at once."""
         reports = [self.folder / f"report-{copy}.json" for copy in range(copies)]
         workers = []
         for report in reports:
@@ -125,7 +125,7 @@ class Bench:
 def start(
     script: str, arguments: Sequence[object], threads: int, log: Path
 ) -> subprocess.Popen[bytes]:
-    """A worker process of so many threads, which finds its models on disk or not at all."""
+    """A worker process with this many threads and without access to a hub."""
     with log.open("w") as output:
         return subprocess.Popen(
             [sys.executable, str(HERE / script), *(str(part) for part in arguments)],
@@ -188,7 +188,7 @@ def bench_training(bench: Bench) -> None:
     options = {
         "steps": scale.our_steps,
         "batch_size": scale.batch,
-        "tokens_per_pass": scale.tokens_per_pass,
+        "tokens_per_micro_batch": scale.tokens_per_micro_batch,
     }
     ours = run("ours", f"tutelage, batch {scale.batch}", threads=bench.threads, **options)
     ours.print(padded)
@@ -204,7 +204,7 @@ def bench_training(bench: Bench) -> None:
 def bench_scoring(bench: Bench) -> None:
     scale, script = bench.scale, "train_scoring.py"
 
-    def read(name: str, shown: str, precision: str, **options: Any) -> float:
+    def measure(name: str, shown: str, precision: str, **options: Any) -> float:
         (report,) = bench.run(
             script,
             name,
@@ -218,12 +218,12 @@ def bench_scoring(bench: Bench) -> None:
         met = f"{report['rows']} rows of {report['tokens']:.0f} tokens"
         return show(shown, report, met, report["tokens"] / report["tokens_of_all"])
 
-    print(f"\nReading {scale.scored} rows              rows/s   peak GB")
+    print(f"\nLabels of {scale.scored} rows            rows/s   peak GB")
     scored, generated, padded = {}, {}, {}
     for precision in ("fp32", "bf16"):
-        scored[precision] = read("score", f"score_labels {precision}", precision)
+        scored[precision] = measure("score", f"score_labels {precision}", precision)
         for size in BATCHES:
-            generated[precision, size] = read(
+            generated[precision, size] = measure(
                 "generate",
                 f"generate {precision}, batch {size}",
                 precision,
@@ -231,7 +231,7 @@ def bench_scoring(bench: Bench) -> None:
                 batch_size=size,
             )
     for size in BATCHES:
-        padded[size] = read(
+        padded[size] = measure(
             "generate",
             f"generate padded, batch {size}",
             "fp32",
@@ -248,7 +248,7 @@ def bench_scoring(bench: Bench) -> None:
 
 
 def show(name: str, report: Mapping[str, Any], note: str = "", share: float = 1.0) -> float:
-    """share: of a mean row's work in a row that was met"""
+    """share: work of the timed rows, on average, as a share of a mean row's"""
     rate: float = share * report["rows"] / report["seconds"]
     print(f"{name:28s}  {rate:10.2f}  {report['peak_bytes'] / 1e9:7.2f}   {note}", flush=True)
     return rate
@@ -269,18 +269,18 @@ def bench_agreement(bench: Bench) -> None:
     )
     for row in report["differing"][:SHOWN]:
         print(
-            f"  {row['uid']}: writes {row['written']}, is scored {row['scored']}, "
+            f"  {row['uid']}: generated {row['written']}, scored {row['scored']}, "
             f"margin {row['margin']:.3f} nats"
         )
     agreeing = 1 - len(report["differing"]) / scale.read
-    judge("rows where generation writes the label", agreeing, TARGETS["agreement"])
+    judge("rows with the same label generated and scored", agreeing, TARGETS["agreement"])
     margins = [row["margin"] for row in report["bf16_differing"]]
     print(
-        f"  rows of another label in bf16: {len(margins)}, with margins in fp32 of at most "
+        f"  rows with another label in bf16: {len(margins)}, with margins in fp32 of at most "
         f"{max(margins, default=0.0):.3f} nats"
     )
     judge(
-        "largest change of a probability, bf16 to fp32",
+        "largest change of a probability, bf16 against fp32",
         report["largest_change"],
         BF16_TOLERANCE,
         False,
@@ -297,8 +297,8 @@ PARTS: dict[str, Callable[[Bench], None]] = {
 def judge(what: str, found: float, target: float, at_least: bool = True) -> None:
     reached = found >= target if at_least else found <= target
     bound = "at least" if at_least else "at most"
-    verdict = "reached" if reached else "MISSED"
-    print(f"  {what}: {found:.3g} ({bound} {target:.3g}: {verdict})", flush=True)
+    state = "reached" if reached else "MISSED"
+    print(f"  {what}: {found:.3g} ({bound} {target:.3g}: {state})", flush=True)
 
 
 def main() -> None:
@@ -319,7 +319,7 @@ def main() -> None:
             f"{facts['gpu'] or platform.machine()}, {given.threads} threads, torch "
             f"{facts['torch']}, transformers {facts['transformers']}, load average {load:.1f}\n"
             f"{facts['rows']:,d} rows of {facts['source']:.0f} source and {facts['target']:.0f} "
-            f"target tokens in the mean, {facts['flops'] / 1e9:.0f} GFLOP a row"
+            f"target tokens on average, {facts['flops'] / 1e9:.0f} GFLOP a row"
         )
         if given.quick or load > 0.5:
             print("NOT AN IDLE MACHINE, or --quick: these figures are a rehearsal")

@@ -2,9 +2,10 @@
 
     python train_contenders.py NAME FOLDER REPORT OPTIONS
 
-NAME is a key of CONTENDERS, FOLDER what `train_setup.py` wrote, OPTIONS a JSON object of keyword
-arguments. The first step is not timed. What is reported is work done: the floating-point operations
-of the rows that were met, padding not counted, so that steps of long and of short rows compare.
+NAME is a key of CONTENDERS, FOLDER the one that `train_setup.py` wrote, OPTIONS a JSON object of
+keyword arguments. The first step is not timed. The report contains the work done: the
+floating-point operations of the rows, without padding, so that steps of long and of short rows can
+be compared.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from train_setup import Row, read_rows
 
 LEARNING_RATE = 6e-4
 WARM_UP = 4
-"""Steps before the clock starts where lengths differ: memory grows until the longest have come."""
+"""Steps before the clock starts if lengths differ: memory grows until the longest rows are seen."""
 
 
 def _device() -> Any:
@@ -31,7 +32,7 @@ def _device() -> Any:
 
 
 def padded(folder: Path, report: Path, *, steps: int, batch_size: int) -> None:
-    """Every row 600 and 400 tokens long, padding in the loss, fp32: as the research code did."""
+    """Every row padded to 600 and 400 tokens, padding in the loss, fp32: like the research code."""
     import torch
     from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
@@ -60,7 +61,7 @@ def padded(folder: Path, report: Path, *, steps: int, batch_size: int) -> None:
 
 
 def trainer(folder: Path, report: Path, *, steps: int, batch_size: int, precision: str) -> None:
-    """transformers' Seq2SeqTrainer, batches of like length padded to their longest row."""
+    """transformers' Seq2SeqTrainer, batches of similar length padded to their longest row."""
     from transformers import (
         AutoModelForSeq2SeqLM,
         AutoTokenizer,
@@ -124,14 +125,21 @@ def trainer(folder: Path, report: Path, *, steps: int, batch_size: int, precisio
 
 
 def ours(
-    folder: Path, report: Path, *, steps: int, batch_size: int, threads: int, tokens_per_pass: int
+    folder: Path,
+    report: Path,
+    *,
+    steps: int,
+    batch_size: int,
+    threads: int,
+    tokens_per_micro_batch: int,
 ) -> None:
     """A training job of this package."""
     from tutelage.config.training_settings import TrainSettings
     from tutelage.core.task import NLI
-    from tutelage.student.encoding.batching import encode, training_steps
+    from tutelage.student.encoding.batching import training_steps
+    from tutelage.student.encoding.tokenise import encode_examples
     from tutelage.student.jobs.jobs import TrainingJob, run_training
-    from tutelage.student.model.student import load_student
+    from tutelage.student.model.load import load_student
 
     rows = read_rows(folder)
     training = training_examples(rows)
@@ -139,7 +147,7 @@ def ours(
         learning_rate=LEARNING_RATE,
         batch_size=batch_size,
         max_steps=WARM_UP + steps,
-        tokens_per_pass=tokens_per_pass,
+        tokens_per_micro_batch=tokens_per_micro_batch,
         threads=threads,
     )
     clock = Clock()
@@ -148,23 +156,27 @@ def ours(
         if done == WARM_UP:
             clock.start()
         elif done == total:
-            clock.stop()  # before dev is read
+            clock.stop()  # before the evaluation on dev
 
     dev = [row.example for row in rows[:2]]
     with tempfile.TemporaryDirectory() as output:
         job = TrainingJob(str(folder / "model"), None, training, dev, NLI, settings, Path(output))
         result = run_training(job, on_step)
     student = load_student(str(folder / "model"))
-    encoded = encode(
+    encoded = encode_examples(
         student,
         training,
         max_source_tokens=settings.max_source_tokens,
         max_rationale_tokens=settings.max_rationale_tokens,
     )
     met = training_steps(
-        encoded, batch_size=batch_size, tokens_per_pass=tokens_per_pass, seed=0, epoch=0
+        encoded,
+        batch_size=batch_size,
+        tokens_per_micro_batch=tokens_per_micro_batch,
+        seed=0,
+        epoch=0,
     )[WARM_UP : WARM_UP + steps]
-    timed = [row.strands[0] for passes in met for rows in passes for row in rows]
+    timed = [row.sequences[0] for step in met for rows in step for row in rows]
     write_report(
         report,
         clock.seconds,

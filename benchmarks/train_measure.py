@@ -1,4 +1,4 @@
-"""What the worker processes of `train.py` share: what work a row is, and the report."""
+"""Shared by the worker processes of `train.py`: the work of a row, the clock, the report."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ LAYERS = SHAPE["num_layers"]
 
 
 def flops(source: int, target: int) -> float:
-    """Floating-point operations of training on one row without padding: matrix products alone,
-    forward and twice that backward, two for each weight that a token meets.
+    """Floating-point operations of training on one row without padding.
 
-    A source token meets the encoder and the cross-attention's keys and values; a target token the
-    rest of the decoder, and the head.
+    Counts matrix products only: forward, and twice that backward; two operations for each weight
+    and token. A source token goes through the encoder and the keys and values of the
+    cross-attention; a target token through the rest of the decoder and the head.
     """
     weights = source * LAYERS * (ATTENTION * 1.5 + FEED_FORWARD)
     weights += target * (LAYERS * (ATTENTION * 1.5 + FEED_FORWARD) + HEAD)
@@ -30,7 +30,7 @@ def flops(source: int, target: int) -> float:
 
 
 class Clock:
-    """Times what lies between `start` and `stop`, a GPU's queue drained at both."""
+    """Measures the time from `start` to `stop`. Waits for a GPU at both."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -53,7 +53,7 @@ def _drain() -> None:
 
 
 def write_report(path: Path, seconds: float, **values: object) -> None:
-    """seconds, values, and the peak memory of this whole process (bytes) and of its GPU."""
+    """Write seconds, values, and the peak memory (bytes) of this process, or of its GPU."""
     import torch
 
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes there, KiB on Linux

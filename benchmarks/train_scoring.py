@@ -1,4 +1,4 @@
-"""One process of `train.py`: reading labels off a student, by scoring and by generating.
+"""One process of `train.py`: a student's labels, by scoring and by generation.
 
 python train_scoring.py NAME FOLDER REPORT OPTIONS        as for train_contenders.py
 """
@@ -23,8 +23,8 @@ TEST_SEED = 3
 def _student(folder: Path, precision: str, threads: int) -> Any:
     import torch
 
+    from tutelage.student.model.load import load_student
     from tutelage.student.model.precision import choose_device, prepare
-    from tutelage.student.model.student import load_student
 
     torch.set_num_threads(threads)
     student = load_student(str(folder)).to(choose_device())
@@ -33,7 +33,7 @@ def _student(folder: Path, precision: str, threads: int) -> Any:
 
 
 def score(folder: Path, report: Path, *, rows: int, precision: str, threads: int) -> None:
-    """score_labels, tokenising and all."""
+    """score_labels, tokenisation included."""
     from tutelage.core.task import NLI
     from tutelage.student.inference.score import score_labels
 
@@ -58,13 +58,12 @@ def generate(
     threads: int,
     padded: bool = False,
 ) -> None:
-    """model.generate, greedily, on `sample` of the `rows`: new weights write no end token of their
-    own, so each batch is told to write as many tokens as the longest of its recorded targets, which
-    is when it would be done.
+    """model.generate, greedily, on `sample` of the `rows`.
 
-    Rows are sorted by source, as score_labels does. How long a row's target will be nobody knows
-    before: by that they are not sorted. `padded` is as the research code read its labels: rows as
-    they come, every source 600 tokens long.
+    New weights do not generate an end token, so that each batch generates as many tokens as the
+    longest of its recorded targets has. Rows are sorted by source, as in score_labels, and not by
+    target, whose length is unknown in advance. `padded` is how the research code obtains labels:
+    rows in their order, every source 600 tokens long.
     """
     from transformers import AutoTokenizer
 
@@ -110,20 +109,20 @@ def generate(
 
 
 def agree(folder: Path, report: Path, *, rows: int, train_rows: int, epochs: int) -> None:
-    """A student trained here: the labels that it writes against the labels that scoring picks, and
-    scoring in bf16 against scoring in fp32."""
+    """Train a student. Compare the labels that it generates with those that scoring selects, and
+    scoring in bf16 with scoring in fp32."""
     import torch
 
     from tutelage.config.training_settings import TrainSettings
     from tutelage.core.task import NLI
     from tutelage.core.types import Rationale
-    from tutelage.data.synthetic import generate as invent
+    from tutelage.data.synthetic import generate as generate_rows
     from tutelage.student.encoding.targets import build_training_examples
     from tutelage.student.jobs.jobs import TrainingJob, run_training
+    from tutelage.student.model.load import load_student
     from tutelage.student.model.scratch import tokenizer_for
-    from tutelage.student.model.student import load_student
 
-    examples, test = invent(train_rows, 1), invent(rows, TEST_SEED)
+    examples, test = generate_rows(train_rows, 1), generate_rows(rows, TEST_SEED)
     training = build_training_examples(
         examples,
         NLI,
@@ -134,9 +133,11 @@ def agree(folder: Path, report: Path, *, rows: int, train_rows: int, epochs: int
         learning_rate=3e-3, label_weight=0.3, epochs=epochs, batch_size=16, weight_decay=0.01
     )
     with tempfile.TemporaryDirectory() as home:
-        words = tokenizer_for(training, Path(home, "words"))
-        dev = invent(200, 2)
-        job = TrainingJob("scratch:t5-tiny", words, training, dev, NLI, settings, Path(home, "run"))
+        tokenizer = tokenizer_for(training, Path(home, "words"))
+        dev = generate_rows(200, 2)
+        job = TrainingJob(
+            "scratch:t5-tiny", tokenizer, training, dev, NLI, settings, Path(home, "run")
+        )
         clock = Clock()
         clock.start()
         result = run_training(job)
@@ -150,7 +151,7 @@ def agree(folder: Path, report: Path, *, rows: int, train_rows: int, epochs: int
     differing = [
         {
             "uid": prediction.uid,
-            "written": label or "nothing of the task's",
+            "written": label or "no label of the task",
             "scored": prediction.label,
             "margin": _margin(prediction),
         }
@@ -186,22 +187,22 @@ def _predictions(student: Any, examples: Sequence[Any]) -> list[Any]:
 
 
 def _margin(prediction: Any) -> float:
-    """Nats between the two likeliest labels."""
+    """Nats between the two most probable labels."""
     first, second = sorted(prediction.probabilities.values(), reverse=True)[:2]
     return log(first) - log(max(second, 1e-300))
 
 
 def _written(student: Any, examples: Sequence[Any]) -> list[str]:
-    """The label at the beginning of what the student writes, freely and greedily."""
+    """The label at the start of the student's text, generated freely and greedily."""
     from tutelage.core.task import NLI
-    from tutelage.student.encoding.batching import encode_prompts
     from tutelage.student.encoding.targets import parse_target
-    from tutelage.student.inference.generate import generate as write
+    from tutelage.student.encoding.tokenise import encode_prompts
+    from tutelage.student.inference.generate import generate as generate_ids
 
     prompts = encode_prompts(student, [NLI.source(e.fields) for e in examples], "answer", 512)
     labels = []
     for start in range(0, len(prompts), 100):
-        for ids in write(student, [p.ids for p in prompts[start : start + 100]], [], 160):
+        for ids in generate_ids(student, [p.ids for p in prompts[start : start + 100]], [], 160):
             text = student.tokenizer.decode(ids, skip_special_tokens=True)
             labels.append(parse_target([text], student.objective).label)
     return labels

@@ -1,13 +1,14 @@
-"""What every contender of `train.py` is given: the same rows, the same tokenizer, the same weights.
+"""Prepares what all contenders of `train.py` get: the same rows, tokenizer and weights.
 
     python train_setup.py FOLDER
 
-Run once, in a process of its own (a child's peak memory never reads lower than its parent's). Into
-FOLDER go `model/` (new weights of T5-small's shape and a tokenizer), `rows.jsonl`, `facts.json`.
+Runs once, in a process of its own (a child's peak memory is never reported lower than its
+parent's). Writes `model/` (new weights of T5-small's shape and a tokenizer), `rows.jsonl` and
+`facts.json` to FOLDER.
 
-ANLI's training split is not at hand: rows of its round 1 dev and test, with ChatGPT's recorded
-reasoning, are drawn over and over until there are as many as that split has. So each contender's
-length grouping has as much to choose from as in a real run.
+ANLI's training split is not available. Rows of its round 1 dev and test, with ChatGPT's recorded
+reasoning, are drawn repeatedly until there are as many as that split has, so that each contender's
+length grouping has as much to choose from as in a real training.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ from tutelage.student.encoding.targets import SEPARATOR
 
 TEACHER = "informed_reasoning/gpt-3.5-turbo-0125"
 ROWS = 16_946
-"""Of ANLI R1's training split."""
+"""Rows of ANLI R1's training split."""
 
 PIECES = 2_700
-"""Entries of the tokenizer, which is made from the rows' sources. T5's own (32,000, made for the
-web) cuts these rows, which are full of names, into some 128 and 137 pieces; one of 32,000 made for
-these very rows would cut them into far fewer. With this many the lengths come out like T5's (the
-table prints them). The embedding and the head have T5's 32,128 rows regardless."""
+"""Vocabulary of the tokenizer, which is trained on the rows' sources. T5's own (32,000 pieces, from
+web text) cuts these rows, which are full of names, into some 128 and 137 pieces; 32,000 pieces
+trained on these rows would give far fewer. With this vocabulary the lengths are like T5's (the
+table prints them). The embedding and the head have T5's 32,128 rows nevertheless."""
 
 LABELS = {
     "entailment": ["▁", "en", "tail", "ment"],
@@ -60,7 +61,7 @@ SHAPE = {
 
 
 def shared_data() -> Path:
-    """The folder of recorded data, which is no part of the project."""
+    """The folder of recorded data, which is not part of the project."""
     root = Path(__file__).resolve().parents[1]
     folder = Path(os.environ.get("TUTELAGE_SHARED_DATA", root / "../shared/data"))
     if not (folder / "anli" / "r1_dev.jsonl").exists():
@@ -89,12 +90,12 @@ class Row:
 
     @property
     def source(self) -> str:
-        """What a student reads."""
+        """A student's input."""
         return f"Premise: {self.premise} Hypothesis: {self.hypothesis}"
 
     @property
     def target(self) -> str:
-        """What a student writes."""
+        """A student's target."""
         return f"{self.label} {SEPARATOR} {self.reasoning}"
 
 
@@ -109,7 +110,7 @@ def recorded_rows(folder: Path) -> Iterator[Row]:
 
 
 def make_tokenizer(texts: Sequence[str], folder: Path) -> None:
-    """A unigram tokenizer as T5's is: `<pad>` 0, `</s>` 1 at the end of each text, `<unk>` 2, and
+    """A unigram tokenizer like T5's: `<pad>` 0, `</s>` 1 at the end of each text, `<unk>` 2, and
     labels in T5's own pieces."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
@@ -126,7 +127,7 @@ def make_tokenizer(texts: Sequence[str], folder: Path) -> None:
     tokenizer.train_from_iterator(texts, trainer)
     model = json.loads(tokenizer.to_str())["model"]
     scores = dict(model["vocab"])
-    # Likelier than any other pieces of the same words, and hardly met in others.
+    # More probable than any other pieces of these words, and rare in other words.
     scores |= {piece: -1.0 for pieces in LABELS.values() for piece in pieces if len(piece) > 2}
     tokenizer.model = models.Unigram(list(scores.items()), model["unk_id"], model["byte_fallback"])
     for label, pieces in LABELS.items():

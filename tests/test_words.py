@@ -71,7 +71,12 @@ RULES = (
     Rule(
         r"\bquestions?\b",
         "request, prompt",
-        (r"five (W )?(\S+ )?questions?", r"\bW[- ]questions?\b", r"questions? that begin", r"five W"),
+        (
+            r"five (W )?(\S+ )?questions?",
+            r"\bW[- ]questions?\b",
+            r"questions? that begin",
+            r"five W",
+        ),
     ),
     Rule(r"\baccounts\b", "charges"),
     Rule(r"\bmoney\b", "budget, cost"),
@@ -100,7 +105,7 @@ class Hit(NamedTuple):
 
 
 def hits_in(text: str, place: str) -> Iterator[Hit]:
-    """Each place in `text` that a rule forbids. Names are read as words: `tokens_per_pass`."""
+    """Each place in `text` that a rule forbids. Names are read as words: `tokens_per_micro_batch`."""
     for number, line in enumerate(text.split("\n"), 1):
         # CamelCase and snake_case are words as well.
         plain = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", line).replace("_", " ")

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tutelage.config.recipe import Recipe
     from tutelage.config.recipe_file import load_recipe, parse_recipe
-    from tutelage.config.training_settings import TrainResult, TrainSettings
+    from tutelage.config.teacher_settings import TeacherSettings
+    from tutelage.config.training_settings import TrainSettings
     from tutelage.core.results import Comparison, Evaluation, Results, load_results
     from tutelage.core.task import NLI, Task
     from tutelage.core.types import (
@@ -37,11 +38,12 @@ if TYPE_CHECKING:
     from tutelage.student.encoding.targets import build_training_examples
     from tutelage.student.inference.explain import explain
     from tutelage.student.inference.score import score_labels
-    from tutelage.student.model.student import Student, load_student
+    from tutelage.student.model.load import load_student
+    from tutelage.student.model.student import Student
+    from tutelage.student.training.result import TrainResult
     from tutelage.student.training.trainer import train
     from tutelage.teacher.annotate import Annotation, annotate
     from tutelage.teacher.ledger.store import Ledger
-    from tutelage.teacher.teacher import TeacherSettings
 
 _HOMES = {
     "data.load": ("Examples", "load_examples"),
@@ -58,10 +60,12 @@ _HOMES = {
     "report.page": ("render_report",),
     "strategies.registry": ("get_strategy",),
     "student.inference.explain": ("explain",),
-    "student.model.student": ("Student", "load_student"),
+    "student.model.load": ("load_student",),
+    "student.model.student": ("Student",),
     "student.inference.score": ("score_labels",),
-    "config.training_settings": ("TrainResult", "TrainSettings"),
+    "config.training_settings": ("TrainSettings",),
     "student.encoding.targets": ("build_training_examples",),
+    "student.training.result": ("TrainResult",),
     "student.training.trainer": ("train",),
     "core.task": ("NLI", "Task"),
     "teacher.annotate": ("Annotation", "annotate"),

@@ -14,6 +14,7 @@ import pytest
 import yaml
 from scripted_server import Reply, ScriptedServer, error, prompt
 
+from tutelage.config.plan_settings import PlanSettings
 from tutelage.config.recipe import Recipe
 from tutelage.config.recipe_file import parse_recipe
 from tutelage.core.errors import BudgetError
@@ -87,7 +88,7 @@ def recipe(server: ScriptedServer, small_recipe: Callable[..., dict[str, Any]]) 
 
 
 def plan(recipe: Recipe, folder: Path, pilot: int | None = None) -> Plan:
-    return plan_recipe(recipe, folder / "ledger.sqlite", pilot, Silent())
+    return plan_recipe(recipe, PlanSettings(ledger=folder / "ledger.sqlite", pilot=pilot), Silent())
 
 
 def run(recipe: Recipe, folder: Path) -> None:

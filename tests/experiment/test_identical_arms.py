@@ -34,8 +34,8 @@ from tutelage.data.synthetic import generate
 from tutelage.evaluation.compare import ALPHA, compare
 from tutelage.student.encoding.targets import build_training_examples
 from tutelage.student.inference.score import score_labels
+from tutelage.student.model.load import load_student
 from tutelage.student.model.scratch import tokenizer_for
-from tutelage.student.model.student import load_student
 from tutelage.student.training.trainer import train
 
 RUNS, SEEDS, DIFFERENT_IN = 20, 3, 4
@@ -50,7 +50,7 @@ SETTINGS = TrainSettings(
     warmup_steps=5,
     evaluate_every=24,
 )
-LONGER = dataclasses.replace(SETTINGS, max_steps=40, evaluate_every=40)
+LONGER = SETTINGS.replace(max_steps=40, evaluate_every=40)
 """Of the arm that learns wrong labels, so that it learns them in every run."""
 
 BySeed = dict[int, list[Prediction]]
@@ -110,7 +110,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[SmallRun]:
         predictions = {}
         for seed in itertools.islice(seeds, SEEDS):
             student = load_student("scratch:t5-tiny", tokenizer=tokenizer, seed=seed)
-            mine = dataclasses.replace(settings, seed=seed)
+            mine = settings.replace(seed=seed)
             train(student, rows, dev, NLI, mine, folder / f"seed-{seed}")
             predictions[seed] = score_labels(student, test, NLI)
         return predictions

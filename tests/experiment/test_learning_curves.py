@@ -12,10 +12,9 @@ from typing import Any
 import pytest
 
 from tutelage.config.recipe_file import parse_recipe
-from tutelage.config.sections import Config
-from tutelage.config.training_settings import TrainResult, TrainSettings
+from tutelage.config.training_settings import Config, TrainSettings
 from tutelage.core.errors import UsageError
-from tutelage.core.progress import Silent
+from tutelage.core.progress import JobProgress, Silent
 from tutelage.core.results import CurveAnnotation, TokenCounts, load_results
 from tutelage.core.storage import read_json, read_jsonl
 from tutelage.core.task import NLI
@@ -34,7 +33,8 @@ from tutelage.experiment.prepare import load_splits
 from tutelage.experiment.run import run
 from tutelage.experiment.summarise import ArmRun
 from tutelage.student.encoding.targets import build_training_examples
-from tutelage.student.jobs.jobs import JobProgress, TrainingJob
+from tutelage.student.jobs.jobs import TrainingJob
+from tutelage.student.training.result import TrainResult
 from tutelage.student.training.tracking import Tracking
 from tutelage.teacher.annotate import Annotation
 from tutelage.teacher.annotation import Summary

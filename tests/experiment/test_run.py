@@ -18,8 +18,7 @@ import pytest
 import yaml
 
 from tutelage.config.recipe_file import load_recipe, parse_recipe
-from tutelage.config.sections import Config
-from tutelage.config.training_settings import TrainResult
+from tutelage.config.training_settings import Config
 from tutelage.core.errors import TeacherError
 from tutelage.core.progress import Silent
 from tutelage.core.results import (
@@ -35,6 +34,7 @@ from tutelage.evaluation.statistics import holm
 from tutelage.experiment import trainings
 from tutelage.experiment.run import choose, run
 from tutelage.student.encoding.targets import build_training_examples
+from tutelage.student.training.result import TrainResult
 
 Make = Callable[..., dict[str, Any]]
 FOLDER = Path(__file__).parent

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from tutelage.config.recipe import Families
-from tutelage.config.sections import ArmSection, Config
+from tutelage.config.sections import ArmSection
+from tutelage.config.training_settings import Config
 from tutelage.core.task import NLI
 from tutelage.core.types import Example, Prediction
 from tutelage.data.split import Overlap

@@ -14,7 +14,7 @@ import yaml
 from typer.testing import CliRunner
 
 from tutelage.cli.main import app
-from tutelage.config.sections import Config
+from tutelage.config.training_settings import Config
 from tutelage.core.results import load_results
 from tutelage.core.storage import read_json, write_json
 from tutelage.experiment.manifest import record_runs_on_same_rows, record_test_opening

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from tutelage.config.sections import ArmSection, Config
+from tutelage.config.sections import ArmSection
+from tutelage.config.training_settings import Config
 from tutelage.core.results import (
     ArmAnnotation,
     ArmResult,

@@ -24,7 +24,7 @@ from report_sample import (
     write_folder,
 )
 
-from tutelage.config.sections import Config
+from tutelage.config.training_settings import Config
 from tutelage.core.results import load_results
 from tutelage.core.storage import read_jsonl, write_jsonl
 from tutelage.core.types import Example

@@ -1,4 +1,4 @@
-"""Tiny students of both architectures, made here: no download, random weights."""
+"""Tiny students of both architectures with random weights: nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def encoder_decoder(tokenizer_folder: Path) -> Student:
 
 @pytest.fixture
 def decoder_only(tokenizer_folder: Path) -> Student:
-    """A Llama of two layers whose pad and end tokens are one, as SmolLM2's are."""
+    """A Llama of two layers whose padding token is its end token, as in SmolLM2."""
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
     tokenizer = PreTrainedTokenizerFast.from_pretrained(tokenizer_folder)

@@ -2,8 +2,8 @@
 
     python distributed_worker.py FOLDER TOKENIZER SCENARIO
 
-`first` tries the group's own means, trains, and dies by SIGKILL in the middle of another training;
-`second` finishes that one. Each process leaves what it saw in FOLDER/SCENARIO-RANK.json.
+`first` tries the group's operations, trains, and is killed in the middle of another training;
+`second` finishes that one. Each process writes what it saw to FOLDER/SCENARIO-RANK.json.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from small_training import small_training
 
 import tutelage.student.training.trainer as train_module
 from tutelage.core.errors import DataError, StudentError
-from tutelage.student.training.distributed import Group, processes
+from tutelage.student.training.distributed import ProcessGroup, process_group
 
 KILLED_AT = 5
 
 PLAIN: dict[str, Any] = {"dropout": 0.0, "learning_rate": 1e-3, "epochs": 2, "patience": 9}
-"""What one process and several train alike: without draws, and in steps so small that Adam, which
-divides by the gradient, does not make much of the last bits."""
+"""A training that is the same with one process and with several: without dropout, and in steps so
+small that Adam, which divides by the gradient, does not amplify the last bits."""
 
 
-def try_means(group: Group) -> dict[str, Any]:
-    """What each of the group's means does, as plain values."""
+def try_operations(group: ProcessGroup) -> dict[str, Any]:
+    """Results of the group's operations, as plain values."""
     rank = group.rank
 
     def fails_in_the_second() -> None:
@@ -40,7 +40,7 @@ def try_means(group: Group) -> dict[str, Any]:
 
     failure = ""
     try:
-        group.together(fails_in_the_second)
+        group.gather_all(fails_in_the_second)
     except (DataError, StudentError) as error:
         failure = f"{type(error).__name__}: {error}"
 
@@ -48,7 +48,7 @@ def try_means(group: Group) -> dict[str, Any]:
     both.grad = torch.full((2, 2), 1.0 + rank)
     if rank == 1:
         one.grad = torch.full((2, 2), 7.0)
-    group.add_gradients([both, one, none])
+    group.sum_gradients([both, one, none])
 
     equal = torch.ones(3)
     group.check_equal([equal])
@@ -61,15 +61,15 @@ def try_means(group: Group) -> dict[str, Any]:
         "failure": failure,
         "gradients": [None if w.grad is None else w.grad.tolist() for w in (both, one, none)],
         "drift": drift,
-        "total": group.total(rank + 1, 0.5),
-        "first": group.first(lambda: f"from {rank}"),
-        "gathered": group.gather(lambda: group.share(list("abcdefg")), 7),
+        "total": group.sum_values(rank + 1, 0.5),
+        "on_main": group.on_main(lambda: f"from {rank}"),
+        "gathered": group.gather_shards(lambda: group.shard(list("abcdefg")), 7),
     }
 
 
 def main(folder: Path, tokenizer: Path, scenario: str) -> None:
     torch.set_num_threads(1)
-    group = processes()
+    group = process_group()
     seen: dict[str, Any] = {}
     rows: list[int] = []
     seeds: list[int] = []
@@ -81,7 +81,7 @@ def main(folder: Path, tokenizer: Path, scenario: str) -> None:
 
     train_module.collate = counting
     if scenario == "first":
-        seen["means"] = try_means(group)
+        seen["operations"] = try_operations(group)
         plain = small_training(tokenizer, folder / "plain", **PLAIN)
         seen["plain"] = asdict(plain)
         seen["rows"] = sum(rows)
@@ -95,7 +95,7 @@ def main(folder: Path, tokenizer: Path, scenario: str) -> None:
 
     def die(step: int, total: int) -> None:
         if scenario == "first" and step == KILLED_AT:
-            group.total(0)  # so that neither is killed before the other has come as far
+            group.sum_values(0)  # so that neither is killed before the other has reached this step
             os.kill(os.getpid(), signal.SIGKILL)
 
     seen["parts"] = asdict(small_training(tokenizer, folder / "parts", die, max_steps=8))

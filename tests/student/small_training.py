@@ -1,8 +1,8 @@
-"""One small training that stops early, for the tests of checkpoints and of several processes.
+"""A small training that stops early, for the tests of checkpoints and of several processes.
 
     python small_training.py FOLDER TOKENIZER SEED N
 
-trains in FOLDER and kills this process, with SIGKILL, in the middle of its N-th checkpoint.
+trains in FOLDER and kills this process with SIGKILL while it writes its N-th checkpoint.
 """
 
 from __future__ import annotations
@@ -11,19 +11,20 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from tutelage.config.training_settings import TrainResult, TrainSettings
+from tutelage.config.training_settings import TrainSettings
 from tutelage.core.task import NLI
 from tutelage.core.types import Rationale
 from tutelage.data.synthetic import generate
 from tutelage.student.encoding.targets import build_training_examples
+from tutelage.student.model.load import load_student
 from tutelage.student.model.scratch import tokenizer_for
-from tutelage.student.model.student import Student, load_student
+from tutelage.student.model.student import Student
+from tutelage.student.training.result import TrainResult
 from tutelage.student.training.trainer import train
 
 TRAIN, DEV = generate(53, 1), generate(27, 2)
@@ -42,9 +43,9 @@ SETTINGS = TrainSettings(
     evaluate_every=2,
     patience=3,
     dropout=0.1,
-    tokens_per_pass=600,
+    tokens_per_micro_batch=600,
 )
-"""53 rows: the last step of an epoch has one, of which a second process gets nothing."""
+"""With 53 rows the last step of an epoch has one row, and a second process gets none."""
 
 
 def make_tokenizer(folder: Path) -> Path:
@@ -61,7 +62,7 @@ def small_training(
     on_step: Callable[[int, int], None] | None = None,
     **changes: Any,
 ) -> TrainResult:
-    settings = replace(SETTINGS, **changes)
+    settings = SETTINGS.replace(**changes)
     student = new_student(tokenizer, settings.dropout or 0.0)
     return train(student, ROWS, DEV, NLI, settings, folder, on_step)
 

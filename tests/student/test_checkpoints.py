@@ -1,4 +1,4 @@
-"""What an interruption, at whatever moment, and a full disk leave of a training."""
+"""A training resumes after an interruption at any moment, and after a full disk."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ import torch
 from safetensors.torch import load_file
 
 from tutelage.cli.main import main
-from tutelage.config.training_settings import TrainResult
 from tutelage.core.errors import RunFolderError
 from tutelage.core.task import NLI
 from tutelage.core.types import Prediction
-from tutelage.student.jobs.jobs import TrainingJob, finished, run_training
-from tutelage.student.training.checkpoint import Checkpoint, RunFiles
+from tutelage.student.jobs.jobs import TrainingJob, finished_result, run_training
+from tutelage.student.training.checkpoint import Checkpoint, TrainingFiles
+from tutelage.student.training.result import TrainResult
 
 
 class Killed(BaseException):
-    """Not one of the errors that anything may catch."""
+    """An interruption that no code may catch."""
 
 
 def _contents(folder: Path) -> dict[str, bytes]:
@@ -49,7 +49,7 @@ def _log(folder: Path) -> list[dict[str, float]]:
 
 
 class Paper:
-    """Stands for a student: its weights are a word."""
+    """Stands for a student whose weights are a word."""
 
     def __init__(self, word: str) -> None:
         self.word = word
@@ -60,8 +60,8 @@ class Paper:
 
 
 PREDICTION = Prediction("1", "neutral", {"neutral": 1.0}, "neutral")
-READINGS = [(1, True), (2, True), (3, False), (4, True)]
-"""Steps that were evaluated, and whether each was the best so far."""
+EVALUATIONS = [(1, True), (2, True), (3, False), (4, True)]
+"""Evaluated steps, and whether each was the best so far."""
 MUTATORS = (
     (os, "rename"),
     (os, "replace"),
@@ -75,12 +75,12 @@ MUTATORS = (
 
 
 class Mortal:
-    """Kills at the n-th thing done to the disk; what comes after it does nothing any more."""
+    """Kills at the n-th disk operation; after it no operation does anything."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count, self.last = 0, sys.maxsize
         for owner, name in MUTATORS:
-            # Nobody pulls the plug in this test: what is flushed when is not its business.
+            # This test kills a process, not the power: flushing does not matter here.
             call = getattr(owner, name) if name != "fsync" else (lambda handle: None)
             monkeypatch.setattr(owner, name, self._mortal(call))
 
@@ -94,19 +94,19 @@ class Mortal:
         return until_death
 
 
-def _go_on(folder: Path) -> int:
-    """A run's dealings with its files from wherever it stands; the step it went on from."""
-    files = RunFiles(folder)
+def _resume(folder: Path) -> int:
+    """Use the files as a training does, from its last state. Returns the step it resumed from."""
+    files = TrainingFiles(folder)
     state = files.read_state("key", torch.device("cpu"))
     step, best = (0, 0) if state is None else (state["step"], state["best"])
-    files.take_up(step, best)
+    files.recover(step, best)
     if state is not None:
-        # The state and the checkpoint speak of one and the same reading, and nothing else is left.
+        # State and checkpoint belong to the same evaluation, and there are no other files.
         assert (folder / "model" / "weights").read_text() == f"weights of {best}"
         assert {p.name for p in folder.iterdir()} <= {
             *("model", "state.pt", "log.jsonl", "dev.jsonl")
         }
-    for at, better in READINGS:
+    for at, better in EVALUATIONS:
         if at > step:
             files.log(step=at)
             best = at if better else best
@@ -114,15 +114,15 @@ def _go_on(folder: Path) -> int:
             checkpoint = Checkpoint(student, [PREDICTION]) if better else None
             files.commit({"key": "key", "step": at, "best": best}, checkpoint, best)
     files.publish()
-    files.finish()
+    files.remove_state()
     return step
 
 
-def test_killed_at_any_operation_the_files_go_on_to_the_same_end(
+def test_after_a_kill_at_any_operation_the_files_end_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mortal = Mortal(monkeypatch)
-    _go_on(tmp_path / "whole")
+    _resume(tmp_path / "whole")
     operations, whole = mortal.count, _contents(tmp_path / "whole")
     assert set(whole) == {"model/weights", "dev.jsonl", "log.jsonl"}
     resumed = set()
@@ -130,18 +130,18 @@ def test_killed_at_any_operation_the_files_go_on_to_the_same_end(
         folder = tmp_path / str(last)
         mortal.count, mortal.last = 0, last
         with pytest.raises(Killed):
-            _go_on(folder)
+            _resume(folder)
         mortal.last = sys.maxsize
-        # Between two renames alone there is none; a moment earlier and later there is.
-        resumed.add(_go_on(folder))
+        # Only between two renames is there no checkpoint.
+        resumed.add(_resume(folder))
         assert _contents(folder) == whole, f"killed at operation {last} of {operations}"
     assert resumed == {0, 1, 2, 3, 4}
 
 
-def test_killed_between_the_renames_of_a_checkpoint_either_is_there(
+def test_after_a_kill_between_two_renames_one_of_the_checkpoints_is_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    files = RunFiles(tmp_path)
+    files = TrainingFiles(tmp_path)
     student: Any = Paper("weights of 1")
     files.commit({"key": "key"}, Checkpoint(student, []), 1)
     rename = os.rename
@@ -157,24 +157,24 @@ def test_killed_between_the_renames_of_a_checkpoint_either_is_there(
         files.commit({"key": "key"}, Checkpoint(student, []), 2)
     monkeypatch.undo()
     assert not (tmp_path / "model").exists()
-    # The state that was committed knows which one it was; without a state the old one comes back.
+    # The committed state says which one it was; without a state the old one comes back.
     shutil.copytree(tmp_path, tmp_path.with_suffix(".lost"))
-    RunFiles(tmp_path).take_up(2, 2)
+    TrainingFiles(tmp_path).recover(2, 2)
     assert (tmp_path / "model" / "weights").read_text() == "weights of 2"
-    RunFiles(tmp_path.with_suffix(".lost")).take_up(0, 0)
+    TrainingFiles(tmp_path.with_suffix(".lost")).recover(0, 0)
     assert (tmp_path.with_suffix(".lost") / "model" / "weights").read_text() == "weights of 1"
 
 
-def test_a_checkpoint_that_is_gone_is_told(tmp_path: Path) -> None:
-    with pytest.raises(RunFolderError, match="the checkpoint of step 3 is gone: delete"):
-        RunFiles(tmp_path).take_up(5, 3)
+def test_a_missing_checkpoint_is_reported(tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError, match="the checkpoint of step 3 is missing: delete"):
+        TrainingFiles(tmp_path).recover(5, 3)
 
 
-def test_what_is_not_ours_in_the_folder_stays(tmp_path: Path) -> None:
+def test_other_files_in_the_folder_stay(tmp_path: Path) -> None:
     theirs = (".model.old.bak", "model.old", "model-7", ".env.json.12345678", ".log.jsonl")
     for name in theirs:
         (tmp_path / name).mkdir()
-    RunFiles(tmp_path).take_up(0, 0)
+    TrainingFiles(tmp_path).recover(0, 0)
     assert {p.name for p in tmp_path.iterdir()} == set(theirs)
 
 
@@ -193,9 +193,9 @@ def one_thread() -> None:
 
 @dataclass(frozen=True)
 class Whole:
-    """A training that nothing interrupted.
+    """A training without interruption.
 
-    better: its readings of dev, counted from 1, that were the best so far
+    better: numbers, from 1, of its evaluations on dev that were the best so far
     """
 
     folder: Path
@@ -206,13 +206,13 @@ class Whole:
 
 @pytest.fixture(scope="module")
 def whole(tokenizer: Path, tmp_path_factory: pytest.TempPathFactory) -> Whole:
-    """One with what there is to lose: a checkpoint that is not the first, and an early end."""
+    """A training with all that can be lost: a checkpoint that is not the first, an early end."""
     torch.set_num_threads(1)
     for seed in (2, 3, 5, 7, 11, 13):
         folder = tmp_path_factory.mktemp("whole")
         result = small_training.small_training(tokenizer, folder, seed=seed)
-        readings = [line["dev_accuracy"] for line in _log(folder) if "dev_accuracy" in line]
-        better = [n for n, a in enumerate(readings, 1) if all(a > b for b in readings[: n - 1])]
+        found = [line["dev_accuracy"] for line in _log(folder) if "dev_accuracy" in line]
+        better = [n for n, a in enumerate(found, 1) if all(a > b for b in found[: n - 1])]
         if len(better) > 1 and result.stopped_early:
             return Whole(folder, seed, result, better)
     raise AssertionError("no seed gives such a training: change small_training.SETTINGS")
@@ -226,7 +226,7 @@ def _same_end(folder: Path, result: TrainResult, whole: Whole) -> None:
 def test_stopped_at_each_step_it_ends_bit_equal(
     tokenizer: Path, tmp_path: Path, whole: Whole
 ) -> None:
-    """One training that is stopped at every second step: the last ones just before it would end."""
+    """One training, stopped at every second step, the last times just before it would end."""
     every, steps = small_training.SETTINGS.evaluate_every, whole.result.steps
     assert every is not None
     stops = [*range(1, steps, 2), steps - 1, steps]
@@ -249,7 +249,7 @@ def test_stopped_at_each_step_it_ends_bit_equal(
 def test_after_sigkill_in_the_middle_of_a_checkpoint_it_ends_bit_equal(
     tokenizer: Path, tmp_path: Path, whole: Whole
 ) -> None:
-    """Of the last checkpoint that was better: there is one before it, and more to do after it."""
+    """The last checkpoint that was better: one precedes it, and more steps follow."""
     script, last = str(Path(small_training.__file__)), len(whole.better)
     done = subprocess.run(
         [sys.executable, script, *map(str, (tmp_path, tokenizer, whole.seed, last))],
@@ -259,7 +259,7 @@ def test_after_sigkill_in_the_middle_of_a_checkpoint_it_ends_bit_equal(
         timeout=120,
     )
     assert done.returncode == -9, done.stderr
-    assert any(tmp_path.glob(".model.*.new"))  # what it was at when it died
+    assert any(tmp_path.glob(".model.*.new"))  # what it was writing when it died
     assert load_file(tmp_path / "model" / "model.safetensors")  # the last good one
     result = small_training.small_training(tokenizer, tmp_path, seed=whole.seed)
     _same_end(tmp_path, result, whole)
@@ -267,7 +267,7 @@ def test_after_sigkill_in_the_middle_of_a_checkpoint_it_ends_bit_equal(
 
 @contextmanager
 def largest_file(size: int) -> Iterator[None]:
-    """No file of this process can grow beyond `size` bytes: as on a disk that is full there."""
+    """No file of this process can grow beyond `size` bytes, as on a disk that is full then."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -280,7 +280,7 @@ def largest_file(size: int) -> Iterator[None]:
 def test_a_full_disk_leaves_the_last_good_checkpoint(
     tokenizer: Path, tmp_path: Path, whole: Whole, full_at: str
 ) -> None:
-    """A reading of dev that is better cannot be written, three times; then there is room."""
+    """A better evaluation on dev cannot be written, three times; then there is room."""
     at = whole.better[1] * (small_training.SETTINGS.evaluate_every or 0)
 
     def size(name: str) -> int:
@@ -315,15 +315,15 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(
         assert left.pop("log.jsonl").startswith(good.pop("log.jsonl"))
         assert left == good
         listings.append(set(left))
-    assert listings[0] == listings[1] == listings[2]  # nothing heaps up
+    assert listings[0] == listings[1] == listings[2]  # nothing accumulates
     result = small_training.small_training(tokenizer, tmp_path, seed=whole.seed)
     _same_end(tmp_path, result, whole)
 
 
-def test_what_tokenizers_raises_on_a_full_disk_is_told_as_well(
+def test_what_tokenizers_raises_on_a_full_disk_is_reported_too(
     tokenizer: Path, tmp_path: Path
 ) -> None:
-    """It raises a plain Exception, after the weights have been written."""
+    """It raises Exception itself, after the weights have been written."""
     words: Any = small_training.new_student(tokenizer).tokenizer
 
     class Words(Paper):
@@ -333,7 +333,7 @@ def test_what_tokenizers_raises_on_a_full_disk_is_told_as_well(
 
     student: Any = Words("weights of 1")
     with largest_file(1000), pytest.raises(RunFolderError, match="cannot be written"):
-        RunFiles(tmp_path).commit({"key": "key"}, Checkpoint(student, []), 1)
+        TrainingFiles(tmp_path).commit({"key": "key"}, Checkpoint(student, []), 1)
     assert list(tmp_path.iterdir()) == []
     with (
         largest_file(1000),
@@ -342,7 +342,7 @@ def test_what_tokenizers_raises_on_a_full_disk_is_told_as_well(
         small_training.make_tokenizer(tmp_path / "words")
 
 
-def test_the_command_says_so_in_one_line(
+def test_the_command_reports_a_full_disk_in_one_line(
     tokenizer: Path,
     whole: Whole,
     tmp_path: Path,
@@ -364,10 +364,10 @@ def test_the_command_says_so_in_one_line(
     assert "out/model: cannot be written (" in complaint
 
 
-def test_a_training_whose_result_cannot_be_kept_is_not_done_again(
+def test_a_training_whose_result_cannot_be_stored_does_not_run_again(
     tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = replace(small_training.SETTINGS, max_steps=3)
+    settings = small_training.SETTINGS.replace(max_steps=3)
     rows, dev = small_training.ROWS, small_training.DEV
     job = TrainingJob("scratch:t5-tiny", tokenizer, rows, dev, NLI, settings, tmp_path)
     fsync = os.fsync
@@ -381,9 +381,9 @@ def test_a_training_whose_result_cannot_be_kept_is_not_done_again(
     with pytest.raises(RunFolderError, match=r"done.json: cannot be written \(No space left"):
         run_training(job)
     monkeypatch.undo()
-    assert finished(job) is None
+    assert finished_result(job) is None
     steps: list[int] = []
     result = run_training(job, lambda step, total: steps.append(step))
     assert steps == []
-    assert finished(job) == result
+    assert finished_result(job) == result
     assert {p.name for p in tmp_path.iterdir()} == {"model", "dev.jsonl", "done.json", "log.jsonl"}

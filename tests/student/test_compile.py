@@ -1,11 +1,10 @@
-"""`compile: true`: the same training, and refused where it cannot be, before anything is paid."""
+"""`compile: true`: the same training; refused before anything is paid for if it is impossible."""
 
 from __future__ import annotations
 
 import copy
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +38,7 @@ def test_a_compiled_student_learns_the_same(decoder_only: Student, tmp_path: Pat
     for compiled in (False, True):
         student = copy.deepcopy(decoder_only)
         folder = tmp_path / str(compiled)
-        train(student, ROWS, DEV, NLI, replace(SETTINGS, compile=compiled), folder)
+        train(student, ROWS, DEV, NLI, SETTINGS.replace(compile=compiled), folder)
         learnt.append(load_file(folder / "model" / "model.safetensors"))
         assert not torch.equal(learnt[-1][name], before)
     assert learnt[0].keys() == learnt[1].keys()
@@ -56,7 +55,7 @@ def test_adapters_are_not_compiled(small_recipe: Callable[..., dict[str, Any]]) 
         parse_recipe(values)
 
 
-def test_what_cannot_be_compiled_is_told_before_the_teacher_is_asked(
+def test_what_cannot_be_compiled_is_reported_before_the_teacher_is_called(
     small_recipe: Callable[..., dict[str, Any]], encoder_decoder: Student, tmp_path: Path
 ) -> None:
     values = small_recipe()
@@ -69,6 +68,8 @@ def test_what_cannot_be_compiled_is_told_before_the_teacher_is_asked(
         check_compiled(str(tmp_path / "t5"))
 
 
-def test_a_model_of_one_list_of_layers_can_be(decoder_only: Student, tmp_path: Path) -> None:
+def test_a_model_with_one_list_of_layers_can_be_compiled(
+    decoder_only: Student, tmp_path: Path
+) -> None:
     decoder_only.save(tmp_path)
     check_compiled(str(tmp_path))

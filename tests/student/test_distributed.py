@@ -1,4 +1,4 @@
-"""One GPU for each worker, and one training over several processes, which are really started."""
+"""One GPU per worker, and one training over several processes, which are really started."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tutelage.core.errors import RunFolderError, UsageError
 from tutelage.core.task import NLI
 from tutelage.student.jobs import worker
 from tutelage.student.jobs.jobs import Runner
-from tutelage.student.training.distributed import Group, deal, launched
+from tutelage.student.training.distributed import ProcessGroup, shard, world_size
 from tutelage.student.training.trainer import train
 
 WORKER = Path(__file__).parent / "distributed_worker.py"
@@ -49,7 +49,7 @@ def test_the_gpus_that_cuda_shows(variable: str | None, count: int, names: tuple
     assert worker.named_gpus(variable, count) == names
 
 
-def test_workers_share_the_gpus_out() -> None:
+def test_gpus_are_assigned_to_workers_in_turn() -> None:
     assert [worker.gpu_of(n, ("4", "6")) for n in range(5)] == ["4", "6", "4", "6", "4"]
     assert worker.gpu_of(3, ()) is None
 
@@ -62,10 +62,10 @@ def test_each_worker_of_the_pool_sees_one_gpu(
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     seen: dict[int, str | None] = {}
     with Runner(2) as runner:
-        pool: ProcessPoolExecutor = runner._started()
-        for _ in range(2):  # the pool is not started again: each keeps its GPU
-            for place in [pool.submit(see, 0.5) for _ in range(2)]:
-                process, gpu, torch_was_there = place.result()
+        pool: ProcessPoolExecutor = runner._workers()
+        for _ in range(2):  # the pool stays: each worker keeps its GPU
+            for future in [pool.submit(see, 0.5) for _ in range(2)]:
+                process, gpu, torch_was_there = future.result()
                 assert seen.setdefault(process, gpu) == gpu
                 assert not torch_was_there
     assert len(seen) == 2
@@ -76,43 +76,43 @@ def test_each_worker_of_the_pool_sees_one_gpu(
 
 
 @given(st.lists(st.integers(1, 600), max_size=70), st.integers(1, 9))
-def test_rows_are_dealt_evenly(lengths: list[int], players: int) -> None:
+def test_rows_are_shared_evenly(lengths: list[int], size: int) -> None:
     lengths.sort()
-    hands = [deal(lengths, player, players) for player in range(players)]
-    assert sorted(chain.from_iterable(hands)) == lengths
-    counts = [len(hand) for hand in hands]
+    shards = [shard(lengths, rank, size) for rank in range(size)]
+    assert sorted(chain.from_iterable(shards)) == lengths
+    counts = [len(rows) for rows in shards]
     assert max(counts) - min(counts) <= 1
-    # As two turns are to and fro, hands differ by what the lengths spread over, and one row.
+    # In snake order, shards differ by the range of the lengths, and one row.
     spread = max(lengths, default=0) - min(lengths, default=0)
-    totals = [sum(hand) for hand in hands]
+    totals = [sum(rows) for rows in shards]
     assert max(totals) - min(totals) <= spread + max(lengths, default=0)
 
 
-def test_who_launched_this() -> None:
+def test_the_launcher_gives_the_world_size() -> None:
     several = {"WORLD_SIZE": "4", "ACCELERATE_MIXED_PRECISION": "no", "MASTER_PORT": "1"}
-    assert launched({}) == 1
-    assert launched(several) == 4
-    assert launched({"WORLD_SIZE": "1"}) == 1
-    assert launched({"OMPI_COMM_WORLD_SIZE": "2"}) == 2
-    # One process, by `accelerate launch --num_processes 1` and by a plain call on a cluster.
-    assert launched({"ACCELERATE_MIXED_PRECISION": "no"}) == 1
-    assert launched({"MASTER_PORT": "29500"}) == 1
+    assert world_size({}) == 1
+    assert world_size(several) == 4
+    assert world_size({"WORLD_SIZE": "1"}) == 1
+    assert world_size({"OMPI_COMM_WORLD_SIZE": "2"}) == 2
+    # One process: `accelerate launch --num_processes 1`, and a plain call on a cluster.
+    assert world_size({"ACCELERATE_MIXED_PRECISION": "no"}) == 1
+    assert world_size({"MASTER_PORT": "29500"}) == 1
 
 
-def test_accelerate_that_starts_one_of_several_is_told() -> None:
+def test_accelerate_that_starts_one_of_several_is_reported() -> None:
     # What `accelerate launch --cpu --num_processes 2` leaves in the environment.
     with pytest.raises(UsageError, match="--multi_gpu"):
-        launched({"ACCELERATE_MIXED_PRECISION": "no", "MASTER_PORT": "29500"})
+        world_size({"ACCELERATE_MIXED_PRECISION": "no", "MASTER_PORT": "29500"})
 
 
-def test_alone_nothing_is_sent_anywhere() -> None:
-    group = Group()
+def test_a_single_process_sends_nothing() -> None:
+    group = ProcessGroup()
     weight = torch.ones(2, requires_grad=True)
-    group.add_gradients([weight])
+    group.sum_gradients([weight])
     assert weight.grad is None
-    assert group.together(lambda: 3) == [3]
-    assert group.gather(lambda: group.share([1, 2]), 2) == [1, 2]
-    assert group.total(4, 5) == (4, 5)
+    assert group.gather_all(lambda: 3) == [3]
+    assert group.gather_shards(lambda: group.shard([1, 2]), 2) == [1, 2]
+    assert group.sum_values(4, 5) == (4, 5)
 
 
 # --- two processes --------------------------------------------------------------------------------
@@ -125,7 +125,7 @@ def _free_port() -> int:
 
 
 def _start_two(*arguments: str | Path) -> list[tuple[int, str]]:
-    """Return codes and standard errors of two processes that torchrun could have started."""
+    """Return codes and standard errors of two processes, started as torchrun does."""
     shared = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
@@ -174,16 +174,16 @@ def _weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "model" / "model.safetensors")
 
 
-def test_the_means_of_a_group(first: Path) -> None:
-    main, other = _seen(first, "first", "means")
+def test_the_operations_of_a_group(first: Path) -> None:
+    main, other = _seen(first, "first", "operations")
     assert main["failure"] == "StudentError: process 1: a row is missing"
     assert other["failure"] == "DataError: a row is missing"
-    # A sum; what one process alone has; and nothing where none has anything.
+    # A sum; the gradient of one process; none without a gradient in any process.
     assert main["gradients"] == other["gradients"]
     assert main["gradients"] == [[[3.0, 3.0]] * 2, [[7.0, 7.0]] * 2, None]
-    assert "drifted apart" in main["drift"] and "drifted apart" in other["drift"]
+    assert "diverged" in main["drift"] and "diverged" in other["drift"]
     assert main["total"] == other["total"] == [3, 1]
-    assert main["first"] == other["first"] == "from 0"
+    assert main["on_main"] == other["on_main"] == "from 0"
     assert main["gathered"] == other["gathered"] == list("abcdefg")
 
 
@@ -198,7 +198,7 @@ def test_two_processes_train_as_one_does(first: Path, tokenizer: Path, tmp_path:
     assert mine.keys() == theirs.keys()
     for name in mine:
         torch.testing.assert_close(theirs[name], mine[name], rtol=0, atol=1e-5)
-    # One process wrote: every line is there once, and the losses are those of whole steps.
+    # Only one process wrote: every line is there once, with the loss of the whole step.
     log, their_log = (
         [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
         for folder in (tmp_path, first / "plain")
@@ -207,8 +207,8 @@ def test_two_processes_train_as_one_does(first: Path, tokenizer: Path, tmp_path:
     assert their_log[0]["loss"] == pytest.approx(log[0]["loss"], rel=1e-5)
 
 
-def test_each_process_does_its_share_with_draws_of_its_own(first: Path) -> None:
-    # An epoch ends with a step of one row, of which one process gets nothing.
+def test_each_process_does_its_share_with_its_own_dropout(first: Path) -> None:
+    # An epoch ends with a step of one row, so that one process gets none.
     assert len(small_training.ROWS) % small_training.SETTINGS.batch_size == 1
     rows = _seen(first, "first", "rows")
     assert sum(rows) == PLAIN["epochs"] * len(small_training.ROWS)
@@ -217,10 +217,10 @@ def test_each_process_does_its_share_with_draws_of_its_own(first: Path) -> None:
     assert len({*seeds[0], *seeds[1]}) == len(seeds[0]) + len(seeds[1]) == 16
 
 
-def test_one_process_does_not_finish_what_two_began(first: Path, tokenizer: Path) -> None:
-    """Its draws of dropout would be others."""
+def test_one_process_does_not_resume_what_two_began(first: Path, tokenizer: Path) -> None:
+    """Its dropout would be different."""
     student = small_training.new_student(tokenizer)
-    settings = small_training.replace(small_training.SETTINGS, max_steps=8)
+    settings = small_training.SETTINGS.replace(max_steps=8)
     rows, dev = small_training.ROWS, small_training.DEV
     with pytest.raises(RunFolderError, match="begun by 2 processes"):
         train(student, rows, dev, NLI, settings, first / "parts")
@@ -254,7 +254,7 @@ def _accelerate(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProces
     )
 
 
-def test_the_command_under_accelerate_launch_speaks_once(tmp_path: Path) -> None:
+def test_the_command_under_accelerate_launch_prints_once(tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     records = [{"uid": e.uid, **e.fields, "label": e.label} for e in small_training.TRAIN]
     rows.write_text("".join(json.dumps(record) + "\n" for record in records))

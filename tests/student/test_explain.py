@@ -1,4 +1,4 @@
-"""What a student writes of its own accord: taken apart, bounded, in order."""
+"""Explanations that a student generates freely: parsed, limited, in order."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from tutelage.student.model.student import Student
 ROWS = generate(7, 4)
 
 
-def _saying(monkeypatch: pytest.MonkeyPatch, student: Student, texts: list[str]) -> list[str]:
-    """Have `generate` write these texts, row by row; a list that takes the prompts it is given."""
-    asked: list[str] = []
+def _generating(monkeypatch: pytest.MonkeyPatch, student: Student, texts: list[str]) -> list[str]:
+    """Have `generate` return these texts, row by row. Returns the list of prompts it is given."""
+    prompts: list[str] = []
     left = iter(texts)
 
     def write(
         student: Student, sources: list[list[int]], start: list[int], limit: int
     ) -> list[list[int]]:
-        asked.append(student.tokenizer.decode(sources[0], skip_special_tokens=True))
+        prompts.append(student.tokenizer.decode(sources[0], skip_special_tokens=True))
         assert start == []
         return [student.tokenizer(next(left), add_special_tokens=False).input_ids for _ in sources]
 
     monkeypatch.setattr(module, "generate", write)
-    return asked
+    return prompts
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def _saying(monkeypatch: pytest.MonkeyPatch, student: Student, texts: list[str])
         ("multitask", "nothing is said.", None, "nothing is said."),
     ],
 )  # fmt: skip
-def test_label_and_rationale_are_taken_apart(
+def test_label_and_rationale_are_parsed(
     student: Student,
     monkeypatch: pytest.MonkeyPatch,
     objective: ObjectiveName,
@@ -51,28 +51,33 @@ def test_label_and_rationale_are_taken_apart(
     rationale: str,
 ) -> None:
     student.objective = objective
-    asked = _saying(monkeypatch, student, [text])
+    prompts = _generating(monkeypatch, student, [text])
     (found,) = write_explanations(student, ROWS[:1], NLI)
     assert (found.uid, found.label, found.text) == (ROWS[0].uid, label, rationale)
     assert found.tokens == len(student.tokenizer(text, add_special_tokens=False).input_ids)
     assert not found.cut
     if student.architecture == "decoder-only":
         answers = objective == "label_then_rationale"
-        assert asked[0].endswith("Answer:" if answers else "Explanation:")
+        assert prompts[0].endswith("Answer:" if answers else "Explanation:")
 
 
-def test_it_is_bounded_in_order_and_told(student: Student) -> None:
-    told: list[int] = []
+def test_explanations_are_limited_in_order_and_reported(student: Student) -> None:
+    progress: list[int] = []
     found = write_explanations(
-        student, ROWS, NLI, max_rationale_tokens=9, tokens_per_pass=200, on_progress=told.append
+        student,
+        ROWS,
+        NLI,
+        max_rationale_tokens=9,
+        tokens_per_micro_batch=200,
+        on_progress=progress.append,
     )
     assert [each.uid for each in found] == [row.uid for row in ROWS]
-    assert told == sorted(told) and told[-1] == len(ROWS) and len(told) > 1
-    room = max(each.tokens for each in found)
-    assert 9 < room <= 9 + 12  # label and separator besides
-    # With weights drawn at random the end comes seldom: what did not come to one is told.
-    assert {each.cut for each in found if each.tokens == room} == {True}
-    assert not any(each.cut for each in found if each.tokens < room)
+    assert progress == sorted(progress) and progress[-1] == len(ROWS) and len(progress) > 1
+    longest = max(each.tokens for each in found)
+    assert 9 < longest <= 9 + 12  # with label and separator
+    # Random weights rarely generate the end token: a cut explanation is marked as such.
+    assert {each.cut for each in found if each.tokens == longest} == {True}
+    assert not any(each.cut for each in found if each.tokens < longest)
     whole = write_explanations(student, ROWS, NLI, max_rationale_tokens=9)
     assert whole == found
     assert write_explanations(student, [], NLI) == []

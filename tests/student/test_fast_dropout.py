@@ -22,7 +22,7 @@ def test_dropout_drops_its_share_and_scales_the_rest(rate: float, dtype: torch.d
     dropped = (found == 0).double()
     sigma = (rate * (1 - rate) / dropped.numel()) ** 0.5
     assert abs(dropped.mean().item() - rate) < 4 * sigma
-    # No pattern along either dimension, which a misread word would leave.
+    # No pattern along either dimension, as wrong bits would leave.
     for places in (dropped[:-1] * dropped[1:], dropped[:, :-1] * dropped[:, 1:]):
         assert abs(places.mean().item() - rate**2) < 5 * rate / places.numel() ** 0.5
     assert values.grad is not None and torch.equal(values.grad == 0, found == 0)
@@ -32,7 +32,7 @@ def test_dropout_drops_its_share_and_scales_the_rest(rate: float, dtype: torch.d
     assert layer.eval()(values) is values
 
 
-def test_a_t5_that_drops_nothing_computes_the_same(encoder_decoder: Student) -> None:
+def test_a_t5_without_dropout_computes_the_same(encoder_decoder: Student) -> None:
     model = encoder_decoder.model.train()
     model.set_attn_implementation("eager")
     ids = torch.tensor([[5, 9, 12, 40, 1], [7, 8, 1, 0, 0]])

@@ -1,4 +1,4 @@
-"""What a student writes is the likeliest token each time, whatever its makers set."""
+"""Generation takes the most likely token each time, whatever the model's own settings are."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _by_hand(student: Student, source: list[int], limit: int) -> list[int]:
         {"num_beams": 3, "num_return_sequences": 2, "length_penalty": 2.0},
     ],
 )
-def test_greedily_and_by_nobody_elses_settings(
+def test_generation_is_greedy_and_ignores_the_models_settings(
     student: Student, setting: dict[str, object]
 ) -> None:
     wanted = [_by_hand(student, source, 6) for source in SOURCES]

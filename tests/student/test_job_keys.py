@@ -1,4 +1,4 @@
-"""What decides a job's outcome is in its key, and what goes wrong in one is a line."""
+"""Everything that decides a job's result is in its key, and its errors are one line."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def test_other_weights_in_the_same_folder_are_another_job(
     encoder_decoder.save(model)
     first = _job(str(model), tmp_path / "run")
     run_job(first)
-    assert jobs.finished(_job(str(model), tmp_path / "run"))
+    assert jobs.finished_result(_job(str(model), tmp_path / "run"))
     with torch.no_grad():
         encoder_decoder.model.shared.weight[0, 0] += 1
     encoder_decoder.save(model)
     other = _job(str(model), tmp_path / "run")
     assert other.key != first.key
-    assert not jobs.finished(other)
+    assert not jobs.finished_result(other)
 
 
 def test_only_files_on_this_machine_have_a_digest(tmp_path: Path) -> None:
@@ -63,18 +63,18 @@ def test_only_files_on_this_machine_have_a_digest(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "message"),
+    ("error", "message"),
     [
         (torch.OutOfMemoryError("CUDA out of memory. Tried"), "out of memory: lower tokens_per_p"),
-        (MemoryError(), "out of memory: lower tokens_per_pass"),
+        (MemoryError(), "out of memory: lower tokens_per_micro_batch"),
         (RuntimeError("shapes\n  do not match"), "shapes do not match"),
     ],
 )
-def test_faults_of_a_job_in_this_process_are_one_line(
-    fault: Exception, message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_errors_of_a_job_in_this_process_are_one_line(
+    error: Exception, message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def fail(*_: object) -> None:
-        raise fault
+        raise error
 
     monkeypatch.setattr(jobs, "run_job", fail)
     job = _job("scratch:t5-tiny", tmp_path / "arms" / "labels" / "seed-0")
@@ -83,7 +83,7 @@ def test_faults_of_a_job_in_this_process_are_one_line(
     assert str(caught.value).startswith("arms/labels/seed-0: ")
 
 
-def test_a_reading_that_is_killed_between_its_file_and_its_marker_is_no_reading(
+def test_predictions_without_their_marker_are_not_a_result(
     tokenizer_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained = replace(_job("scratch:t5-tiny", tmp_path / "run"), tokenizer=tokenizer_folder)
@@ -91,7 +91,7 @@ def test_a_reading_that_is_killed_between_its_file_and_its_marker_is_no_reading(
     output = tmp_path / "test.jsonl"
     first = ScoringJob(trained, DEV, output)
     run_job(first)
-    assert jobs.finished(first)
+    assert jobs.finished_result(first)
 
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
@@ -100,6 +100,6 @@ def test_a_reading_that_is_killed_between_its_file_and_its_marker_is_no_reading(
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(jobs, "write_json", killed)
         run_job(other)
-    # The file holds the other rows now: the old marker must not vouch for them.
-    assert not jobs.finished(first)
-    assert not jobs.finished(other)
+    # The file holds predictions for other rows now: the old marker must not vouch for them.
+    assert not jobs.finished_result(first)
+    assert not jobs.finished_result(other)

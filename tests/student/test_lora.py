@@ -19,13 +19,15 @@ from tutelage.core.task import NLI
 from tutelage.core.types import Prediction, Rationale
 from tutelage.data.synthetic import generate
 from tutelage.experiment.run import run
-from tutelage.student.encoding.batching import collate, encode
+from tutelage.student.encoding.batching import collate
 from tutelage.student.encoding.targets import build_training_examples
+from tutelage.student.encoding.tokenise import encode_examples
 from tutelage.student.inference.explain import explain
 from tutelage.student.inference.score import score_labels
+from tutelage.student.model.load import load_student
 from tutelage.student.model.lora import Adapters, check_targets
 from tutelage.student.model.precision import Optimizer, prepare
-from tutelage.student.model.student import Student, load_student
+from tutelage.student.model.student import Student
 from tutelage.student.training.loss import target_logits
 from tutelage.student.training.trainer import train
 
@@ -44,7 +46,7 @@ SETTINGS = TrainSettings(
     batch_size=8,
     warmup_steps=2,
     evaluate_every=4,
-    tokens_per_pass=600,
+    tokens_per_micro_batch=600,
     max_rationale_tokens=16,
     precision="fp32",
     lora=LORA,
@@ -62,13 +64,13 @@ def one_thread() -> None:
 
 @pytest.fixture
 def folder_of(student: Student, tmp_path: Path) -> str:
-    """The student of either architecture, saved: what every training here starts from."""
+    """The student of either architecture, saved: each training here starts from it."""
     student.save(tmp_path / "start")
     return str(tmp_path / "start")
 
 
 def _adapted(student: Student, precision: str = "fp32") -> Adapters:
-    """A student with adapters that have learnt something: their B is no longer zero."""
+    """Adapters that have learnt something: their B is no longer zero."""
     prepare(student, precision)
     adapters = Adapters(student, LORA, seed=0)
     generator = torch.Generator().manual_seed(1)
@@ -81,7 +83,7 @@ def _adapted(student: Student, precision: str = "fp32") -> Adapters:
 
 
 def _logits(student: Student) -> torch.Tensor:
-    rows = encode(student, ROWS[:8], max_source_tokens=64, max_rationale_tokens=16)
+    rows = encode_examples(student, ROWS[:8], max_source_tokens=64, max_rationale_tokens=16)
     with torch.no_grad():
         return target_logits(student, collate(student, rows)).float()
 
@@ -103,8 +105,8 @@ def _train_then_kill(student: Student, folder: Path, stop: int, settings: TrainS
 def test_only_the_adapters_change(student: Student, precision: str, tmp_path: Path) -> None:
     prepare(student, precision)
     before = {name: weight.clone() for name, weight in student.model.state_dict().items()}
-    # Killed between two readings of dev: the adapters are still in place.
-    _train_then_kill(student, tmp_path, 6, replace(SETTINGS, precision=precision))
+    # Killed between two evaluations on dev: the adapters are still in place.
+    _train_then_kill(student, tmp_path, 6, SETTINGS.replace(precision=precision))
     learnt = 0
     for name, weight in student.model.named_parameters():
         if weight.requires_grad:
@@ -116,17 +118,17 @@ def test_only_the_adapters_change(student: Student, precision: str, tmp_path: Pa
     assert student.model.get_input_embeddings().weight is student.model.lm_head.weight
 
 
-def test_merged_in_fp32_is_what_the_adapters_compute(student: Student) -> None:
+def test_merged_in_fp32_the_model_computes_the_same(student: Student) -> None:
     plain = _logits(student)
     adapters = _adapted(student)
     adapted = _logits(student)
     with adapters.merged():
         merged = _logits(student)
-    assert (adapted - plain).abs().max() > 0.5  # there is something to merge
+    assert (adapted - plain).abs().max() > 0.5  # the adapters change the logits
     torch.testing.assert_close(merged, adapted, rtol=1e-4, atol=1e-4)
 
 
-def test_merged_in_bf16_differs_by_rounding_alone(student: Student) -> None:
+def test_merged_in_bf16_the_model_differs_by_rounding_only(student: Student) -> None:
     plain = score_labels(student, DEV, NLI)
     adapters = _adapted(student, "bf16")
     adapted = score_labels(student, DEV, NLI)
@@ -141,7 +143,7 @@ def test_merged_in_bf16_differs_by_rounding_alone(student: Student) -> None:
         )
 
     assert largest(adapted, plain) > 0.15
-    # W + s B A is rounded once more, to eight bits, and so are the products that it takes part in.
+    # W + s B A is rounded once more, to eight bits, and so are its products.
     assert largest(adapted, merged) < 0.05
 
 
@@ -189,9 +191,9 @@ def test_merging_leaves_the_weights_under_training_alone(student: Student) -> No
         assert torch.equal(now, value)
 
 
-def test_the_head_still_runs_at_target_positions_alone(student: Student) -> None:
+def test_the_head_still_runs_at_target_positions_only(student: Student) -> None:
     _adapted(student)
-    assert student.head_is_positionwise
+    assert student.head_can_be_narrowed
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -199,7 +201,7 @@ def test_a_checkpoint_is_a_plain_model(
     folder_of: str, precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     student = load_student(folder_of)
-    settings = replace(SETTINGS, precision=precision, epochs=4, evaluate_every=12)
+    settings = SETTINGS.replace(precision=precision, epochs=4, evaluate_every=12)
     result = train(student, ROWS, DEV, NLI, settings, tmp_path / "run")
     losses = [line["loss"] for line in _log(tmp_path / "run") if "loss" in line]
     assert losses[-1] < losses[0] - 0.5
@@ -211,7 +213,7 @@ def test_a_checkpoint_is_a_plain_model(
         not torch.equal(saved[n].float(), start[n].to(saved[n].dtype).float()) for n in saved
     )
     assert {p.name for p in model.iterdir()} == {p.name for p in Path(folder_of).iterdir()}
-    # The student in memory is the checkpoint, and so is what another process loads, without peft.
+    # The student in memory equals the checkpoint, and so does one loaded without peft.
     monkeypatch.setitem(sys.modules, "peft", None)
     again = load_student(str(model))
     prepare(again, precision)
@@ -228,10 +230,10 @@ def test_a_checkpoint_is_a_plain_model(
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_an_interrupted_run_ends_bit_equal(folder_of: str, precision: str, tmp_path: Path) -> None:
-    settings = replace(SETTINGS, precision=precision)
+    settings = SETTINGS.replace(precision=precision)
     whole = train(load_student(folder_of), ROWS, DEV, NLI, settings, tmp_path / "whole")
     _train_then_kill(load_student(folder_of), tmp_path / "parts", 6, settings)
-    torch.manual_seed(99)  # of no influence
+    torch.manual_seed(99)  # must not matter
     steps: list[int] = []
     parts = train(
         load_student(folder_of),
@@ -246,18 +248,20 @@ def test_an_interrupted_run_ends_bit_equal(folder_of: str, precision: str, tmp_p
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_the_state_holds_the_adapters_alone(folder_of: str, tmp_path: Path) -> None:
+def test_the_state_holds_only_the_adapters(folder_of: str, tmp_path: Path) -> None:
     sizes = {}
     for name, lora in (("full", None), ("lora", LoraSettings(rank=1))):
         student = load_student(folder_of)
-        _train_then_kill(student, tmp_path / name, 6, replace(SETTINGS, lora=lora))
+        _train_then_kill(student, tmp_path / name, 6, SETTINGS.replace(lora=lora))
         state = torch.load(tmp_path / name / "state.pt", weights_only=True)
         weights = [w for w in student.model.parameters() if w.requires_grad]
         masters = state["optimizer"]["masters"]
         assert [m.shape for m in masters] == [w.shape for w in weights]
         sizes[name] = sum(m.numel() for m in masters), (tmp_path / name / "state.pt").stat().st_size
     assert sizes["lora"][0] < sizes["full"][0] / 15
-    assert sizes["lora"][1] < sizes["full"][1] / 3  # a tiny model's is names and headers, mostly
+    assert (
+        sizes["lora"][1] < sizes["full"][1] / 3
+    )  # a tiny model's state is mostly names and headers
 
 
 def test_adapters_in_bf16_have_fp32_masters(decoder_only: Student) -> None:
@@ -270,7 +274,7 @@ def test_adapters_in_bf16_have_fp32_masters(decoder_only: Student) -> None:
     assert all(w.requires_grad for w in decoder_only.model.parameters())
 
 
-def test_only_the_seed_decides_how_adapters_begin(folder_of: str) -> None:
+def test_only_the_seed_decides_the_adapters_initial_values(folder_of: str) -> None:
     def begin(seed: int, before: int) -> list[torch.Tensor]:
         student = load_student(folder_of)
         torch.manual_seed(before)
@@ -282,8 +286,8 @@ def test_only_the_seed_decides_how_adapters_begin(folder_of: str) -> None:
     assert not any(torch.equal(a, b) for a, b in zip(first, other, strict=True))
 
 
-def test_layers_are_named_by_the_end_of_their_names(decoder_only: Student) -> None:
-    Adapters(decoder_only, replace(LORA, target_modules=("q_proj", "layers.1.mlp.up_proj")), 0)
+def test_target_modules_are_ends_of_names(decoder_only: Student) -> None:
+    Adapters(decoder_only, LORA.replace(target_modules=("q_proj", "layers.1.mlp.up_proj")), 0)
     adapted = {n for n, m in decoder_only.model.named_modules() if hasattr(m, "lora_A")}
     layers = "model.layers"
     assert adapted == {f"{layers}.{i}.self_attn.q_proj" for i in (0, 1)} | {
@@ -293,14 +297,14 @@ def test_layers_are_named_by_the_end_of_their_names(decoder_only: Student) -> No
 
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("name", ["q_prj", "proj", "embed_tokens", "lm_head", "mlp"])
-def test_a_layer_that_is_not_there_is_one_line(
+def test_a_missing_layer_is_reported_in_one_line(
     decoder_only: Student, name: str, tied: bool
 ) -> None:
     if not tied:
         head = decoder_only.model.lm_head
         head.weight = torch.nn.Parameter(head.weight.detach().clone())
     with pytest.raises(StudentError) as caught:
-        Adapters(decoder_only, replace(LORA, target_modules=("v_proj", name)), 0)
+        Adapters(decoder_only, LORA.replace(target_modules=("v_proj", name)), 0)
     assert str(caught.value) == (
         f"lora.target_modules: got '{name}', expected linear layers of this student: down_proj, "
         "gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj; without the key all of them are "
@@ -315,7 +319,7 @@ def _recipe(small_recipe: Callable[..., dict[str, Any]], **student: Any) -> dict
     return values
 
 
-def test_a_misspelt_layer_is_told_before_the_teacher_is_asked(
+def test_a_misspelt_layer_is_reported_before_the_teacher_is_called(
     small_recipe: Callable[..., dict[str, Any]], decoder_only: Student, tmp_path: Path
 ) -> None:
     decoder_only.save(tmp_path / "llama")

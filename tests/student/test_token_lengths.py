@@ -1,9 +1,8 @@
-"""The audit's numbers against counts by hand, and against what a training then reports."""
+"""The audit's numbers, compared with counts by hand and with what a training then reports."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +43,7 @@ def _count(student: Student, text: str) -> int:
 
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 999), min_size=1, max_size=60))
-def test_percentiles_are_those_of_the_inverted_distribution(counts: list[int]) -> None:
+def test_percentiles_are_those_of_the_inverted_cdf(counts: list[int]) -> None:
     found = lengths(counts)
     wanted = np.percentile(counts, [50, 90, 95, 99], method="inverted_cdf")
     assert [found.p50, found.p90, found.p95, found.p99] == list(wanted)
@@ -83,10 +82,10 @@ def test_an_arm_is_measured_as_it_is_then_trained(
     student: Student, objective: ObjectiveName, tmp_path: Path
 ) -> None:
     torch.set_num_threads(1)
-    settings = replace(SETTINGS, objective=objective)
+    settings = SETTINGS.replace(objective=objective)
     rows = _rows(objective, without=3)
     found = audit_arm(student, "x", rows, settings)
-    student.packs = None
+    student.can_pack = None
     result = train(student, rows, EXAMPLES[:4], NLI, settings, tmp_path)
     assert found.sources.rows == result.truncated_sources > 0
     assert found.sources.tokens == result.source_tokens_cut > 0
@@ -97,13 +96,13 @@ def test_an_arm_is_measured_as_it_is_then_trained(
     assert found.rows == len(EXAMPLES)
     assert found.rationale.count == (0 if objective == "label" else len(EXAMPLES) - 3)
     assert found.label.count == len(EXAMPLES)
-    tight = audit_arm(student, "x", rows, replace(settings, max_source_tokens=12)).sources
+    tight = audit_arm(student, "x", rows, settings.replace(max_source_tokens=12)).sources
     assert tight.rows_beyond == tight.rows == len(EXAMPLES)
 
 
-def test_a_rationale_is_counted_whole_though_it_is_cut(student: Student) -> None:
+def test_a_cut_rationale_is_measured_whole(student: Student) -> None:
     rows = _rows("label_then_rationale")
-    whole = audit_arm(student, "x", rows, replace(SETTINGS, max_rationale_tokens=999))
+    whole = audit_arm(student, "x", rows, SETTINGS.replace(max_rationale_tokens=999))
     cut = audit_arm(student, "x", rows, SETTINGS)
     assert whole.rationales.rows == 0
     assert cut.rationale == whole.rationale
@@ -117,8 +116,8 @@ def test_a_rationale_is_counted_whole_though_it_is_cut(student: Student) -> None
 
 @pytest.mark.parametrize("objective", ["label", "rationale_then_label", "multitask"])
 def test_one_row_at_a_time_needs_no_padding(student: Student, objective: ObjectiveName) -> None:
-    """But a T5 reads an example of two tasks as two rows."""
-    settings = replace(SETTINGS, objective=objective, tokens_per_pass=1)
+    """But for a T5, an example of two tasks is two rows."""
+    settings = SETTINGS.replace(objective=objective, tokens_per_micro_batch=64)
     found = audit_arm(student, "x", _rows(objective), settings).padding
     if objective == "multitask" and student.architecture == "encoder-decoder":
         assert 0 < found.share < 0.5
@@ -126,22 +125,22 @@ def test_one_row_at_a_time_needs_no_padding(student: Student, objective: Objecti
         assert found.share == 0
 
 
-def test_passes_at_once_are_smaller(student: Student) -> None:
+def test_concurrent_micro_batches_are_smaller(student: Student) -> None:
     examples = generate(40, 1)
     reasons = [
         Rationale(e.uid, "human", (e.reason or "") * (i % 4), "ok") for i, e in enumerate(examples)
     ]
     rows = build_training_examples(examples, NLI, reasons, "label_then_rationale")
-    settings = TrainSettings(batch_size=len(rows), tokens_per_pass=1 << 14)
+    settings = TrainSettings(batch_size=len(rows), tokens_per_micro_batch=1 << 14)
     one = audit_arm(student, "x", rows, settings).padding
-    two = audit_arm(student, "x", rows, replace(settings, threads=2)).padding
-    compiled = audit_arm(student, "x", rows, replace(settings, threads=2, compile=True)).padding
+    two = audit_arm(student, "x", rows, settings.replace(threads=2)).padding
+    compiled = audit_arm(student, "x", rows, settings.replace(threads=2, compile=True)).padding
     assert two.positions < one.positions == compiled.positions
 
 
-def test_padding_is_what_a_rectangle_leaves_over(encoder_decoder: Student) -> None:
+def test_padding_is_what_fills_the_rectangle(encoder_decoder: Student) -> None:
     rows = _rows("label_then_rationale")
-    settings = replace(SETTINGS, batch_size=len(rows), tokens_per_pass=10**9)
+    settings = SETTINGS.replace(batch_size=len(rows), tokens_per_micro_batch=10**9)
     found = audit_arm(encoder_decoder, "x", rows, settings)
     size = {
         name: [_count(encoder_decoder, text) + 1 for text in texts]

@@ -1,4 +1,4 @@
-"""What trackers are told, and that they change nothing: TensorBoard itself, the others as fakes."""
+"""Trackers get the log and change nothing: TensorBoard itself, the others as fakes."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from tutelage.student.training import tracking
 from tutelage.student.training.tracking import (
     BACKENDS,
     Backend,
-    Beginning,
+    RunStart,
     Tracking,
     check_trackers,
 )
 
 ROWS = build_training_examples(generate(48, 1), NLI, None, "label")
 DEV = list(generate(12, 2))
-# The log has losses of steps 1, 4 and 8, and readings of dev, where a run goes on, at 3, 6 and 9.
+# The log has losses at steps 1, 4 and 8, and evaluations, where a training resumes, at 3, 6 and 9.
 SETTINGS = TrainSettings(
     objective="label",
     learning_rate=3e-3,
@@ -83,7 +83,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def job(tokenizer: Path, tmp_path: Path) -> Job:
     def make(*trackers: str, folder: str = "training", **changes: Any) -> TrainingJob:
-        settings = replace(SETTINGS, **changes)
+        settings = SETTINGS.replace(**changes)
         place, follow = tmp_path / folder, Tracking(trackers, NAME)
         return TrainingJob("scratch:t5-tiny", tokenizer, ROWS, DEV, NLI, settings, place, follow)
 
@@ -92,7 +92,7 @@ def job(tokenizer: Path, tmp_path: Path) -> Job:
 
 @pytest.fixture(scope="module")
 def untracked(tokenizer: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainingJob:
-    """The same training, finished, without anybody who follows it."""
+    """The same training, finished, without trackers."""
     folder = tmp_path_factory.mktemp("untracked")
     job = TrainingJob("scratch:t5-tiny", tokenizer, ROWS, DEV, NLI, SETTINGS, folder)
     run_training(job)
@@ -103,7 +103,7 @@ def log_of(job: TrainingJob) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (job.folder / "log.jsonl").read_text().splitlines()]
 
 
-def assert_same_outcome(one: TrainingJob, other: TrainingJob) -> None:
+def assert_same_result(one: TrainingJob, other: TrainingJob) -> None:
     weights = [load_file(j.folder / "model" / "model.safetensors") for j in (one, other)]
     assert weights[0].keys() == weights[1].keys()
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
@@ -114,11 +114,11 @@ def assert_same_outcome(one: TrainingJob, other: TrainingJob) -> None:
 
 
 class Fake:
-    """Notes what it is told, and draws from every generator that a training could share."""
+    """Records its calls, and draws from every generator that a training could share."""
 
-    def __init__(self, begin: Beginning, fail: dict[str, BaseException]) -> None:
+    def __init__(self, begin: RunStart, fail: dict[str, BaseException]) -> None:
         self.begin = begin
-        self.told: list[Any] = []
+        self.calls: list[Any] = []
         self.fail = fail
 
     def _note(self, kind: str, what: Any) -> None:
@@ -126,7 +126,7 @@ class Fake:
         numpy.random.random()
         torch.rand(3)
         print("a tracker that talks")
-        self.told.append((kind, what))
+        self.calls.append((kind, what))
         if kind in self.fail:
             raise self.fail[kind]
 
@@ -144,80 +144,80 @@ class Fake:
 
     @property
     def lines(self) -> list[dict[str, Any]]:
-        return [what for kind, what in self.told if kind == "log"]
+        return [what for kind, what in self.calls if kind == "log"]
 
     @property
     def order(self) -> list[str]:
-        return [kind for kind, _ in self.told]
+        return [kind for kind, _ in self.calls]
 
 
 @pytest.fixture
 def fakes(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Fake]]:
-    """Registers a tracker by a name; gives the list of those that are made of it."""
+    """Registers a tracker under a name; returns the list of its instances."""
 
-    def register(name: str, takes_back: bool = False, **fail: BaseException) -> list[Fake]:
+    def register(name: str, can_rewind: bool = False, **fail: BaseException) -> list[Fake]:
         made: list[Fake] = []
 
-        def make(begin: Beginning) -> Fake:
+        def make(begin: RunStart) -> Fake:
             made.append(Fake(begin, fail))
             return made[-1]
 
-        # Any package that is there: it is not imported.
-        monkeypatch.setitem(BACKENDS, name, Backend("json", make, takes_back, ("wave:Error",)))
+        # Any installed package: it is not imported.
+        monkeypatch.setitem(BACKENDS, name, Backend("json", make, can_rewind, ("wave:Error",)))
         return made
 
     return register
 
 
-def test_a_tracker_is_told_the_log_in_order_and_changes_nothing(
+def test_a_tracker_gets_the_log_in_order_and_changes_nothing(
     fakes: Callable[..., list[Fake]], job: Job, untracked: TrainingJob, capsys: Any
 ) -> None:
     made, tracked = fakes("fake"), job("fake")
     assert tracked.key == untracked.key
     run_training(tracked)
-    assert_same_outcome(tracked, untracked)
+    assert_same_result(tracked, untracked)
     (fake,) = made
     assert fake.order == ["start", "config", *["log"] * 6, "finish"]
     assert fake.lines == log_of(tracked)
     assert [line["step"] for line in fake.lines] == [1, 3, 4, 6, 8, 9]
     assert (fake.begin.tracking.run, fake.begin.step, fake.begin.resumed) == (NAME, 1, False)
-    config = fake.told[1][1]
+    config = fake.calls[1][1]
     assert config["student"] == "scratch:t5-tiny" and config["learning_rate"] == 3e-3
     assert config["seed"] == 0 and "max_grad_norm" in config
-    # Nobody is told of a training that is there already; standard output stays clean.
+    # A training that has run already is not tracked again; standard output stays clean.
     run_training(tracked)
     run_training(replace(untracked, tracking=Tracking(("fake",), NAME)))
     assert len(made) == 1
     assert capsys.readouterr().out == ""
 
 
-def test_settings_of_a_tracked_run_are_plain_values() -> None:
+def test_the_settings_of_a_tracked_run_are_plain_values() -> None:
     nested = {"a": None, "b": {"c": (1, 2), "d": {"e": 0.5}}, "f": False, "g": "x"}
     assert tracking._flat(nested) == {"b.c": "1, 2", "b.d.e": 0.5, "f": False, "g": "x"}
 
 
-@pytest.mark.parametrize("takes_back", [False, True])
-def test_a_resumed_training_goes_on_in_its_tracked_run(
-    fakes: Callable[..., list[Fake]], job: Job, untracked: TrainingJob, takes_back: bool
+@pytest.mark.parametrize("can_rewind", [False, True])
+def test_a_resumed_training_continues_its_tracked_run(
+    fakes: Callable[..., list[Fake]], job: Job, untracked: TrainingJob, can_rewind: bool
 ) -> None:
-    made = fakes("fake", takes_back)
+    made = fakes("fake", can_rewind)
     tracked = job("fake")
-    with pytest.raises(Killed):  # after the loss of step 4; goes on from step 3
+    with pytest.raises(Killed):  # after the loss of step 4; resumes from step 3
         run_training(tracked, kill_at(5))
     run_training(tracked)
-    assert_same_outcome(tracked, untracked)
+    assert_same_result(tracked, untracked)
     first, second = made
     assert first.begin.id == second.begin.id
     assert (second.begin.resumed, second.begin.step) == (True, 4)
     assert first.order == ["start", "config", *["log"] * 3, "finish"]
-    # What takes steps back has kept the settings; trackio, for one, has not.
-    assert second.order[:2] == ["start", "log" if takes_back else "config"]
+    # A tracker that can rewind has kept the settings; trackio, for one, has not.
+    assert second.order[:2] == ["start", "log" if can_rewind else "config"]
     lines = log_of(tracked)
     assert first.lines == lines[:3]
-    assert second.lines == lines[2 if takes_back else 3 :]
+    assert second.lines == lines[2 if can_rewind else 3 :]
 
 
-def test_a_tracker_that_comes_later_gets_the_whole_log(
+def test_a_tracker_added_later_gets_the_whole_log(
     fakes: Callable[..., list[Fake]], job: Job
 ) -> None:
     early, late = fakes("early"), fakes("late")
@@ -229,7 +229,7 @@ def test_a_tracker_that_comes_later_gets_the_whole_log(
     assert len(early) == 2 and early[1].begin.resumed
 
 
-def test_another_training_in_the_folder_begins_a_new_tracked_run(
+def test_another_training_in_the_folder_starts_a_new_tracked_run(
     fakes: Callable[..., list[Fake]], job: Job
 ) -> None:
     made = fakes("fake")
@@ -240,7 +240,7 @@ def test_another_training_in_the_folder_begins_a_new_tracked_run(
     assert made[1].lines == log_of(job())
 
 
-ODD = type("Error", (Exception,), {})  # as some packages have them: under no usual error
+ODD = type("Error", (Exception,), {})  # as in some packages: not derived from a usual error
 
 
 @pytest.mark.parametrize("moment", ["start", "config", "log", "finish"])
@@ -261,13 +261,13 @@ def test_a_tracker_that_fails_costs_one_warning(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         run_training(tracked)
-    told = [str(w.message) for w in caught if "tracking" in str(w.message)]
-    assert len(told) == 1
-    assert "tracking by broken has failed" in told[0] and "is gone" in told[0]
-    assert "\n" not in told[0]
-    assert_same_outcome(tracked, untracked)
+    messages = [str(w.message) for w in caught if "tracking" in str(w.message)]
+    assert len(messages) == 1
+    assert "tracking by broken has failed" in messages[0] and "is gone" in messages[0]
+    assert "\n" not in messages[0]
+    assert_same_result(tracked, untracked)
     assert whole[0].lines == log_of(tracked)
-    # It is closed if it was opened, and not told anything more.
+    # It is closed if it was opened, and not called again.
     expected = {
         "start": ["start"],
         "config": ["start", "config", "finish"],
@@ -277,7 +277,7 @@ def test_a_tracker_that_fails_costs_one_warning(
     assert broken[0].order == expected[moment]
 
 
-def test_a_bug_is_no_fault_of_a_tracker(fakes: Callable[..., list[Fake]], job: Job) -> None:
+def test_a_bug_is_raised(fakes: Callable[..., list[Fake]], job: Job) -> None:
     fakes("fake", log=ZeroDivisionError())
     with pytest.raises(ZeroDivisionError):
         run_training(job("fake"))
@@ -286,7 +286,7 @@ def test_a_bug_is_no_fault_of_a_tracker(fakes: Callable[..., list[Fake]], job: J
 # Before anything else is done.
 
 
-def test_a_tracker_that_is_not_there_is_told_before_anything_is_done(
+def test_a_missing_tracker_is_reported_before_anything_else(
     small_recipe: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(BACKENDS, "trackio", Backend("no_such_package", lambda begin: None))
@@ -311,7 +311,7 @@ def test_a_tracker_that_is_not_there_is_told_before_anything_is_done(
         parse_recipe(values)
 
 
-def test_a_folder_of_the_name_is_no_package(
+def test_a_folder_of_that_name_is_not_taken_for_the_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "tracked_here").mkdir()
@@ -321,13 +321,15 @@ def test_a_folder_of_the_name_is_no_package(
         check_trackers(["fake"])
     (tmp_path / "tracked_here" / "__init__.py").touch()
     check_trackers(["fake"])
-    there = tracking._installed
-    monkeypatch.setattr(tracking, "_installed", lambda name: name != "accelerate" and there(name))
+    installed = tracking._installed
+    monkeypatch.setattr(
+        tracking, "_installed", lambda name: name != "accelerate" and installed(name)
+    )
     with pytest.raises(MissingExtraError, match="accelerate"):
         check_trackers(["fake"])
 
 
-def test_a_recipe_names_its_tracked_runs(
+def test_a_recipe_gives_tracked_runs_their_names(
     small_recipe: Any, tmp_path: Path, fakes: Callable[..., list[Fake]]
 ) -> None:
     made = fakes("fake")
@@ -362,7 +364,7 @@ def curves(job: TrainingJob) -> dict[str, list[tuple[int, float]]]:
 def test_tensorboard_shows_the_log(job: Job, untracked: TrainingJob) -> None:
     tracked = job("tensorboard")
     run_training(tracked)
-    assert_same_outcome(tracked, untracked)
+    assert_same_result(tracked, untracked)
     place = tracked.folder / "tensorboard"
     assert scalars(place) == curves(tracked)
     assert set(scalars(place)) == {"loss", "dev_accuracy"}
@@ -384,10 +386,10 @@ def test_tensorboard_shows_a_resumed_training_once(job: Job, untracked: Training
     assert scalars(place) == curves(tracked)
     assert [step for step, _ in scalars(place)["loss"]] == [1, 4, 8]
     assert len(list(place.glob("*/hparams.yml"))) == 1
-    assert_same_outcome(tracked, untracked)
+    assert_same_result(tracked, untracked)
 
 
-def test_tensorboard_forgets_the_training_that_another_replaces(job: Job) -> None:
+def test_tensorboard_drops_a_training_that_another_replaces(job: Job) -> None:
     run_training(job("tensorboard", max_steps=6))
     run_training(job("tensorboard", max_steps=3))
     place = job().folder / "tensorboard"
@@ -414,7 +416,7 @@ class Service:
         pass
 
 
-def test_wandb_is_begun_by_an_id_that_a_resumed_training_keeps(
+def test_wandb_gets_an_id_that_a_resumed_training_keeps(
     job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service = Service()
@@ -430,7 +432,7 @@ def test_wandb_is_begun_by_an_id_that_a_resumed_training_keeps(
     assert (first["group"], first["resume"]) == ("arm/lr-0.003_w-1", "allow")
     assert first["dir"] == str(tracked.folder) and len(first["id"]) == 32
     assert service.lines == log_of(tracked)
-    # What the environment says of it counts.
+    # The environment's own settings take precedence.
     assert tracking.os.environ["WANDB_FINISH_TIMEOUT"] == "5"
     assert tracking.os.environ["WANDB_SILENT"] == "true"
 

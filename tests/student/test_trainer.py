@@ -15,9 +15,10 @@ from tutelage.core.task import NLI
 from tutelage.core.types import Rationale
 from tutelage.data.synthetic import generate
 from tutelage.student.encoding.targets import build_training_examples
+from tutelage.student.model.load import load_student
 from tutelage.student.model.precision import Optimizer, prepare
 from tutelage.student.model.scratch import tokenizer_for
-from tutelage.student.model.student import Student, load_student
+from tutelage.student.model.student import Student
 from tutelage.student.training.trainer import _load_weights, train
 
 TRAIN, DEV = generate(96, 1), generate(48, 2)
@@ -35,7 +36,7 @@ SETTINGS = TrainSettings(
     warmup_steps=2,
     evaluate_every=4,
     dropout=0.1,
-    tokens_per_pass=600,
+    tokens_per_micro_batch=600,
 )
 
 
@@ -79,7 +80,7 @@ def test_an_interrupted_run_ends_bit_equal(
     parts = train(
         new(), ROWS, DEV, NLI, SETTINGS, tmp_path / "parts", lambda step, _: resumed_at.append(step)
     )
-    # The state is written after the reading of dev, which a kill at that step forestalls.
+    # The state is written after the evaluation on dev, which a kill at that step prevents.
     assert resumed_at[0] == (stop - 1) // 4 * 4 + 1
     assert replace(parts, seconds=0) == replace(whole, seconds=0)
     assert _log(tmp_path / "parts") == _log(tmp_path / "whole")
@@ -91,50 +92,57 @@ def test_an_interrupted_run_ends_bit_equal(
 
 def test_the_checkpoint_kept_is_the_best_by_dev(new: Callable[[], Student], tmp_path: Path) -> None:
     result = train(new(), ROWS, DEV, NLI, SETTINGS, tmp_path)
-    readings = [
+    evaluations = [
         (line["dev_accuracy"], line["step"]) for line in _log(tmp_path) if "dev_accuracy" in line
     ]
-    best = max(accuracy for accuracy, _ in readings)
+    best = max(accuracy for accuracy, _ in evaluations)
     assert result.dev_accuracy == best
-    assert result.best_step == next(step for accuracy, step in readings if accuracy == best)
+    assert result.best_step == next(step for accuracy, step in evaluations if accuracy == best)
     assert {p.suffix for p in (tmp_path / "model").iterdir()} <= {".json", ".safetensors", ".jinja"}
 
 
 def test_patience_stops_early(new: Callable[[], Student], tmp_path: Path) -> None:
-    still = replace(SETTINGS, learning_rate=1e-12, patience=2, evaluate_every=1)
+    still = SETTINGS.replace(learning_rate=1e-12, patience=2, evaluate_every=1)
     result = train(new(), ROWS, DEV, NLI, still, tmp_path)
     assert (result.steps, result.best_step, result.stopped_early) == (3, 1, True)
 
 
-def test_seeds_change_the_outcome(new: Callable[[], Student], tmp_path: Path) -> None:
-    short = replace(SETTINGS, max_steps=4)
+def test_seeds_change_the_result(new: Callable[[], Student], tmp_path: Path) -> None:
+    short = SETTINGS.replace(max_steps=4)
     for seed in (0, 1):
-        train(new(), ROWS, DEV, NLI, replace(short, seed=seed), tmp_path / str(seed))
+        train(new(), ROWS, DEV, NLI, short.replace(seed=seed), tmp_path / str(seed))
     one, other = (load_file(tmp_path / s / "model" / "model.safetensors") for s in ("0", "1"))
     assert any(not torch.equal(one[name], other[name]) for name in one)
 
 
-def test_passes_of_another_size_give_the_same_step(tokenizer: Path, tmp_path: Path) -> None:
-    plain = replace(SETTINGS, dropout=0.0, max_steps=3)
+def test_micro_batches_of_another_size_give_the_same_step(tokenizer: Path, tmp_path: Path) -> None:
+    plain = SETTINGS.replace(dropout=0.0, max_steps=3)
     losses, weights = [], []
     for size in (10**6, 300):
         student = load_student("scratch:t5-tiny", tokenizer=tokenizer, dropout=0.0)
-        train(student, ROWS, DEV, NLI, replace(plain, tokens_per_pass=size), tmp_path / str(size))
+        train(
+            student,
+            ROWS,
+            DEV,
+            NLI,
+            plain.replace(tokens_per_micro_batch=size),
+            tmp_path / str(size),
+        )
         losses.append(_log(tmp_path / str(size))[0]["loss"])
         weights.append(load_file(tmp_path / str(size) / "model" / "model.safetensors"))
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
-    # Adam's steps do not tell a gradient's size, but they do tell one that lacks a pass's share.
+    # Adam's steps do not show a gradient's size, but they show that a micro-batch is missing.
     apart = torch.cat([(weights[0][n] - weights[1][n]).abs().flatten() for n in weights[0]])
     assert apart.mean() < 1e-4 * 3 * plain.learning_rate  # 1e-7 here
 
 
-def test_a_label_that_stands_alone_has_all_the_weight(
+def test_a_label_without_rationale_has_all_the_weight(
     new: Callable[[], Student], tmp_path: Path
 ) -> None:
     rows = build_training_examples(TRAIN, NLI, None, "label")
-    alone = replace(SETTINGS, objective="label", max_steps=1)
+    alone = SETTINGS.replace(objective="label", max_steps=1)
     for weight in (0.3, 1.0):
-        settings = replace(alone, label_weight=weight)
+        settings = alone.replace(label_weight=weight)
         train(new(), rows, DEV, NLI, settings, tmp_path / str(weight))
     assert _log(tmp_path / "0.3") == _log(tmp_path / "1.0")
 
@@ -158,7 +166,7 @@ def test_a_state_of_other_settings_is_refused(new: Callable[[], Student], tmp_pa
     with pytest.raises(Killed):
         train(new(), ROWS, DEV, NLI, SETTINGS, tmp_path, kill)
     with pytest.raises(RunFolderError, match="other data or settings"):
-        train(new(), ROWS, DEV, NLI, replace(SETTINGS, learning_rate=1e-4), tmp_path)
+        train(new(), ROWS, DEV, NLI, SETTINGS.replace(learning_rate=1e-4), tmp_path)
     with pytest.raises(RunFolderError, match="other data or settings"):
         train(new(), ROWS, DEV[1:], NLI, SETTINGS, tmp_path)
     with pytest.raises(RunFolderError, match="other data or settings"):
@@ -168,7 +176,7 @@ def test_a_state_of_other_settings_is_refused(new: Callable[[], Student], tmp_pa
         train(new(), ROWS, DEV, NLI, SETTINGS, tmp_path)
 
 
-def test_a_loss_that_is_not_finite_is_told(new: Callable[[], Student], tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_is_reported(new: Callable[[], Student], tmp_path: Path) -> None:
     student = new()
     with torch.no_grad():
         student.model.shared.weight.fill_(float("inf"))
@@ -176,7 +184,7 @@ def test_a_loss_that_is_not_finite_is_told(new: Callable[[], Student], tmp_path:
         train(student, ROWS, DEV, NLI, SETTINGS, tmp_path)
 
 
-def test_nothing_to_learn_from(new: Callable[[], Student], tmp_path: Path) -> None:
+def test_training_needs_rows(new: Callable[[], Student], tmp_path: Path) -> None:
     with pytest.raises(StudentError, match="got 0 to train on"):
         train(new(), [], DEV, NLI, SETTINGS, tmp_path)
 
@@ -191,7 +199,7 @@ def test_bf16_keeps_masters_that_small_steps_reach(decoder_only: Student) -> Non
         for weight in optimizer.weights:
             weight.grad = torch.ones_like(weight)
         optimizer.step(1e-5, 1.0)
-    # A hundred steps of 1e-5, each far below what bf16 resolves at 1: none is lost.
+    # A hundred steps of 1e-5, each far below the resolution of bf16 at 1: none is lost.
     for start, master, weight in zip(before, optimizer.masters, optimizer.weights, strict=True):
         torch.testing.assert_close(start - master, torch.full_like(start, 1e-3), rtol=0.05, atol=0)
         assert torch.equal(weight, master.to(torch.bfloat16))
@@ -203,7 +211,7 @@ def test_bf16_keeps_masters_that_small_steps_reach(decoder_only: Student) -> Non
 
 
 @pytest.mark.parametrize("below", [0, 1 << 40])
-def test_large_gradients_of_masters_keep_their_memory_and_nothing_of_the_step_before(
+def test_large_gradients_of_masters_keep_their_memory_but_not_their_values(
     decoder_only: Student, monkeypatch: pytest.MonkeyPatch, below: int
 ) -> None:
     monkeypatch.setattr("tutelage.student.model.precision.KEPT_BELOW", below)

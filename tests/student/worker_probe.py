@@ -1,4 +1,4 @@
-"""What a worker of the pool can see. Free of torch, as a worker is before its first job."""
+"""Reports what a worker of the pool sees. Free of torch, as a worker before its first job."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ import time
 
 
 def see(seconds: float) -> tuple[int, str | None, bool]:
-    """Which worker this is, the GPUs that it was given, and whether torch was there first."""
-    time.sleep(seconds)  # long enough for the other workers to get their share
+    """The worker's process id, its GPUs, and whether torch is imported already."""
+    time.sleep(seconds)  # long enough for the other worker to take a call
     return os.getpid(), os.environ.get("CUDA_VISIBLE_DEVICES"), "torch" in sys.modules

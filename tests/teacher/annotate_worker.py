@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.task import NLI
 from tutelage.core.types import Example
 from tutelage.strategies.registry import get_strategy
 from tutelage.teacher.annotate import Options, annotate
 from tutelage.teacher.ledger.store import Ledger
-from tutelage.teacher.teacher import TeacherSettings
 
 base_url, path, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
 rows = [

@@ -18,15 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tutelage.config.teacher_settings import PriceOverride, TeacherSettings
 from tutelage.core.errors import BudgetError, TutelageError
 from tutelage.core.task import NLI
 from tutelage.core.types import Example, Request
 from tutelage.strategies.registry import get_strategy
 from tutelage.teacher.annotate import Options, annotate_to_file
-from tutelage.teacher.cost.prices import PICO, PriceOverride
+from tutelage.teacher.cost.prices import PICO
 from tutelage.teacher.engine.failures import Kind, RetryPolicy
 from tutelage.teacher.ledger.store import Ledger, answer_key
-from tutelage.teacher.teacher import TeacherSettings
 
 STRATEGY = "informed_reasoning"
 PROVIDER = "test"

@@ -15,6 +15,7 @@ from batch_worker import IDENTITY, PRICE, QUICK, batches, killed, limits, questi
 from openai_server.faults import KINDS, Reply
 from openai_server.server import Server
 
+from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.errors import (
     AuthenticationError,
     ServerUnreachableError,
@@ -27,7 +28,6 @@ from tutelage.teacher.batch.jsonl import RemoteBatch, read_batch
 from tutelage.teacher.cost.prices import worst_case
 from tutelage.teacher.ledger.charges import Claim, Grant, Session, charged, failures_of, lost
 from tutelage.teacher.ledger.store import Ledger
-from tutelage.teacher.teacher import TeacherSettings
 
 
 def serve(behave: Any = None, **options: Any) -> Server:

@@ -3,15 +3,14 @@
 import pytest
 from openai_server.server import Server
 
+from tutelage.config.teacher_settings import PriceOverride, TeacherSettings
 from tutelage.core.errors import BatchesOpenError, BudgetError, UsageError
 from tutelage.core.task import NLI
 from tutelage.core.types import Example
 from tutelage.teacher.annotate import Options, annotate
 from tutelage.teacher.batch.jsonl import BatchLimits
-from tutelage.teacher.cost.prices import PriceOverride
 from tutelage.teacher.ledger.charges import charged
 from tutelage.teacher.ledger.store import Ledger
-from tutelage.teacher.teacher import TeacherSettings
 
 PRICE = PriceOverride(input=0.4, output=1.6)
 

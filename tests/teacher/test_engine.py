@@ -21,13 +21,14 @@ from ledger_worker import Life, Spec
 from openai_server.faults import KINDS, Reply
 from openai_server.server import Server
 
+from tutelage.config.teacher_settings import PriceOverride, TeacherSettings
 from tutelage.core.errors import BudgetError, TeacherError
 from tutelage.core.task import NLI
 from tutelage.core.types import Completion, Example, Message, Request, Usage
 from tutelage.teacher.annotate import annotate, annotate_to_file
 from tutelage.teacher.clients.openai_api import OpenAITeacher
 from tutelage.teacher.cost.budget import Money
-from tutelage.teacher.cost.prices import Price, PriceOverride, Rates, input_bound, pico
+from tutelage.teacher.cost.prices import Price, Rates, input_bound, pico
 from tutelage.teacher.engine import engine
 from tutelage.teacher.engine.engine import Engine
 from tutelage.teacher.engine.failures import Fault, Kind, RetryPolicy, Verdict
@@ -37,7 +38,6 @@ from tutelage.teacher.engine.requests import Question
 from tutelage.teacher.ledger import charges
 from tutelage.teacher.ledger.charges import Claim, Failure, Session, charged, lost
 from tutelage.teacher.ledger.store import Ledger, answer_key
-from tutelage.teacher.teacher import TeacherSettings
 
 QUICK = RetryPolicy(dict.fromkeys(Kind, 3), first_attempts=3, base_s=0.001, cap_s=0.002)
 PRICE = Price((Rates(-1, 1, 1, 10),), 0, "test")

@@ -27,18 +27,10 @@ from genai_prices.types import (
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tutelage.config.teacher_settings import FREE, PriceOverride
 from tutelage.core.errors import UsageError
 from tutelage.core.types import Message, Usage
-from tutelage.teacher.cost.prices import (
-    FREE,
-    PICO,
-    Price,
-    PriceOverride,
-    Rates,
-    input_bound,
-    pico,
-    price_of,
-)
+from tutelage.teacher.cost.prices import PICO, Price, Rates, input_bound, pico, price_of
 
 TOKENS = st.integers(0, 2_000_000)
 RATES = st.lists(

@@ -2,11 +2,12 @@ import json
 
 import pytest
 
+from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.errors import DataError, UsageError
 from tutelage.core.task import NLI
 from tutelage.core.types import Example
 from tutelage.teacher.annotate import annotate
-from tutelage.teacher.teacher import _SCHEMES, TeacherSettings, is_looked_up, open_teacher
+from tutelage.teacher.registry import _SCHEMES, is_looked_up, open_teacher
 
 FIELDS = {"premise": "p", "hypothesis": "h"}
 

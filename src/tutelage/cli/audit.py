@@ -2,106 +2,92 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from tutelage.cli.data_options import (
+    LabelColumnOption,
+    RecipeOption,
+    TaskOption,
+    TextColumnsOption,
+    file_task,
+)
+from tutelage.cli.options import Given, takes
+from tutelage.cli.terminal import command_of
+from tutelage.config.training_settings import StudentSettings, TrainSettings
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from tutelage.cli.terminal import Bars
     from tutelage.student.encoding.token_lengths import Audit, Cut, Lengths
 
 
-def command(
-    data: Annotated[
-        str, typer.Argument(help="A recipe; with --student NLI rows: a file or hf:NAME#SPLIT.")
-    ],
-    student: Annotated[
-        str | None, typer.Option(help="A hub name or folder, gguf:…, package:…, scratch:t5-tiny.")
-    ] = None,
+@takes(
+    TrainSettings,
+    "For a data file",
+    only=("objective", "max_source_tokens", "max_rationale_tokens"),
+)
+@takes(StudentSettings, "For a data file", only=("model",), names={"model": "student"})
+def audit(
+    data: Annotated[str, typer.Argument(help="A recipe (.yaml), a data file or hf:NAME#SPLIT.")],
+    given: Given,
     rationales: Annotated[
-        Path | None, typer.Option(help="A file of rows: what `tutelage annotate` wrote for it.")
+        Path | None,
+        typer.Option(help="What `tutelage annotate` wrote.", rich_help_panel="For a data file"),
     ] = None,
-    objective: Annotated[
-        str | None,
-        typer.Option(
-            help="A file of rows: label, label_then_rationale, rationale_then_label or multitask."
-        ),
-    ] = None,
-    max_source_tokens: Annotated[
-        int | None, typer.Option(min=8, help="A file of rows: where inputs are cut (512).")
-    ] = None,
-    max_rationale_tokens: Annotated[
-        int | None, typer.Option(min=1, help="A file of rows: where rationales are cut (256).")
-    ] = None,
-    runs: Annotated[Path, typer.Option(help="A recipe: the folder of the runs.")] = Path("runs"),
+    task: TaskOption = None,
+    recipe: RecipeOption = None,
+    label_column: LabelColumnOption = None,
+    text_columns: TextColumnsOption = None,
+    runs: Annotated[Path, typer.Option(help="For a recipe: the folder of its runs.")] = Path(
+        "runs"
+    ),
     json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Measure every field, input and rationale in the student's tokens, and what would be cut.
 
-    Loads the tokenizer and no weights, trains nothing, asks nobody and writes nothing. A recipe's
+    Loads the tokenizer and no weights, trains nothing, sends nothing and writes nothing. A recipe's
     rationales are those in its run folder.
 
     Example: `tutelage audit recipe.yaml`
     """
+    from tutelage import api
     from tutelage.cli.terminal import Bars, print_json
+    from tutelage.config.recipe_file import is_recipe, load_recipe
+    from tutelage.core.errors import UsageError
 
     with Bars() as bars:
-        if student is None:
-            limits = max_source_tokens, max_rationale_tokens
-            audit = _recipe(data, runs, bars, rationales, objective, *limits)
+        if is_recipe(data):
+            wrong = [*given.names(), *(["--rationales"] if rationales is not None else [])]
+            if wrong:
+                raise UsageError(
+                    f"{wrong[0]} is for a data file; a recipe has it as a key: change it in {data}"
+                )
+            found = api.audit_recipe(load_recipe(data), runs, bars)
         else:
-            asked = {
-                "objective": objective,
-                "max_source_tokens": max_source_tokens,
-                "max_rationale_tokens": max_rationale_tokens,
-            }
-            audit = _file(data, student, bars, rationales, asked)
+            if not given.values[StudentSettings]:
+                raise UsageError(
+                    f"{data} is not a recipe (.yaml): for a data file, name the student with "
+                    "--student"
+                )
+            described = file_task(data, task, recipe, label_column, text_columns)
+            if described.guess:
+                bars.note(described.guess)
+            found = api.audit_file(
+                data,
+                rationales,
+                given.build(StudentSettings).model,
+                given.build(TrainSettings),
+                bars,
+                task=described.task,
+                columns=described.columns,
+            )
     if json:
-        print_json(audit)
+        print_json(found)
     else:
-        _show(audit)
-
-
-def _recipe(data: str, runs: Path, bars: Bars, *of_files: object) -> Audit:
-    from tutelage.config.recipe_file import load_recipe, packaged_recipes
-    from tutelage.core.errors import UsageError
-    from tutelage.planning.audit import audit_recipe
-
-    if not data.endswith((".yaml", ".yml")) and data not in packaged_recipes():
-        raise UsageError(
-            f"{data}: is no recipe (.yaml): for a file of rows name the student with --student"
-        )
-    if any(option is not None for option in of_files):
-        raise UsageError(
-            "--rationales, --objective and --max-…-tokens are for files of rows: a recipe says it "
-            "itself"
-        )
-    return audit_recipe(load_recipe(data), runs, bars)
-
-
-def _file(
-    data: str,
-    student: str,
-    bars: Bars,
-    rationales: Path | None,
-    asked: Mapping[str, Any],
-) -> Audit:
-    """asked: of the settings; None where nothing was said"""
-    from tutelage.config.recipe_file import packaged_recipes
-    from tutelage.config.training_settings import TrainSettings, objective_named
-    from tutelage.core.errors import UsageError
-    from tutelage.planning.audit import audit_file
-
-    if data.endswith((".yaml", ".yml")) or data in packaged_recipes():
-        raise UsageError(f"{data}: a recipe names its own student: leave --student out")
-    if asked["objective"] is not None:
-        objective_named(asked["objective"])
-    settings = TrainSettings(**{k: v for k, v in asked.items() if v is not None})
-    return audit_file(data, rationales, student, settings, bars)
+        _show(found)
 
 
 def _show(audit: Audit) -> None:
@@ -157,4 +143,4 @@ def _row(table: Table, where: str, what: str, found: Lengths, cut: Cut | None = 
     table.add_row(where, what, *(f"{number:,}" for number in (*numbers, *lost)))
 
 
-command.__name__ = "audit"
+app = command_of(audit)

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tutelage.cli.terminal import command_of
+
 if TYPE_CHECKING:
     from tutelage.report.compare_runs import TwoRuns
 
 
-def command(
+def compare(
     arm: Annotated[
         Path, typer.Argument(help="A run's folder; or predictions: a file, or an arm's folder.")
     ],
@@ -36,18 +38,18 @@ def command(
 
     Example: `tutelage compare mine.jsonl theirs.jsonl --data test.jsonl`
     """
+    from tutelage import api
     from tutelage.cli.terminal import (
         print_comparisons,
         print_json,
         print_read,
+        task_and_columns,
         warn_of_independence,
     )
-    from tutelage.config.recipe_file import columns_of, task_of
+    from tutelage.config.recipe_file import load_recipe
     from tutelage.core.errors import UsageError
-    from tutelage.deliver.predict import compare_files
-    from tutelage.report.compare_runs import compare_runs, is_run
 
-    whole = [is_run(path) for path in (arm, baseline)]
+    whole = [api.is_run(path) for path in (arm, baseline)]
     if any(whole):
         if not all(whole):
             raise UsageError(
@@ -56,16 +58,14 @@ def command(
             )
         if data is not None or recipe is not None:
             raise UsageError("got --data or --recipe with two runs: their folders say all of that")
-        both = compare_runs(arm, baseline)
+        both = api.compare_runs(arm, baseline)
         if json:
             print_json(both)
         else:
             _print_runs(both)
         return
-    task = task_of(recipe)
-    found, independent = compare_files(
-        arm, baseline, data=data, task=task, columns=columns_of(recipe)
-    )
+    task, columns = task_and_columns(None if recipe is None else load_recipe(recipe))
+    found, independent = api.compare_files(arm, baseline, data=data, task=task, columns=columns)
     if independent:
         warn_of_independence(task.context)
     if json:
@@ -117,4 +117,4 @@ def _print_runs(both: TwoRuns) -> None:
         console.print(f"  {remark}", markup=False, soft_wrap=True)
 
 
-command.__name__ = "compare"
+app = command_of(compare)

@@ -6,8 +6,10 @@ from typing import Annotated
 
 import typer
 
+from tutelage.cli.terminal import command_of
 
-def command(
+
+def doctor(
     recipe: Annotated[
         str | None, typer.Argument(help="A recipe whose teachers and student are tried as well.")
     ] = None,
@@ -17,11 +19,11 @@ def command(
 
     Example: `tutelage doctor quickstart`
     """
+    from tutelage import api
     from tutelage.cli.terminal import out_console, print_json
     from tutelage.config.recipe_file import load_recipe
-    from tutelage.planning.doctor import examine
 
-    findings = examine(None if recipe is None else load_recipe(recipe))
+    findings = api.doctor(None if recipe is None else load_recipe(recipe))
     if json:
         print_json(findings)
     else:
@@ -33,4 +35,4 @@ def command(
         raise typer.Exit(1)
 
 
-command.__name__ = "doctor"
+app = command_of(doctor)

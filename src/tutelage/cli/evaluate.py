@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
+from tutelage.cli.terminal import command_of
 
-def command(
+
+def evaluate(
     predictions: Annotated[
         Path, typer.Argument(help="A file of predictions, or runs/NAME/arms/ARM/CONFIG.")
     ],
@@ -25,14 +27,12 @@ def command(
 
     Example: `tutelage evaluate predictions.jsonl`
     """
-    from tutelage.cli.terminal import print_read, warn_of_independence
-    from tutelage.config.recipe_file import columns_of, task_of
-    from tutelage.deliver.predict import evaluate_file
+    from tutelage import api
+    from tutelage.cli.terminal import print_read, task_and_columns, warn_of_independence
+    from tutelage.config.recipe_file import load_recipe
 
-    task = task_of(recipe)
-    found, independent = evaluate_file(
-        predictions, data=data, task=task, columns=columns_of(recipe)
-    )
+    task, columns = task_and_columns(None if recipe is None else load_recipe(recipe))
+    found, independent = api.evaluate_file(predictions, data=data, task=task, columns=columns)
     if independent:
         warn_of_independence(task.context)
     if json:
@@ -52,4 +52,4 @@ def _shown(score: float | None) -> str:
     return "undefined" if score is None else f"{score:.3f}"
 
 
-command.__name__ = "evaluate"
+app = command_of(evaluate)

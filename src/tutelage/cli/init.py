@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
+from tutelage.cli.terminal import command_of
 
-def command(
+
+def init(
     file: Annotated[Path, typer.Argument(help="Training rows: .jsonl, .csv or .parquet.")],
     output: Annotated[Path, typer.Option(help="Where the recipe is written.")] = Path(
         "recipe.yaml"
@@ -26,15 +28,13 @@ def command(
 
     Example: `tutelage init reviews.csv --output reviews.yaml`
     """
+    from tutelage import api
     from tutelage.cli.terminal import out_console
-    from tutelage.config.recipe_file import draft_recipe
     from tutelage.core.errors import UsageError
-    from tutelage.data.describe import describe_file
 
     if output.exists():
         raise UsageError(f"{output}: is there already: name another with --output, or remove it")
-    found = describe_file(file)
-    text = draft_recipe(file, found, dev=dev, test=test, teacher=teacher, student=student)
+    text, found = api.draft(file, dev=dev, test=test, teacher=teacher, student=student)
     output.write_text(text, encoding="utf-8")
     say = out_console().print
     kind = "NLI" if found.is_nli else f"labels {', '.join(found.labels)}"
@@ -45,4 +45,4 @@ def command(
     say(f"Wrote {output}. Read it, then: tutelage run {output}", markup=False)
 
 
-command.__name__ = "init"
+app = command_of(init)

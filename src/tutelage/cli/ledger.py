@@ -1,4 +1,4 @@
-"""`tutelage ledger`: what was paid for, and what is to become of it."""
+"""`tutelage ledger`: the answers that were paid for, and batches that are open."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="ledger",
     no_args_is_help=True,
-    help="Show, export, import and prune the answers that were paid for; see to open batches.\n\n"
+    help="Show, export, import and prune the answers that were paid for.\n\n"
     "Example: `tutelage ledger show`",
 )
 
 LedgerOption = Annotated[
-    Path | None, typer.Option("--ledger", help="Where paid answers are kept (TUTELAGE_LEDGER).")
+    Path | None,
+    typer.Option("--ledger", help="The file that keeps paid answers ($TUTELAGE_LEDGER)."),
 ]
 
 
@@ -27,7 +28,7 @@ LedgerOption = Annotated[
 def show(
     ledger: LedgerOption = None,
     failures: Annotated[
-        bool, typer.Option("--failures", help="List each question that failed.")
+        bool, typer.Option("--failures", help="List each request that failed.")
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
@@ -35,13 +36,11 @@ def show(
 
     Example: `tutelage ledger show --failures`
     """
+    from tutelage import api
     from tutelage.cli.terminal import print_json
     from tutelage.core.storage import as_json
-    from tutelage.teacher.ledger import maintenance
 
-    with maintenance.open_existing(ledger) as opened:
-        found = maintenance.overview(opened)
-        lines = maintenance.failures(opened) if failures else []
+    found, lines = api.ledger_overview(ledger, failures=failures)
     if json:
         document = as_json(found)
         print_json({**document, "failed": as_json(lines)} if failures else document)
@@ -55,6 +54,7 @@ def _show(found: Overview) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from tutelage import api
     from tutelage.cli.terminal import out_console
 
     console = out_console()
@@ -68,7 +68,10 @@ def _show(found: Overview) -> None:
             table.add_column(name, justify="right")
         for group in found.answers:
             table.add_row(
-                *(escape(t) for t in (_short(group.identity), group.model, group.strategy)),
+                *(
+                    escape(t)
+                    for t in (api.short_identity(group.identity), group.model, group.strategy)
+                ),
                 f"{group.answers:,}",
                 f"{group.prompt_tokens:,}",
                 f"{group.completion_tokens:,}",
@@ -77,31 +80,24 @@ def _show(found: Overview) -> None:
         console.print(table)
     uncounted = sum(group.uncounted for group in found.answers)
     if uncounted:
-        print(f"{uncounted:,} answers came without a count of tokens")
+        print(f"{uncounted:,} answers came without token counts")
     for budget in found.budgets:
         if not budget.charged_usd:
-            continue  # nothing is known to cost anything
+            continue  # nothing has a known cost
         parts = [f"{_usd(budget.paid_usd)} paid"]
         if budget.held:
-            parts.append(f"{_usd(budget.held_usd)} held for {budget.held:,} under way")
+            parts.append(f"{_usd(budget.held_usd)} held for {budget.held:,} requests in flight")
         if budget.lost:
-            parts.append(f"{_usd(budget.lost_usd)} for {budget.lost:,} lost on the way")
+            parts.append(f"{_usd(budget.lost_usd)} for {budget.lost:,} lost requests")
         print(f"budget of {budget.scope}: {_usd(budget.charged_usd)} charged: {', '.join(parts)}")
     for row in found.batches:
         print(_batch_line(row))
     for failed in found.failures:
-        kind = "failed for good" if failed.final else "failed, may be asked again"
+        kind = "failed for good" if failed.final else "failed and can be repeated"
         print(
             f"{failed.questions:,} of {failed.strategy} {kind}: {failed.reason}, such as: "
             f"{failed.example}"
         )
-
-
-def _short(identity: str) -> str:
-    """A model file's digest as people tell it from another's; `prune` takes it like that too."""
-    from tutelage.teacher.ledger.maintenance import DIGEST, SHORT, is_digest
-
-    return identity[: len(DIGEST) + SHORT] if is_digest(identity) else identity
 
 
 def _batch_line(row: BatchRow) -> str:
@@ -111,7 +107,7 @@ def _batch_line(row: BatchRow) -> str:
     where = f"{row.remote_id} at {row.base_url}" if row.remote_id else f"for {row.base_url}"
     detail = f", {row.detail}" if row.detail else ""
     return (
-        f"batch {row.id} ({where}): {row.requests:,} questions to {row.model} for {row.scope}, "
+        f"batch {row.id} ({where}): {row.requests:,} requests to {row.model} for {row.scope}, "
         f"{begun}: {row.state}{detail}"
     )
 
@@ -128,12 +124,9 @@ def export_(
 
     Example: `tutelage ledger export answers.jsonl --strategy informed_reasoning`
     """
-    from tutelage.teacher.ledger.export import export_answers
-    from tutelage.teacher.ledger.maintenance import open_existing
+    from tutelage import api
 
-    with open_existing(ledger) as opened:
-        count = export_answers(opened, file, strategy or [])
-    print(f"{file}: {count:,} answers")
+    print(f"{file}: {api.ledger_export(ledger, file, strategy or []):,} answers")
 
 
 @app.command("import")
@@ -141,17 +134,15 @@ def import_(
     file: Annotated[Path, typer.Argument(help="A file that `tutelage ledger export` wrote.")],
     ledger: LedgerOption = None,
 ) -> None:
-    """Take in exported answers: all of a file, or nothing where a line of it is wrong.
+    """Add exported answers: all of a file, or none where a line of it is wrong.
 
     An answer that is there already stays. No budget is charged.
 
     Example: `tutelage ledger import answers.jsonl`
     """
-    from tutelage.teacher.ledger.export import import_answers
-    from tutelage.teacher.ledger.store import Ledger
+    from tutelage import api
 
-    with Ledger(ledger) as opened:
-        new, known = import_answers(opened, file)
+    new, known = api.ledger_import(ledger, file)
     print(f"{new:,} answers imported, {known:,} were there already")
 
 
@@ -166,21 +157,26 @@ def prune(
     older_than: Annotated[
         float | None, typer.Option(help="Only answers that came so many days ago or earlier.")
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do it; without this, only say what.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete; without this, only count.")] = False,
 ) -> None:
-    """Throw answers away for good. What they cost stays charged to their budgets.
+    """Delete answers for good. What they cost stays charged to their budgets.
 
     Example: `tutelage ledger prune --model gpt-3.5-turbo-0125 --older-than 90`
     """
-    from tutelage.teacher.ledger import maintenance
+    from tutelage import api
 
-    which = maintenance.Pruning(strategy, model, identity, older_than)
-    with maintenance.open_existing(ledger) as opened:
-        if not yes:
-            count, usd = maintenance.would_prune(opened, which)
-            print(f"{count:,} answers, which cost {_usd(usd)}, would go; add --yes to do it")
-            return
-        print(f"{maintenance.prune(opened, which):,} answers are gone")
+    count, usd = api.ledger_prune(
+        ledger,
+        strategy=strategy,
+        model=model,
+        identity=identity,
+        older_than_days=older_than,
+        do_it=yes,
+    )
+    if usd is None:
+        print(f"{count:,} answers deleted")
+    else:
+        print(f"{count:,} answers, which cost {_usd(usd)}, would be deleted; add --yes to do it")
 
 
 @app.command()
@@ -201,43 +197,42 @@ def batches(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,
 ) -> None:
-    """List the batches that have not ended, or see to one of them.
+    """List the batches that have not ended, or act on one of them.
 
     Example: `tutelage ledger batches --cancel 3`
     """
+    from tutelage import api
     from tutelage.cli.terminal import print_json
     from tutelage.core.errors import UsageError
-    from tutelage.teacher.ledger import maintenance
 
     if sum(choice is not None for choice in (cancel, adopt, forget)) > 1:
         raise UsageError("ledger batches: expected one of --cancel, --adopt and --forget at a time")
-    with maintenance.open_existing(ledger) as opened:
-        if cancel is not None:
-            ended = not maintenance.cancel_batch(opened, cancel, base_url)
-            print(
-                f"batch {cancel}: "
-                + ("it has ended already" if ended else "will end")
-                + "; the next run of its recipe collects what it answered"
-            )
-        elif adopt is not None:
-            number, equals, remote_id = adopt.partition("=")
-            if not (number.strip().isdigit() and equals and remote_id.strip()):
-                raise UsageError(f"ledger batches --adopt {adopt}: expected NUMBER=ID")
-            maintenance.adopt_batch(opened, int(number), remote_id.strip(), base_url)
-            print(f"batch {number} is {remote_id}: the next run of its recipe collects it")
-        elif forget is not None:
-            held = maintenance.forget_batch(opened, forget)
-            print(f"batch {forget}: given up; {held:,} questions can be asked again")
+    if cancel is not None:
+        state = "will end" if api.cancel_batch(ledger, cancel, base_url) else "has already ended"
+        print(f"batch {cancel} {state}; the next run of its recipe collects what it answered")
+    elif adopt is not None:
+        number, equals, remote_id = adopt.partition("=")
+        if not (number.strip().isdigit() and equals and remote_id.strip()):
+            raise UsageError(f"ledger batches --adopt {adopt}: expected NUMBER=ID")
+        api.adopt_batch(ledger, int(number), remote_id.strip(), base_url)
+        print(f"batch {number} is {remote_id}: the next run of its recipe collects it")
+    elif forget is not None:
+        held = api.forget_batch(ledger, forget)
+        print(f"batch {forget}: given up; {held:,} requests can be made again")
+    else:
+        rows = api.ledger_overview(ledger)[0].batches
+        if json:
+            print_json(rows)
+        elif not rows:
+            print("No batch is open.")
         else:
-            rows = maintenance.overview(opened).batches
-            if json:
-                print_json(rows)
-            elif not rows:
-                print("No batch is open.")
-            else:
-                for row in rows:
-                    print(_batch_line(row))
+            for row in rows:
+                print(_batch_line(row))
 
 
 def _usd(dollars: float) -> str:
-    return f"${dollars:,.2f}" if dollars == 0 or dollars >= 1 else f"${dollars:.6f}".rstrip("0")
+    return (
+        f"${dollars:,.2f}"
+        if dollars == 0 or dollars >= 1
+        else f"${dollars:.6f}".rstrip("0").rstrip(".")
+    )

@@ -1,61 +1,103 @@
-"""`tutelage`: the list of commands, and what becomes of errors."""
+"""`tutelage`: the list of commands, and how errors end them."""
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
-from tutelage.cli import (
-    annotate,
-    audit,
-    compare,
-    doctor,
-    evaluate,
-    init,
-    ledger,
-    plan,
-    predict,
-    report,
-    run,
-    runs,
-    train,
-)
 from tutelage.cli.terminal import complain
-from tutelage.core.errors import RecipeError, TutelageError
+from tutelage.core.errors import MissingExtraError, RecipeError, TutelageError, extra_of
+
+COMMANDS: Mapping[str, str] = {
+    "run": "Run an experiment: annotate, train, evaluate, compare, report.",
+    "init": "Write a recipe for a data file, to be read and changed before it is run.",
+    "doctor": "Check packages, device, ledger, keys and servers.",
+    "plan": "Say what a recipe will cost and which differences it can detect.",
+    "audit": "Measure every field, input and rationale in the student's tokens.",
+    "annotate": "Ask the teacher for a rationale for each row of a file, or for a recipe's arms.",
+    "train": "Train one student and keep its best checkpoint, or all students of a recipe.",
+    "evaluate": "Print accuracy with its interval, macro-F1, precision and recall.",
+    "compare": "Compare two students on the same rows, or two whole runs.",
+    "report": "Write the report of a finished run again, and print its tables.",
+    "runs": "List runs: when they began, whether they are finished, and what they found.",
+    "predict": "Predict a label with probabilities for each row of a file.",
+    "ledger": "Show, export, import and prune the answers that were paid for.",
+}
+"""Each command and the first sentence of its help: so that `tutelage --help` imports none of them.
+`tests/cli/test_commands.py` checks that they are the same."""
+
+
+class _LazyGroup(TyperGroup):
+    """Imports a command's module when the command is used, not when it is listed."""
+
+    listing = False
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in COMMANDS:
+            return None
+        if self.listing:
+            return TyperCommand(cmd_name, help=COMMANDS[cmd_name])
+        module = importlib.import_module(f"tutelage.cli.{cmd_name}")
+        command = typer.main.get_command(module.app)
+        command.name = cmd_name
+        return command
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        self.listing = True
+        try:
+            super().format_help(ctx, formatter)
+        finally:
+            self.listing = False
+
 
 app = typer.Typer(
     name="tutelage",
+    cls=_LazyGroup,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
-    help="Teach a small language model with a large one's explanations, and find out honestly "
-    "whether it helped.\n\nExample: `tutelage run quickstart`",
 )
-_COMMANDS = (
-    run,
-    init,
-    doctor,
-    plan,
-    audit,
-    annotate,
-    train,
-    evaluate,
-    compare,
-    report,
-    runs,
-    predict,
-)
-for module in _COMMANDS:
-    app.command(module.command.__name__)(module.command)
-app.add_typer(ledger.app)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"tutelage {version('tutelage')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _tutelage(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Teach a small language model with a large one's explanations, and find out honestly whether
+    it helped.
+
+    Example: `tutelage run quickstart`
+    """
 
 
 def main() -> None:
-    """Run the command line. Exit codes: 0 fine, 1 the work failed, 2 the call is wrong, 130
-    interrupted (typer turns Ctrl-C into that)."""
+    """Run the command line.
+
+    Exit codes: 0 done, 1 the work failed, 2 the call is wrong, 130 interrupted (typer turns Ctrl-C
+    into that).
+    """
     try:
         app()
     except RecipeError as error:
@@ -66,6 +108,13 @@ def main() -> None:
     except TutelageError as error:
         complain(str(error), label="error" if error.exit_code else "waiting")
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        extra = extra_of(error.name)
+        if extra is None:
+            raise
+        missing = MissingExtraError(str(error.name), extra, " ".join(["tutelage", *sys.argv[1:2]]))
+        complain(str(missing))
+        sys.exit(missing.exit_code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

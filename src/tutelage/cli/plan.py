@@ -1,61 +1,55 @@
-"""`tutelage plan`: what a recipe will cost, and what it could find."""
+"""`tutelage plan`: what a recipe costs, and which differences it can detect."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from tutelage.cli.options import Given, takes
+from tutelage.cli.terminal import command_of
+from tutelage.config.plan_settings import PlanSettings
 
 if TYPE_CHECKING:
     from tutelage.planning.plan import Plan
     from tutelage.teacher.cost.forecast import Amount
 
 
-def command(
+@takes(PlanSettings, "What the plan rests on")
+def plan(
     recipe: Annotated[str, typer.Argument(help="A YAML file, or the name of a packaged recipe.")],
-    pilot: Annotated[
-        int | None,
-        typer.Option(min=1, help="Ask so many requests of each question first; they are kept."),
-    ] = None,
-    ledger: Annotated[
-        Path | None, typer.Option(help="Where paid answers are kept (TUTELAGE_LEDGER).")
-    ] = None,
-    runs: Annotated[Path, typer.Option(help="The folder of runs.")] = Path("runs"),
-    like: Annotated[
-        Path | None,
-        typer.Option(help="A finished run's folder: students here will differ as they did there."),
-    ] = None,
+    given: Given,
     json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
-    """What a recipe will ask, in requests, tokens and US dollars; and what it could find.
+    """Say what a recipe will cost and which differences it can detect.
 
-    With --pilot N so many are asked, within the recipe's budget, and the rest is forecast from
-    their real lengths. Without it nothing is sent.
+    The cost is in requests, tokens and US dollars. With --pilot N, N requests of each kind are
+    made, within the recipe's budget, and the rest is forecast from their real lengths. Without it
+    nothing is sent.
 
-    How small a difference can be found rests on how much students differ from each other: on what
-    was seen in an earlier run of the recipe, or in the one that --like names; else on assumptions.
+    Which difference can be detected depends on how much students differ from each other: measured
+    in an earlier run of the recipe or in the one that --like names, otherwise assumed.
 
     Example: `tutelage plan recipe.yaml --pilot 20`
     """
+    from tutelage import api
     from tutelage.cli.terminal import Bars, complain, print_json
     from tutelage.config.recipe_file import load_recipe
     from tutelage.core.errors import UsageError
-    from tutelage.planning.plan import plan_recipe
 
     if recipe.endswith((".jsonl", ".csv", ".parquet")) or recipe.startswith("hf:"):
         raise UsageError(
             f"{recipe} is data, and plan takes a recipe: `tutelage init {recipe}` writes one for it"
         )
     with Bars() as bars:
-        plan = plan_recipe(load_recipe(recipe), ledger, pilot, bars, runs=runs, like=like)
+        found = api.plan(load_recipe(recipe), given.build(PlanSettings), bars)
     if json:
-        print_json(plan)
+        print_json(found)
     else:
-        _show(plan)
-    for warning in plan.warnings:
+        _show(found)
+    for warning in found.warnings:
         complain(warning, label="warning")
 
 
@@ -128,4 +122,4 @@ def _usd(dollars: float, up: bool = False) -> str:
     return f"${value:,.{digits}f}"
 
 
-command.__name__ = "plan"
+app = command_of(plan)

@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
+from tutelage.cli.terminal import command_of
 
-def command(
+
+def predict(
     model: Annotated[Path, typer.Argument(help="A checkpoint: …/seed-0/model.")],
     data: Annotated[str, typer.Argument(help="Labelled rows: a file or hf:NAME#SPLIT.")],
     output: Annotated[Path, typer.Option(help="Where predictions go.")] = Path("predictions.jsonl"),
@@ -23,17 +25,18 @@ def command(
 
     Example: `tutelage predict runs/quickstart/arms/labels/lr-0.005_w-1/seed-0/model test.jsonl`
     """
-    from tutelage.cli.terminal import Bars
-    from tutelage.config.recipe_file import columns_of, task_of
-    from tutelage.deliver.predict import predict_file
-    from tutelage.student.jobs.jobs import JobProgress
+    from tutelage import api
+    from tutelage.cli.terminal import Bars, task_and_columns
+    from tutelage.config.recipe_file import load_recipe
+    from tutelage.core.progress import JobProgress
 
+    task, columns = task_and_columns(None if recipe is None else load_recipe(recipe))
     with Bars() as bars:
-        predictions = predict_file(
+        predictions = api.predict_file(
             model,
             data,
-            task=task_of(recipe),
-            columns=columns_of(recipe),
+            task=task,
+            columns=columns,
             explained=explain,
             output=output,
             on_progress=lambda done, total: bars.job(JobProgress(str(output), done, total)),
@@ -42,4 +45,4 @@ def command(
     print(f"{output}: {len(predictions)} rows, {right} right ({right / len(predictions):.3f})")
 
 
-command.__name__ = "predict"
+app = command_of(predict)

@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
+from tutelage.cli.terminal import command_of
 
-def command(
+
+def report(
     run: Annotated[Path, typer.Argument(help="A run folder, such as runs/quickstart.")],
     output: Annotated[
         Path | None, typer.Option(help="Where the page goes (default: report.html in the run).")
@@ -19,17 +21,17 @@ def command(
 
     Example: `tutelage report runs/quickstart`
     """
+    from tutelage import api
     from tutelage.cli.terminal import print_json, print_results
     from tutelage.core.errors import UsageError
     from tutelage.core.results import load_results
-    from tutelage.report.page import write_report
 
     path = run / "results.json"
     if not path.exists():
         raise UsageError(f"{run}: holds no results.json: expected the folder of a finished run")
     if output is not None and output.suffix == ".md":
         raise UsageError(f"{output}: is where report.md would go: name the page, such as x.html")
-    page = write_report(run, output)
+    page = api.write_report(run, output)
     results = load_results(path)
     if json:
         print_json(results)
@@ -38,4 +40,4 @@ def command(
     print(f"\nReport: {page}\nFor a pull request: {page.with_suffix('.md')}")
 
 
-command.__name__ = "report"
+app = command_of(report)

@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
+from tutelage.cli.terminal import command_of
 
-def command(
+
+def run(
     recipe: Annotated[str, typer.Argument(help="A YAML file, or `quickstart`, or `anli-r1`.")],
     runs: Annotated[Path, typer.Option(help="The folder that holds the runs.")] = Path("runs"),
     ledger: Annotated[
@@ -39,17 +41,17 @@ def command(
 
     Example: `tutelage run quickstart`
     """
+    from tutelage import api
     from tutelage.cli.terminal import Bars, print_json, print_results
     from tutelage.config.recipe_file import load_recipe
-    from tutelage.experiment.learning_curves import parse_fractions
-    from tutelage.experiment.run import run
-    from tutelage.student.jobs.jobs import leading
+    from tutelage.core.errors import require_extra
 
-    with leading() as first, Bars() as bars:
+    require_extra("train", "tutelage run")
+    with api.main_process() as first, Bars() as bars:
         if not first:
             return
         loaded = load_recipe(recipe)
-        done = run(
+        done = api.run(
             loaded,
             runs=runs,
             ledger=ledger,
@@ -57,7 +59,7 @@ def command(
             observer=bars,
             retry_failed=retry_failed,
             wait=not no_wait,
-            fractions=parse_fractions(fractions or ()),
+            fractions=fractions or (),
         )
     if json:
         print_json(done.results)
@@ -66,4 +68,4 @@ def command(
     print(f"\nReport: {done.folder / 'report.html'}\nResults: {done.folder / 'results.json'}")
 
 
-command.__name__ = "run"
+app = command_of(run)

@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
+from tutelage.cli.terminal import command_of
 
-def command(
+
+def runs(
     folder: Annotated[Path, typer.Argument(help="The folder that holds the runs.")] = Path("runs"),
     json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,
 ) -> None:
@@ -16,11 +18,11 @@ def command(
 
     Example: `tutelage runs`
     """
+    from tutelage import api
     from tutelage.cli.terminal import out_console, print_json
     from tutelage.core.errors import RunFolderError
     from tutelage.core.results import load_results
     from tutelage.core.storage import read_json
-    from tutelage.report.answer import answer_sentences
 
     found = []
     for path in sorted(folder.glob("*/manifest.json")):
@@ -30,7 +32,7 @@ def command(
             if file.exists():
                 results = load_results(file)
                 state = "finished" if results.finished else "unfinished"
-                answer = answer_sentences(results)
+                answer = api.answer_sentences(results)
         except RunFolderError as error:  # of another format: list the other runs
             state, answer = "unreadable", [str(error)]
         found.append(
@@ -54,4 +56,4 @@ def command(
             out_console().print(f"    {sentence}", markup=False, soft_wrap=True)
 
 
-command.__name__ = "runs"
+app = command_of(runs)

@@ -5,21 +5,31 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
+
+import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from tutelage.config.recipe import Recipe
+    from tutelage.core.progress import AnnotationProgress, JobProgress
     from tutelage.core.results import Comparison, Results
-    from tutelage.student.jobs.jobs import JobProgress
-    from tutelage.teacher.annotate import Progress
+    from tutelage.core.task import Task
 
 _TO_TELL = 10
 """Requests answered from which on their rate tells how long the rest takes."""
 _PLAIN_EVERY_S = 15.0
 """Seconds between two lines of progress where the output is no terminal."""
+
+
+def command_of(function: Callable[..., None]) -> typer.Typer:
+    """An app of one command, from which `cli.main` takes it."""
+    single = typer.Typer(add_completion=False, rich_markup_mode="markdown")
+    single.command()(function)
+    return single
 
 
 def complain(message: str, label: str = "error") -> None:
@@ -49,6 +59,15 @@ def warn_of_independence(context: str | None) -> None:
         "too sure of themselves. `--data ROWS` names the rows that were read",
         label="warning",
     )
+
+
+def task_and_columns(recipe: Recipe | None) -> tuple[Task, dict[str, str] | None]:
+    """The task and columns of a recipe; NLI and the task's own names where there is none."""
+    from tutelage.core.task import NLI
+
+    if recipe is None:
+        return NLI, None
+    return recipe.resolved_task(), recipe.data.columns or None
 
 
 def error_console() -> Console:
@@ -126,7 +145,7 @@ class Bars:
         """Something that a person should know."""
         self._line(f"           {line}")
 
-    def annotating(self, arm: str, progress: Progress) -> None:
+    def annotating(self, arm: str, progress: AnnotationProgress) -> None:
         """How far one arm's annotation is."""
         details = []
         if progress.failed:
@@ -197,7 +216,7 @@ def print_results(results: Results) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from tutelage.report.answer import answer_sentences
+    from tutelage import api
 
     console = out_console()
     arms = Table(title=f"{escape(results.name)}: accuracy", title_justify="left")
@@ -224,7 +243,7 @@ def print_results(results: Results) -> None:
             f"The same on the {rows} rows whose context train lacks: a second look, outside the "
             "correction above",
         )
-    for sentence in answer_sentences(results):
+    for sentence in api.answer_sentences(results):
         console.print(sentence, markup=False, soft_wrap=True)
 
 

@@ -1,4 +1,4 @@
-"""`tutelage train`: one student on one file."""
+"""`tutelage train`: one student on one file, or all students of a recipe."""
 
 from __future__ import annotations
 
@@ -7,82 +7,97 @@ from typing import Annotated
 
 import typer
 
+from tutelage.cli.data_options import (
+    LabelColumnOption,
+    RecipeOption,
+    TaskOption,
+    TextColumnsOption,
+    file_task,
+)
+from tutelage.cli.options import Given, takes
+from tutelage.cli.terminal import command_of
+from tutelage.config.training_settings import StudentSettings, TrainSettings
 
-def command(
-    data: Annotated[str, typer.Argument(help="NLI rows: a file or hf:NAME#SPLIT; or a recipe.")],
-    dev: Annotated[str | None, typer.Option(help="NLI rows to stop and choose by.")] = None,
-    output: Annotated[Path, typer.Option(help="Folder of the checkpoint.")] = Path("student"),
+
+@takes(TrainSettings, "Training")
+@takes(
+    StudentSettings,
+    "Student",
+    only=("model", "tracking"),
+    names={"model": "student", "tracking": "track"},
+)
+def train(
+    data: Annotated[str, typer.Argument(help="A data file, hf:NAME#SPLIT, or a recipe (.yaml).")],
+    given: Given,
+    dev: Annotated[
+        str | None, typer.Option(help="Rows that choose the checkpoint: a file or hf:NAME#SPLIT.")
+    ] = None,
+    output: Annotated[Path, typer.Option(help="The folder of the checkpoint.")] = Path("student"),
     rationales: Annotated[
-        Path | None, typer.Option(help="A file that `tutelage annotate` wrote; none: labels only.")
+        Path | None,
+        typer.Option(help="A file that `tutelage annotate` wrote. Without it: labels alone."),
     ] = None,
-    objective: Annotated[
-        str,
-        typer.Option(
-            help="With rationales: label, label_then_rationale, rationale_then_label or multitask."
-        ),
-    ] = "label_then_rationale",
-    student: Annotated[
-        str, typer.Option(help="A hub name or folder, gguf:…, package:…, scratch:t5-tiny.")
-    ] = "google-t5/t5-small",
-    learning_rate: Annotated[float, typer.Option(min=0)] = 6e-4,
-    label_weight: Annotated[float, typer.Option(min=0, max=1, help="w in (w, 1 - w).")] = 0.5,
-    epochs: Annotated[int, typer.Option(min=1)] = 5,
-    batch_size: Annotated[int, typer.Option(min=1)] = 64,
-    seed: Annotated[int, typer.Option()] = 0,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
-    runs: Annotated[Path, typer.Option(help="A recipe: the folder of the runs.")] = Path("runs"),
-    track: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME", help="Copy the log to tensorboard, wandb or trackio; may be repeated."
-        ),
-    ] = None,
+    task: TaskOption = None,
+    recipe: RecipeOption = None,
+    label_column: LabelColumnOption = None,
+    text_columns: TextColumnsOption = None,
+    runs: Annotated[Path, typer.Option(help="For a recipe: the folder of its runs.")] = Path(
+        "runs"
+    ),
 ) -> None:
-    """Train one student and keep its best checkpoint by dev accuracy, or all of a recipe's.
+    """Train one student and keep its best checkpoint, or all students of a recipe.
 
-    Goes on where it was interrupted. A recipe's test set is not opened. On several GPUs, a recipe's
-    students are trained one a GPU; `accelerate launch -m tutelage train …` has all GPUs train each.
+    The best checkpoint is the one with the highest dev accuracy. The same command continues an
+    interrupted training. A recipe's test set is not opened. On several GPUs, a recipe's students
+    are trained one per GPU; `accelerate launch -m tutelage train …` trains each on all of them.
 
     Example: `tutelage train train.jsonl --dev dev.jsonl --rationales rationales.jsonl`
     """
+    from tutelage import api
     from tutelage.cli.terminal import Bars
-    from tutelage.config.training_settings import TrainSettings, objective_named
-    from tutelage.core.errors import UsageError
-    from tutelage.student.jobs.jobs import JobProgress, leading
+    from tutelage.config.recipe_file import is_recipe, load_recipe
+    from tutelage.core.errors import UsageError, require_extra
+    from tutelage.core.progress import JobProgress
 
-    with leading() as first, Bars() as bars:
+    student = given.build(StudentSettings)
+    require_extra("train", "tutelage train")
+    with api.main_process() as first, Bars() as bars:
         if not first:
             return
-        if data.endswith((".yaml", ".yml")):
-            from tutelage.config.recipe_file import load_recipe
-            from tutelage.experiment.run import run
-
-            recipe = load_recipe(data)
-            done = run(recipe, runs=runs, observer=bars, until="training", track=track or ())
+        if is_recipe(data):
+            if wrong := [name for name in given.names() if name != "--track"]:
+                raise UsageError(
+                    f"{wrong[0]} is for a data file; a recipe has it as a key: change it in {data}"
+                )
+            done = api.run(
+                load_recipe(data),
+                runs=runs,
+                observer=bars,
+                until="training",
+                track=student.tracking,
+            )
             print(f"Checkpoints: {done.folder / 'arms'}")
             return
         if dev is None:
             raise UsageError("no dev rows: name a file with --dev")
-        from tutelage.experiment.train_file import train_file
-
-        settings = TrainSettings(
-            objective=objective_named(objective) if rationales else "label",
-            learning_rate=learning_rate,
-            label_weight=label_weight if rationales else 1.0,
-            epochs=epochs,
-            batch_size=batch_size,
-            seed=seed,
-            threads=threads,
-        )
-        result = train_file(
+        plain = {} if rationales else {"objective": "label", "label_weight": 1.0}
+        settings = given.build(TrainSettings)
+        if not rationales:
+            settings = settings.replace(**plain)
+        found = file_task(data, task, recipe, label_column, text_columns)
+        if found.guess:
+            bars.note(found.guess)
+        result = api.train_file(
             data,
             dev,
             rationales,
-            student,
+            student.model,
             settings,
             output,
-            lambda done, total: bars.job(JobProgress(str(output), done, total)),
-            track or (),
+            task=found.task,
+            columns=found.columns,
+            on_step=lambda done, total: bars.job(JobProgress(str(output), done, total)),
+            track=student.tracking,
         )
     print(
         f"{output / 'model'}: dev accuracy {result.dev_accuracy:.3f} at step {result.best_step} "
@@ -90,4 +105,4 @@ def command(
     )
 
 
-command.__name__ = "train"
+app = command_of(train)

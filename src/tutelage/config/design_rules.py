@@ -44,6 +44,24 @@ def rationale_arms(arms: Sequence[ArmSection]) -> list[ArmSection]:
     return [arm for arm in arms if arm.strategy is not None and arm.control is None]
 
 
+def equal_names(arms: Sequence[ArmSection]) -> list[str]:
+    """One line for each pair of arms that would share a folder: some file systems ignore case."""
+    names: dict[str, str] = {}
+    lines = []
+    for arm in arms:
+        first = names.get(arm.name.lower())
+        if first is None:
+            names[arm.name.lower()] = arm.name
+        elif first == arm.name:
+            lines.append(f"two are named {first!r}")
+        else:
+            lines.append(
+                f"{first!r} and {arm.name!r} differ only in case, and some systems would give them "
+                "one folder: rename one"
+            )
+    return lines
+
+
 def controls_of(arm: ArmSection, arms: Sequence[ArmSection]) -> list[ArmSection]:
     """The controls of a rationale arm, in the order of `arms`.
 
@@ -139,7 +157,7 @@ _WAYS_OUT: Mapping[str, str] = {
 
 def _alike(one: ArmSection, other: ArmSection) -> bool:
     same = one.effective_objective == other.effective_objective
-    return same and one.question == other.question
+    return same and one.annotation_key == other.annotation_key
 
 
 def _taught(arms: Sequence[ArmSection]) -> list[ArmSection]:
@@ -192,7 +210,7 @@ def _hyphens(name: str) -> str:
 
 
 def _check_name(name: str, arms: Sequence[ArmSection], whose: str) -> None:
-    if any(arm.name == name for arm in arms):
+    if any(arm.name.lower() == name.lower() for arm in arms):
         raise ValueError(
             f"{whose} would be named {name!r}, as another arm is: give that one another name"
         )

@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import yaml
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -15,19 +15,19 @@ from tutelage.config import design_rules
 from tutelage.config.design_rules import Departure
 from tutelage.config.sections import (
     NAME,
+    NAME_EXPECTED,
     ArmSection,
     BaselineName,
-    Config,
     DataSection,
     DeparturesSection,
-    Number,
     SearchSection,
-    Section,
-    StudentSection,
     TaskSection,
+    Teacher,
     TeacherBaselineSection,
-    TeacherSection,
 )
+from tutelage.config.settings import Integer, Number, Seed, Settings
+from tutelage.config.teacher_settings import TeacherSettings
+from tutelage.config.training_settings import Config, StudentSettings
 from tutelage.core.errors import UsageError
 from tutelage.core.task import PRESETS, Task
 from tutelage.core.types import ControlName
@@ -45,37 +45,89 @@ class Families:
     secondary: tuple[tuple[str, str], ...]
 
 
-class Recipe(Section):
-    """One experiment.
+class Recipe(Settings):
+    """One experiment. The arms are, once checked, with those that were added to them."""
 
-    controls:   what each rationale arm is held against: arms that are added where none is written
-    baselines:  what the arms are seen beside; `omitted_context` adds an arm too
-    margin:     percentage points: a difference in accuracy that is nearer to zero does not matter
-    arms:       once checked, with those that were added
-    departures: why a rule of `tutelage.config.design_rules` is left, where one is
-    """
-
-    name: str
-    task: Literal["nli"] | TaskSection = "nli"
-    data: DataSection
-    teacher: TeacherSection | None = None
-    student: StudentSection = StudentSection()
-    controls: tuple[ControlName, ...] = design_rules.CONTROLS
-    baselines: tuple[BaselineName, ...] = design_rules.BASELINES
-    teacher_baseline: TeacherBaselineSection = TeacherBaselineSection()
-    # After all that decides which arms are added to it.
-    arms: list[ArmSection] = Field(min_length=1)
-    search: SearchSection = SearchSection()
-    seeds: list[int] = Field([0, 1, 2, 3, 4], min_length=1)
-    margin: Number = Field(1.0, gt=0, lt=100)
-    explain_rows: int = Field(200, ge=0, le=500)
-    """Test rows about which each arm's first student writes its rationale, once all is decided."""
-    departures: DeparturesSection = DeparturesSection()
-
-    @field_validator("teacher", mode="before")
-    @classmethod
-    def _short(cls, value: Any) -> Any:
-        return {"model": value} if isinstance(value, str) else value
+    name: str = Field(
+        description="Name of the experiment, and of its folder of results.", examples=["reviews"]
+    )
+    task: Literal["nli"] | TaskSection = Field(
+        "nli",
+        description="`nli` (premise, hypothesis; entailment, neutral, contradiction), or a task of "
+        "your own.",
+        examples=[{"fields": ["text"], "labels": ["good", "bad"]}],
+    )
+    data: DataSection = Field(
+        description="Where the rows come from.",
+        examples=[{"train": "train.jsonl", "dev": 0.1, "test": "test.jsonl"}],
+    )
+    teacher: Teacher = Field(
+        None,
+        description="The teacher of all arms that name none. `teacher: NAME` is short for "
+        "`teacher: {model: NAME}`.",
+        examples=["openai:gpt-4.1-mini"],
+    )
+    student: StudentSettings = Field(
+        StudentSettings(),
+        description="The student and its training.",
+        examples=[{"model": "google-t5/t5-small"}],
+    )
+    controls: tuple[ControlName, ...] = Field(
+        design_rules.CONTROLS,
+        description="Control arms that are added to each treatment arm, unless they are among "
+        "`arms`.",
+        examples=[["shuffled"]],
+    )
+    baselines: tuple[BaselineName, ...] = Field(
+        design_rules.BASELINES,
+        description="What the arms are compared with: `majority` (the most frequent label), "
+        "`omitted_context` (a student that does not see the context), `teacher_labels` (labels in "
+        "the teacher's answers), `teacher` (the teacher asked for labels).",
+        examples=[["majority"]],
+    )
+    teacher_baseline: TeacherBaselineSection = Field(
+        TeacherBaselineSection(),
+        description="How the teacher is asked for labels.",
+        examples=[{"rows": 200}],
+    )
+    # After everything that decides which arms are added to it.
+    arms: list[ArmSection] = Field(
+        min_length=1,
+        description="The arms. Exactly one learns labels alone.",
+        examples=[[{"name": "labels"}, {"name": "reasoning", "strategy": "informed_reasoning"}]],
+    )
+    search: SearchSection = Field(
+        SearchSection(),
+        description="The configurations that each arm tries.",
+        examples=[{"learning_rate": [6e-4, 1.2e-3], "label_weight": [0.25, 0.5]}],
+    )
+    seeds: list[Seed] = Field(
+        [0, 1, 2, 3, 4],
+        min_length=1,
+        description="Seeds of the trainings: two or more.",
+        examples=[[0, 1, 2]],
+    )
+    margin: Number = Field(
+        1.0,
+        gt=0,
+        lt=100,
+        description="Percentage points of accuracy: smaller differences do not matter to you. The "
+        "report says where a difference is shown to be smaller.",
+        examples=[0.5],
+    )
+    explain_rows: Integer = Field(
+        200,
+        ge=0,
+        le=500,
+        description="Test rows on which a student of each arm writes its own rationale, for the "
+        "report.",
+        examples=[50],
+    )
+    departures: DeparturesSection = Field(
+        DeparturesSection(),
+        description="Reasons for departures from the protocol.",
+        examples=[{"seeds": "a rehearsal"}],
+    )
 
     @field_validator("arms")
     @classmethod
@@ -84,7 +136,7 @@ class Recipe(Section):
         if any(key not in known for key in ("task", "controls", "baselines")):
             return arms  # one of them is wrong, which is told by itself
         try:
-            task = _task(known["task"])
+            task = task_from(known["task"])
         except UsageError:
             task = None
         return design_rules.completed(arms, known["controls"], known["baselines"], task)
@@ -93,13 +145,8 @@ class Recipe(Section):
     def _consistent(self) -> Recipe:
         problems: list[str] = []
         if not NAME.fullmatch(self.name):
-            problems.append(
-                f"name: got {self.name!r}, expected letters, digits, '.', '_' and '-' (a folder)"
-            )
-        names = [arm.name for arm in self.arms]
-        problems += [
-            f"arms: two are named {n!r}" for n in sorted({n for n in names if names.count(n) > 1})
-        ]
+            problems.append(f"name: got {self.name!r}, {NAME_EXPECTED}")
+        problems += [f"arms: {line}" for line in design_rules.equal_names(self.arms)]
         plain = [arm.name for arm in self.arms if arm.strategy is None and not arm.omits]
         if len(plain) != 1:
             problems.append(
@@ -117,21 +164,15 @@ class Recipe(Section):
                 )
         for where, seeds in (("seeds", self.seeds), ("search.seeds", self.search.seeds or [])):
             if len(set(seeds)) != len(seeds):
-                problems.append(f"{where}: {seeds} names one twice")
+                problems.append(f"{where}: {seeds} lists a value twice")
         for key, values in (("controls", self.controls), ("baselines", self.baselines)):
             if len(set(values)) != len(values):
-                problems.append(f"{key}: {list(values)} names one twice")
+                problems.append(f"{key}: {list(values)} lists a value twice")
         try:
             problems += self._omitted_fields(self.resolved_task())
             problems += design_rules.problems(self._broken(), self.departures.model_dump())
         except UsageError as error:
             problems.append(str(error))
-        for teacher in [self.teacher, *(arm.teacher for arm in self.arms)]:
-            if teacher is not None:
-                try:
-                    teacher.settings()
-                except UsageError as error:
-                    problems.append(str(error))
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -154,7 +195,7 @@ class Recipe(Section):
 
     def resolved_task(self) -> Task:
         """The task itself."""
-        return _task(self.task)
+        return task_from(self.task)
 
     @property
     def baseline(self) -> ArmSection:
@@ -182,7 +223,7 @@ class Recipe(Section):
         reasons = self.departures.model_dump()
         return [Departure(rule, what, reasons[rule]) for rule, what in self._broken().items()]
 
-    def teacher_of(self, arm: ArmSection) -> TeacherSection | None:
+    def teacher_of(self, arm: ArmSection) -> TeacherSettings | None:
         """The arm's own teacher, or the recipe's."""
         return arm.teacher or self.teacher
 
@@ -228,7 +269,8 @@ def _filled_up(rates: Sequence[float], count: int) -> list[float]:
     return filled[: len(rates)] + [float(f"{rate:.4g}") for rate in filled[len(rates) : count]]
 
 
-def _task(section: str | TaskSection) -> Task:
+def task_from(section: str | TaskSection) -> Task:
+    """The task that the value of the key `task` describes."""
     if isinstance(section, str):
         return PRESETS[section]
     values = section.model_dump()

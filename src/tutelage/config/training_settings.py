@@ -1,4 +1,4 @@
-"""How a student is trained, and what a training came to.
+"""The settings of a student: which model, and how it is trained.
 
 Free of torch, so that a recipe can be read without it.
 """
@@ -6,131 +6,209 @@ Free of torch, so that a recipe can be read without it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypedDict, get_args
+from typing import Literal, Self, TypedDict
 
-from tutelage.core.errors import UsageError
+from pydantic import Field, model_validator
+
+from tutelage.config.settings import Integer, Number, Seed, Settings, Text
 from tutelage.core.types import ObjectiveName
 
 Schedule = Literal["linear", "constant"]
+Precision = Literal["auto", "fp32", "bf16"]
 Fast = Literal["auto", "off"]
 TrackerName = Literal["tensorboard", "wandb", "trackio"]
 
-COMPILED_ADAPTERS = "compile: true with lora: leave one of them out"
-"""Each reading of dev merges adapters and parts them again, and each time layers were compiled
-anew."""
+
+class LoraSettings(Settings):
+    """LoRA: small trained matrices next to frozen weights (arXiv 2106.09685)."""
+
+    rank: Integer = Field(
+        8, ge=1, description="Rank of the change to each weight matrix.", examples=[16]
+    )
+    alpha: Number = Field(
+        16.0, gt=0, description="The change is multiplied by alpha / rank.", examples=[32]
+    )
+    dropout: Number = Field(
+        0.0, ge=0, lt=1, description="Dropout of the small matrices' input.", examples=[0.05]
+    )
+    target_modules: tuple[Text, ...] | None = Field(
+        None,
+        min_length=1,
+        description="Names of linear layers, or ends of names. Default: all but the output head.",
+        examples=[["q_proj", "v_proj"]],
+    )
 
 
-def objective_named(name: str) -> ObjectiveName:
-    """The objective of this name; raises UsageError where there is none."""
-    known: tuple[ObjectiveName, ...] = get_args(ObjectiveName)
-    for objective in known:
-        if objective == name:
-            return objective
-    raise UsageError(f"--objective: got {name!r}, expected one of {', '.join(known)}")
-
-
-@dataclass(frozen=True, slots=True)
-class LoraSettings:
-    """Small matrices that are trained beside frozen weights (see `adapters`).
-
-    rank:           of the change to a weight matrix
-    alpha:          the change is multiplied by alpha / rank
-    dropout:        of what the small matrices read
-    target_modules: names of linear layers, or ends of them (q_proj); None: all but the output head
-    """
-
-    rank: int = 8
-    alpha: float = 16.0
-    dropout: float = 0.0
-    target_modules: tuple[str, ...] | None = None
-
-
-class ReadingLimits(TypedDict):
-    """What bounds a reading of rows by a student; see `TrainSettings`."""
+class InferenceLimits(TypedDict):
+    """Limits on what a student reads and writes at once; see `TrainingOptions`."""
 
     max_source_tokens: int
     max_rationale_tokens: int
-    tokens_per_pass: int
+    tokens_per_micro_batch: int
 
 
-@dataclass(frozen=True, slots=True)
-class TrainSettings:
-    """How to train. Everything here, and nothing else, decides a run's outcome besides its data.
+class TrainingOptions(Settings):
+    """How a student is trained: what `student:` in a recipe and a single training share."""
 
-    objective:            what is written, and in which order (see `target`)
-    label_weight:         w in (r₀, r₁) = (w, 1 − w); 1 trains on the label alone
-    epochs, max_steps:    whichever ends first (max_steps counts optimiser steps)
-    evaluate_every:       optimiser steps between readings of dev; None: once an epoch
-    patience:             readings without a better dev accuracy before training stops
-    warmup_steps:         steps of linear warm-up before the schedule begins
-    tokens_per_pass:      padded tokens a forward pass holds at most: bounds memory, not the result
-    precision:            "auto", "fp32" or "bf16" (see `precision.choose_precision`)
-    fast:                 "auto" or "off": whether to use what is only about speed (`student.fast`);
-                          part of the outcome, since it changes rounding and dropout's draws
-    compile:              torch.compile each layer: pays on runs of many minutes
-    lora:                 train adapters beside frozen weights; None: train all weights
-    max_*_tokens:         where a source or a rationale is cut
-    threads:              CPU threads, each with passes of its own (see `lanes`), which share
-                          tokens_per_pass; part of the outcome, since sums depend on it
-    """
+    epochs: Integer = Field(
+        5, ge=1, description="Passes over the training rows, at most.", examples=[10]
+    )
+    max_steps: Integer | None = Field(
+        None, ge=1, description="Optimiser steps, at most. Default: no limit.", examples=[2000]
+    )
+    batch_size: Integer = Field(
+        64, ge=1, description="Rows per optimiser step, over all processes.", examples=[32]
+    )
+    warmup_steps: Integer = Field(
+        100,
+        ge=0,
+        description="Optimiser steps of linear warm-up, at most half of the training.",
+        examples=[50],
+    )
+    schedule: Schedule = Field(
+        "linear",
+        description="Learning rate after warm-up: falls to 0 (`linear`) or stays (`constant`).",
+        examples=["constant"],
+    )
+    weight_decay: Number = Field(0.0, ge=0, description="AdamW's weight decay.", examples=[0.01])
+    max_grad_norm: Number = Field(
+        1.0, gt=0, description="Gradients are clipped to this norm.", examples=[0.5]
+    )
+    evaluate_every: Integer | None = Field(
+        None,
+        ge=1,
+        description="Optimiser steps between evaluations on dev. Default: once an epoch.",
+        examples=[132],
+    )
+    patience: Integer = Field(
+        8,
+        ge=1,
+        description="Evaluations without a better dev accuracy before training stops.",
+        examples=[3],
+    )
+    dropout: Number | None = Field(
+        None, ge=0, lt=1, description="Dropout rate. Default: the model's own.", examples=[0.1]
+    )
+    precision: Precision = Field(
+        "auto",
+        description="`fp32`, `bf16` (bf16 weights with an fp32 copy for the optimiser), or `auto`: "
+        "bf16 where the hardware has it and the model is not tiny.",
+        examples=["bf16"],
+    )
+    fast: Fast = Field(
+        "auto",
+        description="Whether to use what is only about speed (`auto`), or transformers' own code "
+        "alone (`off`). Results agree up to rounding and the random numbers of dropout.",
+        examples=["off"],
+    )
+    compile: bool = Field(
+        False,
+        description="torch.compile each layer: pays off in trainings of many minutes.",
+        examples=[True],
+    )
+    lora: LoraSettings | None = Field(
+        None,
+        description="Train LoRA adapters, merged in the checkpoint. `{}` takes the defaults. "
+        "Default: train all weights.",
+        examples=[{"rank": 8, "alpha": 16}],
+    )
+    max_source_tokens: Integer = Field(
+        512, ge=8, description="Longest input, in tokens; the rest is cut.", examples=[256]
+    )
+    max_rationale_tokens: Integer = Field(
+        256, ge=1, description="Longest rationale, in tokens; the rest is cut.", examples=[128]
+    )
+    tokens_per_micro_batch: Integer = Field(
+        8192,
+        ge=64,
+        description="Padded tokens in a forward pass, at most. Bounds memory, not the result.",
+        examples=[4096],
+    )
+    threads: Integer = Field(
+        1,
+        ge=1,
+        description="CPU threads of a training. Part of the result: sums depend on it.",
+        examples=[2],
+    )
 
-    objective: ObjectiveName = "label_then_rationale"
-    learning_rate: float = 6e-4
-    label_weight: float = 0.5
-    epochs: int = 5
-    max_steps: int | None = None
-    batch_size: int = 64
-    warmup_steps: int = 100
-    schedule: Schedule = "linear"
-    weight_decay: float = 0.0
-    max_grad_norm: float = 1.0
-    evaluate_every: int | None = None
-    patience: int = 8
-    dropout: float | None = None
-    precision: str = "auto"
-    fast: Fast = "auto"
-    compile: bool = False
-    lora: LoraSettings | None = None
-    max_source_tokens: int = 512
-    max_rationale_tokens: int = 256
-    tokens_per_pass: int = 8192
-    threads: int = 1
-    seed: int = 0
-
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def _compatible(self) -> Self:
         if self.compile and self.lora is not None:
-            raise UsageError(COMPILED_ADAPTERS)
+            # Each evaluation merges the adapters and separates them again: layers would be
+            # compiled anew each time.
+            raise ValueError("compile: true with lora: leave one of them out")
+        return self
 
     @property
-    def reading_limits(self) -> ReadingLimits:
-        """Those of its students: they read as they learnt."""
-        return ReadingLimits(
+    def inference_limits(self) -> InferenceLimits:
+        """The limits with which the trained student is used: those that it was trained with."""
+        return InferenceLimits(
             max_source_tokens=self.max_source_tokens,
             max_rationale_tokens=self.max_rationale_tokens,
-            tokens_per_pass=self.tokens_per_pass,
+            tokens_per_micro_batch=self.tokens_per_micro_batch,
         )
 
 
+class TrainSettings(TrainingOptions):
+    """All settings of one training: together with the data they decide its result."""
+
+    objective: ObjectiveName = Field(
+        "label_then_rationale",
+        description="What the student learns to write: `label`, `label_then_rationale`, "
+        "`rationale_then_label`, or `multitask` (label and rationale as two tasks).",
+        examples=["multitask"],
+    )
+    learning_rate: Number = Field(
+        6e-4, gt=0, description="AdamW's learning rate after warm-up.", examples=[1.2e-3]
+    )
+    label_weight: Number = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="w in the loss w · label + (1 − w) · rationale.",
+        examples=[0.25],
+    )
+    seed: Seed = Field(
+        0, description="Seed of new weights, the order of rows and dropout.", examples=[1]
+    )
+
+
 @dataclass(frozen=True, slots=True)
-class TrainResult:
-    """What a run came to.
+class Config:
+    """One configuration of the search: learning rate, and w in the weights (w, 1 − w)."""
 
-    dev_accuracy:      of the checkpoint that was kept
-    best_step, steps:  where it was taken, and how many steps were run
-    truncated_*:       rows whose input, or whose rationale, had to be cut
-    *_tokens_cut:      how many tokens that were
-    sources_cut_beyond: rows whose input lost more than the field that is cut first
-    seconds:           of training and evaluation, interruptions not counted
-    """
+    learning_rate: float
+    label_weight: float
 
-    dev_accuracy: float
-    best_step: int
-    steps: int
-    evaluations: int
-    stopped_early: bool
-    truncated_sources: int
-    truncated_targets: int
-    source_tokens_cut: int
-    target_tokens_cut: int
-    sources_cut_beyond: int
-    seconds: float
+    @property
+    def name(self) -> str:
+        """The name of its folder."""
+        return f"lr-{self.learning_rate:g}_w-{self.label_weight:g}"
+
+
+class StudentSettings(TrainingOptions):
+    """Which student, and how it is trained: the section `student` of a recipe."""
+
+    model: Text = Field(
+        "google-t5/t5-small",
+        description="The student: a hub name or a folder (encoder-decoder or decoder-only), "
+        "`gguf:PATH`, `package:PACKAGE/FILE.gguf`, or `scratch:t5-tiny` for new weights.",
+        examples=["google-t5/t5-small"],
+    )
+    tracking: tuple[TrackerName, ...] = Field(
+        (),
+        description="Trackers that get a copy of each training's log: `tensorboard`, `wandb`, "
+        "`trackio`. They change no result.",
+        examples=[["tensorboard"]],
+    )
+
+    def training(self, config: Config, seed: int, objective: ObjectiveName) -> TrainSettings:
+        """The settings of one training: one configuration, seed and objective."""
+        shared = {name: getattr(self, name) for name in TrainingOptions.model_fields}
+        return TrainSettings(
+            **shared,
+            objective=objective,
+            learning_rate=config.learning_rate,
+            label_weight=config.label_weight,
+            seed=seed,
+        )

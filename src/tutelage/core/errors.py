@@ -19,6 +19,8 @@ A message is one line that says what was got, what was expected and what to do.
 
 from __future__ import annotations
 
+import importlib.util
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -52,6 +54,44 @@ class MissingExtraError(UsageError):
         )
         self.package = package
         self.extra = extra
+
+
+EXTRAS: Mapping[str, frozenset[str]] = {
+    "train": frozenset(
+        {
+            "accelerate",
+            "datasets",
+            "gguf",
+            "peft",
+            "psutil",
+            "pyarrow",
+            "safetensors",
+            "sentencepiece",
+            "tokenizers",
+            "torch",
+            "transformers",
+        }
+    ),
+    "local": frozenset({"xllamacpp"}),
+}
+"""The modules that each optional extra installs."""
+
+
+def extra_of(module: str | None) -> str | None:
+    """The extra that installs `module` (or the package that it is part of); None: none does."""
+    package = (module or "").partition(".")[0]
+    return next((extra for extra, modules in EXTRAS.items() if package in modules), None)
+
+
+def require_extra(extra: str, purpose: str) -> None:
+    """Raise MissingExtraError where a package of `extra` that `purpose` needs is not installed.
+
+    Called before anything is paid for or written. Imports none of them.
+    """
+    needed = ("torch", "transformers", "accelerate") if extra == "train" else EXTRAS[extra]
+    for package in needed:
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtraError(package, extra, purpose)
 
 
 class DataError(TutelageError):

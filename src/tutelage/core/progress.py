@@ -1,16 +1,50 @@
-"""Watching a run: what the stages tell, and who listens."""
+"""Progress of a run: what is reported, and to whom."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
-from tutelage.student.jobs.jobs import JobProgress
-from tutelage.teacher.annotate import Progress
+
+@dataclass(frozen=True, slots=True)
+class AnnotationProgress:
+    """How far an annotation is.
+
+    done, total, failed: rows; total is None for a stream of unknown length
+    cached, requests:    answers found in the ledger, and requests made now
+    tokens, cost_usd:    of the requests made now; dollars are None where no price is known
+    seconds:             since the beginning
+    """
+
+    done: int
+    total: int | None
+    cached: int
+    failed: int
+    requests: int
+    tokens: int = 0
+    cost_usd: float | None = None
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class JobProgress:
+    """How far one training or evaluation is.
+
+    name:        of its folder
+    done, total: steps, or rows
+    """
+
+    name: str
+    done: int
+    total: int
 
 
 class Observer(Protocol):
-    """Somebody who watches a run. All methods are called on the thread that runs it, but
-    `annotating`, which comes from whatever thread asks the teacher."""
+    """Receives the progress of a run.
+
+    All methods are called on the thread that runs it, except `annotating`, which is called on
+    whatever thread talks to the teacher.
+    """
 
     def stage(self, title: str) -> None:
         """A new stage begins."""
@@ -18,18 +52,18 @@ class Observer(Protocol):
     def note(self, line: str) -> None:
         """Something that a person should know."""
 
-    def annotating(self, arm: str, progress: Progress) -> None:
+    def annotating(self, arm: str, progress: AnnotationProgress) -> None:
         """How far one arm's annotation is."""
 
     def jobs(self, done: int, total: int) -> None:
-        """How many trainings (or readings) of this stage are complete."""
+        """How many trainings or evaluations of this stage are complete."""
 
     def job(self, progress: JobProgress) -> None:
         """How far one of them is."""
 
 
 class Silent:
-    """Watches, and says nothing."""
+    """An observer that reports nothing."""
 
     def stage(self, title: str) -> None:
         """Nothing."""
@@ -37,7 +71,7 @@ class Silent:
     def note(self, line: str) -> None:
         """Nothing."""
 
-    def annotating(self, arm: str, progress: Progress) -> None:
+    def annotating(self, arm: str, progress: AnnotationProgress) -> None:
         """Nothing."""
 
     def jobs(self, done: int, total: int) -> None:

@@ -8,8 +8,9 @@ import os
 import tempfile
 from pathlib import Path
 
-from tutelage.core.storage import encode_json
-from tutelage.core.types import Rationale
+from tutelage.core.errors import DataError
+from tutelage.core.storage import encode_json, read_jsonl
+from tutelage.core.types import Rationale, Usage
 
 _JSON = json.JSONEncoder(ensure_ascii=False)
 
@@ -84,3 +85,18 @@ class RationaleFile:
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
+
+
+def read_rationales(path: Path) -> list[Rationale]:
+    """The rationales that `annotate` wrote to `path`."""
+    try:
+        return [
+            Rationale(**{**record, "usage": Usage(**(record.get("usage") or {}))})
+            for record in read_jsonl(path)
+        ]
+    except FileNotFoundError as error:
+        raise DataError("no such file: `tutelage annotate` writes one", path=path) from error
+    except TypeError as error:
+        raise DataError(
+            "holds no rationales: expected a file that `tutelage annotate` wrote", path=path
+        ) from error

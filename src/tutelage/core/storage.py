@@ -11,8 +11,10 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,13 +53,15 @@ def _replace(path: Path, data: bytes) -> None:
 
 
 def as_json(value: Any) -> Any:
-    """Dataclasses, mappings, paths and tuples as what `json` takes."""
+    """Dataclasses, settings, mappings, paths and tuples as what `json` takes."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: as_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
         return {str(k): as_json(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [as_json(v) for v in value]
+    if hasattr(value, "model_dump"):  # settings, which are pydantic's
+        return value.model_dump(mode="json")
     return str(value) if isinstance(value, Path) else value
 
 
@@ -132,4 +136,43 @@ def _plain(value: Any) -> Any:
         return dict(value)
     if isinstance(value, Path):
         return str(value)
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json")
     raise TypeError(f"{type(value).__name__} is no JSON")
+
+
+@contextmanager
+def translate_write_errors(path: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Inside, whatever a library raises because `path` cannot be written becomes a RunFolderError.
+
+    temporary: what is written first, in place of `path`; removed after any error
+    """
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except BaseException as error:
+        if temporary is not None:
+            remove(temporary)
+        # torch raises RuntimeError; tokenizers raises Exception itself.
+        write_errors = (OSError, RuntimeError, SafetensorError)
+        if isinstance(error, write_errors) or type(error) is Exception:
+            raise RunFolderError(
+                f"{path}: cannot be written ({_reason(error)}): free disk space, then run the same "
+                "command again; it continues from its last checkpoint"
+            ) from error
+        raise
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return " ".join(str(error).split())[:200]
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with its contents, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

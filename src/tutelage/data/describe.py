@@ -27,8 +27,10 @@ _HYPOTHESES = ("hypothesis", "sentence2", "text_b")
 class Description:
     """A guess at a file's meaning, to be checked by whoever owns it.
 
+    rows:    how many were examined
     columns: our names -> the file's, where they differ
-    labels:  the values of the label column, most frequent first
+    counts:  the values of the label column and their rows, most frequent first
+    labels:  the task's labels
     is_nli:  whether it looks like premise, hypothesis and three labels
     """
 
@@ -38,37 +40,62 @@ class Description:
     labels: tuple[str, ...]
     columns: Mapping[str, str]
     is_nli: bool
+    counts: Mapping[str, int]
 
 
-def describe_file(path: Path) -> Description:
-    """Look at a `.jsonl`, `.csv` or `.parquet` file. Raises DataError where no label is found."""
+def describe_file(
+    path: Path, *, label_column: str | None = None, text_columns: Sequence[str] = ()
+) -> Description:
+    """Examine the first rows of a `.jsonl`, `.csv` or `.parquet` file.
+
+    label_column, text_columns: where the owner says which they are
+
+    Raises DataError where no label is found, or a named column is missing.
+    """
     rows = [row for _, row in islice(open_file(path).rows, _ROWS)]
     if not rows:
         raise DataError("holds no rows", path=path)
     names = list(rows[0])
+    for wanted in (label_column, *text_columns):
+        if wanted is not None and wanted not in names:
+            raise DataError(f"no column {wanted!r}: it has {', '.join(names)}", path=path)
     values = {name: [str(row[name]) for row in rows if row.get(name) is not None] for name in names}
-    few = [n for n in names if 2 <= len(set(values[n])) <= _MOST_LABELS]
+    label = label_column or _label_column(names, values, text_columns, path)
+    counts = dict(Counter(values[label]).most_common())
+    labels = tuple(counts)
+    if len(labels) < 2:
+        raise DataError(f"column {label!r} holds {len(labels)} labels, expected two", path=path)
+    texts = list(text_columns) or [n for n in names if n != label and _is_text(values[n])]
+    if not texts:
+        raise DataError(f"no column of text besides the label {label!r} in {names}", path=path)
+    premise, hypothesis = _first(texts, _PREMISES), _first(texts, _HYPOTHESES)
+    if text_columns and len(texts) == 2:
+        premise, hypothesis = texts
+    if premise and hypothesis and _are_nli_labels(labels):
+        mapping = {"premise": premise, "hypothesis": hypothesis, "label": label}
+        changed = {ours: theirs for ours, theirs in mapping.items() if ours != theirs}
+        return Description(len(rows), NLI.fields, label, NLI.labels, changed, True, counts)
+    changed = {} if label == "label" else {"label": label}
+    return Description(len(rows), tuple(texts), label, labels, changed, False, counts)
+
+
+def _label_column(
+    names: Sequence[str],
+    values: Mapping[str, Sequence[str]],
+    texts: Sequence[str],
+    path: Path,
+) -> str:
+    few = [n for n in names if 2 <= len(set(values[n])) <= _MOST_LABELS and n not in texts]
     label = next((n for w in _LABEL_NAMES for n in names if n.lower() == w and n in few), None)
     if label is None:
         label = few[-1] if few else None
     if label is None:
         raise DataError(
-            f"no column looks like a label (2 to {_MOST_LABELS} distinct values) among {names}: "
-            "write the recipe by hand",
+            f"no column looks like a label (2 to {_MOST_LABELS} distinct values) among "
+            f"{list(names)}: name it with --label-column, or write the recipe by hand",
             path=path,
         )
-    labels = tuple(value for value, _ in Counter(values[label]).most_common())
-    texts = [n for n in names if n != label and _is_text(values[n])]
-    if not texts:
-        raise DataError(f"no column of text beside {label!r} among {names}", path=path)
-    premise = _first(texts, _PREMISES)
-    hypothesis = _first(texts, _HYPOTHESES)
-    if premise and hypothesis and _are_nli_labels(labels):
-        mapping = {"premise": premise, "hypothesis": hypothesis, "label": label}
-        changed = {ours: theirs for ours, theirs in mapping.items() if ours != theirs}
-        return Description(len(rows), NLI.fields, label, NLI.labels, changed, True)
-    changed = {} if label == "label" else {"label": label}
-    return Description(len(rows), tuple(texts), label, labels, changed, False)
+    return label
 
 
 def _first(names: Sequence[str], wanted: Sequence[str]) -> str | None:

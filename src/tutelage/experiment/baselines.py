@@ -48,7 +48,7 @@ def describe_teacher_labels(
     task = recipe.resolved_task()
     entries: dict[tuple[Any, ...], TeacherLabelsBaseline] = {}
     for arm in rationale_arms(recipe.arms):
-        if arm.question in entries:
+        if arm.annotation_key in entries:
             continue
         predictions = _labelled(splits, annotations[arm.name].rationales)
         if not predictions:
@@ -57,7 +57,7 @@ def describe_teacher_labels(
         groups = {e.uid: task.group(e.uid, e.fields) for e in splits.train}
         # One answer for each row: the interval says nothing about asking the teacher again.
         found = evaluate({0: predictions}, task, groups)
-        entries[arm.question] = TeacherLabelsBaseline(
+        entries[arm.annotation_key] = TeacherLabelsBaseline(
             arm=arm.name,
             strategy=arm.strategy or "",
             model=None if teacher is None else teacher.model,

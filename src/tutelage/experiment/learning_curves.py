@@ -15,8 +15,8 @@ from typing import Any
 
 from tutelage.config.design_rules import rationale_arms
 from tutelage.config.recipe import Recipe
-from tutelage.config.sections import ArmSection, Config
-from tutelage.config.training_settings import TrainSettings
+from tutelage.config.sections import ArmSection
+from tutelage.config.training_settings import Config, TrainSettings
 from tutelage.core.errors import UsageError
 from tutelage.core.results import (
     CurveAnnotation,
@@ -167,8 +167,7 @@ def scaled(settings: TrainSettings, rows: int, all_rows: int) -> TrainSettings:
     def shrunk(steps: int | None) -> int | None:
         return None if steps is None else max(1, round(share * steps))
 
-    return replace(
-        settings,
+    return settings.replace(
         warmup_steps=round(share * settings.warmup_steps),
         evaluate_every=shrunk(settings.evaluate_every),
         max_steps=shrunk(settings.max_steps),

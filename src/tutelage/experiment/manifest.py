@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.config.recipe import Recipe
-from tutelage.config.sections import Config
+from tutelage.config.training_settings import Config
 from tutelage.core.errors import RunFolderError
 from tutelage.core.storage import as_json, digest, read_json, write_atomic, write_json
 from tutelage.experiment.prepare import Splits

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tutelage.config.recipe import Recipe
 from tutelage.config.sections import ArmSection
+from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.errors import BatchesOpenError, TeacherError
-from tutelage.core.progress import Observer
+from tutelage.core.progress import AnnotationProgress, Observer
 from tutelage.core.storage import write_jsonl
 from tutelage.core.task import NLI, Task
 from tutelage.core.types import Example, Rationale
@@ -18,16 +19,8 @@ from tutelage.data.load import Examples, load_examples, stream_examples
 from tutelage.data.split import Overlap, check_splits, drop_overlap, hold_out
 from tutelage.rationales.controls import filler, label_echo, shuffled
 from tutelage.strategies.registry import get_strategy
-from tutelage.teacher.annotate import (
-    Annotation,
-    Options,
-    Progress,
-    Summary,
-    annotate,
-    annotate_to_file,
-)
+from tutelage.teacher.annotate import Annotation, Options, Summary, annotate, annotate_to_file
 from tutelage.teacher.ledger.store import Ledger
-from tutelage.teacher.teacher import TeacherSettings
 
 _CONTROL_SEED = 0
 """Shuffled rationales are shuffled once, so that all seeds of an arm learn the same rows."""
@@ -90,21 +83,18 @@ def annotate_arms(
     by_question: dict[tuple[Any, ...], Annotation] = {}
     waiting: BatchesOpenError | None = None
     for arm in recipe.arms:
-        if arm.strategy is None or arm.question in by_question:
+        if arm.strategy is None or arm.annotation_key in by_question:
             continue
         strategy = get_strategy(arm.strategy, template=arm.template, task=task)
-        section = recipe.teacher_of(arm) if strategy.asks_teacher else None
-        settings = None if section is None else section.settings()
-        if settings is not None and settings.max_failed is None:
-            settings = replace(settings, max_failed=len(splits.train) // 100)
+        settings = recipe.teacher_of(arm) if strategy.asks_teacher else None
         name = arm.name
 
-        def on_progress(progress: Progress, name: str = name) -> None:
+        def on_progress(progress: AnnotationProgress, name: str = name) -> None:
             observer.annotating(name, progress)
 
         book = None if ledger is None else Ledger(ledger)
         try:
-            by_question[arm.question] = annotate(
+            by_question[arm.annotation_key] = annotate(
                 splits.train,
                 strategy=strategy,
                 teacher=settings,
@@ -125,7 +115,7 @@ def annotate_arms(
                 book.close()
     if waiting is not None:
         raise waiting
-    return {a.name: by_question[a.question] for a in recipe.arms if a.strategy is not None}
+    return {a.name: by_question[a.annotation_key] for a in recipe.arms if a.strategy is not None}
 
 
 def apply_control(
@@ -202,14 +192,18 @@ def annotate_file(
     ledger: Path | None,
     observer: Observer,
     *,
+    task: Task = NLI,
+    columns: Mapping[str, str] | None = None,
     retry_failed: bool = False,
     wait: bool = True,
 ) -> dict[Path, Summary]:
-    """Annotate the NLI examples that `data` names and write them to `output`.
+    """Annotate the examples that `data` names and write their rationales to `output`.
+
+    columns: our names -> the file's columns
 
     A budget is that of the output file: all runs that write it share it.
     """
-    examples = stream_examples(data, NLI)
+    examples = stream_examples(data, task, columns=columns)
     if examples.unlabelled:
         observer.note(f"{examples.unlabelled} rows carry no label and are left out")
     book = None if ledger is None else Ledger(ledger)
@@ -217,9 +211,9 @@ def annotate_file(
         summary = annotate_to_file(
             examples.open,
             output,
-            strategy=get_strategy(strategy, template=template, task=NLI),
+            strategy=get_strategy(strategy, template=template, task=task),
             teacher=teacher,
-            task=NLI,
+            task=task,
             ledger=book,
             options=Options(
                 budget_name=f"file {output.resolve()}",

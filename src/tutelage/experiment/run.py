@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from tutelage.config.recipe import Recipe
-from tutelage.config.sections import Config
+from tutelage.config.training_settings import Config
 from tutelage.core.errors import UsageError
 from tutelage.core.progress import Observer, Silent
 from tutelage.core.results import (
@@ -111,7 +111,7 @@ def run(
         from tutelage.student.model.lora import check_targets
 
         # A misspelt name is reported before anything is paid for.
-        check_targets(recipe.student.model, recipe.student.lora.settings())
+        check_targets(recipe.student.model, recipe.student.lora)
 
     if recipe.student.compile:
         from tutelage.student.model.precision import check_compiled

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from tutelage.config.recipe import Families, Recipe
-from tutelage.config.sections import ArmSection, Config
-from tutelage.config.training_settings import TrainResult
+from tutelage.config.sections import ArmSection
+from tutelage.config.training_settings import Config
 from tutelage.core.results import (
     ArmAnnotation,
     ArmResult,
@@ -42,6 +42,7 @@ from tutelage.evaluation.compare import MARGIN, compare
 from tutelage.evaluation.majority import majority_predictions
 from tutelage.evaluation.metrics import evaluate
 from tutelage.experiment.prepare import Splits
+from tutelage.student.training.result import TrainResult
 from tutelage.teacher.annotate import Annotation
 
 SeedPredictions = Mapping[int, Sequence[Prediction]]
@@ -295,8 +296,8 @@ def describe_teacher(recipe: Recipe, annotations: Mapping[str, Annotation]) -> T
         if arm.strategy is None:
             continue
         annotation = annotations[arm.name]
-        distinct[arm.question] = annotation
-        owner = first.setdefault(arm.question, arm.name)
+        distinct[arm.annotation_key] = annotation
+        owner = first.setdefault(arm.annotation_key, arm.name)
         teacher = recipe.teacher_of(arm)
         by_arm[arm.name] = ArmAnnotation(
             model=None if arm.strategy == "human" or teacher is None else teacher.model,

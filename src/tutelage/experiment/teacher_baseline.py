@@ -9,15 +9,15 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from tutelage.config.recipe import Recipe
-from tutelage.config.sections import TeacherSection
+from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.errors import BudgetError
-from tutelage.core.progress import Observer
+from tutelage.core.progress import AnnotationProgress, Observer
 from tutelage.core.results import TeacherBaseline, TeacherLabelScore, TokenCounts
 from tutelage.core.task import Task
 from tutelage.core.types import Example, Rationale
@@ -26,9 +26,9 @@ from tutelage.evaluation.statistics import wilson_interval
 from tutelage.experiment.prepare import Splits
 from tutelage.strategies.labelling import Labelling
 from tutelage.strategies.registry import get_strategy
-from tutelage.teacher.annotate import Annotation, Options, Progress, annotate
+from tutelage.teacher.annotate import Annotation, Options, annotate
 from tutelage.teacher.ledger.store import Ledger
-from tutelage.teacher.teacher import TeacherSettings, is_looked_up
+from tutelage.teacher.registry import is_looked_up
 
 _UNREAD_SHOWN = 3
 _UNREAD_CHARACTERS = 200
@@ -79,7 +79,7 @@ def label_requests(recipe: Recipe, splits: Splits) -> tuple[list[LabelRequest], 
             "no training row can be a worked example: each shares its context with the sample"
         )
     requests = [
-        LabelRequest(replace(settings, mode="live"), Labelling(task, shown), shown, rows)
+        LabelRequest(settings.replace(mode="live"), Labelling(task, shown), shown, rows)
         for settings in free
         for shown in ([(), shots] if shots else [()])
     ]
@@ -136,7 +136,7 @@ def ask_for_labels(
     try:
         for request in requests:
 
-            def on_progress(progress: Progress, title: str = request.title) -> None:
+            def on_progress(progress: AnnotationProgress, title: str = request.title) -> None:
                 observer.annotating(title, progress)
 
             options = Options(
@@ -199,11 +199,11 @@ def _teachers(recipe: Recipe) -> dict[str, TeacherSettings]:
         section = recipe.teacher_of(arm)
         strategy = get_strategy(arm.strategy, template=arm.template, task=task)
         if strategy.asks_teacher and section is not None:
-            found.setdefault(_identity(section), section.settings())
+            found.setdefault(_identity(section), section)
     return found
 
 
-def _identity(section: TeacherSection) -> str:
+def _identity(section: TeacherSettings) -> str:
     decisive = {"model", "base_url", "provider", "temperature", "seed", "max_tokens", "top_p"}
     return section.model_dump_json(include=decisive | {"structured"})
 

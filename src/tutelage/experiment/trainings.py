@@ -11,22 +11,23 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.config.recipe import Recipe
-from tutelage.config.sections import ArmSection, Config
-from tutelage.config.training_settings import TrainResult
+from tutelage.config.sections import ArmSection
+from tutelage.config.training_settings import Config
 from tutelage.core.progress import Observer
 from tutelage.core.storage import digest, read_json, write_json
 from tutelage.core.types import Explanation, Prediction
 from tutelage.experiment.prepare import Splits
 from tutelage.student.encoding.targets import build_training_examples
-from tutelage.student.jobs.explanation_job import ExplainingJob, sampled
+from tutelage.student.jobs.explanation_job import ExplanationJob, sample_rows
 from tutelage.student.jobs.jobs import (
     Runner,
     ScoringJob,
     TrainingJob,
-    finished,
+    finished_result,
     read_predictions,
 )
-from tutelage.student.jobs.resources import side_by_side, workers_for
+from tutelage.student.jobs.resources import concurrent_jobs, workers_for
+from tutelage.student.training.result import TrainResult
 from tutelage.student.training.tracking import Tracking
 
 Tried = Sequence[tuple[Config, int, TrainResult]]
@@ -62,11 +63,11 @@ class Students:
         threads = recipe.student.threads
         if new:
             # New students are small, whatever their vocabulary will be.
-            self.runner = Runner(workers or side_by_side(threads), observer.job)
+            self.runner = Runner(workers or concurrent_jobs(threads), observer.job)
             if not (folder / "results.json").exists():
                 self.runner.warm_up()
         # Only here, while the workers start: this imports torch as well.
-        from tutelage.student.model.student import count_parameters
+        from tutelage.student.model.load import count_parameters
 
         self.tokenizer = self._train_tokenizer() if new else None
         self.parameters = count_parameters(recipe.student.model, self.tokenizer)
@@ -91,7 +92,7 @@ class Students:
             self.training[arm.name],
             self.splits.dev,
             self.tasks[arm.name],
-            self.recipe.student.settings(config, seed, arm.effective_objective),
+            self.recipe.student.training(config, seed, arm.effective_objective),
             self.folder / "arms" / name,
             Tracking(self.recipe.student.tracking, f"{self.recipe.name}/{name}"),
         )
@@ -145,10 +146,10 @@ class Students:
     def explain(self, chosen: Mapping[str, Config]) -> dict[str, list[Explanation]]:
         """Rationales that the first seed's student of each arm with rationales, controls included,
         writes about the same `explain_rows` test rows."""
-        rows = sampled(self.splits.test, self.recipe.explain_rows)
+        rows = sample_rows(self.splits.test, self.recipe.explain_rows)
         arms = [arm for arm in self.recipe.arms if rows and arm.effective_objective != "label"]
         trained = [self.job(arm, chosen[arm.name], self.recipe.seeds[0]) for arm in arms]
-        jobs = [ExplainingJob(job, rows, job.folder / "explanations.jsonl") for job in trained]
+        jobs = [ExplanationJob(job, rows, job.folder / "explanations.jsonl") for job in trained]
         return {arm.name: found for arm, found in zip(arms, self.run(jobs), strict=True)}
 
     def _scoring(self, job: TrainingJob, output: str = "test") -> ScoringJob:
@@ -186,7 +187,8 @@ class Students:
 
     def run(self, jobs: Sequence[TrainingJob | ScoringJob]) -> list[Any]:
         """The results of jobs, in order; what is already on disk is not done again."""
-        results = {i: known for i, job in enumerate(jobs) if (known := finished(job)) is not None}
+        known = {i: finished_result(job) for i, job in enumerate(jobs)}
+        results = {i: result for i, result in known.items() if result is not None}
         missing = [i for i in range(len(jobs)) if i not in results]
         self.observer.jobs(len(results), len(jobs))
         for index, result in self.runner.run([jobs[i] for i in missing]):

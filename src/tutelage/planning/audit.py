@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tutelage.config.recipe import Recipe
 from tutelage.config.training_settings import TrainSettings
 from tutelage.core.progress import Observer
+from tutelage.core.rationale_file import read_rationales
 from tutelage.core.task import NLI, Task
 from tutelage.core.types import Example, TrainingExample
 from tutelage.data.load import load_examples
 from tutelage.experiment.prepare import load_splits
-from tutelage.experiment.train_file import read_rationales
 from tutelage.student.encoding.targets import build_training_examples
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def audit_recipe(recipe: Recipe, runs: Path, observer: Observer) -> Audit:
                 continue
             learnt = read_rationales(path)
         objective = arm.effective_objective
-        settings = recipe.student.settings(recipe.configs(arm)[0], recipe.seeds[0], objective)
+        settings = recipe.student.training(recipe.configs(arm)[0], recipe.seeds[0], objective)
         rows = build_training_examples(splits.train, task.without(arm.omits), learnt, objective)
         arms.append((arm.name, rows, settings))
     notes = []
@@ -65,14 +65,17 @@ def audit_file(
     student: str,
     settings: TrainSettings,
     observer: Observer,
+    *,
+    task: Task = NLI,
+    columns: Mapping[str, str] | None = None,
 ) -> Audit:
-    """The NLI rows of `data`, with the rationales that `tutelage annotate` wrote for them."""
+    """The rows of `data`, with the rationales that `tutelage annotate` wrote for them."""
     observer.stage("Reading the data")
-    examples = load_examples(data, NLI)
+    examples = load_examples(data, task, columns=columns)
     learnt = None if rationales is None else read_rationales(rationales)
-    rows = build_training_examples(examples, NLI, learnt, settings.objective)
+    rows = build_training_examples(examples, task, learnt, settings.objective)
     notes = [] if rationales is not None else ["no rationales were named (--rationales FILE)"]
-    return _audit(student, {"rows": examples}, [("rows", rows, settings)], NLI, notes, observer)
+    return _audit(student, {"rows": examples}, [("rows", rows, settings)], task, notes, observer)
 
 
 def _audit(
@@ -85,8 +88,8 @@ def _audit(
 ) -> Audit:
     # They import torch, which those who only read this module's signatures need not wait for.
     from tutelage.student.encoding.token_lengths import Audit, audit_arm, audit_split
+    from tutelage.student.model.load import load_meta_student
     from tutelage.student.model.scratch import tokenizer_for
-    from tutelage.student.model.student import load_outline
 
     with tempfile.TemporaryDirectory() as folder:
         tokenizer = None
@@ -95,7 +98,7 @@ def _audit(
             learnt = (row for _, rows, _ in arms for row in rows)
             tokenizer = tokenizer_for(learnt, Path(folder))
         observer.stage("Loading the tokenizer")
-        student = load_outline(model, tokenizer)
+        student = load_meta_student(model, tokenizer)
     observer.stage("Measuring")
     limit = arms[0][2].max_source_tokens
     return Audit(

@@ -14,9 +14,9 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from tutelage.config.recipe import Recipe
+from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.errors import TutelageError
 from tutelage.core.types import Example
-from tutelage.teacher.teacher import TeacherSettings
 
 Status = Literal["ok", "missing", "optional"]
 
@@ -162,10 +162,10 @@ def _recipe(recipe: Recipe) -> Iterator[Finding]:
         if section is None or section in seen:
             continue
         seen.add(section)
-        yield _tried(f"teacher {section.model}", partial(_greet, section.settings()))
+        yield _tried(f"teacher {section.model}", partial(_greet, section))
 
     def student() -> str:
-        from tutelage.student.model.student import count_parameters
+        from tutelage.student.model.load import count_parameters
 
         if recipe.student.model.startswith("scratch:"):
             return "new weights, made when it is trained"
@@ -179,7 +179,7 @@ def _greet(settings: TeacherSettings) -> str:
     import asyncio
 
     from tutelage.core.types import Message, Request
-    from tutelage.teacher.teacher import open_teacher
+    from tutelage.teacher.registry import open_teacher
 
     teacher = open_teacher(settings)
     if not teacher.paid:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+from tutelage.config.plan_settings import PlanSettings
 from tutelage.config.recipe import Recipe
 from tutelage.config.sections import ArmSection
 from tutelage.core.progress import Observer
@@ -53,20 +53,10 @@ class Plan:
     foresight: Foresight | None
 
 
-def plan_recipe(
-    recipe: Recipe,
-    ledger: Path | None,
-    pilot: int | None,
-    observer: Observer,
-    *,
-    runs: Path = Path("runs"),
-    like: Path | None = None,
-) -> Plan:
-    """Count and price what a recipe will ask, and say what differences it could find.
+def plan_recipe(recipe: Recipe, settings: PlanSettings, observer: Observer) -> Plan:
+    """Count and price the requests of a recipe, and say what differences it can detect.
 
-    ledger: the file that answers are kept in; None: the one at its default path. It is not made.
-    pilot:  of each question, ask so many requests first, within the budget; None: ask nothing
-    runs, like: see `foresee`
+    settings: the ledger is not made where there is none; `runs` and `like` as in `foresee`
 
     The requests of a pilot are those with the smallest keys, which are digests: a random sample
     that does not change with the order of the rows, and of which a larger one is a continuation.
@@ -78,14 +68,16 @@ def plan_recipe(
     pilot cannot be asked.
     """
     task, splits = recipe.resolved_task(), load_splits(recipe)
-    foresight = foresee(recipe, splits, runs, like)  # before anything is asked: it may be refused
+    foresight = foresee(
+        recipe, splits, settings.runs, settings.like
+    )  # before anything is asked: it may be refused
     surveys = [Survey(asked, task, observer) for asked in _questions(recipe, splits)]
-    path = default_path() if ledger is None else ledger
+    path = settings.ledger or default_path()
     asked = 0
-    if pilot is not None:
+    if settings.pilot is not None:
         for survey in surveys:
             if survey.priced is not None:
-                asked += survey.ask(pilot, path, recipe.name)
+                asked += survey.ask(settings.pilot, path, recipe.name)
     planned: set[int] = set()
     book = Ledger(path) if path.exists() else None
     try:
@@ -121,12 +113,11 @@ def _questions(recipe: Recipe, splits: Splits) -> Iterator[Asked]:
     groups: dict[object, list[ArmSection]] = {}
     for arm in recipe.arms:
         if arm.strategy is not None:
-            groups.setdefault(arm.question, []).append(arm)
+            groups.setdefault(arm.annotation_key, []).append(arm)
     for (first, *_), names in ((arms, tuple(a.name for a in arms)) for arms in groups.values()):
         assert first.strategy is not None
         strategy = get_strategy(first.strategy, template=first.template, task=task)
-        section = recipe.teacher_of(first) if strategy.asks_teacher else None
-        settings = None if section is None else section.settings()
+        settings = recipe.teacher_of(first) if strategy.asks_teacher else None
         yield Asked(names[0], names, strategy, settings, splits.train)
     for question in label_requests(recipe, splits)[0]:
         yield Asked(

@@ -14,12 +14,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from tutelage.config.teacher_settings import FREE, Mode, TeacherSettings
 from tutelage.core.errors import UsageError
-from tutelage.core.progress import Observer
+from tutelage.core.progress import AnnotationProgress, Observer
 from tutelage.core.task import Task
 from tutelage.core.types import Completion, Example, Request
 from tutelage.strategies.registry import Strategy
-from tutelage.teacher.annotate import Options, Progress, annotate
+from tutelage.teacher.annotate import Options, annotate
 from tutelage.teacher.cost.forecast import (
     NOTHING,
     Amount,
@@ -29,11 +30,12 @@ from tutelage.teacher.cost.forecast import (
     amount_of,
     forecast,
 )
-from tutelage.teacher.cost.prices import FREE, PICO, Price, price_of, request_bound
+from tutelage.teacher.cost.prices import PICO, Price, price_of, request_bound
 from tutelage.teacher.engine.requests import Renderer
 from tutelage.teacher.ledger import charges
 from tutelage.teacher.ledger.store import Ledger
-from tutelage.teacher.teacher import Mode, Teacher, TeacherSettings, open_teacher
+from tutelage.teacher.registry import open_teacher
+from tutelage.teacher.teacher import Teacher
 
 Split = Literal["train", "dev"]
 
@@ -148,14 +150,14 @@ class Survey:
         self._pilot = frozenset(key for key, _ in smallest)
         name = self._asked.title
 
-        def on_progress(progress: Progress) -> None:
+        def on_progress(progress: AnnotationProgress) -> None:
             self._observer.annotating(f"{name}, pilot", progress)
 
         with Ledger(ledger) as book:
             done = annotate(
                 [request.example for _, request in smallest],
                 strategy=self._strategy,
-                teacher=replace(self.settings, mode="live"),  # a batch may take a day
+                teacher=self.settings.replace(mode="live"),  # a batch may take a day
                 task=self._task,
                 ledger=book,
                 options=Options(
@@ -263,7 +265,7 @@ class Survey:
         renderer = Renderer(self._strategy, self._task, teacher)
         for row, example in enumerate(self._rows, 1):
             if row % _REPORT_EVERY == 0:
-                counted = Progress(row, total, cached=0, failed=0, requests=0)
+                counted = AnnotationProgress(row, total, cached=0, failed=0, requests=0)
                 self._observer.annotating(f"{self._asked.title}, counted", counted)
             key, request = renderer.question(example)
             if not request.messages:

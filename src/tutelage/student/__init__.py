@@ -1,1 +1,1 @@
-"""The student: a small model, what it is to write, how it learns and how it is read."""
+"""The small model: its inputs and targets, its training, its predictions and explanations."""

@@ -13,18 +13,21 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.errors import UsageError
+from tutelage.core.progress import AnnotationProgress
 from tutelage.core.rationale_file import RationaleFile
 from tutelage.core.task import Task
 from tutelage.core.types import Example, Rationale, RationaleStatus, Usage
 from tutelage.strategies.registry import Strategy, get_strategy
-from tutelage.teacher.annotation import Job, Options, Progress, Summary
+from tutelage.teacher.annotation import Job, Options, Summary
 from tutelage.teacher.cost.budget import money_of
 from tutelage.teacher.ledger.charges import Session
 from tutelage.teacher.ledger.store import Ledger
-from tutelage.teacher.teacher import Teacher, TeacherSettings, open_teacher
+from tutelage.teacher.registry import open_teacher
+from tutelage.teacher.teacher import Teacher
 
-__all__ = ["Annotation", "Options", "Progress", "Summary", "annotate", "annotate_to_file"]
+__all__ = ["Annotation", "Options", "AnnotationProgress", "Summary", "annotate", "annotate_to_file"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from tutelage.core.errors import BatchesOpenError, UsageError
+from tutelage.core.progress import AnnotationProgress
 from tutelage.core.task import Task
 from tutelage.core.types import (
     RATIONALE_STATUSES,
@@ -29,30 +30,10 @@ from tutelage.teacher.engine.interrupts import InterruptedWork, run_to_end
 from tutelage.teacher.engine.rate_limits import Governor, Health, Limits
 from tutelage.teacher.engine.requests import Events, Question, Renderer, Unheard
 from tutelage.teacher.ledger.charges import Failure, Session
-from tutelage.teacher.teacher import QuestionFailedError, Teacher
+from tutelage.teacher.teacher import RequestFailedError, Teacher
 
 _REPORT_EVERY_S = 0.1
 """Seconds between two reports of progress."""
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far an annotation is.
-
-    done, total, failed: rows; total is None for a stream whose length nobody told
-    cached, requests:    questions, as in Annotation
-    tokens, cost_usd:    of answers asked for now; dollars are None where no price is known
-    seconds:             since the beginning
-    """
-
-    done: int
-    total: int | None
-    cached: int
-    failed: int
-    requests: int
-    tokens: int = 0
-    cost_usd: float | None = None
-    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +80,7 @@ class Options:
     retry_failed: bool = False
     wait: bool = True
     policy: RetryPolicy | None = None
-    on_progress: Callable[[Progress], None] | None = None
+    on_progress: Callable[[AnnotationProgress], None] | None = None
     on_note: Callable[[str], None] | None = None
     batch_limits: BatchLimits | None = None
     minute_s: float = 60.0
@@ -107,7 +88,7 @@ class Options:
 
 @dataclass(slots=True)
 class _Count:
-    """What `Progress` and `Summary` are made of."""
+    """What `AnnotationProgress` and `Summary` are made of."""
 
     rows: int = 0
     done: int = 0
@@ -157,7 +138,7 @@ class Job:
 
     def look_up(self, examples: Iterable[Example], teacher: Teacher) -> None:
         """A teacher that looks answers up by their example: nothing to keep, or to ask twice."""
-        health = Health(proven=True, max_failed=teacher.settings.max_failed)
+        health = Health(proven=True, max_failed=teacher.settings.failure_limit(self._total))
 
         renderer = Renderer(self._strategy, self._task, teacher)
 
@@ -166,7 +147,7 @@ class Job:
                 for index, example in enumerate(examples):
                     try:
                         completion = await teacher.complete(renderer.request(example))
-                    except QuestionFailedError as error:
+                    except RequestFailedError as error:
                         self._settle(index, self._failed(example, "not there", str(error)))
                         health.question_failed(error, 1)
                         continue
@@ -233,7 +214,7 @@ class Job:
                 money,
                 governor,
                 events,
-                health=Health(proven=False, max_failed=settings.max_failed),
+                health=Health(proven=False, max_failed=settings.failure_limit(self._total)),
                 policy=self.options.policy,
                 retry_failed=self.options.retry_failed,
             )
@@ -359,7 +340,7 @@ class Job:
             self._reported = now
             count = self._count
             self.options.on_progress(
-                Progress(
+                AnnotationProgress(
                     done=count.done,
                     total=self._total,
                     cached=count.cached,

@@ -1,27 +1,21 @@
-"""What a teacher is, how one is described, and how a description becomes one.
+"""What a teacher is, and how one is described. `registry` opens the described one.
 
 A teacher makes one attempt at one question. Asking many, again, at the right time and within a
-budget is the engine's work (`engine`, `governor`, `accounts`).
+budget is the engine's work (`engine`, `ledger`).
 """
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
-from typing import Literal, Protocol, Self
+from typing import Protocol, Self
 
-from tutelage.core.errors import TeacherError, UsageError
-from tutelage.core.types import Completion, Parameter, Request
-from tutelage.teacher.cost.prices import PriceOverride
+from tutelage.config.teacher_settings import TeacherSettings
+from tutelage.core.errors import TeacherError
+from tutelage.core.types import Completion, Request
 from tutelage.teacher.engine.failures import Fault
 
-Mode = Literal["live", "batch"]
 
-
-class QuestionFailedError(TeacherError):
+class RequestFailedError(TeacherError):
     """One question got no answer; others may. Its row becomes a `failed` rationale.
 
     transient: True where asking again later might help (the server's fault), False where not.
@@ -30,82 +24,6 @@ class QuestionFailedError(TeacherError):
     def __init__(self, message: str, *, transient: bool) -> None:
         super().__init__(message)
         self.transient = transient
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TeacherSettings:
-    """Which teacher, and how it is asked. Everything that is None is not sent.
-
-    model:       `openai:MODEL`, `gguf:PATH`, `package:PACKAGE/FILE`, `recorded:FILE#KEY` or
-                 `scripted`
-    base_url:    of an OpenAI-compatible server, up to and with its `/v1`; None: OpenAI's own
-    api_key_env: the environment variable that holds the key
-    provider:    a name for whoever answers, kept with the answers instead of the address, so that
-                 a server that moves does not have everything asked again
-    temperature, seed, max_tokens, top_p: as the API names them
-    concurrency: questions in flight at most; fewer where the server cannot keep up
-    timeout_s:   seconds for one answer, connecting included
-    max_failed:  the run stops when more rows than this have failed; None: never for this reason
-    requests_per_minute, tokens_per_minute: kept to; None: as the server's headers say, if they do
-    budget_usd:  US dollars that may be charged at most, over all runs of one name; None: no limit
-    price:       what tokens cost, where it is not known or another than the public one
-    structured:  have answers as JSON of the strategy's schema, where it has one and the server can
-    mode:        `live`: one request a question; `batch`: through the batch API, at half the price
-    """
-
-    model: str
-    base_url: str | None = None
-    api_key_env: str = "OPENAI_API_KEY"
-    provider: str | None = None
-    temperature: float | None = None
-    seed: int | None = None
-    max_tokens: int | None = None
-    top_p: float | None = None
-    concurrency: int = 8
-    timeout_s: float = 120.0
-    max_failed: int | None = None
-    requests_per_minute: float | None = None
-    tokens_per_minute: float | None = None
-    budget_usd: float | None = None
-    price: PriceOverride | None = None
-    mode: Mode = "live"
-    structured: bool = False
-
-    def __post_init__(self) -> None:
-        rules = {
-            "temperature is 0 or more": self.temperature is None or self.temperature >= 0,
-            "max_tokens is 1 or more": self.max_tokens is None or self.max_tokens >= 1,
-            "top_p is above 0, at most 1": self.top_p is None or 0 < self.top_p <= 1,
-            "concurrency is 1 or more": self.concurrency >= 1,
-            "timeout_s is above 0": self.timeout_s > 0,
-            "max_failed is 0 or more": self.max_failed is None or self.max_failed >= 0,
-            "requests_per_minute is above 0": (self.requests_per_minute or 1) > 0,
-            "tokens_per_minute is above 0": (self.tokens_per_minute or 1) > 0,
-            "budget_usd is 0 or more": self.budget_usd is None or self.budget_usd >= 0,
-        }
-        broken = [
-            f"{rule} (got {getattr(self, rule.split()[0])!r})"
-            for rule, held in rules.items()
-            if not held
-        ]
-        if broken:
-            raise UsageError(f"teacher {self.model!r}: " + "; ".join(broken))
-
-    @property
-    def remote(self) -> bool:
-        """Whether it is a server, which may send a bill and may have to be spared."""
-        return self.model.startswith("openai:")
-
-    @property
-    def parameters(self) -> dict[str, Parameter]:
-        """The sampling parameters that are set, as the API names them."""
-        values: dict[str, Parameter | None] = {
-            "temperature": self.temperature,
-            "top_p": self.top_p,
-            "max_tokens": self.max_tokens,
-            "seed": self.seed,
-        }
-        return {name: value for name, value in values.items() if value is not None}
 
 
 class Teacher(Protocol):
@@ -140,7 +58,7 @@ class Teacher(Protocol):
 
     async def complete(self, request: Request) -> Completion:
         """One attempt at the answer. Raises Fault, which says what it calls for;
-        QuestionFailedError for a question that has none; TeacherError where nothing has."""
+        RequestFailedError for a question that has none; TeacherError where nothing has."""
         ...
 
     async def explain(self, fault: Fault) -> TeacherError:
@@ -155,75 +73,3 @@ class Teacher(Protocol):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None: ...
-
-
-def _openai(name: str, settings: TeacherSettings, base: Path | None) -> Teacher:
-    from tutelage.teacher.clients.openai_api import OpenAITeacher
-
-    return OpenAITeacher(name, settings)
-
-
-def _gguf(name: str, settings: TeacherSettings, base: Path | None) -> Teacher:
-    from tutelage.core.model_files import find_file
-    from tutelage.teacher.clients.llama_cpp import LocalTeacher
-
-    return LocalTeacher(find_file(name, base), settings)
-
-
-def _package(name: str, settings: TeacherSettings, base: Path | None) -> Teacher:
-    from tutelage.core.model_files import find_in_package
-    from tutelage.teacher.clients.llama_cpp import LocalTeacher
-
-    return LocalTeacher(find_in_package(name), settings)
-
-
-def _recorded(name: str, settings: TeacherSettings, base: Path | None) -> Teacher:
-    from tutelage.teacher.clients.recorded import RecordedTeacher
-
-    return RecordedTeacher(name, settings, base)
-
-
-def _scripted(name: str, settings: TeacherSettings, base: Path | None) -> Teacher:
-    from tutelage.teacher.clients.scripted import ScriptedTeacher
-
-    return ScriptedTeacher(settings)
-
-
-_SCHEMES: Mapping[str, tuple[str, Callable[[str, TeacherSettings, Path | None], Teacher]]] = {
-    "openai": ("openai:MODEL", _openai),
-    "gguf": ("gguf:PATH", _gguf),
-    "package": ("package:PACKAGE/FILE", _package),
-    "recorded": ("recorded:FILE#KEY", _recorded),
-    "scripted": ("scripted", _scripted),
-}
-
-
-_LOOKED_UP = frozenset({"recorded", "scripted"})
-
-
-def is_looked_up(settings: TeacherSettings) -> bool:
-    """Whether this teacher's answers are there already, so that it can be asked nothing else: its
-    `Teacher.paid` is False. Known by the scheme, without reading the answers."""
-    return settings.model.partition(":")[0] in _LOOKED_UP
-
-
-def open_teacher(settings: TeacherSettings, base: Path | None = None) -> Teacher:
-    """The teacher that `settings.model` describes, not yet opened.
-
-    base: the folder that relative paths count from (a recipe's own); None: the current one.
-
-    Raises UsageError where the description, or a file that it names, is wrong.
-    """
-    scheme, colon, name = settings.model.partition(":")
-    forms = ", ".join(form for form, _ in _SCHEMES.values())
-    if scheme not in _SCHEMES:
-        near = difflib.get_close_matches(scheme.lower(), _SCHEMES, n=1)
-        # A bare model name is the likeliest slip: most tools take one.
-        guess = _SCHEMES[near[0]][0] if near else f"openai:{settings.model}"
-        raise UsageError(
-            f"teacher model {settings.model!r}: expected one of {forms}: did you mean {guess!r}?"
-        )
-    form, make = _SCHEMES[scheme]
-    if (":" in form) != bool(name.strip()) or (colon and not name.strip()):
-        raise UsageError(f"teacher model {settings.model!r}: expected the form {form!r}")
-    return make(name.strip(), settings, base)

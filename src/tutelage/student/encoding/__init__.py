@@ -1,1 +1,1 @@
-"""From text to token ids: targets, truncation, batches."""
+"""From text to token ids and tensors: targets, truncation, tokenisation, batches."""

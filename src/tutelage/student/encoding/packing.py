@@ -1,8 +1,9 @@
-"""Several continuations of one source in one pass of a causal model.
+"""Several continuations of one source in one row of a causal model.
 
-A packed row is [source, branch 1, branch 2, …]. A branch sees the source and itself alone, and its
-positions go on from the source's, so that each branch reads as if it stood there by itself: what is
-shared is computed once. Labels are scored so, and the tasks of `multitask` are learnt so.
+A packed row is [source, branch 1, branch 2, …]. A branch attends to the source and to itself only,
+and its positions continue the source's, so that each branch gets the logits that it would get
+alone, while the source is computed once. Labels are scored this way, and so are the two tasks of
+`multitask` in training.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from tutelage.student.model.student import PROBE_TOLERANCE, Student
 Row = tuple[Sequence[int], Sequence[Sequence[int]]]
 """A source and its branches, as token ids; a branch may be empty."""
 
-_NOBODY = -1
+_PADDING = -1
 """Owner of padding."""
 
 
@@ -28,8 +29,8 @@ class Packed:
     input_ids:    [B, T]
     position_ids: [B, T]
     owners:       [B, T], the branch that a position belongs to, from 1; 0 for the source, −1 for
-                  padding: what `branch_mask` makes a mask of, on the device where it is needed
-    starts:       for each row, the column at which each of its branches begins
+                  padding. `branch_mask` makes the attention mask from it, on the model's device
+    starts:       for each row, the column at which each of its branches starts
     """
 
     input_ids: torch.Tensor
@@ -39,11 +40,14 @@ class Packed:
 
 
 def branch_mask(owners: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """[B, 1, T, T] of `Packed.owners` [B, T]: 0 where a position (third) sees another (fourth), and
-    the lowest number there is where it does not. It is added to the attention's scores, which every
-    implementation understands; dtype: the model's own."""
+    """The attention mask [B, 1, T, T] of packed rows with `owners` [B, T].
+
+    0 where a position (dimension 3) attends to another (dimension 4), else the lowest number of
+    `dtype`, which is the model's. The mask is added to the attention scores; every attention
+    implementation supports that.
+    """
     seen = owners[:, None, :]
-    # Padding sees padding, so that no row of the softmax is empty.
+    # Padding attends to padding, so that no row of the softmax is empty.
     mask = (seen == 0) | (seen == owners[:, :, None])
     mask &= torch.ones(mask.shape[1:], dtype=torch.bool, device=owners.device).tril()
     added = torch.zeros(mask.shape, dtype=dtype, device=owners.device)
@@ -51,18 +55,18 @@ def branch_mask(owners: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 
 def pack(rows: Sequence[Row], filler: int) -> Packed:
-    """One packed row for each source with its branches, filled up on the right."""
+    """One packed row per source and its branches, padded on the right with `filler`."""
     ids, positions, owners, starts = [], [], [], []
     for source, branches in rows:
-        row, place, owner = list(source), list(range(len(source))), [0] * len(source)
+        row, places, owner = list(source), list(range(len(source))), [0] * len(source)
         begins = []
         for number, branch in enumerate(branches, 1):
             begins.append(len(row))
             row.extend(branch)
-            place.extend(range(len(source), len(source) + len(branch)))
+            places.extend(range(len(source), len(source) + len(branch)))
             owner.extend([number] * len(branch))
         ids.append(row)
-        positions.append(place)
+        positions.append(places)
         owners.append(owner)
         starts.append(begins)
     width = max(len(row) for row in ids)
@@ -70,21 +74,22 @@ def pack(rows: Sequence[Row], filler: int) -> Packed:
     def fill(values: Sequence[Sequence[int]], value: int) -> torch.Tensor:
         return torch.tensor([[*v, *[value] * (width - len(v))] for v in values])
 
-    return Packed(fill(ids, filler), fill(positions, 0), fill(owners, _NOBODY), starts)
+    return Packed(fill(ids, filler), fill(positions, 0), fill(owners, _PADDING), starts)
 
 
-def packs(student: Student) -> bool:
-    """Whether this student reads packed rows as it reads their branches one by one.
+def can_pack(student: Student) -> bool:
+    """Whether this student computes packed rows as it computes their branches one by one.
 
-    Found out by trying, once: not every model takes a mask of four dimensions and positions of
-    its own, and an encoder-decoder needs none.
+    Tried out once: not every model takes a four-dimensional mask and explicit positions. An
+    encoder-decoder needs no packing.
     """
-    if student.packs is None:
-        student.packs = student.architecture == "decoder-only" and _works(student)
-    return student.packs
+    if student.can_pack is None:
+        student.can_pack = student.architecture == "decoder-only" and _agree(student)
+    return student.can_pack
 
 
-def _works(student: Student) -> bool:
+def _agree(student: Student) -> bool:
+    """Whether packed and separate rows give the same logits, up to PROBE_TOLERANCE."""
     vocabulary = student.model.config.get_text_config().vocab_size
     tokens = [i % vocabulary for i in range(5, 40)]
     rows: list[Row] = [
@@ -109,8 +114,8 @@ def _works(student: Student) -> bool:
                     alone = student.model(input_ids=whole, use_cache=False).logits[0]
                     tolerance = PROBE_TOLERANCE.get(student.model.dtype, 0.0)
                     limit = tolerance * alone.abs().max().clamp(min=1)
-                    mine = together[i, start : start + len(branch)]
-                    if bool((mine - alone[len(source) :]).abs().max() >= limit):
+                    found = together[i, start : start + len(branch)]
+                    if bool((found - alone[len(source) :]).abs().max() >= limit):
                         return False
     except (TypeError, ValueError, RuntimeError, IndexError):
         return False

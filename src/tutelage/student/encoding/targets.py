@@ -1,4 +1,4 @@
-"""What the student is to write, as text, by objective: rendering and parsing, inverses.
+"""The text that a student learns to write, for each objective. Rendering and parsing are inverses.
 
 Target("entailment", "The sea is salt.") is written as
     label                   entailment
@@ -21,23 +21,25 @@ from tutelage.core.task import Task
 from tutelage.core.types import Example, ObjectiveName, Rationale, Target, TrainingExample
 
 SEPARATOR = "Rationale:"
-"""Stands between a label and the rationale after it, and belongs to the rationale's segment."""
+"""Stands between a label and the rationale after it. Belongs to the rationale segment."""
 
 LABEL_SEPARATOR = "Label:"
-"""Stands between a rationale and the label after it, and belongs to the rationale's segment; to
-the label's where there is no rationale."""
+"""Stands between a rationale and the label after it. Belongs to the rationale segment; to the label
+segment if there is no rationale."""
 
 LABEL, RATIONALE = 0, 1
 """Numbers of the two segments of a target."""
 
 Prompt = Literal["answer", "explain"]
-"""What a student is asked for: its label first, or its rationale first."""
+"""What a prompt asks the student for: the label first, or the rationale first."""
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
-    """A part of what is written, in one segment. A `separator` begins a line of its own where
-    lines matter to the student (a decoder-only one)."""
+class TargetPart:
+    """A part of a target's text, in one segment.
+
+    separator: whether it starts a new line for students to which lines matter (decoder-only ones)
+    """
 
     text: str
     segment: int
@@ -45,47 +47,58 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class Writing:
-    """What is written to one prompt. `cut` is the piece that may lose its end, if any."""
+class RenderedTarget:
+    """The text that follows one prompt, in parts.
+
+    truncatable: index of the part that may lose its end; None: no part may
+    """
 
     prompt: Prompt
-    pieces: tuple[Piece, ...]
-    cut: int | None = None
+    parts: tuple[TargetPart, ...]
+    truncatable: int | None = None
 
     @property
     def text(self) -> str:
-        """The whole, without the end token."""
-        return " ".join(piece.text for piece in self.pieces)
+        """The whole text, without the end token."""
+        return " ".join(part.text for part in self.parts)
 
     @property
     def end_segment(self) -> int:
-        """The segment that the end token belongs to: the rationale's where there is one."""
-        return max(piece.segment for piece in self.pieces)
+        """The segment of the end token: the rationale's if there is a rationale."""
+        return max(part.segment for part in self.parts)
 
 
-def render_target(target: Target, objective: ObjectiveName) -> tuple[Writing, ...]:
-    """What the student learns to write, one Writing for each of the objective's tasks."""
-    label = Piece(target.label, LABEL)
+def render_target(target: Target, objective: ObjectiveName) -> tuple[RenderedTarget, ...]:
+    """The text that the student learns to write, one RenderedTarget per task of the objective."""
+    label = TargetPart(target.label, LABEL)
     if target.rationale is None or objective == "label":
         if objective == "rationale_then_label":
-            return (Writing("explain", (Piece(LABEL_SEPARATOR, LABEL, True), label)),)
-        return (Writing("answer", (label,)),)
-    rationale = Piece(target.rationale, RATIONALE)
+            separator = TargetPart(LABEL_SEPARATOR, LABEL, True)
+            return (RenderedTarget("explain", (separator, label)),)
+        return (RenderedTarget("answer", (label,)),)
+    rationale = TargetPart(target.rationale, RATIONALE)
     if objective == "label_then_rationale":
-        after = Piece(f"{SEPARATOR} {target.rationale}", RATIONALE, True)
-        return (Writing("answer", (label, after), cut=1),)
+        after = TargetPart(f"{SEPARATOR} {target.rationale}", RATIONALE, True)
+        return (RenderedTarget("answer", (label, after), truncatable=1),)
     if objective == "rationale_then_label":
-        before = Piece(LABEL_SEPARATOR, RATIONALE, True)
-        return (Writing("explain", (rationale, before, label), cut=0),)
-    return Writing("answer", (label,)), Writing("explain", (rationale,), cut=0)
+        separator = TargetPart(LABEL_SEPARATOR, RATIONALE, True)
+        return (RenderedTarget("explain", (rationale, separator, label), truncatable=0),)
+    return (
+        RenderedTarget("answer", (label,)),
+        RenderedTarget("explain", (rationale,), truncatable=0),
+    )
 
 
 def parse_target(texts: Sequence[str], objective: ObjectiveName) -> Target:
-    """What a student wrote, one text for each of the objective's tasks, taken apart; spaces at the
-    ends fall away. A label that was not written is the empty text."""
+    """The label and the rationale in what a student wrote.
+
+    texts: one text per task of the objective
+
+    Spaces at the ends are removed. A missing label is the empty text.
+    """
     text = texts[0]
     if objective == "rationale_then_label":
-        # The last separator: a rationale may hold one, a label does not.
+        # The last separator: a rationale may contain one, a label does not.
         rationale, separator, label = text.rpartition(LABEL_SEPARATOR)
         if not separator:
             return Target("", text.strip() or None)
@@ -102,9 +115,10 @@ def build_training_examples(
     rationales: Sequence[Rationale] | None = None,
     objective: ObjectiveName = "label",
 ) -> list[TrainingExample]:
-    """One training example for every example, in their order.
+    """One training example per example, in the same order.
 
-    A row whose rationale is missing or not `ok` keeps its label and is never dropped.
+    A row whose rationale is missing or not `ok` keeps its label and is never dropped. Raises
+    DataError for a rationale that belongs to none of the examples.
     """
     if objective == "label":
         rationales = None

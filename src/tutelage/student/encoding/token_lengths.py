@@ -1,5 +1,6 @@
-"""How long everything is under the student's own tokenizer, what of it does not fit, and how much
-of the work would be padding. Nothing is trained, and no weights are needed.
+"""Measures lengths under the student's own tokenizer, what does not fit, and the share of padding.
+
+Trains nothing and needs no weights.
 """
 
 from __future__ import annotations
@@ -11,28 +12,23 @@ from dataclasses import dataclass
 from tutelage.config.training_settings import TrainSettings
 from tutelage.core.task import Task
 from tutelage.core.types import Example, ObjectiveName, TrainingExample
-from tutelage.student.encoding.batching import (
-    EncodedExample,
-    collate,
-    encode,
-    encode_prompts,
-    training_steps,
-)
+from tutelage.student.encoding.batching import collate, training_steps
 from tutelage.student.encoding.targets import LABEL, RATIONALE
+from tutelage.student.encoding.tokenise import EncodedExample, encode_examples, encode_prompts
 from tutelage.student.encoding.truncation import token_ids
-from tutelage.student.fast.threads import lanes_of
+from tutelage.student.fast.threads import concurrency_for
 from tutelage.student.model.student import Architecture, Student
 
 FIXED_SOURCE, FIXED_TARGET = 600, 400
-"""Tokens to which every row was padded in the code that published this method."""
+"""Tokens to which the code published with arXiv 2409.12599 padded every row."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """Lengths of `count` texts in tokens: their sum, percentiles and the longest.
+    """Lengths of `count` texts in tokens: sum, percentiles and maximum. All are 0 without texts.
 
-    A percentile is a length that occurs: the shortest that so many of a hundred do not exceed.
-    All are 0 where there are no texts.
+    A percentile is the smallest length that occurs and that so many percent of the texts do not
+    exceed.
     """
 
     count: int
@@ -48,8 +44,8 @@ class Lengths:
 class Cut:
     """What does not fit into `limit` tokens.
 
-    rows, tokens: how many lose something, and how many tokens they lose together
-    rows_beyond:  of inputs: rows that lose more than the field that is cut first
+    rows, tokens: number of rows that are cut, and of tokens that are cut from them in total
+    rows_beyond:  for inputs: rows that lose more than the field that is cut first
     """
 
     limit: int
@@ -60,8 +56,11 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class SplitAudit:
-    """The inputs of one split. `fields` are measured without their names, `source` with all that
-    the student reads: names, special tokens and cue."""
+    """The inputs of one split.
+
+    fields: lengths of each field, without its name
+    source: lengths of the whole input: names of the fields, special tokens and cue included
+    """
 
     name: str
     rows: int
@@ -74,8 +73,8 @@ class SplitAudit:
 class Padding:
     """Positions that one epoch computes, and the share of them (0 to 1) that is padding.
 
-    fixed: with every row at FIXED_SOURCE and FIXED_TARGET tokens, longer ones cut there
-    ours:  in the batches of the first epoch
+    fixed_positions, fixed_share: with every row padded or cut to FIXED_SOURCE and FIXED_TARGET
+    positions, share:             in the batches of the first epoch
     """
 
     fixed_positions: int
@@ -86,11 +85,11 @@ class Padding:
 
 @dataclass(frozen=True, slots=True)
 class ArmAudit:
-    """What one arm learns to write, under its objective.
+    """The targets of one arm, under its objective.
 
-    rationale: separators and end token among it; over the rows that have one
-    sources, rationales: what of the inputs, with this objective's prompts, and of the rationales
-               does not fit
+    rationale:           separators and end token included; over the rows that have a rationale
+    sources, rationales: what does not fit of the inputs, with this objective's prompts, and of the
+                         rationales
     """
 
     name: str
@@ -105,7 +104,7 @@ class ArmAudit:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """All that was measured. notes: what could not be, and why."""
+    """All measurements. notes: what could not be measured, and why."""
 
     student: str
     architecture: Architecture
@@ -138,7 +137,7 @@ def lengths(counts: Iterable[int]) -> Lengths:
 def audit_split(
     student: Student, name: str, examples: Sequence[Example], task: Task, limit: int
 ) -> SplitAudit:
-    """The inputs of `examples`, where the student reads at most `limit` tokens."""
+    """Measure the inputs of `examples` for a student that takes at most `limit` tokens."""
     fields = {
         field: lengths(
             map(len, token_ids(student.tokenizer, [e.fields[field].strip() for e in examples]))
@@ -163,23 +162,23 @@ def audit_split(
 def audit_arm(
     student: Student, name: str, examples: Sequence[TrainingExample], settings: TrainSettings
 ) -> ArmAudit:
-    """What the student would learn of `examples` with `settings`."""
+    """Measure what the student would learn from `examples` with `settings`."""
     student.objective = settings.objective
-    # Without weights nobody can try; decoder-only models that cannot are few.
-    student.packs = student.architecture == "decoder-only"
-    encoded = encode(
+    # Without weights this cannot be tried out. Few decoder-only models cannot pack.
+    student.can_pack = student.architecture == "decoder-only"
+    encoded = encode_examples(
         student,
         examples,
         max_source_tokens=settings.max_source_tokens,
         max_rationale_tokens=settings.max_rationale_tokens,
     )
-    written = [_tokens(e, RATIONALE) + e.target_cut for e in encoded]
+    rationales = [_tokens(e, RATIONALE) + e.target_cut for e in encoded]
     return ArmAudit(
         name,
         settings.objective,
         len(encoded),
         lengths(_tokens(e, LABEL) for e in encoded),
-        lengths(count for count in written if count),
+        lengths(count for count in rationales if count),
         Cut(
             settings.max_source_tokens,
             sum(e.source_cut > 0 for e in encoded),
@@ -196,27 +195,28 @@ def audit_arm(
 
 
 def _tokens(example: EncodedExample, segment: int) -> int:
-    return sum(strand.segments.count(segment) for strand in example.strands)
+    return sum(sequence.segments.count(segment) for sequence in example.sequences)
 
 
 def padding(
     student: Student, encoded: Sequence[EncodedExample], settings: TrainSettings
 ) -> Padding:
-    """What padding costs, by fixed lengths and by the batches of the trainer on a CPU."""
-    strands = [strand for example in encoded for strand in example.strands]
-    fixed = len(strands) * (FIXED_SOURCE + FIXED_TARGET)
+    """Measure padding, with fixed lengths and in the batches of the trainer on a CPU."""
+    sequences = [sequence for example in encoded for sequence in example.sequences]
+    fixed = len(sequences) * (FIXED_SOURCE + FIXED_TARGET)
     filled = sum(
-        min(len(s.source), FIXED_SOURCE) + min(len(s.target), FIXED_TARGET) for s in strands
+        min(len(s.source), FIXED_SOURCE) + min(len(s.target), FIXED_TARGET) for s in sequences
     )
-    threads = 1 if settings.compile or settings.fast == "off" else settings.threads
-    lanes = lanes_of(threads, settings.tokens_per_pass)
+    concurrency = 1
+    if settings.fast == "auto" and not settings.compile:
+        concurrency = concurrency_for(settings.threads, settings.tokens_per_micro_batch)
     steps = training_steps(
         encoded,
         batch_size=settings.batch_size,
-        tokens_per_pass=settings.tokens_per_pass // lanes,
+        tokens_per_micro_batch=settings.tokens_per_micro_batch // concurrency,
         seed=settings.seed,
         epoch=0,
-        lanes=lanes,
+        concurrency=concurrency,
     )
     positions = tokens = 0
     for rows in (rows for step in steps for rows in step):
@@ -226,6 +226,6 @@ def padding(
         if batch.decoder_input_ids is not None:
             positions += batch.decoder_input_ids.numel()
         else:
-            # A causal model predicts the last token of each target and never reads it.
-            tokens -= sum(len(e.strands) for e in rows)
+            # A causal model predicts the last token of each target but never gets it as input.
+            tokens -= sum(len(e.sequences) for e in rows)
     return Padding(fixed, 1 - filled / fixed, positions, 1 - tokens / positions)

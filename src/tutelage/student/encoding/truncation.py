@@ -1,11 +1,11 @@
-"""Fitting inputs into a student's window: what is cut, where, and how much of it.
+"""Fits inputs into a student's window, and counts what is cut.
 
     Premise: Oslo lies in Norway and has many Hypothesis: Oslo is a city. ⏎ Answer:
              └─────── cut from its end ─────┘
 
-The field that examples share (a premise), or the longest one where they share none, loses its end;
-the names of the fields, the other fields and the cue stay whole. Only where that field is used up
-is anything else cut, from its end as well, and that is counted apart.
+The field that examples share (a premise), or the longest field if they share none, loses its end.
+The names of the fields, the other fields and the cue stay whole. Only when nothing is left of that
+field is the rest cut, also from its end, and this is counted separately.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from tutelage.student.model.student import ANSWER_CUE, Student
 
 @dataclass(frozen=True, slots=True)
 class EncodedSource:
-    """One input as the student reads it.
+    """One input, as token ids.
 
     ids:        token ids, special tokens and cue included
-    cut_tokens: tokens that did not fit; len(ids) + cut_tokens is the length of the whole
-    cut_beyond: of these, tokens outside the field that is cut first
+    cut_tokens: tokens that did not fit; the whole input has len(ids) + cut_tokens tokens
+    cut_beyond: how many of these lie outside the field that is cut first
     """
 
     ids: list[int]
@@ -41,11 +41,12 @@ class EncodedSource:
 def encode_sources(
     student: Student, sources: Sequence[Source], limit: int, cue: str | None = None
 ) -> list[EncodedSource]:
-    """Each source in at most `limit` tokens, cue and special tokens among them.
+    """Each source in at most `limit` tokens, cue and special tokens included.
 
-    cue: what ends a decoder-only student's prompt; None: `ANSWER_CUE`. An encoder-decoder gets none
+    cue: the end of a decoder-only student's prompt; None: `ANSWER_CUE`. Ignored for an
+         encoder-decoder
 
-    Raises StudentError where cue and special tokens alone fill `limit`.
+    Raises StudentError if cue and special tokens alone fill `limit`.
     """
     before, after = student.affixes
     if student.architecture == "decoder-only":
@@ -56,9 +57,9 @@ def encode_sources(
         raise StudentError(f"max_source_tokens: got {limit}, expected at least {limit - room + 1}")
     whole = token_ids(student.tokenizer, [source.text for source in sources])
     fitted = [EncodedSource(ids) for ids in whole]
-    # Few rows are too long: only these are read again, with the places of their tokens.
+    # Few rows are too long: only these are tokenised again, with the offsets of their tokens.
     long = [i for i, ids in enumerate(whole) if len(ids) > room]
-    fit = _fit_by_offsets if student.tokenizer.is_fast else _fit_by_trying
+    fit = _fit_by_offsets if student.tokenizer.is_fast else _fit_by_search
     for i, one in zip(long, fit(student.tokenizer, [sources[i] for i in long], room), strict=True):
         fitted[i] = one
     return [
@@ -67,7 +68,7 @@ def encode_sources(
 
 
 def token_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
-    """Ids of each text, without special tokens, in one call: many times faster than one by one."""
+    """Ids of each text without special tokens. One call: many times faster than one per text."""
     if not texts:
         return []
     ids: list[list[int]] = tokenizer(list(texts), add_special_tokens=False).input_ids
@@ -75,13 +76,15 @@ def token_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
 
 
 def _fit_by_offsets(tokenizer: Any, sources: Sequence[Source], room: int) -> list[EncodedSource]:
-    """Drop tokens of sources that are too long, by where each token stands in the text."""
+    """Cut sources that are too long, by the offsets of their tokens in the text."""
     if not sources:
         return []
     texts = [source.text for source in sources]
-    read = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
+    encoded = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
     fitted = []
-    for source, ids, offsets in zip(sources, read.input_ids, read.offset_mapping, strict=True):
+    for source, ids, offsets in zip(
+        sources, encoded.input_ids, encoded.offset_mapping, strict=True
+    ):
         inside: list[int] = []
         outside: list[int] = []
         for i, (start, end) in enumerate(offsets):
@@ -95,7 +98,7 @@ def _fit_by_offsets(tokenizer: Any, sources: Sequence[Source], room: int) -> lis
 
 
 def _first(tokens: list[int], count: int, offsets: Sequence[tuple[int, int]]) -> list[int]:
-    """The first `count` of these tokens, fewer where that would cut a character of several."""
+    """The first `count` of these tokens, or fewer if that would split a character."""
     count = max(count, 0)
     while 0 < count < len(tokens) and offsets[tokens[count - 1]][1] > offsets[tokens[count]][0]:
         count -= 1
@@ -103,9 +106,10 @@ def _first(tokens: list[int], count: int, offsets: Sequence[tuple[int, int]]) ->
 
 
 def _lies_within(source: Source, start: int, end: int) -> bool:
-    """Whether the token of the characters from `start` to `end` holds text of the span alone.
+    """Whether the token of characters `start` to `end` contains text of the cut span only.
 
-    Many tokenizers give the space before a word to the word: spaces at a token's ends do not count.
+    Many tokenizers attach the space before a word to the word, so spaces at a token's ends do not
+    count.
     """
     text, (first, last) = source.text, source.cut
     while start < end and text[start].isspace():
@@ -115,13 +119,12 @@ def _lies_within(source: Source, start: int, end: int) -> bool:
     return first <= start and end <= last and start < last
 
 
-def _fit_by_trying(tokenizer: Any, sources: Sequence[Source], room: int) -> list[EncodedSource]:
-    """The same for tokenizers that do not say where their tokens stand: look for the most
-    characters of the span that fit."""
-    return [_try(tokenizer, source, room) for source in sources]
+def _fit_by_search(tokenizer: Any, sources: Sequence[Source], room: int) -> list[EncodedSource]:
+    """The same for tokenizers without offsets: search for the most characters that fit."""
+    return [_search(tokenizer, source, room) for source in sources]
 
 
-def _try(tokenizer: Any, source: Source, room: int) -> EncodedSource:
+def _search(tokenizer: Any, source: Source, room: int) -> EncodedSource:
     def ids_with(characters: int) -> list[int]:
         (ids,) = token_ids(tokenizer, [source.text[: first + characters] + source.text[last:]])
         return ids

@@ -1,1 +1,1 @@
-"""What is only about speed on a CPU, behind one switch (`fast: auto` or `off`): see `parts`."""
+"""Code that only makes students faster, behind one switch (`fast: auto` or `off`); see `parts`."""

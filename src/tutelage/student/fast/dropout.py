@@ -1,4 +1,4 @@
-"""Dropout whose random numbers are cheap on a CPU: the same distribution, other draws."""
+"""Dropout whose random numbers are cheap to draw on a CPU: the same distribution, other numbers."""
 
 from __future__ import annotations
 
@@ -10,39 +10,42 @@ from typing import Any
 import torch
 from torch import nn
 
-_STEPS = 1 << 15
-"""Dropout's rate is rounded to a multiple of one in so many."""
+_RATE_STEPS = 1 << 15
+"""The dropout rate is rounded to a multiple of 1 / _RATE_STEPS."""
 
-_draws = threading.local()
-"""`generator`: what this thread's dropout draws from; without it the CPU's default one."""
+_thread = threading.local()
+"""`generator`: what this thread's dropout draws from; if it is absent, the CPU's default one."""
 
 _EAGER = "tutelage_eager"
-"""transformers' name for `_eager_attention`."""
+"""The name under which transformers knows `_eager_attention`."""
+
+_T5_ATTENTION = frozenset({"t5", "mt5"})
+"""Model types whose attention `_eager_attention` computes. Others keep their own attention, which
+by default drops nothing."""
 
 
 @contextmanager
-def drawing_from(seed: int) -> Iterator[None]:
-    """Inside, in this thread, our dropout layers draw from a generator of their own."""
-    _draws.generator = torch.Generator().manual_seed(seed)
+def dropout_generator(seed: int) -> Iterator[None]:
+    """Inside, fast dropout in this thread draws from a generator with this seed."""
+    _thread.generator = torch.Generator().manual_seed(seed)
     try:
         yield
     finally:
-        del _draws.generator
+        del _thread.generator
 
 
 def _dropout_mask(like: torch.Tensor, rate: float) -> torch.Tensor:
     """0 with probability `rate`, else 1 / (1 − rate), in the shape and type of `like`.
 
-    Drawn by the thread's generator (`drawing_from`), sixteen bits for each value: torch's own way
-    draws a double and costs ten times as much. The sixteen bits become −1 (dropped) or 0 by
-    shifting, and then by masking the bits of a bfloat16.
+    Draws sixteen bits per value; torch draws a double, which costs ten times as much. Shifts turn
+    the sixteen bits into −1 (dropped) or 0, and these mask the bits of a bfloat16.
     """
     count = like.numel()
     bits = torch.empty(-(-count // 4), dtype=torch.int64)
-    bits.random_(-(1 << 63), None, generator=getattr(_draws, "generator", None))
+    bits.random_(-(1 << 63), None, generator=getattr(_thread, "generator", None))
     draws = bits.view(torch.int16)[:count]
-    lowest = -_STEPS // 2
-    draws.bitwise_right_shift_(1).sub_(lowest + round(rate * _STEPS)).bitwise_right_shift_(15)
+    lowest = -_RATE_STEPS // 2
+    draws.bitwise_right_shift_(1).sub_(lowest + round(rate * _RATE_STEPS)).bitwise_right_shift_(15)
     value = 1 / (1 - rate) if like.dtype == torch.bfloat16 else 1.0
     kept = int(torch.tensor(value, dtype=torch.bfloat16).view(torch.int16))
     mask = draws.bitwise_not_().bitwise_and_(kept).view(torch.bfloat16).view(like.shape)
@@ -56,7 +59,7 @@ def _drop(values: torch.Tensor, rate: float) -> torch.Tensor:
 
 
 class _Dropout(nn.Dropout):
-    """torch's, with cheaper draws. The same distribution, other draws."""
+    """torch's dropout with random numbers that are cheaper to draw."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         if not self.training or not 0 < self.p < 1 or input.device.type != "cpu":
@@ -75,7 +78,7 @@ def _eager_attention(
     position_bias: torch.Tensor | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """T5's plain attention with our dropout. query, key, value: [B, heads, length, width]."""
+    """T5's plain attention with fast dropout. query, key, value: [B, heads, length, width]."""
     scores = query.contiguous() @ key.transpose(2, 3).contiguous()
     if scaling != 1:
         scores = scores * scaling
@@ -89,18 +92,14 @@ def _eager_attention(
     return output, weights
 
 
-_OWN_ATTENTION = frozenset({"t5", "mt5"})
-"""Model types whose attention `_eager_attention` is. What others do in training drops nothing."""
-
-
 def use_fast_dropout(model: Any) -> None:
-    """Give `model`, which is to train on a CPU, dropout layers that draw cheaply."""
+    """Replace the dropout layers of `model`, which is to train on a CPU."""
     for parent in model.modules():
         for name, child in list(parent.named_children()):
             if type(child) is nn.Dropout:
                 replacement = _Dropout(child.p)
                 setattr(parent, name, replacement.train(child.training))
-    if model.config.model_type in _OWN_ATTENTION:
+    if model.config.model_type in _T5_ATTENTION:
         from transformers import AttentionInterface, AttentionMaskInterface
         from transformers.masking_utils import eager_mask
 

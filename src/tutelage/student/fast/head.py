@@ -1,8 +1,7 @@
-"""An output head and the cross-entropy after it, as one operation.
+"""The output head and its cross-entropy as one operation.
 
-The head is by far the widest layer of a small model, so that what it makes is kept once, in memory
-that one pass leaves to the next, and its gradient is added where it belongs. docs/performance.md
-has what each was worth.
+The head is by far the widest layer of a small model. Its logits are therefore stored once, in
+memory that the next micro-batch uses again. docs/performance.md has the gain.
 """
 
 from __future__ import annotations
@@ -13,24 +12,23 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from tutelage.student.fast.gradients import add_product
-
 _CHUNK_BYTES = {"cpu": 8 << 20}
 _CHUNK_BYTES_ELSEWHERE = 512 << 20
-"""fp32 logits that are worked on at once: on a CPU what a cache holds, elsewhere what keeps kernels
-long."""
+"""Bytes of fp32 logits that are processed at once: on a CPU what a cache holds, elsewhere enough to
+keep kernels long."""
 
-_room = threading.local()
-"""`logits`: memory in which this thread's next pass may put its logits. The C library would give
-back what is so large, and every pass would wait for the kernel to clear the same pages again."""
+_thread = threading.local()
+"""`logits`: memory for the logits of this thread's next micro-batch. It is so large that the C
+library would return it to the kernel, and each micro-batch would wait for the kernel to clear the
+same pages again."""
 
 
 class _HeadAndLoss(torch.autograd.Function):
     """Cross-entropy of linear(hidden, weight, bias), with one [N, vocabulary] tensor in all.
 
-    The usual way keeps the logits, their fp32 copy, their log-softmax and the gradients of all
-    three. Here the logits' place takes, chunk by chunk, their gradient d loss_n / d logits_n. A
-    token's share in the loss then scales narrow rows: those of `hidden` and of its gradient.
+    The usual operations keep the logits, their fp32 copy, their log-softmax and the gradients of
+    all three. Here d loss_n / d logits_n overwrites the logits, chunk by chunk. The gradient of
+    the loss with respect to loss_n then scales narrow rows: those of `hidden` and of its gradient.
     """
 
     @staticmethod
@@ -40,56 +38,51 @@ class _HeadAndLoss(torch.autograd.Function):
         weight: torch.Tensor,
         bias: torch.Tensor | None,
         targets: torch.Tensor,
-        in_place: bool,
     ) -> torch.Tensor:
         logits = _logits(hidden, weight, bias)
         needed = any(ctx.needs_input_grad)
         losses = torch.empty(len(targets), device=hidden.device)
-        room = _CHUNK_BYTES.get(hidden.device.type, _CHUNK_BYTES_ELSEWHERE)
-        rows = max(1, room // (4 * weight.shape[0]))
+        chunk_bytes = _CHUNK_BYTES.get(hidden.device.type, _CHUNK_BYTES_ELSEWHERE)
+        rows = max(1, chunk_bytes // (4 * weight.shape[0]))
         for start in range(0, len(targets), rows):
             chunk = logits[start : start + rows]
             at = targets[start : start + rows, None]
             losses[start : start + rows] = _losses(chunk, at, gradient=needed)
         if needed:
-            ctx.logits, ctx.weight, ctx.in_place = logits, weight, in_place
+            ctx.logits, ctx.weight = logits, weight
             ctx.save_for_backward(hidden)
         else:
-            _leave(logits)
+            _keep_for_next(logits)
         return losses
 
     @staticmethod
-    def backward(ctx: Any, *shares: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (hidden,) = ctx.saved_tensors
         if ctx.logits is None:
             raise RuntimeError("token_losses: its gradient can be taken once")
-        gradient, weight, ctx.logits = ctx.logits, ctx.weight, None
-        share = shares[0][:, None]
-        needs_hidden, needs_weight, needs_bias, *_ = ctx.needs_input_grad
+        for_logits, weight, ctx.logits = ctx.logits, ctx.weight, None
+        scale = gradients[0][:, None]
+        needs_hidden, needs_weight, needs_bias, _ = ctx.needs_input_grad
         for_hidden = for_weight = for_bias = None
         if needs_hidden:
-            for_hidden = ((gradient @ weight).float() * share).to(hidden.dtype)
+            for_hidden = ((for_logits @ weight).float() * scale).to(hidden.dtype)
         if needs_weight:
-            scaled = (hidden.float() * share).to(hidden.dtype)
-            if ctx.in_place:
-                add_product(weight, gradient.t(), scaled)
-            else:
-                for_weight = gradient.t() @ scaled
+            for_weight = for_logits.t() @ (hidden.float() * scale).to(hidden.dtype)
         if needs_bias:
-            for_bias = gradient.t() @ share[:, 0].to(gradient.dtype)
-        _leave(gradient)
-        return for_hidden, for_weight, for_bias, None, None
+            for_bias = for_logits.t() @ scale[:, 0].to(for_logits.dtype)
+        _keep_for_next(for_logits)
+        return for_hidden, for_weight, for_bias, None
 
 
 def _logits(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    """linear(hidden, weight, bias), on a CPU in the memory that an earlier pass left."""
-    if hidden.device.type != "cpu":  # a GPU's memory is kept by torch
+    """linear(hidden, weight, bias); on a CPU in memory that an earlier micro-batch left."""
+    if hidden.device.type != "cpu":  # torch itself keeps a GPU's memory
         return functional.linear(hidden, weight, bias)
-    left: torch.Tensor | None = _room.__dict__.pop("logits", None)
+    kept: torch.Tensor | None = _thread.__dict__.pop("logits", None)
     size = len(hidden) * len(weight)
-    if left is None or left.dtype != hidden.dtype or left.numel() < size:
-        left = hidden.new_empty(size)
-    logits = left[:size].view(len(hidden), len(weight))
+    if kept is None or kept.dtype != hidden.dtype or kept.numel() < size:
+        kept = hidden.new_empty(size)
+    logits = kept[:size].view(len(hidden), len(weight))
     if bias is None:
         torch.mm(hidden, weight.t(), out=logits)
     else:
@@ -97,22 +90,22 @@ def _logits(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | Non
     return logits
 
 
-def _leave(logits: torch.Tensor) -> None:
-    """Leave the memory of `logits` to this thread's next pass."""
+def _keep_for_next(logits: torch.Tensor) -> None:
+    """Keep the memory of `logits` for this thread's next micro-batch."""
     if logits.device.type == "cpu":
         whole = logits.untyped_storage()
-        _room.logits = torch.empty(0, dtype=logits.dtype).set_(whole)
+        _thread.logits = torch.empty(0, dtype=logits.dtype).set_(whole)
 
 
-def forget_logits() -> None:
-    """Give back the memory that this thread's passes left to one another."""
-    _room.__dict__.pop("logits", None)
+def free_logits_memory() -> None:
+    """Free the memory that this thread keeps for logits."""
+    _thread.__dict__.pop("logits", None)
 
 
 def _losses(logits: torch.Tensor, at: torch.Tensor, *, gradient: bool) -> torch.Tensor:
     """Cross-entropy of each row: [n], fp32. logits: [n, vocabulary]; at: [n, 1], the targets.
 
-    gradient: the logits are overwritten with d loss / d logits, softmax less one at the target
+    gradient: overwrite the logits with d loss / d logits: softmax, less one at the target
     """
     if not gradient or logits.device.type != "cpu":
         scores = torch.log_softmax(logits, -1, dtype=torch.float32)
@@ -121,13 +114,13 @@ def _losses(logits: torch.Tensor, at: torch.Tensor, *, gradient: bool) -> torch.
             scores.exp_().scatter_add_(1, at, scores.new_full(at.shape, -1.0))
             logits.copy_(scores)
         return losses
-    shares = torch.softmax(logits, -1, dtype=torch.float32)
-    share = shares.gather(1, at)
-    losses = -share.log()[:, 0]
-    if not bool(losses.isfinite().all()):  # a probability that fp32 does not hold
+    probabilities = torch.softmax(logits, -1, dtype=torch.float32)
+    chosen = probabilities.gather(1, at)
+    losses = -chosen.log()[:, 0]
+    if not bool(losses.isfinite().all()):  # a probability too small for fp32
         losses = -torch.log_softmax(logits, -1, dtype=torch.float32).gather(1, at)[:, 0]
-    shares.scatter_(1, at, share - 1)
-    logits.copy_(shares)
+    probabilities.scatter_(1, at, chosen - 1)
+    logits.copy_(probabilities)
     return losses
 
 
@@ -136,16 +129,12 @@ def token_losses(
     weight: torch.Tensor,
     bias: torch.Tensor | None,
     targets: torch.Tensor,
-    *,
-    in_place: bool = False,
 ) -> torch.Tensor:
-    """Cross-entropy of each target (nats, fp32): [N].
+    """Cross-entropy of each target under a linear head (nats, fp32): [N].
 
     hidden: [N, width]; weight: [vocabulary, width]; bias: [vocabulary] or None; targets: [N]. The
-    gradient of the logits is rounded to `hidden`'s type, as it is where logits have that type. It
-    can be taken once.
-
-    in_place: the backward pass adds the weight's gradient to `weight.grad` itself
+    gradient of the logits is rounded to `hidden`'s type, as it is if the logits have that type.
+    The gradient can be taken once.
     """
-    losses: torch.Tensor = _HeadAndLoss.apply(hidden, weight, bias, targets, in_place)  # type: ignore[no-untyped-call]
+    losses: torch.Tensor = _HeadAndLoss.apply(hidden, weight, bias, targets)  # type: ignore[no-untyped-call]
     return losses

@@ -1,10 +1,11 @@
-"""What is only about speed: without it a student gives the same results up to rounding.
+"""The parts of `student.fast`: code that only makes students faster.
 
-`fast: auto` in a recipe uses all parts below where they apply; `fast: off` runs transformers' own
-code alone. docs/performance.md has what each part is worth.
+With `fast: auto` a recipe uses every part that applies. With `fast: off` nothing in this package
+is called, and the model's modules are transformers' own. Results differ by rounding and by the
+random numbers of dropout. docs/performance.md has the gain of each part.
 
     attention   plain matrix products instead of the fused kernel, on CPUs
-    dropout     dropout layers whose random numbers are cheap, on CPUs
+    dropout     dropout layers whose random numbers are cheap to draw, on CPUs
     memory      freed memory is kept for the next step, on CPUs
     head        the output head and its cross-entropy as one operation
     threads     several micro-batches at once, each on CPU threads of its own
@@ -14,27 +15,22 @@ from __future__ import annotations
 
 from typing import Any
 
-PARTS: frozenset[str] = frozenset(
-    {"attention", "dropout", "memory", "head", "threads", "norm", "gradients"}
-)
-"""The parts that `fast: auto` uses. A benchmark takes one away to measure it."""
+PARTS: frozenset[str] = frozenset({"attention", "dropout", "memory", "head", "threads"})
+"""The parts that `fast: auto` uses. A benchmark removes one at a time to measure it."""
+
+CPU_PARTS: frozenset[str] = frozenset({"attention", "dropout", "memory", "threads"})
+"""The parts that only apply on a CPU."""
 
 
-def prepare_model(model: Any, *, compiled: bool = False) -> None:
-    """Give `model`, which runs on a CPU, the parts that change its modules."""
+def prepare_model(model: Any) -> None:
+    """Apply the parts that change a model, or its process, before it runs on a CPU."""
     from tutelage.student.fast.dropout import use_fast_dropout
-    from tutelage.student.fast.gradients import add_gradients_in_place
     from tutelage.student.fast.memory import keep_freed_memory
-    from tutelage.student.fast.norm import use_fast_norm
 
     if "attention" in PARTS:
         # On CPUs the backward pass of the fused kernel is slower than plain matrix products.
         model.set_attn_implementation("eager")
     if "dropout" in PARTS:
         use_fast_dropout(model)
-    if "gradients" in PARTS:
-        add_gradients_in_place(model)
-    if "norm" in PARTS and not compiled:
-        use_fast_norm(model)
     if "memory" in PARTS:
         keep_freed_memory()

@@ -1,1 +1,1 @@
-"""Using a trained student: label probabilities and generated rationales."""
+"""What a trained student does: score labels, generate rationales."""

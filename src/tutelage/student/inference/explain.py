@@ -1,9 +1,7 @@
-"""The student's own rationale: generated only where somebody asks for it.
+"""Rationales that a trained student generates, on request only. No prediction is made from them.
 
-    explain             for the label that it predicted
-    write_explanations  label and rationale as it writes them when nobody begins for it
-
-No prediction is made from either.
+explain             for the label that it predicted
+write_explanations  freely: label and rationale as the student generates them by itself
 """
 
 from __future__ import annotations
@@ -12,17 +10,14 @@ from collections.abc import Callable, Sequence
 
 from tutelage.core.task import Task
 from tutelage.core.types import Example, Explanation, Prediction
-from tutelage.student.encoding.batching import (
-    encode_label,
-    encode_prompts,
-    encode_separator,
-    split_by_tokens,
-)
+from tutelage.student.encoding.batching import split_by_tokens
 from tutelage.student.encoding.targets import LABEL_SEPARATOR, parse_target
+from tutelage.student.encoding.tokenise import encode_label, encode_prompts, encode_separator
 from tutelage.student.inference.generate import generate
 from tutelage.student.model.student import Student
 
 _BATCH = 32
+"""Rows for which `explain` generates at once."""
 
 
 def explain(
@@ -35,11 +30,13 @@ def explain(
     max_rationale_tokens: int = 128,
     on_progress: Callable[[int], None] | None = None,
 ) -> list[str]:
-    """What the student writes to explain what it predicted, greedily; one text an example.
+    """The student's rationale for each of its predictions, generated greedily.
 
-    A student that learnt label then rationale goes on from the label that it predicted; one that
-    learnt them as two tasks, or the rationale first, is asked for the rationale. The empty text
-    stands for a student that writes none (one trained on labels alone).
+    A student trained on label then rationale continues after the label that it predicted. One that
+    learnt two tasks, or the rationale first, gets the prompt for rationales. The text is empty if
+    the student generates no rationale, as one trained on labels alone.
+
+    on_progress: called with the number of rows done so far
     """
     after_label = student.objective in ("label", "label_then_rationale")
     texts = [""] * len(examples)
@@ -48,14 +45,14 @@ def explain(
     while done < len(order):
         label = predictions[order[done]].label
         rows = [i for i in order[done : done + _BATCH] if predictions[i].label == label]
-        inputs = [task.source(examples[i].fields) for i in rows]
+        sources = [task.source(examples[i].fields) for i in rows]
         prompts = encode_prompts(
-            student, inputs, "answer" if after_label else "explain", max_source_tokens
+            student, sources, "answer" if after_label else "explain", max_source_tokens
         )
         words = task.verbalize(label)
         start = encode_label(student, words) if after_label else []
-        written = generate(student, [p.ids for p in prompts], start, max_rationale_tokens)
-        for i, ids in zip(rows, written, strict=True):
+        generated = generate(student, [p.ids for p in prompts], start, max_rationale_tokens)
+        for i, ids in zip(rows, generated, strict=True):
             text = student.tokenizer.decode(ids, skip_special_tokens=True)
             if after_label:
                 text = parse_target([f"{words} {text}"], "label_then_rationale").rationale or ""
@@ -73,16 +70,17 @@ def write_explanations(
     *,
     max_source_tokens: int = 512,
     max_rationale_tokens: int = 256,
-    tokens_per_pass: int = 8192,
+    tokens_per_micro_batch: int = 8192,
     on_progress: Callable[[int], None] | None = None,
 ) -> list[Explanation]:
-    """What the student writes of its own accord, greedily; one explanation an example.
+    """The label and rationale that the student generates freely, greedily, for each example.
 
-    Nothing is begun for it: one that learnt label then rationale, or the rationale first, writes
-    both, so that the label in its text can be held against the label that scoring found. One that
-    learnt them as two tasks is asked for its rationale alone.
+    Its target is not started for it. A student trained on label then rationale, or the rationale
+    first, generates both, so that the label in its text can be compared with the scored label. One
+    that learnt two tasks gets the prompt for rationales and generates no label.
 
-    max_rationale_tokens: the bound of the rationale; label and separators have room besides
+    max_rationale_tokens: limit for the rationale; label and separator get extra tokens
+    on_progress:          called with the number of rows done so far
     """
     if not examples:
         return []
@@ -92,28 +90,28 @@ def write_explanations(
         student, sources, "answer" if answers else "explain", max_source_tokens
     )
     words = [task.verbalize(label) for label in task.labels]
-    room = max_rationale_tokens + max(len(encode_label(student, word)) for word in words)
-    room += len(encode_separator(student))
+    limit = max_rationale_tokens + max(len(encode_label(student, word)) for word in words)
+    limit += len(encode_separator(student))
     order = sorted(range(len(examples)), key=lambda i: len(prompts[i].ids))
-    lengths = [len(prompts[i].ids) + room for i in order]
+    lengths = [len(prompts[i].ids) + limit for i in order]
     explanations: dict[int, Explanation] = {}
-    for part in split_by_tokens(lengths, tokens_per_pass, order):
-        written = generate(student, [prompts[i].ids for i in part], [], room)
-        for i, ids in zip(part, written, strict=True):
+    for part in split_by_tokens(lengths, tokens_per_micro_batch, order):
+        generated = generate(student, [prompts[i].ids for i in part], [], limit)
+        for i, ids in zip(part, generated, strict=True):
             text = student.tokenizer.decode(ids, skip_special_tokens=True)
-            label, rationale = _taken_apart(text, student, task)
+            label, rationale = _parse(text, student, task)
             explanations[i] = Explanation(
-                examples[i].uid, rationale, label, len(ids), len(ids) == room
+                examples[i].uid, rationale, label, len(ids), len(ids) == limit
             )
         if on_progress is not None:
             on_progress(len(explanations))
     return [explanations[i] for i in range(len(examples))]
 
 
-def _taken_apart(text: str, student: Student, task: Task) -> tuple[str | None, str]:
-    """The label in what a student wrote, if it is one of the task's, and the rationale."""
+def _parse(text: str, student: Student, task: Task) -> tuple[str | None, str]:
+    """The label in a generated text, None if it is not one of the task's, and the rationale."""
     if student.objective == "multitask":
         return None, text.strip()
     target = parse_target([text], student.objective)
-    names = {task.verbalize(label).strip(): label for label in task.labels}
-    return names.get(target.label), target.rationale or ""
+    labels = {task.verbalize(label).strip(): label for label in task.labels}
+    return labels.get(target.label), target.rationale or ""

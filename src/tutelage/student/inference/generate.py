@@ -1,4 +1,4 @@
-"""Greedy generation from a student: token ids that go on from a source and a beginning."""
+"""Greedy generation from a student: token ids that continue a source and a start of the target."""
 
 from __future__ import annotations
 
@@ -14,41 +14,46 @@ from tutelage.student.model.student import Student
 def generate(
     student: Student, sources: Sequence[list[int]], start: Sequence[int], limit: int
 ) -> list[list[int]]:
-    """What the student writes after `start`, the same for each source: at most `limit` token ids
-    each, without the end token and what may follow it."""
+    """The token ids that the student generates for each source.
+
+    start: ids with which every target starts; not returned
+    limit: most ids per source
+
+    The end token and what follows it are not returned.
+    """
     device = student.device
     causal = student.architecture == "decoder-only"
     if causal:
-        # Generation goes on at the right end of each row: here padding stands on the left.
+        # Generation continues at the right end of each row, so the padding is on the left here.
         rows = [[*reversed([*source, *start])] for source in sources]
         inputs = {
             "input_ids": pad(rows, student.pad_id).flip(1),
             "attention_mask": length_mask(rows).flip(1),
         }
     else:
-        begin = torch.tensor([[student.decoder_start_id, *start]] * len(sources))
+        decoder = torch.tensor([[student.decoder_start_id, *start]] * len(sources))
         inputs = {
             "input_ids": pad(sources, student.pad_id),
             "attention_mask": length_mask(sources),
-            "decoder_input_ids": begin,
+            "decoder_input_ids": decoder,
         }
     training = student.model.training
     student.model.eval()
     try:
-        with torch.no_grad(), _greedily(student, limit):
+        with torch.no_grad(), _greedy(student, limit):
             output = student.model.generate(
                 **{name: tensor.to(device) for name, tensor in inputs.items()}
             )
     finally:
         student.model.train(training)
     before = inputs["input_ids"].shape[1] if causal else 1 + len(start)
-    return [_before(ids, student.eos_id) for ids in output[:, before:].tolist()]
+    return [_until(ids, student.eos_id) for ids in output[:, before:].tolist()]
 
 
 @contextmanager
-def _greedily(student: Student, limit: int) -> Iterator[None]:
-    """Inside, the model writes the likeliest token each time, and nothing of how its makers would
-    have it write counts: forced first tokens, penalties for repetition, least lengths."""
+def _greedy(student: Student, limit: int) -> Iterator[None]:
+    """Inside, the model generates the most likely token each time. Its own generation settings
+    (forced first tokens, repetition penalties, minimum lengths) do not apply."""
     from transformers import GenerationConfig
 
     model = student.model
@@ -67,5 +72,5 @@ def _greedily(student: Student, limit: int) -> Iterator[None]:
         model.generation_config = kept
 
 
-def _before(ids: list[int], end: int) -> list[int]:
+def _until(ids: list[int], end: int) -> list[int]:
     return ids[: ids.index(end)] if end in ids else ids

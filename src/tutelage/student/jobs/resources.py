@@ -1,7 +1,8 @@
-"""How many jobs this machine carries at once.
+"""Decides how many jobs run at once on this machine.
 
-On a CPU each process takes its setting's threads, one unless told otherwise, and so many run at
-once as have cores of their own: two processes of two threads on two cores slow each other by ten.
+On a CPU each process uses the threads of its settings, by default one, and as many processes run at
+once as there are cores for their threads. Two processes of two threads each on two cores slow each
+other down tenfold.
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ import os
 from tutelage.student.jobs import worker
 
 _BYTES_PER_WEIGHT = 30
-_BYTES_BESIDES = 3 * 2**30
-"""Memory of a training process: weights, masters, gradients, two moments, and what passes; and
-torch itself with the activations (a SmolLM2-135M came to 7.4 GB)."""
+_BYTES_PER_PROCESS = 3 * 2**30
+"""Memory of a training process: per weight the weight, its master, gradient, two moments and
+temporary copies; per process torch and the activations. (SmolLM2-135M needs 7.4 GB.)"""
 
 _BYTES_PER_FROZEN_WEIGHT = 12
-"""With adapters instead: weights in fp32, at a reading of dev their merged copy, and what is left
-for adapters of a high rank. (SmolLM2-135M, bf16, steps of 617 tokens: at most 2.0 GiB resident,
-3.6 where all weights were trained.)"""
+"""The same with adapters: weights in fp32, their merged copy during an evaluation on dev, and room
+for adapters of a high rank. (SmolLM2-135M in bf16, steps of 617 tokens: at most 2.0 GiB resident,
+against 3.6 GiB with all weights trained.)"""
 
 
 def cores() -> int:
@@ -28,23 +29,26 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def side_by_side(threads: int) -> int:
-    """How many jobs of so many threads run at once where memory is no matter: one a GPU, else as
-    many as have cores of their own."""
+def concurrent_jobs(threads: int) -> int:
+    """How many jobs of this many threads run at once, whatever memory they need.
+
+    One per GPU; without a GPU, as many as there are cores for their threads.
+    """
     return len(worker.visible_gpus()) or max(1, cores() // threads)
 
 
 def workers_for(parameters: int, adapters: bool = False, threads: int = 1) -> int:
-    """How many jobs run at once: as `side_by_side`, on a CPU as far as memory carries.
+    """How many jobs run at once: `concurrent_jobs`, on a CPU limited by the free memory.
 
-    adapters: whether the weights stay frozen and adapters are trained
+    parameters: number of weights of the student
+    adapters:   whether the weights stay frozen and adapters are trained
     """
     if worker.visible_gpus():
-        return side_by_side(threads)
+        return concurrent_jobs(threads)
     import psutil
 
-    each = _BYTES_PER_FROZEN_WEIGHT if adapters else _BYTES_PER_WEIGHT
-    # What could be had, the files that the kernel keeps included.
+    per_weight = _BYTES_PER_FROZEN_WEIGHT if adapters else _BYTES_PER_WEIGHT
+    # Available memory includes what the kernel uses for its file cache.
     free = psutil.virtual_memory().available
-    fitting = int(free * 0.8 / (parameters * each + _BYTES_BESIDES))
-    return max(1, min(side_by_side(threads), fitting))
+    fitting = int(free * 0.8 / (parameters * per_weight + _BYTES_PER_PROCESS))
+    return max(1, min(concurrent_jobs(threads), fitting))

@@ -1,1 +1,1 @@
-"""Loading a student: pretrained or new weights, adapters, precision."""
+"""The model of a student: loading, new weights, adapters, precision."""

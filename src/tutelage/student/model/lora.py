@@ -1,8 +1,8 @@
-"""LoRA (arXiv 2106.09685): training small matrices beside a student's frozen weights.
+"""LoRA (arXiv 2106.09685): training small matrices while a student's weights stay frozen.
 
-An adapted layer computes W x + s B A x with s = alpha / rank; A and B alone are trained, so that
-gradients, masters and moments are those of a few weights in a hundred. The model that is read and
-kept is the plain one, with W + s B A in the place of W: whoever loads a checkpoint needs no peft.
+An adapted layer computes W x + s B A x with s = alpha / rank. Only A and B are trained, so that
+gradients, masters and moments exist for a few percent of the weights. The model that is evaluated
+and saved is the plain one, with W + s B A in place of W: loading a checkpoint needs no peft.
 """
 
 from __future__ import annotations
@@ -16,19 +16,20 @@ import torch
 
 from tutelage.config.training_settings import LoraSettings
 from tutelage.core.errors import StudentError
-from tutelage.student.model.student import Student, outline
+from tutelage.student.model.load import meta_model
+from tutelage.student.model.student import Student
 
 _NAME = "default"
-"""peft's own name for the only adapter of a layer."""
+"""peft's own name for a layer's only adapter."""
 
 
 class Adapters:
-    """The adapters on one student under training; none where `settings` is None.
+    """The adapters of one student under training; none if `settings` is None.
 
-    They are put into the model in place, in the weights' dtype, so that it keeps its class, its
-    names and its hooks. Raises StudentError for target modules that the student does not have.
+    They are inserted into the model in place, in the weights' dtype, so that it keeps its class,
+    its names and its hooks. Raises StudentError for target modules that the student does not have.
 
-    seed: of A; B starts at zero, so that the student starts as it was
+    seed: of A; B starts at zero, so that the student starts unchanged
     """
 
     def __init__(self, student: Student, settings: LoraSettings | None, seed: int) -> None:
@@ -36,14 +37,14 @@ class Adapters:
         self._trainable = [p for p in self._model.parameters() if p.requires_grad]
         self._layers: dict[str, Any] = {}
         if settings is not None:
-            self._layers = _inject(self._model, settings, seed)
+            self._layers = _insert(self._model, settings, seed)
 
     @contextmanager
     def merged(self) -> Iterator[None]:
-        """Inside, the student's model is the plain, merged one, and can be read and saved.
+        """Inside, the student's model is the plain, merged one, which can be evaluated and saved.
 
-        The weights under training are not touched: merging and taking apart again would round
-        them. Costs a second copy of the adapted layers' weights while it lasts.
+        The weights under training are not touched, because merging and separating them would round
+        them. Needs a second copy of the adapted layers' weights while it lasts.
         """
         try:
             for name, layer in self._layers.items():
@@ -54,7 +55,7 @@ class Adapters:
                 self._model.set_submodule(name, layer)
 
     def remove(self) -> None:
-        """Give the student its own layers back, without what the adapters have learnt."""
+        """Restore the student's own layers, without what the adapters have learnt."""
         if not self._layers:
             return
         for name, layer in self._layers.items():
@@ -66,27 +67,27 @@ class Adapters:
 
 
 def check_targets(spec: str, settings: LoraSettings) -> None:
-    """Raise StudentError where the student that `spec` names lacks a target module.
+    """Raise StudentError if the student that `spec` names lacks a target module.
 
-    Loads no weights, so that it can be asked before anything is paid for. Of a new student
-    (`scratch:`) nothing is known before it has a tokenizer.
+    Loads no weights, so that it can run before anything is paid for. A new student (`scratch:`)
+    is not checked: it cannot be built before it has a tokenizer.
     """
     if settings.target_modules is not None and not spec.startswith("scratch:"):
-        _named(outline(spec), settings.target_modules)
+        _matching_layers(meta_model(spec), settings.target_modules)
 
 
-def _inject(model: Any, settings: LoraSettings, seed: int) -> dict[str, Any]:
-    """The adapted layers by their names, in `model` from now on."""
+def _insert(model: Any, settings: LoraSettings, seed: int) -> dict[str, Any]:
+    """Insert adapters into `model`; returns the adapted layers by name."""
     from peft import LoraConfig, inject_adapter_in_model
     from peft.tuners.lora import LoraLayer
     from transformers.pytorch_utils import Conv1D
 
-    asked = settings.target_modules
+    targets = settings.target_modules
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
-        target_modules="all-linear" if asked is None else _named(model, asked),
+        target_modules="all-linear" if targets is None else _matching_layers(model, targets),
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
     )
     torch.manual_seed(seed)
@@ -94,45 +95,45 @@ def _inject(model: Any, settings: LoraSettings, seed: int) -> dict[str, Any]:
     return {name: layer for name, layer in model.named_modules() if isinstance(layer, LoraLayer)}
 
 
-def _named(model: Any, asked: Sequence[str]) -> list[str]:
-    """Full names of the linear layers that `asked` names by their ends, as peft reads them.
+def _matching_layers(model: Any, targets: Sequence[str]) -> list[str]:
+    """Full names of the linear layers whose names end with one of `targets`, as in peft.
 
-    A layer that shares its weight with another is none of them: merged, it would no longer be
-    shared, and the checkpoint would be another model. Nor is the output head, whose weight the
-    loss reads for itself, past any adapter.
+    A layer that shares its weight with another one does not match: merged, it would no longer share
+    it, and the checkpoint would be a different model. Nor does the output head, whose weight the
+    loss uses directly, without an adapter.
     """
     from transformers.pytorch_utils import Conv1D
 
-    seen: dict[int, int] = {}
+    uses: dict[int, int] = {}
     for _, weight in model.named_parameters(remove_duplicate=False):
-        seen[id(weight)] = seen.get(id(weight), 0) + 1
+        uses[id(weight)] = uses.get(id(weight), 0) + 1
     names = [
         name
         for name, module in model.named_modules()
         if isinstance(module, (torch.nn.Linear, Conv1D))
-        and seen[id(module.weight)] == 1
+        and uses[id(module.weight)] == 1
         and module is not model.get_output_embeddings()
     ]
-    found = {end: [n for n in names if f".{n}".endswith(f".{end}")] for end in asked}
+    found = {end: [n for n in names if f".{n}".endswith(f".{end}")] for end in targets}
     unknown = [end for end, matches in found.items() if not matches]
     if unknown:
-        there = sorted({name.rpartition(".")[2] for name in names})
+        known = sorted({name.rpartition(".")[2] for name in names})
         raise StudentError(
             f"lora.target_modules: got {', '.join(map(repr, unknown))}, expected linear layers of "
-            f"this student: {', '.join(there)}; without the key all of them are adapted"
+            f"this student: {', '.join(known)}; without the key all of them are adapted"
         )
     return sorted({name for matches in found.values() for name in matches})
 
 
 @torch.no_grad()
 def _merged(layer: Any) -> Any:
-    """A plain layer that computes what the adapted one does: W + s B A, added up in fp32 and
-    rounded once, to W's dtype. It shares the bias, and nothing else, with the layer's own."""
+    """A plain layer that computes the same as the adapted one: W + s B A, added in fp32 and rounded
+    once, to W's dtype. It shares the layer's bias and nothing else."""
     base = layer.base_layer
     a, b = (part[_NAME].weight.float() for part in (layer.lora_A, layer.lora_B))
     change = layer.scaling[_NAME] * (b @ a)
     if layer.fan_in_fan_out:
         change = change.T
     weight = torch.nn.Parameter((base.weight.float() + change).to(base.weight.dtype))
-    # Whatever else the layer is made of is copied; these two are taken as they are.
+    # Everything else in the layer is copied; these two are used as they are.
     return copy.deepcopy(base, {id(base.weight): weight, id(base.bias): base.bias})

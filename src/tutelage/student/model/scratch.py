@@ -1,4 +1,4 @@
-"""New, tiny students with a tokenizer of their own, for data that no pretrained model has seen."""
+"""Creates tiny students and their tokenizers, for data that no pretrained model has seen."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from typing import Any
 import torch
 
 from tutelage.core.errors import StudentError
-from tutelage.core.storage import digest, read_json, write_json
+from tutelage.core.storage import digest, read_json, translate_write_errors, write_json
 from tutelage.core.types import TrainingExample
 from tutelage.student.encoding.targets import render_target
-from tutelage.student.training.checkpoint import writing
 
 VOCABULARY = 8192
-"""Most entries of a new tokenizer; small data need far fewer, and get no more than they hold."""
+"""Largest vocabulary of a new tokenizer. Small data needs far fewer entries, and gets no more."""
 
 _SHAPES: dict[str, dict[str, int]] = {
     "t5-tiny": {
@@ -31,7 +30,10 @@ _SHAPES: dict[str, dict[str, int]] = {
 
 
 def tokenizer_for(rows: Iterable[TrainingExample], folder: Path) -> Path:
-    """The folder of a tokenizer trained on these rows' sources and targets, made if need be."""
+    """Train a tokenizer on the sources and targets of `rows`, unless `folder` already holds it.
+
+    Returns `folder`.
+    """
     rows = list(rows)
     texts = [row.source.text for row in rows] + [
         render_target(row.target, "label_then_rationale")[0].text for row in rows
@@ -39,7 +41,7 @@ def tokenizer_for(rows: Iterable[TrainingExample], folder: Path) -> Path:
     texts = list(dict.fromkeys(texts))
     key, marker = digest(texts), folder / "key.json"
     if not (marker.exists() and read_json(marker) == key):
-        with writing(folder):
+        with translate_write_errors(folder):
             train_tokenizer(texts, folder)
         write_json(marker, key)
     return folder
@@ -48,8 +50,8 @@ def tokenizer_for(rows: Iterable[TrainingExample], folder: Path) -> Path:
 def train_tokenizer(texts: Sequence[str], folder: Path) -> None:
     """Train a byte-pair tokenizer on `texts` and save it in `folder`.
 
-    Words are split at spaces, and punctuation and digits stand apart; what was never seen falls
-    back to bytes, so that nothing is unknown.
+    Words are split at spaces, and punctuation marks are tokens of their own. Unseen characters
+    become bytes, so that nothing is unknown.
     """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
@@ -87,8 +89,8 @@ def train_tokenizer(texts: Sequence[str], folder: Path) -> None:
 
 
 def _with_plain_bytes(tokenizer: Any, special: Sequence[str]) -> Any:
-    """The same tokenizer with `special` alone special. The trainer takes the bytes into its
-    vocabulary only as special tokens, which decoding would leave out."""
+    """The same tokenizer with only `special` as special tokens. The trainer accepts the byte tokens
+    as special tokens only, and decoding would leave these out."""
     from tokenizers import Tokenizer
 
     document = json.loads(tokenizer.to_str())
@@ -97,18 +99,21 @@ def _with_plain_bytes(tokenizer: Any, special: Sequence[str]) -> Any:
 
 
 def new_model(name: str, tokenizer: Path, seed: int, dropout: float | None) -> tuple[Any, Any]:
-    """A T5 of the named shape with random weights, and the tokenizer in the folder `tokenizer`."""
+    """A T5 of the named shape with random weights, and the tokenizer in the folder `tokenizer`.
+
+    Raises StudentError for an unknown shape.
+    """
     from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
 
     if name not in _SHAPES:
         raise StudentError(f"scratch:{name} is unknown: expected one of {sorted(_SHAPES)}")
-    words = PreTrainedTokenizerFast.from_pretrained(tokenizer)
+    loaded = PreTrainedTokenizerFast.from_pretrained(tokenizer)
     config = T5Config(
         **_SHAPES[name],
-        vocab_size=len(words),
-        pad_token_id=words.pad_token_id,
-        eos_token_id=words.eos_token_id,
-        decoder_start_token_id=words.pad_token_id,
+        vocab_size=len(loaded),
+        pad_token_id=loaded.pad_token_id,
+        eos_token_id=loaded.eos_token_id,
+        decoder_start_token_id=loaded.pad_token_id,
         dropout_rate=0.0 if dropout is None else dropout,
         feed_forward_proj="gated-gelu",
     )
@@ -116,4 +121,4 @@ def new_model(name: str, tokenizer: Path, seed: int, dropout: float | None) -> t
     config.dense_act_fn = "gelu_pytorch_tanh"
     torch.manual_seed(seed)
     model = T5ForConditionalGeneration(config)
-    return model, words
+    return model, loaded

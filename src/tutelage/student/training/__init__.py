@@ -1,1 +1,1 @@
-"""Training one student: the loss, the loop, checkpoints, several processes."""
+"""Training one student: loss, optimiser steps, checkpoints, several processes."""

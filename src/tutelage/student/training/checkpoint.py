@@ -1,14 +1,14 @@
-"""The files of one training, and what a kill or a full disk leaves of them.
+"""The files of one training, and how it resumes after a kill or a full disk.
 
     model/        the best checkpoint so far: safetensors, configuration, tokenizer
-    dev.jsonl     what that checkpoint says of dev; in model/ until the run is complete
-    state.pt      where the run stands, and everything needed to go on from there
-    log.jsonl     a line for each evaluation and every few steps
+    dev.jsonl     that checkpoint's predictions on dev; in model/ until the training is complete
+    state.pt      the state of the training, with everything needed to resume it
+    log.jsonl     a line for each evaluation, and one every few steps with the loss
 
-The state is where a reading of dev is committed. A checkpoint that is better is first written whole
-under a name of its own, then the state that speaks of it replaces the last one, then the checkpoint
-moves into its place. Killed before the second of these, a run goes on from the last state with the
-checkpoint of that state; killed after it, it moves the checkpoint first.
+The state commits an evaluation on dev. A better checkpoint is first written completely under a
+temporary name. Then the state that refers to it replaces the last state. Then the checkpoint moves
+to its place. A training that is killed before the state is replaced resumes from the last state,
+with that state's checkpoint; one that is killed later first moves the checkpoint.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -26,28 +25,28 @@ from typing import Any
 import torch
 
 from tutelage.core.errors import RunFolderError
-from tutelage.core.storage import write_atomic, write_jsonl
+from tutelage.core.storage import remove, translate_write_errors, write_atomic, write_jsonl
 from tutelage.core.types import Prediction
 from tutelage.student.model.student import Student
 
 _DEV = "dev.jsonl"
 
-_WRITTEN_BESIDE = ("log.jsonl", "dev.jsonl", "done.json")
-"""Files of the folder that `write_atomic` writes: a kill may leave its temporary ones."""
+_ATOMIC = ("log.jsonl", "dev.jsonl", "done.json")
+"""Files of the folder that `write_atomic` writes. A kill may leave its temporary files."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A student, and what it says of dev."""
+    """A student and its predictions on dev."""
 
     student: Student
     dev: Sequence[Prediction]
 
 
-class RunFiles:
-    """The files of one training in `folder`, which is made. One process writes them.
+class TrainingFiles:
+    """The files of one training in `folder`, which is created. Only one process writes them.
 
-    What cannot be written is a RunFolderError; what was there before is then as it was.
+    A file that cannot be written raises RunFolderError; the previous one stays as it was.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -56,13 +55,15 @@ class RunFiles:
         self._old = folder / ".model.old"
         self._state = folder / "state.pt"
         self._log = folder / "log.jsonl"
-        with writing(folder):
+        with translate_write_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
 
     def read_state(self, key: str, device: torch.device) -> dict[str, Any] | None:
-        """The last state that was committed, or None before the first.
+        """The last committed state; None if there is none.
 
-        key: says which run it must belong to, in the state's `key`
+        key: of the training; it must equal the state's `key`
+
+        Raises RunFolderError for the state of another training, or one that cannot be read.
         """
         if not self._state.exists():
             return None
@@ -73,45 +74,47 @@ class RunFiles:
             raise RunFolderError(f"{path}: cannot be read ({error}): delete it") from error
         if state["key"] != key:
             raise RunFolderError(
-                f"{path}: is the state of a run with other data or settings: delete the folder, "
-                "or give the recipe another name"
+                f"{path}: is the state of a training with other data or settings: delete the "
+                "folder, or give the recipe another name"
             )
         return state
 
-    def take_up(self, step: int, best_step: int) -> None:
-        """Finish, or undo, what an interruption left half done.
+    def recover(self, step: int, best_step: int) -> None:
+        """Finish or undo what an interruption left half done.
 
-        step:      of the state that is resumed; 0 where there is none
-        best_step: the step of that state's best checkpoint; 0 likewise
+        step:      of the state that is resumed; 0 without a state
+        best_step: step of that state's best checkpoint; 0 without one
+
+        Raises RunFolderError if that checkpoint is missing.
         """
         new = self._new(best_step)
-        with writing(self.folder):
+        with translate_write_errors(self.folder):
             if best_step and new.is_dir():
                 self._move(new)
             elif not self.model.exists() and self._old.exists():
                 self._old.rename(self.model)
-            self._sweep()
+            self._remove_leftovers()
             if best_step and not self.model.is_dir():
                 raise RunFolderError(
-                    f"{self.model}: the checkpoint of step {best_step} is gone: delete "
+                    f"{self.model}: the checkpoint of step {best_step} is missing: delete "
                     f"{self._state} to train again from the beginning"
                 )
             if step:
-                self._cut_log(step)
+                self._truncate_log(step)
             else:
                 self._log.unlink(missing_ok=True)
 
     def commit(
         self, state: Mapping[str, Any], checkpoint: Checkpoint | None, best_step: int
     ) -> None:
-        """Keep a reading of dev.
+        """Store the state after an evaluation on dev.
 
-        state:      tensors and plain values; read back with weights_only
-        checkpoint: of `best_step`, where that is this reading; None: the last one stays
+        state:      tensors and plain values; loaded again with weights_only
+        checkpoint: of `best_step`, if this evaluation is the best; None: the last one stays
         """
         new = self._new(best_step)
         if checkpoint is not None:
-            with writing(self.model, new):
+            with translate_write_errors(self.model, new):
                 shutil.rmtree(new, ignore_errors=True)
                 checkpoint.student.save(new)
                 write_jsonl(new / _DEV, checkpoint.dev)
@@ -120,32 +123,32 @@ class RunFiles:
         try:
             self._write_state(state)
         except RunFolderError:
-            _remove(new)  # no state speaks of it
+            remove(new)  # no state refers to it
             raise
-        with writing(self.folder):
+        with translate_write_errors(self.folder):
             _flush(self.folder)
             if checkpoint is not None:
                 self._move(new)
 
     def log(self, **values: Any) -> None:
         """Add a line to the log."""
-        with writing(self._log), self._log.open("a", encoding="utf-8") as file:
+        with translate_write_errors(self._log), self._log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
 
     def publish(self) -> None:
-        """The run is complete: put everything where it stays."""
+        """Move the files of a complete training to their final places."""
         if (self.model / _DEV).exists():
             (self.model / _DEV).replace(self.folder / _DEV)
 
-    def finish(self) -> None:
-        """Drop what only an interrupted run needs."""
+    def remove_state(self) -> None:
+        """Remove what only an interrupted training needs."""
         self._state.unlink(missing_ok=True)
 
     def _new(self, step: int) -> Path:
         return self.folder / f".model.{step}.new"
 
     def _move(self, new: Path) -> None:
-        """Put a whole checkpoint in the place of the last one."""
+        """Replace the last checkpoint by a complete new one."""
         if self.model.exists():
             shutil.rmtree(self._old, ignore_errors=True)
             self.model.rename(self._old)
@@ -155,23 +158,23 @@ class RunFiles:
 
     def _write_state(self, state: Mapping[str, Any]) -> None:
         temporary = self.folder / ".state.pt.new"
-        with writing(self._state, temporary):
+        with translate_write_errors(self._state, temporary):
             torch.save(dict(state), temporary)
             _flush(temporary)
             temporary.replace(self._state)
 
-    def _sweep(self) -> None:
-        """Remove what kills in mid-write left: nothing needs it any more."""
+    def _remove_leftovers(self) -> None:
+        """Remove files that a kill left half written and that nothing needs any more."""
         for new in self.folder.glob(".model.*.new"):
             shutil.rmtree(new, ignore_errors=True)
         shutil.rmtree(self._old, ignore_errors=True)
         (self.folder / ".state.pt.new").unlink(missing_ok=True)
-        for name in _WRITTEN_BESIDE:
+        for name in _ATOMIC:
             for temporary in self.folder.glob(f".{name}.????????"):
                 temporary.unlink(missing_ok=True)
 
-    def _cut_log(self, last: int) -> None:
-        """Drop the log's lines after step `last`: those steps are run again."""
+    def _truncate_log(self, last: int) -> None:
+        """Remove the log's lines after step `last`: these steps run again."""
         if not self._log.exists():
             return
         kept = []
@@ -180,49 +183,13 @@ class RunFiles:
                 if json.loads(line)["step"] <= last:
                     kept.append(line + "\n")
             except (ValueError, KeyError):
-                continue  # the half line that a kill left
+                continue  # an incomplete line that a kill left
         write_atomic(self._log, "".join(kept))
 
 
-@contextmanager
-def writing(path: Path, temporary: Path | None = None) -> Iterator[None]:
-    """Inside, `path` is written by way of `temporary`, which does not outlive a failure.
-
-    Raises RunFolderError for whatever the libraries raise where a file cannot be written.
-    """
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except BaseException as error:
-        if temporary is not None:
-            _remove(temporary)
-        # torch raises RuntimeError, and tokenizers an Exception of no kind at all.
-        faults = (OSError, RuntimeError, SafetensorError)
-        if isinstance(error, faults) or type(error) is Exception:
-            raise RunFolderError(
-                f"{path}: cannot be written ({_reason(error)}): make room, then start the same "
-                "again, and it goes on from its last checkpoint"
-            ) from error
-        raise
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return " ".join(str(error).split())[:200]
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
-
-
 def _flush(path: Path) -> None:
-    """Have the disk hold what was written to a file, or the names in a folder: what does not fit
-    is told here at the latest."""
+    """Have the disk store a file's contents, or a folder's names. What does not fit on the disk
+    raises OSError here at the latest."""
     if path.is_dir() and os.name != "posix":
         return  # elsewhere a folder cannot be opened
     handle = os.open(path, os.O_RDONLY)

@@ -1,12 +1,12 @@
-"""One training over several processes, as `accelerate launch` or `torchrun` started them.
+"""One training over several processes, as `accelerate launch` or `torchrun` start them.
 
-Every process holds the whole student and builds the same optimiser steps, takes its share of each
-step's rows, and adds its gradients to the others'. As the loss is divided by what the whole step
-holds, the update is that of one process up to rounding. Every process makes it for itself: their
-weights stay equal to the last bit, which is checked at each reading of dev.
+Every process holds the whole student and builds the same optimiser steps. It takes its share of
+each step's rows and adds its gradients to those of the others. The loss is divided by the counts of
+the whole step, so the update is that of a single process up to rounding. Each process makes the
+update itself. Their weights stay equal bit by bit, which is checked at each evaluation on dev.
 
-The first process leads: it alone reads recipes, asks teachers and writes files. The others wait for
-its jobs (`student.jobs.leading`).
+Only the main process loads recipes, calls teachers and writes files. The others wait for its jobs
+(`student.jobs.jobs.main_process`).
 """
 
 from __future__ import annotations
@@ -26,49 +26,49 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _SIZES = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
-"""Variables in which torchrun and the MPI launchers say how many processes there are."""
+"""Variables in which torchrun and the MPI launchers give the number of processes."""
 
-_PATIENCE = timedelta(days=30)
-"""How long a process waits for the first one, which may be asking a teacher meanwhile. One that has
-died is noticed at once."""
+_TIMEOUT = timedelta(days=30)
+"""How long a process waits for the main one, which may be calling a teacher meanwhile. A process
+that has died is noticed at once."""
 
 _BUCKET = 32 * 2**20
-"""Gradient values that are added up in one go."""
+"""Gradient values that are summed in one message."""
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
-    """The processes of one training, as one of them sees them. Alone unless told otherwise.
+class ProcessGroup:
+    """The processes of one training, as one of them sees them. By default there is only one.
 
-    rank, size: this process's number, and how many there are
-    own:        this process's device; None: the one that `choose_device` finds
-    words:      the torch.distributed group for everything but gradients; always over CPU
+    rank, size:    number of this process, from 0, and of all processes
+    fixed_device:  this process's device; None: the one that `choose_device` finds
+    control_group: the torch.distributed group for everything but gradients; always over CPU
 
-    An error must be raised by all of them or through `together`: else some wait for ever.
+    An error must be raised in all processes, or through `gather_all`; otherwise some wait for ever.
     """
 
     rank: int = 0
     size: int = 1
-    own: torch.device | None = None
-    words: Any = None
+    fixed_device: torch.device | None = None
+    control_group: Any = None
 
     @property
     def device(self) -> torch.device:
-        """Where this process's student belongs."""
+        """The device of this process's student."""
         from tutelage.student.model.precision import choose_device
 
-        return choose_device() if self.own is None else self.own
+        return choose_device() if self.fixed_device is None else self.fixed_device
 
     @property
-    def main(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is the process that writes."""
         return self.rank == 0
 
-    def together(self, work: Callable[[], T]) -> list[T]:
-        """What `work` returned in each process, in their order, when all have done it.
+    def gather_all(self, work: Callable[[], T]) -> list[T]:
+        """What `work` returned in each process, by rank, once all have finished it.
 
-        If it raised one of our errors in any of them it raises in all: the first process raises the
-        error itself, the others one that says so.
+        If one of our errors is raised in any process, all raise one: the process itself its own
+        error, the others a StudentError with its message.
         """
         if self.size == 1:
             return [work()]
@@ -81,7 +81,7 @@ class Group:
         except TutelageError as raised:
             error, done = raised, (f"process {self.rank}: {raised}", None)
         everyone: list[Any] = [None] * self.size
-        distributed.all_gather_object(everyone, done, group=self.words)
+        distributed.all_gather_object(everyone, done, group=self.control_group)
         failed = next((message for message, _ in everyone if message is not None), None)
         if error is not None:
             raise error
@@ -89,26 +89,26 @@ class Group:
             raise StudentError(failed)
         return [result for _, result in everyone]
 
-    def first(self, work: Callable[[], T]) -> T:
-        """What `work` returned in the first process, which alone does it."""
-        return self.together(work if self.main else lambda: None)[0]  # type: ignore[return-value]
+    def on_main(self, work: Callable[[], T]) -> T:
+        """Run `work` in the main process only; all processes return its result."""
+        return self.gather_all(work if self.is_main else lambda: None)[0]  # type: ignore[return-value]
 
-    def share(self, rows: Sequence[T]) -> list[T]:
-        """This process's part of rows that are sorted by length: see `deal`."""
-        return deal(rows, self.rank, self.size)
+    def shard(self, rows: Sequence[T]) -> list[T]:
+        """This process's share of rows that are sorted by length; see `shard`."""
+        return shard(rows, self.rank, self.size)
 
-    def gather(self, part: Callable[[], Sequence[T]], count: int) -> list[T]:
-        """The whole of which each process has worked out its `share`, in the whole's order."""
-        parts = self.together(part)
-        rows = [deal(range(count), rank, self.size) for rank in range(self.size)]
-        placed = {
-            i: row
-            for at, part in zip(rows, parts, strict=True)
-            for i, row in zip(at, part, strict=True)
+    def gather_shards(self, work: Callable[[], Sequence[T]], count: int) -> list[T]:
+        """The results of all processes, each for its shard of `count` rows, in the rows' order."""
+        parts = self.gather_all(work)
+        indices = [shard(range(count), rank, self.size) for rank in range(self.size)]
+        by_index = {
+            i: result
+            for shard_indices, part in zip(indices, parts, strict=True)
+            for i, result in zip(shard_indices, part, strict=True)
         }
-        return [placed[i] for i in range(count)]
+        return [by_index[i] for i in range(count)]
 
-    def total(self, *values: float) -> tuple[float, ...]:
+    def sum_values(self, *values: float) -> tuple[float, ...]:
         """Each value summed over the processes."""
         if self.size == 1:
             return values
@@ -116,14 +116,14 @@ class Group:
         import torch.distributed as distributed
 
         sums = torch.tensor(values, dtype=torch.float64)
-        distributed.all_reduce(sums, group=self.words)
+        distributed.all_reduce(sums, group=self.control_group)
         return tuple(sums.tolist())
 
-    def add_gradients(self, weights: Sequence[torch.Tensor]) -> None:
-        """Put the sum over the processes in the place of each weight's gradient (fp32).
+    def sum_gradients(self, weights: Sequence[torch.Tensor]) -> None:
+        """Replace each weight's gradient (fp32) by its sum over the processes.
 
-        A process that had no row has no gradient, and adds nothing; a weight that has none in any
-        process keeps none.
+        A process that had no rows has no gradients and adds nothing. A weight without a gradient
+        in every process keeps none.
         """
         if self.size == 1:
             return
@@ -131,79 +131,85 @@ class Group:
         import torch.distributed as distributed
 
         for bucket in _buckets(weights):
-            there = torch.tensor(
+            present = torch.tensor(
                 [float(w.grad is not None) for w in bucket], device=bucket[0].device
             )
             gradients = [torch.zeros_like(w) if w.grad is None else w.grad for w in bucket]
-            flat = torch.cat([g.reshape(-1) for g in (*gradients, there)])
+            flat = torch.cat([g.reshape(-1) for g in (*gradients, present)])
             distributed.all_reduce(flat)
             sizes = [w.numel() for w in bucket]
             *sums, anywhere = torch.split(flat, [*sizes, len(bucket)])
             for i, (weight, total) in enumerate(zip(bucket, sums, strict=True)):
-                # A device need only be waited for where this process cannot know by itself.
+                # `anywhere` is on the device: wait for it only if there is no gradient here.
                 if weight.grad is not None or float(anywhere[i]) > 0:
                     weight.grad = total.view_as(weight)
 
     def check_equal(self, weights: Sequence[torch.Tensor]) -> None:
-        """Raise StudentError where the processes' weights (fp32) are not equal bit by bit."""
+        """Raise StudentError unless the processes' weights (fp32) are equal bit by bit."""
         if self.size == 1:
             return
         import torch
 
-        def print_of_bits() -> int:
+        def checksum() -> int:
             return sum(int(w.detach().view(torch.int32).sum(dtype=torch.int64)) for w in weights)
 
-        prints = self.together(print_of_bits)
-        if len(set(prints)) > 1:
+        checksums = self.gather_all(checksum)
+        if len(set(checksums)) > 1:
             raise StudentError(
-                f"the weights of the {self.size} processes have drifted apart: expected equal "
-                "ones; run all of them on the same kind of device, with the same packages"
+                f"the weights of the {self.size} processes have diverged: expected equal weights; "
+                "run all processes on the same kind of device, with the same packages"
             )
 
-    def send(self, job: Any) -> None:
-        """From the first process: what the others are to do now; None: nothing more."""
+    def send_job(self, job: Any) -> None:
+        """From the main process: the job that the others run next; None: no further job."""
         if self.size > 1:
-            self._pass_on(job)
+            self._broadcast(job)
 
-    def receive(self) -> Any:
-        """In the others: what the first process sends."""
+    def receive_job(self) -> Any:
+        """In the other processes: the job that the main process sends.
+
+        Raises StudentError if the main process has ended.
+        """
         try:
-            return self._pass_on(None)
+            return self._broadcast(None)
         except RuntimeError as error:
             raise StudentError(
-                "the first process has ended, and with it the training: its message says why"
+                "the main process has ended, and with it the training: its message says why"
             ) from error
 
     def close(self) -> None:
-        """Part, when all has been done."""
+        """End the connections between the processes."""
         if self.size > 1:
             import torch.distributed as distributed
 
             distributed.destroy_process_group()
 
-    def _pass_on(self, job: Any) -> Any:
+    def _broadcast(self, job: Any) -> Any:
         import torch.distributed as distributed
 
         box = [job]
-        distributed.broadcast_object_list(box, src=0, group=self.words)
+        distributed.broadcast_object_list(box, src=0, group=self.control_group)
         return box[0]
 
 
-def deal(rows: Sequence[T], player: int, players: int) -> list[T]:
-    """The rows that `player` of `players` gets when they are dealt out to and fro.
+def shard(rows: Sequence[T], rank: int, size: int) -> list[T]:
+    """The rows of process `rank` of `size`.
 
-    Of rows sorted by length everyone gets the same number, but for one, and much the same lengths.
+    Rows are dealt out in snake order: 0, 1, …, size − 1, size − 1, …, 1, 0, 0, 1, … If they are
+    sorted by length, all processes get similar lengths, and the same number of rows give or take
+    one.
     """
-    hand = []
+    share = []
     for i, row in enumerate(rows):
-        turn, seat = divmod(i, players)
-        if player == (seat if turn % 2 == 0 else players - 1 - seat):
-            hand.append(row)
-    return hand
+        turn, place = divmod(i, size)
+        if rank == (place if turn % 2 == 0 else size - 1 - place):
+            share.append(row)
+    return share
 
 
 def _buckets(weights: Sequence[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
-    """Weights in their order, some `_BUCKET` values at a time: one message each, bounded memory."""
+    """The weights in their order, about `_BUCKET` values at a time: one message per bucket, and
+    bounded memory."""
     bucket: list[torch.Tensor] = []
     held = 0
     for weight in weights:
@@ -216,26 +222,30 @@ def _buckets(weights: Sequence[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
         yield bucket
 
 
-def launched(environment: Mapping[str, str]) -> int:
-    """How many processes the launcher that started this one says there are; 1 without a launcher.
+def world_size(environment: Mapping[str, str]) -> int:
+    """Number of processes, according to the launcher that started this one; 1 without a launcher.
 
-    Raises UsageError where `accelerate launch` was asked for several and, seeing no second GPU,
-    started one without a word.
+    Raises UsageError if `accelerate launch` was given several processes and, finding no second GPU,
+    started one without saying so.
     """
     size = max((int(environment[name]) for name in _SIZES if environment.get(name)), default=0)
     if not size and "ACCELERATE_MIXED_PRECISION" in environment and "MASTER_PORT" in environment:
         raise UsageError(
-            "accelerate launch was asked for several processes and started one: on CPUs, say "
+            "accelerate launch was given several processes and started one: on CPUs, use "
             "`accelerate launch --multi_gpu --num_processes N …` or `torchrun --nproc-per-node N …`"
         )
     return max(size, 1)
 
 
 @cache
-def processes() -> Group:
-    """The group that this process belongs to; its connections are made by the first call."""
-    if launched(os.environ) == 1:
-        return Group()
+def process_group() -> ProcessGroup:
+    """The group that this process belongs to. The first call makes its connections.
+
+    Raises UsageError for a group that cannot work: more processes than GPUs, or a launcher that
+    accelerate does not recognise.
+    """
+    if world_size(os.environ) == 1:
+        return ProcessGroup()
     import torch
     import torch.distributed as distributed
     from accelerate import PartialState
@@ -244,12 +254,15 @@ def processes() -> Group:
     on_cpu = on_cpu or not torch.cuda.is_available()
     here, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), torch.cuda.device_count()
     if not on_cpu and here > gpus:
-        raise UsageError(f"{here} processes on this machine, and {gpus} GPUs: start one a GPU")
+        raise UsageError(
+            f"got {here} processes on a machine with {gpus} GPUs, expected one process per GPU at "
+            f"most: start {gpus}"
+        )
     state = PartialState(cpu=on_cpu)
     if state.num_processes == 1:
         raise UsageError(
-            "several processes were started in a way that accelerate does not know on this device: "
-            "start them with `accelerate launch --multi_gpu` or `torchrun`"
+            "several processes were started in a way that accelerate does not recognise on this "
+            "device: start them with `accelerate launch --multi_gpu` or `torchrun`"
         )
-    words = distributed.new_group(backend="gloo", timeout=_PATIENCE)
-    return Group(state.process_index, state.num_processes, state.device, words)
+    control = distributed.new_group(backend="gloo", timeout=_TIMEOUT)
+    return ProcessGroup(state.process_index, state.num_processes, state.device, control)

@@ -1,4 +1,4 @@
-"""The weighted loss over a target's two segments, and the forward pass that it reads."""
+"""The weighted loss over a target's two segments, and the forward pass that it needs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from torch.nn import functional
 
 from tutelage.student.encoding.batching import Batch
 from tutelage.student.encoding.packing import branch_mask
-from tutelage.student.fast.gradients import adds_in_place
 from tutelage.student.fast.head import token_losses
 from tutelage.student.model.student import Student
 
@@ -25,9 +24,9 @@ class SegmentLoss:
         """L = r₀ · Σ CE(label) / |label| + r₁ · Σ CE(rationale) / |rationale|.
 
         weights: (r₀, r₁)
-        counts:  target tokens of each segment in the whole optimiser step, which may be several
-                 passes: their losses then add up to the loss of the step. A segment that the step
-                 does not hold contributes nothing.
+        counts:  target tokens of each segment in the whole optimiser step. A step may consist of
+                 several micro-batches; their losses then add up to the loss of the step. A segment
+                 without tokens contributes nothing.
 
         Source: arXiv 2409.12599; the normalisation over the step is ours.
         """
@@ -37,19 +36,17 @@ class SegmentLoss:
 
 
 def batch_loss(student: Student, batch: Batch) -> SegmentLoss:
-    """The forward pass and its loss.
+    """Run the forward pass and return its loss.
 
-    Where the model ends with a plain head, head and cross-entropy are one operation that never
-    holds more than one value a target token and vocabulary entry (`head.token_losses`).
+    If the model ends with a linear head, head and cross-entropy are one operation that holds only
+    one value per target token and vocabulary entry (`fast.head.token_losses`).
     """
-    if not (student.uses("head") and student.ends_with_head):
+    if not (student.uses("head") and student.head_is_linear):
         return segment_loss(target_logits(student, batch), batch)
-    with student.head_input(batch.rows, batch.columns) as found:
+    with student.captured_head_input(batch.rows, batch.columns) as captured:
         student.model(**_inputs(student, batch), use_cache=False)
     head = student.model.get_output_embeddings()
-    losses = token_losses(
-        found[0], head.weight, head.bias, batch.target_ids, in_place=adds_in_place(head)
-    )
+    losses = token_losses(captured[0], head.weight, head.bias, batch.target_ids)
     return _by_segment(losses, batch)
 
 
@@ -62,14 +59,14 @@ def _inputs(student: Student, batch: Batch) -> dict[str, torch.Tensor]:
 
 
 def target_logits(student: Student, batch: Batch) -> torch.Tensor:
-    """Logits [N, vocabulary] (fp32) of every target token of the batch, and of no other.
+    """Logits [N, vocabulary] (fp32) of the batch's target tokens only.
 
-    The output head is by far the widest layer of a small model: what it reads is narrowed to the
-    target positions before it runs, where the model lets us (`Student.head_is_positionwise`).
+    The output head is by far the widest layer of a small model. It therefore runs at the target
+    positions only, if the model allows it (`Student.head_can_be_narrowed`).
     """
     inputs = _inputs(student, batch)
-    if student.head_is_positionwise:
-        with student.head_reads(batch.rows, batch.columns):
+    if student.head_can_be_narrowed:
+        with student.narrowed_head(batch.rows, batch.columns):
             logits = student.model(**inputs, use_cache=False).logits
     else:
         logits = student.model(**inputs, use_cache=False).logits[batch.rows, batch.columns]
@@ -78,7 +75,7 @@ def target_logits(student: Student, batch: Batch) -> torch.Tensor:
 
 
 def segment_loss(logits: torch.Tensor, batch: Batch) -> SegmentLoss:
-    """Cross-entropy summed by segment. logits: [N, vocabulary], fp32."""
+    """Cross-entropy summed over each segment. logits: [N, vocabulary], fp32."""
     return _by_segment(functional.cross_entropy(logits, batch.target_ids, reduction="none"), batch)
 
 

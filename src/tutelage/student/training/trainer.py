@@ -1,7 +1,7 @@
-"""Training one student on one set of training examples, resumably.
+"""Trains one student on one set of training examples, resumably.
 
-What it leaves in its folder, and how a run is taken up again, is in `checkpoint`; how several
-processes share one, in `parallel`.
+`checkpoint` describes the files and how a training resumes; `distributed`, how several processes
+share one training.
 """
 
 from __future__ import annotations
@@ -9,35 +9,31 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from tutelage.config.training_settings import TrainResult, TrainSettings
+from tutelage.config.training_settings import TrainSettings
 from tutelage.core.errors import RunFolderError, StudentError
 from tutelage.core.storage import digest
 from tutelage.core.task import Task
 from tutelage.core.types import Example, Prediction, TrainingExample
-from tutelage.student.encoding.batching import (
-    EncodedExample,
-    collate,
-    encode,
-    make_passes,
-    training_steps,
-)
-from tutelage.student.encoding.packing import packs
-from tutelage.student.fast.dropout import drawing_from
-from tutelage.student.fast.threads import Lanes, draws_apart
+from tutelage.student.encoding.batching import collate, make_micro_batches, training_steps
+from tutelage.student.encoding.packing import can_pack
+from tutelage.student.encoding.tokenise import EncodedExample, encode_examples
+from tutelage.student.fast.head import free_logits_memory
+from tutelage.student.fast.threads import ThreadedExecutor, only_fast_dropout_is_random
 from tutelage.student.inference.score import score_labels
+from tutelage.student.model.executor import Executor
 from tutelage.student.model.lora import Adapters
 from tutelage.student.model.precision import Optimizer, prepare
 from tutelage.student.model.student import Student
-from tutelage.student.training.checkpoint import Checkpoint, RunFiles
-from tutelage.student.training.distributed import processes
+from tutelage.student.training.checkpoint import Checkpoint, TrainingFiles
+from tutelage.student.training.distributed import process_group
 from tutelage.student.training.loss import batch_loss
+from tutelage.student.training.result import TrainResult
 from tutelage.student.training.tracking import OnLog
 
 _LOG_EVERY = 20
@@ -46,7 +42,7 @@ _LOG_EVERY = 20
 
 @dataclass(slots=True)
 class _Progress:
-    """Where a run stands; all of it goes into state.pt."""
+    """How far a training is; stored in state.pt."""
 
     step: int = 0
     best_accuracy: float = -1.0
@@ -69,16 +65,18 @@ def train(
     on_result: Callable[[TrainResult], None] | None = None,
     key: str = "",
 ) -> TrainResult:
-    """Train `student`, keep its best checkpoint in `folder`/model, and leave it loaded.
+    """Train `student`, keep its best checkpoint in `folder`/model, and load that checkpoint.
 
-    on_step is told (steps done, steps at most), on_log each line of the log, and on_result, in the
-    process that writes, the result, while an interruption is still made good. A folder that holds
-    the state of the same run goes on from it; the state of another run (other rows, dev, task or
-    settings, or another `key`, which stands for what cannot be seen here, as the weights that the
-    student begins with) is an error. Order and
-    dropout depend on (seed, step) alone, so that a resumed run ends like one that was not
-    interrupted. Under `accelerate launch` every process calls this with the same arguments, and
-    `batch_size` is that of all together.
+    on_step:   called with (steps done, steps at most)
+    on_log:    called with each line of the log
+    on_result: called with the result in the process that writes, while an interruption can still
+               be recovered from
+    key:       stands for what cannot be seen here, such as the weights that the student starts with
+
+    A folder with the state of the same training resumes it. The state of another training (other
+    rows, dev, task, settings or `key`) raises RunFolderError. Order and dropout depend only on
+    (seed, step), so that a resumed training ends like one without interruption. Under `accelerate
+    launch` every process calls this with the same arguments; `batch_size` counts the rows of all.
     """
     if not training or not dev:
         raise StudentError(
@@ -86,21 +84,21 @@ def train(
         )
     student.objective = settings.objective
     student.fast = settings.fast
-    encoded = encode(
+    encoded = encode_examples(
         student,
         training,
         max_source_tokens=settings.max_source_tokens,
         max_rationale_tokens=settings.max_rationale_tokens,
     )
-    files = RunFiles(Path(folder))
-    run = _Run(student, encoded, dev, task, settings, files, on_log)
-    read = [[e.uid, e.fields, e.label] for e in dev]
-    words = [task.fields, task.labels, dict(task.verbalizers), task.context]
-    run.resume(digest([key, settings, [e.strands for e in encoded], read, words]))
+    files = TrainingFiles(Path(folder))
+    run = _Training(student, encoded, dev, task, settings, files, on_log)
+    dev_rows = [[e.uid, e.fields, e.label] for e in dev]
+    task_parts = [task.fields, task.labels, dict(task.verbalizers), task.context]
+    run.resume(digest([key, settings, [e.sequences for e in encoded], dev_rows, task_parts]))
     try:
         progress = run.train(on_step)
     finally:
-        run.lanes.close()
+        run.close()
     run.adapters.remove()
     _load_weights(student, files.model)
     result = TrainResult(
@@ -121,14 +119,14 @@ def train(
         files.publish()
         if on_result is not None:
             on_result(result)
-        files.finish()
+        files.remove_state()
 
-    run.group.first(finish)
+    run.group.on_main(finish)
     return result
 
 
-class _Run:
-    """One training run: its optimiser, its place in the data, its best checkpoint."""
+class _Training:
+    """A training under way: its optimiser, its place in the data, its best checkpoint."""
 
     def __init__(
         self,
@@ -137,7 +135,7 @@ class _Run:
         dev: Sequence[Example],
         task: Task,
         settings: TrainSettings,
-        files: RunFiles,
+        files: TrainingFiles,
         on_log: OnLog | None,
     ) -> None:
         self.student = student
@@ -147,7 +145,7 @@ class _Run:
         self.settings = settings
         self.files = files
         self.on_log = on_log
-        self.group = processes()
+        self.group = process_group()
         self.steps_per_epoch = math.ceil(len(encoded) / settings.batch_size)
         planned = self.steps_per_epoch * settings.epochs
         self.total_steps = min(planned, settings.max_steps or planned)
@@ -156,47 +154,44 @@ class _Run:
         self.optimizer = Optimizer(student, settings.learning_rate, settings.weight_decay)
         self.progress = _Progress()
         self.key = ""
-        # The ways that are found by trying are tried on the weights that the run begins with, so
-        # that one that is resumed goes the same way.
-        _ = packs(student), student.head_is_positionwise, student.ends_with_head
-        # A compiled layer knows the weights that it was compiled with, and no double's.
-        several = settings.threads > 1 and not settings.compile and draws_apart(student)
-        threads = settings.threads if several else 1
-        self.lanes = Lanes(student, threads, settings.tokens_per_pass)
+        # What is tried out on the model is tried out on the weights that the training starts with,
+        # so that a resumed training gets the same results.
+        _ = can_pack(student), student.head_can_be_narrowed, student.head_is_linear
+        self.executor = _executor(student, settings)
 
     def resume(self, key: str) -> None:
-        """Take up the state in the folder, if there is one."""
+        """Load the state in the folder, if there is one, and recover its files."""
         self.key = key
 
-        def read() -> int:
+        def load() -> int:
             state = self.files.read_state(key, self.student.device)
             if state is None:
                 return 0
             if state["processes"] != self.group.size:
                 raise RunFolderError(
-                    f"{self.files.folder}: was begun by {state['processes']} processes, which "
-                    f"{self.group.size} cannot finish as it would have ended: start as many, or "
-                    "delete the folder"
+                    f"{self.files.folder}: was begun by {state['processes']} processes, and "
+                    f"{self.group.size} would end with another result: start as many, or delete "
+                    "the folder"
                 )
             self.progress = _Progress(**state["progress"])
             if state["optimizer"] is not None:
                 self.optimizer.load(state["optimizer"])
             return self.progress.step
 
-        steps = self.group.together(read)
+        steps = self.group.gather_all(load)
         if len(set(steps)) > 1:
             raise RunFolderError(
                 f"{self.files.folder}: the processes see different states in it: it must be one "
                 "folder that all of them share"
             )
-        self.group.first(lambda: self.files.take_up(self.progress.step, self.progress.best_step))
+        self.group.on_main(lambda: self.files.recover(self.progress.step, self.progress.best_step))
 
     def train(self, on_step: Callable[[int, int], None] | None) -> _Progress:
-        """Steps until the last one, or until dev has not improved for long enough."""
+        """Run steps until the last one, or until patience runs out."""
         progress, settings = self.progress, self.settings
         every = settings.evaluate_every or self.steps_per_epoch
         clock = time.perf_counter()
-        for student in self.lanes.students:
+        for student in self.executor.students:
             student.model.train()
         steps: list[list[list[EncodedExample]]] = []
         epoch = -1
@@ -206,15 +201,15 @@ class _Run:
                 steps = training_steps(
                     self.encoded,
                     batch_size=settings.batch_size,
-                    tokens_per_pass=self.lanes.tokens_per_pass,
+                    tokens_per_micro_batch=self.executor.tokens_per_micro_batch,
                     seed=settings.seed,
                     epoch=epoch,
-                    lanes=self.lanes.count,
+                    concurrency=self.executor.concurrency,
                 )
-            share = self._step(self._share(steps[progress.step % self.steps_per_epoch]))
+            share = self._step(self._shard(steps[progress.step % self.steps_per_epoch]))
             progress.step += 1
             if progress.step % _LOG_EVERY == 0 or progress.step == 1:
-                (loss,) = self.group.total(float(share))
+                (loss,) = self.group.sum_values(float(share))
                 if not math.isfinite(loss):
                     raise StudentError(
                         f"the loss is not finite at step {progress.step} (learning rate "
@@ -224,7 +219,7 @@ class _Run:
             if on_step is not None:
                 on_step(progress.step, self.total_steps)
             if progress.step % every == 0 or progress.step == self.total_steps:
-                # What is read and kept is one and the same model, adapters merged.
+                # The model that is evaluated is the one that is saved, adapters merged.
                 with self.adapters.merged():
                     better = self._evaluate()
                     now = time.perf_counter()
@@ -232,54 +227,63 @@ class _Run:
                     self._commit(better)
         return progress
 
-    def _share(self, passes: list[list[EncodedExample]]) -> list[list[EncodedExample]]:
-        """This process's passes of a step: all of them, where it is alone."""
+    def close(self) -> None:
+        """End the threads and free the memory that micro-batches used again."""
+        self.executor.close()
+        if self.student.uses("head"):
+            free_logits_memory()
+
+    def _shard(self, micro_batches: list[list[EncodedExample]]) -> list[list[EncodedExample]]:
+        """This process's micro-batches of a step: all of them if there is one process."""
         if self.group.size == 1:
-            return passes
-        rows = sorted((row for part in passes for row in part), key=lambda row: row.length)
-        return make_passes(self.group.share(rows), self.lanes.tokens_per_pass, self.lanes.count)
+            return micro_batches
+        rows = sorted((row for rows in micro_batches for row in rows), key=lambda row: row.length)
+        return make_micro_batches(
+            self.group.shard(rows),
+            self.executor.tokens_per_micro_batch,
+            self.executor.concurrency,
+        )
 
-    def _step(self, passes: Sequence[Sequence[EncodedExample]]) -> torch.Tensor:
-        """One optimiser step, of which these passes are this process's share; returns its share of
-        the loss (nats), still on the device: reading it makes a GPU wait."""
+    def _step(self, micro_batches: Sequence[Sequence[EncodedExample]]) -> torch.Tensor:
+        """One optimiser step over this process's micro-batches.
+
+        Returns this process's share of the loss (nats), still on the device: reading it would make
+        a GPU wait.
+        """
         settings, device = self.settings, self.student.device
-        # Dropout's draws are a function of (seed, step, process) and, where passes run at once, of
-        # their place: nothing to save for a resume.
-        draws = settings.seed * 1_000_003 + self.progress.step + self.group.rank * 1_000_000_007
-        torch.manual_seed(draws)
-        counts = [row.counts for rows in passes for row in rows]
-        label, rationale = self.group.total(sum(c[0] for c in counts), sum(c[1] for c in counts))
+        # Dropout's seed depends on (seed, step, process) and, if micro-batches run at once, on
+        # their index: a resumed training needs no stored generator state.
+        seed = settings.seed * 1_000_003 + self.progress.step + self.group.rank * 1_000_000_007
+        torch.manual_seed(seed)
+        counts = [row.counts for rows in micro_batches for row in rows]
+        label, rationale = self.group.sum_values(
+            sum(c[0] for c in counts), sum(c[1] for c in counts)
+        )
         totals = (int(label), int(rationale))
-        # There is nothing to weigh a label against that stands alone.
-        share = 1.0 if settings.objective == "label" else settings.label_weight
+        # A label without a rationale has nothing to be weighted against.
+        weight = 1.0 if settings.objective == "label" else settings.label_weight
 
-        def learn(student: Student, place: int, rows: Sequence[EncodedExample]) -> torch.Tensor:
-            # Put together here, while a GPU has the pass before still to do.
+        def backward(student: Student, index: int, rows: Sequence[EncodedExample]) -> torch.Tensor:
+            # Collated here, while a GPU still works on the micro-batch before.
             batch = collate(student, rows).to(device)
-            with self._draws(draws, place):
-                loss = batch_loss(student, batch).weighted((share, 1 - share), totals)
+            with self.executor.seeded_dropout(seed * 1_000 + index):
+                loss = batch_loss(student, batch).weighted((weight, 1 - weight), totals)
                 loss.backward()  # type: ignore[no-untyped-call]
             return loss.detach()
 
-        losses = self.lanes.run(learn, passes)
+        losses = self.executor.run(backward, micro_batches)
         total = sum(losses, torch.zeros((), device=device))
         rate = settings.learning_rate * self._schedule(self.progress.step)
-        self.optimizer.step(rate, settings.max_grad_norm, self._complete)
+        self.optimizer.step(rate, settings.max_grad_norm, self._collect_gradients)
         return total
 
-    def _draws(self, step: int, place: int) -> AbstractContextManager[None]:
-        """Where the pass at `place` draws its dropout from."""
-        if self.lanes.count == 1:
-            return nullcontext()
-        return drawing_from(step * 1_000 + place)
-
-    def _complete(self, weights: Sequence[torch.Tensor]) -> None:
-        """Add to the student's gradients those of other lanes and of other processes."""
-        self.lanes.add_gradients(weights)
-        self.group.add_gradients(weights)
+    def _collect_gradients(self, weights: Sequence[torch.Tensor]) -> None:
+        """Add the gradients of other threads and of other processes."""
+        self.executor.collect_gradients(weights)
+        self.group.sum_gradients(weights)
 
     def _schedule(self, step: int) -> float:
-        """Share of the learning rate at `step` (from 0): warm-up, then the schedule."""
+        """The share of the learning rate at `step` (from 0): warm-up, then the schedule."""
         warmup = min(self.settings.warmup_steps, max(self.total_steps // 2, 1))
         if step < warmup:
             return (step + 1) / warmup
@@ -288,18 +292,18 @@ class _Run:
         return max((self.total_steps - step) / max(self.total_steps - warmup, 1), 0.0)
 
     def _evaluate(self) -> list[Prediction] | None:
-        """Read dev; what was read, if this is the best reading so far."""
+        """Evaluate on dev. Returns the predictions if the accuracy is the best so far."""
         progress = self.progress
 
-        def read_share() -> list[Prediction]:
+        def score_shard() -> list[Prediction]:
             return score_labels(
                 self.student,
-                self.group.share(self.dev),
+                self.group.shard(self.dev),
                 self.task,
-                **self.settings.reading_limits,
+                **self.settings.inference_limits,
             )
 
-        predictions = self.group.gather(read_share, len(self.dev))
+        predictions = self.group.gather_shards(score_shard, len(self.dev))
         accuracy = sum(p.label == p.gold for p in predictions) / len(predictions)
         progress.evaluations += 1
         self._log(step=progress.step, dev_accuracy=accuracy)
@@ -312,7 +316,7 @@ class _Run:
         return None
 
     def _commit(self, better: Sequence[Prediction] | None) -> None:
-        """Keep where the run stands, and the student with its reading if it is the best so far."""
+        """Store the state, and the student with its predictions if they are the best so far."""
         progress = self.progress
         over = progress.finished or progress.step == self.total_steps
         state = {
@@ -323,7 +327,7 @@ class _Run:
         }
         checkpoint = None if better is None else Checkpoint(self.student, better)
         self.group.check_equal(self.optimizer.masters)
-        self.group.first(lambda: self.files.commit(state, checkpoint, progress.best_step))
+        self.group.on_main(lambda: self.files.commit(state, checkpoint, progress.best_step))
 
     def _log(self, **values: Any) -> None:
         def log() -> None:
@@ -331,22 +335,34 @@ class _Run:
             if self.on_log is not None:
                 self.on_log(values)
 
-        self.group.first(log)
+        self.group.on_main(log)
+
+
+def _executor(student: Student, settings: TrainSettings) -> Executor:
+    """Runs the micro-batches of a training: on several threads at once if that is possible."""
+    # A compiled layer is bound to the weights that it was compiled with, not to a replica's.
+    threaded = settings.threads > 1 and not settings.compile and student.uses("threads")
+    if threaded and only_fast_dropout_is_random(student):
+        return ThreadedExecutor(student, settings.threads, settings.tokens_per_micro_batch)
+    return Executor(student, settings.tokens_per_micro_batch)
 
 
 def _load_weights(student: Student, folder: Path) -> None:
-    """Put the best checkpoint's weights into the student."""
+    """Load the best checkpoint's weights into the student.
+
+    Raises RunFolderError if they are not this student's.
+    """
     from safetensors.torch import load_file
 
     weights: dict[str, torch.Tensor] = {}
     for file in sorted(folder.glob("*.safetensors")):
         weights |= load_file(file, device=str(student.device))
-    # Weights that two layers share are stored once: what is missing here is such a second name.
+    # Weights that two layers share are stored once: a missing name may be such a second name.
     found = student.model.load_state_dict(weights, strict=False)
-    held = {
+    loaded = {
         weight.data_ptr() for name, weight in student.model.state_dict().items() if name in weights
     }
-    lost = [n for n in found.missing_keys if student.model.state_dict()[n].data_ptr() not in held]
+    lost = [n for n in found.missing_keys if student.model.state_dict()[n].data_ptr() not in loaded]
     if lost or found.unexpected_keys:
         raise RunFolderError(
             f"{folder}: holds other weights than this student's: without {lost[:3]}, with "

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
+from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.errors import AuthenticationError, ServerUnreachableError, TeacherError
 from tutelage.teacher.batch.jsonl import ENDPOINT, TAG, WINDOW, RemoteBatch, read_batch
 from tutelage.teacher.clients.openai_api import DEFAULT_BASE_URL, is_loopback, normalise_url
@@ -26,7 +27,6 @@ from tutelage.teacher.engine.failures import (
     kind_of,
     parse_retry_after,
 )
-from tutelage.teacher.teacher import TeacherSettings
 
 if TYPE_CHECKING:
     import openai

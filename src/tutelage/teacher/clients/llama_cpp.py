@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
+from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.errors import MissingExtraError, TeacherError
 from tutelage.core.model_files import find_file, find_in_package
 from tutelage.core.types import Completion, Request
 from tutelage.teacher.clients.wire import encode, read_answer, read_error
 from tutelage.teacher.cost.prices import output_bound
 from tutelage.teacher.engine.failures import Fault, Verdict, judge
-from tutelage.teacher.teacher import TeacherSettings
 
 T = TypeVar("T")
 

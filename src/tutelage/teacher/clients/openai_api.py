@@ -17,6 +17,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit, urlunsplit
 
+from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.errors import (
     AuthenticationError,
     ModelNotServedError,
@@ -27,7 +28,6 @@ from tutelage.core.errors import (
 from tutelage.core.types import Completion, Request
 from tutelage.teacher.clients.wire import encode, parse_json, read_answer, read_error
 from tutelage.teacher.engine.failures import Fault, Kind, Verdict, judge, kind_of, parse_retry_after
-from tutelage.teacher.teacher import TeacherSettings
 
 if TYPE_CHECKING:
     import aiohttp

@@ -11,12 +11,12 @@ import json
 from pathlib import Path
 from typing import Self
 
+from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.environment import expand_variables
 from tutelage.core.errors import DataError, TeacherError, UsageError
 from tutelage.core.storage import half_character
 from tutelage.core.types import Completion, Request
 from tutelage.teacher.engine.failures import Fault
-from tutelage.teacher.teacher import TeacherSettings
 
 
 class RecordedTeacher:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tutelage.config.teacher_settings import FREE
 from tutelage.core.errors import BudgetError, UsageError
-from tutelage.teacher.cost.prices import FREE, PICO, Price, pico, price_of
+from tutelage.teacher.cost.prices import PICO, Price, pico, price_of
 from tutelage.teacher.ledger import charges
 from tutelage.teacher.ledger.store import Ledger
 from tutelage.teacher.teacher import Teacher

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import ROUND_FLOOR, Decimal
 from typing import TYPE_CHECKING
 
+from tutelage.config.teacher_settings import PriceOverride
 from tutelage.core.errors import UsageError
 from tutelage.core.types import Message, Request, Usage
 
@@ -33,32 +34,6 @@ starts today may still be going."""
 _MESSAGE_TOKENS = 16
 _CALL_TOKENS = 32
 """Tokens at most that a chat template puts around each message, and around all of them."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PriceOverride:
-    """A recipe's own prices, in US dollars per million tokens.
-
-    cached_input: None where the server gives nothing off for input that it has seen before
-
-    Raises UsageError for a price that is negative or no number.
-    """
-
-    input: float | Decimal
-    output: float | Decimal
-    cached_input: float | Decimal | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("input", "output", "cached_input"):
-            value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value >= 0):
-                raise UsageError(
-                    f"price: {name}: got {value}, expected US dollars per million tokens, 0 or more"
-                )
-
-
-FREE = PriceOverride(input=0, output=0)
-"""What `price: 0` in a recipe means."""
 
 
 @dataclass(frozen=True, slots=True)

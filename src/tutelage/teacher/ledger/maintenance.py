@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.errors import UsageError
 from tutelage.teacher.batch.batches import Batches, forget, rows_of
 from tutelage.teacher.batch.table import BatchRow, row_of
@@ -18,7 +19,7 @@ from tutelage.teacher.cost.budget import Money
 from tutelage.teacher.cost.prices import PICO
 from tutelage.teacher.ledger.charges import Session
 from tutelage.teacher.ledger.store import Ledger, default_path
-from tutelage.teacher.teacher import TeacherSettings, open_teacher
+from tutelage.teacher.registry import open_teacher
 
 _DAY_S = 86_400.0
 

@@ -1,0 +1,297 @@
+"""The commands as functions: what `tutelage COMMAND` does, for scripts and notebooks.
+
+Each is imported from its room when it is first used. The command line calls these and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from tutelage.config.plan_settings import PlanSettings
+    from tutelage.config.recipe import Recipe
+    from tutelage.config.teacher_settings import TeacherSettings
+    from tutelage.config.training_settings import TrainSettings
+    from tutelage.core.progress import Observer
+    from tutelage.core.results import Comparison, Evaluation, Results
+    from tutelage.core.task import Task
+    from tutelage.core.types import Prediction
+    from tutelage.data.describe import Description
+    from tutelage.data.file_task import FileTask
+    from tutelage.experiment.run import Run
+    from tutelage.planning.doctor import Finding
+    from tutelage.planning.plan import Plan
+    from tutelage.report.compare_runs import TwoRuns
+    from tutelage.student.encoding.token_lengths import Audit
+    from tutelage.student.training.result import TrainResult
+    from tutelage.teacher.annotate import Summary
+    from tutelage.teacher.ledger.maintenance import Overview
+
+
+def main_process() -> AbstractContextManager[bool]:
+    """True inside, in the process that does the work; False in the others of `accelerate launch`,
+    once they have done their share."""
+    from tutelage.student.jobs.jobs import main_process
+
+    return main_process()
+
+
+def run(
+    recipe: Recipe,
+    *,
+    fractions: Sequence[str | float] = (),
+    **options: Any,
+) -> Run:
+    """Run an experiment from end to end, or what is missing of it; see `experiment.run.run`.
+
+    fractions: of the training rows, for learning curves, as numbers or as text ("0.1,0.3")
+    """
+    from tutelage.core.errors import require_extra
+    from tutelage.experiment.learning_curves import parse_fractions
+    from tutelage.experiment.run import run
+
+    require_extra("train", "running an experiment")
+    return run(recipe, fractions=parse_fractions([str(f) for f in fractions]), **options)
+
+
+def train_file(
+    data: str,
+    dev: str,
+    rationales: Path | None,
+    student: str,
+    settings: TrainSettings,
+    output: Path,
+    **options: Any,
+) -> TrainResult:
+    """Train one student on a file; see `experiment.train_file.train_file`."""
+    from tutelage.core.errors import require_extra
+    from tutelage.experiment.train_file import train_file
+
+    require_extra("train", "training a student")
+    return train_file(data, dev, rationales, student, settings, output, **options)
+
+
+def file_task(data: str, **said: Any) -> FileTask:
+    """The task and columns of a data file, said or guessed; see `data.file_task.task_of_file`."""
+    from tutelage.data.file_task import task_of_file
+
+    return task_of_file(data, **said)
+
+
+def annotate_file(
+    data: str,
+    strategy: str,
+    template: str | None,
+    teacher: TeacherSettings | None,
+    output: Path,
+    ledger: Path | None,
+    observer: Observer,
+    **options: Any,
+) -> dict[Path, Summary]:
+    """Write a rationale for each row of a file; see `experiment.prepare.annotate_file`."""
+    from tutelage.experiment.prepare import annotate_file
+
+    return annotate_file(data, strategy, template, teacher, output, ledger, observer, **options)
+
+
+def annotate_recipe(
+    recipe: Recipe, runs: Path, ledger: Path | None, observer: Observer, **options: Any
+) -> dict[Path, Summary]:
+    """Annotate every arm of a recipe; see `experiment.prepare.annotate_recipe`."""
+    from tutelage.experiment.prepare import annotate_recipe
+
+    return annotate_recipe(recipe, runs, ledger, observer, **options)
+
+
+def audit_recipe(recipe: Recipe, runs: Path, observer: Observer) -> Audit:
+    """Measure a recipe's rows in the student's tokens; see `planning.audit.audit_recipe`."""
+    from tutelage.core.errors import require_extra
+    from tutelage.planning.audit import audit_recipe
+
+    require_extra("train", "measuring tokens")
+    return audit_recipe(recipe, runs, observer)
+
+
+def audit_file(
+    data: str,
+    rationales: Path | None,
+    student: str,
+    settings: TrainSettings,
+    observer: Observer,
+    **options: Any,
+) -> Audit:
+    """Measure a file's rows in the student's tokens; see `planning.audit.audit_file`."""
+    from tutelage.core.errors import require_extra
+    from tutelage.planning.audit import audit_file
+
+    require_extra("train", "measuring tokens")
+    return audit_file(data, rationales, student, settings, observer, **options)
+
+
+def plan(recipe: Recipe, settings: PlanSettings, observer: Observer) -> Plan:
+    """What a recipe costs and what it can detect; see `planning.plan.plan_recipe`."""
+    from tutelage.planning.plan import plan_recipe
+
+    return plan_recipe(recipe, settings, observer)
+
+
+def doctor(recipe: Recipe | None) -> list[Finding]:
+    """What is installed and reachable, and what is missing; see `planning.doctor.examine`."""
+    from tutelage.planning.doctor import examine
+
+    return list(examine(recipe))
+
+
+def draft(
+    file: Path, *, dev: str | None, test: str | None, teacher: str, student: str
+) -> tuple[str, Description]:
+    """A recipe for a data file, as YAML, and what the file was taken for."""
+    from tutelage.data.describe import describe_file
+    from tutelage.planning.draft import draft_recipe
+
+    found = describe_file(file)
+    text = draft_recipe(file, found, dev=dev, test=test, teacher=teacher, student=student)
+    return text, found
+
+
+def predict_file(model: Path, data: str, **options: Any) -> list[Prediction]:
+    """Predictions of a trained student for a file; see `deliver.predict.predict_file`."""
+    from tutelage.core.errors import require_extra
+    from tutelage.deliver.predict import predict_file
+
+    require_extra("train", "predicting")
+    return predict_file(model, data, **options)
+
+
+def evaluate_file(
+    path: Path, *, data: str | None, task: Task, columns: Mapping[str, str] | None
+) -> tuple[Evaluation, bool]:
+    """Metrics of a file of predictions; see `experiment.prediction_files.evaluate_file`."""
+    from tutelage.experiment.prediction_files import evaluate_file
+
+    return evaluate_file(path, data=data, task=task, columns=columns)
+
+
+def compare_files(
+    arm: Path,
+    baseline: Path,
+    *,
+    data: str | None,
+    task: Task,
+    columns: Mapping[str, str] | None,
+) -> tuple[Comparison, bool]:
+    """Compare two files of predictions; see `experiment.prediction_files.compare_files`."""
+    from tutelage.experiment.prediction_files import compare_files
+
+    return compare_files(arm, baseline, data=data, task=task, columns=columns)
+
+
+def is_run(path: Path) -> bool:
+    """Whether `path` is the folder of a run."""
+    from tutelage.report.compare_runs import is_run
+
+    return is_run(path)
+
+
+def compare_runs(one: Path, other: Path) -> TwoRuns:
+    """Compare two finished runs, arm by arm; see `report.compare_runs.compare_runs`."""
+    from tutelage.report.compare_runs import compare_runs
+
+    return compare_runs(one, other)
+
+
+def write_report(run: Path, output: Path | None = None) -> Path:
+    """Write report.html and report.md of a finished run; see `report.page.write_report`."""
+    from tutelage.report.page import write_report
+
+    return write_report(run, output)
+
+
+def answer_sentences(results: Results) -> list[str]:
+    """What a run found, in sentences; see `report.answer.answer_sentences`."""
+    from tutelage.report.answer import answer_sentences
+
+    return answer_sentences(results)
+
+
+def ledger_overview(ledger: Path | None, *, failures: bool = False) -> tuple[Overview, list[Any]]:
+    """What a ledger holds, and each request that failed where `failures` asks for them."""
+    from tutelage.teacher.ledger import maintenance
+
+    with maintenance.open_existing(ledger) as opened:
+        return maintenance.overview(opened), maintenance.failures(opened) if failures else []
+
+
+def short_identity(identity: str) -> str:
+    """A teacher's identity in the ledger, a file's digest shortened; `prune` takes it as well."""
+    from tutelage.teacher.ledger.maintenance import DIGEST, SHORT, is_digest
+
+    return identity[: len(DIGEST) + SHORT] if is_digest(identity) else identity
+
+
+def ledger_export(ledger: Path | None, file: Path, strategies: Sequence[str] = ()) -> int:
+    """Write answers to a .jsonl file; returns how many."""
+    from tutelage.teacher.ledger.export import export_answers
+    from tutelage.teacher.ledger.maintenance import open_existing
+
+    with open_existing(ledger) as opened:
+        return export_answers(opened, file, list(strategies))
+
+
+def ledger_import(ledger: Path | None, file: Path) -> tuple[int, int]:
+    """Add exported answers, all of a file or none; returns (new, known)."""
+    from tutelage.teacher.ledger.export import import_answers
+    from tutelage.teacher.ledger.store import Ledger
+
+    with Ledger(ledger) as opened:
+        return import_answers(opened, file)
+
+
+def ledger_prune(
+    ledger: Path | None,
+    *,
+    strategy: str | None = None,
+    model: str | None = None,
+    identity: str | None = None,
+    older_than_days: float | None = None,
+    do_it: bool = False,
+) -> tuple[int, float | None]:
+    """Delete answers for good, or count them: (answers, US dollars that they cost; None
+    where they were deleted). What they cost stays charged to their budgets."""
+    from tutelage.teacher.ledger import maintenance
+
+    which = maintenance.Pruning(strategy, model, identity, older_than_days)
+    with maintenance.open_existing(ledger) as opened:
+        if do_it:
+            return maintenance.prune(opened, which), None
+        return maintenance.would_prune(opened, which)
+
+
+def cancel_batch(ledger: Path | None, number: int, base_url: str | None = None) -> bool:
+    """Ask the server to end a batch; False where it had ended."""
+    from tutelage.teacher.ledger import maintenance
+
+    with maintenance.open_existing(ledger) as opened:
+        return maintenance.cancel_batch(opened, number, base_url)
+
+
+def adopt_batch(
+    ledger: Path | None, number: int, remote_id: str, base_url: str | None = None
+) -> None:
+    """Record the id under which the server has a batch."""
+    from tutelage.teacher.ledger import maintenance
+
+    with maintenance.open_existing(ledger) as opened:
+        maintenance.adopt_batch(opened, number, remote_id, base_url)
+
+
+def forget_batch(ledger: Path | None, number: int) -> int:
+    """Give a batch up; returns how many of its requests can be made again."""
+    from tutelage.teacher.ledger import maintenance
+
+    with maintenance.open_existing(ledger) as opened:
+        return maintenance.forget_batch(opened, number)

@@ -1,0 +1,34 @@
+"""The settings of `tutelage plan`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from tutelage.config.settings import Integer, Settings
+
+
+class PlanSettings(Settings):
+    """What a plan rests on: answers in a ledger, a pilot, an earlier run."""
+
+    pilot: Integer | None = Field(
+        None,
+        ge=1,
+        description="Make this many requests of each kind first, within the budget, and forecast "
+        "from their answers. Default: nothing is sent.",
+        examples=[20],
+    )
+    ledger: Path | None = Field(
+        None,
+        description="The file that keeps paid answers. Default: $TUTELAGE_LEDGER, or "
+        ".tutelage/ledger.sqlite.",
+        examples=["answers.sqlite"],
+    )
+    runs: Path = Field(Path("runs"), description="The folder of runs.", examples=["runs"])
+    like: Path | None = Field(
+        None,
+        description="The folder of a finished run: students are expected to differ as they did "
+        "there.",
+        examples=["runs/earlier"],
+    )

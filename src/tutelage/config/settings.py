@@ -1,0 +1,153 @@
+"""What a setting is: one definition from which everything else is derived.
+
+A setting is a field of a `Settings` class: its name, type, default, constraint, description and
+example. From that one place come
+
+    the recipe's key              the class is the type of a section of `config.recipe.Recipe`
+    what a stage receives         the stage takes an object of the class
+    the Python API                the class's constructor
+    the command's option          `cli.options` makes an option of each field
+    the reference                 `config.reference` writes docs/recipe.md from the fields
+
+so that a setting added here appears in all of them (`tests/config/test_one_definition.py`).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Self, get_args
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
+
+from tutelage.core.errors import UsageError
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("expected a number")  # pydantic takes true for 1
+    if isinstance(value, str):
+        try:
+            # YAML 1.1 takes 6e-4 for text (it wants 6.0e-4); whoever writes it means the number.
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _integer(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("expected a whole number")
+    return value
+
+
+Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+"""A finite number."""
+
+Integer = Annotated[int, BeforeValidator(_integer)]
+"""A whole number; `true` is not one."""
+
+Seed = Annotated[int, BeforeValidator(_integer), Field(ge=0, lt=2**32)]
+"""A seed that torch, numpy and every derived generator take."""
+
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+"""A text that is not empty."""
+
+
+if TYPE_CHECKING:
+    from pydantic._internal._model_construction import ModelMetaclass
+else:
+    ModelMetaclass = type(BaseModel)
+
+
+class _SettingsType(ModelMetaclass):
+    """Makes a call of the constructor raise our error; a section in a recipe is not such a call."""
+
+    def __call__(cls: Any, *args: Any, **values: Any) -> Any:
+        try:
+            return super().__call__(*args, **values)
+        except ValidationError as error:
+            raise UsageError(f"{cls.__name__}: " + "; ".join(problems_of(error, cls))) from error
+
+
+class Settings(BaseModel, metaclass=_SettingsType):
+    """Base of all settings: unknown names are refused, and nothing changes after it was checked.
+
+    The constructor raises UsageError with every problem found.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with these values changed, checked again."""
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        return type(self)(**values | changes)
+
+
+def problems_of(error: ValidationError, root: type[Settings] | None = None) -> list[str]:
+    """One line for each problem: the key, what was found and what was expected.
+
+    root: the class that was checked, for the names that an unknown key may have been meant as
+    """
+    return [line for fault in error.errors() for line in _lines(fault, root)]
+
+
+def section_at(root: type[Settings], keys: Sequence[str]) -> type[Settings] | None:
+    """The class of the section that `keys` lead to from `root`; None where they lead elsewhere."""
+    section: type[Settings] | None = root
+    for key in keys:
+        if section is None or key not in section.model_fields:
+            return None
+        section = nested_section(section.model_fields[key].annotation)
+    return section
+
+
+def nested_section(annotation: Any) -> type[Settings] | None:
+    """The Settings class in an annotation such as `list[Section]` or `Section | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        return annotation
+    found = (nested_section(part) for part in get_args(annotation))
+    return next((section for section in found if section is not None), None)
+
+
+def _lines(fault: Mapping[str, Any], root: type[Settings] | None) -> list[str]:
+    where = _keys(fault["loc"], root)
+    key = ".".join(where)
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    if fault["type"] == "extra_forbidden":
+        parents = [part for part in where[:-1] if not part.isdigit()]
+        section = None if root is None else section_at(root, parents)
+        names = [] if section is None else list(section.model_fields)
+        near = difflib.get_close_matches(where[-1], names, n=1)
+        hint = f": did you mean {near[0]!r}?" if near else ""
+        if names and not near:
+            hint = f": expected one of {', '.join(names)}"
+        return [f"{key}: unknown key{hint}"]
+    if fault["type"] == "missing":
+        return [f"{key}: is missing"]
+    if fault["type"] == "value_error" and not message.startswith("expected "):
+        return [f"{key}: {line}" if key else line for line in message.split("\n")]
+    found = f"got {fault['input']!r}: {message[:1].lower()}{message[1:]}"
+    return [f"{key}: {found}" if key else found]
+
+
+def _keys(location: Sequence[str | int], root: type[Settings] | None) -> list[str]:
+    """The keys and positions in a location. pydantic adds which member of a union it tried."""
+    keys: list[str] = []
+    for part in location:
+        names = [key for key in keys if not key.isdigit()]
+        section = None if root is None else section_at(root, names)
+        if isinstance(part, int) or not keys or (section is not None and _is_key(str(part))):
+            keys.append(str(part))
+    return keys
+
+
+def _is_key(part: str) -> bool:
+    return part.isidentifier() and part not in {"str", "float", "int"} and not part[0].isupper()

@@ -1,0 +1,58 @@
+"""Drafting a recipe from a data file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tutelage.config.design_rules import CONTROLS
+from tutelage.config.recipe_file import parse_recipe
+from tutelage.data.describe import Description
+
+_COMMENTS = {
+    "data": "dev and test are shares of train here; name files of their own if you have them",
+    "teacher": "asked once for each training row; answers are kept in .tutelage/ledger.sqlite",
+    "controls": "arms added to each treatment arm: would other rows' rationales, the label said "
+    "again, or empty words of the same length do as well?",
+    "search": "each arm tries every configuration on one seed, and the best one on all seeds",
+}
+
+
+def draft_recipe(
+    file: Path,
+    found: Description,
+    *,
+    dev: str | None,
+    test: str | None,
+    teacher: str,
+    student: str,
+) -> str:
+    """A recipe for `file`, as YAML with comments; it is valid as it stands."""
+    data: dict[str, Any] = {"train": str(file), "dev": dev or 0.1, "test": test or 0.2}
+    if found.columns:
+        data["columns"] = dict(found.columns)
+    values: dict[str, Any] = {
+        "name": "".join(c if c.isalnum() or c in "-_" else "-" for c in file.stem) or "experiment",
+        "task": "nli",
+        "data": data,
+        "teacher": {"model": teacher, "temperature": 0.2, "max_tokens": 400},
+        "student": {"model": student},
+        "controls": list(CONTROLS),
+        "arms": [
+            {"name": "labels"},
+            {"name": "informed-reasoning", "strategy": "informed_reasoning"},
+        ],
+        "search": {"learning_rate": [0.0006, 0.0012, 0.0024], "label_weight": [0.5]},
+        "seeds": [0, 1, 2, 3, 4],
+    }
+    if not found.is_nli:
+        values["task"] = {"fields": list(found.fields), "labels": list(found.labels)}
+    parse_recipe(values, f"draft for {file}")
+    parts = []
+    for key, value in values.items():
+        if key in _COMMENTS:
+            parts.append(f"# {_COMMENTS[key]}\n")
+        parts.append(yaml.safe_dump({key: value}, sort_keys=False, allow_unicode=True))
+    return "".join(parts)

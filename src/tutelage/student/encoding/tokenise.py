@@ -1,0 +1,185 @@
+"""From training examples and prompts to token ids: each text is tokenised once."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tutelage.core.types import Source, TrainingExample
+from tutelage.student.encoding.packing import can_pack
+from tutelage.student.encoding.targets import (
+    LABEL_SEPARATOR,
+    Prompt,
+    RenderedTarget,
+    render_target,
+)
+from tutelage.student.encoding.truncation import EncodedSource, encode_sources, token_ids
+from tutelage.student.model.student import ANSWER_CUE, Student
+
+_PREFIXES: dict[Prompt, str] = {"answer": "predict: ", "explain": "explain: "}
+"""Start of an encoder-decoder's input if it learns two tasks (as in arXiv 2305.02301)."""
+
+_CUES: dict[Prompt, str] = {"answer": ANSWER_CUE, "explain": "\nExplanation:"}
+"""End of a decoder-only student's prompt. At the end, so that both tasks share what precedes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSequence:
+    """One input and the target that follows it, as token ids.
+
+    segments: LABEL or RATIONALE for each id of `target`
+    """
+
+    source: list[int]
+    target: list[int]
+    segments: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedExample:
+    """Token ids of one row: a sequence for each task of its objective.
+
+    shared:            number of tokens that the sequences' sources have in common at their start
+    packed:            whether the sequences share one row, with the common tokens computed once
+    source_cut:        tokens of the input that were cut
+    source_cut_beyond: how many of these lie outside the field that is cut first
+    target_cut:        tokens of the rationale that were cut
+    """
+
+    uid: str
+    sequences: tuple[TokenSequence, ...]
+    shared: int
+    packed: bool
+    source_cut: int
+    source_cut_beyond: int
+    target_cut: int
+
+    @property
+    def length(self) -> int:
+        """Tokens of inputs and targets; common ones count once in a packed row."""
+        total = sum(len(s.source) + len(s.target) for s in self.sequences)
+        return total - self.shared * (len(self.sequences) - 1) if self.packed else total
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Target tokens in the label and in the rationale segment, over all sequences."""
+        rationale = sum(sum(s.segments) for s in self.sequences)
+        return self.target_length - rationale, rationale
+
+    @property
+    def target_length(self) -> int:
+        """Target tokens, over all sequences."""
+        return sum(len(s.target) for s in self.sequences)
+
+    @property
+    def source_length(self) -> int:
+        """Input tokens; common ones count once in a packed row."""
+        return self.length - self.target_length
+
+
+def encode_prompts(
+    student: Student, sources: Sequence[Source], prompt: Prompt, limit: int
+) -> list[EncodedSource]:
+    """Inputs of at most `limit` tokens that ask the student for its label, or for its rationale."""
+    if student.architecture == "encoder-decoder" and student.objective == "multitask":
+        sources = [source.prefixed(_PREFIXES[prompt]) for source in sources]
+    return encode_sources(student, sources, limit, _CUES[prompt])
+
+
+def encode_label(student: Student, words: str) -> list[int]:
+    """Ids of a label's words, the same in training and in scoring."""
+    text = f" {words}" if student.architecture == "decoder-only" else words
+    ids: list[int] = student.tokenizer(text, add_special_tokens=False).input_ids
+    return ids
+
+
+def encode_separator(student: Student) -> list[int]:
+    """Ids of what stands between a rationale and the label after it."""
+    text = f"\n{LABEL_SEPARATOR}" if student.architecture == "decoder-only" else LABEL_SEPARATOR
+    ids: list[int] = student.tokenizer(text, add_special_tokens=False).input_ids
+    return ids
+
+
+def encode_examples(
+    student: Student,
+    examples: Sequence[TrainingExample],
+    *,
+    max_source_tokens: int,
+    max_rationale_tokens: int,
+) -> list[EncodedExample]:
+    """Token ids of each row, for the student's objective.
+
+    A rationale that is too long loses its end, but not the end token.
+    """
+    rendered = [render_target(e.target, student.objective) for e in examples]
+    prompts = sorted({target.prompt for targets in rendered for target in targets})
+    texts = [e.source for e in examples]
+    sources = {p: encode_prompts(student, texts, p, max_source_tokens) for p in prompts}
+    encoder = _TargetEncoder(student, rendered)
+    packed = len(prompts) > 1 and can_pack(student)
+    encoded = []
+    for row, (example, targets) in enumerate(zip(examples, rendered, strict=True)):
+        sequences = []
+        inputs = [sources[target.prompt][row] for target in targets]
+        target_cut = 0
+        for source, target in zip(inputs, targets, strict=True):
+            ids, segments, cut = encoder.encode(target, max_rationale_tokens)
+            sequences.append(TokenSequence(source.ids, ids, segments))
+            target_cut += cut
+        shared = _common_start([s.source for s in sequences])
+        encoded.append(
+            EncodedExample(
+                example.uid,
+                tuple(sequences),
+                shared,
+                packed and len(sequences) > 1,
+                # The same text with different prompts: what is cut of it counts once.
+                max(source.cut_tokens for source in inputs),
+                max(source.cut_beyond for source in inputs),
+                target_cut,
+            )
+        )
+    return encoded
+
+
+def _common_start(sources: Sequence[Sequence[int]]) -> int:
+    """Number of tokens that all sources have in common at their start; 0 for a single source."""
+    if len(sources) < 2:
+        return 0
+    places = zip(*sources, strict=False)
+    return sum(1 for _ in itertools.takewhile(lambda place: len(set(place)) == 1, places))
+
+
+class _TargetEncoder:
+    """Token ids of all targets, tokenised in one call."""
+
+    def __init__(self, student: Student, rendered: Sequence[Sequence[RenderedTarget]]) -> None:
+        self._student = student
+        self._has_lines = student.architecture == "decoder-only"
+        texts = {
+            text: None for targets in rendered for target in targets for text in self._texts(target)
+        }
+        self._ids = dict(zip(texts, token_ids(student.tokenizer, list(texts)), strict=True))
+
+    def _texts(self, target: RenderedTarget) -> list[str]:
+        """The parts' texts, for a decoder-only student with the space or line break before them."""
+        if not self._has_lines:
+            return [part.text for part in target.parts]
+        return [("\n" if part.separator else " ") + part.text for part in target.parts]
+
+    def encode(self, target: RenderedTarget, limit: int) -> tuple[list[int], list[int], int]:
+        """Ids with the end token, their segments, and how many tokens of the rationale were cut.
+
+        limit: tokens that the rationale may have
+        """
+        ids: list[int] = []
+        segments: list[int] = []
+        cut = 0
+        for number, (part, text) in enumerate(zip(target.parts, self._texts(target), strict=True)):
+            tokens = self._ids[text]
+            if number == target.truncatable and len(tokens) > limit:
+                tokens, cut = tokens[:limit], len(tokens) - limit
+            ids.extend(tokens)
+            segments.extend([part.segment] * len(tokens))
+        return [*ids, self._student.eos_id], [*segments, target.end_segment], cut
