@@ -40,7 +40,7 @@ from tutelage.report.learnt import beside
 from tutelage.report.markdown import escaped
 from tutelage.report.rows import PackedRows, pack_rows
 from tutelage.report.run_files import RunFiles, read_run
-from tutelage.report.sanity_checks import baselines_of
+from tutelage.report.baseline_table import baselines_of
 from tutelage.report.units import rows_in_words, units_in_words, with_units
 
 if TYPE_CHECKING:
