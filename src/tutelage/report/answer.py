@@ -19,7 +19,7 @@ from tutelage.core.results import (
     SliceDifference,
 )
 from tutelage.core.types import ControlName
-from tutelage.report.learnt import learnt_caveats
+from tutelage.report.sanity_checks import learnt_caveats
 from tutelage.report.units import rows_in_words
 from tutelage.report.wording import (
     p_value,

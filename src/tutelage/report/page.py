@@ -36,7 +36,7 @@ from tutelage.report.explanation_section import explained
 from tutelage.report.figures.accuracy import accuracy_plot, forest_plot
 from tutelage.report.figures.curve import curve_plot
 from tutelage.report.figures.reliability import reliability_plot, risk_coverage_plot, slices_plot
-from tutelage.report.learnt import beside
+from tutelage.report.sanity_checks import beside
 from tutelage.report.markdown import escaped
 from tutelage.report.rows import PackedRows, pack_rows
 from tutelage.report.run_files import RunFiles, read_run

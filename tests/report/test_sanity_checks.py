@@ -18,7 +18,7 @@ from tutelage.core.results import (
 from tutelage.core.types import ControlName
 from tutelage.experiment.summarise import MAJORITY as NAMED
 from tutelage.report.answer import answer_sentences
-from tutelage.report.learnt import MAJORITY, learnt_caveats
+from tutelage.report.sanity_checks import MAJORITY, learnt_caveats
 
 BLIND = "hypothesis-only"
 
