@@ -1,4 +1,4 @@
-"""`benchmarks/find_effect.py`: its experiment, which takes minutes to run, and its verdict."""
+"""`benchmarks/find_effect.py`: its experiment, which takes minutes to run, and its conclusion."""
 
 from __future__ import annotations
 
@@ -83,11 +83,11 @@ def test_all_beaten_is_no_fault() -> None:
 def test_one_that_was_not_beaten_is_named(name: str, change: dict[str, Any], said: str) -> None:
     first, *others = bench.faults(found(changed=name, **change))
     assert first.startswith(f"{name}: {said}")
-    assert [line.split(":")[0] for line in others] == ["the report's verdict"]
+    assert [line.split(":")[0] for line in others] == ["the report's conclusion"]
 
 
 @pytest.mark.parametrize("name", AGAINST)
-def test_one_that_is_missing_is_told(name: str) -> None:
+def test_one_that_is_missing_is_named(name: str) -> None:
     assert bench.faults(found(without=name))[0] == f"{CONTROLS.get(name, name)}: not compared with"
 
 

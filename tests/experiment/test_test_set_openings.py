@@ -128,7 +128,7 @@ def test_another_name_hides_no_opening(calls: tuple[Path, list[Any]], small_reci
     told = CliRunner().invoke(app, ["run", *arguments])
     assert told.exit_code == 0, told.output
     assert "other runs were evaluated on the same rows: small" in told.stderr
-    sentence = "The same test rows were read by the run small:"
+    sentence = "The run small used the same test rows:"
     assert sentence in told.stdout
     renamed = first.parent / "renamed"
     assert sentence in (renamed / "report.html").read_text()

@@ -1,4 +1,4 @@
-"""Numbers as the page and the terminal show them."""
+"""Numbers and lists as the page and the terminal show them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_p_values(p: float, text: str) -> None:
 
 
 @pytest.mark.parametrize("p, below", [(0.04999, True), (0.0501, False), (0.05, False)])
-def test_a_p_value_never_reads_as_on_the_other_side_of_5_percent(p: float, below: bool) -> None:
+def test_a_p_value_is_never_shown_on_the_other_side_of_5_percent(p: float, below: bool) -> None:
     assert (float(wording.p_value(p).lstrip("< ")) < 0.05) == below
 
 
@@ -52,6 +52,18 @@ def test_counts() -> None:
 )  # fmt: skip
 def test_plurals(one: str, many: str) -> None:
     assert wording.plural(one) == many
+
+
+@pytest.mark.parametrize(
+    ("margin", "text"), [(0.01, "1.0 points"), (0.0025, "0.25 points"), (0.007, "0.7 points")]
+)
+def test_the_margin_has_the_digits_that_it_was_given(margin: float, text: str) -> None:
+    assert wording.margin_in_points(margin) == text
+
+
+def test_lists() -> None:
+    lists = [wording.joined(list(letters)) for letters in ("", "a", "ab", "abc")]
+    assert lists == ["", "a", "a and b", "a, b and c"]
 
 
 def test_durations() -> None:

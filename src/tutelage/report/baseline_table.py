@@ -1,4 +1,4 @@
-"""The table of baselines: what the arms' accuracies are to be seen beside."""
+"""The table of baselines: scores to compare the accuracies of the arms with."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from tutelage.core.results import (
 from tutelage.report.wording import dollars, percent, several
 
 FEW_ROWS = 30
-"""Below this a sample of the teacher's answers is no more than a glance, and the page says so."""
+"""Below this many rows the accuracy of the teacher's answers is a rough impression, and the page
+says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +24,9 @@ class Baseline:
     """One line.
 
     what:     how it comes to its answers
-    where:    the rows that it was read on
-    note:     what else there is to know: rows without an answer, what it cost; may be empty
+    where:    the rows that it was evaluated on
+    accuracy: a fraction, with its interval `ci95`
+    note:     what else there is to know: rows without an answer, cost; may be empty
     """
 
     name: str
@@ -36,11 +38,10 @@ class Baseline:
 
 
 def baselines_of(results: Results) -> list[Baseline]:
-    """The baselines and then the students beside them; empty where there are no baselines."""
+    """The baselines, then the students to compare with them; empty where there are no baselines."""
     known = results.baselines
-    blind = [arm for arm in results.arms if arm.omits]
     lines = [_majority(known.majority)] if known.majority else []
-    lines += [_blind(arm) for arm in blind]
+    lines += [_partial_input(arm) for arm in results.arms if arm.omits]
     lines += [_teacher_labels(entry) for entry in known.teacher_labels]
     lines += [_teacher(entry) for entry in known.teacher]
     if not lines:
@@ -48,7 +49,7 @@ def baselines_of(results: Results) -> list[Baseline]:
     return lines + [
         Baseline(
             arm.name,
-            "student, labels alone" if arm.strategy is None else "student, with rationales",
+            "student, labels alone" if arm.strategy is None else "student, with explanations",
             _rows(arm.test.n, "test"),
             arm.test.accuracy,
             arm.test.ci95,
@@ -61,14 +62,14 @@ def baselines_of(results: Results) -> list[Baseline]:
 def _majority(found: MajorityBaseline) -> Baseline:
     return Baseline(
         "Majority class",
-        f"“{found.label}”, the commonest label in training, for every row",
+        f"“{found.label}”, the most frequent label in training, for every row",
         _rows(found.n, "test"),
         found.accuracy,
         found.ci95,
     )
 
 
-def _blind(arm: ArmResult) -> Baseline:
+def _partial_input(arm: ArmResult) -> Baseline:
     return Baseline(
         arm.name,
         f"student that does not see the {', '.join(arm.omits)}",
@@ -82,7 +83,7 @@ def _teacher_labels(entry: TeacherLabelsBaseline) -> Baseline:
     without = entry.rows - entry.labelled
     return Baseline(
         f"Labels of {entry.model or 'the data'}",
-        f"the teacher's own labels, given with the rationales of {entry.arm}",
+        f"the teacher's own labels, given with the explanations of {entry.arm}",
         _rows(entry.labelled, "training"),
         entry.accuracy,
         entry.ci95,

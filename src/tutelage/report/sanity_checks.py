@@ -1,7 +1,7 @@
-"""Whether anything was learnt that an easy answer does not give: caveats from the baselines.
+"""Checks that the students learned more than a trivial answer gives: chance level, partial input.
 
-An arm that is not above a student without the context, or not above the commonest label, makes the
-comparisons between arms say little, however small their p-values are.
+Where arms are not shown to be above a student without the context, or above the most frequent
+label, the comparisons between arms say little, however small their p-values are.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from tutelage.core.results import (
     TestEvaluation,
 )
 from tutelage.evaluation.unpaired import difference_interval
-from tutelage.report.wording import percent, points, points_interval
+from tutelage.report.wording import joined, percent, points, points_interval
 
 MAJORITY = "majority class"
-"""The commonest label, as `context_comparisons` of results.json names it."""
+"""The most frequent label, as `Results.context_comparisons` names it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Lead:
-    """An arm's accuracy minus a baseline's, with its 95% interval, uncorrected; fractions.
+class Advantage:
+    """An arm's accuracy minus a baseline's with its 95% interval, uncorrected; fractions.
 
-    who:    the arm in the sentence's words
-    paired: row by row; else from the two accuracies, as if they had been read on other rows
+    who:    how a sentence names the arm
+    paired: compared row by row; otherwise from the two accuracies as if of different rows
     """
 
     arm: str
@@ -52,28 +52,47 @@ class Lead:
         )
 
 
-def learnt_caveats(results: Results) -> list[str]:
-    """A sentence for each student that omits fields and is not beaten, and one for the majority.
-
-    Who is held against them: labels alone, and the best of the arms with rationales.
-    """
-    blind = [arm for arm in results.arms if arm.omits]
+def at_chance_level(results: Results) -> str | None:
+    """A sentence where labels alone, or the best treatment arm, is not shown to beat the most
+    frequent label; None where both are, or the baseline was left out."""
     majority = results.baselines.majority
-    if not blind and not majority:
-        return []
-    plain, best = _held_against(results.arms)
-    sentences = [
+    if majority is None:
+        return None
+    plain, best = _reference_arms(results.arms)
+    advantages = {
+        which: _advantage(results, arm, MAJORITY, majority)
+        for which, arm in (("plain", plain), ("best", best))
+        if arm is not None
+    }
+    low = {which: each for which, each in advantages.items() if not each.shown}
+    if not low:
+        return None
+    if len(low) == len(advantages):
+        who, so = "No arm is", "the comparisons between arms say little"
+    elif "plain" in low:
+        who, so = "Labels alone is not", "a difference from it says little"
+    else:
+        who, so = "No treatment arm is", "comparisons with their control arms say little"
+    return (
+        f"{who} shown to be above chance level, so {so}: answering “{majority.label}” for every "
+        f"row is right on {percent(majority.accuracy)} of the rows "
+        f"({'; '.join(each.text for each in low.values())})."
+    )
+
+
+def partial_input_caveats(results: Results) -> list[str]:
+    """A sentence for each student that omits fields and that labels alone, or the best treatment
+    arm, is not shown to beat."""
+    arms = [arm for arm in _reference_arms(results.arms) if arm]
+    return [
         sentence
-        for arm in blind
-        if (sentence := _about_blind(results, arm, [each for each in (plain, best) if each]))
+        for partial in results.arms
+        if partial.omits and (sentence := _about_partial_input(results, partial, arms))
     ]
-    if majority:
-        sentences += _about_majority(results, majority, plain, best)
-    return sentences
 
 
-def beside(results: Results) -> dict[str, list[ContextComparison]]:
-    """Baseline -> the comparisons of `context_comparisons` with it."""
+def compared_with_baselines(results: Results) -> dict[str, list[ContextComparison]]:
+    """Baseline -> the arms' comparisons with it."""
     by_baseline: dict[str, list[ContextComparison]] = {}
     for comparison in results.context_comparisons:
         by_baseline.setdefault(comparison.baseline, []).append(comparison)
@@ -84,75 +103,53 @@ _Arm = tuple[ArmResult, str]
 """An arm, and how a sentence names it."""
 
 
-def _held_against(tested: Sequence[ArmResult]) -> tuple[_Arm | None, _Arm | None]:
-    seen = [arm for arm in tested if not arm.is_control and not arm.omits]
-    plain = next((arm for arm in seen if arm.strategy is None), None)
-    taught = [arm for arm in seen if arm.strategy is not None]
-    best = max(taught, key=lambda arm: arm.test.accuracy, default=None)
-    which = "the best rationale arm " if len(taught) > 1 else ""
+def _reference_arms(arms: Sequence[ArmResult]) -> tuple[_Arm | None, _Arm | None]:
+    """Labels alone, and the treatment arm with the highest test accuracy."""
+    plain = next((arm for arm in arms if arm.strategy is None and arm.sees_everything), None)
+    treatment = [arm for arm in arms if arm.is_treatment]
+    best = max(treatment, key=lambda arm: arm.test.accuracy, default=None)
+    which = "the best treatment arm " if len(treatment) > 1 else ""
     return (
         None if plain is None else (plain, plain.name),
         None if best is None else (best, f"{which}{best.name}"),
     )
 
 
-def _lead(
+def _advantage(
     results: Results, one: _Arm, baseline: str, of: TestEvaluation | MajorityBaseline
-) -> Lead:
-    """of: the baseline's accuracy and ci95, for results that have no paired comparison."""
+) -> Advantage:
+    """The paired comparison with `baseline`; without one, from the two accuracies."""
     arm, who = one
     for found in results.context_comparisons:
         if (found.arm, found.baseline) == (arm.name, baseline):
-            return Lead(arm.name, who, baseline, found.difference, found.ci95, True)
-    mine, its = arm.test.accuracy, of.accuracy
-    interval = difference_interval(mine, arm.test.ci95, its, of.ci95)
-    return Lead(arm.name, who, baseline, mine - its, interval, False)
+            return Advantage(arm.name, who, baseline, found.difference, found.ci95, True)
+    difference = arm.test.accuracy - of.accuracy
+    interval = difference_interval(arm.test.accuracy, arm.test.ci95, of.accuracy, of.ci95)
+    return Advantage(arm.name, who, baseline, difference, interval, False)
 
 
-def _about_blind(results: Results, blind: ArmResult, arms: Sequence[_Arm]) -> str | None:
-    leads = [_lead(results, arm, blind.name, blind.test) for arm in arms]
-    short = [lead for lead in leads if not lead.shown]
-    if not short:
+def _about_partial_input(results: Results, partial: ArmResult, arms: Sequence[_Arm]) -> str | None:
+    advantages = [_advantage(results, arm, partial.name, partial.test) for arm in arms]
+    low = [each for each in advantages if not each.shown]
+    if not low:
         return None
-    fields = [name for name in results.task.fields if name not in blind.omits]
-    verbs = [_versus(lead) for lead in short]
-    compared = " and ".join(
-        f"{'' if verb in verbs[:place] else verb + ' '}{lead.who} ({lead.text})"
-        for place, (verb, lead) in enumerate(zip(verbs, short, strict=True))
+    fields = [name for name in results.task.fields if name not in partial.omits]
+    verbs = [_versus(each) for each in low]
+    compared = joined(
+        [
+            f"{'' if verb in verbs[:place] else verb + ' '}{each.who} ({each.text})"
+            for place, (verb, each) in enumerate(zip(verbs, low, strict=True))
+        ]
     )
     return (
-        f"What was learnt may be no more than what the {' and '.join(fields)} alone "
-        f"give{'s' if len(fields) == 1 else ''} away: {blind.name}, whose student does not see "
-        f"the {' and '.join(blind.omits)}, {compared}."
+        f"The students may have learned no more than the {joined(fields)} alone "
+        f"give{'s' if len(fields) == 1 else ''} away: {partial.name}, whose student does not see "
+        f"the {joined(partial.omits)}, {compared}."
     )
 
 
-def _versus(lead: Lead) -> str:
+def _versus(advantage: Advantage) -> str:
     """What the baseline did, seen from its side."""
-    if lead.ci95[1] < 0:
+    if advantage.ci95[1] < 0:
         return "did better than"
-    return "did at least as well as" if lead.difference <= 0 else "is not shown to be below"
-
-
-def _about_majority(
-    results: Results, majority: MajorityBaseline, plain: _Arm | None, best: _Arm | None
-) -> list[str]:
-    leads = [
-        None if arm is None else _lead(results, arm, MAJORITY, majority) for arm in (plain, best)
-    ]
-    short = [lead for lead in leads if lead is not None and not lead.shown]
-    if not short:
-        return []
-    if len(short) == sum(lead is not None for lead in leads):
-        what, so = "Nothing", "the comparisons between arms say little"
-    elif short == [leads[0]]:
-        what, so = "Without rationales nothing", "a difference from labels alone says little"
-    else:
-        what, so = "With rationales nothing", "comparisons with their controls say little"
-    names = " and ".join(lead.who for lead in short)
-    return [
-        f"{what} is shown to have been learnt, as far as accuracy goes, so that {so}: {names} "
-        f"{'is' if len(short) == 1 else 'are'} not shown to beat “{majority.label}” for every "
-        f"row, which is right on {percent(majority.accuracy)} "
-        f"({'; '.join(lead.text for lead in short)})."
-    ]
+    return "did at least as well as" if advantage.difference <= 0 else "is not shown to be below"

@@ -1,4 +1,4 @@
-"""Numbers as a reader wants them: points with a sign, intervals, p-values, thousands."""
+"""Formats numbers for readers: points with a sign, intervals, p-values, thousands; and lists."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 UNKNOWN = "–"
-"""Shown where a value is not defined or not known; never 0."""
+"""Shown where a value is undefined or unknown; never 0."""
 
 
 def percent(share: float | None, digits: int = 1) -> str:
@@ -25,9 +25,15 @@ def points(difference: float | None, *, sign: bool = True) -> str:
 
 
 def points_interval(interval: Sequence[float], turned: bool = False) -> str:
-    """(0.012, 0.05) -> `1.2 to 5.0`; turned: the interval of the opposite difference."""
+    """(0.012, 0.05) -> `1.2 to 5.0`; turned: of the opposite difference."""
     low, high = (-interval[1], -interval[0]) if turned else (interval[0], interval[1])
     return f"{points(low, sign=False)} to {points(high, sign=False)}"
+
+
+def margin_in_points(margin: float) -> str:
+    """A margin of equivalence, with as many digits as the recipe gave: 0.01 -> `1.0 points`."""
+    value = 100 * margin
+    return f"{max(f'{value:.1f}', f'{value:.6g}', key=len)} points"
 
 
 def percent_interval(interval: Sequence[float]) -> str:
@@ -36,7 +42,7 @@ def percent_interval(interval: Sequence[float]) -> str:
 
 
 def p_value(p: float) -> str:
-    """`< 0.001`, three digits below 0.1, two above; one just below 0.05 never reads as 0.050."""
+    """`< 0.001`, three digits below 0.1, two above; just below 0.05 it is never shown as 0.050."""
     if p < 0.001:
         return "< 0.001"
     if 0.0495 <= p < 0.05:
@@ -68,7 +74,7 @@ def duration(seconds: float | None) -> str:
 
 
 def decimal(value: float | None) -> str:
-    """A score between 0 and 1 with three digits, or a dash where it is undefined."""
+    """A score between 0 and 1 with three digits; a dash where it is undefined."""
     return UNKNOWN if value is None else f"{value:.3f}"
 
 
@@ -78,9 +84,16 @@ def several(number: int, noun: str) -> str:
 
 
 def plural(noun: str) -> str:
-    """`premises`, `stories`, `classes`; a word that ends in one s is taken to be a plural."""
+    """`premises`, `stories`, `classes`; a word that ends in one s is taken for a plural."""
     if noun.endswith(("ss", "x", "z", "ch", "sh")):
         return noun + "es"
     if noun.endswith("y") and noun[-2:-1] not in "aeiou":
         return noun[:-1] + "ies"
     return noun if noun.endswith("s") else noun + "s"
+
+
+def joined(parts: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`; empty for no parts."""
+    if len(parts) < 2:
+        return "".join(parts)
+    return f"{', '.join(parts[:-1])} and {parts[-1]}"
