@@ -1,4 +1,4 @@
-"""Arms of one question share their answers: each shows the cost, and it is counted once."""
+"""Arms with the same requests share their answers: each shows the cost, which counts once."""
 
 from __future__ import annotations
 

@@ -266,7 +266,7 @@ def test_every_objective_runs_from_end_to_end(small_recipe: Make, tmp_path: Path
     assert written == {"reasoning": {False}, "first": {True}, "two": {False}}
 
 
-def test_the_rules_of_the_experiment_are_kept_unasked(
+def test_the_protocol_is_followed_by_default(
     small_recipe: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All controls, the student that does not see the premise, two families of comparisons."""
@@ -316,7 +316,7 @@ def test_the_rules_of_the_experiment_are_kept_unasked(
         assert filled["text"].startswith("These words stand")
     assert {row["text"][:14] for row in learnt["label-echo"]} == {"The answer is "}
 
-    # The student without the premise saw none in training, and reads none at the test.
+    # The student without the premise sees none, in training and on the test set.
     read = ({row.source.text[:8] for row in rows} for rows in built)
     sources = dict(zip(arms, read, strict=True))
     assert sources["hypothesis-only"] == {"Hypothes"}

@@ -1,4 +1,4 @@
-"""What results.json says beside its families: easy answers, and the margin of equivalence."""
+"""What the results say beyond the families of comparisons: easy answers, and the margin."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ GROUPS = {e.uid: e.fields["premise"] for e in TEST}
 
 
 def arm_run(name: str, right: set[int], **section: Any) -> ArmRun:
-    """An arm whose two students are right on `right`, the second on row 0 besides."""
+    """An arm whose two students are right on `right`, the second on row 0 as well."""
 
     def predictions(more: set[int]) -> list[Prediction]:
         return [
@@ -59,7 +59,7 @@ ARM_RUNS = [
 ]
 
 
-def test_what_the_arms_are_worth_beyond_easy_answers() -> None:
+def test_the_arms_are_compared_with_easy_answers() -> None:
     found = describe_context_comparisons(ARM_RUNS, SPLITS, NLI, majority=True)
     assert [(c.arm, c.baseline, c.kind) for c in found] == [
         ("labels", "hypothesis-only", "omits"),

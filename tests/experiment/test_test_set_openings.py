@@ -1,6 +1,6 @@
-"""A second reading of the test set with another choice: written down, and told wherever one looks.
+"""Opening the test set again for another choice is recorded and reported everywhere.
 
-And what a run's trainings took, which the same two calls tell.
+Also: the training time, which the same calls report.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def calls(small_recipe: Make, tmp_path_factory: pytest.TempPathFactory) -> tuple
     """`tutelage run` four times: a recipe, the same with another learning rate, that again, and
     with fewer steps."""
     folder = tmp_path_factory.mktemp("openings")
-    told = []
+    done = []
     for rate, steps in ((1e-3, None), (2e-3, None), (2e-3, None), (2e-3, 2)):
         values = small_recipe(
             arms=[{"name": "labels"}],
@@ -38,9 +38,9 @@ def calls(small_recipe: Make, tmp_path_factory: pytest.TempPathFactory) -> tuple
         values["student"] |= {"epochs": 1, "evaluate_every": None, "max_steps": steps}
         (folder / "recipe.yaml").write_text(yaml.safe_dump(values))
         arguments = [str(folder / "recipe.yaml"), "--runs", str(folder), "--workers", "1"]
-        told.append(CliRunner().invoke(app, ["run", *arguments]))
-        assert told[-1].exit_code == 0, told[-1].output
-    return folder / "small", told
+        done.append(CliRunner().invoke(app, ["run", *arguments]))
+        assert done[-1].exit_code == 0, done[-1].output
+    return folder / "small", done
 
 
 def test_another_choice_is_in_the_manifest_and_the_same_is_not_repeated(
@@ -54,7 +54,7 @@ def test_another_choice_is_in_the_manifest_and_the_same_is_not_repeated(
     assert load_results(folder / "results.json").test_set_openings == 3
 
 
-def test_the_terminal_tells_it(calls: tuple[Path, list[Any]]) -> None:
+def test_the_terminal_says_so(calls: tuple[Path, list[Any]]) -> None:
     first, second, third, fourth = calls[1]
     assert "it has now been opened" not in first.stderr
     assert "The test set was opened" not in first.stdout
@@ -65,7 +65,7 @@ def test_the_terminal_tells_it(calls: tuple[Path, list[Any]]) -> None:
 
 
 @pytest.mark.parametrize("name", ["report.html", "report.md"])
-def test_the_report_tells_it(calls: tuple[Path, list[Any]], name: str) -> None:
+def test_the_report_says_so(calls: tuple[Path, list[Any]], name: str) -> None:
     assert (
         "The test set was opened 3 times, each time for another choice"
         in (calls[0] / name).read_text()
@@ -120,16 +120,16 @@ def test_a_run_names_those_in_its_folder_that_used_the_same_rows(tmp_path: Path)
 
 
 def test_another_name_hides_no_opening(calls: tuple[Path, list[Any]], small_recipe: Make) -> None:
-    """The recipe of the fourth call by another name: nothing differs but what is told of it."""
+    """The recipe of the fourth call by another name: only the name differs."""
     first = calls[0]
     values = yaml.safe_load((first.parent / "recipe.yaml").read_text()) | {"name": "renamed"}
     (first.parent / "renamed.yaml").write_text(yaml.safe_dump(values))
     arguments = [str(first.parent / "renamed.yaml"), "--runs", str(first.parent), "--workers", "1"]
-    told = CliRunner().invoke(app, ["run", *arguments])
-    assert told.exit_code == 0, told.output
-    assert "other runs were evaluated on the same rows: small" in told.stderr
+    done = CliRunner().invoke(app, ["run", *arguments])
+    assert done.exit_code == 0, done.output
+    assert "other runs were evaluated on the same rows: small" in done.stderr
     sentence = "The run small used the same test rows:"
-    assert sentence in told.stdout
+    assert sentence in done.stdout
     renamed = first.parent / "renamed"
     assert sentence in (renamed / "report.html").read_text()
     before, after = (load_results(each / "results.json") for each in (first, renamed))
