@@ -26,7 +26,7 @@ def table(seed: int, rows: int = 120, seeds: int = 4, seed_sd: float = 0.05) -> 
 
 
 def mean_of(values: np.ndarray) -> Statistic:
-    """The weighted mean of a rows × seeds table: what has a formula to be held against."""
+    """The weighted mean of a rows × seeds table: which has a formula to compare with."""
 
     def statistic(rows: np.ndarray, seeds: np.ndarray) -> np.ndarray:
         totals = ((rows @ values) * seeds).sum(axis=1)
@@ -74,8 +74,8 @@ def test_a_seed_gives_the_same_interval_again_whatever_the_batches() -> None:
     assert bootstrap(mean_of(d), *d.shape, bounds=WIDE, resamples=300, seed=6) != one
     wide = np.repeat(d, 200, axis=0)  # 24,000 rows: several batches
     groups = np.repeat(np.arange(120), 200)
-    told = bootstrap(mean_of(wide), *wide.shape, groups, bounds=WIDE, resamples=300, seed=5)
-    assert told.standard_error == pytest.approx(one.standard_error, rel=0.2)
+    grouped = bootstrap(mean_of(wide), *wide.shape, groups, bounds=WIDE, resamples=300, seed=5)
+    assert grouped.standard_error == pytest.approx(one.standard_error, rel=0.2)
 
 
 def test_macro_f1_is_that_of_scikit_learn() -> None:
@@ -94,7 +94,7 @@ def test_a_label_that_a_resample_lacks_is_left_out() -> None:
     assert statistic(np.array([[1.0, 1.0, 0.0]]), np.ones((1, 1)))[0] == 1
 
 
-def test_predictions_whatever_their_order_and_as_metrics_has_them() -> None:
+def test_predictions_in_any_order_agree_with_metrics() -> None:
     rng = np.random.default_rng(6)
     by_seed = {
         seed: [
@@ -107,18 +107,20 @@ def test_predictions_whatever_their_order_and_as_metrics_has_them() -> None:
     assert found.estimate == pytest.approx(evaluate(by_seed, NLI).macro_f1)
     low, high = interval(found)
     assert 0 < low < found.estimate - 0.02 and found.estimate + 0.02 < high < 1
-    assert found.method == "bootstrap by parts over 60 rows and 2 seeds, 1,000 resamples"
+    assert (
+        found.method == "bootstrap of variance components over 60 rows and 2 seeds, 1,000 resamples"
+    )
     grouped = macro_f1_interval(by_seed, NLI, {f"r{i}": i // 20 for i in range(60)})
     assert grouped.ci95 != found.ci95 and "3 groups of rows" in grouped.method
     assert macro_f1_interval(by_seed, NLI, {f"r{i}": i for i in range(60)}) == found
 
 
-def test_without_variance_there_is_no_interval_and_not_one_of_no_width() -> None:
-    """Not 0 to 0 for 30 zeros: `crossed_random_effects` knows a bound for a mean of them."""
+def test_without_variance_there_is_no_interval_rather_than_one_of_width_zero() -> None:
+    """Not 0 to 0 for 30 zeros: `crossed_random_effects` has a bound for their mean."""
     zeros = np.zeros((30, 2))
     drawn = bootstrap(mean_of(zeros), 30, 2, bounds=(0.0, 1.0))
     assert (drawn.estimate, drawn.standard_error, drawn.ci95) == (0, None, None)
-    assert drawn.method == "no interval: no variance to be seen over 30 rows"
+    assert drawn.method == "no interval: no variance over 30 rows"
     assert crossed_random_effects(zeros, bounds=(0, 1)).ci_high == pytest.approx(0.116, abs=5e-4)
     right = {0: [Prediction(f"r{i}", label, {}, label) for i, label in enumerate(NLI.labels)]}
     assert (macro_f1_interval(right, NLI).estimate, macro_f1_interval(right, NLI).ci95) == (1, None)

@@ -1,4 +1,4 @@
-"""ECE, reliability, risk against coverage: by hand, scikit-learn and data whose truth is known."""
+"""ECE, reliability, risk-coverage: by hand, by scikit-learn, and on data whose truth is known."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def answer(uid: str, label: str, confidence: float, gold: str = "yes") -> Predic
 
 
 def simulated(rows: int, seeds: int, over: float = 0.0) -> ConfidenceTable:
-    """Answers that are right with a chance `over` below their confidence."""
+    """Predictions that are correct with a probability `over` below their confidence."""
     rng = np.random.default_rng(0)
     confidence = rng.uniform(0.5, 1, (rows, seeds))
     right = (rng.random((rows, seeds)) < confidence - over).astype(float)
@@ -67,8 +67,8 @@ def test_ece_by_hand() -> None:
 
 
 def test_ece_is_the_weighted_gap_of_scikit_learns_curve() -> None:
-    told = simulated(500, 1)
-    confidence, correct = told.confidence[:, 0], told.correct[:, 0]
+    made = simulated(500, 1)
+    confidence, correct = made.confidence[:, 0], made.correct[:, 0]
     share, mean = calibration_curve(correct, confidence, n_bins=10)
     counts = np.histogram(confidence, bins=10, range=(0, 1))[0]
     referee = (np.abs(share - mean) * counts[counts > 0]).sum() / 500
@@ -85,27 +85,30 @@ def test_a_calibrated_model_is_at_its_floor_and_an_overconfident_one_above() -> 
 
 
 def test_the_interval_of_the_ece() -> None:
-    told = simulated(300, 3, over=0.15)
-    found = calibration(told)
+    made = simulated(300, 3, over=0.15)
+    found = calibration(made)
     assert found.ece_ci95 is not None
     low, high = found.ece_ci95
     assert 0.05 < low < found.ece < high < 0.3
-    assert found.ece_ci_method == "bootstrap by parts over 300 rows and 3 seeds, 1,000 resamples"
-    assert calibration(told) == found  # whatever was drawn meanwhile
+    assert (
+        found.ece_ci_method
+        == "bootstrap of variance components over 300 rows and 3 seeds, 1,000 resamples"
+    )
+    assert calibration(made) == found  # whatever was drawn meanwhile
     # Resampled rows are rows that come more than once.
     weights = np.random.default_rng(1).integers(0, 3, 300)
     again = np.repeat(np.arange(300), weights)
     each = [
         expected_calibration_error(c, r)
-        for c, r in zip(told.confidence[again].T, told.correct[again].T, strict=True)
+        for c, r in zip(made.confidence[again].T, made.correct[again].T, strict=True)
     ]
-    drawn = ece_of(told.confidence, told.correct)(
+    drawn = ece_of(made.confidence, made.correct)(
         weights[None].astype(float), np.array([[2.0, 0.0, 1.0]])
     )
     assert drawn == pytest.approx([(2 * each[0] + each[2]) / 3])
     twice = ConfidenceTable(
-        np.repeat(told.confidence, 2, axis=0),
-        np.repeat(told.correct, 2, axis=0),
+        np.repeat(made.confidence, 2, axis=0),
+        np.repeat(made.correct, 2, axis=0),
         tuple(i // 2 for i in range(600)),
     )
     clustered = calibration(twice)
@@ -116,20 +119,20 @@ def test_the_interval_of_the_ece() -> None:
 def test_an_ece_without_variance_has_no_interval() -> None:
     found = calibration(table([0.8] * 30, [1] * 30))
     assert (found.ece, found.ece_ci95) == (pytest.approx(0.2), None)
-    assert found.ece_ci_method == "no interval: no variance to be seen over 30 rows"
+    assert found.ece_ci_method == "no interval: no variance over 30 rows"
 
 
 def test_brier_by_hand() -> None:
     assert calibration(table([0.9, 0.6], [1, 0])).brier == pytest.approx((0.01 + 0.36) / 2)
 
 
-def test_reliability_in_bins_of_equally_many() -> None:
-    told = simulated(400, 3)
-    curve = reliability_curve(told, bins=5)
+def test_reliability_in_bins_of_equal_size() -> None:
+    made = simulated(400, 3)
+    curve = reliability_curve(made, bins=5)
     assert [bin_.answers for bin_ in curve] == [240] * 5
     assert all(a.high <= b.low for a, b in itertools.pairwise(curve))
     weights = [bin_.answers * bin_.accuracy for bin_ in curve]
-    assert sum(weights) / 1200 == pytest.approx(told.correct.mean())
+    assert sum(weights) / 1200 == pytest.approx(made.correct.mean())
     assert sum(bin_.ci95[0] <= bin_.confidence <= bin_.ci95[1] for bin_ in curve) >= 4
     assert sum(b.ci95[0] > b.confidence for b in reliability_curve(simulated(400, 3, -0.15))) >= 3
 
@@ -140,24 +143,24 @@ def test_equal_confidences_stay_together() -> None:
 
 
 def test_risk_against_coverage_by_hand() -> None:
-    told = table([0.9, 0.8, 0.7, 0.6], [1, 0, 1, 0])
-    curve = risk_coverage(told, coverages=(0.25, 0.5, 0.75, 1))
+    made = table([0.9, 0.8, 0.7, 0.6], [1, 0, 1, 0])
+    curve = risk_coverage(made, coverages=(0.25, 0.5, 0.75, 1))
     assert [p.risk for p in curve.points] == pytest.approx([0, 1 / 2, 1 / 3, 1 / 2])
     assert [p.threshold for p in curve.points] == [0.9, 0.8, 0.7, 0.6]
     assert curve.area == pytest.approx((0 + 1 / 2 + 1 / 3 + 1 / 2) / 4)
     assert curve.area_by_chance == 1 / 2
 
 
-def test_ties_are_covered_in_shares() -> None:
+def test_ties_are_covered_proportionally() -> None:
     # Half of four rows: 0.9 and a third of the tie, of which two of three are wrong.
-    told = table([0.5, 0.9, 0.5, 0.5], [0, 1, 0, 1])
-    [point] = risk_coverage(told, coverages=(0.5,)).points
+    made = table([0.5, 0.9, 0.5, 0.5], [0, 1, 0, 1])
+    [point] = risk_coverage(made, coverages=(0.5,)).points
     assert point.risk == pytest.approx((2 / 3) / 2)
     turned = table([0.5, 0.5, 0.5, 0.9], [1, 0, 0, 1])
-    assert risk_coverage(turned).area == pytest.approx(risk_coverage(told).area)
+    assert risk_coverage(turned).area == pytest.approx(risk_coverage(made).area)
 
 
-def test_confidence_that_tells_something_lowers_the_risk() -> None:
+def test_informative_confidence_lowers_the_risk() -> None:
     curve = risk_coverage(simulated(600, 3))
     risks = [point.risk for point in curve.points]
     assert risks == sorted(risks) and curve.area < 0.7 * curve.area_by_chance

@@ -116,7 +116,7 @@ def test_groups_are_the_units(arms: Arms, correct: dict[str, np.ndarray]) -> Non
         compare(arms, [("taught", "labels")], TASK, groups)
 
 
-def test_equal_predictions_are_no_difference(arms: Arms) -> None:
+def test_equal_predictions_do_not_differ(arms: Arms) -> None:
     arms["copy"] = arms["taught"]
     [result] = compare(arms, [("copy", "taught")], TASK)
     assert (result.difference, result.p_value) == (0, 1)
@@ -124,10 +124,10 @@ def test_equal_predictions_are_no_difference(arms: Arms) -> None:
     assert result.ci95[0] < 0 < result.ci95[1]
 
 
-def test_one_seed_is_said_to_speak_of_itself(arms: Arms) -> None:
+def test_one_seed_is_said_to_apply_to_itself(arms: Arms) -> None:
     one = {name: dict([next(iter(of.items()))]) for name, of in arms.items()}
     [result] = compare(one, [("taught", "labels")], TASK)
-    assert "not of other seeds" in result.test
+    assert "not to other seeds" in result.test
 
 
 def test_no_pairs_no_comparisons(arms: Arms) -> None:

@@ -65,7 +65,7 @@ def test_one_seed_is_the_t_test_over_rows_and_says_so() -> None:
     assert result.p_value == pytest.approx(referee.pvalue)
     assert (result.ci_low, result.ci_high) == pytest.approx(tuple(referee.confidence_interval()))
     assert result.degrees_of_freedom == 39
-    assert "not of other seeds" in result.method
+    assert "not to other seeds" in result.method
 
 
 def test_seeds_that_agree_row_by_row_add_nothing() -> None:
@@ -148,7 +148,7 @@ def test_all_rows_for_one_arm_is_the_sign_test() -> None:
     assert crossed_random_effects(np.ones((5, 3))).ci_low < 0  # 2 / 2^5 is not
 
 
-def test_one_row_and_one_group_tell_nothing() -> None:
+def test_one_row_and_one_group_show_nothing() -> None:
     for result in (
         crossed_random_effects([[1, 0, 1]]),
         crossed_random_effects([[1, 0], [0, 0]], ["p", "p"]),
@@ -157,7 +157,7 @@ def test_one_row_and_one_group_tell_nothing() -> None:
         assert result.ci_low < 0 < result.ci_high
 
 
-def test_all_right_with_bounds_of_a_share_is_clopper_and_pearson() -> None:
+def test_all_right_with_bounds_of_a_proportion_is_clopper_and_pearson() -> None:
     result = crossed_random_effects(np.ones((50, 4)), bounds=(0.0, 1.0))
     low = stats.binomtest(50, 50).proportion_ci(method="exact").low
     assert result.ci_low == pytest.approx(low) and result.ci_high == 1

@@ -63,7 +63,7 @@ def test_undefined_is_none_and_not_zero() -> None:
     assert macro_f1({"c": scores["c"]}) is None
 
 
-def test_metrics_refuse_what_makes_no_sense() -> None:
+def test_metrics_refuse_impossible_input() -> None:
     with pytest.raises(ValueError, match="at least one"):
         confusion_matrix([], [], "ab")
     with pytest.raises(ValueError, match="2 gold labels and 1 predictions"):
@@ -79,7 +79,7 @@ def test_one_seed_has_a_wilson_interval() -> None:
     assert "Wilson" in result.ci_method and "this model only" in result.ci_method
 
 
-def test_groups_of_one_row_each_are_no_groups() -> None:
+def test_groups_of_one_row_each_count_as_rows() -> None:
     predictions = rows("ee " * 39 + "en")
     own = {p.uid: f"premise of {p.uid}" for p in predictions}
     result = evaluate({0: predictions}, NLI, own)
@@ -109,7 +109,7 @@ def test_several_seeds_generalise_over_rows_and_seeds() -> None:
     assert result.macro_f1 == pytest.approx(sum(f1) / 3)
 
 
-def test_groups_widen_the_interval_of_rows_that_stand_and_fall_together() -> None:
+def test_groups_widen_the_interval_of_correlated_rows() -> None:
     predictions = rows(" ".join(["ee"] * 30 + ["en"] * 30))
     groups = {p.uid: int(p.uid[1:]) // 10 for p in predictions}
     alone, grouped = evaluate({0: predictions}, NLI), evaluate({0: predictions}, NLI, groups)
@@ -126,7 +126,7 @@ def test_a_row_truncated_for_any_seed_counts_once() -> None:
     assert evaluate({0: one, 1: two}, NLI).truncated == 2
 
 
-def test_a_task_that_is_no_nli() -> None:
+def test_a_task_other_than_nli() -> None:
     task = Task("colour", ("text",), ("red", "blue"))
     result = evaluate({0: [prediction("a", "red", "red"), prediction("b", "red", "red")]}, task)
     assert result.confusion == ((2, 0), (0, 0))

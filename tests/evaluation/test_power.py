@@ -1,4 +1,4 @@
-"""Detectable differences against statsmodels and against the test itself on simulated answers."""
+"""Detectable differences against statsmodels and against the test itself on simulated data."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def test_with_many_rows_and_seeds_it_is_the_textbook_2_8() -> None:
 @pytest.mark.parametrize("seeds", [2, 3, 5])
 @pytest.mark.parametrize("alpha", [0.05, 0.0125])
 @pytest.mark.parametrize(("rows", "columns"), [(1.0, 1.0), (1.5, 4.0)])
-def test_a_difference_of_that_size_is_found_in_80_of_100(
+def test_a_difference_of_that_size_is_detected_in_80_of_100(
     seeds: int, alpha: float, rows: float, columns: float
 ) -> None:
-    """The mean squares drawn from their laws, E's too; the half-widths are the test's."""
+    """Mean squares are drawn from their distributions, E too; half-widths are the test's."""
     rng = np.random.default_rng([seeds, int(alpha * 1e4), int(rows * 2)])
     units, draws = 400, 40_000
     truth = MeanSquares(0.0, rows, columns, 1.0, units, seeds)
@@ -72,7 +72,7 @@ def test_expected_mean_squares_by_hand() -> None:
     assert standard_error(squares) == pytest.approx(math.sqrt(variance))
 
 
-def test_one_seed_is_mcnemars_variance_and_knows_nothing_of_seeds() -> None:
+def test_one_seed_is_mcnemars_variance_without_that_of_seeds() -> None:
     design = Design((1,) * 1000, 1, disagreement=0.2, seed_sd=0.02, repeated=0.3)
     squares = expected_mean_squares(design)
     assert standard_error(squares) == pytest.approx(math.sqrt(0.2 / 1000))
@@ -111,13 +111,13 @@ def simulate(rng: np.random.Generator, design: Design) -> tuple[np.ndarray, np.n
 def test_the_design_of_answers_gives_their_mean_squares_back() -> None:
     rng = np.random.default_rng(3)
     plan = Design((1, 2, 3, 4) * 80, 5, disagreement=0.3, seed_sd=0.0)
-    seen, told = [], []
+    seen, stated = [], []
     for _ in range(60):
         d, groups = simulate(rng, plan)
         squares, expected = mean_squares(d, groups), expected_mean_squares(design_of(d, groups))
         seen.append((squares.rows, squares.seeds, squares.error))
-        told.append((expected.rows, expected.seeds, expected.error))
-    assert np.mean(told, axis=0) == pytest.approx(np.mean(seen, axis=0), rel=0.05)
+        stated.append((expected.rows, expected.seeds, expected.error))
+    assert np.mean(stated, axis=0) == pytest.approx(np.mean(seen, axis=0), rel=0.05)
     found = design_of(*simulate(rng, plan))
     assert found.disagreement == pytest.approx(0.3, abs=0.02)
     assert 0.1 < found.repeated < 0.7 and 0.02 < found.within_group < 0.5

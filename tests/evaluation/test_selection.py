@@ -19,7 +19,7 @@ from tutelage.evaluation.selection import (
     ("k", "tabled"),
     [(1, 0.0), (2, 0.56419), (3, 0.84628), (5, 1.16296), (9, 1.48501), (10, 1.53875)],
 )
-def test_of_normal_values_it_is_the_tabled_one(k: int, tabled: float) -> None:
+def test_of_normal_values_it_is_the_tabulated_one(k: int, tabled: float) -> None:
     assert expected_normal_maximum(k) == pytest.approx(tabled, abs=6e-6)
 
 
@@ -45,7 +45,7 @@ def test_it_grows_with_the_spread() -> None:
 def test_the_best_of_nine_models_that_are_equally_good() -> None:
     """Nine models, right in 41% of 1,000 rows, that differ from each other in a fifth of them."""
     rng = np.random.default_rng(0)
-    best, told = [], []
+    best, expected = [], []
     for _ in range(400):
         easy = rng.random(1000) < 0.41
         # Chances to turn a row over that keep the share of right answers: 41 * .118 = 59 * .082
@@ -53,12 +53,12 @@ def test_the_best_of_nine_models_that_are_equally_good() -> None:
         right = easy[:, None] ^ turned
         accuracy = right.mean(axis=0)
         best.append(accuracy.max() - accuracy.mean())
-        told.append(expected_maximum(9, spread_of_models(right.astype(float)) or 0.0))
-    # The larger of two mean squares is a little above either: so is what is told.
-    assert np.mean(best) < np.mean(told) < 1.2 * np.mean(best)
+        expected.append(expected_maximum(9, spread_of_models(right.astype(float)) or 0.0))
+    # The larger of two mean squares is a little above either: so is the expectation.
+    assert np.mean(best) < np.mean(expected) < 1.2 * np.mean(best)
 
 
-def test_how_far_equally_good_models_lie_apart() -> None:
+def test_how_much_equally_good_models_differ() -> None:
     # Seeds of 3 / 4 and 1 / 4 right: C / G is the sample variance, 1 / 8, and above E / G.
     correct = np.array([[1, 0], [1, 0], [1, 1], [0, 0]])
     assert spread_of_models(correct) == pytest.approx(math.sqrt(1 / 8))

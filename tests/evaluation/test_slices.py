@@ -1,4 +1,4 @@
-"""Slices of the test rows: who falls where, and the numbers in each."""
+"""Slices of the test rows: which rows are in each, and the scores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Differences of what was estimated apart."""
+"""Differences of quantities that were estimated separately."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def test_shuffled_is_a_derangement_of_the_ok_texts(table, seed):
     examples, rationales = table
     rows = ok_rows(rationales)
     if len(rows) == 1:
-        with pytest.raises(UsageError, match="two are needed"):
+        with pytest.raises(UsageError, match="expected at least two to swap"):
             shuffled(rationales, examples, NLI, seed)
         return
     result = shuffled(rationales, examples, NLI, seed)
@@ -107,7 +107,7 @@ def test_no_ok_row_means_nothing_to_do():
     assert shuffled(failed, examples, NLI, 0) == failed
 
 
-def test_label_echo_says_the_verbalized_label_and_nothing_of_the_text():
+def test_label_echo_is_the_verbalized_label_without_the_text():
     task = Task("t", ("text",), ("good", "bad"), verbalizers={"good": "splendid"})
     examples = [Example("a", {"text": "x"}, "good"), Example("b", {"text": "y"}, "bad")]
     rationales = [
@@ -133,7 +133,7 @@ def test_filler_is_as_long_as_the_text_and_the_same_for_all(lengths):
     assert filler(rationales) == filler(rationales)
 
 
-def test_filler_says_nothing_and_leaves_what_is_not_ok():
+def test_filler_has_no_content_and_leaves_what_is_not_ok():
     rationales = [
         Rationale("a", "s", "Oslo lies in Norway, so it entails.", "ok", "entailment", Usage(7, 2)),
         Rationale("b", "s", "cut of", "truncated"),
@@ -146,7 +146,7 @@ def test_filler_says_nothing_and_leaves_what_is_not_ok():
     assert not words & {"oslo", "norway", *NLI.labels, *NLI.relations}
 
 
-def test_long_filler_goes_round_in_whole_words():
+def test_long_filler_repeats_in_whole_words():
     [one] = filler([Rationale("a", "s", "x" * 2000, "ok")])
     [other] = filler([Rationale("a", "s", "x" * 900, "ok")])
     assert set(one.text.split()) == set(other.text.split())
@@ -156,7 +156,7 @@ def test_long_filler_goes_round_in_whole_words():
 @pytest.mark.parametrize(
     "control", [lambda r, e: shuffled(r, e, NLI, 0), lambda r, e: label_echo(r, e, NLI)]
 )
-def test_rows_out_of_step_are_refused(control):
+def test_misaligned_rows_are_refused(control):
     examples, rationales = wide(4)
     with pytest.raises(UsageError, match="same order"):
         control(rationales[::-1], examples)

@@ -11,7 +11,7 @@ from test_page import Page
 from tutelage.core.results import Results
 from tutelage.report.page import render_markdown, render_report
 
-METHOD = "bootstrap by parts over 31 groups of rows and 2 seeds, 1,000 resamples"
+METHOD = "bootstrap of variance components over 31 groups of rows and 2 seeds, 1,000 resamples"
 """Of 90 rows in threes, one of which has another premise (`NASTY`)."""
 
 

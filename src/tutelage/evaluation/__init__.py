@@ -1,19 +1,20 @@
-"""What predictions are worth: metrics of one arm, and honest comparisons of two.
+"""Scores predictions: metrics of one arm, and statistical comparisons of two.
 
     metrics       accuracy, per-label scores and their intervals
     compare       predictions of two arms -> a Comparison
     crossed       the primary test: over rows (or their groups) and seeds; equivalence
     statistics    Wilson, McNemar, Holm
-    power         what an experiment can see, before it and after
-    selection     how far the best of several lies above its worth
-    bootstrap     rows and seeds, for quantities without a formula
-    calibration   probabilities against what came true; risk against coverage
+    power         the difference that an experiment can detect, before it and after
+    selection     how far the best of several models lies above their mean by chance
+    bootstrap     intervals over rows and seeds, for quantities without a formula
+    calibration   confidence compared with accuracy; the risk-coverage curve
     slices        accuracy by label, tag, length
-    overlap       a rationale beside its reference: ROUGE-L, chrF
-    leakage       a rationale's worth for its label, corrected for leakage
-    baselines     the majority class
-    unpaired      the difference of two quantities estimated apart
-    ratio, numeric   what several of these need
+    overlap       similarity of a rationale to a reference: ROUGE-L, chrF
+    leakage       how well a rationale predicts its label, corrected for leakage
+    text_classifier   the bag-of-words classifier that `leakage` uses
+    majority      the most frequent label as a baseline
+    unpaired      the difference of two quantities that were estimated separately
+    ratio, numeric   helpers
 
-Nothing here knows of models, files or recipes.
+Nothing here depends on models, files or recipes.
 """

@@ -1,12 +1,12 @@
-"""Intervals over rows and seeds for quantities that have no formula: macro F1, calibration error.
+"""Computes intervals over rows and seeds for quantities without a formula: macro F1, ECE.
 
-Rows (or the groups they share) and seeds are drawn again, with replacement and independently: the
+Rows (or groups of rows) and seeds are resampled with replacement, independently of each other: the
 pigeonhole bootstrap (Owen 2007, Annals of Applied Statistics 1). Its percentiles are too narrow
-where seeds are few, since three seeds drawn again are never further apart than they were; so the
-interval rests on its variances, each part with the t quantile of its own number of units.
+where seeds are few, since three resampled seeds are never further apart than the three were. So the
+interval uses its variances, each component with the t quantile of its own number of units.
 
-A mean has a formula (`crossed.crossed_random_effects`), which also knows what to say where all
-values are alike.
+A mean has a formula (`crossed.crossed_random_effects`), which also covers the case that all values
+are equal.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from tutelage.evaluation.metrics import by_uid, group_keys
 from tutelage.evaluation.numeric import Floats, Groups, shared_groups
 
 Statistic = Callable[[Floats, Floats], Floats]
-"""(row weights B × n, seed weights B × S) -> B values: how often each row and seed was drawn.
-Either may have one line in the place of B, which stands for all."""
+"""(row weights B × n, seed weights B × S) -> B values. A weight is how often the row or seed was
+drawn. Either argument may have one line instead of B, which then holds for all."""
 
 RESAMPLES = 1000
 
 _BATCH_CELLS = 2_000_000
-"""Row weights held at once: 16 MB."""
+"""Row weights held in memory at a time: 16 MB."""
 
 _NO_VARIANCE = 1e-12
 
@@ -40,8 +40,8 @@ _NO_VARIANCE = 1e-12
 class BootstrapResult:
     """A quantity and its interval over rows and seeds.
 
-    ci95:   by parts, as in `crossed.crossed_random_effects`; None where there is none
-    method: in words how it was made, or why there is none
+    ci95:   by variance components, as in `crossed.crossed_random_effects`; None where there is none
+    method: how it was computed, or why there is none, in words
     """
 
     estimate: float
@@ -60,23 +60,23 @@ def bootstrap(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> BootstrapResult:
-    """The statistic with all weights one, and its interval over rows (or groups) and seeds.
+    """The statistic with all weights equal to one, and its interval over rows (or groups), seeds.
 
     With w and v the drawn weights of rows and seeds, T the statistic and 1 weights of one,
 
         R / (G S) = G/(G-1) Var T(w, 1)        C / (G S) = S/(S-1) Var T(1, v)
         E / (G S) = G/(G-1) S/(S-1) Var [T(w, v) - T(w, 1) - T(1, v) + T(1, 1)]
 
-    for a mean these are, but for the draws, the mean squares of the table; for any other smooth
-    quantity, those of its linear part. They go through the same interval as the primary test's.
-    With one seed it speaks of these models only.
+    for a mean these are, up to the random draws, the mean squares of the table; for any other
+    smooth quantity, those of its linear part. The interval is computed from them as in the primary
+    test. With one seed it applies to these models only.
 
-    bounds: the smallest and largest value that the quantity can have.
-    seed:   of the draws. The same one gives the same interval, whatever else was drawn before.
+    bounds: the smallest and the largest value that the quantity can have
+    seed:   of the draws: the same seed gives the same interval, whatever was drawn before
 
-    Degenerate cases, without an interval: one unit; and resamples that all give the same value (no
-    answer is wrong, say). That shows no variance and not that there is none: an interval of width
-    zero would say that more rows could change nothing.
+    Degenerate cases, without an interval: one unit; and resamples that all give the same value (for
+    example, no prediction is wrong). No variance is then seen, which does not mean that there is
+    none: an interval of width zero would say that more rows could not change anything.
 
     Raises ValueError for no rows or seeds, less than two resamples, keys of another length, or a
     statistic that is not finite in some resample.
@@ -111,13 +111,13 @@ def bootstrap(
 
     scale, rows_factor = units * seeds, units / (units - 1)
     of_seeds_squared = of_residue = 0.0
-    method = f"bootstrap over {unit} of one seed: speaks of these models only, not of other seeds"
+    method = f"bootstrap over {unit} of one seed: applies to these models only, not to other seeds"
     if seeds > 1:
         seeds_factor = seeds / (seeds - 1)
         interaction = both - by_rows - by_seeds + estimate
         of_seeds_squared = scale * seeds_factor * float(by_seeds.var())
         of_residue = scale * rows_factor * seeds_factor * float(interaction.var())
-        method = f"bootstrap by parts over {units:,} {unit} and {seeds} seeds"
+        method = f"bootstrap of variance components over {units:,} {unit} and {seeds} seeds"
     squares = MeanSquares(
         mean=estimate,
         rows=scale * rows_factor * float(by_rows.var()),
@@ -128,7 +128,7 @@ def bootstrap(
     )
     error = standard_error(squares)
     if error <= _NO_VARIANCE:
-        why = f"no interval: no variance to be seen over {units:,} {unit}"
+        why = f"no interval: no variance over {units:,} {unit}"
         return BootstrapResult(estimate, None, None, why)
     half = half_width(squares, 0.05)
     ci95 = max(estimate - half, bounds[0]), min(estimate + half, bounds[1])
@@ -138,8 +138,10 @@ def bootstrap(
 def macro_f1_of(gold: NDArray[Any], predicted: NDArray[Any], labels: int) -> Statistic:
     """Macro F1 of the confusion table summed over seeds, as `metrics.macro_f1` has it.
 
-    gold: n numbers from 0 to labels - 1; predicted: n × S. A label that neither comes up nor is
-    predicted in a resample is left out of that resample's mean.
+    gold:      n label numbers from 0 to labels - 1
+    predicted: n × S label numbers
+
+    A label that neither occurs nor is predicted in a resample is left out of that resample's mean.
     """
     truth, guess = np.asarray(gold)[:, None], np.asarray(predicted)
     seeds = guess.shape[1]
@@ -163,8 +165,10 @@ def macro_f1_interval(
     task: Task,
     groups: Mapping[str, Hashable] | None = None,
 ) -> BootstrapResult:
-    """`Evaluation.macro_f1` of the same predictions, which `metrics.evaluate` has checked, with its
-    interval over rows (or their groups) and seeds."""
+    """`Evaluation.macro_f1` with its interval over rows (or groups) and seeds.
+
+    The predictions are those that `metrics.evaluate` has checked.
+    """
     tables = [
         by_uid(predictions_by_seed[s], f"seed {s}", task) for s in sorted(predictions_by_seed)
     ]

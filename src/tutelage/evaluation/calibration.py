@@ -1,9 +1,9 @@
-"""Do a model's probabilities mean what they say, and are its confident answers the right ones?
+"""Measures calibration: whether confidence matches accuracy, and marks the errors.
 
     confidence_table            predictions -> confidence and correctness, rows × seeds
-    reliability_curve           accuracy by confidence, with intervals by cluster
-    calibration                 the whole in numbers: ECE, the gap, Brier's score
-    risk_coverage               errors among the most confident share of the rows
+    reliability_curve           accuracy by confidence, with intervals over groups of rows
+    calibration                 summary: ECE, the signed gap, Brier score
+    risk_coverage               error rate among the most confident share of the rows
 
 Confidence is the probability of the predicted label.
 """
@@ -35,9 +35,11 @@ _SIMULATIONS = 200
 
 @dataclass(frozen=True, slots=True)
 class ConfidenceTable:
-    """Rows × seeds, the rows in one order, the seeds rising.
+    """Confidence and correctness, rows × seeds, with the seeds in rising order.
 
-    groups: each row's unit; None where rows are independent
+    confidence: probability of the predicted label
+    correct:    1.0 where the prediction is correct, else 0.0
+    groups:     the unit of each row; None where rows are independent
     """
 
     confidence: Floats
@@ -52,11 +54,11 @@ def confidence_table(
 ) -> ConfidenceTable:
     """Confidence and correctness of one arm's predictions.
 
-    Raises UsageError for no seeds; DataError as `metrics.evaluate` does, and for a prediction
-    without a probability, between 0 and 1, of the label that it predicts.
+    Raises UsageError for no seeds; DataError as `metrics.evaluate` does, and for a prediction whose
+    label has no probability between 0 and 1.
     """
     if not predictions_by_seed:
-        raise UsageError("got no predictions to calibrate, expected those of at least one seed")
+        raise UsageError("got no predictions, expected those of at least one seed")
     seeds = sorted(predictions_by_seed)
     tables = {seed: by_uid(predictions_by_seed[seed], f"seed {seed}", task) for seed in seeds}
     first = tables[seeds[0]]
@@ -70,7 +72,7 @@ def confidence_table(
             if value is None or not -1e-6 <= value <= 1 + 1e-6:
                 raise DataError(
                     f"row {prediction.uid!r}: got {value} as the probability of the predicted "
-                    f"label {prediction.label!r}, expected one between 0 and 1: score it again"
+                    f"label {prediction.label!r}, expected a number between 0 and 1: predict again"
                 )
     return ConfidenceTable(
         confidence=np.array([[p.probabilities[p.label] for p in row] for row in answers]),
@@ -80,10 +82,10 @@ def confidence_table(
 
 
 def reliability_curve(table: ConfidenceTable, bins: int = 10) -> list[ReliabilityBin]:
-    """Accuracy by confidence in bins of equally many answers, lowest first.
+    """Accuracy by confidence in bins of equal size, the lowest confidence first.
 
-    Answers of equal confidence stay together, so there may be fewer bins than asked for. The
-    interval is that of a ratio of means over rows × seeds (`ratio.ratio_of_means`).
+    Predictions of equal confidence stay together, so there may be fewer than `bins`. The interval
+    is that of a ratio of means over rows × seeds (`ratio.ratio_of_means`).
     """
     edges = np.quantile(table.confidence, np.linspace(0, 1, bins + 1)[1:-1])
     place = np.searchsorted(np.unique(edges), table.confidence, side="left")
@@ -108,15 +110,16 @@ def reliability_curve(table: ConfidenceTable, bins: int = 10) -> list[Reliabilit
 def expected_calibration_error(confidence: Floats, correct: Floats, bins: int = 15) -> float:
     """Σ_b |Σ_{i in b} (correct_i - confidence_i)| / n over bins of equal width (Guo et al. 2017).
 
-    One model's n answers; a bin is (k / bins, (k + 1) / bins], as theirs are. It is biased upwards:
-    chance alone sets a bin's accuracy off its confidence. See `Calibration.ece_if_calibrated`.
+    Of one model's n predictions; a bin is (k / bins, (k + 1) / bins], as in the source. It is
+    biased upwards: by chance alone a bin's accuracy differs from its confidence. See
+    `Calibration.ece_if_calibrated`.
     """
     place = _bin(confidence, bins)
     return float(np.abs(np.bincount(place, correct - confidence, bins)).sum() / len(correct))
 
 
 def ece_of(confidence: Floats, correct: Floats, bins: int = 15) -> Statistic:
-    """The mean over seeds of their `expected_calibration_error`, for `bootstrap.bootstrap`.
+    """The mean over seeds of `expected_calibration_error`, as a statistic for the bootstrap.
 
     confidence, correct: rows × seeds.
     """
@@ -142,10 +145,10 @@ def _bin(confidence: Floats, bins: int) -> Ints:
 
 
 def calibration(table: ConfidenceTable, bins: int = 15, seed: int = 0) -> Calibration:
-    """ECE with its interval and its floor, the signed gap with its interval, and Brier's score of
-    the confidence.
+    """ECE with its interval and its expectation under perfect calibration, the signed gap with its
+    interval, and the Brier score of the confidence.
 
-    The floor is the mean over 200 simulations from `seed`, rows taken as independent.
+    The expectation is the mean over 200 simulations from `seed`, with independent rows.
     """
     confidence, correct = np.clip(table.confidence, 0, 1), table.correct
     by_seed = tuple(
@@ -179,15 +182,15 @@ def calibration(table: ConfidenceTable, bins: int = 15, seed: int = 0) -> Calibr
 def risk_coverage(
     table: ConfidenceTable, coverages: Sequence[float] = (0.2, 0.4, 0.6, 0.8, 0.9, 1.0)
 ) -> RiskCoverage:
-    """Errors among each seed's most confident answers (El-Yaniv and Wiener 2010).
+    """Error rate among each seed's most confident predictions (El-Yaniv and Wiener 2010).
 
-    Answers of equal confidence are taken in shares, so that the order of rows does not matter: of
-    a tie that is only partly covered, each answer counts by the covered part. The interval is that
-    of a ratio of means over rows (or groups) × seeds, with each seed's threshold taken as given.
-    The area is the mean of the risk over coverages 1/n, 2/n, …, 1, and over seeds.
+    Ties in confidence are covered proportionally, so that the order of rows does not matter: of a
+    tie that is only partly covered, each prediction counts with the covered part. The interval is
+    that of a ratio of means over rows (or groups) × seeds, with each seed's threshold fixed. The
+    area is the mean of the risk over coverages 1/n, 2/n, …, 1, and over seeds.
     """
     if wrong := [coverage for coverage in coverages if not 0 < coverage <= 1]:
-        raise ValueError(f"got coverages {wrong}, expected shares above 0 and at most 1")
+        raise ValueError(f"got coverages {wrong}, expected fractions above 0 and at most 1")
     errors = 1 - table.correct
     points = []
     for coverage in coverages:
@@ -203,7 +206,7 @@ def risk_coverage(
 
 
 def _most_confident(confidence: Floats, coverage: float) -> tuple[Floats, Floats]:
-    """How much of each answer is covered (rows × seeds, 0 to 1), and each seed's threshold."""
+    """How much of each prediction is covered (rows × seeds, 0 to 1), and each seed's threshold."""
     rows = len(confidence)
     wanted = coverage * rows
     threshold = -np.sort(-confidence, axis=0)[min(rows - 1, int(np.ceil(wanted - 1e-9)) - 1)]
@@ -214,7 +217,7 @@ def _most_confident(confidence: Floats, coverage: float) -> tuple[Floats, Floats
 
 
 def _area(confidence: Floats, errors: Floats) -> float:
-    """Mean risk over coverages k / n, each tie's errors spread evenly over its places."""
+    """Mean risk over coverages k / n, with the errors of a tie spread evenly over it."""
     _, place, counts = np.unique(-confidence, return_inverse=True, return_counts=True)
     spread = (np.bincount(place, errors) / counts).repeat(counts)
     return float((np.cumsum(spread) / np.arange(1, len(errors) + 1)).mean())

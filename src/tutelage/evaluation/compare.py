@@ -1,7 +1,8 @@
-"""Two arms on the same rows: the difference, its interval, and a test that corrects for company.
+"""Compares two arms on the same rows: difference, interval, and tests corrected for their number.
 
-One primary test (crossed random effects over rows, or their groups, and seeds), Holm over the whole
-family of pairs; exact McNemar, seed by seed, as a secondary reading of fixed models.
+The primary test uses crossed random effects over rows (or groups of rows) and seeds, with Holm's
+correction over the whole family of pairs. Exact McNemar tests, seed by seed, are secondary: they
+compare fixed models.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from tutelage.evaluation.statistics import holm, mcnemar_exact
 ALPHA, POWER = 0.05, 0.8
 
 MARGIN = 0.01
-"""One point: differences within it are taken not to matter, unless a caller says otherwise."""
+"""Default margin of equivalence, one point: smaller differences are taken not to matter."""
 
 
 def compare(
@@ -37,16 +38,15 @@ def compare(
     groups: Mapping[str, Hashable] | None = None,
     margin: float = MARGIN,
 ) -> list[Comparison]:
-    """A Comparison for each (arm, baseline) of `pairs`, in their order; `pairs` is Holm's family.
+    """A Comparison for each (arm, baseline) of `pairs`, in this order; `pairs` is Holm's family.
 
-    predictions: arm -> seed -> predictions. Rows are matched by uid, whatever their order. The
-                 seeds of two arms are paired by rank: the sets may be disjoint, but of one size.
-    groups:      uid -> key of the unit that the row belongs to (`task.group`); None where rows
-                 are independent.
-    margin:      of equivalence, a fraction.
+    predictions: arm -> seed -> predictions. Rows are matched by uid, in any order. The seeds of two
+                 arms are paired by rank: the sets may be disjoint but have to be of equal size
+    groups:      uid -> key of the row's unit (`task.group`); None where rows are independent
+    margin:      of equivalence, a fraction
 
-    Raises UsageError for a pair that names an unknown arm or one arm twice, a pair given twice, or
-    unequal numbers of seeds; DataError where two arms, or two seeds, do not cover the same rows.
+    Raises UsageError for a pair that names an unknown arm or one arm twice, for a repeated pair, or
+    for unequal numbers of seeds; DataError where arms or seeds do not cover the same rows.
     """
     _check_pairs(predictions, pairs)
     names = list(dict.fromkeys(name for pair in pairs for name in pair))
@@ -71,7 +71,7 @@ def compare_correctness(
     groups: Groups | None = None,
     margin: float = MARGIN,
 ) -> list[Comparison]:
-    """`compare` on tables: arm -> rows × seeds, 1.0 where right, the rows in one order."""
+    """`compare` on tables: arm -> rows × seeds, 1.0 where correct, all with the same row order."""
     index = None if groups is None else group_index(groups)
     differences = [correct[arm] - correct[baseline] for arm, baseline in pairs]
     squares = [mean_squares(table, index) for table in differences]
@@ -88,7 +88,7 @@ def _check_pairs(
     pairs: Sequence[tuple[str, str]],
 ) -> None:
     if len(set(pairs)) != len(pairs):
-        raise UsageError(f"got a pair twice in {list(pairs)}, expected each once")
+        raise UsageError(f"got a pair twice in {list(pairs)}, expected each pair once")
     for arm, baseline in pairs:
         for name in (arm, baseline):
             if not predictions.get(name):
@@ -101,8 +101,8 @@ def _check_pairs(
         counts = len(predictions[arm]), len(predictions[baseline])
         if counts[0] != counts[1]:
             raise UsageError(
-                f"got {counts[0]} seeds of {arm!r} and {counts[1]} of {baseline!r}, expected as "
-                "many of each: train the missing ones"
+                f"got {counts[0]} seeds of {arm!r} and {counts[1]} of {baseline!r}, expected the "
+                "same number: train the missing seeds"
             )
 
 

@@ -1,7 +1,7 @@
-"""The primary test: a mean over rows × seeds, generalised over both.
+"""The primary test: the mean of a table over rows × seeds, generalised to new rows and seeds.
 
-    mean_squares            a table of differences, in brief
-    crossed_random_effects  its mean, interval and p-value (`crossed_result` of mean squares)
+    mean_squares            the sufficient statistics of a table of differences
+    crossed_random_effects  its mean, interval and p-value (`crossed_result` from mean squares)
     equivalence             two one-sided tests: is the mean within a margin of zero?
 
 All differences are fractions (0.01 is one point).
@@ -24,11 +24,12 @@ Table = Sequence[Sequence[float]] | NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class MeanSquares:
-    """What a units × seeds table says of its mean.
+    """The statistics of a units × seeds table that its mean's interval depends on.
 
-    rows, seeds, error: the mean squares R, C and E; C and E are 0 where there is one seed
-    units, columns:     rows (or groups of them), and seeds
-    grouped:            whether a unit is a group of several rows
+    mean:               grand mean
+    rows, seeds, error: the mean squares R, C and E; C and E are 0 with one seed
+    units, columns:     number of rows (or groups of rows), and of seeds
+    grouped:            whether units are groups of several rows
     """
 
     mean: float
@@ -42,10 +43,11 @@ class MeanSquares:
 
 @dataclass(frozen=True, slots=True)
 class CrossedResult:
-    """A mean over rows × seeds, with an interval that generalises over both.
+    """A mean over rows × seeds, with an interval that generalises to both.
 
     The interval is `estimate ± t(degrees_of_freedom) * standard_error`. Both are None where the
-    data show no variance to estimate them from; the interval then rests on the bounds alone.
+    data show no variance; the interval then rests on the bounds alone. `method` says in words how
+    it was computed.
     """
 
     estimate: float
@@ -61,10 +63,10 @@ class CrossedResult:
 class Equivalence:
     """Two one-sided tests of a mean against a margin on either side.
 
-    p_value:    the larger of the two one-sided ones
+    p_value:    the larger of the two one-sided p-values
     ci90:       the interval at 1 - 2 alpha (90% for alpha = 5%); it lies within the margin where
                 p_value < alpha
-    equivalent: p_value < alpha. False is no finding: neither a difference nor its absence
+    equivalent: p_value < alpha. False shows neither a difference nor its absence
     """
 
     margin: float
@@ -81,56 +83,57 @@ def crossed_random_effects(
 ) -> CrossedResult:
     """Mean of `difference` (rows × seeds), its interval, and the test that the mean is zero.
 
-    Model: d[i, s] = mean + row_i + seed_s + error_is, rows and seeds both drawn at random, as
-    readers and cases are in multi-reader studies (Obuchowski and Rockette 1995; Hillis 2007).
-    With R, C, E the mean squares of rows, seeds and residue of the G × S table,
+    Model: d[i, s] = mean + row_i + seed_s + error_is, with rows and seeds both drawn at random,
+    like readers and cases in multi-reader studies (Obuchowski and Rockette 1995; Hillis 2007). With
+    R, C, E the mean squares of rows, seeds and residue of the G × S table,
 
         Var(mean) = (R + C - E) / (G S),  never less than max(R, E) / (G S),
 
-    that is, with the seeds' component clamped at zero (R) and with the noise of single answers as
-    a floor (E). The half-width h is the larger of
+    that is, with the seeds' component clamped at zero (R) and with the noise of single predictions
+    as a lower bound (E). The half-width h is the larger of
 
         h² = [t²(G-1) (R - E) + t²(S-1) C - t²(G-1) E / (2 (S-1))] / (G S)
         h² =  t²(G-1) Var(mean)
 
-    that is, each part with its own t quantile, less an allowance, and never narrower than with a
-    variance that is known. `degrees_of_freedom` are those whose t quantile turns the standard
-    error into h. The p-value is the level at which the interval ends at zero.
+    that is, each component with its own t quantile, less an allowance, and never narrower than with
+    a known variance. `degrees_of_freedom` are those whose t quantile turns the standard error into
+    h. The p-value is the level at which the interval ends at zero.
 
     groups: one key for each row. Rows that share a key (a premise) are one unit, and the table
     holds linearised group totals y[g, s] = m + (G / n) Σ_{i in g} (d[i, s] - m), m the grand
-    mean (Taylor linearisation of a ratio, as in surveys by clusters), so that the mean over
-    groups is the mean over rows whatever the groups' sizes. Where each row has a key of its own,
-    rows are the units.
+    mean (Taylor linearisation of a ratio, as in cluster surveys), so that the mean over
+    groups equals the mean over rows whatever the sizes of the groups. Where each row has a key of
+    its own, rows are the units.
 
-    bounds: the smallest and largest value that a mean difference can have.
+    bounds: the smallest and the largest value that a mean difference can have
 
-    Why not Satterthwaite's degrees of freedom for the sum: a small C by luck then lowers the
-    variance and raises the degrees of freedom at once. Drawing the mean squares from their laws
-    under the null hypothesis (G = 333, R/E and C/E from 1 to 8 and 50) it raised up to 12% of
-    false alarms with 2 seeds, 8% with 3 and 6% with 5. Clamping C at E in the degrees of freedom
-    as well cost width (1.44 times the known-variance one, against 1.30, at 5 seeds and no effect)
-    and still gave 12% and 8%; the median-unbiased C in their place 10% and 7%. Giving each part its
-    own quantile is never above 5% where the parts are independent (Banerjee 1960, Sankhyā 22).
+    Why not Satterthwaite's degrees of freedom for the sum: where C is small by luck, the variance
+    is lower and the degrees of freedom are higher at the same time. With mean squares drawn from
+    their distributions under the null hypothesis (G = 333, R/E and C/E from 1 to 8 and 50) it gave
+    up to 12% false alarms with 2 seeds, 8% with 3 and 6% with 5. Also clamping C at E in the
+    degrees of freedom cost width (1.44 times that of a known variance, compared with 1.30, at 5
+    seeds and no effect) and still gave 12% and 8%; the median-unbiased C instead gave 10% and 7%.
+    With a quantile of its own for each component the rate is never above 5% where the components
+    are independent (Banerjee 1960, Sankhyā 22).
 
-    Why the allowance: without it the test is conservative where seeds vary little (E is a part of
-    C that is known well, and yet is charged the few seeds' quantile): 2% of false alarms at 5
-    seeds, and a median width of 1.298 times the known-variance one. By quadrature over C/E from 1
+    Why the allowance: without it the test is conservative where seeds vary little, because E, a
+    part of C that is known well, is multiplied by the quantile for few seeds: 2% false alarms at 5
+    seeds, and a median width of 1.298 times that of a known variance. By quadrature over C/E from 1
     to 150 and R/E of 1, 1.5, 3 and 9, at 2 to 50 seeds, the allowance raises the worst case from
-    5.00% to 5.14%, from 1.25% to 1.30% and from 0.1% to 0.105%, and lowers those 1.298 to 1.249.
-    One that grows with t²(S-1) costs more where the level is small (1.7% in place of 1.25% at 3
-    seeds). There is little more to be had: of all half-widths that rise with C and hold 5.00%
-    throughout, the best that constrained optimisation found are 5% shorter on the mean.
-    The price that remains is power at two or three seeds, where no test can know the seeds'
-    variance: five are worth having.
+    5.00% to 5.14%, from 1.25% to 1.30% and from 0.1% to 0.105%, and lowers the 1.298 to 1.249. An
+    allowance that grows with t²(S-1) costs more at small levels (1.7% instead of 1.25% at 3 seeds).
+    Little more can be gained: of all half-widths that rise with C and hold 5.00% throughout, the
+    best that constrained optimisation found are 5% shorter on average. What remains is low power at
+    two or three seeds, where no test can know the seeds' variance: five seeds are worth their cost.
 
     Degenerate cases:
-    - one seed: rows (groups) alone, t(G-1); `method` says that it speaks of these models only
-    - one unit, or every value equal to c: no variance can be estimated. With n units alike, more
-      than q = 1 - ((1-confidence)/2)^(1/n) of all units would be otherwise only by a chance below
+    - one seed: rows (groups) alone, t(G-1); `method` says that it applies to these models only
+    - one unit, or every value equal to c: no variance can be estimated. With n equal units, the
+      chance that more than q = 1 - ((1-confidence)/2)^(1/n) of all units differ is below
       (1-confidence)/2 (Clopper and Pearson's bound at zero), and those can lie anywhere between
-      the bounds: c + q * (bounds - c), p = min(1, 2 / (1 + |c| / bound)^n), bound the one on the
-      other side of zero. Hence no difference at all in n rows is not an interval of width zero.
+      the bounds: c + q * (bounds - c), p = min(1, 2 / (1 + |c| / bound)^n), where bound is the one
+      on the other side of zero. So no difference at all in n rows does not give an interval of
+      width zero.
 
     Raises ValueError for an empty table, values that are not finite, or keys of another length.
     """
@@ -140,16 +143,16 @@ def crossed_random_effects(
 def crossed_result(
     squares: MeanSquares, confidence: float = 0.95, bounds: tuple[float, float] = (-1.0, 1.0)
 ) -> CrossedResult:
-    """`crossed_random_effects` of a table that is known by its mean squares."""
+    """`crossed_random_effects` from the mean squares of a table."""
     unit = "groups of rows" if squares.grouped else "rows"
     estimate, units = squares.mean, squares.units
     if not _has_variance(squares):
         low, high, p = _interval_without_variance(estimate, units, confidence, bounds)
-        method = f"no variance to be seen over {units} {unit}: exact binomial bound"
+        method = f"no variance over {units} {unit}: exact binomial bound"
         return CrossedResult(estimate, None, None, low, high, p, method)
     half, error = half_width(squares, 1 - confidence), standard_error(squares)
     if squares.columns == 1:
-        method = f"t-test over {unit} of one seed: speaks of these models only, not of other seeds"
+        method = f"t-test over {unit} of one seed: applies to these models only, not to other seeds"
     else:
         method = f"crossed random effects over {units:,} {unit} and {squares.columns} seeds"
     return CrossedResult(
@@ -166,7 +169,7 @@ def crossed_result(
 def mean_squares(difference: Table, groups: Groups | None = None) -> MeanSquares:
     """The grand mean of a rows × seeds table, and R, C, E of its units × seeds table.
 
-    A table that shows no variance (up to rounding), or has one unit, has mean squares of zero.
+    A table without variance (up to rounding), or with one unit, has mean squares of zero.
     Raises ValueError as `crossed_random_effects` does.
     """
     d = np.asarray(difference, dtype=np.float64)
@@ -198,7 +201,7 @@ def standard_error(squares: MeanSquares) -> float:
 
 
 def half_width(squares: MeanSquares, level: float) -> float:
-    """Half the width of the interval that misses the mean with chance `level`."""
+    """Half the width of the interval that misses the mean with probability `level`."""
     q = squares
     return math.sqrt(squared_half_width(level, q.rows, q.seeds, q.error, q.units, q.columns))
 
@@ -214,7 +217,7 @@ def squared_half_width(
 ) -> Any:
     """h² of `crossed_random_effects` for mean squares R, C and E: floats, or arrays of one shape.
 
-    largest: of three; for arrays an elementwise one.
+    largest: the maximum of three values; for arrays an elementwise one
     """
     known = t_upper(level / 2, units - 1) ** 2
     if columns == 1:
@@ -229,7 +232,7 @@ def squared_half_width(
 def two_sided_level(squares: MeanSquares, distance: float) -> float:
     """The level at which the interval's half-width is `distance`: a two-sided p-value.
 
-    1 for a distance of zero. Not defined, and not to be called, where no variance is to be seen.
+    1 for a distance of zero. Undefined, and not to be called, without variance.
     """
     if distance <= 0:
         return 1.0
@@ -243,15 +246,15 @@ def equivalence(
     alpha: float = 0.05,
     bounds: tuple[float, float] = (-1.0, 1.0),
 ) -> Equivalence:
-    """Is the mean of `difference` (rows × seeds) nearer to zero than `margin`?
+    """Tests whether the mean of `difference` (rows × seeds) is nearer to zero than `margin`.
 
     Two one-sided tests (Schuirmann 1987): that the mean is -margin or less, and that it is margin
-    or more, each at `alpha`, each half of the two-sided level of `crossed_random_effects` at which
-    the interval ends at that margin; the p-value is the larger one. No correction for two tests
-    is due: both must be rejected.
+    or more, each at `alpha`. Each p-value is half of the two-sided level of
+    `crossed_random_effects` at which the interval ends at that margin; the p-value is the larger
+    one. No correction for two tests is due, since both have to be rejected.
 
-    Where no variance is to be seen, with n units alike at c: a mean as far off as the margin m
-    takes a share q = (m - c) / (bound - c) of other units, and none among n has chance (1 - q)^n.
+    Without variance, with n units equal to c: for a mean as large as the margin m, a share
+    q = (m - c) / (bound - c) of units has to differ, and none among n has probability (1 - q)^n.
 
     Raises ValueError for a margin that is not above zero, and as `crossed_random_effects` does.
     """
@@ -264,7 +267,7 @@ def equivalence_result(
     alpha: float = 0.05,
     bounds: tuple[float, float] = (-1.0, 1.0),
 ) -> Equivalence:
-    """`equivalence` of a table that is known by its mean squares."""
+    """`equivalence` from the mean squares of a table."""
     if margin <= 0:
         raise ValueError(f"got the margin {margin}, expected one above zero")
     tails = (margin - squares.mean, bounds[1]), (squares.mean + margin, -bounds[0])
@@ -311,13 +314,13 @@ def _interval_without_variance(
     opposite = abs(bounds[0] if value > 0 else bounds[1])
     if value == 0:
         return low, high, 1.0
-    if opposite == 0:  # zero itself is the bound: only a value of zero could reach it
+    if opposite == 0:  # zero is the bound itself: only a value of zero reaches it
         return low, high, 0.0
     return low, high, float(min(1.0, 2 * (1 + abs(value) / opposite) ** -units))
 
 
 def _matching_df(quantile: float, confidence: float, largest: float) -> float:
-    """Degrees of freedom at which t's quantile for `confidence` is `quantile`."""
+    """Degrees of freedom at which the t quantile for `confidence` is `quantile`."""
     tail = (1 - confidence) / 2
     if t_upper(tail, largest) >= quantile:
         return float(largest)

@@ -1,4 +1,4 @@
-"""What needs no model: the training rows' most frequent label, as the answer to every test row."""
+"""The majority baseline: the most frequent training label as the answer to every test row."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tutelage.evaluation.metrics import evaluate
 
 
 def majority_label(labels: Sequence[str], task: Task) -> str:
-    """The most frequent label; of equally frequent ones the first in the task's order.
+    """The most frequent label; of equally frequent labels, the first in the task's order.
 
     Raises DataError where there are none.
     """
     if not labels:
-        raise DataError("got no training labels, expected at least one to know the majority of")
+        raise DataError("got no training labels, expected at least one")
     counts = Counter(labels)
     return max(task.labels, key=lambda label: counts[label])
 
@@ -26,7 +26,7 @@ def majority_label(labels: Sequence[str], task: Task) -> str:
 def majority_predictions(
     train: Sequence[Example], test: Sequence[Example], task: Task
 ) -> list[Prediction]:
-    """The majority label for every test row, with the training rows' shares as probabilities."""
+    """The majority label for every test row; probabilities are the label shares of train."""
     counts = Counter(example.label for example in train)
     label = majority_label([example.label for example in train], task)
     shares = {name: counts[name] / len(train) for name in task.labels}
@@ -39,9 +39,9 @@ def majority_class(
     task: Task,
     groups: Mapping[str, Hashable] | None = None,
 ) -> Evaluation:
-    """What answering the training rows' most frequent label is worth on test, with its interval.
+    """Scores of the most frequent training label on test, with an interval.
 
-    The label is chosen on train, so the share of test is no maximum. Nothing is trained: the
-    interval is over rows (Wilson's) or their groups alone, of one seed named 0.
+    The label is chosen on train, so its share of test is not a maximum. Nothing is trained: the
+    interval is over rows (Wilson's) or groups of rows alone, with a single seed 0.
     """
     return evaluate({0: majority_predictions(train, test, task)}, task, groups)

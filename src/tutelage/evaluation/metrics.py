@@ -1,7 +1,7 @@
-"""Accuracy, per-label scores and their intervals: what one arm's predictions are worth.
+"""Scores one arm's predictions: accuracy, per-label scores, and their intervals.
 
-Nothing is dropped from a denominator: a prediction that one seed lacks is an error, an undefined
-score is None and never 0.
+Nothing is dropped from a denominator: a prediction that is missing for one seed raises an error,
+and an undefined score is None, never 0.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ Ints = NDArray[np.int64]
 def confusion_matrix(gold: Sequence[str], predicted: Sequence[str], labels: Sequence[str]) -> Ints:
     """Counts, gold (rows) × predicted (columns), in the order of `labels`.
 
-    ValueError for a label that is not among `labels`, no rows, or unequal lengths.
+    Raises ValueError for a label that is not among `labels`, no rows, or unequal lengths.
     """
     if len(gold) != len(predicted) or not len(gold):
         raise ValueError(
-            f"got {len(gold)} gold labels and {len(predicted)} predictions, expected as many of "
-            "each and at least one"
+            f"got {len(gold)} gold labels and {len(predicted)} predictions, expected the same "
+            "number of each, at least one"
         )
     position = {label: index for index, label in enumerate(labels)}
     unknown = sorted({*gold, *predicted} - set(position))
@@ -45,7 +45,7 @@ def per_label(confusion: Ints, labels: Sequence[str]) -> dict[str, LabelScores]:
     """Precision, recall and F1 of each label from a gold × predicted table.
 
     Precision TP / (TP + FP) is undefined, and None, for a label that was never predicted; recall
-    TP / (TP + FN) for one that no row has; F1 = 2 TP / (2 TP + FP + FN) only where both hold.
+    TP / (TP + FN) for one that no row has; F1 = 2 TP / (2 TP + FP + FN) only where both are true.
     """
     scores = {}
     for index, label in enumerate(labels):
@@ -61,7 +61,7 @@ def per_label(confusion: Ints, labels: Sequence[str]) -> dict[str, LabelScores]:
 
 
 def macro_f1(scores: Mapping[str, LabelScores]) -> float | None:
-    """Mean of the labels' F1; labels whose F1 is undefined are left out, None if all are."""
+    """Mean F1 of the labels; labels with an undefined F1 are left out; None if all are."""
     defined = [score.f1 for score in scores.values() if score.f1 is not None]
     return sum(defined) / len(defined) if defined else None
 
@@ -71,19 +71,19 @@ def evaluate(
     task: Task,
     groups: Mapping[str, Hashable] | None = None,
 ) -> Evaluation:
-    """What the predictions of one arm's seeds are worth.
+    """Scores of the predictions of one arm's seeds.
 
-    groups: uid -> key of the unit that the row belongs to (`task.group`), where rows share one.
+    groups: uid -> key of the row's unit (`task.group`), where rows share units
 
-    The interval of the mean accuracy is Wilson's for one seed and independent rows (no two of which
-    share a group); otherwise it is that of `crossed_random_effects` over rows (or their groups)
-    and seeds.
+    The interval of the mean accuracy is Wilson's for one seed and independent rows (no two rows
+    share a group); otherwise it is that of `crossed_random_effects` over rows (or groups) and
+    seeds.
 
-    Raises DataError where the seeds cover different rows, a row's gold label differs, a uid comes
-    twice or a label is none of the task's; UsageError where there are no seeds.
+    Raises DataError where the seeds cover different rows, the gold label of a row differs, a uid is
+    repeated or a label is not one of the task's; UsageError where there are no seeds.
     """
     if not predictions_by_seed:
-        raise UsageError("got no predictions to evaluate, expected those of at least one seed")
+        raise UsageError("got no predictions, expected those of at least one seed")
     seeds = tuple(sorted(predictions_by_seed))
     tables = {seed: by_uid(predictions_by_seed[seed], f"seed {seed}", task) for seed in seeds}
     first = tables[seeds[0]]
@@ -105,7 +105,7 @@ def evaluate(
     keys = None if groups is None else group_keys(uids, groups)
     if len(seeds) == 1 and (keys is None or shared_groups(keys, len(uids)) is None):
         ci95 = wilson_interval(int(correct.sum()), len(uids))
-        ci_method = "Wilson interval over rows of one seed: speaks of this model only"
+        ci_method = "Wilson interval over rows of one seed: applies to this model only"
     else:
         crossed = crossed_random_effects(correct, keys, bounds=(0.0, 1.0))
         ci95, ci_method = (crossed.ci_low, crossed.ci_high), crossed.method
@@ -125,14 +125,14 @@ def evaluate(
 
 
 def by_uid(predictions: Sequence[Prediction], whose: str, task: Task) -> dict[str, Prediction]:
-    """The predictions by uid. DataError for none, a uid that comes twice, or an unknown label."""
+    """The predictions by uid. Raises DataError for none, a repeated uid, or an unknown label."""
     if not predictions:
-        raise DataError(f"{whose}: got no predictions, expected one for each row: score it again")
+        raise DataError(f"{whose}: got no predictions, expected one for each row: predict again")
     table: dict[str, Prediction] = {}
     for prediction in predictions:
         if prediction.uid in table:
             raise DataError(
-                f"{whose}: got two predictions for row {prediction.uid!r}, expected one: score it "
+                f"{whose}: got two predictions for row {prediction.uid!r}, expected one: predict "
                 "again"
             )
         for what, label in (("predicted", prediction.label), ("gold", prediction.gold)):
@@ -148,27 +148,27 @@ def by_uid(predictions: Sequence[Prediction], whose: str, task: Task) -> dict[st
 def check_same_rows(
     first: Mapping[str, Prediction], name: str, other: Mapping[str, Prediction], other_name: str
 ) -> None:
-    """DataError unless both cover the same uids with the same gold labels."""
+    """Raises DataError unless both cover the same uids with the same gold labels."""
     if first.keys() != other.keys():
         missing, extra = first.keys() - other.keys(), other.keys() - first.keys()
         example = min(missing or extra)
         raise DataError(
-            f"{other_name} lacks {len(missing)} rows of {name} and has {len(extra)} that it lacks "
-            f"(such as {example!r}), expected the same rows: score both on the same file"
+            f"{other_name} lacks {len(missing)} rows of {name} and has {len(extra)} others "
+            f"(such as {example!r}), expected the same rows: predict both on the same file"
         )
     differing = [uid for uid, prediction in first.items() if prediction.gold != other[uid].gold]
     if differing:
         uid = differing[0]
         raise DataError(
             f"{name} and {other_name} disagree on the gold label of {len(differing)} rows (such as "
-            f"{uid!r}: {first[uid].gold!r} and {other[uid].gold!r}): score both on the same file"
+            f"{uid!r}: {first[uid].gold!r} and {other[uid].gold!r}): predict both on the same file"
         )
 
 
 def correctness(
     tables: Mapping[int, Mapping[str, Prediction]], uids: Sequence[str]
 ) -> NDArray[np.float64]:
-    """1.0 where right and 0.0 where wrong, uids × seeds, seeds in rising order."""
+    """1.0 where correct and 0.0 where wrong, uids × seeds, seeds in rising order."""
     right = [
         [float(tables[seed][uid].label == tables[seed][uid].gold) for seed in sorted(tables)]
         for uid in uids
@@ -177,7 +177,7 @@ def correctness(
 
 
 def group_keys(uids: Sequence[str], groups: Mapping[str, Hashable]) -> list[Hashable]:
-    """The group of each row. DataError where a row has none."""
+    """The group of each row. Raises DataError for a row without one."""
     missing = [uid for uid in uids if uid not in groups]
     if missing:
         raise DataError(

@@ -1,4 +1,4 @@
-"""Quantiles and a root finder, without the 0.8 s that `scipy.stats` takes to load."""
+"""Quantiles, a root finder and group numbers, without the 0.8 s that `scipy.stats` takes."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ Ints = NDArray[np.int64]
 
 
 def t_upper(tail: float, df: float) -> float:
-    """The value that Student's t exceeds with chance `tail` (from the lower tail, which is exact).
+    """The value that Student's t exceeds with probability `tail`; infinite for a tail of zero.
 
-    Infinite for a tail of zero.
+    Computed from the lower tail, which is exact.
     """
     from scipy.special import stdtrit
 
@@ -25,9 +25,9 @@ def t_upper(tail: float, df: float) -> float:
 def solve(
     function: Callable[[float], float], low: float, high: float, relative: float = 1e-10
 ) -> float:
-    """Where a function that changes sign once does so, by bisection; an end where it does not.
+    """The point where a function changes sign, by bisection; an end point where it does not.
 
-    relative: width of the last bracket as a share of its upper end.
+    relative: width of the last bracket as a fraction of its upper end
     """
     rising = function(high) > 0
     for _ in range(200):
@@ -42,7 +42,7 @@ def solve(
 
 
 Groups = Sequence[Hashable] | NDArray[Any]
-"""One key for each row, in the order of the rows; rows that share a key are one unit."""
+"""One key for each row, in the order of the rows; rows with the same key are one unit."""
 
 
 def group_index(groups: Groups) -> Ints:
@@ -55,11 +55,11 @@ def group_index(groups: Groups) -> Ints:
 
 
 def shared_groups(groups: Groups, rows: int) -> Ints | None:
-    """Each row's group as a number; None where each row is a group of its own, which is no group.
+    """Each row's group as a number; None where no two rows share a group.
 
-    ValueError for other than one key a row.
+    Raises ValueError unless there is one key for each row.
     """
     if len(groups) != rows:
-        raise ValueError(f"got {len(groups)} group keys for {rows} rows, expected one a row")
+        raise ValueError(f"got {len(groups)} group keys for {rows} rows, expected one for each row")
     index = group_index(groups)
     return None if rows and int(index.max()) + 1 == rows else index

@@ -1,10 +1,10 @@
-"""How much a written rationale shares with a reference: ROUGE-L and chrF.
+"""Measures the overlap of a rationale with reference texts: ROUGE-L and chrF.
 
-Overlap is no worth: a rationale in other words may be better, and one with the right words may
-give the wrong reason. Both are between 0 and 1, and 0 where either text is empty.
+Overlap is not quality: a rationale in other words may be better, and one with the right words may
+give the wrong reason. Both scores are between 0 and 1, and 0 where either text is empty.
 
-Own code and no package: `rouge-score` brings NLTK and `sacrebleu` lxml for these few lines, and
-the tests hold them to values that those two give.
+Implemented here because `rouge-score` needs NLTK and `sacrebleu` needs lxml for these few lines;
+the tests compare with values from both.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CHRF_ORDER, CHRF_BETA = 6, 2.0
 
 
 def rouge_l(candidate: str, references: Sequence[str]) -> float:
-    """ROUGE-L's F1 (Lin 2004) against the best of the references.
+    """ROUGE-L F1 (Lin 2004) with the most similar reference.
 
     With L the length in words of the longest common subsequence, P = L / |candidate| and
     R = L / |reference|, F1 = 2 P R / (P + R). Words are runs of letters and digits, in lower case,
@@ -33,17 +33,18 @@ def rouge_l(candidate: str, references: Sequence[str]) -> float:
 
 
 def chrf(candidate: str, references: Sequence[str]) -> float:
-    """chrF2 (Popović 2015) against the best of the references: character n-grams, n = 1 to 6.
+    """chrF2 (Popović 2015) with the most similar reference: character n-grams, n = 1 to 6.
 
     Precision and recall are averaged over the n for which both texts have n-grams (white space is
-    taken out first), F = 5 P R / (4 P + R). As sacrebleu's sentence score without smoothing, / 100.
+    removed first), F = 5 P R / (4 P + R). This is sacrebleu's sentence score without smoothing,
+    divided by 100.
     """
     _check(references)
     return max(_chrf(candidate, reference) for reference in references)
 
 
 def reasons_of(example: Example) -> list[str]:
-    """The data's own reasons for an example's label: several where several people gave one."""
+    """The data's own reasons for an example's label; several where several people gave one."""
     further = (text for name, text in example.references.items() if name.startswith("human"))
     return list(dict.fromkeys(text for text in (example.reason, *further) if text))
 

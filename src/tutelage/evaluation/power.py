@@ -1,11 +1,12 @@
-"""What difference could an experiment see? Asked before it, of its design; after, of its data.
+"""Power analysis: the difference that an experiment can detect, from its design or its data.
 
     Design, expected_mean_squares  rows, groups, seeds, disagreement, seed SD -> R, C, E
-    design_of                      the design that an earlier experiment's answers speak of
-    power_of                       chance that the primary test finds a difference
-    detectable_difference          the difference that it finds with a given chance
+    design_of                      the design estimated from an earlier experiment
+    power_of                       probability that the primary test detects a difference
+    detectable_difference          the difference that it detects with a given probability
 
-The power is that of the very test (`crossed.squared_half_width`), not of a t-test near it.
+The power is that of the primary test itself (`crossed.squared_half_width`), not of a similar
+t-test.
 """
 
 from __future__ import annotations
@@ -22,20 +23,21 @@ from tutelage.evaluation.crossed import MeanSquares, Table, mean_squares, square
 from tutelage.evaluation.numeric import Floats, Groups, solve
 
 _SEED_POINTS, _ROW_POINTS, _ROW_POINTS_OF_ONE_SEED = 96, 4, 2000
-"""Quantiles of the laws of C and R that a power is averaged over; rows are many, seeds few."""
+"""Numbers of quantiles of C and R to average the power over; rows are many, seeds are few."""
 
 
 @dataclass(frozen=True, slots=True)
 class Design:
-    """An experiment with two arms on the same rows, and what is expected of its answers.
+    """An experiment with two arms on the same rows, and the predictions to expect.
 
-    group_sizes:   rows of each unit: the premises' sizes, or ones
+    group_sizes:   rows of each unit: the number of rows of each premise, or ones
     seeds:         of each arm
-    disagreement:  share of rows that one of two models, one of each arm, gets right alone
-    seed_sd:       standard deviation of an arm's accuracy over seeds, a fraction, apart from the
-                   noise of single answers
-    repeated:      share of the disagreement's variance that is the same from seed to seed. 1: more
-                   seeds do not make the rows tell more (the careful assumption); 0: they do
+    disagreement:  fraction of rows that only one of two models, one of each arm, predicts correctly
+    seed_sd:       standard deviation of an arm's accuracy over seeds, a fraction, without the noise
+                   of single predictions
+    repeated:      share of the disagreement's variance that is the same for every seed. With 1,
+                   more seeds add no information about the rows (the conservative assumption); with
+                   0, they do
     within_group:  correlation of the differences of two rows of one group
     """
 
@@ -64,15 +66,15 @@ class Design:
 
 
 def expected_mean_squares(design: Design) -> MeanSquares:
-    """R, C and E of the units × seeds table that `design` leads one to expect.
+    """The expected R, C and E of the units × seeds table of an experiment with this design.
 
     With n rows, G groups, D the disagreement (the variance of a difference that is -1, 0 or 1 and
-    is small on the mean), f its repeated share, and the design effect of clusters
+    has a small mean), f its repeated share, and the design effect of clusters
 
         deff = 1 + within_group (Σ m² / n - 1)          over group sizes m (Kish 1965)
 
-    the variances of rows, residue and seeds are f D deff, (1 - f) D deff and 2 seed_sd² (two arms,
-    trained apart), and
+    the variances of rows, residue and seeds are f D deff, (1 - f) D deff and 2 seed_sd² (two arms
+    with separate trainings), and
 
         E = (G / n) (1 - f) D deff,   R = E + S (G / n) f D deff,   C = E + G 2 seed_sd²
 
@@ -85,17 +87,18 @@ def expected_mean_squares(design: Design) -> MeanSquares:
     error = (1 - design.repeated) * per_unit
     squares = error + seeds * design.repeated * per_unit
     if seeds == 1:
-        # One seed's test cannot see how seeds vary, nor tell rows from residue.
+        # With one seed, neither the variance of seeds nor the residue can be separated from rows.
         return MeanSquares(0.0, squares, 0.0, 0.0, units, 1)
     return MeanSquares(0.0, squares, error + units * 2 * design.seed_sd**2, error, units, seeds)
 
 
 def design_of(difference: Table, groups: Groups | None = None) -> Design:
-    """The design that two arms' differences in correctness (rows × seeds, -1, 0, 1) speak of.
+    """The design estimated from two arms' differences in correctness (rows × seeds: -1, 0, 1).
 
-    The inverse of `expected_mean_squares`, by the method of moments, shares clamped into [0, 1];
-    a seed SD from few seeds is a rough guess. With one seed `repeated` is 1 and `seed_sd` 0: it
-    cannot be known. Raises ValueError where no row differs, or all rows are of one group.
+    The inverse of `expected_mean_squares` by the method of moments, with shares clamped to [0, 1].
+    A seed SD from few seeds is a rough estimate. With one seed, `repeated` is 1 and `seed_sd` is 0,
+    since they cannot be estimated. Raises ValueError where no row differs, or all rows are of one
+    group.
     """
     d = np.asarray(difference, dtype=np.float64)
     disagreement = float((d**2).mean())
@@ -120,14 +123,14 @@ def design_of(difference: Table, groups: Groups | None = None) -> Design:
 
 
 def power_of(squares: MeanSquares, difference: float, alpha: float = 0.05) -> float:
-    """Chance that the primary test at level `alpha` finds a true `difference`.
+    """The probability that the primary test at level `alpha` detects a true `difference`.
 
-    squares: the mean squares to be expected, or those of an experiment; `mean` is not used. C
-             below E, or R below E, is taken as E: an expectation cannot be lower.
+    squares: expected mean squares, or those of an experiment; `mean` is not used. C or R below E is
+             raised to E, since an expectation cannot be lower
 
-    The average, over the laws of C (chi² with S - 1 degrees of freedom) and R (G - 1), of
-    P(|N(difference, Var(mean))| > h(R, C, E)), at midpoint quantiles. E has many degrees of
-    freedom, and is taken as known.
+    The average of P(|N(difference, Var(mean))| > h(R, C, E)) over the distributions of C (chi² with
+    S - 1 degrees of freedom) and R (G - 1), at midpoint quantiles. E has many degrees of freedom
+    and is taken as known.
     """
     return float(_power(_half_widths(squares, alpha), _standard_deviation(squares), difference))
 
@@ -135,11 +138,11 @@ def power_of(squares: MeanSquares, difference: float, alpha: float = 0.05) -> fl
 def detectable_difference(
     squares: MeanSquares, alpha: float = 0.05, power: float = 0.8
 ) -> float | None:
-    """The true difference that the primary test at level `alpha` finds with chance `power`.
+    """The true difference that the primary test at level `alpha` detects with probability `power`.
 
-    Solves `power_of`(δ) = power; same unit as the differences. Divide alpha by the size of the
-    family for Holm's strictest step. None where no variance is to be seen. With one seed it is
-    that of a t-test (Cohen 1988, chapter 2), and speaks of fixed models.
+    Solves `power_of`(δ) = power, in the unit of the differences. For Holm's strictest step, divide
+    alpha by the size of the family. None without variance. With one seed it is that of a t-test
+    (Cohen 1988, chapter 2) and applies to fixed models.
     """
     if not 0 < alpha < power < 1:
         raise ValueError(f"got alpha {alpha} and power {power}, expected 0 < alpha < power < 1")
@@ -158,7 +161,7 @@ def _standard_deviation(squares: MeanSquares) -> float:
 
 
 def _half_widths(squares: MeanSquares, alpha: float) -> Floats:
-    """The half-widths that the test at level `alpha` may come to have, all equally likely."""
+    """Possible half-widths of the test at level `alpha`, all equally likely."""
     one_seed = squares.columns == 1
     points = _ROW_POINTS_OF_ONE_SEED if one_seed else _ROW_POINTS
     rows = max(squares.rows, squares.error) * _mean_square_law(points, squares.units - 1)
@@ -181,7 +184,7 @@ def _largest(first: Any, second: Any, third: Any) -> Floats:
 
 
 def _mean_square_law(points: int, df: int) -> Floats:
-    """Quantiles of chi²(df) / df at the middles of `points` equal parts of probability."""
+    """Quantiles of chi²(df) / df at the midpoints of `points` equal parts of probability."""
     from scipy.special import chdtri
 
     law: Floats = chdtri(df, (np.arange(points) + 0.5) / points) / df

@@ -1,4 +1,4 @@
-"""A ratio of two means over rows × seeds: accuracy among answers that meet a condition."""
+"""The ratio of two means over rows × seeds: accuracy among predictions that meet a condition."""
 
 from __future__ import annotations
 
@@ -17,19 +17,21 @@ def ratio_of_means(
 ) -> CrossedResult:
     """Σ numerator / Σ denominator over a rows × seeds table, and its interval.
 
-    The interval is that of the mean of the ratio's linear part, q + (numerator - q denominator) /
-    mean(denominator) with q the ratio, in `crossed_random_effects` (Taylor linearisation, as for
-    the ratio estimator in surveys: Cochran 1977, chapter 6). Rows whose denominator is zero for
-    every seed stay in the table: how many rows a condition holds for is itself by chance.
+    The interval is that of `crossed_random_effects` for the ratio's linear part,
+    q + (numerator - q denominator) / mean(denominator) with q the ratio (Taylor linearisation, as
+    for the ratio estimator in surveys: Cochran 1977, chapter 6). Rows whose denominator is zero for
+    every seed stay in the table, since the number of rows that meet the condition is random too.
 
-    Where all that count are alike (all right, say) the interval is the exact one over the units
-    that have any part in the denominator.
+    Where all rows that count are equal (all correct, for example), the interval is the exact one
+    over the units with a part in the denominator.
 
-    Raises ValueError where the denominator is zero throughout, or anywhere negative.
+    Raises ValueError where the denominator is zero everywhere, or negative anywhere.
     """
     top, bottom = np.asarray(numerator, dtype=np.float64), np.asarray(denominator, np.float64)
     if (bottom < 0).any() or not bottom.sum() > 0:
-        raise ValueError("got a denominator without anything in it, expected some above zero")
+        raise ValueError(
+            "got a denominator of zero, expected values of at least 0 and a sum above 0"
+        )
     ratio = float(top.sum() / bottom.sum())
     residue = top - ratio * bottom
     if np.abs(residue).max() > 1e-12:

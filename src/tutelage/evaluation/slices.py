@@ -1,7 +1,7 @@
-"""Accuracy on parts of the test rows: by label, by tag, by length, or any other name of theirs.
+"""Accuracy on slices of the test rows: by label, by tag, by length, or any other grouping.
 
-    by_label, by_tag, by_length   how rows fall into slices; a row may be in several, or in none
-    accuracy_by                   one arm's accuracy in each slice
+    by_label, by_tag, by_length   the rows of each slice; a row may be in several, or in none
+    accuracy_by                   accuracy of one arm in each slice
     difference_by                 two arms compared in each slice, with Holm over the slices
 
 A slice shows where to look next. It does not replace the comparison on all rows.
@@ -23,19 +23,19 @@ from tutelage.evaluation.metrics import evaluate
 from tutelage.evaluation.statistics import holm
 
 Slices = Mapping[str, frozenset[str]]
-"""Name of the slice -> uids, in the order in which they are to be shown."""
+"""Name of the slice -> uids, in display order."""
 
 
 @dataclass(frozen=True, slots=True)
 class SliceComparison:
-    """Two arms on some rows; `comparison.p_adjusted` is Holm's over the slices."""
+    """Two arms compared on a slice; `comparison.p_adjusted` is Holm's over the slices."""
 
     name: str
     comparison: Comparison
 
 
 def by_label(examples: Iterable[Example], task: Task) -> Slices:
-    """One slice a label, in the task's order; labels that no row has are left out."""
+    """One slice for each label, in the task's order; labels without rows are left out."""
     rows = list(examples)
     slices = {
         label: frozenset(example.uid for example in rows if example.label == label)
@@ -45,7 +45,7 @@ def by_label(examples: Iterable[Example], task: Task) -> Slices:
 
 
 def by_tag(examples: Iterable[Example]) -> Slices:
-    """One slice a tag, those with most rows first. Rows without a tag are in none."""
+    """One slice for each tag, those with most rows first. Rows without a tag are in none."""
     slices: dict[str, set[str]] = {}
     for example in examples:
         for tag in example.tags:
@@ -55,9 +55,9 @@ def by_tag(examples: Iterable[Example]) -> Slices:
 
 
 def by_length(examples: Iterable[Example], field: str, bins: int = 4) -> Slices:
-    """Slices by a field's length in words, about as many rows in each, shortest first.
+    """Slices by the number of words in a field, with about as many rows in each, shortest first.
 
-    Rows of equal length stay together, so there may be fewer slices than asked for.
+    Rows of equal length stay together, so there may be fewer slices than `bins`.
     """
     if bins < 1:
         raise ValueError(f"got {bins} bins, expected at least one")
@@ -108,9 +108,8 @@ def difference_by(
 ) -> list[SliceComparison]:
     """Arm minus baseline in each slice, with Holm over the slices.
 
-    Whether two slices differ from each other is another question, and is not answered by one
-    being significant and the other not. Raises as `compare` does, and UsageError for an arm that
-    is not in `predictions`.
+    That one slice is significant and another is not does not show that the two differ from each
+    other. Raises as `compare` does, and UsageError for an arm that is not in `predictions`.
     """
     if missing := [name for name in pair if name not in predictions]:
         raise UsageError(f"got no predictions of {missing}, expected those of both {list(pair)}")

@@ -1,4 +1,4 @@
-"""The difference of two quantities that were estimated apart, from their own intervals."""
+"""The difference of two quantities that were estimated separately, from their intervals."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ def difference_interval(
     second: float,
     second_ci: tuple[float, float],
 ) -> tuple[float, float]:
-    """Interval of `first - second`, at the level of the two intervals it is made of.
+    """Interval of `first - second`, at the level of the two given intervals.
 
     For estimates a in (la, ua) and b in (lb, ub) that are independent of each other:
 
         a - b - √((a - la)² + (ub - b)²)   to   a - b + √((ua - a)² + (b - lb)²)
 
     (MOVER: Zou and Donner 2008, Statistics in Medicine 27; with Wilson's intervals it is Newcombe's
-    for two proportions, 1998, ibid. 17, method 10.) Two readings of the same rows are not
-    independent: there it is too wide, and a paired comparison is to be had.
+    for two proportions, 1998, ibid. 17, method 10.) Two evaluations on the same rows are not
+    independent: there it is too wide, and a paired comparison should be used.
 
-    ValueError where an estimate lies outside of its interval.
+    Raises ValueError where an estimate lies outside its interval.
     """
     for value, (low, high) in ((first, first_ci), (second, second_ci)):
         if not low <= value <= high:

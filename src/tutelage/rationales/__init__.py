@@ -1,1 +1,1 @@
-"""What is done with rationales between the teacher and the student."""
+"""Processes rationales between the teacher and the student."""

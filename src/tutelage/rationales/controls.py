@@ -1,8 +1,8 @@
-"""Controls: rationales that keep everything but the content, to show whether that did the work.
+"""Builds control rationales, which keep everything but the content, to show whether that matters.
 
-shuffled:   each row learns the explanation of another row
-label echo: each row learns a sentence that says its label again
-filler:     each row learns words that say nothing, about as many as its explanation has
+shuffled:   each row learns the rationale of another row
+label echo: each row learns a sentence that repeats its label
+filler:     each row learns meaningless text, about as long as its rationale
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ def shuffled(
 ) -> list[Rationale]:
     """Each `ok` row gets another `ok` row's text; rows of any other status stay as they are.
 
-    rationales:   one for each of `examples`, in their order
-    within_label: the other row has the same gold label
-    by_context:   for answers about the context alone: contexts swap their answers as a whole, so
-                  no row gets the answer of its own context under another row's name. Rows of one
-                  context get one answer, that of the other context's first `ok` row
+    rationales:   one for each of `examples`, in the same order
+    within_label: take the text of a row with the same gold label
+    by_context:   for rationales about the context alone: contexts swap them as a whole, so that no
+                  row gets that of its own context from another row. All rows of a context get the
+                  same text, that of the other context's first `ok` row
 
-    Deterministic in `seed`. The swap is one random cycle (Sattolo's algorithm), so nobody keeps
-    their own. Usage and cost stay with the row that was asked for. Raises UsageError where
-    somebody has nobody to swap with.
+    Deterministic in `seed`. The swap is one random cycle (Sattolo's algorithm), so that no row
+    keeps its own. Usage and cost stay with the row of the request. Raises UsageError where there is
+    no other row to swap with.
     """
     _check_alignment(rationales, examples)
     units: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
@@ -44,7 +44,7 @@ def shuffled(
             unit = task.group(example.uid, example.fields) if by_context else example.uid
             units[example.label if within_label else ""][unit].append(index)
     result = list(rationales)
-    # A string seeds by its digest: neighbouring seeds have nothing in common.
+    # A string seeds by its digest, so that neighbouring seeds have nothing in common.
     generator = random.Random(f"shuffled {seed}")
     for label in sorted(units):
         members = list(units[label].values())
@@ -52,8 +52,8 @@ def shuffled(
             scope = f" of label {label!r}" if within_label else ""
             what = "context" if by_context else "row"
             raise UsageError(
-                f"shuffled control: a single {what}{scope} has a rationale, and two are needed to "
-                "swap: give more data, or leave the control out"
+                f"shuffled control: got a rationale for a single {what}{scope}, expected at least "
+                "two to swap: use more data, or leave the control out"
             )
         for own, other in zip(members, _cycle(len(members), generator), strict=True):
             donor = rationales[members[other][0]]
@@ -67,7 +67,7 @@ def shuffled(
 def label_echo(
     rationales: Sequence[Rationale], examples: Sequence[Example], task: Task
 ) -> list[Rationale]:
-    """Each `ok` row's text says only its gold label again; other rows stay as they are.
+    """Each `ok` row's text only repeats its gold label; other rows stay as they are.
 
     label entailment  ->  "The answer is entailment."
     """
@@ -91,16 +91,15 @@ _FILLER = (
 
 
 def filler(rationales: Sequence[Rationale]) -> list[Rationale]:
-    """Each `ok` row's text becomes as much of one fixed text, over and over; others stay.
+    """Each `ok` row's text becomes a fixed text, repeated to the same length; other rows stay.
 
-    It controls for what a longer target does by itself: more tokens in the loss, of which a part
-    goes to other things than the label (regularisation), and a decoder that has more to write. Two
-    rows differ in the length of their filler only.
+    It controls for the effect of a longer target by itself: more tokens in the loss, part of which
+    goes to other things than the label (regularisation), and more for the decoder to write. Two
+    rows differ only in the length of their filler.
 
-    It ends at the end of the word that is nearest to the length of the row's own text in
-    characters, one word at least. The words are about as long as those of explanations in English,
-    so that in a subword vocabulary made for English there are as many tokens, within a tenth for
-    all rows together.
+    It ends at the word boundary nearest to the length of the row's own text in characters, with at
+    least one word. The words are about as long as those of English explanations, so that a subword
+    vocabulary for English gives the same number of tokens, within a tenth over all rows.
     """
     return [
         dataclasses.replace(rationale, text=_filler(len(rationale.text)), label=None)
@@ -111,7 +110,7 @@ def filler(rationales: Sequence[Rationale]) -> list[Rationale]:
 
 
 def _filler(length: int) -> str:
-    """The first words of the endless text: `length` characters, to the nearest end of a word."""
+    """The first words of the repeated text: `length` characters, to the nearest word boundary."""
     text = _FILLER * (length // len(_FILLER) + 2)
     before, after = text.rfind(" ", 0, length + 1), text.find(" ", length)
     return text[: before if before > 0 and length - before <= after - length else after]
@@ -129,6 +128,6 @@ def _cycle(size: int, generator: random.Random) -> list[int]:
 def _check_alignment(rationales: Sequence[Rationale], examples: Sequence[Example]) -> None:
     if [r.uid for r in rationales] != [e.uid for e in examples]:
         raise UsageError(
-            f"{len(rationales)} rationales and {len(examples)} examples: expected one rationale "
-            "for each example, in the same order"
+            f"got {len(rationales)} rationales and {len(examples)} examples, expected one "
+            "rationale for each example, in the same order"
         )
