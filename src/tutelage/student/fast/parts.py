@@ -1,8 +1,8 @@
 """The parts of `student.fast`: code that only makes students faster.
 
-With `fast: auto` a student on a CPU uses all of them; on a GPU none is used. With `fast: off` nothing in this package
-is called, and the model's modules are transformers' own. Results differ by rounding and by the
-random numbers of dropout. docs/performance.md has the gain of each part.
+With `fast: auto` a student on a CPU uses all of them; on a GPU none is used. With `fast: off`
+nothing in this package is called, and the model's modules are transformers' own. Results differ by
+rounding and by the random numbers of dropout. docs/performance.md has the gain of each part.
 
     attention   plain matrix products instead of the fused kernel
     dropout     dropout layers whose random numbers are cheap to draw
