@@ -261,8 +261,8 @@ def ledger_prune(
     older_than_days: float | None = None,
     do_it: bool = False,
 ) -> tuple[int, float | None]:
-    """Delete answers for good, or count them: (answers, US dollars that they cost; None if deleted).
-    What they cost stays charged to their budgets."""
+    """Delete answers for good, or count them: (answers, US dollars that they cost; None
+    where they were deleted). What they cost stays charged to their budgets."""
     from tutelage.teacher.ledger import maintenance
 
     which = maintenance.Pruning(strategy, model, identity, older_than_days)

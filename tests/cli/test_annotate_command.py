@@ -63,7 +63,7 @@ def test_a_recipe_takes_what_it_does_not_say() -> None:
     done = call("annotate", "recipe.yaml", "--runs", "elsewhere", "--retry-failed")
     assert done.exit_code == 0, done.output
     written = Path("elsewhere/small/rationales/reasoning.jsonl")
-    assert f"{written}: 30 ok; 0 asked, 0 known" in done.stdout
+    assert f"{written}: 30 ok; 0 requests, 0 answers from the ledger" in done.stdout
     assert len(written.read_text().splitlines()) == 30
 
 
@@ -77,10 +77,10 @@ def test_what_is_asked_is_what_the_options_say() -> None:
         done = call(
             "annotate", "rows.jsonl", "--teacher", "openai:m", "--base-url", server.base_url,
             "--seed", 7, "--max-tokens", 30, "--temperature", 0.5, "--api-key-env", "MY_KEY",
-            "--output", "out.jsonl",
+            "--output", "out.jsonl", "--task", "nli",
         )  # fmt: skip
         assert done.exit_code == 0, done.output
-        assert "out.jsonl: 12 ok; 12 asked, 0 known" in done.stdout
+        assert "out.jsonl: 12 ok; 12 requests, 0 answers from the ledger" in done.stdout
         asked = list(server.bodies)
     assert {(a["seed"], a["max_tokens"], a["temperature"]) for a in asked} == {(7, 30, 0.5)}
     assert "sk-something-secret" not in Path("out.jsonl").read_text() + done.output
@@ -94,25 +94,25 @@ def test_cut_answers_and_failed_rows_are_explained() -> None:
         return Reply(finish_reason="length") if "Premise 2." in text else None
 
     with Server(behave) as server:
-        given = ("--teacher", "openai:m", "--base-url", server.base_url)
+        given = ("--teacher", "openai:m", "--base-url", server.base_url, "--task", "nli")
         done = call("annotate", "rows.jsonl", *given)
         assert done.exit_code == 1
         again = call("annotate", "rows.jsonl", *given, "--retry-failed")
         assert server.counts.requests == 12 + 1
-    assert "10 ok, 1 truncated, 1 failed; 12 asked" in done.stdout
+    assert "10 ok, 1 truncated, 1 failed; 12 requests" in done.stdout
     assert "1 failed: refused: HTTP 400: maximum context length is 5 tokens" in done.stdout
-    assert "1 row has an answer that was cut at the limit of tokens" in done.stderr
+    assert "1 row has an answer that was cut at the token limit" in done.stderr
     assert "1 row has no answer" in done.stderr and "--retry-failed" in done.stderr
-    assert again.exit_code == 1 and "1 asked, 11 known" in again.stdout
+    assert again.exit_code == 1 and "1 requests, 11 answers" in again.stdout
 
 
 def test_an_answer_that_cannot_be_read_is_not_one_to_ask_again() -> None:
     with Server(lambda body, before: Reply(text="It is so.")) as server:
-        given = ("--teacher", "openai:m", "--base-url", server.base_url)
+        given = ("--teacher", "openai:m", "--base-url", server.base_url, "--task", "nli")
         done = call("annotate", "rows.jsonl", *given, "--strategy", "information_extraction")
     assert done.exit_code == 0, done.output  # nothing is left to be done
-    assert "12 failed; 12 asked" in done.stdout and "no answer" not in done.stderr
-    assert "12 failed: an answer that cannot be read: none of the five" in done.stdout
+    assert "12 failed; 12 requests" in done.stdout and "no answer" not in done.stderr
+    assert "12 failed: the answer could not be parsed: none of the five" in done.stdout
 
 
 def test_plan_says_that_it_wants_a_recipe_and_how_to_get_one() -> None:

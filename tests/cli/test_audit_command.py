@@ -65,9 +65,9 @@ def test_a_file_for_another_objective() -> None:
     ("arguments", "message"),
     [
         (("rows.csv",), "--student"),
-        (("quickstart", "--student", "scratch:t5-tiny"), "leave --student out"),
-        (("quickstart", "--max-source-tokens", "99"), "files of rows"),
-        (("quickstart", "--objective", "label"), "files of rows"),
+        (("quickstart", "--student", "scratch:t5-tiny"), "--student is for a data file"),
+        (("quickstart", "--max-source-tokens", "99"), "is for a data file"),
+        (("quickstart", "--objective", "label"), "is for a data file"),
         (("nowhere.yaml",), "no such file"),
         ((DATA, "--student", "scratch:t6"), "expected one of"),
         ((DATA, "--student", "x", "--rationales", "nowhere.jsonl"), "no such file"),
@@ -83,4 +83,4 @@ def test_what_is_wrong_is_one_line(arguments: tuple[str, ...], message: str) -> 
 def test_an_objective_that_there_is_not() -> None:
     done = audit(DATA, "--student", "scratch:t5-tiny", "--objective", "labels")
     assert isinstance(done.exception, UsageError)
-    assert str(done.exception).startswith("--objective: got 'labels', expected one of label, ")
+    assert str(done.exception).startswith("--objective: got 'labels': input should be 'label', ")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tutelage.cli.run import command
+from tutelage.cli.run import run as command
 
 
 def test_the_fractions_reach_the_run(

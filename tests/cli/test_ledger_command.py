@@ -50,7 +50,13 @@ def path(tmp_path: Path, server: Server) -> Path:
 def test_show(path: Path) -> None:
     done = call("show", "--ledger", path)
     assert done.exit_code == 0
-    for words in ("2 answers", "reasoning", "budget of run", "held for 2 under way", "in_progress"):
+    for words in (
+        "2 answers",
+        "reasoning",
+        "budget of run",
+        "held for 2 requests in flight",
+        "in_progress",
+    ):
         assert words in done.stdout
     found = json.loads(call("show", "--ledger", path, "--json").stdout)
     (group,) = found["answers"]
@@ -96,11 +102,9 @@ def test_a_batch_is_cancelled_and_its_answers_are_kept(path: Path, server: Serve
 
 
 def test_a_batch_is_given_up(path: Path) -> None:
-    assert (
-        "2 questions can be asked again" in call("batches", "--ledger", path, "--forget", 1).stdout
-    )
+    assert "2 requests can be made again" in call("batches", "--ledger", path, "--forget", 1).stdout
     shown = call("show", "--ledger", path).stdout
-    assert "for 2 lost on the way" in shown and "batch 1" not in shown
+    assert "for 2 lost requests" in shown and "batch 1" not in shown
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
-from tutelage.cli.train import command
+from tutelage.cli.main import app
 
 
 @pytest.fixture
@@ -20,8 +21,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The trackers that the stages are called with."""
     found: list[Any] = []
 
-    def train_file(*arguments: Any) -> SimpleNamespace:
-        found.append(arguments[-1])
+    def train_file(*arguments: Any, track: Any, **_: Any) -> SimpleNamespace:
+        found.append(track)
         return SimpleNamespace(dev_accuracy=0.5, best_step=1, steps=1)
 
     def run(recipe: Any, *, track: Any, **_: Any) -> SimpleNamespace:
@@ -39,8 +40,10 @@ def test_the_trackers_reach_the_training(
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(small_recipe()))
     for data, dev in ((str(recipe), None), ("rows.jsonl", "dev.jsonl")):
-        command(data, dev=dev, track=["tensorboard", "wandb"])
-        command(data, dev=dev)
+        dev_option = [] if dev is None else ["--dev", dev, "--task", "nli"]
+        for trackers in (["--track", "tensorboard", "--track", "wandb"], []):
+            done = CliRunner().invoke(app, ["train", data, *dev_option, *trackers])
+            assert done.exit_code == 0, done.output
     assert [list(names) for names in asked] == [["tensorboard", "wandb"], []] * 2
 
 
@@ -51,6 +54,7 @@ def test_one_that_nobody_knows_is_a_wrong_call(tmp_path: Path) -> None:
     )
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
-        "tutelage: error: tracker 'mlflow': expected one of tensorboard, wandb, trackio"
+        "tutelage: error: --track: got 'mlflow': input should be 'tensorboard', 'wandb' or "
+        "'trackio'"
     ]
     assert not list(tmp_path.iterdir())

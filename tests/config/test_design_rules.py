@@ -53,7 +53,10 @@ def test_every_control_and_baseline_is_there_by_default(make: Callable[..., Reci
     assert recipe.baselines == ("majority", "omitted_context", "teacher_labels", "teacher")
     for control in ("shuffled", "filler"):
         added = the(recipe, f"reasoning-{control}")
-        assert (added.control, added.question) == (control, the(recipe, "reasoning").question)
+        assert (added.control, added.annotation_key) == (
+            control,
+            the(recipe, "reasoning").annotation_key,
+        )
         assert recipe.treated(added) == [the(recipe, "reasoning")]
     echo = the(recipe, "label-echo")
     assert echo.control == "label_echo"
@@ -226,7 +229,7 @@ def test_an_empty_reason_is_none(make: Callable[..., Recipe]) -> None:
 
 def test_a_rule_that_is_not_there(make: Callable[..., Recipe]) -> None:
     line = problem(make, REASONING, departures={"seed": "x"})
-    assert line == "departures.seed: is no key of a recipe: did you mean 'seeds'?"
+    assert line == "departures.seed: unknown key: did you mean 'seeds'?"
 
 
 @pytest.mark.parametrize(
@@ -247,7 +250,7 @@ def test_a_rule_that_is_not_there(make: Callable[..., Recipe]) -> None:
         ([{**REASONING, "name": "r" * 75}], "which is too long: shorten the arm's"),
         ([{"name": "x", "omits": ["promise"]}], "'x' omits promise: expected some of premise, hyp"),
         ([{"name": "x", "omits": ["premise", "hypothesis"]}], "'x' omits all fields"),
-        ([{**REASONING, "omits": ["premise"]}], "omits: has a meaning for an arm without a strat"),
+        ([{**REASONING, "omits": ["premise"]}], "omits: works only for an arm without a strategy"),
         ([{"name": "x"}], "expected exactly one without a strategy, the baseline of labels alone"),
     ],
 )
@@ -259,7 +262,7 @@ def test_arms_that_cannot_be(
 
 def test_a_control_is_named_once(make: Callable[..., Recipe]) -> None:
     line = problem(make, controls=["filler", "filler"])
-    assert line == "controls: ['filler', 'filler'] names one twice"
+    assert line == "controls: ['filler', 'filler'] lists a value twice"
     line = problem(make, controls=["fillers"])
     assert line.startswith("controls.0: got 'fillers'")
 

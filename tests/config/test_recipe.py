@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,6 @@ import pytest
 import yaml
 
 from tutelage.config.recipe_file import load_recipe, packaged_recipes, parse_recipe
-from tutelage.config.teacher_settings import TeacherSettings
-from tutelage.config.training_settings import StudentSettings, TrainSettings
 from tutelage.core.errors import RecipeError
 
 Make = Callable[..., dict[str, Any]]
@@ -27,41 +24,29 @@ def test_every_recipe_that_we_ship_is_valid_and_reads_back_the_same() -> None:
         assert parse_recipe(yaml.safe_load(recipe.to_yaml())) == recipe
 
 
-def test_sections_have_the_fields_and_defaults_of_what_they_describe() -> None:
-    for section, described, apart in (
-        (
-            StudentSettings,
-            TrainSettings,
-            {"objective", "learning_rate", "label_weight", "seed"},
-        ),
-        (TeacherSettings, TeacherSettings, set()),
-    ):
-        parameters = inspect.signature(described).parameters
-        fields = {n: f for n, f in section.model_fields.items() if n not in ("model", "tracking")}
-        assert set(fields) == set(parameters) - apart - {"model"}
-        for name, field in fields.items():
-            assert field.default == parameters[name].default, name
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"studnt": {}}, "studnt: is no key of a recipe: did you mean 'student'?"),
-        ({"student": {"epoch": 3}}, "student.epoch: is no key of a recipe: did you mean 'epochs'?"),
+        ({"studnt": {}}, "studnt: unknown key: did you mean 'student'?"),
+        ({"student": {"epoch": 3}}, "student.epoch: unknown key: did you mean 'epochs'?"),
         ({"student": {"epochs": 0}}, "student.epochs: got 0: input should be greater than"),
         ({"name": "a/b"}, "name: got 'a/b', expected letters"),
         ({"data": {"train": "a.csv", "dev": 0.1}}, "data.test: is missing"),
         (
             {"data": {"train": "a.csv", "dev": 1.5, "test": "b.csv"}},
-            "data.dev: expected a share between 0 and 1, or a whole number of rows",
+            "data.dev: got 1.5: expected a file, a share of train between 0 and 1, or a whole "
+            "number of rows",
         ),
         ({"teacher": None}, "arms: 'reasoning' asks a teacher, and the recipe names none"),
-        ({"teacher": {"model": "scripted", "concurrency": 0}}, "concurrency is 1 or more"),
+        (
+            {"teacher": {"model": "scripted", "concurrency": 0}},
+            "teacher.concurrency: got 0: input should be greater",
+        ),
         ({"search": {"label_weight": [1.0]}}, "label_weight: got [1.0], expected numbers between"),
-        ({"search": {"learning_rate": [0.1, 0.1]}}, "names one twice"),
+        ({"search": {"learning_rate": [0.1, 0.1]}}, "lists a value twice"),
         ({"margin": 0}, "margin: got 0: input should be greater than 0"),
         ({"margin": 100}, "margin: got 100: input should be less than 100"),
-        ({"seeds": [1, 1]}, "seeds: [1, 1] names one twice"),
+        ({"seeds": [1, 1]}, "seeds: [1, 1] lists a value twice"),
         ({"task": "nil"}, "task: got 'nil'"),
         (
             {"task": {"fields": ["text"], "labels": ["one"]}},
@@ -163,9 +148,9 @@ def test_the_family_of_comparisons(small_recipe: Make) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"name: [", "is no YAML"),
+        (b"name: [", "not valid YAML"),
         (b"- a\n- b\n", "got list, expected a mapping"),
-        (b"\xff\xfe\x00junk", "cannot be read as text"),
+        (b"\xff\xfe\x00junk", "could not be read as text"),
         (b"", "got NoneType, expected a mapping"),
     ],
 )

@@ -15,7 +15,7 @@ from tutelage.strategies.information_extraction import (
     render_answer,
     render_structured,
 )
-from tutelage.strategies.registry import STRATEGIES, get_strategy, is_refusal, status_of
+from tutelage.strategies.registry import BUILT_IN, get_strategy, is_refusal, status_of
 
 EXAMPLE = Example(
     "e1",
@@ -287,7 +287,7 @@ def test_template_refuses_a_task_whose_field_is_called_label():
 # --- the table
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("name", BUILT_IN)
 def test_every_name_is_that_of_its_strategy(name):
     template = "Why?" if name == "template" else None
     assert get_strategy(name, template=template, task=NLI).name == name
@@ -297,7 +297,7 @@ def test_a_misspelt_name_gets_the_nearest_and_the_list():
     with pytest.raises(UsageError) as caught:
         get_strategy("informed-reasonin")
     assert "'informed_reasoning'" in str(caught.value)
-    assert all(name in str(caught.value) for name in STRATEGIES)
+    assert all(name in str(caught.value) for name in BUILT_IN)
 
 
 def test_a_template_goes_with_its_strategy_only():

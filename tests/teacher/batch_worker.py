@@ -17,7 +17,7 @@ from tutelage.teacher.cost.prices import Price, Rates
 from tutelage.teacher.engine.failures import RetryPolicy
 from tutelage.teacher.ledger.charges import Session
 from tutelage.teacher.ledger.store import Ledger, answer_key
-from tutelage.teacher.teacher import open_teacher
+from tutelage.teacher.registry import open_teacher
 
 IDENTITY = "server"
 PRICE = Price((Rates(-1, 400, 400, 1600),), 0, "test")

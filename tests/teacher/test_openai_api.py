@@ -26,7 +26,8 @@ from tutelage.teacher.engine.rate_limits import Governor, Health, Limits
 from tutelage.teacher.engine.requests import Renderer
 from tutelage.teacher.ledger.charges import Session
 from tutelage.teacher.ledger.store import Ledger, answer_key
-from tutelage.teacher.teacher import QuestionFailedError, open_teacher
+from tutelage.teacher.registry import open_teacher
+from tutelage.teacher.teacher import RequestFailedError
 
 QUICK = RetryPolicy(
     dict.fromkeys(Kind, 4), first_attempts=4, base_s=0.01, cap_s=0.02, max_retry_after_s=0.5
@@ -76,7 +77,7 @@ def ask(base_url, text="Why?", policy=QUICK, **more):
 
     asyncio.run(run())
     if outcome.failure is not None:
-        raise QuestionFailedError(outcome.failure.detail, transient=outcome.failure.transient)
+        raise RequestFailedError(outcome.failure.detail, transient=outcome.failure.transient)
     return outcome.completion
 
 
@@ -135,7 +136,7 @@ def test_transient_faults_are_asked_again(fault):
 def test_a_row_that_goes_on_failing_fails_after_its_attempts():
     with (
         ScriptedServer(lambda body, before: error(500, "oops")) as server,
-        pytest.raises(QuestionFailedError, match=r"HTTP 500: oops \(4 attempts\)") as caught,
+        pytest.raises(RequestFailedError, match=r"HTTP 500: oops \(4 attempts\)") as caught,
     ):
         ask(server.base_url)
     assert caught.value.transient and server.requests == 4
@@ -166,7 +167,7 @@ def test_retry_after_is_honoured_and_bounded(headers, least, most):
 def test_a_question_that_the_server_refuses_is_not_asked_again():
     with (
         ScriptedServer(lambda body, before: error(400, "too long\nby far")) as server,
-        pytest.raises(QuestionFailedError, match="HTTP 400: too long by far") as caught,
+        pytest.raises(RequestFailedError, match="HTTP 400: too long by far") as caught,
     ):
         ask(server.base_url)
     assert not caught.value.transient and server.requests == 1
@@ -247,7 +248,7 @@ def test_an_empty_account_stops_the_run_at_once():
         pytest.raises(TeacherError, match="quota") as caught,
     ):
         ask(server.base_url)
-    assert not isinstance(caught.value, QuestionFailedError) and server.requests == 1
+    assert not isinstance(caught.value, RequestFailedError) and server.requests == 1
 
 
 def test_a_server_that_is_down_is_named(unused_address):
@@ -300,7 +301,7 @@ def test_a_key_does_not_follow_a_redirect(monkeypatch):
         )
         with (
             ScriptedServer(lambda body, before: away) as server,
-            pytest.raises(QuestionFailedError, match="HTTP 307"),
+            pytest.raises(RequestFailedError, match="HTTP 307"),
         ):
             ask(server.base_url)
     assert elsewhere.requests == 0

@@ -21,7 +21,7 @@ from tutelage.teacher.engine.failures import (
     parse_retry_after,
 )
 from tutelage.teacher.engine.rate_limits import Governor, Health, Limits, Rate, parse_duration
-from tutelage.teacher.teacher import QuestionFailedError
+from tutelage.teacher.teacher import RequestFailedError
 
 
 @pytest.mark.parametrize(
@@ -70,11 +70,11 @@ def test_retry_after_may_be_a_date():
 
 
 def transient():
-    return QuestionFailedError("oops", transient=True)
+    return RequestFailedError("oops", transient=True)
 
 
 def permanent():
-    return QuestionFailedError("too long", transient=False)
+    return RequestFailedError("too long", transient=False)
 
 
 def failures(health, error, most=1000):

@@ -7,7 +7,7 @@ from tutelage.core.errors import DataError, UsageError
 from tutelage.core.task import NLI
 from tutelage.core.types import Example
 from tutelage.teacher.annotate import annotate
-from tutelage.teacher.teacher import _SCHEMES, is_looked_up, open_teacher
+from tutelage.teacher.registry import _SCHEMES, is_looked_up, open_teacher
 
 FIELDS = {"premise": "p", "hypothesis": "h"}
 

@@ -231,4 +231,8 @@ def batches(
 
 
 def _usd(dollars: float) -> str:
-    return f"${dollars:,.2f}" if dollars == 0 or dollars >= 1 else f"${dollars:.6f}".rstrip("0")
+    return (
+        f"${dollars:,.2f}"
+        if dollars == 0 or dollars >= 1
+        else f"${dollars:.6f}".rstrip("0").rstrip(".")
+    )

@@ -51,8 +51,10 @@ class Given:
             lines = []
             for line in problems_of(error, kind):
                 key, colon, rest = line.partition(":")
-                first, dot, deeper = key.partition(".")
-                lines.append(f"{names.get(first, first)}{dot}{deeper}{colon}{rest}")
+                first, _, deeper = key.partition(".")
+                # A position in a list that repeated options make up says nothing to their writer.
+                deeper = "" if deeper.isdigit() else deeper
+                lines.append(f"{names.get(first, first)}{deeper and '.'}{deeper}{colon}{rest}")
             raise UsageError("; ".join(lines)) from error
 
 
@@ -135,14 +137,17 @@ def _option_type(annotation: Any) -> tuple[Any, dict[str, Any]]:
     """The type that typer converts to, and further arguments of the option."""
     plain = _without_none(annotation)
     if get_origin(plain) is Literal:
-        return plain, {}
+        return str, {"metavar": "|".join(map(str, get_args(plain)))}
     if get_origin(plain) is tuple:
         inner = _without_none(get_args(plain)[0])
         if get_origin(inner) is Literal:
             return list[str], {"metavar": "|".join(map(str, get_args(inner)))}
         return list[str], {}
-    if plain in (bool, int, float, str, Path):
+    if plain in (bool, str, Path):
         return plain, {}
+    if plain in (int, float):
+        # As text: the definition converts and checks it, and words the complaint.
+        return str, {"metavar": "INTEGER" if plain is int else "NUMBER"}
     return str, {"metavar": "YAML"}
 
 

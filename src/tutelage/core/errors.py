@@ -58,8 +58,19 @@ class MissingExtraError(UsageError):
 
 EXTRAS: Mapping[str, frozenset[str]] = {
     "train": frozenset(
-        "accelerate datasets gguf peft psutil pyarrow safetensors sentencepiece tokenizers torch "
-        "transformers".split()
+        {
+            "accelerate",
+            "datasets",
+            "gguf",
+            "peft",
+            "psutil",
+            "pyarrow",
+            "safetensors",
+            "sentencepiece",
+            "tokenizers",
+            "torch",
+            "transformers",
+        }
     ),
     "local": frozenset({"xllamacpp"}),
 }

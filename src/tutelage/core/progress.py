@@ -28,7 +28,11 @@ class AnnotationProgress:
 
 @dataclass(frozen=True, slots=True)
 class JobProgress:
-    """How far one training or evaluation is: `done` of `total` steps or rows; `name` of its folder."""
+    """How far one training or evaluation is.
+
+    name:        of its folder
+    done, total: steps, or rows
+    """
 
     name: str
     done: int

@@ -28,7 +28,7 @@ from tutelage.strategies.labelling import Labelling
 from tutelage.strategies.registry import get_strategy
 from tutelage.teacher.annotate import Annotation, Options, annotate
 from tutelage.teacher.ledger.store import Ledger
-from tutelage.teacher.teacher import is_looked_up
+from tutelage.teacher.registry import is_looked_up
 
 _UNREAD_SHOWN = 3
 _UNREAD_CHARACTERS = 200

@@ -179,7 +179,7 @@ def _greet(settings: TeacherSettings) -> str:
     import asyncio
 
     from tutelage.core.types import Message, Request
-    from tutelage.teacher.teacher import open_teacher
+    from tutelage.teacher.registry import open_teacher
 
     teacher = open_teacher(settings)
     if not teacher.paid:

@@ -34,7 +34,8 @@ from tutelage.teacher.cost.prices import PICO, Price, price_of, request_bound
 from tutelage.teacher.engine.requests import Renderer
 from tutelage.teacher.ledger import charges
 from tutelage.teacher.ledger.store import Ledger
-from tutelage.teacher.teacher import Teacher, open_teacher
+from tutelage.teacher.registry import open_teacher
+from tutelage.teacher.teacher import Teacher
 
 Split = Literal["train", "dev"]
 

@@ -24,7 +24,8 @@ from tutelage.teacher.annotation import Job, Options, Summary
 from tutelage.teacher.cost.budget import money_of
 from tutelage.teacher.ledger.charges import Session
 from tutelage.teacher.ledger.store import Ledger
-from tutelage.teacher.teacher import Teacher, open_teacher
+from tutelage.teacher.registry import open_teacher
+from tutelage.teacher.teacher import Teacher
 
 __all__ = ["Annotation", "Options", "AnnotationProgress", "Summary", "annotate", "annotate_to_file"]
 

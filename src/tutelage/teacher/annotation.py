@@ -30,7 +30,7 @@ from tutelage.teacher.engine.interrupts import InterruptedWork, run_to_end
 from tutelage.teacher.engine.rate_limits import Governor, Health, Limits
 from tutelage.teacher.engine.requests import Events, Question, Renderer, Unheard
 from tutelage.teacher.ledger.charges import Failure, Session
-from tutelage.teacher.teacher import QuestionFailedError, Teacher
+from tutelage.teacher.teacher import RequestFailedError, Teacher
 
 _REPORT_EVERY_S = 0.1
 """Seconds between two reports of progress."""
@@ -147,7 +147,7 @@ class Job:
                 for index, example in enumerate(examples):
                     try:
                         completion = await teacher.complete(renderer.request(example))
-                    except QuestionFailedError as error:
+                    except RequestFailedError as error:
                         self._settle(index, self._failed(example, "not there", str(error)))
                         health.question_failed(error, 1)
                         continue

@@ -8,7 +8,7 @@ from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.errors import TeacherError
 from tutelage.core.types import Completion, Request
 from tutelage.teacher.engine.failures import Fault
-from tutelage.teacher.teacher import QuestionFailedError
+from tutelage.teacher.teacher import RequestFailedError
 
 
 class ScriptedTeacher:
@@ -26,7 +26,7 @@ class ScriptedTeacher:
         text = request.example.references.get(request.strategy)
         if text is None:
             known = ", ".join(sorted(request.example.references)) or "none"
-            raise QuestionFailedError(
+            raise RequestFailedError(
                 f"the example carries no answer for {request.strategy!r} (it has {known}): the "
                 "teacher 'scripted' is for synthetic data",
                 transient=False,

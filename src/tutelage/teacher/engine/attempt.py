@@ -18,7 +18,7 @@ from tutelage.teacher.engine.requests import Sent, Ticket
 from tutelage.teacher.ledger import charges
 from tutelage.teacher.ledger.charges import Failure
 from tutelage.teacher.ledger.writer import Writer
-from tutelage.teacher.teacher import QuestionFailedError, Teacher
+from tutelage.teacher.teacher import RequestFailedError, Teacher
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Asker:
                 cost = 0 if fault.unpaid else None
                 return await self._keep(ticket, Completion("", "content_filter"), cost)
             return await self._settle(ticket, fault, permit)
-        except QuestionFailedError as error:
+        except RequestFailedError as error:
             self._governor.withdrawn(permit)
             return Failure("refused", str(error), error.transient)
         self._governor.succeeded(permit, _counted(ticket.request, completion.usage))

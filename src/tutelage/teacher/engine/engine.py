@@ -29,7 +29,7 @@ from tutelage.teacher.engine.requests import Events, Question, Sent, Ticket
 from tutelage.teacher.ledger import charges
 from tutelage.teacher.ledger.charges import Claim, Failure, Grant, Reservation, Session
 from tutelage.teacher.ledger.writer import Writer
-from tutelage.teacher.teacher import QuestionFailedError, Teacher
+from tutelage.teacher.teacher import RequestFailedError, Teacher
 
 _CHUNK = 200
 """Questions looked up and reserved together."""
@@ -368,6 +368,6 @@ class Engine:
     def _tell_failed(self, ticket: Ticket, failure: Failure, *, asked: bool) -> None:
         for _ in range(ticket.copies):
             self._events.failed(ticket.key, failure, asked=asked)
-        error = QuestionFailedError(failure.detail, transient=failure.transient)
+        error = RequestFailedError(failure.detail, transient=failure.transient)
         tell = self._health.question_failed if asked else self._health.rows_failed
         tell(error, ticket.copies)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from tutelage.core.errors import ServerUnreachableError, TeacherError
 from tutelage.teacher.engine.failures import Fault, Kind
-from tutelage.teacher.teacher import QuestionFailedError
+from tutelage.teacher.teacher import RequestFailedError
 
 _DECREASE = 0.7
 """What a sign of congestion leaves of the number in flight."""
@@ -311,7 +311,7 @@ class Health:
         self._proven = True
         self._in_a_row = 0
 
-    def rows_failed(self, error: QuestionFailedError, rows: int) -> None:
+    def rows_failed(self, error: RequestFailedError, rows: int) -> None:
         """So many rows have no answer, from now or before. Raises where that is too many."""
         self.failed += rows
         if self._max_failed is not None and self.failed > self._max_failed:
@@ -320,7 +320,7 @@ class Health:
                 f"the last one: {error}"
             ) from error
 
-    def question_failed(self, error: QuestionFailedError, rows: int) -> None:
+    def question_failed(self, error: RequestFailedError, rows: int) -> None:
         """A question was not answered, which `rows` rows had asked. Raises to stop the run."""
         self.rows_failed(error, rows)
         # A teacher that has answered may well refuse a row for good; one that never has is broken.

@@ -19,7 +19,7 @@ from tutelage.teacher.cost.budget import Money
 from tutelage.teacher.cost.prices import PICO
 from tutelage.teacher.ledger.charges import Session
 from tutelage.teacher.ledger.store import Ledger, default_path
-from tutelage.teacher.teacher import open_teacher
+from tutelage.teacher.registry import open_teacher
 
 _DAY_S = 86_400.0
 
