@@ -65,7 +65,7 @@ def test_only_files_on_this_machine_have_a_digest(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (torch.OutOfMemoryError("CUDA out of memory. Tried"), "out of memory: lower tokens_per_p"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried"), "lower tokens_per_micro_batch"),
         (MemoryError(), "out of memory: lower tokens_per_micro_batch"),
         (RuntimeError("shapes\n  do not match"), "shapes do not match"),
     ],

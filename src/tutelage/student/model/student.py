@@ -1,6 +1,6 @@
 """A student: a model, its tokenizer, and what differs between the two architectures.
 
-Everything that follows takes a `Student` and need not know where the model came from (`load`).
+All other modules take a `Student` and need not know where the model came from (`load`).
 """
 
 from __future__ import annotations
