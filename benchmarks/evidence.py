@@ -33,9 +33,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tutelage.config.recipe_file import parse_recipe
+from tutelage.core.results import Comparison
 from tutelage.core.task import Task
 from tutelage.core.types import Prediction
-from tutelage.evaluation.compare import ALPHA, POWER, Comparison, compare, compare_correctness
+from tutelage.evaluation.compare import ALPHA, POWER, compare, compare_correctness
 from tutelage.evaluation.crossed import mean_squares
 from tutelage.evaluation.power import (
     Design,

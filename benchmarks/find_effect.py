@@ -24,7 +24,7 @@ from tutelage.cli.terminal import Bars, print_results
 from tutelage.config.design_rules import CONTROLS
 from tutelage.config.recipe import Recipe
 from tutelage.config.recipe_file import load_recipe, parse_recipe
-from tutelage.core.storage import read_json
+from tutelage.core.results import Results
 from tutelage.experiment.run import run
 from tutelage.report.answer import findings
 
@@ -62,29 +62,29 @@ def effect_recipe(tiny: bool = False) -> Recipe:
     )
 
 
-def faults(results: Mapping[str, Any]) -> list[str]:
+def faults(results: Results) -> list[str]:
     """What stands against informed reasoning in results.json; empty where it beat all there is.
 
     It has to have beaten labels and a control of each kind, by the tested differences, and the
     report has to credit what the rationales say.
     """
-    kinds = {arm["name"]: arm["control"] for arm in results["arms"]}
-    against = {c["baseline"]: c for c in results["comparisons"] if c["arm"] == REASONING}
+    kinds = {arm.name: arm.control for arm in results.arms}
+    against = {c.baseline: c for c in results.comparisons if c.arm == REASONING}
     found = [
         f"{missing}: not compared with"
         for missing in (LABELS, *CONTROLS)
         if missing not in against and missing not in {kinds[name] for name in against}
     ]
     for name, c in against.items():
-        if not (c["difference"] > 0 and c["p_adjusted"] < SIGNIFICANT):
+        if not (c.difference > 0 and c.p_adjusted < SIGNIFICANT):
             found.append(
-                f"{name}: not beaten ({100 * c['difference']:+.1f} points, p {c['p_adjusted']:.2g} "
+                f"{name}: not beaten ({100 * c.difference:+.1f} points, p {c.p_adjusted:.2g} "
                 "after correction)"
             )
-    verdicts = [f.verdict for f in findings(results) if f.gain["arm"] == REASONING]
+    verdicts = [f.verdict for f in findings(results) if f.gain.arm == REASONING]
     if verdicts != ["content"]:
         found.append(f"the report's verdict: {', '.join(verdicts) or 'none'}, not content")
-    if not results["finished"]:
+    if not results.finished:
         found.append("the run: not finished")
     return found
 
@@ -92,11 +92,10 @@ def faults(results: Mapping[str, Any]) -> list[str]:
 def main(tiny: bool, runs: Path, workers: int | None) -> int:
     began = time.perf_counter()
     with Bars() as bars:
-        folder = run(
+        results = run(
             effect_recipe(tiny), runs=runs, ledger=runs / "ledger.sqlite", workers=workers,
             observer=bars,
-        ).folder  # fmt: skip
-    results = read_json(folder / "results.json")
+        ).results  # fmt: skip
     print_results(results)
     against = faults(results)
     print(f"\n{time.perf_counter() - began:.0f} s")

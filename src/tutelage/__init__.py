@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tutelage.config.recipe_file import load_recipe, parse_recipe
     from tutelage.config.teacher_settings import TeacherSettings
     from tutelage.config.training_settings import TrainSettings
+    from tutelage.core.results import Comparison, Evaluation, Results, load_results
     from tutelage.core.task import NLI, Task
     from tutelage.core.types import (
         Completion,
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     from tutelage.data.load import Examples, load_examples
     from tutelage.data.split import check_splits, hold_out
     from tutelage.data.synthetic import generate
-    from tutelage.evaluation.compare import Comparison, compare
-    from tutelage.evaluation.metrics import Evaluation, evaluate
+    from tutelage.evaluation.compare import compare
+    from tutelage.evaluation.metrics import evaluate
     from tutelage.experiment.run import Run, run
     from tutelage.rationales.controls import filler, label_echo, shuffled
     from tutelage.report.page import render_report
@@ -48,12 +49,13 @@ _HOMES = {
     "data.load": ("Examples", "load_examples"),
     "data.split": ("check_splits", "hold_out"),
     "data.synthetic": ("generate",),
-    "evaluation.compare": ("Comparison", "compare"),
-    "evaluation.metrics": ("Evaluation", "evaluate"),
+    "evaluation.compare": ("compare",),
+    "evaluation.metrics": ("evaluate",),
     "experiment.run": ("Run", "run"),
     "rationales.controls": ("filler", "label_echo", "shuffled"),
     "config.recipe": ("Recipe",),
     "config.recipe_file": ("load_recipe", "parse_recipe"),
+    "core.results": ("Comparison", "Evaluation", "Results", "load_results"),
     "core.types": ("Completion", "Example", "Prediction", "Rationale", "Target", "TrainingExample"),
     "report.page": ("render_report",),
     "strategies.registry": ("get_strategy",),
@@ -84,6 +86,7 @@ __all__ = [
     "Prediction",
     "Rationale",
     "Recipe",
+    "Results",
     "Run",
     "Student",
     "Target",
@@ -105,6 +108,7 @@ __all__ = [
     "label_echo",
     "load_examples",
     "load_recipe",
+    "load_results",
     "load_student",
     "parse_recipe",
     "render_report",

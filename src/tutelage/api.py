@@ -17,12 +17,11 @@ if TYPE_CHECKING:
     from tutelage.config.teacher_settings import TeacherSettings
     from tutelage.config.training_settings import TrainSettings
     from tutelage.core.progress import Observer
+    from tutelage.core.results import Comparison, Evaluation, Results
     from tutelage.core.task import Task
     from tutelage.core.types import Prediction
     from tutelage.data.describe import Description
     from tutelage.data.file_task import FileTask
-    from tutelage.evaluation.compare import Comparison
-    from tutelage.evaluation.metrics import Evaluation
     from tutelage.experiment.run import Run
     from tutelage.planning.doctor import Finding
     from tutelage.planning.plan import Plan
@@ -212,7 +211,7 @@ def write_report(run: Path, output: Path | None = None) -> Path:
     return write_report(run, output)
 
 
-def answer_sentences(results: Any) -> list[str]:
+def answer_sentences(results: Results) -> list[str]:
     """What a run found, in sentences; see `report.answer.answer_sentences`."""
     from tutelage.report.answer import answer_sentences
 

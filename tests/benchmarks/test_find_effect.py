@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tutelage.config.recipe_file import load_recipe
+from tutelage.core.results import Results
+
+sys.path.append(str(Path(__file__).parents[1] / "report"))
+import small_results
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
@@ -23,23 +27,30 @@ CONTROLS = {
 AGAINST = ("labels", *CONTROLS)
 
 
-def found() -> dict[str, Any]:
-    """The results of an experiment in which informed reasoning beat all there is."""
-    test = {"accuracy": 0.7, "ci95": [0.65, 0.75], "n": 1000}
-    names = {"labels": None, "informed-reasoning": None, **CONTROLS}
-    return {
-        "finished": True,
-        "arms": [{"name": n, "control": c, "test": test} for n, c in names.items()],
-        "comparisons": [
-            {
-                "arm": "informed-reasoning", "baseline": name, "difference": 0.2,
-                "ci95": [0.15, 0.25], "p_adjusted": 0.001, "n": 1000, "seeds": 5,
-                "minimum_detectable_difference": 0.04,
-                "primary": name in ("labels", "informed-reasoning-shuffled"),
-            }
-            for name in AGAINST
-        ],
-    }  # fmt: skip
+def found(*, without: str = "", changed: str = "", **changes: Any) -> Results:
+    """The results of an experiment in which informed reasoning beat all there is, but for `changes`
+    to the comparison with `changed`, and no comparison with `without`."""
+    comparisons = [
+        small_results.comparison(
+            "informed-reasoning", name, 0.2, 0.05, 0.001, n=1000,
+            primary=name in ("labels", "informed-reasoning-shuffled"),
+        )
+        for name in AGAINST
+        if name != without
+    ]  # fmt: skip
+    return small_results.results(
+        arms=(
+            small_results.arm("labels"),
+            small_results.arm("informed-reasoning", "informed_reasoning"),
+            *(
+                small_results.arm(name, "informed_reasoning", control)
+                for name, control in CONTROLS.items()
+            ),
+        ),
+        comparisons=tuple(
+            replace(c, **changes if c.baseline == changed else {}) for c in comparisons
+        ),
+    )
 
 
 def test_the_experiment_is_quickstart_s_with_every_control() -> None:
@@ -66,23 +77,19 @@ def test_all_beaten_is_no_fault() -> None:
     ("change", "said"),
     [
         ({"p_adjusted": 0.05}, "not beaten (+20.0 points, p 0.05 after correction)"),
-        ({"difference": -0.2, "ci95": [-0.25, -0.15]}, "not beaten (-20.0 points"),
+        ({"difference": -0.2, "ci95": (-0.25, -0.15)}, "not beaten (-20.0 points"),
     ],
 )
 def test_one_that_was_not_beaten_is_named(name: str, change: dict[str, Any], said: str) -> None:
-    results = found()
-    results["comparisons"][AGAINST.index(name)] |= change
-    first, *others = bench.faults(results)
+    first, *others = bench.faults(found(changed=name, **change))
     assert first.startswith(f"{name}: {said}")
     assert [line.split(":")[0] for line in others] == ["the report's verdict"]
 
 
 @pytest.mark.parametrize("name", AGAINST)
 def test_one_that_is_missing_is_told(name: str) -> None:
-    results = copy.deepcopy(found())
-    del results["comparisons"][AGAINST.index(name)]
-    assert bench.faults(results)[0] == f"{CONTROLS.get(name, name)}: not compared with"
+    assert bench.faults(found(without=name))[0] == f"{CONTROLS.get(name, name)}: not compared with"
 
 
 def test_an_unfinished_run_is_no_proof() -> None:
-    assert bench.faults(found() | {"finished": False}) == ["the run: not finished"]
+    assert bench.faults(replace(found(), finished=False)) == ["the run: not finished"]

@@ -1,4 +1,4 @@
-"""What rationales are worth without what they give away."""
+"""How well rationales predict the label, without what they give away."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tutelage.evaluation.crossed import crossed_random_effects
-from tutelage.evaluation.leakage import rationale_worth
+from tutelage.evaluation.leakage import label_predictability
 
 
 def tables(*chances: float) -> list[np.ndarray]:
@@ -14,26 +14,26 @@ def tables(*chances: float) -> list[np.ndarray]:
     return [(rng.random((400, 3)) < chance).astype(float) for chance in chances]
 
 
-def test_a_rationale_that_only_names_its_label_is_worth_nothing() -> None:
+def test_a_rationale_that_only_names_its_label_gains_nothing() -> None:
     full, masked, nothing = tables(0.98, 0.34, 0.34)
     groups = [i // 2 for i in range(400)]
-    worth = rationale_worth(full, masked, nothing, groups)
-    assert worth.leaked.estimate == pytest.approx(0.64, abs=0.05) and worth.leaked.p_value < 0.001
-    assert worth.worth.ci_low < 0 < worth.worth.ci_high
-    assert worth.leaked == crossed_random_effects(full - masked, groups)
-    assert worth.as_written.ci_high <= 1
+    found = label_predictability(full, masked, nothing, groups)
+    assert found.leakage.estimate == pytest.approx(0.64, abs=0.05) and found.leakage.p_value < 0.001
+    assert found.gain.ci_low < 0 < found.gain.ci_high
+    assert found.leakage == crossed_random_effects(full - masked, groups)
+    assert found.as_written.ci_high <= 1
 
 
-def test_a_rationale_with_content_keeps_its_worth_when_masked() -> None:
-    worth = rationale_worth(*tables(0.8, 0.78, 0.34))
-    assert worth.worth.ci_low > 0.3
-    assert worth.worth.estimate + worth.leaked.estimate == pytest.approx(
-        worth.as_written.estimate - worth.without.estimate
+def test_a_rationale_with_content_keeps_its_gain_when_masked() -> None:
+    found = label_predictability(*tables(0.8, 0.78, 0.34))
+    assert found.gain.ci_low > 0.3
+    assert found.gain.estimate + found.leakage.estimate == pytest.approx(
+        found.as_written.estimate - found.majority.estimate
     )
 
 
 def test_tables_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="same rows"):
-        rationale_worth(np.ones((3, 1)), np.ones((2, 1)), np.ones((3, 1)))
-    with pytest.raises(ValueError, match="0 and 1"):
-        rationale_worth(np.full((3, 1), 0.5), np.ones((3, 1)), np.ones((3, 1)))
+        label_predictability(np.ones((3, 1)), np.ones((2, 1)), np.ones((3, 1)))
+    with pytest.raises(ValueError, match="0 or 1"):
+        label_predictability(np.full((3, 1), 0.5), np.ones((3, 1)), np.ones((3, 1)))

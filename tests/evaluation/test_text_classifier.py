@@ -1,4 +1,4 @@
-"""A reader of words: what it learns, and what is hidden from it."""
+"""The bag-of-words classifier: what it learns, and which words are masked."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import random
 import pytest
 
 from tutelage.core.task import NLI, Task
-from tutelage.evaluation.text_classifier import mask_label_words, train_reader
+from tutelage.evaluation.text_classifier import mask_label_words, train_classifier
 
 TASK = Task(
     "purchase", ("offer",), ("yes", "no", "not_sure"), verbalizers={"yes": "they buy", "no": "no"}
@@ -21,7 +21,7 @@ def texts(rng: random.Random, count: int, label: int) -> list[str]:
     return [" ".join(rng.choices(words, weights, k=12)) for _ in range(count)]
 
 
-def test_it_reads_as_naive_bayes_of_scikit_learn_does() -> None:
+def test_it_predicts_what_naive_bayes_of_scikit_learn_predicts() -> None:
     from sklearn.feature_extraction.text import CountVectorizer
     from sklearn.naive_bayes import MultinomialNB
 
@@ -31,22 +31,22 @@ def test_it_reads_as_naive_bayes_of_scikit_learn_does() -> None:
     unseen = [text for label in range(3) for text in texts(rng, 60, label)] + ["none is known"]
     vectors = CountVectorizer(binary=True, ngram_range=(1, 2), token_pattern=r"\w+")
     theirs = MultinomialNB(alpha=1.0).fit(vectors.fit_transform(seen), labels)
-    ours = train_reader(seen, labels)
+    ours = train_classifier(seen, labels)
     expected = theirs.predict(vectors.transform(unseen))
-    assert [ours.read(text) for text in unseen] == list(expected)
+    assert [ours.predict(text) for text in unseen] == list(expected)
     assert len(set(expected)) == 3
 
 
-def test_without_words_it_names_the_label_met_most_often() -> None:
-    reader = train_reader(["x", "y y", ""], ["two", "one", "two"])
-    assert [reader.read(text) for text in ("", "unknown words")] == ["two", "two"]
+def test_without_known_words_it_predicts_the_most_frequent_label() -> None:
+    classifier = train_classifier(["x", "y y", ""], ["two", "one", "two"])
+    assert [classifier.predict(text) for text in ("", "unknown words")] == ["two", "two"]
     # Features x, y and "y y": for "y" 1/3 · 2/5 < 2/3 · 1/4, for "y y" 1/3 · (2/5)² > 2/3 · (1/4)².
-    assert [reader.read(text) for text in ("y", "y y")] == ["two", "one"]
-    # Nothing to tell them apart: the first in the alphabet, whatever the order.
-    assert train_reader(["", ""], ["z", "b"]).read("") == "b"
+    assert [classifier.predict(text) for text in ("y", "y y")] == ["two", "one"]
+    # Equally likely: the first in the alphabet, whatever the order.
+    assert train_classifier(["", ""], ["z", "b"]).predict("") == "b"
     for labels in ([], ["a", "b"]):
         with pytest.raises(ValueError, match="expected as many"):
-            train_reader(["one"][: len(labels)], labels)
+            train_classifier(["one"][: len(labels)], labels)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ import pytest
 
 from tutelage.config.recipe_file import parse_recipe
 from tutelage.core.progress import Silent
-from tutelage.experiment.baselines import describe_baselines
+from tutelage.core.results import MajorityBaseline, TeacherLabelsBaseline
+from tutelage.experiment.baselines import describe_majority, describe_teacher_labels
 from tutelage.experiment.prepare import annotate_arms, load_splits
 
 LABELS = ["entailment", "neutral", "contradiction", "neutral"]
@@ -32,7 +33,9 @@ def teacher_labels(i: int) -> dict[str, Any]:
 
 @pytest.fixture
 def described(tmp_path: Path) -> Any:
-    def describe(**changes: Any) -> dict[str, Any]:
+    def describe(
+        **changes: Any,
+    ) -> tuple[MajorityBaseline | None, tuple[TeacherLabelsBaseline, ...]]:
         train = rows(
             "train",
             8,
@@ -61,28 +64,31 @@ def described(tmp_path: Path) -> Any:
         )
         splits = load_splits(recipe)
         annotations = annotate_arms(recipe, splits, None, Silent())
-        return describe_baselines(recipe, splits, annotations)
+        return (
+            describe_majority(recipe, splits),
+            describe_teacher_labels(recipe, splits, annotations),
+        )
 
     return describe
 
 
 def test_the_majority_of_train_is_read_on_test(described: Any) -> None:
-    majority = described()["majority"]
-    assert (majority["label"], majority["n"]) == ("neutral", 5)
-    assert majority["accuracy"] == 2 / 5  # e n c n e
-    assert majority["ci95"][0] < 2 / 5 < majority["ci95"][1]
+    majority, _ = described()
+    assert (majority.label, majority.n) == ("neutral", 5)
+    assert majority.accuracy == 2 / 5  # e n c n e
+    assert majority.ci95[0] < 2 / 5 < majority.ci95[1]
 
 
 def test_a_question_s_own_labels_come_once_and_none_are_hidden(described: Any) -> None:
-    (entry,) = described()["teacher_labels"]
-    assert entry["arm"] == "big" and entry["model"].endswith("train.jsonl#cot/big")
-    assert (entry["rows"], entry["labelled"]) == (8, 6)
-    assert entry["accuracy"] == pytest.approx(5 / 6)  # row 4 is an entailment
-    assert entry["accuracy_of_all"] == pytest.approx(5 / 8)
-    assert entry["ci95"][0] < 5 / 6 <= entry["ci95"][1]
+    _, (entry,) = described()
+    assert entry.arm == "big" and entry.model.endswith("train.jsonl#cot/big")
+    assert (entry.rows, entry.labelled) == (8, 6)
+    assert entry.accuracy == pytest.approx(5 / 6)  # row 4 is an entailment
+    assert entry.accuracy_of_all == pytest.approx(5 / 8)
+    assert entry.ci95[0] < 5 / 6 <= entry.ci95[1]
 
 
 def test_what_a_recipe_leaves_out_is_not_made(described: Any) -> None:
     reasons = {"baselines": "a test of leaving them out"}
     found = described(baselines=["omitted_context"], departures=reasons)
-    assert found == {"majority": None, "teacher_labels": []}
+    assert found == (None, ())

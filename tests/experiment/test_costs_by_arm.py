@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tutelage.config.recipe_file import parse_recipe
+from tutelage.core.results import TokenCounts
 from tutelage.core.types import Usage
 from tutelage.experiment.summarise import describe_teacher
 from tutelage.teacher.annotate import Annotation, Summary
@@ -36,15 +37,15 @@ def test_each_arm_says_its_cost_and_whose_it_is(
     recipe = parse_recipe(values)
     of = {"reasoning": annotation(0.5), "reasoning-shuffled": annotation(0.5)}
     found = describe_teacher(recipe, of | {"facts": annotation(0.25)})
-    told = {name: (arm["cost_usd"], arm["shares_with"]) for name, arm in found["by_arm"].items()}
-    assert told == {
+    shown = {name: (arm.cost_usd, arm.shares_with) for name, arm in found.by_arm.items()}
+    assert shown == {
         "reasoning": (0.5, None),
         "reasoning-shuffled": (0.5, "reasoning"),
         "facts": (0.25, None),
     }
-    assert (found["cost_usd"], found["requests"], found["cached"]) == (0.75, 14, 6)
-    assert found["tokens"] == {"prompt": 200, "completion": 20}
+    assert (found.cost_usd, found.requests, found.cached) == (0.75, 14, 6)
+    assert found.tokens == TokenCounts(200, 20)
     unpriced = describe_teacher(recipe, of | {"facts": annotation(None)})
-    assert unpriced["cost_usd"] is None
-    assert unpriced["by_arm"]["facts"]["cost_usd"] is None
-    assert unpriced["by_arm"]["reasoning"]["cost_usd"] == 0.5
+    assert unpriced.cost_usd is None
+    assert unpriced.by_arm["facts"].cost_usd is None
+    assert unpriced.by_arm["reasoning"].cost_usd == 0.5

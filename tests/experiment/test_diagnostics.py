@@ -1,21 +1,22 @@
-"""`looks` and `selection` of results.json, on six rows whose figures are worked by hand."""
+"""`Results.diagnostics` and `Results.selection`, on six rows whose figures are worked by hand."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
 
 import pytest
 
 from tutelage.config.sections import ArmSection
 from tutelage.config.training_settings import Config
+from tutelage.core.results import ArmDiagnostics, SliceResult
 from tutelage.core.task import NLI, Task
 from tutelage.core.types import Example, Prediction
 from tutelage.data.split import Overlap
 from tutelage.evaluation.selection import expected_normal_maximum
-from tutelage.experiment.diagnostics import describe_looks, describe_selection
+from tutelage.experiment.diagnostics import describe_diagnostics, describe_selection
 from tutelage.experiment.prepare import Splits
-from tutelage.experiment.summarise import ArmOutcome
+from tutelage.experiment.summarise import ArmRun
 
 GOLD = ["entailment", "entailment", "neutral", "neutral", "contradiction", "contradiction"]
 TAGS = [("a",), ("a",), ("a",), (), (), ("b",)]
@@ -51,74 +52,78 @@ def read(correct: list[list[int]], seeds: int = 2) -> dict[int, list[Prediction]
     return {s: [one(row, right[s]) for row, right in enumerate(correct)] for s in range(seeds)}
 
 
-def outcomes(seeds: int = 2) -> list[ArmOutcome]:
+def arm_runs(seeds: int = 2) -> list[ArmRun]:
     return [
-        ArmOutcome(arm, (), Config(1e-3, 0.5), {}, None, {}, read(correct, seeds))
+        ArmRun(arm, (), Config(1e-3, 0.5), {}, None, {}, read(correct, seeds))
         for arm, correct in ARMS
     ]
 
 
 @pytest.fixture(scope="module")
-def looks() -> dict[str, Any]:
-    return describe_looks(outcomes(), "labels", SPLITS, NLI)
+def diagnostics() -> dict[str, ArmDiagnostics]:
+    return describe_diagnostics(arm_runs(), "labels", SPLITS, NLI)
 
 
-def accuracies(slices: list[dict[str, Any]]) -> dict[str, tuple[int, float]]:
-    return {entry["name"]: (entry["n"], entry["accuracy"]) for entry in slices}
+def accuracies(slices: Sequence[SliceResult]) -> dict[str, tuple[int, float]]:
+    return {entry.name: (entry.n, entry.accuracy) for entry in slices}
 
 
-def test_accuracy_in_each_slice(looks: dict[str, Any]) -> None:
-    labels = looks["labels"]
-    assert accuracies(labels["by_label"]) == {
+def test_accuracy_in_each_slice(diagnostics: dict[str, ArmDiagnostics]) -> None:
+    labels = diagnostics["labels"]
+    assert accuracies(labels.by_label) == {
         "entailment": (2, 0.75), "neutral": (2, 0.25), "contradiction": (2, 1.0)
     }  # fmt: skip
-    assert accuracies(labels["by_length"]) == {
+    assert accuracies(labels.by_length) == {
         "1 to 2 words": (2, 0.75), "3 words": (1, 0.0), "4 words": (1, 0.5),
         "5 to 6 words": (2, 1.0),
     }  # fmt: skip
-    assert labels["length_of"] == "premise"
-    assert accuracies(labels["by_tag"]) == {"a": (3, 0.5), "b": (1, 1.0)}
-    for entry in (e for kind in ("by_label", "by_length", "by_tag") for e in labels[kind]):
-        low, high = entry["ci95"]
-        assert 0 <= low <= entry["accuracy"] <= high <= 1 and entry["ci_method"]
+    assert labels.length_of == "premise"
+    assert accuracies(labels.by_tag) == {"a": (3, 0.5), "b": (1, 1.0)}
+    for entry in (*labels.by_label, *labels.by_length, *labels.by_tag):
+        low, high = entry.ci95
+        assert 0 <= low <= entry.accuracy <= high <= 1 and entry.ci_method
 
 
-def test_rationale_arms_alone_are_compared_and_with_labels(looks: dict[str, Any]) -> None:
-    found = {entry["name"]: entry["difference"] for entry in looks["reasoning"]["by_label"]}
-    assert {name: d["difference"] for name, d in found.items()} == pytest.approx(
+def test_rationale_arms_alone_are_compared_and_with_labels(
+    diagnostics: dict[str, ArmDiagnostics],
+) -> None:
+    found = {entry.name: entry.difference for entry in diagnostics["reasoning"].by_label}
+    assert {name: d.difference for name, d in found.items() if d is not None} == pytest.approx(
         {"entailment": 0.25, "neutral": 0.75, "contradiction": -0.25}
     )
     for difference in found.values():
-        low, high = difference["ci95"]
-        assert low <= difference["difference"] <= high
-        assert difference["p_value"] <= difference["p_adjusted"] and difference["family"] == 3
+        assert difference is not None
+        low, high = difference.ci95
+        assert low <= difference.difference <= high
+        assert difference.p_value <= difference.p_adjusted and difference.family == 3
     for arm in ("labels", "echo", "blind"):
-        kinds = [looks[arm][kind] for kind in ("by_label", "by_length", "by_tag")]
-        assert {entry["difference"] is None for kind in kinds for entry in kind} == {True}
+        of = diagnostics[arm]
+        entries = (*of.by_label, *of.by_length, *of.by_tag)
+        assert {entry.difference is None for entry in entries} == {True}
 
 
-def test_confidence(looks: dict[str, Any]) -> None:
-    labels = looks["labels"]
-    assert labels["calibration"]["gap"] == pytest.approx(0.7 - 8 / 12)
+def test_confidence(diagnostics: dict[str, ArmDiagnostics]) -> None:
+    labels = diagnostics["labels"]
+    assert labels.calibration.gap == pytest.approx(0.7 - 8 / 12)
     # Of each seed: (|4 * 0.8 - right of the four| + |2 * 0.5 - right of the two|) / 6
-    assert labels["calibration"]["ece_by_seed"] == pytest.approx([1.8 / 6, 0.2 / 6])
-    bins = [(b["answers"], b["confidence"], b["accuracy"]) for b in labels["reliability"]]
+    assert labels.calibration.ece_by_seed == pytest.approx([1.8 / 6, 0.2 / 6])
+    bins = [(b.answers, b.confidence, b.accuracy) for b in labels.reliability]
     assert bins == [(4, 0.5, 0.25), (8, pytest.approx(0.8), 0.875)]
-    risk = {p["coverage"]: p["risk"] for p in labels["risk_coverage"]["points"]}
+    risk = {p.coverage: p.risk for p in labels.risk_coverage.points}
     # Six tenths of six rows are 3.6 of the four surest, which hold one error in two seeds.
     assert risk[0.6] == pytest.approx(0.9 / 7.2) and risk[1.0] == pytest.approx(4 / 12)
 
 
 def test_a_task_without_context_is_sliced_by_its_longest_field() -> None:
     plain = Task("plain", ("hypothesis", "premise"), NLI.labels)
-    found = describe_looks(outcomes()[:1], "labels", SPLITS, plain)
-    assert found["labels"]["length_of"] == "premise"
+    found = describe_diagnostics(arm_runs()[:1], "labels", SPLITS, plain)
+    assert found["labels"].length_of == "premise"
 
 
 def test_rows_without_tags_have_no_slices_by_tag() -> None:
     bare = [Example(row.uid, row.fields, row.label) for row in ROWS]
     splits = Splits([], [], bare, {}, Overlap(0, 0, frozenset()), 0)
-    assert describe_looks(outcomes()[:1], "labels", splits, NLI)["labels"]["by_tag"] == []
+    assert describe_diagnostics(arm_runs()[:1], "labels", splits, NLI)["labels"].by_tag == ()
 
 
 TRIED = {
@@ -130,25 +135,25 @@ TRIED = {
 
 
 def test_the_best_of_several_beside_what_chance_makes_of_it() -> None:
-    found = describe_selection(TRIED, outcomes(), "labels", SPLITS, NLI)
-    labels, reasoning = found["by_arm"]["labels"], found["by_arm"]["reasoning"]
+    found = describe_selection(TRIED, arm_runs(), "labels", SPLITS, NLI)
+    labels, reasoning = found.by_arm["labels"], found.by_arm["reasoning"]
     # Labels: the seeds are equally good, E = (4 * 0.25) / 5 over six rows.
-    assert labels["spread"] == pytest.approx(math.sqrt(0.2 / 6))
-    assert labels["models"] == 3 and labels["gain"] == pytest.approx(1 / 6)
-    assert labels["gain_by_chance"] == pytest.approx(math.sqrt(0.2 / 6) * 1.5 / math.sqrt(math.pi))
+    assert labels.spread == pytest.approx(math.sqrt(0.2 / 6))
+    assert labels.models == 3 and labels.gain == pytest.approx(1 / 6)
+    assert labels.gain_by_chance == pytest.approx(math.sqrt(0.2 / 6) * 1.5 / math.sqrt(math.pi))
     # Reasoning: seeds of 5 / 6 and 1, C = 6 * 2 / 12² = E.
-    assert reasoning["spread"] == pytest.approx(math.sqrt(1 / 72))
-    assert reasoning["best_accuracy"] == 1.0
-    assert reasoning["chosen_accuracy"] == pytest.approx(11 / 12)
-    assert found["baseline"] == "labels"
-    assert [entry["models"] for entry in found["best_of"]] == [2, 3, 5, 9, 27]
-    assert found["best_of"][3]["gain_by_chance"] == pytest.approx(
-        labels["spread"] * expected_normal_maximum(9)
+    assert reasoning.spread == pytest.approx(math.sqrt(1 / 72))
+    assert reasoning.best_accuracy == 1.0
+    assert reasoning.chosen_accuracy == pytest.approx(11 / 12)
+    assert found.baseline == "labels"
+    assert [entry.models for entry in found.best_of] == [2, 3, 5, 9, 27]
+    assert found.best_of[3].gain_by_chance == pytest.approx(
+        labels.spread * expected_normal_maximum(9)
     )
 
 
 def test_one_seed_does_not_show_how_far_models_lie_apart() -> None:
-    found = describe_selection(TRIED, outcomes(seeds=1), "labels", SPLITS, NLI)
-    assert {arm["gain_by_chance"] for arm in found["by_arm"].values()} == {None}
-    assert {entry["gain_by_chance"] for entry in found["best_of"]} == {None}
-    assert found["by_arm"]["labels"]["gain"] == pytest.approx(1 / 6)
+    found = describe_selection(TRIED, arm_runs(seeds=1), "labels", SPLITS, NLI)
+    assert {arm.gain_by_chance for arm in found.by_arm.values()} == {None}
+    assert {entry.gain_by_chance for entry in found.best_of} == {None}
+    assert found.by_arm["labels"].gain == pytest.approx(1 / 6)

@@ -27,10 +27,11 @@ import pytest
 import torch
 
 from tutelage.config.training_settings import TrainSettings
+from tutelage.core.results import Comparison
 from tutelage.core.task import NLI
 from tutelage.core.types import Example, Prediction
 from tutelage.data.synthetic import generate
-from tutelage.evaluation.compare import ALPHA, Comparison, compare
+from tutelage.evaluation.compare import ALPHA, compare
 from tutelage.student.encoding.targets import build_training_examples
 from tutelage.student.inference.score import score_labels
 from tutelage.student.model.load import load_student

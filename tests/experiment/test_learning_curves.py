@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import random
 import shutil
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ from tutelage.config.recipe_file import parse_recipe
 from tutelage.config.training_settings import Config, TrainSettings
 from tutelage.core.errors import UsageError
 from tutelage.core.progress import JobProgress, Silent
+from tutelage.core.results import CurveAnnotation, TokenCounts, load_results
 from tutelage.core.storage import read_json, read_jsonl
 from tutelage.core.task import NLI
 from tutelage.core.types import Example, Prediction, Rationale, Usage
@@ -31,7 +31,7 @@ from tutelage.experiment.learning_curves import (
 )
 from tutelage.experiment.prepare import load_splits
 from tutelage.experiment.run import run
-from tutelage.experiment.summarise import ArmOutcome
+from tutelage.experiment.summarise import ArmRun
 from tutelage.student.encoding.targets import build_training_examples
 from tutelage.student.jobs.jobs import TrainingJob
 from tutelage.student.training.result import TrainResult
@@ -182,10 +182,10 @@ def test_what_annotating_a_subset_took(small_recipe: Make) -> None:
         "looked-up": annotated(lambda e: e.uid, 0),
     }
 
-    def took(changed: dict[str, Annotation]) -> list[dict[str, dict[str, Any]]]:
+    def took(changed: dict[str, Annotation]) -> list[dict[str, CurveAnnotation]]:
         dev = {0: [Prediction(e.uid, e.label, {}, e.label) for e in splits.dev]}
-        outcomes = [
-            ArmOutcome(
+        arm_runs = [
+            ArmRun(
                 arm,
                 [],
                 Config(1e-3, 1.0),
@@ -196,23 +196,21 @@ def test_what_annotating_a_subset_took(small_recipe: Make) -> None:
             )
             for arm in recipe.arms
         ]
-        said = [(subset, {arm.name: dev for arm in recipe.arms})]
-        curve = describe_curve(said, outcomes, changed, recipe, splits)
+        predicted = [(subset, {arm.name: dev for arm in recipe.arms})]
+        curve = describe_curve(predicted, arm_runs, changed, recipe, splits)
         assert curve is not None
-        return [{entry.pop("arm"): entry for entry in point["annotation"]} for point in curve]
+        return [{entry.arm: entry for entry in point.annotation} for point in curve]
 
     half, whole = took(annotations)
     inside = len({e.fields["premise"] for e in rows})
-    assert half["extraction"] == {
-        "requests": inside,
-        "cost_usd": 2.0 * inside,
-        "tokens": {"prompt": inside, "completion": 2 * inside},
-    }
-    assert whole["extraction"]["cost_usd"] == 2.0 * len(premises) > 2.0 * inside
-    # The rows that carry the three answers' cost may lie outside: the questions are asked inside.
+    assert half["extraction"] == CurveAnnotation(
+        "extraction", inside, 2.0 * inside, TokenCounts(inside, 2 * inside)
+    )
+    assert whole["extraction"].cost_usd == 2.0 * len(premises) > 2.0 * inside
+    # The rows that carry the three answers' cost may lie outside: the requests are made inside.
     assert half["template"] == whole["template"]
-    assert (half["template"]["requests"], half["template"]["cost_usd"]) == (3, 6.0)
-    nothing = {"requests": 0, "cost_usd": 0.0, "tokens": {"prompt": 0, "completion": 0}}
+    assert (half["template"].requests, half["template"].cost_usd) == (3, 6.0)
+    nothing = CurveAnnotation("looked-up", 0, 0.0, TokenCounts(0, 0))
     assert half["looked-up"] == whole["looked-up"] == nothing
 
     def with_one(**values: Any) -> dict[str, Annotation]:
@@ -223,10 +221,10 @@ def test_what_annotating_a_subset_took(small_recipe: Make) -> None:
         return {**annotations, "extraction": dataclasses.replace(before, rationales=tuple(answers))}
 
     unpriced = took(with_one(cost_usd=None, usage=Usage(1, None)))[0]["extraction"]
-    assert unpriced["cost_usd"] is None
-    assert unpriced["tokens"] == {"prompt": inside, "completion": None}
+    assert unpriced.cost_usd is None
+    assert unpriced.tokens == TokenCounts(inside, None)
     unanswered = took(with_one(cost_usd=None, usage=Usage(), status="failed"))[0]["extraction"]
-    assert (unanswered["requests"], unanswered["cost_usd"]) == (inside, 2.0 * (inside - 1))
+    assert (unanswered.requests, unanswered.cost_usd) == (inside, 2.0 * (inside - 1))
 
 
 @pytest.fixture(scope="module")
@@ -254,32 +252,32 @@ def finished(recipe: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_run_with_fractions(finished: Path) -> None:
-    results = read_json(finished / "results.json")
-    points = half, whole = results["learning_curve"]
-    assert [point["fraction"] for point in points] == [0.5, 1.0]
-    assert whole["rows"] == 60 and abs(half["rows"] - 30) <= 1
+    results = load_results(finished / "results.json")
+    points = half, whole = results.learning_curve or ()
+    assert [point.fraction for point in points] == [0.5, 1.0]
+    assert whole.rows == 60 and abs(half.rows - 30) <= 1
     assert not list(finished.glob("fractions/**/test*"))  # the test set is not opened for it
-    for arm in half["arms"]:
+    for arm in half.arms:
         by_seed = []
         for seed in (0, 1):
-            (folder,) = finished.glob(f"fractions/0.5/{arm['name']}/*/seed-{seed}")
-            said = list(read_jsonl(folder / "dev.jsonl"))
-            by_seed.append(sum(r["gold"] == r["label"] for r in said) / len(said))
+            (folder,) = finished.glob(f"fractions/0.5/{arm.name}/*/seed-{seed}")
+            rows = list(read_jsonl(folder / "dev.jsonl"))
+            by_seed.append(sum(r["gold"] == r["label"] for r in rows) / len(rows))
             result = TrainResult(**read_json(folder / "done.json")["result"])
-            assert result.steps == 2 * -(-half["rows"] // 16)  # as many epochs
-        assert arm["by_seed"] == pytest.approx(by_seed)
-        assert arm["dev_accuracy"] == pytest.approx(sum(by_seed) / 2)
-        assert arm["ci95"][0] <= arm["dev_accuracy"] <= arm["ci95"][1]
-        assert arm["with_rationale"] == (0 if arm["name"] == "labels" else half["rows"])
+            assert result.steps == 2 * -(-half.rows // 16)  # as many epochs
+        assert arm.by_seed == pytest.approx(by_seed)
+        assert arm.dev_accuracy == pytest.approx(sum(by_seed) / 2)
+        assert arm.ci95[0] <= arm.dev_accuracy <= arm.ci95[1]
+        assert arm.with_rationale == (0 if arm.name == "labels" else half.rows)
     for point in points:
-        (difference,) = point["differences"]
-        reached = {arm["name"]: arm["dev_accuracy"] for arm in point["arms"]}
-        assert (difference["arm"], difference["baseline"]) == ("reasoning", "labels")
+        (difference,) = point.differences
+        reached = {arm.name: arm.dev_accuracy for arm in point.arms}
+        assert (difference.arm, difference.baseline) == ("reasoning", "labels")
         gap = reached["reasoning"] - reached["labels"]
-        assert difference["difference"] == pytest.approx(gap)
-        assert [entry["arm"] for entry in point["annotation"]] == ["reasoning"]
-    on_all = {arm["name"]: arm["dev"]["accuracy"] for arm in results["arms"]}
-    assert {arm["name"]: arm["dev_accuracy"] for arm in whole["arms"]} == on_all
+        assert difference.difference == pytest.approx(gap)
+        assert [entry.arm for entry in point.annotation] == ["reasoning"]
+    on_all = {arm.name: arm.dev.accuracy for arm in results.arms}
+    assert {arm.name: arm.dev_accuracy for arm in whole.arms} == on_all
     assert "More rows, or rationales?" in (finished / "report.html").read_text()
 
 
@@ -321,19 +319,19 @@ def test_interrupted_and_taken_up_again_it_is_the_same(
     stamp = done.stat().st_mtime_ns
     run(recipe, runs=tmp_path, workers=1, fractions=[0.5])
     assert done.stat().st_mtime_ns == stamp
-    results, expected = (read_json(f / "results.json") for f in (folder, finished))
-    assert results["learning_curve"] == expected["learning_curve"]
+    results, expected = (load_results(f / "results.json") for f in (folder, finished))
+    assert results.learning_curve == expected.learning_curve
 
 
 @pytest.mark.usefixtures("no_report")
 def test_results_are_of_the_call_and_the_files_stay(finished: Path, recipe: Any) -> None:
-    before = read_json(finished / "results.json")
+    before = load_results(finished / "results.json")
     stamps = {p: p.stat().st_mtime_ns for p in finished.rglob("done.json")}
     without = run(recipe, runs=finished.parent, workers=1).results
-    assert without["learning_curve"] is None
-    assert json.loads(json.dumps(without["arms"])) == before["arms"]
+    assert without.learning_curve is None
+    assert without.arms == before.arms
     again = run(recipe, runs=finished.parent, workers=1, fractions=[0.5]).results
-    assert again["learning_curve"] == before["learning_curve"]
+    assert again.learning_curve == before.learning_curve
     assert stamps == {p: p.stat().st_mtime_ns for p in finished.rglob("done.json")}
 
 

@@ -46,10 +46,10 @@ def test_a_real_model_teaches_over_http(
         )
     # The server is gone: what follows is asked of nobody.
     again = run(parse_recipe(values), runs=tmp_path, ledger=tmp_path / "ledger.sqlite", workers=1)
-    teacher = done.results["teacher"]
-    assert (teacher["requests"], teacher["cached"]) == (24, 0)
-    assert (again.results["teacher"]["requests"], again.results["teacher"]["cached"]) == (0, 24)
-    assert teacher["tokens"]["completion"] > 24
+    first, second = done.results.teacher, again.results.teacher
+    assert (first.requests, first.cached) == (24, 0)
+    assert (second.requests, second.cached) == (0, 24)
+    assert first.tokens.completion is not None and first.tokens.completion > 24
     rows = list(read_jsonl(tmp_path / "small" / "rationales" / "reasoning.jsonl"))
     statuses = {row["status"] for row in rows}
     assert statuses <= {"ok", "truncated"}

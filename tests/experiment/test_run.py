@@ -21,6 +21,13 @@ from tutelage.config.recipe_file import load_recipe, parse_recipe
 from tutelage.config.training_settings import Config
 from tutelage.core.errors import TeacherError
 from tutelage.core.progress import Silent
+from tutelage.core.results import (
+    ArmResult,
+    DepartureResult,
+    Results,
+    TriedConfiguration,
+    load_results,
+)
 from tutelage.core.storage import read_json, read_jsonl
 from tutelage.core.types import TrainingExample
 from tutelage.evaluation.statistics import holm
@@ -33,25 +40,30 @@ Make = Callable[..., dict[str, Any]]
 FOLDER = Path(__file__).parent
 
 
-def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    return all(one[key] == other[key] for key in ("arms", "comparisons"))
+def _same(one: Results, other: Results) -> bool:
+    return (one.arms, one.comparisons) == (other.arms, other.comparisons)
+
+
+def _config(arm: ArmResult | TriedConfiguration) -> str:
+    """The name of its configuration's folder."""
+    return Config(arm.config.learning_rate, arm.config.label_weight).name
 
 
 def test_the_files_of_a_run(finished: Path) -> None:
     names = {str(p.relative_to(finished)) for p in finished.rglob("*") if p.is_file()}
     assert {"recipe.yaml", "manifest.json", "results.json", "report.html"} <= names
     assert {f"rationales/{arm}.jsonl" for arm in ("reasoning", "reasoning-shuffled")} <= names
-    results = read_json(finished / "results.json")
-    for arm in results["arms"]:
-        config = Config(**arm["config"]).name
-        for tried in arm["grid"]:
-            folder = f"arms/{arm['name']}/{Config(**tried['config']).name}/seed-{tried['seed']}"
+    results = load_results(finished / "results.json")
+    for arm in results.arms:
+        config = _config(arm)
+        for tried in arm.grid:
+            folder = f"arms/{arm.name}/{_config(tried)}/seed-{tried.seed}"
             assert {f"{folder}/{f}" for f in ("log.jsonl", "dev.jsonl", "done.json")} <= names
             assert f"{folder}/model/model.safetensors" in names
-        read = {n for n in names if n.startswith(f"arms/{arm['name']}/") and "test" in n}
+        read = {n for n in names if n.startswith(f"arms/{arm.name}/") and "test" in n}
         expected = {
-            f"arms/{arm['name']}/{config}/seed-{seed}/test{suffix}"
-            for seed in arm["seeds"]
+            f"arms/{arm.name}/{config}/seed-{seed}/test{suffix}"
+            for seed in arm.seeds
             for suffix in (".jsonl", ".key.json")
         }
         assert read == expected
@@ -59,59 +71,60 @@ def test_the_files_of_a_run(finished: Path) -> None:
 
 
 def test_results_say_what_the_predictions_say(finished: Path) -> None:
-    results = read_json(finished / "results.json")
-    assert results["finished"] is True
-    assert [c["arm"] + "/" + c["baseline"] for c in results["comparisons"]] == [
+    results = load_results(finished / "results.json")
+    assert results.finished is True
+    assert [f"{c.arm}/{c.baseline}" for c in results.comparisons] == [
         "reasoning/labels",
         "reasoning/reasoning-shuffled",
     ]
     means = {}
-    for arm in results["arms"]:
-        config = Config(**arm["config"]).name
+    for arm in results.arms:
         by_seed = []
-        for seed in arm["seeds"]:
-            path = finished / "arms" / arm["name"] / config / f"seed-{seed}" / "test.jsonl"
+        for seed in arm.seeds:
+            path = finished / "arms" / arm.name / _config(arm) / f"seed-{seed}" / "test.jsonl"
             rows = list(read_jsonl(path))
             by_seed.append(sum(r["gold"] == r["label"] for r in rows) / len(rows))
             assert len(rows) == 45
             assert all(abs(sum(r["probabilities"].values()) - 1) < 1e-6 for r in rows)
-        assert arm["test"]["accuracy_by_seed"] == pytest.approx(by_seed)
-        means[arm["name"]] = sum(by_seed) / len(by_seed)
-        assert arm["configs_tried"] == 2
-        assert arm["training"]["rows"] == 90
-    for comparison in results["comparisons"]:
-        difference = means[comparison["arm"]] - means[comparison["baseline"]]
-        assert comparison["difference"] == pytest.approx(difference)
-    claimed = results["choosing_on_test"]["by_arm"]
-    for arm in results["arms"]:
-        assert claimed[arm["name"]]["models_tried"] == 3
-        assert claimed[arm["name"]]["best_accuracy"] >= max(arm["test"]["accuracy_by_seed"])
-    for arm in results["arms"]:
-        looks = results["looks"][arm["name"]]
-        for kind in ("by_label", "by_tag", "by_length"):
-            right = sum(part["n"] * part["accuracy"] for part in looks[kind])
-            assert right / 45 == pytest.approx(arm["test"]["accuracy"])  # no row is lost or twice
-        chosen = results["selection"]["by_arm"][arm["name"]]
-        assert chosen["models"] == claimed[arm["name"]]["models_tried"]
-        assert chosen["gain_by_chance"] > 0
-    assert results["teacher"]["cost_usd"] == 0.0
+        assert arm.test.accuracy_by_seed == pytest.approx(by_seed)
+        means[arm.name] = sum(by_seed) / len(by_seed)
+        assert arm.configs_tried == 2
+        assert arm.training.rows == 90
+    for comparison in results.comparisons:
+        difference = means[comparison.arm] - means[comparison.baseline]
+        assert comparison.difference == pytest.approx(difference)
+    assert results.choosing_on_test is not None and results.selection is not None
+    claimed = results.choosing_on_test.by_arm
+    for arm in results.arms:
+        assert claimed[arm.name].models_tried == 3
+        assert claimed[arm.name].best_accuracy >= max(arm.test.accuracy_by_seed)
+    for arm in results.arms:
+        diagnostics = results.diagnostics[arm.name]
+        for slices in (diagnostics.by_label, diagnostics.by_tag, diagnostics.by_length):
+            right = sum(part.n * part.accuracy for part in slices)
+            assert right / 45 == pytest.approx(arm.test.accuracy)  # no row is lost or twice
+        chosen = results.selection.by_arm[arm.name]
+        assert chosen.models == claimed[arm.name].models_tried
+        assert chosen.gain_by_chance is not None and chosen.gain_by_chance > 0
+    assert results.teacher.cost_usd == 0.0
     assert "labels" in (finished / "report.html").read_text()
 
 
 def test_a_repeat_trains_nothing_and_agrees(small_recipe: Make, finished: Path) -> None:
-    before = read_json(finished / "results.json")
+    before = load_results(finished / "results.json")
     stamps = {p: p.stat().st_mtime_ns for p in finished.rglob("model.safetensors")}
     again = run(parse_recipe(small_recipe()), runs=finished.parent, workers=1)
-    assert _same(json.loads(json.dumps(again.results, default=str)), before)
+    assert _same(again.results, before)
+    assert load_results(finished / "results.json") == again.results
     assert stamps == {p: p.stat().st_mtime_ns for p in finished.rglob("model.safetensors")}
-    assert len(read_json(finished / "manifest.json")["test_readings"]) == 1
+    assert len(read_json(finished / "manifest.json")["test_set_openings"]) == 1
 
 
-def test_workers_do_not_change_the_outcome(
+def test_workers_do_not_change_the_results(
     small_recipe: Make, finished: Path, tmp_path: Path
 ) -> None:
     apart = run(parse_recipe(small_recipe()), runs=tmp_path, workers=2)
-    assert _same(read_json(apart.folder / "results.json"), read_json(finished / "results.json"))
+    assert _same(apart.results, load_results(finished / "results.json"))
 
 
 def test_kills_in_annotation_and_in_training_change_nothing(
@@ -127,11 +140,11 @@ def test_kills_in_annotation_and_in_training_change_nothing(
     _run_script(script, tmp_path / "parts", kill="annotation")
     _run_script(script, tmp_path / "parts", kill="training")
     parts = _run_script(script, tmp_path / "parts", kill=None)
-    results = [read_json(tmp_path / n / "runs/small/results.json") for n in ("whole", "parts")]
+    results = [load_results(tmp_path / n / "runs/small/results.json") for n in ("whole", "parts")]
     assert _same(*results)
-    told = [[e["accuracy"], e["unparsed"]] for r in results for e in r["baselines"]["teacher"]]
-    assert len(told) == 4
-    assert told[:2] == told[2:]
+    found = [(e.accuracy, e.unparsed) for r in results for e in r.baselines.teacher]
+    assert len(found) == 4
+    assert found[:2] == found[2:]
     assert parts["requests"] == 0
     asked = sum(1 for _ in read_jsonl(tmp_path / "parts" / "asked.jsonl"))
     # What was in flight when the kill came (at most 4) may be asked again, nothing else.
@@ -200,11 +213,11 @@ def test_a_task_that_is_not_nli(tmp_path: Path) -> None:
         }
     )
     done = run(recipe, runs=tmp_path / "runs", workers=1)
-    arm = done.results["arms"][1]
-    assert arm["test"]["n"] == 40
-    assert arm["training"]["rows"] == 160 - 40 - 24
-    assert arm["training"]["with_rationale"] == arm["training"]["rows"]
-    assert set(arm["test"]["per_label"]) == {"yes", "no"}
+    arm = done.results.arms[1]
+    assert arm.test.n == 40
+    assert arm.training.rows == 160 - 40 - 24
+    assert arm.training.with_rationale == arm.training.rows
+    assert set(arm.test.per_label) == {"yes", "no"}
     learnt = next(read_jsonl(done.folder / "rationales" / "human.jsonl"))
     assert "than" in learnt["text"]
 
@@ -235,7 +248,7 @@ def test_every_objective_runs_from_end_to_end(small_recipe: Make, tmp_path: Path
         )
     )
     done = run(recipe, runs=tmp_path, workers=1)
-    assert {a["name"]: a["objective"] for a in done.results["arms"]} == {
+    assert {a.name: a.objective for a in done.results.arms} == {
         "labels": "label",
         "reasoning": "label_then_rationale",
         "first": "rationale_then_label",
@@ -243,7 +256,7 @@ def test_every_objective_runs_from_end_to_end(small_recipe: Make, tmp_path: Path
         "two": "multitask",
         "two-shuffled": "multitask",
     }
-    pairs = {(c["arm"], c["baseline"]) for c in done.results["comparisons"]}
+    pairs = {(c.arm, c.baseline) for c in done.results.comparisons}
     assert {("first", "first-shuffled"), ("two", "two-shuffled"), ("two", "labels")} <= pairs
     written = {}
     for arm in ("reasoning", "first", "two"):
@@ -281,20 +294,21 @@ def test_the_rules_of_the_experiment_are_kept_unasked(
     values["student"] = {"model": "scratch:t5-tiny", "max_steps": 2, "batch_size": 16}
     values["arms"] = values["arms"][:2]
     del values["controls"]
-    told = Told()
-    done = run(parse_recipe(values), runs=tmp_path, workers=1, observer=told)
-    results = read_json(done.folder / "results.json")
+    observer = Notes()
+    done = run(parse_recipe(values), runs=tmp_path, workers=1, observer=observer)
+    results = load_results(done.folder / "results.json")
+    assert results == done.results
 
-    arms = {arm["name"]: arm for arm in results["arms"]}
-    assert {name: (arm["control"], arm["omits"]) for name, arm in arms.items()} == {
-        "labels": (None, []),
-        "reasoning": (None, []),
-        "reasoning-shuffled": ("shuffled", []),
-        "reasoning-filler": ("filler", []),
-        "label-echo": ("label_echo", []),
-        "hypothesis-only": (None, ["premise"]),
+    arms = {arm.name: arm for arm in results.arms}
+    assert {name: (arm.control, arm.omits) for name, arm in arms.items()} == {
+        "labels": (None, ()),
+        "reasoning": (None, ()),
+        "reasoning-shuffled": ("shuffled", ()),
+        "reasoning-filler": ("filler", ()),
+        "label-echo": ("label_echo", ()),
+        "hypothesis-only": (None, ("premise",)),
     }
-    assert {arm["configs_tried"] for arm in arms.values()} == {1}
+    assert {arm.configs_tried for arm in arms.values()} == {1}
     learnt = {p.stem: list(read_jsonl(p)) for p in (done.folder / "rationales").glob("*.jsonl")}
     assert set(learnt) == {"reasoning", "reasoning-shuffled", "reasoning-filler", "label-echo"}
     for own, filled in zip(learnt["reasoning"], learnt["reasoning-filler"], strict=True):
@@ -316,35 +330,30 @@ def test_the_rules_of_the_experiment_are_kept_unasked(
     assert distinct("labels") > 2
 
     families = {
-        primary: [c for c in results["comparisons"] if c["primary"] is primary]
+        primary: [c for c in results.comparisons if c.primary is primary]
         for primary in (True, False)
     }
-    assert results["comparisons"] == [*families[True], *families[False]]
-    assert {c["baseline"] for c in families[True]} == {"labels", "reasoning-shuffled"}
-    assert {c["baseline"] for c in families[False]} == {"label-echo", "reasoning-filler"}
+    assert results.comparisons == (*families[True], *families[False])
+    assert {c.baseline for c in families[True]} == {"labels", "reasoning-shuffled"}
+    assert {c.baseline for c in families[False]} == {"label-echo", "reasoning-filler"}
     for family in families.values():
-        assert [c["family"] for c in family] == [2, 2]
-        assert [c["p_adjusted"] for c in family] == pytest.approx(
-            holm([c["p_value"] for c in family])
-        )
-    assert {c["equivalence_margin"] for c in results["comparisons"]} == {0.025}
-    assert [(c["arm"], c["baseline"], c["family"]) for c in results["context_comparisons"]] == [
+        assert [c.family for c in family] == [2, 2]
+        assert [c.p_adjusted for c in family] == pytest.approx(holm([c.p_value for c in family]))
+    assert {c.equivalence_margin for c in results.comparisons} == {0.025}
+    assert [(c.arm, c.baseline, c.family) for c in results.context_comparisons] == [
         (arm, baseline, 1)
         for baseline in ("hypothesis-only", "majority class")
         for arm in ("labels", "reasoning")
     ]
-    assert results["task"]["context"] == "premise"
-    claims = results["choosing_on_test"]["claims"]
-    assert {c["baseline"] for c in claims} == {"labels", "reasoning-shuffled"}
+    assert results.task.context == "premise"
+    assert results.choosing_on_test is not None
+    claims = results.choosing_on_test.claims
+    assert {c.baseline for c in claims} == {"labels", "reasoning-shuffled"}
 
-    (left,) = results["departures"]
-    assert left == {
-        "rule": "baselines",
-        "what": "no teacher_labels, no teacher",
-        "reason": "nobody to ask",
-    }
-    assert told.notes[0] == (
-        "departs from the rule of baselines: no teacher_labels, no teacher (nobody to ask)"
+    missing = "no teacher_labels, no teacher"
+    assert results.departures == (DepartureResult("baselines", missing, "nobody to ask"),)
+    assert observer.lines[0] == (
+        f"departure from the protocol (baselines): nobody to ask ({missing})"
     )
     for name in ("report.html", "report.md"):
         assert "The reason given: nobody to ask." in (done.folder / name).read_text()
@@ -353,14 +362,14 @@ def test_the_rules_of_the_experiment_are_kept_unasked(
     assert load_recipe(done.folder / "recipe.yaml") == parse_recipe(values)
 
 
-class Told(Silent):
+class Notes(Silent):
     """Keeps the notes of a run."""
 
     def __init__(self) -> None:
-        self.notes: list[str] = []
+        self.lines: list[str] = []
 
     def note(self, line: str) -> None:
-        self.notes.append(line)
+        self.lines.append(line)
 
 
 def test_a_teacher_that_never_answers_well_stops_the_run(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,14 +14,15 @@ from tutelage.config.recipe_file import parse_recipe
 from tutelage.config.sections import ArmSection
 from tutelage.config.training_settings import Config
 from tutelage.core.progress import Silent
-from tutelage.core.storage import read_json, read_jsonl
+from tutelage.core.results import ArmExplanations, Results, load_results
+from tutelage.core.storage import read_jsonl
 from tutelage.core.task import NLI
 from tutelage.core.types import Example, Explanation, ObjectiveName, Prediction, Rationale
 from tutelage.evaluation.overlap import chrf, rouge_l
 from tutelage.experiment.prepare import Splits
 from tutelage.experiment.run import run
 from tutelage.experiment.self_explanations import REFERENCES, describe_explanations
-from tutelage.experiment.summarise import ArmOutcome
+from tutelage.experiment.summarise import ArmRun
 
 Make = Callable[..., dict[str, Any]]
 
@@ -46,12 +46,12 @@ def _examples(count: int, reasons: Sequence[str | None] = ()) -> list[Example]:
     ]
 
 
-def _outcome(
+def _arm_run(
     train: Sequence[Example],
     test: Sequence[Example],
     text: Callable[[str], str],
     objective: ObjectiveName = "label_then_rationale",
-) -> ArmOutcome:
+) -> ArmRun:
     """An arm whose training rationales are `text` of their labels, and whose one student is right
     about all rows but the first."""
     arm = ArmSection(name="arm", strategy="informed_reasoning", objective=objective)
@@ -60,60 +60,66 @@ def _outcome(
     ]
     rationales = [Rationale(e.uid, "x", text(e.label), "ok") for e in train]
     config = Config(0.1, 0.5)
-    return ArmOutcome(arm, [], config, {}, rationales, {3: predictions}, {3: predictions})
+    return ArmRun(arm, [], config, {}, rationales, {3: predictions}, {3: predictions})
 
 
 def _described(
     written: Sequence[Explanation],
-    outcome: ArmOutcome,
+    arm_run: ArmRun,
     train: Sequence[Example],
     test: Sequence[Example],
-) -> dict[str, Any]:
+) -> ArmExplanations:
     splits: Splits = SimpleNamespace(train=train, test=test)  # type: ignore[assignment]
-    described = describe_explanations({"arm": written}, [outcome], splits, NLI, 3)
+    described = describe_explanations({"arm": written}, [arm_run], splits, NLI, 3)
     assert described is not None
-    found: dict[str, Any] = described["arm"]
-    return found
+    return described["arm"]
 
 
 def _written(test: Sequence[Example], text: Callable[[str], str]) -> list[Explanation]:
     return [Explanation(e.uid, text(e.label), e.label, 6, False) for e in test]
 
 
-def test_content_is_worth_something_and_naming_the_label_is_not() -> None:
+def test_content_predicts_the_label_and_naming_it_is_leakage() -> None:
     train, test = _examples(90), _examples(60)
 
-    def worth(text: Callable[[str], str]) -> dict[str, Any]:
-        outcome = _outcome(train, test, text)
-        found: dict[str, Any] = _described(_written(test, text), outcome, train, test)["worth"]
-        return {key: found[key]["mean"] if key != "learnt_from" else found[key] for key in found}
+    def measured(text: Callable[[str], str]) -> dict[str, float]:
+        arm_run = _arm_run(train, test, text)
+        found = _described(_written(test, text), arm_run, train, test).label_predictability
+        assert found is not None and found.trained_on == 90
+        return {
+            "as_written": found.as_written.mean, "masked": found.masked.mean,
+            "majority": found.majority.mean, "leakage": found.leakage.mean,
+            "gain": found.gain.mean,
+        }  # fmt: skip
 
     chance = pytest.approx(1 / 3)
-    assert worth(CONTENT.__getitem__) == {
-        "as_written": 1.0, "masked": 1.0, "without": chance, "leaked": 0.0,
-        "worth": pytest.approx(2 / 3), "learnt_from": 90,
+    assert measured(CONTENT.__getitem__) == {
+        "as_written": 1.0, "masked": 1.0, "majority": chance, "leakage": 0.0,
+        "gain": pytest.approx(2 / 3),
     }  # fmt: skip
-    assert worth(lambda label: f"The answer is {label}.") == {
-        "as_written": 1.0, "masked": chance, "without": chance,
-        "leaked": pytest.approx(2 / 3), "worth": 0.0, "learnt_from": 90,
+    assert measured(lambda label: f"The answer is {label}.") == {
+        "as_written": 1.0, "masked": chance, "majority": chance,
+        "leakage": pytest.approx(2 / 3), "gain": 0.0,
     }  # fmt: skip
-    empty = worth(lambda label: "the same for all")
-    assert empty["as_written"] == chance and empty["worth"] == 0.0
+    empty = measured(lambda label: "the same for all")
+    assert empty["as_written"] == chance and empty["gain"] == 0.0
 
 
-def test_where_there_is_too_little_to_read_or_learn_from_it_says_so() -> None:
+def test_where_there_is_too_little_to_test_or_train_on_it_says_so() -> None:
     for trained, explained, why in (
         (49, 60, "49 training rationales, of at least 50"),
         (90, 19, "19 rows explained, of at least 20"),
     ):
         train, test = _examples(trained), _examples(explained)
-        outcome = _outcome(train, test, CONTENT.__getitem__)
-        found = _described(_written(test, CONTENT.__getitem__), outcome, train, test)
-        assert (found["worth"], found["worth_missing"]) == (None, why)
+        arm_run = _arm_run(train, test, CONTENT.__getitem__)
+        found = _described(_written(test, CONTENT.__getitem__), arm_run, train, test)
+        assert (found.label_predictability, found.label_predictability_missing) == (None, why)
     train, test = _examples(50), _examples(20)
-    outcome = _outcome(train, test, CONTENT.__getitem__)
-    found = _described(_written(test, CONTENT.__getitem__), outcome, train, test)
-    assert found["worth"]["learnt_from"] == 50 and found["worth_missing"] is None
+    arm_run = _arm_run(train, test, CONTENT.__getitem__)
+    found = _described(_written(test, CONTENT.__getitem__), arm_run, train, test)
+    assert found.label_predictability is not None
+    assert found.label_predictability.trained_on == 50
+    assert found.label_predictability_missing is None
 
 
 def test_empty_cut_and_disagreeing_rows_stay_in_the_count() -> None:
@@ -126,15 +132,15 @@ def test_empty_cut_and_disagreeing_rows_stay_in_the_count() -> None:
         ("rationale_then_label", 38 / 40),
         ("multitask", None),
     ):
-        outcome = _outcome(train, test, CONTENT.__getitem__, objective)  # type: ignore[arg-type]
-        found = _described(written, outcome, train, test)
-        assert (found["seed"], found["rows"], found["empty"], found["cut"]) == (3, 40, 1, 1)
-        assert found["agrees"] == agrees
-        assert found["references"] is None and found["rouge_l"] is None and found["chrf"] is None
+        arm_run = _arm_run(train, test, CONTENT.__getitem__, objective)  # type: ignore[arg-type]
+        found = _described(written, arm_run, train, test)
+        assert (found.seed, found.rows, found.empty, found.cut) == (3, 40, 1, 1)
+        assert found.label_agreement == agrees
+        assert found.references is None and found.rouge_l is None and found.chrf is None
     words = [len(CONTENT[e.label].split()) for e in test]
     words[5:7] = [0, 3]
-    assert found["mean_words"] == pytest.approx(sum(words) / 40)
-    assert found["mean_tokens"] == pytest.approx((38 * 6 + 99) / 40)
+    assert found.mean_words == pytest.approx(sum(words) / 40)
+    assert found.mean_tokens == pytest.approx((38 * 6 + 99) / 40)
 
 
 def test_overlap_is_with_the_nearest_of_the_datas_own_reasons() -> None:
@@ -145,28 +151,28 @@ def test_overlap_is_with_the_nearest_of_the_datas_own_reasons() -> None:
         (3, {"informed_reasoning": CONTENT["entailment"]}),  # no person's
     ):
         test[row] = replace(test[row], references=more)
-    outcome = _outcome(train, test, CONTENT.__getitem__)
+    arm_run = _arm_run(train, test, CONTENT.__getitem__)
     written = _written(test, CONTENT.__getitem__)
     written[0] = Explanation("r0", "", None, 0, False)
-    found = _described(written, outcome, train, test)
-    assert (found["references"], found["referenced"]) == (REFERENCES, 8)
-    for key, score in (("rouge_l", rouge_l), ("chrf", chrf)):
+    found = _described(written, arm_run, train, test)
+    assert (found.references, found.referenced) == (REFERENCES, 8)
+    for measured, score in ((found.rouge_l, rouge_l), (found.chrf, chrf)):
         follows = score(CONTENT["entailment"], [reasons[0] or ""])
         cannot = score(CONTENT["contradiction"], [reasons[2] or ""])
         mean = (0 + 3 * follows + 1 + 3 * cannot) / 8
-        assert found[key]["mean"] == pytest.approx(mean)
-        low, high = found[key]["ci95"]
+        assert measured is not None and measured.mean == pytest.approx(mean)
+        low, high = measured.ci95 or ()
         assert 0 <= low < mean < high <= 1
 
 
 def test_no_overlap_at_all_is_not_known_to_be_none() -> None:
     train, test = _examples(60), _examples(30, ["both cannot be true"] * 30)
     test = [replace(e, fields={**e.fields, "premise": f"Text {e.uid}."}) for e in test]
-    outcome = _outcome(train, test, CONTENT.__getitem__)
-    found = _described(_written(test, lambda label: "xyz"), outcome, train, test)
-    for key in ("rouge_l", "chrf"):
-        assert found[key]["mean"] == 0
-        assert found[key]["ci95"] == pytest.approx((0, 0.116), abs=5e-4)
+    arm_run = _arm_run(train, test, CONTENT.__getitem__)
+    found = _described(_written(test, lambda label: "xyz"), arm_run, train, test)
+    for measured in (found.rouge_l, found.chrf):
+        assert measured is not None and measured.mean == 0
+        assert measured.ci95 == pytest.approx((0, 0.116), abs=5e-4)
 
 
 def test_nothing_written_is_null() -> None:
@@ -179,11 +185,11 @@ class _Watching(Silent):
 
     def __init__(self, results: Path, stop_after: int | None = None) -> None:
         self.results, self.stop_after = results, stop_after
-        self.seen: dict[str, Any] | None = None
+        self.seen: Results | None = None
 
     def stage(self, title: str) -> None:
-        if title == "Having the students explain":
-            self.seen = read_json(self.results)
+        if title == "Generating the students' own rationales":
+            self.seen = load_results(self.results)
 
     def jobs(self, done: int, total: int) -> None:
         if self.seen is not None and done == self.stop_after:
@@ -222,7 +228,8 @@ def test_a_run_explains_last_and_once_and_goes_on_where_it_was_stopped(
     with pytest.raises(KeyboardInterrupt):
         run(recipe, runs=tmp_path, workers=1, observer=watching)
     assert watching.seen is not None
-    assert watching.seen["comparisons"] and watching.seen["explanations"] is None
+    assert watching.seen.comparisons and watching.seen.explanations is None
+    assert watching.seen.finished is False and watching.seen.seconds is None
     files = sorted(folder.glob("arms/*/*/seed-*/explanations.jsonl"))
     assert len(files) == 2
     stamps = {path: path.stat().st_mtime_ns for path in files}
@@ -236,23 +243,25 @@ def test_a_run_explains_last_and_once_and_goes_on_where_it_was_stopped(
     uids = [[row["uid"] for row in read_jsonl(file)] for file in files]
     assert len(uids[0]) == 25 and all(each == uids[0] for each in uids)
 
-    explained = results["explanations"]
+    explained = results.explanations
+    assert explained is not None
     assert list(explained) == arms
     for name, file in zip(arms, files, strict=True):
         rows = list(read_jsonl(file))
         scored = {row["uid"]: row["label"] for row in read_jsonl(file.with_name("test.jsonl"))}
         of = explained[name]
-        assert (of["seed"], of["rows"], of["referenced"]) == (4, 25, 25)
-        assert of["empty"] == sum(not row["text"] for row in rows)
-        assert of["cut"] == sum(row["cut"] for row in rows)
+        assert (of.seed, of.rows, of.referenced) == (4, 25, 25)
+        assert of.empty == sum(not row["text"] for row in rows)
+        assert of.cut == sum(row["cut"] for row in rows)
         expected = sum(row["label"] == scored[row["uid"]] for row in rows) / 25
-        assert of["agrees"] == (None if name == "two" else pytest.approx(expected))
-        assert of["worth"]["learnt_from"] == 90
-    assert read_json(folder / "results.json")["finished"] is True
+        assert of.label_agreement == (None if name == "two" else pytest.approx(expected))
+        assert of.label_predictability is not None
+        assert of.label_predictability.trained_on == 90
+    assert load_results(folder / "results.json").finished is True
 
     # What was written decides nothing.
-    for key in ("arms", "comparisons"):
-        assert json.loads(json.dumps(results[key], default=str)) == watching.seen[key]
+    assert results.arms == watching.seen.arms
+    assert results.comparisons == watching.seen.comparisons
 
 
 def test_the_number_of_rows_is_bounded(small_recipe: Make) -> None:

@@ -19,6 +19,7 @@ from tutelage.config.recipe import Recipe
 from tutelage.config.recipe_file import parse_recipe
 from tutelage.core.errors import BudgetError
 from tutelage.core.progress import Silent
+from tutelage.core.results import TeacherBaseline, TeacherLabelScore
 from tutelage.core.task import NLI
 from tutelage.core.types import Example
 from tutelage.evaluation.statistics import wilson_interval
@@ -27,7 +28,7 @@ from tutelage.experiment.teacher_baseline import (
     ask_for_labels,
     draw_rows,
     draw_shots,
-    label_questions,
+    label_requests,
 )
 from tutelage.teacher.ledger import charges
 from tutelage.teacher.ledger.store import Ledger
@@ -87,7 +88,9 @@ def dev_rows(recipe: Recipe) -> tuple[Example, ...]:
     return draw_rows(load_splits(recipe).dev, 25, NLI)
 
 
-def ask(recipe: Recipe, folder: Path, notes: Notes | None = None) -> dict[str, Any]:
+def ask(
+    recipe: Recipe, folder: Path, notes: Notes | None = None
+) -> tuple[tuple[TeacherBaseline, ...], str | None]:
     ledger = folder / "ledger.sqlite"
     return ask_for_labels(recipe, load_splits(recipe), ledger, notes or Notes())
 
@@ -97,40 +100,35 @@ def test_dev_is_asked_and_every_answer_counts(
 ) -> None:
     made = recipe()
     splits = load_splits(made)
-    found = ask(made, tmp_path)
-    assert found["teacher_note"] is None
-    without, with_examples = found["teacher"]
+    (without, with_examples), note = ask(made, tmp_path)
+    assert note is None
 
     rows = draw_rows(splits.dev, 25, NLI)
     neutral = [row.label == "neutral" for row in rows]
-    assert without["shots"] == 0
-    assert without["accuracy"] == pytest.approx(sum(neutral) / 25)
-    assert (without["unparsed"], without["split"], without["model"]) == (0, "dev", "openai:m")
-    assert without["per_label"]["neutral"] == {
-        "rows": sum(neutral),
-        "accuracy": 1.0,
-        "answered": 25,
-    }
-    assert without["per_label"]["entailment"]["accuracy"] == 0.0
+    assert without.shots == 0
+    assert without.accuracy == pytest.approx(sum(neutral) / 25)
+    assert (without.unparsed, without.split, without.model) == (0, "dev", "openai:m")
+    assert without.per_label["neutral"] == TeacherLabelScore(sum(neutral), 1.0, 25)
+    assert without.per_label["entailment"].accuracy == 0.0
 
     read = {0: "contradiction", 3: "entailment"}
     kinds = [len(shown(row)) % 5 for row in rows]
     assert set(kinds) == set(range(5))
     right = sum(read.get(kind) == row.label for kind, row in zip(kinds, rows, strict=True))
-    assert with_examples["shots"] == 6
-    assert with_examples["rows"] == 25
-    assert with_examples["accuracy"] == pytest.approx(right / 25)
-    assert with_examples["unparsed"] == sum(kind not in read for kind in kinds)
-    assert with_examples["statuses"] == {
+    assert with_examples.shots == 6
+    assert with_examples.rows == 25
+    assert with_examples.accuracy == pytest.approx(right / 25)
+    assert with_examples.unparsed == sum(kind not in read for kind in kinds)
+    assert with_examples.statuses == {
         "ok": kinds.count(0),
         "refused": kinds.count(2),
         "truncated": kinds.count(3),
         "empty": 0,
         "failed": kinds.count(1) + kinds.count(4),
     }
-    assert "I would rather not say." in with_examples["unparsed_examples"]
-    assert with_examples["ci95"][0] < with_examples["accuracy"] < with_examples["ci95"][1]
-    assert with_examples["requests"] == server.requests - 25 == 25
+    assert "I would rather not say." in with_examples.unparsed_examples
+    assert with_examples.ci95[0] < with_examples.accuracy < with_examples.ci95[1]
+    assert with_examples.requests == server.requests - 25 == 25
     asked = {body["messages"][-1]["content"].split("\n\n")[-1] for body in server.bodies}
     assert asked == {shown(row) for row in rows}  # and so none of test
 
@@ -138,23 +136,22 @@ def test_dev_is_asked_and_every_answer_counts(
 def test_again_nothing_is_asked_and_the_answers_agree(
     server: ScriptedServer, recipe: Make, tmp_path: Path
 ) -> None:
-    first = ask(recipe(), tmp_path)["teacher"]
+    first, _ = ask(recipe(), tmp_path)
     sent = server.requests
-    again = ask(recipe(), tmp_path)["teacher"]
+    again, _ = ask(recipe(), tmp_path)
     assert server.requests == sent
     for before, after in zip(first, again, strict=True):
-        assert after["requests"] == 0
-        same = ("accuracy", "ci95", "unparsed", "statuses", "tokens", "cost_usd", "per_label")
-        assert [after[key] for key in same] == [before[key] for key in same]
+        assert after.requests == 0
+        assert replace(after, requests=before.requests, cached=before.cached) == before
 
 
 def test_it_is_charged_to_the_recipes_budget(
     server: ScriptedServer, recipe: Make, tmp_path: Path
 ) -> None:
     price = {"input": 1.0, "output": 2.0}
-    found = ask(recipe(price=price, budget_usd=1), tmp_path)["teacher"]
+    found, _ = ask(recipe(price=price, budget_usd=1), tmp_path)
     answered = [25, 25 - sum(len(shown(r)) % 5 == 4 for r in dev_rows(recipe()))]
-    assert [entry["cost_usd"] for entry in found] == pytest.approx([n * 13e-6 for n in answered])
+    assert [entry.cost_usd for entry in found] == pytest.approx([n * 13e-6 for n in answered])
     with Ledger(tmp_path / "ledger.sqlite") as book:
         charged = charges.charged(book, "small")
     assert charged == sum(answered) * 13 * 10**6
@@ -166,7 +163,7 @@ def test_it_is_charged_to_the_recipes_budget(
 def test_live_and_structured_as_the_teacher_is_set(
     server: ScriptedServer, recipe: Make, tmp_path: Path
 ) -> None:
-    found = ask(recipe(structured=True, mode="batch", temperature=0.25), tmp_path)["teacher"]
+    found, _ = ask(recipe(structured=True, mode="batch", temperature=0.25), tmp_path)
     assert len(found) == 2
     assert server.counts.batch_requests == 0
     body = server.bodies[0]
@@ -187,9 +184,9 @@ def test_each_teacher_once_whatever_the_arms(recipe: Make) -> None:
         {"name": "known", **reasoning, "teacher": "scripted"},
     ]
     several = parse_recipe(made.model_dump(exclude_none=True) | {"arms": arms})
-    questions, why_not = label_questions(several, load_splits(several))
-    assert why_not == "answers of scripted are looked up, and nothing else can be asked"
-    assert [(q.settings.base_url, q.settings.temperature, len(q.shots)) for q in questions] == [
+    requests, why_not = label_requests(several, load_splits(several))
+    assert why_not == "scripted looks answers up and cannot be asked for labels"
+    assert [(q.settings.base_url, q.settings.temperature, len(q.shots)) for q in requests] == [
         (url, temperature, shots)
         for url, temperature in (
             (made.teacher.base_url if made.teacher else None, None),
@@ -203,7 +200,7 @@ def test_each_teacher_once_whatever_the_arms(recipe: Make) -> None:
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"teacher": "scripted"}, "answers of scripted are looked up"),
+        ({"teacher": "scripted"}, "scripted looks answers up"),
         ({"arms": [{"name": "labels"}, {"name": "h", "strategy": "human"}]}, "no arm asks"),
         ({"baselines": ["majority"]}, "leave the teacher out"),
     ],
@@ -216,9 +213,9 @@ def test_who_cannot_be_asked_is_not_and_it_is_said(
 ) -> None:
     notes = Notes()
     made = parse_recipe(small_recipe(**{"baselines": ["teacher"], **changes}))
-    found = ask(made, tmp_path, notes)
-    assert found["teacher"] == []
-    assert why in found["teacher_note"]
+    found, note = ask(made, tmp_path, notes)
+    assert found == ()
+    assert note is not None and why in note
     assert any(why in line for line in notes.lines)
     assert not (tmp_path / "ledger.sqlite").exists()
 
@@ -229,9 +226,9 @@ def test_without_an_example_the_teacher_is_asked_once(
     made = recipe()
     splits = load_splits(made)
     all_taken = replace(splits, train=list(dev_rows(made)))
-    found = ask_for_labels(made, all_taken, tmp_path / "ledger.sqlite", Silent())
-    assert [entry["shots"] for entry in found["teacher"]] == [0]
-    assert "no row of train" in found["teacher_note"]
+    found, note = ask_for_labels(made, all_taken, tmp_path / "ledger.sqlite", Silent())
+    assert [entry.shots for entry in found] == [0]
+    assert note is not None and "no training row can be a worked example" in note
 
 
 def row(number: int, context: str, label: str) -> Example:
@@ -279,8 +276,8 @@ def test_the_interval_knows_of_shared_contexts(
     intervals = []
     for name, dev in (("alone", alone), ("together", together)):
         changed: Splits = replace(splits, dev=dev)
-        found = ask_for_labels(made, changed, tmp_path / name, Silent())["teacher"][0]
-        intervals.append((found["accuracy"], found["ci95"], found["ci_method"]))
+        (found, *_), _ = ask_for_labels(made, changed, tmp_path / name, Silent())
+        intervals.append((found.accuracy, found.ci95, found.ci_method))
     accuracy, ci95, _ = intervals[0]
     assert (accuracy, ci95) == (8 / 24, wilson_interval(8, 24))
     accuracy, ci95, method = intervals[1]

@@ -40,23 +40,22 @@ def test_the_run_counts_what_the_audit_counted(recipe: Recipe, tmp_path: Path) -
     done = run(recipe, runs=tmp_path / "runs", ledger=tmp_path / "ledger.sqlite", workers=1)
     cut = {split.name: split.cut for split in audit.splits}
     assert list(cut) == ["train", "dev", "test"]
-    for found, arm in zip(audit.arms, done.results["arms"], strict=True):
-        counted = arm["training"]
-        assert (found.name, found.objective, found.rows) == (arm["name"], arm["objective"], 90)
+    for found, arm in zip(audit.arms, done.results.arms, strict=True):
+        counted = arm.training
+        assert (found.name, found.objective, found.rows) == (arm.name, arm.objective, 90)
         assert found.sources == cut["train"]
         assert found.sources == Cut(
             26,
-            counted["truncated_sources"],
-            counted["source_tokens_cut"],
-            counted["sources_cut_beyond"],
+            counted.truncated_sources,
+            counted.source_tokens_cut,
+            counted.sources_cut_beyond,
         )
-        assert found.rationales == Cut(
-            16, counted["truncated_targets"], counted["target_tokens_cut"]
-        )
-        assert found.rationale.count == counted["with_rationale"]
-        for name in ("dev", "test"):
-            read = arm[name]
-            assert cut[name] == Cut(26, read["truncated"], read["tokens_cut"], read["cut_beyond"])
+        assert found.rationales == Cut(16, counted.truncated_targets, counted.target_tokens_cut)
+        assert found.rationale.count == counted.with_rationale
+        for name, found_on in (("dev", arm.dev), ("test", arm.test)):
+            assert cut[name] == Cut(
+                26, found_on.truncated, found_on.tokens_cut, found_on.cut_beyond
+            )
     assert cut["train"].rows > 40
     assert cut["test"].tokens > cut["test"].rows > 20
     assert audit.arms[1].rationales.tokens > audit.arms[1].rationales.rows > 20

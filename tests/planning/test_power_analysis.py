@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,6 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+sys.path.append(str(Path(__file__).parents[1] / "report"))
+
+import small_results
 
 from tutelage.config.recipe import Recipe
 from tutelage.config.recipe_file import parse_recipe
@@ -143,7 +148,7 @@ def finished(folder: Path, test: list[Example], seeds: int, *, rows: bool = True
     """A run in which `reasoning` is wrong on 10% of rows, and each other arm on these many and on
     the rows of 10% of the premises, whatever the seed."""
     rng = np.random.default_rng(1)
-    arms = {}
+    arms = []
     premises = [row.fields["premise"] for row in test]
     hard = {premise: rng.random() for premise in dict.fromkeys(premises)}
     always = np.array([hard[premise] for premise in premises])
@@ -163,7 +168,8 @@ def finished(folder: Path, test: list[Example], seeds: int, *, rows: bool = True
                     {"uid": row.uid, "label": label, "gold": row.label, "probabilities": shares}
                 )
             write_jsonl(folder / f"arms/{name}/c/seed-{seed}/test.jsonl", predictions)
-        arms[name] = {"name": name, "seeds": list(range(seeds)), "test": {"confusion": confusion}}
+        table = tuple(map(tuple, confusion))
+        arms.append(small_results.arm(name, seeds=tuple(range(seeds)), confusion=table))
     if rows:
         lines = [
             {"uid": e.uid, "fields": e.fields, "label": e.label, "group": e.fields["premise"]}
@@ -172,9 +178,11 @@ def finished(folder: Path, test: list[Example], seeds: int, *, rows: bool = True
         write_jsonl(folder / "rows.jsonl", lines)
     pairs = [("reasoning", "labels", True), ("reasoning", "reasoning-shuffled", True)]
     pairs += [("labels", "reasoning-shuffled", False)]  # of another family
-    comparisons = [{"arm": a, "baseline": b, "primary": first} for a, b, first in pairs]
-    document = {"task": {"labels": NLI.labels}, "arms": list(arms.values())}
-    write_json(folder / "results.json", document | {"comparisons": comparisons})
+    results = small_results.results(
+        arms=tuple(arms),
+        comparisons=tuple(small_results.comparison(a, b, primary=first) for a, b, first in pairs),
+    )
+    write_json(folder / "results.json", results)
     return folder
 
 

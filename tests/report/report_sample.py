@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,42 @@ import numpy as np
 
 from tutelage.config.sections import ArmSection
 from tutelage.config.training_settings import Config
+from tutelage.core.results import (
+    ArmAnnotation,
+    ArmResult,
+    Baselines,
+    BestOnTest,
+    ChoosingOnTest,
+    ClaimOnTest,
+    ComparisonResult,
+    Configuration,
+    DataSummary,
+    DevEvaluation,
+    Evaluation,
+    MajorityBaseline,
+    Results,
+    SharedContexts,
+    SplitSummary,
+    StudentSummary,
+    TaskSummary,
+    TeacherBaseline,
+    TeacherLabelsBaseline,
+    TeacherSummary,
+    TestEvaluation,
+    TokenCounts,
+    TrainingSummary,
+    TriedConfiguration,
+)
+from tutelage.core.results.decode import decode
 from tutelage.core.storage import as_json, write_json, write_jsonl
 from tutelage.core.task import NLI
 from tutelage.core.types import Example, Prediction
 from tutelage.data.split import Overlap
 from tutelage.evaluation.compare import compare
 from tutelage.evaluation.metrics import evaluate
-from tutelage.experiment.diagnostics import describe_looks, describe_selection
+from tutelage.experiment.diagnostics import describe_diagnostics, describe_selection
 from tutelage.experiment.prepare import Splits
-from tutelage.experiment.summarise import ArmOutcome
+from tutelage.experiment.summarise import ArmRun, extended
 
 Predictions = Mapping[str, Mapping[int, list[Prediction]]]
 
@@ -48,11 +76,20 @@ CONTROLS = {
 }
 
 
-def sample_results(
-    rows: int = 1000, seeds: int = 5, lifts: Mapping[str, float] = LIFTS
-) -> dict[str, Any]:
-    """The content of a results.json, as it comes back from JSON."""
+def sample_results(rows: int = 1000, seeds: int = 5, lifts: Mapping[str, float] = LIFTS) -> Results:
+    """The results of simulated arms."""
     return results_of(sample_predictions(rows, seeds, lifts))
+
+
+def as_document(results: Results) -> dict[str, Any]:
+    """The content of results.json, for a test to change."""
+    document: dict[str, Any] = json.loads(json.dumps(as_json(results)))
+    return document
+
+
+def from_document(document: Mapping[str, Any]) -> Results:
+    """The results in the content of a results.json."""
+    return decode(Results, document)
 
 
 def sample_predictions(
@@ -70,8 +107,8 @@ def sample_predictions(
     }
 
 
-def results_of(predictions: Predictions) -> dict[str, Any]:
-    """The content of the results.json of these predictions."""
+def results_of(predictions: Predictions) -> Results:
+    """The results of these predictions."""
     lifts = list(predictions)
     rows, seeds = len(predictions[lifts[0]][0]), len(predictions[lifts[0]])
     groups = {f"r{i}": f"premise {i // 3}" for i in range(rows)}
@@ -85,71 +122,74 @@ def results_of(predictions: Predictions) -> dict[str, Any]:
         _arm(name, evaluate(predictions[name], NLI, groups), evaluate(unseen[name], NLI, groups))
         for name in lifts
     ]
-    best = {arm["name"]: max(arm["test"].accuracy_by_seed) + 0.006 for arm in arms}
-    results = {
-        "name": "sample",
-        "tutelage_version": "0.1.0",
-        "finished": True,
-        "task": {"name": "nli", "fields": NLI.fields, "labels": NLI.labels}
-        | {"context": NLI.context},
-        "data": {
-            split: {
-                "rows": count,
-                "source": f"synthetic:nli?n={count}",
-                "unlabelled": lost,
-                "sha256": "5f" * 32,
-            }
-            for split, count, lost in (("train", 4000, 12), ("dev", 600, 0), ("test", rows, 3))
-        }
-        | {
-            "shared_contexts": {"dev": 0, "test": rows // 3},
-            "dropped_overlap": 2,
-            "warnings": ["333 test rows share a premise with training rows."],
-        },
-        "teacher": {
-            "requests": 9310,
-            "cached": 310,
-            "tokens": {"prompt": 1_204_331, "completion": None},
-            "cost_usd": 1.37,
-            "by_arm": {
-                name: {
-                    "model": "scripted",
-                    "statuses": {"ok": 3950, "refused": 11, "truncated": 24, "empty": 15},
-                    "requests": 4000,
-                    "cached": 0,
-                    "cost_usd": 0.41,
-                    "shares_with": CONTROLS.get(name),
-                }
+    best = {arm.name: max(arm.test.accuracy_by_seed) + 0.006 for arm in arms}
+
+    def split(count: int, lost: int) -> SplitSummary:
+        return SplitSummary(count, f"synthetic:nli?n={count}", lost, "5f" * 32)
+
+    def compared(made: Predictions) -> tuple[ComparisonResult, ...]:
+        found = compare(made, pairs, NLI, groups)
+        return tuple(extended(ComparisonResult, each, primary=True) for each in found)
+
+    results = Results(
+        name="sample",
+        tutelage_version="0.1.0",
+        finished=True,
+        task=TaskSummary("nli", NLI.fields, NLI.labels, NLI.context),
+        data=DataSummary(
+            train=split(4000, 12),
+            dev=split(600, 0),
+            test=split(rows, 3),
+            shared_contexts=SharedContexts(0, rows // 3),
+            dropped_overlap=2,
+            warnings=("333 test rows share a premise with training rows.",),
+        ),
+        teacher=TeacherSummary(
+            requests=9310,
+            cached=310,
+            tokens=TokenCounts(1_204_331, None),
+            cost_usd=1.37,
+            by_arm={
+                name: ArmAnnotation(
+                    model="scripted",
+                    statuses={"ok": 3950, "refused": 11, "truncated": 24, "empty": 15},
+                    requests=4000,
+                    cached=0,
+                    cost_usd=0.41,
+                    shares_with=CONTROLS.get(name),
+                )
                 for name in lifts
                 if name != "labels"
             },
-        },
-        "student": {
-            "model": "scratch:t5-tiny",
-            "parameters": 431_232,
-            "settings": {"epochs": 12, "batch_size": 64, "warmup_steps": 100},
-        },
-        "arms": arms,
-        "comparisons": compare(predictions, pairs, NLI, groups),
-        "comparisons_unseen": compare(unseen, pairs, NLI, groups),
-        "choosing_on_test": {
-            "by_arm": {
-                name: {"best_accuracy": value, "models_tried": 9 + seeds - 1}
-                for name, value in best.items()
-            },
-            "claims": [
-                {"arm": a, "baseline": b, "difference": best[a] - best[b]} for a, b in pairs
-            ],
-        },
-        "baselines": BASELINES,
-        **_looks_of(predictions, best),
-    }
-    restored: dict[str, Any] = json.loads(json.dumps(as_json(results)))
-    return restored
+        ),
+        student=StudentSummary(
+            "scratch:t5-tiny", 431_232, {"epochs": 12, "batch_size": 64, "warmup_steps": 100}
+        ),
+        arms=tuple(arms),
+        comparisons=compared(predictions),
+        comparisons_unseen=compared(unseen),
+        context_comparisons=(),
+        departures=(),
+        choosing_on_test=ChoosingOnTest(
+            by_arm={name: BestOnTest(value, 9 + seeds - 1) for name, value in best.items()},
+            claims=tuple(ClaimOnTest(a, b, best[a] - best[b]) for a, b in pairs),
+        ),
+        explanations=None,
+        **_diagnostics(predictions, best),
+        baselines=BASELINES,
+        learning_curve=None,
+        test_set_openings=1,
+        test_rows_also_used_by=(),
+        training_seconds={},
+        seconds=None,
+    )
+    # As it comes back from the file: diagnostics of numpy, say, would show here.
+    assert from_document(as_document(results)) == results
+    return results
 
 
-def _looks_of(predictions: Predictions, best: Mapping[str, float]) -> dict[str, Any]:
-    """`looks` and `selection` as a run makes them; a name may be one that no recipe would take."""
+def _diagnostics(predictions: Predictions, best: Mapping[str, float]) -> dict[str, Any]:
+    """`diagnostics` and `selection` as a run makes them, for names that no recipe may take."""
     arms = [
         ArmSection.model_construct(
             name=name,
@@ -158,8 +198,8 @@ def _looks_of(predictions: Predictions, best: Mapping[str, float]) -> dict[str, 
         )
         for name in predictions
     ]
-    outcomes = [
-        ArmOutcome(arm, (), Config(0.003, 0.5), {}, None, {}, predictions[arm.name]) for arm in arms
+    runs = [
+        ArmRun(arm, (), Config(0.003, 0.5), {}, None, {}, predictions[arm.name]) for arm in arms
     ]
     examples = [
         Example(row["uid"], row["fields"], row["label"], tags=tuple(row["tags"]))
@@ -168,8 +208,8 @@ def _looks_of(predictions: Predictions, best: Mapping[str, float]) -> dict[str, 
     splits = Splits([], [], examples, {}, Overlap(0, 0, frozenset()), 0)
     accuracies = {name: [value] * 13 for name, value in best.items()}
     return {
-        "looks": describe_looks(outcomes, "labels", splits, NLI),
-        "selection": describe_selection(accuracies, outcomes, "labels", splits, NLI),
+        "diagnostics": describe_diagnostics(runs, "labels", splits, NLI),
+        "selection": describe_selection(accuracies, runs, "labels", splits, NLI),
     }
 
 
@@ -196,73 +236,89 @@ def _shares(label: str, sure: float) -> dict[str, float]:
     return {each: sure if each == label else (1 - sure) / 2 for each in NLI.labels}
 
 
-def _arm(name: str, test: Any, unseen: Any) -> dict[str, Any]:
+def _arm(name: str, test: Evaluation, unseen: Evaluation) -> ArmResult:
     strategy = CONTROLS.get(name, name)
-    return {
-        "name": name,
-        "strategy": None if name == "labels" else strategy.replace("-", "_"),
-        "objective": "label" if name == "labels" else "label_then_rationale",
-        "control": "shuffled" if name in CONTROLS else None,
-        "config": {
-            "learning_rate": 0.003,
-            "label_weight": 1.0 if name == "labels" else 0.5,
-        },
-        "configs_tried": 2,
-        "grid": [
-            {"config": {"learning_rate": rate}, "seed": 0, "dev_accuracy": test.accuracy - rate}
+    with_rationales = name != "labels"
+    config = Configuration(0.003, 0.5 if with_rationales else 1.0)
+
+    def scored(found: Evaluation) -> TestEvaluation:
+        return extended(
+            TestEvaluation,
+            found,
+            macro_f1_ci95=None,
+            macro_f1_ci_method="no interval: not computed",
+            tokens_cut=0,
+            cut_beyond=0,
+        )
+
+    return ArmResult(
+        name=name,
+        strategy=strategy.replace("-", "_") if with_rationales else None,
+        objective="label_then_rationale" if with_rationales else "label",
+        control="shuffled" if name in CONTROLS else None,
+        omits=(),
+        config=config,
+        configs_tried=2,
+        grid=tuple(
+            TriedConfiguration(Configuration(rate, config.label_weight), 0, test.accuracy - rate)
             for rate in (0.003, 0.006)
-        ],
-        "seeds": test.seeds,
-        "training": {
-            "rows": 4000,
-            "with_rationale": 0 if name == "labels" else 3950,
-            "truncated_sources": 4,
-            "truncated_targets": 0,
-            "steps_by_seed": [744 for _ in test.seeds],
-        },
-        "dev": {"n": 600, "accuracy": test.accuracy, "accuracy_by_seed": test.accuracy_by_seed},
-        "test": test,
-        "test_unseen": unseen,
-    }
+        ),
+        seeds=test.seeds,
+        training=TrainingSummary(
+            rows=4000,
+            with_rationale=3950 if with_rationales else 0,
+            statuses=None,
+            truncated_sources=4,
+            truncated_targets=0,
+            source_tokens_cut=9,
+            target_tokens_cut=0,
+            sources_cut_beyond=0,
+            steps_by_seed=tuple(744 for _ in test.seeds),
+            best_step_by_seed=tuple(700 for _ in test.seeds),
+        ),
+        dev=DevEvaluation(600, test.accuracy, test.accuracy_by_seed, 0, 0, 0),
+        test=scored(test),
+        test_unseen=scored(unseen),
+    )
 
 
-BASELINES = {
-    "majority": {
-        "label": "neutral",
-        "n": 1000,
-        "accuracy": 0.334,
-        "ci95": (0.305, 0.364),
-        "ci_method": "Wilson",
-    },
-    "teacher_labels": [
-        {
-            "arm": "informed-reasoning",
-            "strategy": "recorded",
-            "model": "recorded:<b>file</b>#k",
-            "rows": 4000,
-            "labelled": 3950,
-            "accuracy": 0.699,
-            "accuracy_of_all": 0.69,
-            "ci95": (0.68, 0.717),
-            "ci_method": "t-test",
-        }
-    ],
-    "teacher": [
-        {
-            "model": "openai:big|one",
-            "shots": shots,
-            "rows": 200,
-            "accuracy": 0.71,
-            "ci95": (0.643, 0.769),
-            "unparsed": 2 * (shots > 0),
-            "requests": 199,
-            "cached": 1,
-            "tokens": {"prompt": 31_000, "completion": 600},
-            "cost_usd": 0.0131,
-        }
+BASELINES = Baselines(
+    majority=MajorityBaseline("neutral", 1000, 0.334, (0.305, 0.364), "Wilson"),
+    teacher_labels=(
+        TeacherLabelsBaseline(
+            arm="informed-reasoning",
+            strategy="recorded",
+            model="recorded:<b>file</b>#k",
+            rows=4000,
+            labelled=3950,
+            accuracy=0.699,
+            accuracy_of_all=0.69,
+            ci95=(0.68, 0.717),
+            ci_method="t-test",
+        ),
+    ),
+    teacher=tuple(
+        TeacherBaseline(
+            model="openai:big|one",
+            shots=shots,
+            split="dev",
+            rows=200,
+            accuracy=0.71,
+            ci95=(0.643, 0.769),
+            ci_method="Wilson",
+            unparsed=2 * (shots > 0),
+            statuses={"ok": 200},
+            unparsed_examples=(),
+            per_label={},
+            requests=199,
+            cached=1,
+            tokens=TokenCounts(31_000, 600),
+            cost_usd=0.0131,
+        )
         for shots in (0, 3)
-    ],
-}
+    ),
+    teacher_note=None,
+)
 """What needs no student."""
 
 NASTY = {
@@ -294,12 +350,13 @@ def sample_rows(rows: int) -> list[dict[str, Any]]:
     ]
 
 
-def write_folder(folder: Path, predictions: Predictions) -> dict[str, Any]:
+def write_folder(folder: Path, predictions: Predictions) -> Results:
     """A run's folder but for its report; returns its results."""
-    results = results_of(predictions) | {"test_readings": 1, "seconds": 433.4}
-    results["training_seconds"] = dict.fromkeys(predictions, 52.8)
+    results = replace(
+        results_of(predictions), training_seconds=dict.fromkeys(predictions, 52.8), seconds=433.4
+    )
     write_json(folder / "results.json", results)
-    write_jsonl(folder / "rows.jsonl", sample_rows(results["data"]["test"]["rows"]))
+    write_jsonl(folder / "rows.jsonl", sample_rows(results.data.test.rows))
     (folder / "recipe.yaml").write_text("name: sample # <i>a recipe</i>\n")
     write_json(folder / "manifest.json", MANIFEST)
     for name, by_seed in predictions.items():
@@ -326,7 +383,7 @@ MANIFEST = {
     "versions": {"python": "3.11.7", "torch": None},
     "git_revision": "cd" * 20,
     "machine": {"system": "Linux", "processor": "x86_64", "cores": 2},
-    "test_readings": [{"chosen": {}, "test_sha256": "5d" * 32, "time": "2026-01-03T01:00:00Z"}],
+    "test_set_openings": [{"chosen": {}, "test_sha256": "5d" * 32, "time": "2026-01-03T01:00:00Z"}],
 }
 
 if __name__ == "__main__":

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
+import small_results
 from report_sample import sample_results
 
+from tutelage.core.results import ComparisonResult, DepartureResult, Results
 from tutelage.report.answer import answer_sentences, families, findings, margin_of
 
 
-def comparison(baseline: str, difference: float, half: float, p: float, **more: Any) -> dict:
-    return {
-        "arm": "taught", "baseline": baseline, "difference": difference,
-        "ci95": [difference - half, difference + half], "p_adjusted": p,
-        "minimum_detectable_difference": 0.042, "n": 4912, "seeds": 5,
-    } | more  # fmt: skip
+def comparison(
+    baseline: str, difference: float, half: float, p: float, arm: str = "taught", **more: Any
+) -> ComparisonResult:
+    return small_results.comparison(arm, baseline, difference, half, p, **more)
 
 
-def results(*comparisons: dict, finished: bool = True) -> dict[str, Any]:
-    test = {"accuracy": 0.7, "ci95": [0.65, 0.75], "n": 4912}
-    names = {"labels": None, "taught": None, "shuffled": "shuffled", "echo": "label_echo"}
-    names["filler"] = "filler"
-    arms = [{"name": n, "control": c, "test": test} for n, c in names.items()]
-    return {"finished": finished, "arms": arms, "comparisons": list(comparisons)}
+def results(*comparisons: ComparisonResult, **changes: Any) -> Results:
+    arms = (
+        small_results.arm("labels"),
+        small_results.arm("taught", "human"),
+        small_results.arm("shuffled", "human", "shuffled"),
+        small_results.arm("echo", "human", "label_echo"),
+        small_results.arm("filler", "human", "filler"),
+    )
+    return small_results.results(arms=arms, comparisons=comparisons, **changes)
 
 
 def test_a_gain_that_is_the_content_s() -> None:
@@ -72,14 +75,14 @@ def test_each_of_two_controls_is_spoken_of() -> None:
     assert "between taught and echo could be told: 0.0 points" in sentence
 
 
-def secondary(baseline: str, difference: float, half: float, p: float) -> dict:
+def secondary(baseline: str, difference: float, half: float, p: float) -> ComparisonResult:
     return comparison(baseline, difference, half, p, primary=False)
 
 
 def test_beaten_secondary_controls_have_a_sentence_of_their_own() -> None:
     document = results(
-        comparison("labels", 0.031, 0.019, 0.01, primary=True),
-        comparison("shuffled", 0.024, 0.018, 0.03, primary=True),
+        comparison("labels", 0.031, 0.019, 0.01),
+        comparison("shuffled", 0.024, 0.018, 0.03),
         secondary("echo", 0.02, 0.01, 0.01),
         secondary("filler", 0.03, 0.01, 0.01),
     )
@@ -104,8 +107,8 @@ def test_a_secondary_control_that_is_not_beaten_leaves_the_content_open(
     control: str, means: str
 ) -> None:
     document = results(
-        comparison("labels", 0.031, 0.019, 0.01, primary=True),
-        comparison("shuffled", 0.024, 0.018, 0.03, primary=True),
+        comparison("labels", 0.031, 0.019, 0.01),
+        comparison("shuffled", 0.024, 0.018, 0.03),
         secondary(control, 0.004, 0.02, 0.6),
     )
     [found] = findings(document)
@@ -115,7 +118,7 @@ def test_a_secondary_control_that_is_not_beaten_leaves_the_content_open(
 
 def test_without_shuffled_rationales_beating_the_others_is_not_enough() -> None:
     document = results(
-        comparison("labels", 0.031, 0.019, 0.01, primary=True),
+        comparison("labels", 0.031, 0.019, 0.01),
         secondary("filler", 0.03, 0.01, 0.01),
     )
     [found] = findings(document)
@@ -133,10 +136,11 @@ def test_families_are_counted_apart() -> None:
 
 
 def test_each_departure_is_said_with_its_reason() -> None:
-    document = results(comparison("labels", 0.03, 0.02, 0.01))
-    left = [{"rule": "seeds", "what": "1 seed", "reason": "A first look."}]
-    assert answer_sentences(document | {"departures": []}) == answer_sentences(document)
-    assert answer_sentences(document | {"departures": left})[-1] == (
+    gain = comparison("labels", 0.03, 0.02, 0.01)
+    left = DepartureResult("seeds", "1 seed", "A first look.")
+    with_it = answer_sentences(results(gain, departures=(left,)))
+    assert with_it[:-1] == answer_sentences(results(gain))
+    assert with_it[-1] == (
         "This experiment departs from the rule of seeds: 1 seed. The reason given: A first look."
     )
 
@@ -189,32 +193,32 @@ def test_one_seed_and_an_unfinished_run_are_said() -> None:
 
 
 def test_a_second_opening_of_the_test_set_is_said() -> None:
-    once = results(comparison("labels", 0.03, 0.02, 0.01)) | {"test_readings": 1}
-    assert len(answer_sentences(once)) == 1
-    assert "opened 3 times" in answer_sentences(once | {"test_readings": 3})[-1]
+    gain = comparison("labels", 0.03, 0.02, 0.01)
+    assert len(answer_sentences(results(gain, test_set_openings=1))) == 1
+    assert "opened 3 times" in answer_sentences(results(gain, test_set_openings=3))[-1]
 
 
 def test_other_runs_that_read_the_same_rows_are_named() -> None:
-    alone = results(comparison("labels", 0.03, 0.02, 0.01)) | {"test_rows_also_read_by": []}
-    assert len(answer_sentences(alone)) == 1
-    for others, said in ((["a"], "by the run a: "), (["a", "b"], "by the runs a, b: ")):
-        told = answer_sentences(alone | {"test_rows_also_read_by": others})[-1]
+    gain = comparison("labels", 0.03, 0.02, 0.01)
+    assert len(answer_sentences(results(gain, test_rows_also_used_by=()))) == 1
+    for others, said in ((("a",), "by the run a: "), (("a", "b"), "by the runs a, b: ")):
+        told = answer_sentences(results(gain, test_rows_also_used_by=others))[-1]
         assert told.startswith(f"The same test rows were read {said}")
 
 
 def test_equivalence_is_claimed_only_where_it_was_shown() -> None:
-    margin = {"equivalence_margin": 0.01, "ci90": [-0.004, 0.006]}
+    margin = {"equivalence_margin": 0.01, "ci90": (-0.004, 0.006)}
     untold = comparison("labels", 0.001, 0.006, 0.7, **margin, equivalence_p_value=0.02)
     [sentence] = answer_sentences(results(untold))
     assert (
         "smaller than 1.0 points either way is shown (two one-sided tests, p = 0.020, 90% interval "
         "−0.4 to 0.6)." in sentence
     )
-    [sentence] = answer_sentences(results(untold | {"equivalence_p_value": 0.06}))
+    [sentence] = answer_sentences(results(replace(untold, equivalence_p_value=0.06)))
     assert "either way" not in sentence
 
 
-SAME = {"equivalence_margin": 0.005, "ci90": [-0.002, 0.004], "equivalence_p_value": 0.01}
+SAME = {"equivalence_margin": 0.005, "ci90": (-0.002, 0.004), "equivalence_p_value": 0.01}
 """A comparison whose difference is shown to be within half a point."""
 
 
@@ -272,7 +276,7 @@ def test_a_told_difference_within_the_margin_is_told_and_said_to_be_small() -> N
     ("margin", "text"), [(0.01, "1.0 points"), (0.0025, "0.25 points"), (0.007, "0.7 points")]
 )
 def test_the_margin_has_the_digits_that_it_was_given(margin: float, text: str) -> None:
-    assert margin_of({"equivalence_margin": margin}) == text
+    assert margin_of(comparison("labels", 0, 1, 1, equivalence_margin=margin)) == text
 
 
 @pytest.mark.parametrize(
@@ -287,12 +291,13 @@ def test_the_margin_has_the_digits_that_it_was_given(margin: float, text: str) -
 )
 def test_the_units_of_the_test_are_named(context: str | None, units: int, where: str) -> None:
     gain = comparison("labels", 0.03, 0.02, 0.01, groups=units)
-    [found] = findings(results(gain) | {"task": {"context": context}})
+    made = results(gain)
+    [found] = findings(replace(made, task=replace(made.task, context=context)))
     assert found.sentences[0].endswith(f"{where}.")
 
 
 def test_what_is_shown_comes_first_and_then_the_larger() -> None:
-    def gain(arm: str, difference: float, p: float, baseline: str = "labels") -> dict:
+    def gain(arm: str, difference: float, p: float, baseline: str = "labels") -> ComparisonResult:
         return comparison(baseline, difference, 0.01, p, arm=arm)
 
     document = results(
@@ -304,7 +309,7 @@ def test_what_is_shown_comes_first_and_then_the_larger() -> None:
         gain("small", 0.02, 0.01, "shuffled"),
         gain("taught", 0.03, 0.01, "echo"),
     )
-    order = [(f.gain["arm"], f.verdict) for f in findings(document)]
+    order = [(f.gain.arm, f.verdict) for f in findings(document)]
     assert order == [
         ("taught", "content"), ("small", "content"), ("alone", "gain"), ("none", "open"),
         ("worse", "worse"),
@@ -318,14 +323,12 @@ def test_nothing_compared() -> None:
 
 
 @pytest.fixture(scope="module")
-def sample() -> dict[str, Any]:
+def sample() -> Results:
     return sample_results()
 
 
-def test_simulated_arms_are_answered_as_they_were_made(sample: dict[str, Any]) -> None:
-    before = copy.deepcopy(sample)
+def test_simulated_arms_are_answered_as_they_were_made(sample: Results) -> None:
     large, same_as_control, small = answer_sentences(sample)
-    assert sample == before
     assert small.startswith("No difference between information-extraction and labels")
     assert large.startswith("informed-reasoning beat labels by ")
     assert "and its own control informed-reasoning-shuffled by " in large

@@ -25,7 +25,8 @@ from report_sample import (
 )
 
 from tutelage.config.training_settings import Config
-from tutelage.core.storage import read_json, read_jsonl, write_jsonl
+from tutelage.core.results import load_results
+from tutelage.core.storage import read_jsonl, write_jsonl
 from tutelage.core.types import Example
 from tutelage.report.answer import findings
 from tutelage.report.page import render_report, write_report
@@ -112,17 +113,17 @@ def search(page: Any, text: str) -> None:
 
 def test_the_report_of_a_real_run(finished: Path, opened: Open) -> None:
     """A small one, but trained; the others here look at simulated ones."""
-    results = read_json(finished / "results.json")
+    results = load_results(finished / "results.json")
     rows = list(read_jsonl(finished / "rows.jsonl"))
-    (arm,) = (a for a in results["arms"] if a["strategy"] is not None and a["control"] is None)
-    config = Config(**arm["config"]).name
+    (arm,) = (a for a in results.arms if a.is_treatment)
+    config = Config(arm.config.learning_rate, arm.config.label_weight).name
     hits = [0] * len(rows)
-    for seed in arm["seeds"]:
-        path = finished / "arms" / arm["name"] / config / f"seed-{seed}" / "test.jsonl"
+    for seed in arm.seeds:
+        path = finished / "arms" / arm.name / config / f"seed-{seed}" / "test.jsonl"
         label = {row["uid"]: row["label"] for row in read_jsonl(path)}
         hits = [n + (label[row["uid"]] == row["label"]) for n, row in zip(hits, rows, strict=True)]
-    share = sum(hits) / len(rows) / len(arm["seeds"])
-    assert share == pytest.approx(arm["test"]["accuracy"])
+    share = sum(hits) / len(rows) / len(arm.seeds)
+    assert share == pytest.approx(arm.test.accuracy)
 
     page = opened(finished / "report.html")
     assert findings(results)[0].sentences[0] in page.locator("section.answer").inner_text()
@@ -131,8 +132,8 @@ def test_the_report_of_a_real_run(finished: Path, opened: Open) -> None:
     assert choose(page, gold="neutral") == f"{len(neutral)} of {len(rows)} rows"
     for answer in ("right", "wrong"):
         # Right: more than half of the seeds are.
-        count = sum((2 * n > len(arm["seeds"])) == (answer == "right") for n in neutral)
-        shown = choose(page, arm=arm["name"], answer=answer)
+        count = sum((2 * n > len(arm.seeds)) == (answer == "right") for n in neutral)
+        shown = choose(page, arm=arm.name, answer=answer)
         assert shown == f"{count} of {len(rows)} rows"
     page.click("#rows-reset")
     page.get_by_text(f"All {len(rows)} rows").wait_for()
@@ -144,8 +145,8 @@ def test_the_report_of_a_real_run(finished: Path, opened: Open) -> None:
     first = page.locator("#rows-list li").first
     assert first.locator("mark").first.inner_text() == text
     lines = first.locator("tbody tr").all_inner_texts()
-    for line, each in zip(lines, results["arms"], strict=True):
-        assert line.startswith(each["name"])
+    for line, each in zip(lines, results.arms, strict=True):
+        assert line.startswith(each.name)
 
     for theme, colour in (("dark", "rgb(20, 23, 27)"), ("light", "rgb(246, 246, 243)")):
         page.get_by_label("Theme").select_option(theme)
@@ -362,7 +363,7 @@ def many_rows(rows: int, arms: list[str], seeds: int) -> RunFiles:
 
 def test_twenty_thousand_rows_open_at_once_and_stay_small(opened: Open, tmp_path: Path) -> None:
     results = sample_results(rows=60, seeds=5)
-    files = many_rows(20_000, [arm["name"] for arm in results["arms"]], 5)
+    files = many_rows(20_000, [arm.name for arm in results.arms], 5)
     path = tmp_path / "report.html"
     path.write_text(render_report(results, title="many", files=files), encoding="utf-8")
     assert 3_000_000 < path.stat().st_size < 15_000_000

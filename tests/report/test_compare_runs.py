@@ -30,7 +30,7 @@ def runs(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def change(run: Path, **values: Any) -> None:
-    results = json.loads((run / "results.json").read_text())
+    results = json.loads((run / "results.json").read_text(encoding="utf-8"))
     write_json(run / "results.json", results | values)
 
 

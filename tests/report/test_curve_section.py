@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from report_sample import HOSTILE, sample_results
+from report_sample import HOSTILE, as_document, from_document, sample_results
 
-from tutelage.core.errors import RunFolderError
+from tutelage.core.results import CurvePoint, Results
+from tutelage.core.results.decode import MismatchError, decode
 from tutelage.report.curve_section import learning_curve, rows_at
 from tutelage.report.page import render_markdown, render_report
 
@@ -71,8 +72,9 @@ def made_curve() -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def results() -> dict[str, Any]:
-    return sample_results(rows=60, seeds=2) | {"learning_curve": made_curve()}
+def results() -> Results:
+    points = tuple(decode(CurvePoint, point) for point in made_curve())
+    return replace(sample_results(rows=60, seeds=2), learning_curve=points)
 
 
 def test_the_rows_that_a_level_takes() -> None:
@@ -87,7 +89,7 @@ def test_the_rows_that_a_level_takes() -> None:
     assert rows_at([], 0.5) is rows_at([(100, 0.5)], 0.6) is None
 
 
-def test_a_worth_in_rows_is_claimed_only_where_the_curves_say_it(results: dict[str, Any]) -> None:
+def test_a_worth_in_rows_is_claimed_only_where_the_curves_say_it(results: Results) -> None:
     curve = learning_curve(results)
     assert curve is not None
     # Half-way from 100 to 300 on the log scale: 173. Not told: 62.0% at 300 rows, whose difference
@@ -101,7 +103,7 @@ def test_a_worth_in_rows_is_claimed_only_where_the_curves_say_it(results: dict[s
     assert curve.drawn == ("labels", HOSTILE, "informed-reasoning")
 
 
-def test_the_page_shows_the_curve_and_its_cost(results: dict[str, Any]) -> None:
+def test_the_page_shows_the_curve_and_its_cost(results: Results) -> None:
     html = render_report(results, title="t")
     section = html[html.index('aria-labelledby="curve"') :]
     section = section[: section.index("</section>")]
@@ -119,7 +121,7 @@ def test_the_page_shows_the_curve_and_its_cost(results: dict[str, Any]) -> None:
     assert section.count("<tr>") == 1 + 4 * 3
 
 
-def test_the_markdown_says_the_same(results: dict[str, Any]) -> None:
+def test_the_markdown_says_the_same(results: Results) -> None:
     text = render_markdown(results, title="t")
     section = text[text.index("## More rows, or rationales?") :]
     assert "| informed-reasoning | 300 | 63.0% | 60.0 to 65.0% | +3.0 | −17.0 to 23.0 | 293 | " in (
@@ -130,26 +132,25 @@ def test_the_markdown_says_the_same(results: dict[str, Any]) -> None:
     assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines[2:]}) == 1
 
 
-@pytest.mark.parametrize("nothing", [{"learning_curve": None}, {}])
-def test_without_a_curve_there_is_no_section(
-    results: dict[str, Any], nothing: dict[str, None]
-) -> None:
-    without = {key: value for key, value in results.items() if key != "learning_curve"} | nothing
+def test_without_a_curve_there_is_no_section(results: Results) -> None:
+    without = replace(results, learning_curve=None)
     assert "More rows" not in render_report(without, title="t")
     assert "More rows" not in render_markdown(without, title="t")
 
 
-def test_a_curve_that_lacks_something_is_told(results: dict[str, Any]) -> None:
-    damaged = copy.deepcopy(results)
+def test_a_curve_that_lacks_something_is_told(results: Results) -> None:
+    damaged = as_document(results)
     del damaged["learning_curve"][1]["annotation"]
-    with pytest.raises(RunFolderError, match="annotation"):
-        render_markdown(damaged, title="t")
+    with pytest.raises(MismatchError, match=r"learning_curve\[1\] lacks the key 'annotation'"):
+        from_document(damaged)
 
 
-def test_labels_alone_have_a_curve_too(results: dict[str, Any]) -> None:
-    alone = copy.deepcopy(results)
-    for point in alone["learning_curve"]:
-        point.update(arms=point["arms"][:1], differences=[], annotation=[])
+def test_labels_alone_have_a_curve_too(results: Results) -> None:
+    points = tuple(
+        replace(point, arms=point.arms[:1], differences=(), annotation=())
+        for point in results.learning_curve or ()
+    )
+    alone = replace(results, learning_curve=points)
     curve = learning_curve(alone)
     assert curve is not None and curve.drawn == ("labels",) and curve.sentences == ()
     assert "More rows, or rationales?" in render_report(alone, title="t")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 import re
+from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
-from typing import Any
 
 import pytest
-from report_sample import HOSTILE, sample_results
+from report_sample import HOSTILE, as_document, from_document, sample_results
 
+from tutelage.core.results import Baselines, Results
 from tutelage.report.diagnostic_sections import MOST_SLICES, looks_of
 from tutelage.report.page import render_markdown, render_report
 from tutelage.report.sanity_checks import baselines_of
@@ -45,15 +45,14 @@ class Sections(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def results() -> dict[str, Any]:
+def results() -> Results:
     found = sample_results(rows=180, seeds=3)
-    found["arms"][2]["control"], found["arms"][2]["omits"] = None, ["premise"]
-    found["arms"][2]["strategy"] = None
-    return found
+    blind = replace(found.arms[2], control=None, omits=("premise",), strategy=None)
+    return replace(found, arms=(*found.arms[:2], blind, *found.arms[3:]))
 
 
 @pytest.fixture(scope="module")
-def html(results: dict[str, Any]) -> str:
+def html(results: Results) -> str:
     return render_report(results, title="sample")
 
 
@@ -68,15 +67,14 @@ def figure(html: str, name: str) -> str:
     return unescape(found[1])
 
 
-def test_every_slice_of_every_arm_is_in_a_table(page: Sections, results: dict[str, Any]) -> None:
-    for of_arm in results["looks"].values():
+def test_every_slice_of_every_arm_is_in_a_table(page: Sections, results: Results) -> None:
+    for of_arm in results.diagnostics.values():
         for kind in ("by_label", "by_length", "by_tag"):
-            for entry in of_arm[kind]:
-                assert percent(entry["accuracy"]) in page["where"]
-                if entry["difference"]:
-                    difference, interval = (entry["difference"][k] for k in ("difference", "ci95"))
-                    shown = f"{points(difference)} ({points_interval(interval)})"
-                    told = entry["difference"]["p_adjusted"] < 0.05
+            for entry in getattr(of_arm, kind):
+                assert percent(entry.accuracy) in page["where"]
+                if found := entry.difference:
+                    shown = f"{points(found.difference)} ({points_interval(found.ci95)})"
+                    told = found.p_adjusted < 0.05
                     assert (f"{shown} told" in page["where"]) == told and shown in page["where"]
     for fact in ("By length of the premise", "entailment 60 rows", "<b>names</b> 36 rows"):
         assert fact in page["where"]
@@ -84,7 +82,7 @@ def test_every_slice_of_every_arm_is_in_a_table(page: Sections, results: dict[st
 
 
 def test_figures_show_labels_and_rationale_arms_and_tables_the_rest(
-    html: str, page: Sections, results: dict[str, Any]
+    html: str, page: Sections, results: Results
 ) -> None:
     looks = looks_of(results)
     assert looks is not None
@@ -93,31 +91,31 @@ def test_figures_show_labels_and_rationale_arms_and_tables_the_rest(
     assert (list(looks.main), list(looks.folded), looks.baseline) == (main, folded, "labels")
     described = figure(html, "slices")
     assert described.count("; ") == 8  # three labels, four lengths, two tags
-    accuracy = {arm: of["by_label"][0]["accuracy"] for arm, of in results["looks"].items()}
+    accuracy = {arm: of.by_label[0].accuracy for arm, of in results.diagnostics.items()}
     for arm in main:
         assert f"{arm} {percent(accuracy[arm])}" in described
     for name in ("slices", "reliability", "risk-coverage"):
         assert "echo" not in figure(html, name)
     for arm in [*main, *folded]:
-        found = results["looks"][arm]["calibration"]
-        between = f"{found['ece_ci95'][0]:.3f} to {found['ece_ci95'][1]:.3f}"
-        told = f"{found['ece']:.3f} {between} {found['ece_if_calibrated']:.3f}"
+        found = results.diagnostics[arm].calibration
+        low, high = found.ece_ci95 or ()
+        told = f"{found.ece:.3f} {low:.3f} to {high:.3f} {found.ece_if_calibrated:.3f}"
         assert told in page["sure"]
-        assert f"{results['looks'][arm]['risk_coverage']['area']:.3f}" in page["sure"]
+        assert f"{results.diagnostics[arm].risk_coverage.area:.3f}" in page["sure"]
 
 
-def test_figures_say_confidence_and_risk(html: str, results: dict[str, Any]) -> None:
-    labels = results["looks"]["labels"]
+def test_figures_say_confidence_and_risk(html: str, results: Results) -> None:
+    labels = results.diagnostics["labels"]
     reliability, risk = figure(html, "reliability"), figure(html, "risk-coverage")
-    for part in labels["reliability"]:
-        text = f"{percent(part['confidence'])} sure, {percent(part['accuracy'])} right"
+    for part in labels.reliability:
+        text = f"{percent(part.confidence)} sure, {percent(part.accuracy)} right"
         assert text in reliability
-    for point in labels["risk_coverage"]["points"]:
-        text = f"{percent(point['risk'])} wrong of the surest {percent(point['coverage'], 0)}"
+    for point in labels.risk_coverage.points:
+        text = f"{percent(point.risk)} wrong of the surest {percent(point.coverage, 0)}"
         assert text in risk
 
 
-def test_baselines_and_the_students_beside_them(page: Sections, results: dict[str, Any]) -> None:
+def test_baselines_and_the_students_beside_them(page: Sections, results: Results) -> None:
     for fact in (
         "Majority class “neutral”, the commonest label in training, for every row 33.4%",
         "information-extraction-shuffled student that does not see the premise",
@@ -132,38 +130,40 @@ def test_baselines_and_the_students_beside_them(page: Sections, results: dict[st
     assert "echo" not in names and len(names) == 9
 
 
-def test_the_best_of_k_is_read_for_what_it_is(page: Sections, results: dict[str, Any]) -> None:
-    best_of = {e["models"]: e["gain_by_chance"] for e in results["selection"]["best_of"]}
+def test_the_best_of_k_is_read_for_what_it_is(page: Sections, results: Results) -> None:
+    assert results.selection is not None
+    best_of = {e.models: e.gain_by_chance for e in results.selection.best_of}
     nine, three = points(best_of[9], sign=False), points(best_of[3], sign=False)
     assert f"the best of nine lies {nine} points too high" in page["chance"]
     assert f"the best of three {three}" in page["chance"]
-    labels = results["selection"]["by_arm"]["labels"]
+    labels = results.selection.by_arm["labels"]
     assert (
-        f"labels 13 {percent(labels['best_accuracy'])} {percent(labels['chosen_accuracy'])} "
-        f"{points(labels['gain'])} {points(labels['gain_by_chance'])}"
+        f"labels 13 {percent(labels.best_accuracy)} {percent(labels.chosen_accuracy)} "
+        f"{points(labels.gain)} {points(labels.gain_by_chance)}"
     ) in page["chance"]
 
 
-def test_what_one_seed_cannot_show_is_said(results: dict[str, Any]) -> None:
-    single = copy.deepcopy(results)
-    for entry in [*single["selection"]["by_arm"].values(), *single["selection"]["best_of"]]:
+def test_what_one_seed_cannot_show_is_said(results: Results) -> None:
+    document = as_document(results)
+    for entry in [*document["selection"]["by_arm"].values(), *document["selection"]["best_of"]]:
         entry["gain_by_chance"] = None
+    single = from_document(document)
     page = Sections(render_report(single, title="single"))
     assert "takes two seeds to see" in page["chance"] and "best of nine" not in page["chance"]
     assert "takes two seeds to see" in render_markdown(single, title="single")
 
 
-def test_markdown_has_the_same_tables(results: dict[str, Any]) -> None:
+def test_markdown_has_the_same_tables(results: Results) -> None:
     text = render_markdown(results, title="sample").replace("\\", "")
     for heading in (
         "## Baselines", "## What the best of k shows by chance", "## Where it is right",
         "## Is it sure when it is right?",
     ):  # fmt: skip
         assert heading in text
-    for of_arm in (results["looks"]["labels"], results["looks"]["informed-reasoning"]):
+    for of_arm in (results.diagnostics["labels"], results.diagnostics["informed-reasoning"]):
         for kind in ("by_label", "by_length", "by_tag"):
-            assert all(percent(entry["accuracy"]) in text for entry in of_arm[kind])
-        assert f"{of_arm['calibration']['brier']:.3f}" in text
+            assert all(percent(entry.accuracy) in text for entry in getattr(of_arm, kind))
+        assert f"{of_arm.calibration.brier:.3f}" in text
     assert "2 answers without a readable label" in text
     for block in re.findall(r"(?:^\|.*\n)+", render_markdown(results, title="x"), re.MULTILINE):
         cells = {len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}
@@ -171,23 +171,32 @@ def test_markdown_has_the_same_tables(results: dict[str, Any]) -> None:
     assert "\n\n\n\n" not in text
 
 
-def test_many_tags_are_cut_and_counted(results: dict[str, Any]) -> None:
-    many = copy.deepcopy(results)
-    for of_arm in many["looks"].values():
-        entry = of_arm["by_tag"][0]
-        of_arm["by_tag"] = [{**entry, "name": f"tag {i}"} for i in range(MOST_SLICES + 31)]
+def test_many_tags_are_cut_and_counted(results: Results) -> None:
+    many = replace(
+        results,
+        diagnostics={
+            arm: replace(
+                of,
+                by_tag=tuple(
+                    replace(of.by_tag[0], name=f"tag {i}") for i in range(MOST_SLICES + 31)
+                ),
+            )
+            for arm, of in results.diagnostics.items()
+        },
+    )
     page = Sections(render_report(many, title="many"))
     assert "results.json has 31 more" in page["where"]
     assert f"tag {MOST_SLICES - 1}" in page["where"] and f"tag {MOST_SLICES} " not in page["where"]
     assert "results.json has 31 more" in render_markdown(many, title="many")
 
 
-def test_many_controls_stand_in_tables_that_fit_on_paper(results: dict[str, Any]) -> None:
-    many = copy.deepcopy(results)
-    echo = next(arm for arm in many["arms"] if arm["name"] == "echo")
-    for number in range(9):
-        many["arms"].append({**echo, "name": f"echo {number}"})
-        many["looks"][f"echo {number}"] = many["looks"]["echo"]
+def test_many_controls_stand_in_tables_that_fit_on_paper(results: Results) -> None:
+    names = [f"echo {number}" for number in range(9)]
+    more = (replace(results.arm("echo"), name=name) for name in names)
+    of_more = dict.fromkeys(names, results.diagnostics["echo"])
+    many = replace(
+        results, arms=(*results.arms, *more), diagnostics={**results.diagnostics, **of_more}
+    )
     where = render_report(many, title="many").partition('<h2 id="where">')[2]
     tables = re.findall(r'<table class="full slices">.*?</thead>', where, re.DOTALL)
     columns = [re.findall(r'<th scope="col">(.*?)</th>', table)[1:] for table in tables]
@@ -196,15 +205,14 @@ def test_many_controls_stand_in_tables_that_fit_on_paper(results: dict[str, Any]
     assert folded and all("echo 8" in part[-2] + part[-1] for part in folded)
 
 
-@pytest.mark.parametrize("empty", [None, "absent"])
-def test_results_without_them_leave_the_sections_out(results: dict[str, Any], empty: Any) -> None:
-    old = copy.deepcopy(results)
-    for arm in old["arms"]:
-        arm.pop("omits", None)
-    for key in ("looks", "selection", "baselines"):
-        del old[key]
-        if empty is None:
-            old[key] = None
-    page = Sections(render_report(old, title="old"))
+def test_results_without_them_leave_the_sections_out(results: Results) -> None:
+    without = replace(
+        results,
+        arms=tuple(replace(arm, omits=()) for arm in results.arms),
+        diagnostics={},
+        selection=None,
+        baselines=Baselines(None, (), (), None),
+    )
+    page = Sections(render_report(without, title="without"))
     assert not set(SECTIONS) & set(page.parts)
-    assert "## Where" not in render_markdown(old, title="old")
+    assert "## Where" not in render_markdown(without, title="without")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import zlib
 from base64 import b64decode
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from report_sample import HOSTILE, NASTY, sample_predictions, write_folder
 from test_page import Page
 
 from tutelage.core.errors import RunFolderError
+from tutelage.core.results import ArmExplanations, LabelPredictability, MeanWithInterval
 from tutelage.core.storage import write_json, write_jsonl
 from tutelage.core.types import Explanation
 from tutelage.report.explanation_section import LONGEST, explained
@@ -32,34 +33,34 @@ ROWS = list(range(1, 31, 2))
 """Those that were explained."""
 
 
-def _interval(mean: float, low: float, high: float) -> dict[str, Any]:
-    return {"mean": mean, "ci95": [low, high]}
+def _interval(mean: float, low: float, high: float) -> MeanWithInterval:
+    return MeanWithInterval(mean, (low, high))
 
 
-def _entry(**changes: Any) -> dict[str, Any]:
-    return {
+def _entry(**changes: Any) -> ArmExplanations:
+    values: dict[str, Any] = {
         "seed": SEED,
         "rows": len(ROWS),
         "empty": 2,
         "cut": 3,
         "mean_words": 11.46,
         "mean_tokens": 17.2,
-        "agrees": 0.875,
+        "label_agreement": 0.875,
         "references": "the data's own reasons",
         "referenced": 9,
         "rouge_l": _interval(0.313, 0.254, 0.372),
         "chrf": _interval(0.281, 0.236, 0.326),
-        "worth": {
-            "as_written": _interval(0.812, 0.7, 0.9),
-            "masked": _interval(0.577, 0.45, 0.7),
-            "without": _interval(0.334, 0.2, 0.45),
-            "leaked": _interval(0.235, 0.131, 0.339),
-            "worth": _interval(0.243, 0.118, 0.368),
-            "learnt_from": 3950,
-        },
-        "worth_missing": None,
-        **changes,
+        "label_predictability": LabelPredictability(
+            as_written=_interval(0.812, 0.7, 0.9),
+            masked=_interval(0.577, 0.45, 0.7),
+            majority=_interval(0.334, 0.2, 0.45),
+            leakage=_interval(0.235, 0.131, 0.339),
+            gain=_interval(0.243, 0.118, 0.368),
+            trained_on=3950,
+        ),
+        "label_predictability_missing": None,
     }
+    return ArmExplanations(**(values | changes))
 
 
 def _text(arm: str, row: int) -> str:
@@ -72,13 +73,15 @@ def _text(arm: str, row: int) -> str:
 def folder(tmp_path: Path) -> Path:
     """A run in which three arms explained fifteen rows, writing one label beside all of them."""
     results = write_folder(tmp_path, sample_predictions(60, 3, ARMS))
-    results["explanations"] = {
+    explanations = {
         "informed-reasoning": _entry(),
-        "informed-reasoning-shuffled": _entry(worth=None, worth_missing="19 rows <explained>"),
-        HOSTILE: _entry(agrees=None),
+        "informed-reasoning-shuffled": _entry(
+            label_predictability=None, label_predictability_missing="19 rows <explained>"
+        ),
+        HOSTILE: _entry(label_agreement=None),
     }
-    write_json(tmp_path / "results.json", results)
-    for arm in results["explanations"]:
+    write_json(tmp_path / "results.json", replace(results, explanations=explanations))
+    for arm in explanations:
         written = [
             Explanation(f"r{row}", _text(arm, row), "neutral", 9, row == ROWS[0]) for row in ROWS
         ]
@@ -150,9 +153,15 @@ def test_markdown_has_the_table(folder: Path) -> None:
 
 def test_without_references_or_worth_the_columns_are_left_out(folder: Path) -> None:
     results, files = read_run(folder)
-    for entry in results["explanations"].values():
-        entry.update(references=None, referenced=0, rouge_l=None, chrf=None, worth=None)
-        entry["worth_missing"] = "too few"
+    entry = _entry(
+        references=None,
+        referenced=0,
+        rouge_l=None,
+        chrf=None,
+        label_predictability=None,
+        label_predictability_missing="too few",
+    )
+    results = replace(results, explanations=dict.fromkeys(results.explanations or {}, entry))
     for text in (
         Page(render_report(results, title="Ours", files=files)).text,
         render_markdown(results, title="Ours", files=files),
@@ -163,11 +172,10 @@ def test_without_references_or_worth_the_columns_are_left_out(folder: Path) -> N
 
 def test_results_that_speak_of_none_show_none(folder: Path) -> None:
     results, files = read_run(folder)
-    for older in ({**results, "explanations": None}, copy.deepcopy(results)):
-        older.pop("explanations", None) if older["explanations"] else None
-        assert explained(older, files) is None
-        assert read_files(folder, older).explanations == {}
-    assert "says for itself" not in render_markdown(older, title="Ours", files=files)
+    none = replace(results, explanations=None)
+    assert explained(none, files) is None
+    assert read_files(folder, none).explanations == {}
+    assert "says for itself" not in render_markdown(none, title="Ours", files=files)
     alone = render_report(results, title="Ours")  # without the folder: numbers, no examples
     assert "says for itself" in alone and "got right" not in alone
     assert files.explanations

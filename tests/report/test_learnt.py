@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import fields
 
 import pytest
+import small_results
 
+from tutelage.core.results import (
+    ArmResult,
+    Baselines,
+    Comparison,
+    ContextComparison,
+    MajorityBaseline,
+    Results,
+)
+from tutelage.core.types import ControlName
 from tutelage.experiment.summarise import MAJORITY as NAMED
 from tutelage.report.answer import answer_sentences
 from tutelage.report.learnt import MAJORITY, learnt_caveats
@@ -19,31 +29,40 @@ def results(
     taught: tuple[str, ...] = ("weak", "best"),
     majority: bool = False,
     blind: bool = True,
-) -> dict[str, Any]:
+) -> Results:
     """leads: (arm, baseline) -> a paired difference and half its interval. The accuracies alone,
     which all have an interval of ± 2 points, are 60% of labels, 61, 62… of those with rationales,
     60.5% of the blind student and 33% of the majority."""
 
-    def arm(name: str, strategy: str | None, accuracy: float, omits: tuple[str, ...] = ()) -> Any:
-        test = {"accuracy": accuracy, "ci95": [accuracy - 0.02, accuracy + 0.02], "n": 900}
-        return {"name": name, "strategy": strategy, "control": None, "omits": omits, "test": test}
+    def arm(
+        name: str,
+        strategy: str | None,
+        accuracy: float,
+        control: ControlName | None = None,
+        omits: tuple[str, ...] = (),
+    ) -> ArmResult:
+        return small_results.arm(
+            name, strategy, control, omits=omits, accuracy=accuracy, half=0.02, n=900
+        )
 
     arms = [arm("labels", None, 0.6)]
     arms += [arm(name, "human", 0.61 + i / 100) for i, name in enumerate(taught)]
-    arms += [arm("best-shuffled", "human", 0.9) | {"control": "shuffled"}]
-    arms += [arm(BLIND, None, 0.605, ("premise",))] if blind else []
-    found = {"label": "neutral", "accuracy": 0.33, "ci95": [0.3, 0.36], "n": 900}
-    return {
-        "finished": True,
-        "task": {"fields": ["premise", "hypothesis"], "context": "premise"},
-        "arms": arms,
-        "comparisons": [],
-        "baselines": {"majority": found if majority else None},
-        "context_comparisons": [
-            {"arm": a, "baseline": b, "difference": d, "ci95": [d - half, d + half]}
+    arms += [arm("best-shuffled", "human", 0.9, "shuffled")]
+    arms += [arm(BLIND, None, 0.605, omits=("premise",))] if blind else []
+    found = MajorityBaseline("neutral", 900, 0.33, (0.3, 0.36), "an interval")
+    values = small_results.comparison("", "")
+    return small_results.results(
+        arms=tuple(arms),
+        baselines=Baselines(found if majority else None, (), (), None),
+        context_comparisons=tuple(
+            ContextComparison(
+                **{f.name: getattr(values, f.name) for f in fields(Comparison)}
+                | {"arm": a, "baseline": b, "difference": d, "ci95": (d - half, d + half)}
+                | {"kind": "majority" if b == MAJORITY else "omits"}
+            )
             for (a, b), (d, half) in leads.items()
-        ],
-    }
+        ),
+    )
 
 
 def test_a_student_that_sees_less_and_does_as_well_is_said() -> None:
@@ -84,10 +103,10 @@ def test_arms_that_are_above_it_need_no_word() -> None:
     assert learnt_caveats(results({}, blind=False)) == []
 
 
-def test_older_results_are_compared_unpaired() -> None:
-    older = results({}, majority=True)
-    del older["context_comparisons"]
-    [sentence] = learnt_caveats(older)  # above the majority class, whatever the pairing
+def test_arms_without_a_paired_comparison_are_compared_unpaired() -> None:
+    [sentence] = learnt_caveats(
+        results({}, majority=True)
+    )  # above the majority class, whatever the pairing
     assert "(labels − hypothesis-only: −0.5 points, unpaired 95% interval −3.3 to 2.3)" in sentence
 
 

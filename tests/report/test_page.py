@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import re
 from base64 import b64encode
 from collections import Counter
+from dataclasses import fields, replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
-from report_sample import HOSTILE, sample_predictions, sample_results, write_folder
+from report_sample import (
+    HOSTILE,
+    as_document,
+    from_document,
+    sample_predictions,
+    sample_results,
+    write_folder,
+)
 
 from tutelage.core.errors import RunFolderError
+from tutelage.core.results import Comparison, Configuration, ContextComparison, Results
 from tutelage.report.page import answer_sentences, render_markdown, render_report, write_report
-from tutelage.report.run_files import read_run
+from tutelage.report.run_files import RunFiles, read_run
 from tutelage.report.wording import p_value
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
@@ -60,12 +67,16 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def results() -> dict[str, Any]:
+def results() -> Results:
     return sample_results(rows=600, seeds=3)
 
 
+def without_arms(results: Results) -> Results:
+    return replace(results, arms=(), comparisons=(), comparisons_unseen=(), choosing_on_test=None)
+
+
 @pytest.fixture(scope="module")
-def html(results: dict[str, Any]) -> str:
+def html(results: Results) -> str:
     return render_report(results, title="<b>Ours</b> & 'theirs'")
 
 
@@ -112,27 +123,29 @@ def test_the_page_can_be_read_by_ear(page: Page) -> None:
     assert page.all("meta")[1]["content"] == "width=device-width, initial-scale=1"
 
 
-def test_figures_say_their_numbers_and_follow_the_theme(html: str, results: dict[str, Any]) -> None:
+def test_figures_say_their_numbers_and_follow_the_theme(html: str, results: Results) -> None:
     described = re.search(r'id="forest-wide-described">(.*?)</desc>', html, re.DOTALL)
     assert described is not None
-    for c in results["comparisons"]:
-        assert f"{100 * abs(c['difference']):.1f} points" in described[1]
+    for c in results.comparisons:
+        assert f"{100 * abs(c.difference):.1f} points" in described[1]
     assert re.search(r"#0([1-8])(?:0\1){2}", html) is None  # no stand-in colour is left
     assert "stroke: var(--first)" in html and "prefers-color-scheme: dark" in html
 
 
-def test_everything_is_on_the_page(page: Page, results: dict[str, Any]) -> None:
+def test_everything_is_on_the_page(page: Page, results: Results) -> None:
     for sentence in answer_sentences(results):
         assert sentence in page.text
-    for arm in results["arms"]:
-        assert f"{100 * arm['test']['accuracy']:.1f}%" in page.text
-        assert f"{arm['test']['macro_f1']:.3f}" in page.text
-        for row in arm["test"]["confusion"]:
+    for arm in results.arms:
+        assert f"{100 * arm.test.accuracy:.1f}%" in page.text
+        assert f"{arm.test.macro_f1:.3f}" in page.text
+        for row in arm.test.confusion:
             assert " ".join(f"{count:,}" for count in row) in page.text
-        for seen in (arm["test"], arm["test_unseen"]):
-            assert f"{100 * seen['ci95'][0]:.1f} to {100 * seen['ci95'][1]:.1f}%" in page.text
-    for claim in results["choosing_on_test"]["claims"]:
-        assert f"{100 * abs(claim['difference']):.1f}" in page.text
+        assert arm.test_unseen is not None
+        for seen in (arm.test, arm.test_unseen):
+            assert f"{100 * seen.ci95[0]:.1f} to {100 * seen.ci95[1]:.1f}%" in page.text
+    assert results.choosing_on_test is not None
+    for claim in results.choosing_on_test.claims:
+        assert f"{100 * abs(claim.difference):.1f}" in page.text
     for fact in (
         "3,950 11 24 15 0",  # statuses, with one that no answer had
         "$1.37", "1,204,331 asked, – answered", "9,310 asked by the last call, 310 answered",
@@ -157,11 +170,10 @@ def test_the_answer_comes_first(page: Page) -> None:
     assert all(after - before <= 1 for before, after in pairwise(levels))
 
 
-def test_a_line_parts_the_two_families(results: dict[str, Any], html: str) -> None:
+def test_a_line_parts_the_two_families(results: Results, html: str) -> None:
     assert 'class="apart"' not in html
-    others = copy.deepcopy(results)
-    for number, comparison in enumerate(others["comparisons"]):
-        comparison["primary"] = number < 2
+    families = tuple(replace(c, primary=n < 2) for n, c in enumerate(results.comparisons))
+    others = replace(results, comparisons=families)
     page = render_report(others, title="two families")
     table = page[page.index('id="comparisons-table"') :]
     assert page.count('class="apart"') == 1
@@ -169,57 +181,50 @@ def test_a_line_parts_the_two_families(results: dict[str, Any], html: str) -> No
     assert [bool(found) for found in rows][:4] == [False, False, True, False][: len(rows)]
 
 
-def test_the_same_results_give_the_same_bytes(html: str, results: dict[str, Any]) -> None:
+def test_the_same_results_give_the_same_bytes(html: str, results: Results) -> None:
     assert render_report(results, title="<b>Ours</b> & 'theirs'") == html
 
 
-def test_what_a_run_does_not_have_is_left_out(results: dict[str, Any]) -> None:
-    bare = copy.deepcopy(results)
-    bare |= {"comparisons_unseen": [], "choosing_on_test": None, "finished": False}
-    for arm in bare["arms"]:
+def test_what_a_run_does_not_have_is_left_out(results: Results) -> None:
+    document = as_document(results)
+    document |= {"comparisons_unseen": [], "choosing_on_test": None, "finished": False}
+    for arm in document["arms"]:
         arm["test_unseen"] = None
         arm["test"]["macro_f1"] = None
         arm["test"]["per_label"]["neutral"] = {
             "precision": None, "recall": 0.0, "f1": 0.0, "support": 4
         }  # fmt: skip
-    bare["teacher"]["cost_usd"] = None
-    page = Page(render_report(bare, title="bare"))
+    document["teacher"]["cost_usd"] = None
+    page = Page(render_report(from_document(document), title="bare"))
     headings = [attributes.get("id") for tag, attributes in page.elements if tag == "h2"]
     assert "unseen" not in headings and "choosing" not in headings
     assert "not finished" in page.text and "Dollars unknown" in page.text
     assert "neutral – 0.000 0.000 4" in page.text
 
 
-def test_a_single_configuration_needs_no_table_of_those_tried(
-    results: dict[str, Any], html: str
-) -> None:
-    single = copy.deepcopy(results)
-    for arm in single["arms"]:
-        arm["configs_tried"], arm["grid"] = 1, arm["grid"][:1]
+def test_a_single_configuration_needs_no_table_of_those_tried(results: Results, html: str) -> None:
+    arms = tuple(replace(arm, configs_tried=1, grid=arm.grid[:1]) for arm in results.arms)
+    single = replace(results, arms=arms)
     shown = render_report(single, title="single")
-    assert html.count("Dev accuracy of each configuration") == len(results["arms"])
+    assert html.count("Dev accuracy of each configuration") == len(results.arms)
     assert "Dev accuracy of each configuration" not in shown
     assert "there was nothing to choose" in shown and "nothing to choose" not in html
 
 
-def test_a_run_that_has_tested_nothing_has_a_page(results: dict[str, Any]) -> None:
-    empty = {**results, "arms": [], "comparisons": [], "comparisons_unseen": []}
-    page = Page(render_report({**empty, "choosing_on_test": None}, title="empty"))
+def test_a_run_that_has_tested_nothing_has_a_page(results: Results) -> None:
+    page = Page(render_report(without_arms(results), title="empty"))
     assert "No arm has been tested yet" in page.text
 
 
-@pytest.mark.parametrize("key", ["arms", "teacher", "data", "comparisons"])
-def test_results_that_lack_something_are_one_clear_line(results: dict[str, Any], key: str) -> None:
-    damaged = {name: value for name, value in results.items() if name != key}
-    with pytest.raises(RunFolderError, match=f"results.json lacks .*{key}.*tutelage run"):
-        render_report(damaged, title="damaged")
+def test_a_manifest_that_lacks_something_is_one_clear_line(results: Results) -> None:
+    files = RunFiles(manifest={"last_call": "2026-01-03T03:04:05Z"})
+    with pytest.raises(RunFolderError, match=r"manifest\.json lacks .*'machine'.*tutelage run"):
+        render_report(replace(results, seconds=1.0), title="damaged", files=files)
 
 
-def test_many_long_names_still_fit(results: dict[str, Any]) -> None:
-    long = copy.deepcopy(results)
-    for comparison in long["comparisons"]:
-        comparison["arm"] = "arm-" + "x" * 5000 + "-end"
-    html = render_report(long, title="long")
+def test_many_long_names_still_fit(results: Results) -> None:
+    long = tuple(replace(c, arm="arm-" + "x" * 5000 + "-end") for c in results.comparisons)
+    html = render_report(replace(results, comparisons=long), title="long")
     labels = re.findall(r"<text[^>]*>(arm-x[^<]*)</text>", html)
     assert labels and all(len(label) < 60 and "…" in label for label in labels)
 
@@ -254,15 +259,15 @@ def test_a_run_s_folder_adds_its_rows_versions_and_recipe(folder: Path) -> None:
 
 
 def test_predictions_that_the_results_do_not_speak_of_are_said_not_shown(folder: Path) -> None:
-    results, files = read_run(folder)
-    for arm in results["arms"]:
+    document = as_document(read_run(folder)[0])
+    for arm in document["arms"]:
         arm["test"]["confusion"][0][0] += 1
-    (folder / "results.json").write_text(json.dumps(results))
+    (folder / "results.json").write_text(json.dumps(document), encoding="utf-8")
     try:
         changed, files = read_run(folder)
     finally:
         write_folder(folder, sample_predictions(120, 3))
-    assert list(files.foreign) == [arm["name"] for arm in results["arms"]]
+    assert list(files.foreign) == [arm.name for arm in changed.arms]
     page = Page(render_report(changed, title="changed", files=files))
     assert "are not those that results.json speaks of" in page.text
     assert page.all("form") == []
@@ -275,10 +280,10 @@ def test_markdown_says_the_same_and_reads_no_name_as_markup(folder: Path) -> Non
     plain = text.replace("\\", "").replace("**", "")
     for sentence in answer_sentences(results):
         assert sentence in plain
-    for arm in results["arms"]:
-        assert f"{100 * arm['test']['accuracy']:.1f}%" in text
-    for c in results["comparisons"]:
-        assert f"{100 * abs(c['difference']):.1f}" in text
+    for arm in results.arms:
+        assert f"{100 * arm.test.accuracy:.1f}%" in text
+    for c in results.comparisons:
+        assert f"{100 * abs(c.difference):.1f}" in text
     for fact in ("$1.37", "3,950", "7 min 13 s", "tutelage run recipe.yaml", "torch –"):
         assert fact in plain
     assert "<script" not in text.replace(r"\<", "")
@@ -290,18 +295,24 @@ def test_markdown_says_the_same_and_reads_no_name_as_markup(folder: Path) -> Non
 
 def test_markdown_has_the_tables_of_the_page(folder: Path) -> None:
     results, files = read_run(folder)
-    for arm in results["arms"]:
-        arm["grid"][1]["config"]["learning_rate"] = arm["config"]["learning_rate"] = 0.0045
-        arm["config"] = arm["grid"][1]["config"]
+    config = Configuration(0.0045, 0.25)
+    results = replace(
+        results,
+        arms=tuple(
+            replace(arm, config=config, grid=(arm.grid[0], replace(arm.grid[1], config=config)))
+            for arm in results.arms
+        ),
+    )
     text = render_markdown(results, title="t", files=files)
-    for arm in results["arms"][:2]:
-        scores = arm["test"]["per_label"]["neutral"]
-        shown = [scores[key] for key in ("precision", "recall", "f1")]
+    for arm in results.arms[:2]:
+        scores = arm.test.per_label["neutral"]
+        shown = [scores.precision, scores.recall, scores.f1]
         row = " | ".join(f"{score:.3f}" for score in shown)
-        assert f"| {arm['name']} | neutral | {row} | {scores['support']} |" in text
-        tried = 100 * arm["grid"][1]["dev_accuracy"]
-        assert f"| {arm['name']} | learning\\_rate 0.0045 | 0 | {tried:.1f}% | chosen |" in text
-        assert f"| {arm['name']} | 53 s |" in text
+        assert f"| {arm.name} | neutral | {row} | {scores.support} |" in text
+        tried = 100 * arm.grid[1].dev_accuracy
+        chosen = r"learning\_rate 0.0045, label\_weight 0.25"
+        assert f"| {arm.name} | {chosen} | 0 | {tried:.1f}% | chosen |" in text
+        assert f"| {arm.name} | 53 s |" in text
     for fact in (
         r"| informed-reasoning | refused | I cannot help with \<that\> | 3 |",
         "| informed-reasoning | empty | none given | 2 |",
@@ -309,37 +320,38 @@ def test_markdown_has_the_tables_of_the_page(folder: Path) -> None:
         "takes rows that share a premise as independent", "second look", "p within ±1.0",
     ):  # fmt: skip
         assert fact in text
-    c = results["comparisons"][0]
-    by_seed = ", ".join(p_value(p) for p in c["mcnemar_p_by_seed"]).replace("<", r"\<")
-    assert f"| {c['arm']} − {c['baseline']} | {by_seed} |" in text
+    c = results.comparisons[0]
+    by_seed = ", ".join(p_value(p) for p in c.mcnemar_p_by_seed).replace("<", r"\<")
+    assert f"| {c.arm} − {c.baseline} | {by_seed} |" in text
     assert text.count("<details>") == text.count("</details>") == text.count("<summary>") == 4
     assert "\n\n\n\n" not in text
 
 
-def test_results_of_older_runs_still_have_a_report(folder: Path) -> None:
+def test_a_task_without_a_context_has_groups_of_rows(folder: Path) -> None:
     results, files = read_run(folder)
-    del results["task"]["context"]
-    for c in (*results["comparisons"], *results["comparisons_unseen"]):
-        for key in ("equivalence_p_value", "equivalence_margin", "ci90"):
-            del c[key]
-    for arm in results["arms"]:
-        arm["configs_tried"] = 1
-    text = render_markdown(results, title="old", files=files)
-    assert "over 40 groups of rows and 3 seeds" in text and "p within" not in text
+    arms = tuple(replace(arm, configs_tried=1) for arm in results.arms)
+    results = replace(results, task=replace(results.task, context=None), arms=arms)
+    text = render_markdown(results, title="none", files=files)
+    assert "over 40 groups of rows and 3 seeds" in text
     assert "on 120 rows (40 groups of rows) and 3 seeds" in text
     assert "Test rows whose context was not seen" in text and "Configurations tried" not in text
     assert "\n\n\n\n" not in text
-    page = Page(render_report(results | {"comparisons_unseen": []}, title="old"))
-    assert "McNemar p by seed" in page.text and "p within" not in page.text
+    page = Page(render_report(replace(results, comparisons_unseen=()), title="none"))
+    assert "McNemar p by seed" in page.text
 
 
 def test_what_the_arms_are_beside_stands_below_the_baselines(folder: Path) -> None:
     results, files = read_run(folder)
-    pairs = [("labels", 0.02, [-0.01, 0.05]), ("informed-reasoning", 0.1, [0.06, 0.14])]
-    results["context_comparisons"] = [
-        {"arm": arm, "baseline": "only_half", "kind": "omits", "difference": d, "ci95": ci}
+    pairs = [("labels", 0.02, (-0.01, 0.05)), ("informed-reasoning", 0.1, (0.06, 0.14))]
+    of_all = {f.name: getattr(results.comparisons[0], f.name) for f in fields(Comparison)}
+    compared = tuple(
+        ContextComparison(
+            **of_all | {"arm": arm, "baseline": "only_half", "difference": d, "ci95": ci},
+            kind="omits",
+        )
         for arm, d, ci in pairs
-    ]
+    )
+    results = replace(results, context_comparisons=compared)
     text = render_markdown(results, title="t", files=files)
     assert (
         r"Minus only\_half, in points, paired row by row, outside the families of comparisons and "
@@ -348,9 +360,8 @@ def test_what_the_arms_are_beside_stands_below_the_baselines(folder: Path) -> No
     assert "\n\n\n\n" not in text
 
 
-def test_markdown_of_a_bare_run(results: dict[str, Any]) -> None:
-    empty = {**results, "arms": [], "comparisons": [], "comparisons_unseen": []}
-    text = render_markdown({**empty, "choosing_on_test": None}, title="empty")
+def test_markdown_of_a_bare_run(results: Results) -> None:
+    text = render_markdown(without_arms(results), title="empty")
     assert "No arm has been tested yet" in text
 
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from tutelage.config.recipe_file import parse_recipe
 from tutelage.config.training_settings import LoraSettings, TrainSettings
 from tutelage.core.errors import StudentError
-from tutelage.core.storage import read_json
+from tutelage.core.results import load_results
 from tutelage.core.task import NLI
 from tutelage.core.types import Prediction, Rationale
 from tutelage.data.synthetic import generate
@@ -337,11 +337,11 @@ def test_a_whole_experiment_with_adapters(
 ) -> None:
     recipe = parse_recipe(_recipe(small_recipe, lora={"rank": 4, "target_modules": ["q", "wo"]}))
     done = run(recipe, runs=tmp_path, ledger=tmp_path / "ledger.sqlite", workers=1)
-    results = read_json(done.folder / "results.json")
-    assert results["finished"]
-    assert [arm["name"] for arm in results["arms"]] == ["labels", "reasoning"]
-    assert all(arm["test"]["n"] == 45 for arm in results["arms"])
-    assert results["student"]["settings"]["lora"]["target_modules"] == ["q", "wo"]
+    results = load_results(done.folder / "results.json")
+    assert results.finished
+    assert [arm.name for arm in results.arms] == ["labels", "reasoning"]
+    assert all(arm.test.n == 45 for arm in results.arms)
+    assert results.student.settings["lora"]["target_modules"] == ["q", "wo"]
     models = list(done.folder.glob("arms/*/*/seed-0/model/model.safetensors"))
     assert len(models) == 2
     one, other = (load_file(path) for path in models)

@@ -48,7 +48,6 @@ def compare(
     )
     from tutelage.config.recipe_file import load_recipe
     from tutelage.core.errors import UsageError
-    from tutelage.core.storage import as_json
 
     whole = [api.is_run(path) for path in (arm, baseline)]
     if any(whole):
@@ -73,7 +72,7 @@ def compare(
         print_read(found, independent)
         return
     title = f"Difference in accuracy, in points, on {found.n} rows and {found.seeds} seeds"
-    print_comparisons([as_json(found)], title)
+    print_comparisons([found], title)
     print(f"{found.test}")
 
 

@@ -24,7 +24,7 @@ def report(
     from tutelage import api
     from tutelage.cli.terminal import print_json, print_results
     from tutelage.core.errors import UsageError
-    from tutelage.core.storage import read_json
+    from tutelage.core.results import load_results
 
     path = run / "results.json"
     if not path.exists():
@@ -32,7 +32,7 @@ def report(
     if output is not None and output.suffix == ".md":
         raise UsageError(f"{output}: is where report.md would go: name the page, such as x.html")
     page = api.write_report(run, output)
-    results = read_json(path)
+    results = load_results(path)
     if json:
         print_json(results)
         return

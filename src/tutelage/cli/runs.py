@@ -20,19 +20,29 @@ def runs(
     """
     from tutelage import api
     from tutelage.cli.terminal import out_console, print_json
+    from tutelage.core.errors import RunFolderError
+    from tutelage.core.results import load_results
     from tutelage.core.storage import read_json
 
     found = []
     for path in sorted(folder.glob("*/manifest.json")):
-        manifest, results = read_json(path), path.parent / "results.json"
-        document = read_json(results) if results.exists() else None
+        manifest, file = read_json(path), path.parent / "results.json"
+        state, answer = "unfinished", []
+        try:
+            if file.exists():
+                results = load_results(file)
+                state = "finished" if results.finished else "unfinished"
+                answer = api.answer_sentences(results)
+        except RunFolderError as error:  # of another format: list the other runs
+            state, answer = "unreadable", [str(error)]
         found.append(
             {
                 "name": manifest["name"],
                 "started": manifest["started"],
-                "finished": bool(document and document["finished"]),
+                "finished": state == "finished",
+                "state": state,
                 "folder": str(path.parent),
-                "answer": api.answer_sentences(document) if document else [],
+                "answer": answer,
             }
         )
     if json:
@@ -41,8 +51,7 @@ def runs(
     if not found:
         print(f"No runs in {folder}/. `tutelage run quickstart` makes one.")
     for run in found:
-        state = "finished" if run["finished"] else "unfinished"
-        print(f"{run['name']}  {run['started']}  {state}  {run['folder']}")
+        print(f"{run['name']}  {run['started']}  {run['state']}  {run['folder']}")
         for sentence in run["answer"]:
             out_console().print(f"    {sentence}", markup=False, soft_wrap=True)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from tutelage.config.recipe import Recipe
     from tutelage.core.progress import AnnotationProgress, JobProgress
+    from tutelage.core.results import Comparison, Results
     from tutelage.core.task import Task
 
 _TO_TELL = 10
@@ -210,7 +211,7 @@ class Bars:
         self.shown.clear()
 
 
-def print_results(results: Mapping[str, Any]) -> None:
+def print_results(results: Results) -> None:
     """The arms, the comparisons and the answer, for a person."""
     from rich.markup import escape
     from rich.table import Table
@@ -218,27 +219,27 @@ def print_results(results: Mapping[str, Any]) -> None:
     from tutelage import api
 
     console = out_console()
-    arms = Table(title=f"{escape(results['name'])}: accuracy", title_justify="left")
+    arms = Table(title=f"{escape(results.name)}: accuracy", title_justify="left")
     for name in ("arm", "configuration", "tried", "seeds", "dev", "test", "95% interval", "rows"):
         arms.add_column(name, justify="left" if name in ("arm", "configuration") else "right")
-    for arm in results["arms"]:
-        config, test = arm["config"], arm["test"]
+    for arm in results.arms:
+        config, test = arm.config, arm.test
         arms.add_row(
-            escape(arm["name"]),
-            f"lr {config['learning_rate']:g}, label weight {config['label_weight']:g}",
-            str(arm["configs_tried"]),
-            str(len(arm["seeds"])),
-            f"{arm['dev']['accuracy']:.3f}",
-            f"{test['accuracy']:.3f}",
-            f"{test['ci95'][0]:.3f} to {test['ci95'][1]:.3f}",
-            str(test["n"]),
+            escape(arm.name),
+            f"lr {config.learning_rate:g}, label weight {config.label_weight:g}",
+            str(arm.configs_tried),
+            str(len(arm.seeds)),
+            f"{arm.dev.accuracy:.3f}",
+            f"{test.accuracy:.3f}",
+            f"{test.ci95[0]:.3f} to {test.ci95[1]:.3f}",
+            str(test.n),
         )
     console.print(arms)
-    print_comparisons(results["comparisons"], "Differences in test accuracy, in points")
-    if results.get("comparisons_unseen"):
-        rows = results["comparisons_unseen"][0]["n"]
+    print_comparisons(results.comparisons, "Differences in test accuracy, in points")
+    if results.comparisons_unseen:
+        rows = results.comparisons_unseen[0].n
         print_comparisons(
-            results["comparisons_unseen"],
+            results.comparisons_unseen,
             f"The same on the {rows} rows whose context train lacks: a second look, outside the "
             "correction above",
         )
@@ -246,27 +247,30 @@ def print_results(results: Mapping[str, Any]) -> None:
         console.print(sentence, markup=False, soft_wrap=True)
 
 
-def print_comparisons(comparisons: list[Mapping[str, Any]], title: str) -> None:
+def print_comparisons(comparisons: Sequence[Comparison], title: str) -> None:
     """One table of differences."""
     from rich.markup import escape
     from rich.table import Table
+
+    from tutelage.core.results import ComparisonResult
 
     table = Table(title=title, title_justify="left", caption_justify="left")
     for name in ("arm", "against", "difference", "95% interval", "p", "p (Holm)", "detectable"):
         table.add_column(name, justify="left" if name in ("arm", "against") else "right")
     for row in comparisons:
-        if not row.get("primary", True) and table.caption is None:
+        secondary = isinstance(row, ComparisonResult) and not row.primary
+        if secondary and table.caption is None:
             table.add_section()
             table.caption = "Below the line: secondary comparisons, with a correction of their own"
-        low, high = row["ci95"]
-        smallest = row["minimum_detectable_difference"]
+        low, high = row.ci95
+        smallest = row.minimum_detectable_difference
         table.add_row(
-            escape(row["arm"]),
-            escape(row["baseline"]),
-            f"{100 * row['difference']:+.1f}",
+            escape(row.arm),
+            escape(row.baseline),
+            f"{100 * row.difference:+.1f}",
             f"{100 * low:+.1f} to {100 * high:+.1f}",
-            f"{row['p_value']:.2g}",
-            f"{row['p_adjusted']:.2g}",
+            f"{row.p_value:.2g}",
+            f"{row.p_adjusted:.2g}",
             "unknown" if smallest is None else f"{100 * smallest:.1f}",
         )
     out_console().print(table)

@@ -16,6 +16,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from tutelage.core.errors import DataError, UsageError
+from tutelage.core.results.measurements import (
+    Calibration,
+    ReliabilityBin,
+    RiskAtCoverage,
+    RiskCoverage,
+)
 from tutelage.core.task import Task
 from tutelage.core.types import Prediction
 from tutelage.evaluation.bootstrap import Statistic, bootstrap
@@ -37,73 +43,6 @@ class ConfidenceTable:
     confidence: Floats
     correct: Floats
     groups: tuple[Hashable, ...] | None
-
-
-@dataclass(frozen=True, slots=True)
-class ReliabilityBin:
-    """Answers whose confidence lies in one part of the scale.
-
-    low, high:  the least and the largest confidence among them
-    answers:    rows × seeds that fell into it
-    confidence, accuracy: means over them; ci95 is the accuracy's, over rows (or groups) and seeds
-    """
-
-    low: float
-    high: float
-    answers: int
-    confidence: float
-    accuracy: float
-    ci95: tuple[float, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """How far confidence and accuracy lie apart.
-
-    ece:           expected calibration error, mean over seeds; ece_by_seed
-    ece_ci95, ece_ci_method: its interval, over rows (or groups) and seeds; None, and why, where
-                   there is none. It is about the ECE as it is read on so many rows, so that what
-                   chance adds to it is in it
-    ece_if_calibrated: the ECE that answers of these confidences would have on average if each was
-                   right with just that chance: what an ECE cannot fall below with so few rows
-    gap, gap_ci95: mean confidence minus accuracy; above zero is overconfidence
-    brier:         mean squared distance of the confidence from 1 where right and 0 where wrong
-    """
-
-    ece: float
-    ece_by_seed: tuple[float, ...]
-    ece_ci95: tuple[float, float] | None
-    ece_ci_method: str
-    ece_if_calibrated: float
-    gap: float
-    gap_ci95: tuple[float, float]
-    brier: float
-    bins: int
-
-
-@dataclass(frozen=True, slots=True)
-class RiskAtCoverage:
-    """Errors among the most confident `coverage` of the rows, and the interval of their share.
-
-    threshold: the least confidence that is answered, mean over seeds
-    """
-
-    coverage: float
-    risk: float
-    ci95: tuple[float, float]
-    threshold: float
-
-
-@dataclass(frozen=True, slots=True)
-class RiskCoverage:
-    """Risk against coverage, and the area below the whole curve (lower is better).
-
-    area_by_chance: the area of answers whose confidence says nothing: the error rate
-    """
-
-    points: tuple[RiskAtCoverage, ...]
-    area: float
-    area_by_chance: float
 
 
 def confidence_table(

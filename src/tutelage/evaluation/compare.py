@@ -7,9 +7,9 @@ family of pairs; exact McNemar, seed by seed, as a secondary reading of fixed mo
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
 
 from tutelage.core.errors import UsageError
+from tutelage.core.results.measurements import Comparison
 from tutelage.core.task import Task
 from tutelage.core.types import Prediction
 from tutelage.evaluation.crossed import (
@@ -28,47 +28,6 @@ ALPHA, POWER = 0.05, 0.8
 
 MARGIN = 0.01
 """One point: differences within it are taken not to matter, unless a caller says otherwise."""
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """Arm minus baseline, in accuracy (fractions: 0.01 is one point).
-
-    ci95:        of the difference, not corrected for the number of comparisons
-    p_value, p_adjusted: two-sided; the second by Holm over the `family` comparisons made together
-    test:        the primary test in words
-    minimum_detectable_difference: the true difference that this test, with mean squares like
-                 these, finds in 80 of 100 experiments at 5% / family, Holm's strictest step, so
-                 that the promise holds whatever the other comparisons show. None where no
-                 standard error could be estimated
-    equivalence_margin, equivalence_p_value: two one-sided tests that the difference is nearer to
-                 zero than the margin; not corrected for the number of comparisons
-    ci90:        the interval that goes with them
-    n, groups, seeds: rows; units of the test (rows, or groups of them); seeds of each arm
-    only_arm_right_by_seed, only_baseline_right_by_seed: rows that one of the two got right
-    mcnemar_p_by_seed: exact McNemar for each pair of fixed models; it says nothing of other seeds
-    """
-
-    arm: str
-    baseline: str
-    difference: float
-    ci95: tuple[float, float]
-    p_value: float
-    p_adjusted: float
-    test: str
-    minimum_detectable_difference: float | None
-    n: int
-    groups: int
-    seeds: int
-    family: int
-    standard_error: float | None
-    degrees_of_freedom: float | None
-    only_arm_right_by_seed: tuple[int, ...]
-    only_baseline_right_by_seed: tuple[int, ...]
-    mcnemar_p_by_seed: tuple[float, ...]
-    equivalence_margin: float
-    equivalence_p_value: float
-    ci90: tuple[float, float]
 
 
 def compare(

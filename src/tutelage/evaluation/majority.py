@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 
 from tutelage.core.errors import DataError
+from tutelage.core.results.measurements import Evaluation
 from tutelage.core.task import Task
 from tutelage.core.types import Example, Prediction
-from tutelage.evaluation.metrics import Evaluation, evaluate
+from tutelage.evaluation.metrics import evaluate
 
 
 def majority_label(labels: Sequence[str], task: Task) -> str:

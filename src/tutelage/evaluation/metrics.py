@@ -7,12 +7,12 @@ score is None and never 0.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tutelage.core.errors import DataError, UsageError
+from tutelage.core.results.measurements import Evaluation, LabelScores
 from tutelage.core.task import Task
 from tutelage.core.types import Prediction
 from tutelage.evaluation.crossed import crossed_random_effects
@@ -20,43 +20,6 @@ from tutelage.evaluation.numeric import shared_groups
 from tutelage.evaluation.statistics import wilson_interval
 
 Ints = NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class LabelScores:
-    """One label's scores; None where a score is undefined (see `per_label`)."""
-
-    precision: float | None
-    recall: float | None
-    f1: float | None
-    support: int
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """What one arm's predictions are worth on one set of rows.
-
-    n:           rows
-    accuracy:    mean over seeds, a fraction
-    accuracy_by_seed: in the order of `seeds`
-    ci95, ci_method:  the interval of `accuracy`, and in words how it was made
-    confusion:   gold × predicted, in the order of `labels`, summed over the seeds
-    macro_f1, per_label: of that summed table, so that macro F1 is the mean of the labels' F1;
-                 support counts rows once, whatever the number of seeds
-    truncated:   rows whose input was cut for at least one seed's student
-    """
-
-    n: int
-    seeds: tuple[int, ...]
-    accuracy: float
-    accuracy_by_seed: tuple[float, ...]
-    ci95: tuple[float, float]
-    ci_method: str
-    macro_f1: float | None
-    labels: tuple[str, ...]
-    per_label: Mapping[str, LabelScores]
-    confusion: tuple[tuple[int, ...], ...]
-    truncated: int
 
 
 def confusion_matrix(gold: Sequence[str], predicted: Sequence[str], labels: Sequence[str]) -> Ints:

@@ -15,9 +15,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tutelage.core.errors import UsageError
+from tutelage.core.results.measurements import Comparison, SliceAccuracy
 from tutelage.core.task import Task
 from tutelage.core.types import Example, Prediction
-from tutelage.evaluation.compare import Comparison, compare
+from tutelage.evaluation.compare import compare
 from tutelage.evaluation.metrics import evaluate
 from tutelage.evaluation.statistics import holm
 
@@ -26,18 +27,7 @@ Slices = Mapping[str, frozenset[str]]
 
 
 @dataclass(frozen=True, slots=True)
-class SliceAccuracy:
-    """One arm's accuracy on some rows; the interval is `metrics.evaluate`'s, by cluster."""
-
-    name: str
-    n: int
-    accuracy: float
-    ci95: tuple[float, float]
-    ci_method: str
-
-
-@dataclass(frozen=True, slots=True)
-class SliceDifference:
+class SliceComparison:
     """Two arms on some rows; `comparison.p_adjusted` is Holm's over the slices."""
 
     name: str
@@ -115,7 +105,7 @@ def difference_by(
     pair: tuple[str, str],
     task: Task,
     groups: Mapping[str, Hashable] | None = None,
-) -> list[SliceDifference]:
+) -> list[SliceComparison]:
     """Arm minus baseline in each slice, with Holm over the slices.
 
     Whether two slices differ from each other is another question, and is not answered by one
@@ -131,7 +121,7 @@ def difference_by(
             found.append((name, compare(arms, [pair], task, groups)[0]))
     adjusted = holm([comparison.p_value for _, comparison in found])
     return [
-        SliceDifference(name, replace(comparison, p_adjusted=p, family=len(found)))
+        SliceComparison(name, replace(comparison, p_adjusted=p, family=len(found)))
         for (name, comparison), p in zip(found, adjusted, strict=True)
     ]
 

@@ -1,8 +1,8 @@
-"""A reader that knows nothing but words: which label do a rationale's words speak for?
+"""A bag-of-words classifier that predicts a label from a rationale alone.
 
-Naive Bayes over the words and pairs of words of a text, each counted once. It sees no input, so
-that what it gets right it has from the rationale; and it learns in a moment from a few hundred
-texts. What it cannot tell, a better reader perhaps could: its accuracy is a lower bound.
+Naive Bayes over the words and pairs of words of a text, each counted once. It does not see the
+input, so whatever it predicts correctly comes from the rationale; and it trains in a moment on a
+few hundred texts. A better classifier might do better: its accuracy is a lower bound.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from tutelage.core.task import Task
 
 _WORD = re.compile(r"\w+")
 
-_LEAST_STEM = 4
+_SHORTEST_STEM = 4
 _STEM_SHARE = 0.6
-"""Words that begin as a label's word does, for this share of its letters, count as its forms:
-`entails`, `contradictory`. At least four letters, and a word of fewer is taken as it stands."""
+"""Words that begin with this fraction of the letters of a label's word count as its forms:
+`entails`, `contradictory`. At least four letters; a shorter word has to match as it is."""
 
 
 @dataclass(frozen=True, slots=True)
-class WordReader:
-    """What was learnt: log-probabilities.
+class TextClassifier:
+    """Log-probabilities of a trained classifier.
 
-    prior: by label, those met most often first
+    prior: by label, the most frequent first
     words: feature -> label -> log p(feature | label)
     """
 
     prior: Mapping[str, float]
     words: Mapping[str, Mapping[str, float]]
 
-    def read(self, text: str) -> str:
-        """The likeliest label of `text`; the most frequent one where no word is known."""
+    def predict(self, text: str) -> str:
+        """The most likely label of `text`; the most frequent one where no word is known."""
         scores = dict(self.prior)
         for feature in _features(text):
             for label, share in self.words.get(feature, {}).items():
@@ -44,16 +44,16 @@ class WordReader:
         return max(scores, key=lambda label: scores[label])
 
 
-def train_reader(texts: Sequence[str], labels: Sequence[str]) -> WordReader:
+def train_classifier(texts: Sequence[str], labels: Sequence[str]) -> TextClassifier:
     """Multinomial naive Bayes over present features, with one added to each count.
 
         log p(label) + Σ log [(n(feature, label) + 1) / (n(label) + V)]
 
-    over the features of a text that were met, n counting texts that hold a feature, V features in
-    all. (scikit-learn's MultinomialNB on 0 and 1.) Of equal labels the one met most often wins, and
-    of those the one that comes first in the alphabet.
+    over the features of a text that occur in training; n counts texts that hold a feature, V is the
+    number of features. (scikit-learn's MultinomialNB on 0 and 1.) Of equally likely labels the most
+    frequent wins, and of those the first in the alphabet.
 
-    Raises ValueError for no texts, or another number of labels.
+    Raises ValueError for no texts, or a different number of labels.
     """
     if not texts or len(texts) != len(labels):
         raise ValueError(f"got {len(texts)} texts and {len(labels)} labels, expected as many")
@@ -64,7 +64,7 @@ def train_reader(texts: Sequence[str], labels: Sequence[str]) -> WordReader:
         counts[label].update(_features(text))
     known = {feature for of_label in counts.values() for feature in of_label}
     bottom = {label: math.log(max(counts[label].total() + len(known), 1)) for label in order}
-    return WordReader(
+    return TextClassifier(
         {label: math.log(number[label] / len(texts)) for label in order},
         {
             word: {label: math.log(counts[label][word] + 1) - bottom[label] for label in order}
@@ -75,7 +75,7 @@ def train_reader(texts: Sequence[str], labels: Sequence[str]) -> WordReader:
 
 def mask_label_words(text: str, task: Task) -> str:
     """`text` with `*` for every word that names a label: names, verbalizers, spellings, and forms
-    of their words. A paraphrase stays ("it must be so"): nothing can tell it from a reason."""
+    of their words. A paraphrase stays ("it must be so"): nothing distinguishes it from a reason."""
     return _label_words(task).sub("*", text)
 
 
@@ -87,8 +87,8 @@ def _label_words(task: Task) -> re.Pattern[str]:
         if words:
             patterns.add(r"[\W_]+".join(re.escape(word) for word in words))
         for word in words:
-            if len(word) >= _LEAST_STEM:
-                stem = word[: max(_LEAST_STEM, math.ceil(_STEM_SHARE * len(word)))]
+            if len(word) >= _SHORTEST_STEM:
+                stem = word[: max(_SHORTEST_STEM, math.ceil(_STEM_SHARE * len(word)))]
                 patterns.add(re.escape(stem) + r"\w*")
     longest_first = sorted(patterns, key=lambda pattern: (-len(pattern), pattern))
     return re.compile(rf"\b(?:{'|'.join(longest_first)})\b", re.IGNORECASE)

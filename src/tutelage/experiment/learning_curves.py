@@ -1,7 +1,8 @@
-"""Learning curves: each arm's chosen configuration again, on nested fractions of the training rows.
+"""Learning curves: the chosen configuration of each arm, trained on nested fractions of the rows.
 
-What more rows are worth, beside what rationales are worth. Read on dev alone: the test set stays
-closed, and the point of all rows is the dev accuracy of the students that the run has anyway.
+They show what more rows bring, next to what rationales bring. They are evaluated on dev alone: the
+test set stays closed. The point of all rows is the dev accuracy of the students that the run trains
+anyway.
 """
 
 from __future__ import annotations
@@ -17,12 +18,19 @@ from tutelage.config.recipe import Recipe
 from tutelage.config.sections import ArmSection
 from tutelage.config.training_settings import Config, TrainSettings
 from tutelage.core.errors import UsageError
+from tutelage.core.results import (
+    CurveAnnotation,
+    CurveArm,
+    CurveDifference,
+    CurvePoint,
+    TokenCounts,
+)
 from tutelage.core.task import Task
 from tutelage.core.types import Example, Prediction, Rationale, Usage
 from tutelage.evaluation.compare import compare
 from tutelage.evaluation.metrics import evaluate
 from tutelage.experiment.prepare import Splits
-from tutelage.experiment.summarise import ArmOutcome, SeedPredictions, total_or_none
+from tutelage.experiment.summarise import ArmRun, SeedPredictions, total_or_none
 from tutelage.experiment.trainings import Students
 from tutelage.strategies.registry import get_strategy
 from tutelage.student.jobs.jobs import TrainingJob, read_predictions
@@ -33,7 +41,7 @@ from tutelage.teacher.annotate import Annotation
 class Subset:
     """A fraction of the training rows.
 
-    fraction: as it was asked for; whole groups come out near it
+    fraction: as requested; the rows come near it, since groups stay whole
     uids:     of its rows
     """
 
@@ -42,7 +50,7 @@ class Subset:
 
     @property
     def name(self) -> str:
-        """Of its folder."""
+        """The name of its folder."""
         return f"{self.fraction:g}"
 
 
@@ -61,8 +69,8 @@ def parse_fractions(texts: Sequence[str]) -> tuple[float, ...]:
 def check_fractions(fractions: Sequence[float]) -> tuple[float, ...]:
     """The fractions in rising order, without 1, which every curve ends with.
 
-    UsageError for one that is not above 0 and at most 1, or given twice (folders are named by the
-    first six digits).
+    Raises UsageError for a fraction that is not above 0 and at most 1, or that is given twice
+    (folder names have six significant digits).
     """
     for fraction in fractions:
         if not 0 < fraction <= 1:
@@ -80,16 +88,16 @@ def check_fractions(fractions: Sequence[float]) -> tuple[float, ...]:
 def nested_subsets(
     examples: Sequence[Example], task: Task, fractions: Sequence[float]
 ) -> list[Subset]:
-    """The rows of each fraction, each a part of the next.
+    """The rows of each fraction, each a subset of the next.
 
-    fractions: as `check_fractions` gives them
+    fractions: as `check_fractions` returns them
 
     Whole groups (`task.group`) are taken in the order of a digest of their keys, as many as bring
     the number of rows nearest to the fraction. So neither the order of the file nor any seed
     decides, and all arms learn the same rows.
 
-    Raises UsageError for a fraction that comes to all rows, to those of the fraction before, or to
-    rows that lack one of the labels of the training rows.
+    Raises UsageError for a fraction that comes to all rows, to the rows of the fraction before, or
+    to rows without one of the labels of the training rows.
     """
     sizes: dict[str, int] = {}
     for example in examples:
@@ -121,7 +129,7 @@ def _digest(key: str) -> str:
 
 
 def _nearest(sizes: Sequence[int], wanted: float) -> int:
-    """How many of the first sizes add up to what is nearest to `wanted`; the fewer of equals."""
+    """How many of the first sizes sum to what is nearest to `wanted`; the fewer of two equals."""
     total, best, gap = 0, 0, wanted
     for count, size in enumerate(sizes, 1):
         total += size
@@ -133,9 +141,9 @@ def _nearest(sizes: Sequence[int], wanted: float) -> int:
 def check_rationales(
     subsets: Sequence[Subset], rationales: Mapping[str, Sequence[Rationale]]
 ) -> None:
-    """UsageError for a subset in which an arm has not one usable rationale.
+    """Raises UsageError for a subset in which an arm has no usable rationale.
 
-    rationales: what each arm with a strategy learns from
+    rationales: arm -> what it learns, for each arm with a strategy
     """
     for subset in subsets:
         for arm, rows in rationales.items():
@@ -147,11 +155,12 @@ def check_rationales(
 
 
 def scaled(settings: TrainSettings, rows: int, all_rows: int) -> TrainSettings:
-    """The settings for `rows` of `all_rows`: the same training in small.
+    """The settings for `rows` of `all_rows`: the same training, scaled down.
 
-    The epochs stay, so that steps follow from the rows; what is counted in steps (warm-up, the
-    interval between readings of dev, a limit on steps) shrinks as an epoch's steps do. So each
-    training reads dev about as often, and has as good a chance to pick a lucky checkpoint.
+    The number of epochs stays, so that the steps follow from the rows. What is counted in steps
+    (warm-up, the interval between evaluations on dev, a limit on steps) shrinks as an epoch's steps
+    do. So each training is evaluated on dev about as often, and is as likely to pick a checkpoint
+    that is good by chance.
     """
     share = math.ceil(rows / settings.batch_size) / math.ceil(all_rows / settings.batch_size)
 
@@ -167,8 +176,8 @@ def scaled(settings: TrainSettings, rows: int, all_rows: int) -> TrainSettings:
 
 def subset_job(whole: TrainingJob, subset: Subset) -> TrainingJob:
     """The training `whole` (in RUN/arms/ARM/CONFIG/seed-N) on the rows of `subset` alone, in
-    RUN/fractions/0.1/ARM/CONFIG/seed-N. A row keeps its target: controls are not made anew, and
-    what a row of a shuffled arm learns may come from a row outside."""
+    RUN/fractions/0.1/ARM/CONFIG/seed-N. A row keeps its target: controls are not built again, and
+    the rationale of a row in a shuffled arm may come from a row outside the subset."""
     rows = [row for row in whole.training if row.uid in subset.uids]
     run, place = whole.folder.parents[3], whole.folder.parts[-3:]
     tracking = whole.tracking
@@ -185,13 +194,13 @@ def subset_job(whole: TrainingJob, subset: Subset) -> TrainingJob:
 
 
 Curve = Sequence[tuple[Subset, Mapping[str, SeedPredictions]]]
-"""What the students of each subset said of dev, by arm."""
+"""Predictions on dev of the students of each subset, by arm."""
 
 
 def train_subsets(
     students: Students, chosen: Mapping[str, Config], subsets: Sequence[Subset]
 ) -> Curve:
-    """Train every arm's chosen configuration on each subset, with all seeds, and read dev."""
+    """Train every arm's chosen configuration on each subset with all seeds; predictions on dev."""
     if not subsets:
         return []
     students.observer.stage("Training: the chosen configurations on fractions of the rows")
@@ -203,98 +212,91 @@ def train_subsets(
         subset_job(students.job(arm, chosen[arm.name], seed), subset) for subset, seed, arm in plan
     ]
     students.run(jobs)
-    read: dict[Subset, dict[str, dict[int, Sequence[Prediction]]]] = {}
+    dev: dict[Subset, dict[str, dict[int, Sequence[Prediction]]]] = {}
     for (subset, seed, arm), job in zip(plan, jobs, strict=True):
-        by_seed = read.setdefault(subset, {}).setdefault(arm.name, {})
+        by_seed = dev.setdefault(subset, {}).setdefault(arm.name, {})
         by_seed[seed] = read_predictions(job.folder / "dev.jsonl")
-    return list(read.items())
+    return list(dev.items())
 
 
 def describe_curve(
     curve: Curve,
-    outcomes: Sequence[ArmOutcome],
+    runs: Sequence[ArmRun],
     annotations: Mapping[str, Annotation],
     recipe: Recipe,
     splits: Splits,
-) -> list[dict[str, Any]] | None:
-    """`learning_curve` of results.json: a point for each subset, and at the end one for all rows;
-    None where there are no subsets."""
+) -> tuple[CurvePoint, ...] | None:
+    """`Results.learning_curve`: a point for each subset, then one for all rows; None without
+    subsets."""
     if not curve:
         return None
     task = recipe.resolved_task()
     groups = {e.uid: task.group(e.uid, e.fields) for e in splits.dev}
     treated = rationale_arms(recipe.arms)
     pairs = [(arm.name, recipe.baseline.name) for arm in treated]
-    costs = {arm.name: _coster(arm, annotations[arm.name], splits, task) for arm in treated}
+    costs = [_coster(arm, annotations[arm.name], splits, task) for arm in treated]
     whole = Subset(1.0, frozenset(e.uid for e in splits.train))
     points = []
-    for subset, dev in [*curve, (whole, {o.arm.name: o.dev for o in outcomes})]:
+    for subset, dev in [*curve, (whole, {run.arm.name: run.dev for run in runs})]:
         evaluated = {name: evaluate(by_seed, task, groups) for name, by_seed in dev.items()}
         points.append(
-            {
-                "fraction": subset.fraction,
-                "rows": len(subset.uids),
-                "dev_rows": len(splits.dev),
-                "arms": [
-                    {
-                        "name": o.arm.name,
-                        "control": o.arm.control,
-                        "with_rationale": sum(
+            CurvePoint(
+                fraction=subset.fraction,
+                rows=len(subset.uids),
+                dev_rows=len(splits.dev),
+                arms=tuple(
+                    CurveArm(
+                        name=run.arm.name,
+                        control=run.arm.control,
+                        with_rationale=sum(
                             row.status == "ok" and row.uid in subset.uids
-                            for row in o.rationales or ()
+                            for row in run.rationales or ()
                         ),
-                        "dev_accuracy": evaluated[o.arm.name].accuracy,
-                        "ci95": list(evaluated[o.arm.name].ci95),
-                        "by_seed": list(evaluated[o.arm.name].accuracy_by_seed),
-                    }
-                    for o in outcomes
-                ],
-                "differences": [
-                    {
-                        "arm": found.arm,
-                        "baseline": found.baseline,
-                        "difference": found.difference,
-                        "ci95": list(found.ci95),
-                        "test": found.test,
-                    }
-                    for found in compare(dev, pairs, task, groups)
-                ],
-                "annotation": [
-                    {"arm": arm.name, **costs[arm.name](subset.uids)} for arm in treated
-                ],
-            }
+                        dev_accuracy=evaluated[run.arm.name].accuracy,
+                        ci95=evaluated[run.arm.name].ci95,
+                        by_seed=evaluated[run.arm.name].accuracy_by_seed,
+                    )
+                    for run in runs
+                ),
+                differences=tuple(
+                    CurveDifference(c.arm, c.baseline, c.difference, c.ci95, c.test)
+                    for c in compare(dev, pairs, task, groups)
+                ),
+                annotation=tuple(cost(subset.uids) for cost in costs),
+            )
         )
-    return points
+    return tuple(points)
 
 
 def _coster(
     arm: ArmSection, annotation: Annotation, splits: Splits, task: Task
-) -> Callable[[frozenset[str]], dict[str, Any]]:
-    """A function from uids to what annotating these rows took: each distinct question once.
+) -> Callable[[frozenset[str]], CurveAnnotation]:
+    """A function from uids to what annotating these rows took, each distinct request once.
 
-    A question's first row carries what its answer cost (see `annotate`), and that row may lie
-    outside of a subset which asks the question too: so cost is told by question, not by row.
+    The first row of a request carries the cost of its answer (see `annotate`), and that row may lie
+    outside of a subset that makes the request too: so costs are counted by request, not by row.
     """
     strategy = get_strategy(arm.strategy or "", template=arm.template, task=task)
-    if not annotation.requests + annotation.cached:  # looked up, or in the data: nobody was asked
-        return lambda uids: _took([])
-    question_of = {e.uid: strategy.render(e, task) for e in splits.train}
+    if not annotation.requests + annotation.cached:  # looked up, or in the data: no requests
+        return lambda uids: _total(arm.name, [])
+    request_of = {e.uid: strategy.render(e, task) for e in splits.train}
     answers: dict[Any, list[Rationale]] = {}
     for row in annotation.rationales:
-        answers.setdefault(question_of[row.uid], []).append(row)
-    return lambda uids: _took([answers[key] for key in {question_of[uid] for uid in uids}])
+        answers.setdefault(request_of[row.uid], []).append(row)
+    return lambda uids: _total(arm.name, [answers[key] for key in {request_of[u] for u in uids}])
 
 
-def _took(questions: Sequence[Sequence[Rationale]]) -> dict[str, Any]:
-    """Sums over questions, each given by the rows that share its answer; null where one answer has
-    no price, or no count of its tokens. A question without any answer counts as a request alone."""
-    rows = [r for rows in questions for r in rows if r.status != "failed" or r.usage != Usage()]
+def _total(arm: str, requests: Sequence[Sequence[Rationale]]) -> CurveAnnotation:
+    """Sums over requests, each given by the rows that share its answer; None where an answer has no
+    price, or no token counts. A request without any answer counts as a request alone."""
+    rows = [r for rows in requests for r in rows if r.status != "failed" or r.usage != Usage()]
     costs = [row.cost_usd for row in rows]
-    return {
-        "requests": len(questions),
-        "cost_usd": None if None in costs else math.fsum(cost or 0.0 for cost in costs),
-        "tokens": {
-            "prompt": total_or_none([row.usage.prompt_tokens for row in rows]),
-            "completion": total_or_none([row.usage.completion_tokens for row in rows]),
-        },
-    }
+    return CurveAnnotation(
+        arm=arm,
+        requests=len(requests),
+        cost_usd=None if None in costs else math.fsum(cost or 0.0 for cost in costs),
+        tokens=TokenCounts(
+            prompt=total_or_none([row.usage.prompt_tokens for row in rows]),
+            completion=total_or_none([row.usage.completion_tokens for row in rows]),
+        ),
+    )

@@ -1,4 +1,4 @@
-"""manifest.json: what a run was made of, and each opening of its test set."""
+"""manifest.json: what a run was made of, and every opening of its test set."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def version() -> str:
 
 
 def begin(folder: Path, recipe: Recipe, splits: Splits) -> None:
-    """Write down the recipe and all that a repetition needs to know; earlier test readings stay."""
+    """Record the recipe and everything that a repetition needs; earlier test openings stay."""
     path = folder / "manifest.json"
     before = read_json(path) if path.exists() else {}
     write_atomic(folder / "recipe.yaml", recipe.to_yaml())
@@ -45,68 +45,66 @@ def begin(folder: Path, recipe: Recipe, splits: Splits) -> None:
                 "processor": platform.machine(),
                 "cores": os.cpu_count(),
             },
-            "test_readings": before.get("test_readings", []),
-            "test_rows_also_read_by": before.get("test_rows_also_read_by", []),
+            "test_set_openings": before.get("test_set_openings", []),
+            "test_rows_also_used_by": before.get("test_rows_also_used_by", []),
         },
     )
 
 
-def record_test_reading(
+def record_test_opening(
     folder: Path, chosen: Mapping[str, Config], students: str, data_sha256: str, rows_sha256: str
 ) -> None:
-    """Note that the test set is read for `chosen`. The same reading again is not a new one.
+    """Record that the test set is opened for `chosen`. The same opening again is not counted twice.
 
-    students:    a digest of all that decides what is read: their training, settings and seeds
-    data_sha256: of the data that test was named as
-    rows_sha256: of the test rows: the same, but where they were held out of other rows
+    students:    a digest of everything that decides what the students are: training, settings,
+                 seeds
+    data_sha256: of the data that test was loaded from
+    rows_sha256: of the test rows: a different digest only where they were held out of other rows
     """
     path = folder / "manifest.json"
     values = read_json(path)
-    reading = {
+    opening = {
         "chosen": as_json(dict(chosen)),
         "students": students,
         "test_sha256": data_sha256,
         "test_rows_sha256": rows_sha256,
     }
-    # An entry of an earlier version lacks `students` and the rows: the rest then tells.
-    if all(
-        any(reading[key] != r[key] for key in reading.keys() & r) for r in values["test_readings"]
-    ):
-        values["test_readings"].append({**reading, "time": _now()})
+    known = [{**each, "time": None} for each in values["test_set_openings"]]
+    if {**opening, "time": None} not in known:
+        values["test_set_openings"].append({**opening, "time": _now()})
         write_json(path, values)
 
 
-def test_readings(folder: Path) -> int:
-    """How many different choices the test set has been read for."""
-    return len(read_json(folder / "manifest.json")["test_readings"])
+def test_set_openings(folder: Path) -> int:
+    """How many different choices the test set was opened for."""
+    return len(read_json(folder / "manifest.json")["test_set_openings"])
 
 
-def record_other_readers(folder: Path, rows_sha256: str) -> list[str]:
-    """Note, and return, the runs beside this one that have read the same test rows, by name.
+def record_runs_on_same_rows(folder: Path, rows_sha256: str) -> tuple[str, ...]:
+    """Record, and return, the names of the other runs in the same folder that were evaluated on the
+    same test rows.
 
-    What was learnt from their results may be in this recipe, whatever it is called. A manifest that
-    cannot be read says nothing.
+    What was learned from their results may be in this recipe, whatever its name. A manifest that
+    cannot be read counts as none.
     """
     others = [
         path.parent.name
         for path in sorted(folder.parent.glob("*/manifest.json"))
-        if path.parent.name != folder.name and _has_read(path, rows_sha256)
+        if path.parent.name != folder.name and _has_used(path, rows_sha256)
     ]
     path = folder / "manifest.json"
     values = read_json(path)
-    if values.get("test_rows_also_read_by") != others:
-        write_json(path, values | {"test_rows_also_read_by": others})
-    return others
+    if values.get("test_rows_also_used_by") != others:
+        write_json(path, values | {"test_rows_also_used_by": others})
+    return tuple(others)
 
 
-def _has_read(manifest: Path, rows_sha256: str) -> bool:
+def _has_used(manifest: Path, rows_sha256: str) -> bool:
     try:
-        readings = read_json(manifest)["test_readings"]
-        # Before rows had a digest of their own: that of the data, which is the same for a file.
-        read = [r.get("test_rows_sha256") or r.get("test_sha256") for r in readings]
+        openings = read_json(manifest)["test_set_openings"]
+        return any(opening["test_rows_sha256"] == rows_sha256 for opening in openings)
     except (RunFolderError, KeyError, TypeError, AttributeError):
         return False
-    return rows_sha256 in read
 
 
 def _now() -> str:
@@ -124,7 +122,7 @@ def _versions() -> dict[str, str]:
 
 
 def _git_revision() -> str | None:
-    """Of the checkout that the run was called in, if any; marked where it was changed."""
+    """Of the checkout that the run was called in, if any; marked `-dirty` where it was changed."""
     try:
         answer = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tutelage.core.errors import DataError, RunFolderError, UsageError
+from tutelage.core.results import Comparison, Evaluation
 from tutelage.core.storage import read_jsonl
 from tutelage.core.task import NLI, Task
 from tutelage.core.types import Prediction
 from tutelage.data.load import load_examples
-from tutelage.evaluation.compare import Comparison, compare
-from tutelage.evaluation.metrics import Evaluation, evaluate
+from tutelage.evaluation.compare import compare
+from tutelage.evaluation.metrics import evaluate
 from tutelage.student.jobs.jobs import read_predictions
 
 SeedPredictions = Mapping[int, Sequence[Prediction]]

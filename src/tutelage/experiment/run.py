@@ -1,29 +1,40 @@
 """One experiment from end to end. The file to read first.
 
     load -> annotate -> controls -> search on dev -> chosen configuration on all seeds
-         -> fractions of the rows, if asked for
-         -> test, once -> compare -> results.json, report.html and report.md
+         -> fractions of the rows, if requested
+         -> test set, opened once -> compare -> results.json, report.html and report.md
 
-Everything that was done is in the run folder, so that the same call again, after an interruption or
-after all is done, does only what is missing and ends with the same `arms` and `comparisons`.
+Everything that was done is in the run folder. So the same call again, after an interruption or at
+the end, does only what is missing and ends with the same `arms` and `comparisons`.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from tutelage.config.recipe import Recipe
 from tutelage.config.training_settings import Config
+from tutelage.core.errors import UsageError
 from tutelage.core.progress import Observer, Silent
-from tutelage.core.storage import as_json, digest, write_json, write_jsonl
-from tutelage.experiment import baselines, diagnostics, learning_curves, manifest, summarise
+from tutelage.core.results import (
+    Baselines,
+    CurvePoint,
+    DepartureResult,
+    Results,
+    StudentSummary,
+    TaskSummary,
+    TeacherBaseline,
+)
+from tutelage.core.storage import digest, write_json, write_jsonl
+from tutelage.experiment import diagnostics, learning_curves, manifest, summarise
+from tutelage.experiment.baselines import describe_majority, describe_teacher_labels
 from tutelage.experiment.prepare import Splits, annotate_arms, learnt_rationales, load_splits
 from tutelage.experiment.self_explanations import describe_explanations
-from tutelage.experiment.summarise import ArmOutcome
+from tutelage.experiment.summarise import ArmRun
 from tutelage.experiment.teacher_baseline import ask_for_labels
 from tutelage.experiment.trainings import Students, Tried
 from tutelage.report.page import write_report
@@ -33,10 +44,23 @@ from tutelage.teacher.annotate import Annotation
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its folder, and the content of its results.json."""
+    """A run: its folder, and what it found.
+
+    found: the content of the folder's results.json; None where the run was to end after training
+    """
 
     folder: Path
-    results: Mapping[str, Any]
+    found: Results | None
+
+    @property
+    def results(self) -> Results:
+        """What the run found. Raises UsageError where it was to end after training."""
+        if self.found is None:
+            raise UsageError(
+                f"{self.folder}: has no results, because the run was to end after training: run it "
+                'with until="report"'
+            )
+        return self.found
 
 
 def run(
@@ -56,11 +80,11 @@ def run(
 
     runs:    the folder that holds a folder for each run
     ledger:  where paid answers are kept; None: `.tutelage/ledger.sqlite`
-    workers: trainings at once; None: as many as the machine carries
+    workers: trainings at the same time; None: as many as the machine can hold
     retry_failed, wait: as in `annotate_arms`
-    track:   who follows the trainings, in the place of the recipe's `student.tracking`
-    fractions: of the training rows, for learning curves (see `curves`); none: no curves
-    until:   the last stage; after "training" the test set is untouched and there are no results
+    track:   experiment trackers, instead of the recipe's `student.tracking`
+    fractions: of the training rows, for learning curves (see `learning_curves`); none: no curves
+    until:   the last stage; after "training" the test set is unopened and there are no results
     """
     observer = observer or Silent()
     if track:
@@ -69,13 +93,16 @@ def run(
     check_trackers(recipe.student.tracking)
     fractions = learning_curves.check_fractions(fractions)
     for departure in recipe.departed():
-        observer.note(f"departs from the rule of {departure}")
+        observer.note(
+            f"departure from the protocol ({departure.rule}): {departure.reason} ({departure.what})"
+        )
     folder = Path(runs) / recipe.name
     started = time.time()
 
-    observer.stage("Reading the data")
+    observer.stage("Loading the data")
     splits = load_splits(recipe)
-    subsets = learning_curves.nested_subsets(splits.train, recipe.resolved_task(), fractions)
+    task = recipe.resolved_task()
+    subsets = learning_curves.nested_subsets(splits.train, task, fractions)
     for line in summarise.warnings(splits):
         observer.note(line)
     manifest.begin(folder, recipe, splits)
@@ -83,7 +110,7 @@ def run(
     if recipe.student.lora is not None:
         from tutelage.student.model.lora import check_targets
 
-        # A name that is misspelt is told before anything is paid for.
+        # A misspelt name is reported before anything is paid for.
         check_targets(recipe.student.model, recipe.student.lora)
 
     if recipe.student.compile:
@@ -91,7 +118,7 @@ def run(
 
         check_compiled(recipe.student.model)
 
-    observer.stage("Asking the teacher")
+    observer.stage("Asking the teacher for rationales")
     annotations = annotate_arms(
         recipe, splits, ledger, observer, retry_failed=retry_failed, wait=wait
     )
@@ -100,10 +127,13 @@ def run(
     for arm, rows in rationales.items():
         write_jsonl(folder / "rationales" / f"{arm}.jsonl", rows)
 
-    teacher_labels = {}
+    teacher_labels: tuple[TeacherBaseline, ...] = ()
+    teacher_note = None
     if until == "report":
         observer.stage("Asking the teacher for labels, as a baseline")
-        teacher_labels = ask_for_labels(recipe, splits, ledger, observer, retry_failed=retry_failed)
+        teacher_labels, teacher_note = ask_for_labels(
+            recipe, splits, ledger, observer, retry_failed=retry_failed
+        )
 
     students = Students(recipe, folder, splits, rationales, workers, observer)
     with students.runner:
@@ -114,54 +144,68 @@ def run(
         by_seed = students.train(chosen)
         curve = learning_curves.train_subsets(students, chosen, subsets)
         if until == "training":
-            return Run(folder, {})
+            return Run(folder, None)
 
         observer.stage("Opening the test set")
         test_sha256, rows_sha256 = splits.sources["test"].sha256, digest(list(splits.test))
-        manifest.record_test_reading(
+        manifest.record_test_opening(
             folder, chosen, students.identity(chosen), test_sha256, rows_sha256
         )
-        if (readings := manifest.test_readings(folder)) > 1:
-            observer.note(f"it has been opened {readings} times now, for another choice each time")
-        if others := manifest.record_other_readers(folder, rows_sha256):
-            observer.note(f"the same rows were read by {', '.join(others)}")
+        if (openings := manifest.test_set_openings(folder)) > 1:
+            observer.note(f"it has now been opened {openings} times, each time for another choice")
+        if others := manifest.record_runs_on_same_rows(folder, rows_sha256):
+            observer.note(f"other runs were evaluated on the same rows: {', '.join(others)}")
         write_jsonl(folder / "rows.jsonl", summarise.describe_rows(splits, students.task))
-        test = students.read_test(chosen)
-        outcomes = [
-            ArmOutcome(
+        test = students.evaluate_on_test(chosen)
+        arm_runs = [
+            ArmRun(
                 arm,
                 tried[arm.name],
                 chosen[arm.name],
                 by_seed[arm.name],
                 rationales.get(arm.name),
-                students.read_dev(arm, chosen[arm.name]),
+                students.evaluate_on_dev(arm, chosen[arm.name]),
                 test[arm.name],
             )
             for arm in recipe.arms
         ]
-        results = _results(recipe, splits, outcomes, annotations, students, folder, others)
-        results["baselines"] |= teacher_labels
-        results["learning_curve"] = learning_curves.describe_curve(
-            curve, outcomes, annotations, recipe, splits
+        results = _results(
+            recipe,
+            splits,
+            arm_runs,
+            annotations,
+            students,
+            baselines=Baselines(
+                majority=describe_majority(recipe, splits),
+                teacher_labels=describe_teacher_labels(recipe, splits, annotations),
+                teacher=teacher_labels,
+                teacher_note=teacher_note,
+            ),
+            learning_curve=learning_curves.describe_curve(
+                curve, arm_runs, annotations, recipe, splits
+            ),
+            test_set_openings=openings,
+            test_rows_also_used_by=others,
         )
         _write(folder, results)
 
         observer.stage("What choosing on the test set would have claimed")
-        # Only now, with the answer on disk, does anything that dev did not choose see the test set.
+        # Only now, with the answer on disk, are models that dev did not choose tested.
         accuracies = students.accuracies_on_test(tried, chosen, test)
         explained = {}
         if recipe.explain_rows:
-            observer.stage("Having the students explain")
+            observer.stage("Generating the students' own rationales")
             explained = students.explain(chosen)
-    results["choosing_on_test"] = summarise.describe_choosing_on_test(accuracies, recipe)
-    results["explanations"] = describe_explanations(
-        explained, outcomes, splits, recipe.resolved_task(), recipe.seeds[0]
+    results = replace(
+        results,
+        choosing_on_test=summarise.describe_choosing_on_test(accuracies, recipe),
+        explanations=describe_explanations(explained, arm_runs, splits, task, recipe.seeds[0]),
+        selection=diagnostics.describe_selection(
+            accuracies, arm_runs, recipe.baseline.name, splits, task
+        ),
+        finished=True,
+        seconds=round(time.time() - started, 1),
     )
-    results["selection"] = diagnostics.describe_selection(
-        accuracies, outcomes, recipe.baseline.name, splits, recipe.resolved_task()
-    )
-    results["finished"] = True
-    results["seconds"] = round(time.time() - started, 1)
     _write(folder, results)
     return Run(folder, results)
 
@@ -177,53 +221,52 @@ def choose(tried: Tried) -> Config:
 def _results(
     recipe: Recipe,
     splits: Splits,
-    outcomes: Sequence[ArmOutcome],
+    arm_runs: Sequence[ArmRun],
     annotations: Mapping[str, Annotation],
     students: Students,
-    folder: Path,
-    others: Sequence[str],
-) -> dict[str, Any]:
+    *,
+    baselines: Baselines,
+    learning_curve: tuple[CurvePoint, ...] | None,
+    test_set_openings: int,
+    test_rows_also_used_by: tuple[str, ...],
+) -> Results:
+    """What is known once the test set has been opened; the last stages add the rest."""
     task, families, margin = recipe.resolved_task(), recipe.comparisons(), recipe.margin / 100
-    return {
-        "name": recipe.name,
-        "tutelage_version": manifest.version(),
-        "finished": False,
-        "task": {
-            "name": task.name,
-            "fields": task.fields,
-            "labels": task.labels,
-            "context": task.context,
-        },
-        "data": summarise.describe_data(splits),
-        "teacher": summarise.describe_teacher(recipe, annotations),
-        "student": {
-            "model": recipe.student.model,
-            "parameters": students.parameters,
-            "settings": recipe.student.model_dump(exclude={"model", "tracking"}),
-        },
-        "arms": summarise.describe_arms(outcomes, splits, task),
-        "comparisons": summarise.describe_comparisons(
-            outcomes, families, splits, task, margin=margin
+    return Results(
+        name=recipe.name,
+        tutelage_version=manifest.version(),
+        finished=False,
+        task=TaskSummary(task.name, task.fields, task.labels, task.context),
+        data=summarise.describe_data(splits),
+        teacher=summarise.describe_teacher(recipe, annotations),
+        student=StudentSummary(
+            model=recipe.student.model,
+            parameters=students.parameters,
+            settings=recipe.student.model_dump(mode="json", exclude={"model", "tracking"}),
         ),
-        "comparisons_unseen": summarise.describe_comparisons(
-            outcomes, families, splits, task, unseen_only=True, margin=margin
+        arms=summarise.describe_arms(arm_runs, splits, task),
+        comparisons=summarise.describe_comparisons(arm_runs, families, splits, task, margin=margin),
+        comparisons_unseen=summarise.describe_comparisons(
+            arm_runs, families, splits, task, unseen_only=True, margin=margin
         ),
-        "context_comparisons": summarise.describe_context_comparisons(
-            outcomes, splits, task, majority="majority" in recipe.baselines, margin=margin
+        context_comparisons=summarise.describe_context_comparisons(
+            arm_runs, splits, task, majority="majority" in recipe.baselines, margin=margin
         ),
-        "departures": as_json(recipe.departed()),
-        "choosing_on_test": None,
-        "explanations": None,
-        "looks": diagnostics.describe_looks(outcomes, recipe.baseline.name, splits, task),
-        "selection": None,
-        "baselines": baselines.describe_baselines(recipe, splits, annotations),
-        "test_readings": manifest.test_readings(folder),
-        "test_rows_also_read_by": others,
-        "training_seconds": summarise.training_seconds(outcomes),
-    }
+        departures=tuple(DepartureResult(d.rule, d.what, d.reason) for d in recipe.departed()),
+        choosing_on_test=None,
+        explanations=None,
+        diagnostics=diagnostics.describe_diagnostics(arm_runs, recipe.baseline.name, splits, task),
+        selection=None,
+        baselines=baselines,
+        learning_curve=learning_curve,
+        test_set_openings=test_set_openings,
+        test_rows_also_used_by=test_rows_also_used_by,
+        training_seconds=summarise.training_seconds(arm_runs),
+        seconds=None,
+    )
 
 
-def _write(folder: Path, results: Mapping[str, Any]) -> None:
+def _write(folder: Path, results: Results) -> None:
     write_json(folder / "results.json", results)
-    # The report is made of the files, so that it can be made again from them alone.
+    # The report is made from the files, so that it can be made again from them alone.
     write_report(folder)

@@ -1,17 +1,16 @@
-"""The teacher as a baseline: asked for the label itself, of a sample of dev and never of test.
+"""The teacher as a baseline: it is asked for the label itself, on a sample of dev, never on test.
 
-Once without worked examples and once with some from train, through the machinery that asks for
-rationales: ledger, governor, budget. An answer in which no label can be read stays a row.
+Once without worked examples and once with some from train, through the machinery that rationales
+use: ledger, rate limits, budget. An answer without a readable label stays in the sample.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from tutelage.config.recipe import Recipe
 from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.errors import BudgetError
 from tutelage.core.progress import AnnotationProgress, Observer
+from tutelage.core.results import TeacherBaseline, TeacherLabelScore, TokenCounts
 from tutelage.core.task import Task
 from tutelage.core.types import Example, Rationale
 from tutelage.evaluation.crossed import crossed_random_effects
@@ -35,9 +35,12 @@ _UNREAD_CHARACTERS = 200
 
 
 @dataclass(frozen=True, slots=True)
-class LabelQuestion:
-    """A teacher that is asked for labels. shots: worked examples, in the order that they are shown;
-    rows: what it is asked about."""
+class LabelRequest:
+    """A teacher that is asked for labels.
+
+    shots: worked examples, in the order in which they are shown
+    rows:  that it is asked about
+    """
 
     settings: TeacherSettings
     strategy: Labelling
@@ -46,16 +49,16 @@ class LabelQuestion:
 
     @property
     def title(self) -> str:
-        """For people."""
+        """What progress and errors call it."""
         shown = f"{len(self.shots)} examples" if self.shots else "no example"
         return f"teacher baseline, {shown}"
 
 
-def label_questions(recipe: Recipe, splits: Splits) -> tuple[list[LabelQuestion], str]:
-    """What the recipe's teachers are asked as baselines; and why some are not, where some are not.
+def label_requests(recipe: Recipe, splits: Splits) -> tuple[list[LabelRequest], str]:
+    """What the recipe's teachers are asked as baselines; and which are not asked, and why.
 
-    Each teacher that an arm asks comes once, whatever the number of arms, and twice is asked:
-    without and with examples. Asked live even where rationales go by batch: a batch may take a day.
+    Each teacher comes once, however many arms use it, and is asked twice: without and with worked
+    examples. Requests are live even where rationales go in batches: a batch may take a day.
     """
     if "teacher" not in recipe.baselines:
         return [], "the recipe's `baselines` leave the teacher out"
@@ -65,34 +68,36 @@ def label_questions(recipe: Recipe, splits: Splits) -> tuple[list[LabelQuestion]
     looked_up = ", ".join(settings.model for settings in teachers if settings not in free)
     notes = [] if teachers else ["no arm asks a teacher"]
     if looked_up:
-        notes.append(f"answers of {looked_up} are looked up, and nothing else can be asked")
+        notes.append(f"{looked_up} looks answers up and cannot be asked for labels")
     if not free:
         return [], "; ".join(notes)
     section = recipe.teacher_baseline
     rows = draw_rows(splits.dev, section.rows, task)
     shots = draw_shots(splits.train, rows, section.shots_per_label, task)
     if not shots:
-        notes.append("no row of train has a context of its own to be a worked example")
-    questions = [
-        LabelQuestion(settings.replace(mode="live"), Labelling(task, shown), shown, rows)
+        notes.append(
+            "no training row can be a worked example: each shares its context with the sample"
+        )
+    requests = [
+        LabelRequest(settings.replace(mode="live"), Labelling(task, shown), shown, rows)
         for settings in free
         for shown in ([(), shots] if shots else [()])
     ]
-    return questions, "; ".join(notes)
+    return requests, "; ".join(notes)
 
 
 def draw_rows(dev: Sequence[Example], count: int, task: Task) -> tuple[Example, ...]:
-    """`count` rows, or all: those whose text has the smallest digests, whatever their order."""
+    """`count` rows, or all: those whose text has the smallest digests, in any order of `dev`."""
     return tuple(sorted(dev, key=lambda row: _digest(row, task))[:count])
 
 
 def draw_shots(
     train: Sequence[Example], rows: Sequence[Example], per_label: int, task: Task
 ) -> tuple[Example, ...]:
-    """Worked examples: `per_label` of each label, fewer where train has no more.
+    """Worked examples: `per_label` of each label, fewer where train has fewer.
 
-    Chosen and ordered by the digest of their text, each of a context of its own, and none of a
-    context that one of `rows` has: that would show more than how to answer.
+    Chosen and ordered by the digest of their text, no two of one context, and none of a context
+    that one of `rows` has: it would show more than how to answer.
     """
     taken = {task.group(row.uid, row.fields) for row in rows}
     missing = Counter(dict.fromkeys(task.labels, per_label))
@@ -113,25 +118,25 @@ def ask_for_labels(
     observer: Observer,
     *,
     retry_failed: bool = False,
-) -> dict[str, Any]:
-    """What belongs into `baselines` of results.json.
+) -> tuple[tuple[TeacherBaseline, ...], str | None]:
+    """`Baselines.teacher` and `Baselines.teacher_note`.
 
-    `teacher` has an entry for each teacher and number of examples, `teacher_note` says what is not
-    asked and why (null where all is).
+    One entry for each teacher and number of worked examples; the note says which teachers are not
+    asked and why, and is None where all are.
 
     Charged to the budget of the recipe's name, as rationales are. Raises BudgetError, TeacherError
-    and their kin as `annotate` does.
+    and related errors as `annotate` does.
     """
-    questions, why_not = label_questions(recipe, splits)
+    requests, why_not = label_requests(recipe, splits)
     if why_not:
         observer.note(f"the teacher as a baseline: {why_not}")
     task = recipe.resolved_task()
     entries = []
-    book = None if ledger is None or not questions else Ledger(ledger)
+    book = None if ledger is None or not requests else Ledger(ledger)
     try:
-        for question in questions:
+        for request in requests:
 
-            def on_progress(progress: AnnotationProgress, title: str = question.title) -> None:
+            def on_progress(progress: AnnotationProgress, title: str = request.title) -> None:
                 observer.annotating(title, progress)
 
             options = Options(
@@ -142,54 +147,50 @@ def ask_for_labels(
             )
             try:
                 done = annotate(
-                    question.rows,
-                    strategy=question.strategy,
-                    teacher=question.settings,
+                    request.rows,
+                    strategy=request.strategy,
+                    teacher=request.settings,
                     task=task,
                     ledger=book,
                     options=options,
                 )
             except BudgetError as error:
                 raise BudgetError(
-                    f"{question.title}: {error}; or leave `teacher` out of the recipe's baselines"
+                    f"{request.title}: {error}; or leave `teacher` out of the recipe's baselines"
                 ) from error
-            entries.append(describe(question, done, task))
+            entries.append(describe(request, done, task))
     finally:
         if book is not None:
             book.close()
-    return {"teacher": entries, "teacher_note": why_not or None}
+    return tuple(entries), why_not or None
 
 
-def describe(question: LabelQuestion, done: Annotation, task: Task) -> dict[str, Any]:
-    """One entry of `baselines.teacher`: a row without a readable label is a wrong one, and counted
-    in `unparsed`. `requests` were sent now, `cached` known; tokens and dollars are of both."""
+def describe(request: LabelRequest, done: Annotation, task: Task) -> TeacherBaseline:
+    """The teacher's answers, scored; an answer without a readable label counts as wrong."""
     answers = done.rationales
-    right = [a.label == row.label for a, row in zip(answers, question.rows, strict=True)]
-    ci95, ci_method = _interval(right, [task.group(r.uid, r.fields) for r in question.rows])
-    return {
-        "model": question.settings.model,
-        "shots": len(question.shots),
-        "split": "dev",
-        "rows": len(right),
-        "accuracy": sum(right) / len(right),
-        "ci95": ci95,
-        "ci_method": ci_method,
-        "unparsed": sum(answer.label is None for answer in answers),
-        "statuses": dict(done.counts),
-        "unparsed_examples": _unread(answers),
-        "per_label": _per_label(right, answers, question.rows, task),
-        "requests": done.requests,
-        "cached": done.cached,
-        "tokens": {
-            "prompt": done.tokens.prompt_tokens,
-            "completion": done.tokens.completion_tokens,
-        },
-        "cost_usd": done.summary.cost_usd,
-    }
+    right = [a.label == row.label for a, row in zip(answers, request.rows, strict=True)]
+    ci95, ci_method = _interval(right, [task.group(r.uid, r.fields) for r in request.rows])
+    return TeacherBaseline(
+        model=request.settings.model,
+        shots=len(request.shots),
+        split="dev",
+        rows=len(right),
+        accuracy=sum(right) / len(right),
+        ci95=ci95,
+        ci_method=ci_method,
+        unparsed=sum(answer.label is None for answer in answers),
+        statuses=dict(done.counts),
+        unparsed_examples=_unread(answers),
+        per_label=_per_label(right, answers, request.rows, task),
+        requests=done.requests,
+        cached=done.cached,
+        tokens=TokenCounts(done.tokens.prompt_tokens, done.tokens.completion_tokens),
+        cost_usd=done.summary.cost_usd,
+    )
 
 
 def _teachers(recipe: Recipe) -> dict[str, TeacherSettings]:
-    """The teachers that arms ask, each once: by all that decides what it answers."""
+    """The teachers that arms use, each once: by everything that decides what a teacher answers."""
     task = recipe.resolved_task()
     found: dict[str, TeacherSettings] = {}
     for arm in recipe.arms:
@@ -221,20 +222,20 @@ def _interval(right: Sequence[bool], groups: Sequence[str]) -> tuple[tuple[float
     return (found.ci_low, found.ci_high), method
 
 
-def _unread(answers: Sequence[Rationale]) -> list[str]:
+def _unread(answers: Sequence[Rationale]) -> tuple[str, ...]:
     texts = [a.text or a.detail for a in answers if a.label is None]
-    return [" ".join(text.split())[:_UNREAD_CHARACTERS] for text in texts[:_UNREAD_SHOWN]]
+    return tuple(" ".join(text.split())[:_UNREAD_CHARACTERS] for text in texts[:_UNREAD_SHOWN])
 
 
 def _per_label(
     right: Sequence[bool], answers: Sequence[Rationale], rows: Sequence[Example], task: Task
-) -> Mapping[str, Mapping[str, float | int | None]]:
-    table: dict[str, Mapping[str, float | int | None]] = {}
+) -> dict[str, TeacherLabelScore]:
+    table = {}
     for label in task.labels:
         hits = [hit for hit, row in zip(right, rows, strict=True) if row.label == label]
-        table[label] = {
-            "rows": len(hits),
-            "accuracy": sum(hits) / len(hits) if hits else None,
-            "answered": sum(answer.label == label for answer in answers),
-        }
+        table[label] = TeacherLabelScore(
+            rows=len(hits),
+            accuracy=sum(hits) / len(hits) if hits else None,
+            answered=sum(answer.label == label for answer in answers),
+        )
     return table

@@ -1,7 +1,7 @@
-"""The students of one run: which are trained and read, and in which folders.
+"""The students of one run: which are trained and evaluated, and in which folders.
 
-A training or a reading is a job in the run folder's arms/ARM/CONFIG/seed-N (`student.jobs`); what
-is already on disk is not done again.
+A training or an evaluation is a job in the run folder's arms/ARM/CONFIG/seed-N (`student.jobs`);
+what is already on disk is not done again.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Tried = Sequence[tuple[Config, int, TrainResult]]
 
 
 class Students:
-    """The trainings and readings of one run: jobs in the run folder's arms/ARM/CONFIG/seed-N."""
+    """The trainings and evaluations of one run: jobs in the run folder's arms/ARM/CONFIG/seed-N."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Students:
     ) -> None:
         self.recipe, self.folder, self.splits, self.observer = recipe, folder, splits, observer
         self.task = recipe.resolved_task()
-        # An arm that omits fields reads another task: training, dev and test alike.
+        # An arm that omits fields has a task of its own, in training, on dev and on test.
         self.tasks = {arm.name: self.task.without(arm.omits) for arm in recipe.arms}
         self.training = {
             arm.name: build_training_examples(
@@ -62,11 +62,11 @@ class Students:
         new = recipe.student.model.startswith("scratch:")
         threads = recipe.student.threads
         if new:
-            # New students are small, whatever their number of weights will be.
+            # New students are small, whatever their vocabulary will be.
             self.runner = Runner(workers or concurrent_jobs(threads), observer.job)
             if not (folder / "results.json").exists():
                 self.runner.warm_up()
-        # Only here, with the workers under way: this imports torch as well.
+        # Only here, while the workers start: this imports torch as well.
         from tutelage.student.model.load import count_parameters
 
         self.tokenizer = self._train_tokenizer() if new else None
@@ -120,15 +120,17 @@ class Students:
             by_seed.setdefault(arm.name, {})[seed] = result
         return by_seed
 
-    def read_dev(self, arm: ArmSection, config: Config) -> dict[int, list[Prediction]]:
-        """What the arm's students said of dev, by seed."""
+    def evaluate_on_dev(self, arm: ArmSection, config: Config) -> dict[int, list[Prediction]]:
+        """The predictions of the arm's students on dev, by seed, from their trainings."""
         return {
             seed: read_predictions(self.job(arm, config, seed).folder / "dev.jsonl")
             for seed in self.recipe.seeds
         }
 
-    def read_test(self, chosen: Mapping[str, Config]) -> dict[str, dict[int, list[Prediction]]]:
-        """Have every chosen student read the test set."""
+    def evaluate_on_test(
+        self, chosen: Mapping[str, Config]
+    ) -> dict[str, dict[int, list[Prediction]]]:
+        """The predictions of every chosen student on the test set, by arm and seed."""
         plan = [(arm, seed) for seed in self.recipe.seeds for arm in self.recipe.arms]
         jobs = [self._scoring(self.job(arm, chosen[arm.name], seed)) for arm, seed in plan]
         predictions: dict[str, dict[int, list[Prediction]]] = {}
@@ -137,13 +139,13 @@ class Students:
         return predictions
 
     def identity(self, chosen: Mapping[str, Config]) -> str:
-        """A digest of all that decides what the chosen students are."""
+        """A digest of everything that decides what the chosen students are."""
         arms, seeds = self.recipe.arms, self.recipe.seeds
         return digest([[self.job(arm, chosen[arm.name], s).key for s in seeds] for arm in arms])
 
     def explain(self, chosen: Mapping[str, Config]) -> dict[str, list[Explanation]]:
-        """Have the first seed's student of each arm that learnt rationales, controls too, write its
-        own about the same `explain_rows` test rows."""
+        """Rationales that the first seed's student of each arm with rationales, controls included,
+        writes about the same `explain_rows` test rows."""
         rows = sample_rows(self.splits.test, self.recipe.explain_rows)
         arms = [arm for arm in self.recipe.arms if rows and arm.effective_objective != "label"]
         trained = [self.job(arm, chosen[arm.name], self.recipe.seeds[0]) for arm in arms]
@@ -159,8 +161,8 @@ class Students:
         chosen: Mapping[str, Config],
         test: Mapping[str, Mapping[int, Sequence[Prediction]]],
     ) -> dict[str, list[float]]:
-        """Test accuracy of every model of every arm, chosen or not. Of those not chosen only the
-        accuracy is kept, so that nobody can go on with their predictions."""
+        """Test accuracy of every model of every arm, chosen or not. Of models that were not chosen
+        only the accuracy is kept, so that their predictions cannot be used for anything else."""
         path = self.folder / "choosing_on_test.json"
         known: dict[str, float] = read_json(path) if path.exists() else {}
         plan = [
@@ -184,7 +186,7 @@ class Students:
         return accuracies
 
     def run(self, jobs: Sequence[TrainingJob | ScoringJob]) -> list[Any]:
-        """The results of jobs, in their order; what is already on disk is not done again."""
+        """The results of jobs, in order; what is already on disk is not done again."""
         known = {i: finished_result(job) for i, job in enumerate(jobs)}
         results = {i: result for i, result in known.items() if result is not None}
         missing = [i for i in range(len(jobs)) if i not in results]

@@ -15,7 +15,7 @@ from tutelage.config.recipe import Recipe
 from tutelage.config.sections import ArmSection
 from tutelage.core.progress import Observer
 from tutelage.experiment.prepare import Splits, load_splits
-from tutelage.experiment.teacher_baseline import label_questions
+from tutelage.experiment.teacher_baseline import label_requests
 from tutelage.planning.power_analysis import Foresight, foresee
 from tutelage.planning.request_cost import Asked, QuestionPlan, Survey
 from tutelage.strategies.registry import get_strategy
@@ -119,7 +119,7 @@ def _questions(recipe: Recipe, splits: Splits) -> Iterator[Asked]:
         strategy = get_strategy(first.strategy, template=first.template, task=task)
         settings = recipe.teacher_of(first) if strategy.asks_teacher else None
         yield Asked(names[0], names, strategy, settings, splits.train)
-    for question in label_questions(recipe, splits)[0]:
+    for question in label_requests(recipe, splits)[0]:
         yield Asked(
             title=question.title,
             arms=(),

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from tutelage.config.recipe import Recipe
 from tutelage.core.errors import RunFolderError, UsageError
-from tutelage.core.storage import read_json
 from tutelage.core.task import Task
 from tutelage.core.types import Example
 from tutelage.evaluation.compare import ALPHA, POWER
@@ -201,12 +200,12 @@ def _measured(
     """
     if not (folder / "results.json").exists():
         raise RunFolderError(f"{folder}: holds no results.json, expected a finished run's folder")
+    results, files = read_run(folder)
     pairs = [
-        (comparison["arm"], comparison["baseline"])
-        for comparison in read_json(folder / "results.json")["comparisons"]
-        if comparison.get("primary", True)
+        (comparison.arm, comparison.baseline)
+        for comparison in results.comparisons
+        if comparison.primary
     ]
-    _, files = read_run(folder)
     groups = list(files.groups)
     if not groups:
         known = {row.uid: task.group(row.uid, row.fields) for row in test}

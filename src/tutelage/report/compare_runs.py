@@ -7,14 +7,14 @@ by their accuracies alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tutelage.core.errors import UsageError
-from tutelage.core.storage import read_json
-from tutelage.evaluation.compare import Comparison, compare_correctness
+from tutelage.core.results import ArmResult, Comparison, Results, load_results
+from tutelage.evaluation.compare import compare_correctness
 from tutelage.evaluation.unpaired import difference_interval
 from tutelage.report.costs import costs_of
 from tutelage.report.run_files import RunFiles, read_files
@@ -72,13 +72,13 @@ def compare_runs(first: Path, second: Path) -> TwoRuns:
     Raises UsageError for runs of different labels or without an arm in common, RunFolderError for a
     damaged folder.
     """
-    results = [read_json(folder / "results.json") for folder in (first, second)]
-    labels = [list(each["task"]["labels"]) for each in results]
+    results = [load_results(folder / "results.json") for folder in (first, second)]
+    labels = [list(each.task.labels) for each in results]
     if labels[0] != labels[1]:
         raise UsageError(
             f"got runs of different labels, {labels[0]} and {labels[1]}: expected one task"
         )
-    tested = [{a["name"]: a for a in each["arms"] if a.get("test")} for each in results]
+    tested = [{a.name: a for a in each.arms} for each in results]
     common = [name for name in tested[0] if name in tested[1]]
     if not common:
         raise UsageError(
@@ -123,12 +123,12 @@ def _shared_rows(first: RunFiles, second: RunFiles) -> tuple[list[int], list[int
 
 def _why_not(
     name: str,
-    arms: tuple[Mapping[str, Any], Mapping[str, Any]],
+    arms: tuple[ArmResult, ArmResult],
     files: Sequence[RunFiles],
     shared: int,
 ) -> str:
     """Why the two cannot be paired; empty where they can."""
-    seeds = [len(arm["seeds"]) for arm in arms]
+    seeds = [len(arm.seeds) for arm in arms]
     if any(name not in each.predictions for each in files):
         return "a run folder lacks its predictions"
     if shared == 0:
@@ -165,24 +165,22 @@ def _correctness(files: RunFiles, name: str, rows: Sequence[int]) -> Any:
 
 def _in_both(
     name: str,
-    arms: tuple[Mapping[str, Any], Mapping[str, Any]],
+    arms: tuple[ArmResult, ArmResult],
     paired: Comparison | None,
     why: str,
 ) -> ArmInBoth:
-    accuracies = (arms[0]["test"]["accuracy"], arms[1]["test"]["accuracy"])
-    first, second = (tuple(arm["test"]["ci95"]) for arm in arms)
+    accuracies = (arms[0].test.accuracy, arms[1].test.accuracy)
+    first, second = arms[0].test.ci95, arms[1].test.ci95
     if paired is None:
         difference = accuracies[0] - accuracies[1]
         ci95 = difference_interval(accuracies[0], first, accuracies[1], second)
     else:
         difference, ci95 = paired.difference, paired.ci95
-    seeds = (len(arms[0]["seeds"]), len(arms[1]["seeds"]))
+    seeds = (len(arms[0].seeds), len(arms[1].seeds))
     return ArmInBoth(name, accuracies, (first, second), seeds, difference, ci95, paired, why)
 
 
-def _remarks(
-    results: Sequence[Mapping[str, Any]], files: Sequence[RunFiles], shared: int
-) -> tuple[str, ...]:
+def _remarks(results: Sequence[Results], files: Sequence[RunFiles], shared: int) -> tuple[str, ...]:
     remarks = []
     rows = [len(each.uids) for each in files]
     if shared and {shared} != set(rows):
@@ -196,14 +194,14 @@ def _remarks(
             "label are"
             + ("" if any(each.groups for each in files) else ", and independent of each other")
         )
-    students = [each["student"]["model"] for each in results]
+    students = [each.student.model for each in results]
     if students[0] != students[1]:
         remarks.append(f"different students: {students[0]} and {students[1]}")
-    if results[0]["data"]["train"]["sha256"] != results[1]["data"]["train"]["sha256"]:
+    if results[0].data.train.sha256 != results[1].data.train.sha256:
         remarks.append("trained on different rows")
     remarks += [
-        f"{each['name']} is not finished: its figures are what it has so far"
+        f"{each.name} is not finished: its figures are what it has so far"
         for each in results
-        if not each["finished"]
+        if not each.finished
     ]
     return tuple(remarks)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+
+from tutelage.core.results import Results, TeacherBaseline, TeacherSummary
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,16 +20,16 @@ class Spent:
     cost_usd:  of the same
     """
 
-    requests: int | None
-    cached: int | None
+    requests: int
+    cached: int
     prompt: int | None
     completion: int | None
     cost_usd: float | None
 
     @property
-    def questions(self) -> int | None:
+    def questions(self) -> int:
         """Each counted once."""
-        return _sum([self.requests, self.cached])
+        return self.requests + self.cached
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,27 +49,22 @@ class Costs:
         return whole, ("for rationales", self.rationales), ("as a baseline", self.baseline)
 
 
-def costs_of(results: Mapping[str, Any]) -> Costs:
-    """From `teacher` of results.json, which has the rationales alone, and `baselines.teacher`.
-
-    KeyError for results without `teacher`. Results of before this was counted may lack the
-    baseline's questions and tokens: they are unknown then, and so are the sums.
-    """
-    rationales = _spent([results["teacher"]])
-    asked = (results.get("baselines") or {}).get("teacher") or []
+def costs_of(results: Results) -> Costs:
+    """From `Results.teacher`, which has the rationales alone, and `Baselines.teacher`."""
+    rationales = _spent([results.teacher])
+    asked = results.baselines.teacher
     if not asked:
         return Costs(rationales, None, rationales)
-    return Costs(rationales, _spent(asked), _spent([results["teacher"], *asked]))
+    return Costs(rationales, _spent(asked), _spent([results.teacher, *asked]))
 
 
-def _spent(entries: Sequence[Mapping[str, Any]]) -> Spent:
-    tokens = [entry.get("tokens") or {} for entry in entries]
-    costs = [entry.get("cost_usd") for entry in entries]
+def _spent(entries: Sequence[TeacherSummary | TeacherBaseline]) -> Spent:
+    costs = [entry.cost_usd for entry in entries]
     return Spent(
-        requests=_sum([entry.get("requests") for entry in entries]),
-        cached=_sum([entry.get("cached") for entry in entries]),
-        prompt=_sum([each.get("prompt") for each in tokens]),
-        completion=_sum([each.get("completion") for each in tokens]),
+        requests=sum(entry.requests for entry in entries),
+        cached=sum(entry.cached for entry in entries),
+        prompt=_sum([entry.tokens.prompt for entry in entries]),
+        completion=_sum([entry.tokens.completion for entry in entries]),
         cost_usd=None if None in costs else math.fsum(cost or 0.0 for cost in costs),
     )
 

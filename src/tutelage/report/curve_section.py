@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
+from tutelage.core.results import (
+    CurveAnnotation,
+    CurveArm,
+    CurveDifference,
+    CurvePoint,
+    Results,
+)
 from tutelage.report.wording import percent, points_interval
-
-Point = Mapping[str, Any]
-"""A fraction of the training rows, as `learning_curve` of results.json has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +25,11 @@ class CurveRow:
     annotation: what the rationales of these rows took; None for the baseline and for controls
     """
 
-    arm: Mapping[str, Any]
+    arm: CurveArm
     fraction: float
     rows: int
-    difference: Mapping[str, Any] | None
-    annotation: Mapping[str, Any] | None
+    difference: CurveDifference | None
+    annotation: CurveAnnotation | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,7 @@ class LearningCurve:
     sentences: what rationales were worth in rows, where the curves say it
     """
 
-    points: Sequence[Point]
+    points: Sequence[CurvePoint]
     baseline: str | None
     drawn: tuple[str, ...]
     sentences: tuple[str, ...]
@@ -47,52 +50,45 @@ class LearningCurve:
     @property
     def dev_rows(self) -> int:
         """How many rows every point was read on."""
-        return int(self.points[-1]["dev_rows"])
+        return self.points[-1].dev_rows
 
     @property
     def test(self) -> str | None:
         """How the differences' intervals were made, in words; None where there are none."""
-        return next((d["test"] for point in self.points for d in point["differences"]), None)
+        return next((d.test for point in self.points for d in point.differences), None)
 
     @property
     def rows(self) -> list[CurveRow]:
         """Arm by arm, each in rising order of rows."""
-        names = [arm["name"] for arm in self.points[-1]["arms"]]
+        names = [arm.name for arm in self.points[-1].arms]
         return [self._row(point, name) for name in names for point in self.points]
 
-    def _row(self, point: Point, name: str) -> CurveRow:
+    def _row(self, point: CurvePoint, name: str) -> CurveRow:
         return CurveRow(
-            _named(point["arms"], "name", name) or {},
-            point["fraction"],
-            point["rows"],
-            _named(point["differences"], "arm", name),
-            _named(point["annotation"], "arm", name),
+            next(arm for arm in point.arms if arm.name == name),
+            point.fraction,
+            point.rows,
+            next((each for each in point.differences if each.arm == name), None),
+            next((each for each in point.annotation if each.arm == name), None),
         )
 
-    def of(self, name: str) -> list[tuple[int, Mapping[str, Any]]]:
+    def of(self, name: str) -> list[tuple[int, CurveArm]]:
         """One arm's curve: (training rows, what it reached)."""
-        return [(row.rows, row.arm) for row in self.rows if row.arm["name"] == name]
+        return [(row.rows, row.arm) for row in self.rows if row.arm.name == name]
 
 
-def learning_curve(results: Mapping[str, Any]) -> LearningCurve | None:
-    """The curves of a run; None where it was not asked for any.
-
-    results: the content of results.json. KeyError where its curve lacks something.
-    """
-    points = results.get("learning_curve")
+def learning_curve(results: Results) -> LearningCurve | None:
+    """The curves of a run; None where it was not asked for any."""
+    points = results.learning_curve
     if not points:
         return None
-    differences = points[-1]["differences"]
-    baseline = differences[0]["baseline"] if differences else None
-    compared = {baseline, *(d["arm"] for d in differences)}
-    names = [arm["name"] for arm in points[-1]["arms"]]
+    differences = points[-1].differences
+    baseline = differences[0].baseline if differences else None
+    compared = {baseline, *(d.arm for d in differences)}
+    names = [arm.name for arm in points[-1].arms]
     drawn = tuple(name for name in names if name in compared) if differences else tuple(names)
     curve = LearningCurve(points, baseline, drawn, ())
     return LearningCurve(points, baseline, drawn, tuple(_worth(curve)))
-
-
-def _named(entries: Sequence[Mapping[str, Any]], key: str, name: str) -> Mapping[str, Any] | None:
-    return next((entry for entry in entries if entry[key] == name), None)
 
 
 def _worth(curve: LearningCurve) -> Iterator[str]:
@@ -100,17 +96,17 @@ def _worth(curve: LearningCurve) -> Iterator[str]:
     leaves zero out) and whose accuracy the baseline's curve reaches between two of its points."""
     if curve.baseline is None:
         return
-    reached = [(rows, arm["dev_accuracy"]) for rows, arm in curve.of(curve.baseline)]
+    reached = [(rows, arm.dev_accuracy) for rows, arm in curve.of(curve.baseline)]
     for row in curve.rows:
-        if row.difference is None or row.difference["ci95"][0] <= 0 <= row.difference["ci95"][1]:
+        if row.difference is None or row.difference.ci95[0] <= 0 <= row.difference.ci95[1]:
             continue
-        level = row.arm["dev_accuracy"]
+        level = row.arm.dev_accuracy
         crossing = rows_at(reached, level)
         if crossing is not None:
             yield (
-                f"{row.arm['name']} with {row.rows:,} rows reaches {percent(level)}, which takes "
+                f"{row.arm.name} with {row.rows:,} rows reaches {percent(level)}, which takes "
                 f"{curve.baseline} about {float(f'{crossing:.2g}'):,.0f} rows (the difference at "
-                f"{row.rows:,} rows: {points_interval(row.difference['ci95'])} points)."
+                f"{row.rows:,} rows: {points_interval(row.difference.ci95)} points)."
             )
 
 

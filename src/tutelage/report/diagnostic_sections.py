@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+
+from tutelage.core.results import ArmDiagnostics, ArmSelection, BestOf, Results, SliceResult
 
 MOST_SLICES = 12
 """Of one kind on the page, those with most rows; results.json has all."""
@@ -35,7 +36,7 @@ class SliceKind:
     names: Sequence[str]
     rows: Mapping[str, int]
     left_out: int
-    arms: Mapping[str, Mapping[str, Mapping[str, Any]]]
+    arms: Mapping[str, Mapping[str, SliceResult]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,43 +48,49 @@ class Looks:
     main: Sequence[str]
     folded: Sequence[str]
     kinds: Sequence[SliceKind]
-    of: Mapping[str, Any]
+    of: Mapping[str, ArmDiagnostics]
 
     def ece_methods(self, arms: Sequence[str]) -> list[str]:
-        """How the intervals of these arms' ECE were made; none in results of before they were."""
-        told = [self.of[arm]["calibration"].get("ece_ci_method") for arm in arms]
-        return list(dict.fromkeys(method for method in told if method))
+        """How the intervals of these arms' ECE were made."""
+        return list(dict.fromkeys(self.of[arm].calibration.ece_ci_method for arm in arms))
 
 
-def looks_of(results: Mapping[str, Any]) -> Looks | None:
+def looks_of(results: Results) -> Looks | None:
     """None for results of a run that took no such looks."""
-    of = results.get("looks") or {}
-    arms = [arm for arm in results["arms"] if arm["name"] in of]
-    shown = [arm for arm in arms if arm["control"] is None and not arm.get("omits")]
+    of = results.diagnostics
+    arms = [arm for arm in results.arms if arm.name in of]
+    shown = [arm for arm in arms if not arm.is_control and not arm.omits]
     if not shown:
         return None
-    main = [arm["name"] for arm in shown]
+    main = [arm.name for arm in shown]
     kinds = [_kind(key, title, of) for key, title in _TITLES.items()]
     return Looks(
-        baseline=next((arm["name"] for arm in shown if arm["strategy"] is None), main[0]),
+        baseline=next((arm.name for arm in shown if arm.strategy is None), main[0]),
         main=main,
-        folded=[arm["name"] for arm in arms if arm["name"] not in main],
+        folded=[arm.name for arm in arms if arm.name not in main],
         kinds=[kind for kind in kinds if kind.names],
         of=of,
     )
 
 
-def _kind(key: str, title: str, of: Mapping[str, Any]) -> SliceKind:
+def _kind(key: str, title: str, of: Mapping[str, ArmDiagnostics]) -> SliceKind:
     first = next(iter(of.values()))
-    names = [entry["name"] for entry in first[key]]
+    slices = {arm: _slices(its, key) for arm, its in of.items()}
+    entries = _slices(first, key)
+    names = [entry.name for entry in entries]
     return SliceKind(
         key=key,
-        title=title.format(length_of=first["length_of"]),
+        title=title.format(length_of=first.length_of),
         names=names[:MOST_SLICES],
-        rows={entry["name"]: entry["n"] for entry in first[key]},
+        rows={entry.name: entry.n for entry in entries},
         left_out=max(0, len(names) - MOST_SLICES),
-        arms={arm: {entry["name"]: entry for entry in its[key]} for arm, its in of.items()},
+        arms={arm: {entry.name: entry for entry in its} for arm, its in slices.items()},
     )
+
+
+def _slices(diagnostics: ArmDiagnostics, key: str) -> Sequence[SliceResult]:
+    slices: Sequence[SliceResult] = getattr(diagnostics, key)
+    return slices
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,24 +104,24 @@ class Chance:
 
     baseline: str
 
-    by_arm: Mapping[str, Mapping[str, Any]]
-    best_of: Sequence[Mapping[str, Any]]
+    by_arm: Mapping[str, ArmSelection]
+    best_of: Sequence[BestOf]
     known: bool
     nine: float | None
     three: float | None
 
 
-def chance_of(results: Mapping[str, Any]) -> Chance | None:
+def chance_of(results: Results) -> Chance | None:
     """None for results that do not say it, or not yet."""
-    selection = results.get("selection")
-    if not selection:
+    selection = results.selection
+    if selection is None:
         return None
-    by_count = {entry["models"]: entry["gain_by_chance"] for entry in selection["best_of"]}
+    by_count = {entry.models: entry.gain_by_chance for entry in selection.best_of}
     return Chance(
-        baseline=selection["baseline"],
-        by_arm=selection["by_arm"],
-        best_of=selection["best_of"],
-        known=any(arm["gain_by_chance"] is not None for arm in selection["by_arm"].values()),
+        baseline=selection.baseline,
+        by_arm=selection.by_arm,
+        best_of=selection.best_of,
+        known=any(arm.gain_by_chance is not None for arm in selection.by_arm.values()),
         nine=by_count.get(9),
         three=by_count.get(3),
     )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from tutelage.core.results import ArmExplanations, Results
 from tutelage.evaluation.overlap import reasons_of
 from tutelage.report.run_files import RunFiles
 
@@ -52,42 +52,46 @@ class Explained:
     chosen_by: the arm that the example rows were chosen by
     """
 
-    arms: Sequence[tuple[str, bool, Mapping[str, Any]]]
+    arms: Sequence[tuple[str, bool, ArmExplanations]]
     chosen_by: str
     examples: Sequence[ExampleRow]
 
     @property
-    def first(self) -> Mapping[str, Any]:
+    def first(self) -> ArmExplanations:
         """An arm's entry, for what all of them share: the rows, the seed, the references."""
         return self.arms[0][2]
 
     @property
-    def of_worth(self) -> Sequence[tuple[str, bool, Mapping[str, Any]]]:
+    def of_worth(self) -> Sequence[tuple[str, bool, ArmExplanations]]:
         """The arms of which it is known how well the label is told from their rationales."""
-        return [arm for arm in self.arms if arm[2]["worth"] is not None]
+        return [arm for arm in self.arms if arm[2].label_predictability is not None]
 
     @property
     def without_worth(self) -> Sequence[tuple[str, str]]:
         """(arm, why) of the others."""
-        return [(name, of["worth_missing"]) for name, _, of in self.arms if of["worth"] is None]
+        return [
+            (name, of.label_predictability_missing or "")
+            for name, _, of in self.arms
+            if of.label_predictability is None
+        ]
 
 
-def explained(results: Mapping[str, Any], files: RunFiles) -> Explained | None:
+def explained(results: Results, files: RunFiles) -> Explained | None:
     """What the students wrote of their own accord; None where none was asked."""
-    entries = results.get("explanations") or {}
-    controls = {arm["name"]: arm["control"] is not None for arm in results["arms"]}
+    entries = results.explanations or {}
+    controls = {arm.name: arm.is_control for arm in results.arms}
     arms = [(name, is_control, entries[name]) for name, is_control in controls.items()
             if name in entries]  # fmt: skip
     if not arms:
         return None
     chosen_by = next((name for name, is_control, _ in arms if not is_control), arms[0][0])
-    labels = results["task"]["labels"]
+    labels = results.task.labels
     return Explained(arms, chosen_by, _examples(files, arms, chosen_by, labels))
 
 
 def _examples(
     files: RunFiles,
-    arms: Sequence[tuple[str, bool, Mapping[str, Any]]],
+    arms: Sequence[tuple[str, bool, ArmExplanations]],
     chosen_by: str,
     labels: Sequence[str],
 ) -> list[ExampleRow]:
@@ -105,7 +109,7 @@ def _examples(
     common = set.intersection(*(set(files.explanations[name]) for name, _, _ in shown))
     rows: dict[bool, int] = {}
     for row in sorted(common):
-        right = scored(chosen_by, lead["seed"], row) == files.examples[row].label
+        right = scored(chosen_by, lead.seed, row) == files.examples[row].label
         rows.setdefault(right, row)
     found = []
     for right, row in sorted(rows.items(), reverse=True):
@@ -113,7 +117,7 @@ def _examples(
         written = []
         for name, control, of in shown:
             each = files.explanations[name][row]
-            said = scored(name, of["seed"], row)
+            said = scored(name, of.seed, row)
             written.append(Written(name, control, _short(each.text), said, each.label, each.cut))
         found.append(
             ExampleRow(

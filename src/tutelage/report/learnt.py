@@ -6,14 +6,18 @@ comparisons between arms say little, however small their p-values are.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from tutelage.core.results import (
+    ArmResult,
+    ContextComparison,
+    MajorityBaseline,
+    Results,
+    TestEvaluation,
+)
 from tutelage.evaluation.unpaired import difference_interval
 from tutelage.report.wording import percent, points, points_interval
-
-Results = Mapping[str, Any]
 
 MAJORITY = "majority class"
 """The commonest label, as `context_comparisons` of results.json names it."""
@@ -53,12 +57,11 @@ def learnt_caveats(results: Results) -> list[str]:
 
     Who is held against them: labels alone, and the best of the arms with rationales.
     """
-    tested = [arm for arm in results["arms"] if arm.get("test")]
-    blind = [arm for arm in tested if arm.get("omits")]
-    majority = (results.get("baselines") or {}).get("majority")
+    blind = [arm for arm in results.arms if arm.omits]
+    majority = results.baselines.majority
     if not blind and not majority:
         return []
-    plain, best = _held_against(tested)
+    plain, best = _held_against(results.arms)
     sentences = [
         sentence
         for arm in blind
@@ -69,49 +72,49 @@ def learnt_caveats(results: Results) -> list[str]:
     return sentences
 
 
-def beside(results: Results) -> dict[str, list[Mapping[str, Any]]]:
-    """Baseline -> the comparisons of `context_comparisons` with it; older results have none."""
-    by_baseline: dict[str, list[Mapping[str, Any]]] = {}
-    for comparison in results.get("context_comparisons") or []:
-        by_baseline.setdefault(comparison["baseline"], []).append(comparison)
+def beside(results: Results) -> dict[str, list[ContextComparison]]:
+    """Baseline -> the comparisons of `context_comparisons` with it."""
+    by_baseline: dict[str, list[ContextComparison]] = {}
+    for comparison in results.context_comparisons:
+        by_baseline.setdefault(comparison.baseline, []).append(comparison)
     return by_baseline
 
 
-_Arm = tuple[Mapping[str, Any], str]
-"""An arm of results.json, and how a sentence names it."""
+_Arm = tuple[ArmResult, str]
+"""An arm, and how a sentence names it."""
 
 
-def _held_against(tested: Sequence[Mapping[str, Any]]) -> tuple[_Arm | None, _Arm | None]:
-    seen = [arm for arm in tested if arm["control"] is None and not arm.get("omits")]
-    plain = next((arm for arm in seen if arm["strategy"] is None), None)
-    taught = [arm for arm in seen if arm["strategy"] is not None]
-    best = max(taught, key=lambda arm: float(arm["test"]["accuracy"]), default=None)
+def _held_against(tested: Sequence[ArmResult]) -> tuple[_Arm | None, _Arm | None]:
+    seen = [arm for arm in tested if not arm.is_control and not arm.omits]
+    plain = next((arm for arm in seen if arm.strategy is None), None)
+    taught = [arm for arm in seen if arm.strategy is not None]
+    best = max(taught, key=lambda arm: arm.test.accuracy, default=None)
     which = "the best rationale arm " if len(taught) > 1 else ""
     return (
-        None if plain is None else (plain, plain["name"]),
-        None if best is None else (best, f"{which}{best['name']}"),
+        None if plain is None else (plain, plain.name),
+        None if best is None else (best, f"{which}{best.name}"),
     )
 
 
-def _lead(results: Results, one: _Arm, baseline: str, of: Mapping[str, Any]) -> Lead:
+def _lead(
+    results: Results, one: _Arm, baseline: str, of: TestEvaluation | MajorityBaseline
+) -> Lead:
     """of: the baseline's accuracy and ci95, for results that have no paired comparison."""
     arm, who = one
-    for found in results.get("context_comparisons") or []:
-        if (found["arm"], found["baseline"]) == (arm["name"], baseline):
-            low, high = found["ci95"]
-            return Lead(arm["name"], who, baseline, found["difference"], (low, high), True)
-    mine, its = arm["test"]["accuracy"], of["accuracy"]
-    (low, high), (its_low, its_high) = arm["test"]["ci95"], of["ci95"]
-    interval = difference_interval(mine, (low, high), its, (its_low, its_high))
-    return Lead(arm["name"], who, baseline, mine - its, interval, False)
+    for found in results.context_comparisons:
+        if (found.arm, found.baseline) == (arm.name, baseline):
+            return Lead(arm.name, who, baseline, found.difference, found.ci95, True)
+    mine, its = arm.test.accuracy, of.accuracy
+    interval = difference_interval(mine, arm.test.ci95, its, of.ci95)
+    return Lead(arm.name, who, baseline, mine - its, interval, False)
 
 
-def _about_blind(results: Results, blind: Mapping[str, Any], arms: Sequence[_Arm]) -> str | None:
-    leads = [_lead(results, arm, blind["name"], blind["test"]) for arm in arms]
+def _about_blind(results: Results, blind: ArmResult, arms: Sequence[_Arm]) -> str | None:
+    leads = [_lead(results, arm, blind.name, blind.test) for arm in arms]
     short = [lead for lead in leads if not lead.shown]
     if not short:
         return None
-    fields = [name for name in results["task"]["fields"] if name not in blind["omits"]]
+    fields = [name for name in results.task.fields if name not in blind.omits]
     verbs = [_versus(lead) for lead in short]
     compared = " and ".join(
         f"{'' if verb in verbs[:place] else verb + ' '}{lead.who} ({lead.text})"
@@ -119,8 +122,8 @@ def _about_blind(results: Results, blind: Mapping[str, Any], arms: Sequence[_Arm
     )
     return (
         f"What was learnt may be no more than what the {' and '.join(fields)} alone "
-        f"give{'s' if len(fields) == 1 else ''} away: {blind['name']}, whose student does not see "
-        f"the {' and '.join(blind['omits'])}, {compared}."
+        f"give{'s' if len(fields) == 1 else ''} away: {blind.name}, whose student does not see "
+        f"the {' and '.join(blind.omits)}, {compared}."
     )
 
 
@@ -132,7 +135,7 @@ def _versus(lead: Lead) -> str:
 
 
 def _about_majority(
-    results: Results, majority: Mapping[str, Any], plain: _Arm | None, best: _Arm | None
+    results: Results, majority: MajorityBaseline, plain: _Arm | None, best: _Arm | None
 ) -> list[str]:
     leads = [
         None if arm is None else _lead(results, arm, MAJORITY, majority) for arm in (plain, best)
@@ -149,7 +152,7 @@ def _about_majority(
     names = " and ".join(lead.who for lead in short)
     return [
         f"{what} is shown to have been learnt, as far as accuracy goes, so that {so}: {names} "
-        f"{'is' if len(short) == 1 else 'are'} not shown to beat “{majority['label']}” for every "
-        f"row, which is right on {percent(majority['accuracy'])} "
+        f"{'is' if len(short) == 1 else 'are'} not shown to beat “{majority.label}” for every "
+        f"row, which is right on {percent(majority.accuracy)} "
         f"({'; '.join(lead.text for lead in short)})."
     ]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from base64 import b64encode
-from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from tutelage.core.errors import RunFolderError
+from tutelage.core.results import ClaimOnTest, ComparisonResult, Configuration, Results
 from tutelage.core.storage import write_atomic
 from tutelage.core.types import RATIONALE_STATUSES
 from tutelage.report import wording
@@ -40,8 +40,8 @@ from tutelage.report.learnt import beside
 from tutelage.report.markdown import escaped
 from tutelage.report.rows import PackedRows, pack_rows
 from tutelage.report.run_files import RunFiles, read_run
-from tutelage.report.sanity_checks import baselines_of, teacher_note
-from tutelage.report.units import context_of, rows_in_words, units_in_words, with_units
+from tutelage.report.sanity_checks import baselines_of
+from tutelage.report.units import rows_in_words, units_in_words, with_units
 
 if TYPE_CHECKING:
     import jinja2
@@ -84,18 +84,18 @@ def write_report(folder: Path, page: Path | None = None) -> Path:
     page: where it goes, in the place of report.html; the Markdown goes beside it
     """
     results, files = read_run(folder)
-    title = f"Tutelage: {results['name']}"
+    title = f"Tutelage: {results.name}"
     page = page or folder / "report.html"
     write_atomic(page, render_report(results, title=title, files=files))
     write_atomic(page.with_suffix(".md"), render_markdown(results, title=title, files=files))
     return page
 
 
-def render_report(results: Mapping[str, Any], *, title: str, files: RunFiles = NO_FILES) -> str:
+def render_report(results: Results, *, title: str, files: RunFiles = NO_FILES) -> str:
     """The page as one string of HTML, without a network address to fetch from.
 
-    results: the content of results.json. Raises RunFolderError where it lacks something.
-    files:   what the run folder holds besides
+    files: what the run folder holds besides. Raises RunFolderError where its manifest lacks
+           something.
     """
     script = "".join(
         (resources.files("tutelage.report") / "templates" / name).read_text(encoding="utf-8")
@@ -119,13 +119,13 @@ def render_report(results: Mapping[str, Any], *, title: str, files: RunFiles = N
     )
 
 
-def render_markdown(results: Mapping[str, Any], *, title: str, files: RunFiles = NO_FILES) -> str:
+def render_markdown(results: Results, *, title: str, files: RunFiles = NO_FILES) -> str:
     """The same for a pull request, without figures and rows. Arguments and errors: as above."""
     return _render("report.md.j2", results, files, autoescape=False, title=title)
 
 
 def _render(
-    template: str, results: Mapping[str, Any], files: RunFiles, *, autoescape: bool, **more: Any
+    template: str, results: Results, files: RunFiles, *, autoescape: bool, **more: Any
 ) -> str:
     import jinja2
 
@@ -133,9 +133,9 @@ def _render(
         return (
             _environment(autoescape).get_template(template).render(_content(results, files), **more)
         )
-    except (KeyError, jinja2.UndefinedError) as error:
+    except jinja2.UndefinedError as error:
         raise RunFolderError(
-            f"results.json lacks something that the report shows ({error}): run `tutelage run` "
+            f"manifest.json lacks something that the report shows ({error}): run `tutelage run` "
             "again to write it anew"
         ) from error
 
@@ -156,8 +156,8 @@ def _environment(autoescape: bool) -> jinja2.Environment:
     return environment
 
 
-def _content(results: Mapping[str, Any], files: RunFiles) -> dict[str, Any]:
-    arms = [arm for arm in results["arms"] if arm.get("test")]
+def _content(results: Results, files: RunFiles) -> dict[str, Any]:
+    arms = results.arms
     return {
         "results": results,
         "files": files,
@@ -165,10 +165,10 @@ def _content(results: Mapping[str, Any], files: RunFiles) -> dict[str, Any]:
         "caveats": caveats(results),
         "verdicts": _VERDICTS,
         "arms": arms,
-        "unseen": [arm for arm in arms if arm.get("test_unseen")],
-        "comparisons": results["comparisons"],
-        "comparisons_unseen": results.get("comparisons_unseen") or [],
-        "controls": [arm["name"] for arm in arms if is_control(results, arm["name"])],
+        "unseen": [arm for arm in arms if arm.test_unseen],
+        "comparisons": results.comparisons,
+        "comparisons_unseen": results.comparisons_unseen,
+        "controls": [arm.name for arm in arms if arm.is_control],
         **_notes(results),
         "beside": beside(results),
         "claims": _claims(results),
@@ -176,7 +176,7 @@ def _content(results: Mapping[str, Any], files: RunFiles) -> dict[str, Any]:
         "looks": looks_of(results),
         "chance": chance_of(results),
         "baselines": baselines_of(results),
-        "teacher_note": teacher_note(results),
+        "teacher_note": results.baselines.teacher_note,
         "costs": costs_of(results),
         "explained": explained(results, files),
         "statuses": RATIONALE_STATUSES,
@@ -190,19 +190,18 @@ def _content(results: Mapping[str, Any], files: RunFiles) -> dict[str, Any]:
     }
 
 
-def _packed(results: Mapping[str, Any], files: RunFiles) -> PackedRows | None:
-    return pack_rows(files, results["task"]["labels"]) if files.predictions else None
+def _packed(results: Results, files: RunFiles) -> PackedRows | None:
+    return pack_rows(files, results.task.labels) if files.predictions else None
 
 
-def _notes(results: Mapping[str, Any]) -> dict[str, Any]:
+def _notes(results: Results) -> dict[str, Any]:
     """What stands below the tables of differences, and the words that they need.
 
-    within: the margin of equivalence, empty where older results do not say it
+    within: the margin of equivalence; empty where nothing is compared
     units:  of the tests, with their number; empty where rows are
     """
-    comparisons, context = results["comparisons"], context_of(results)
-    tested = bool(comparisons) and all("equivalence_p_value" in c for c in comparisons)
-    within = margin_of(comparisons[0]) if tested else ""
+    comparisons, context = results.comparisons, results.task.context
+    within = margin_of(comparisons[0]) if comparisons else ""
     units = units_in_words(comparisons[0], context) if comparisons else ""
     return {
         "context": context,
@@ -219,16 +218,15 @@ def _notes(results: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _claims(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What choosing on the test set would have claimed, beside what the experiment found."""
-    found = {(c["arm"], c["baseline"]): c for c in results["comparisons"]}
-    chosen = results.get("choosing_on_test") or {"claims": []}
-    return [
-        {**claim, "found": found.get((claim["arm"], claim["baseline"]))}
-        for claim in chosen["claims"]
-    ]
+def _claims(results: Results) -> list[tuple[ClaimOnTest, ComparisonResult | None]]:
+    """What choosing on the test set would have claimed, each with what the experiment found."""
+    if results.choosing_on_test is None:
+        return []
+    found = {(c.arm, c.baseline): c for c in results.comparisons}
+    claims = results.choosing_on_test.claims
+    return [(claim, found.get((claim.arm, claim.baseline))) for claim in claims]
 
 
-def _config(config: Mapping[str, Any]) -> str:
-    """`learning_rate 0.0012, label_weight 0.25`, without what the arm does not have."""
-    return ", ".join(f"{key} {value}" for key, value in config.items() if value is not None)
+def _config(config: Configuration) -> str:
+    """`learning_rate 0.0012, label_weight 0.25`."""
+    return f"learning_rate {config.learning_rate}, label_weight {config.label_weight}"

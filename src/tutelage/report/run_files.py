@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.core.errors import RunFolderError
+from tutelage.core.results import Results, load_results
 from tutelage.core.storage import read_json, read_jsonl
 from tutelage.core.types import Example, Explanation
 
@@ -63,46 +64,47 @@ class RunFiles:
     reasons: Mapping[str, Mapping[tuple[str, str], int]] = field(default_factory=dict)
 
 
-def read_run(folder: Path) -> tuple[dict[str, Any], RunFiles]:
+def read_run(folder: Path) -> tuple[Results, RunFiles]:
     """results.json and the files around it. RunFolderError for a file that cannot be read."""
-    results: dict[str, Any] = read_json(folder / "results.json")
+    results = load_results(folder / "results.json")
     return results, read_files(folder, results)
 
 
-def read_files(folder: Path, results: Mapping[str, Any]) -> RunFiles:
+def read_files(folder: Path, results: Results) -> RunFiles:
     """What `folder` holds beside `results`, its results.json."""
     manifest, recipe = folder / "manifest.json", folder / "recipe.yaml"
-    labels = list(results["task"]["labels"])
+    labels = list(results.task.labels)
     examples, groups = _read_rows(folder / "rows.jsonl", labels)
     reader = _Reader(labels, [e.uid for e in examples], [e.label for e in examples])
     predictions: dict[str, ArmPredictions] = {}
     explanations: dict[str, dict[int, Explanation]] = {}
     foreign = []
-    for arm in results["arms"]:
-        candidates = _candidates(folder / "arms" / arm["name"], arm["seeds"])
-        if not candidates or not arm.get("test"):
+    for arm in results.arms:
+        candidates = _candidates(folder / "arms" / arm.name, arm.seeds)
+        if not candidates:
             continue
         for files in candidates:
             try:
                 found = reader.read(files)
             except (KeyError, TypeError, AttributeError) as error:
                 raise RunFolderError(
-                    f"{files[arm['seeds'][0]].parents[1]}: holds a test.jsonl that is no file of "
+                    f"{files[arm.seeds[0]].parents[1]}: holds a test.jsonl that is no file of "
                     f"predictions ({error!r}): delete it and run again"
                 ) from error
-            if found is not None and _confusion(found, reader.gold, len(labels)) == arm["test"].get(
-                "confusion"
+            if (
+                found is not None
+                and _confusion(found, reader.gold, len(labels)) == arm.test.confusion
             ):
-                explained = (results.get("explanations") or {}).get(arm["name"])
+                explained = (results.explanations or {}).get(arm.name)
                 if explained is not None:
-                    written = _read_explanations(files[explained["seed"]], reader.place)
-                    if len(written) == explained["rows"]:
-                        explanations[arm["name"]] = written
-                        found = _with_rationales(found, explained["seed"], written)
-                predictions[arm["name"]] = found
+                    written = _read_explanations(files[explained.seed], reader.place)
+                    if len(written) == explained.rows:
+                        explanations[arm.name] = written
+                        found = _with_rationales(found, explained.seed, written)
+                predictions[arm.name] = found
                 break
         else:
-            foreign.append(arm["name"])
+            foreign.append(arm.name)
     return RunFiles(
         manifest=read_json(manifest) if manifest.exists() else {},
         recipe=recipe.read_text(encoding="utf-8") if recipe.exists() else "",
@@ -114,9 +116,9 @@ def read_files(folder: Path, results: Mapping[str, Any]) -> RunFiles:
         explanations=explanations,
         foreign=foreign,
         reasons={
-            arm["name"]: why
-            for arm in results["arms"]
-            if (why := _reasons(folder / "rationales" / f"{arm['name']}.jsonl"))
+            arm.name: why
+            for arm in results.arms
+            if (why := _reasons(folder / "rationales" / f"{arm.name}.jsonl"))
         },
     )
 
@@ -221,13 +223,15 @@ def _with_rationales(
     return replace(arm, rationales={**texts, **arm.rationales})
 
 
-def _confusion(arm: ArmPredictions, gold: Sequence[int], labels: int) -> list[list[int]]:
-    """Gold × predicted, over all seeds, as results.json has it."""
+def _confusion(
+    arm: ArmPredictions, gold: Sequence[int], labels: int
+) -> tuple[tuple[int, ...], ...]:
+    """Gold × predicted, over all seeds, as `Evaluation.confusion` has it."""
     table = [[0] * labels for _ in range(labels)]
     for of_seed in arm.labels:
         for pair, count in Counter(zip(gold, of_seed, strict=True)).items():
             table[pair[0]][pair[1]] += count
-    return table
+    return tuple(map(tuple, table))
 
 
 def _reasons(path: Path) -> Counter[tuple[str, str]]:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from tutelage.core.results import (
+    ArmResult,
+    MajorityBaseline,
+    Results,
+    TeacherBaseline,
+    TeacherLabelsBaseline,
+)
 from tutelage.report.wording import dollars, percent, several
 
 FEW_ROWS = 30
@@ -29,86 +35,79 @@ class Baseline:
     note: str = ""
 
 
-def baselines_of(results: Mapping[str, Any]) -> list[Baseline]:
-    """The baselines and then the students beside them; empty for results without baselines."""
-    known = results.get("baselines") or {}
-    majority = known.get("majority")
-    blind = [arm for arm in results["arms"] if arm.get("omits") and arm.get("test")]
-    lines = [_majority(majority)] if majority else []
+def baselines_of(results: Results) -> list[Baseline]:
+    """The baselines and then the students beside them; empty where there are no baselines."""
+    known = results.baselines
+    blind = [arm for arm in results.arms if arm.omits]
+    lines = [_majority(known.majority)] if known.majority else []
     lines += [_blind(arm) for arm in blind]
-    lines += [_teacher_labels(entry) for entry in known.get("teacher_labels") or []]
-    lines += [_teacher(entry) for entry in known.get("teacher") or []]
+    lines += [_teacher_labels(entry) for entry in known.teacher_labels]
+    lines += [_teacher(entry) for entry in known.teacher]
     if not lines:
         return []
     return lines + [
         Baseline(
-            arm["name"],
-            "student, labels alone" if arm["strategy"] is None else "student, with rationales",
-            _rows(arm["test"]["n"], "test"),
-            arm["test"]["accuracy"],
-            arm["test"]["ci95"],
+            arm.name,
+            "student, labels alone" if arm.strategy is None else "student, with rationales",
+            _rows(arm.test.n, "test"),
+            arm.test.accuracy,
+            arm.test.ci95,
         )
-        for arm in results["arms"]
-        if arm.get("test") and arm["control"] is None and arm not in blind
+        for arm in results.arms
+        if not arm.is_control and not arm.omits
     ]
 
 
-def teacher_note(results: Mapping[str, Any]) -> str | None:
-    """Why a teacher was not asked for labels; None where there is nothing to say."""
-    note: str | None = (results.get("baselines") or {}).get("teacher_note")
-    return note
-
-
-def _majority(found: Mapping[str, Any]) -> Baseline:
+def _majority(found: MajorityBaseline) -> Baseline:
     return Baseline(
         "Majority class",
-        f"“{found['label']}”, the commonest label in training, for every row",
-        _rows(found["n"], "test"),
-        found["accuracy"],
-        found["ci95"],
+        f"“{found.label}”, the commonest label in training, for every row",
+        _rows(found.n, "test"),
+        found.accuracy,
+        found.ci95,
     )
 
 
-def _blind(arm: Mapping[str, Any]) -> Baseline:
+def _blind(arm: ArmResult) -> Baseline:
     return Baseline(
-        arm["name"],
-        f"student that does not see the {', '.join(arm['omits'])}",
-        _rows(arm["test"]["n"], "test"),
-        arm["test"]["accuracy"],
-        arm["test"]["ci95"],
+        arm.name,
+        f"student that does not see the {', '.join(arm.omits)}",
+        _rows(arm.test.n, "test"),
+        arm.test.accuracy,
+        arm.test.ci95,
     )
 
 
-def _teacher_labels(entry: Mapping[str, Any]) -> Baseline:
-    without = entry["rows"] - entry["labelled"]
+def _teacher_labels(entry: TeacherLabelsBaseline) -> Baseline:
+    without = entry.rows - entry.labelled
     return Baseline(
-        f"Labels of {entry['model'] or 'the data'}",
-        f"the teacher's own labels, given with the rationales of {entry['arm']}",
-        _rows(entry["labelled"], "training"),
-        entry["accuracy"],
-        entry["ci95"],
+        f"Labels of {entry.model or 'the data'}",
+        f"the teacher's own labels, given with the rationales of {entry.arm}",
+        _rows(entry.labelled, "training"),
+        entry.accuracy,
+        entry.ci95,
         f"{several(without, 'row')} without a label, not counted; "
-        f"{percent(entry['accuracy_of_all'])} if they count as wrong"
+        f"{percent(entry.accuracy_of_all)} if they count as wrong"
         if without
         else "",
     )
 
 
-def _teacher(entry: Mapping[str, Any]) -> Baseline:
-    shots = several(entry["shots"], "worked example") if entry["shots"] else "no worked example"
+def _teacher(entry: TeacherBaseline) -> Baseline:
+    shots = several(entry.shots, "worked example") if entry.shots else "no worked example"
     notes = [
-        f"{several(entry['unparsed'], 'answer')} without a readable label, counted as wrong"
-        if entry["unparsed"]
+        f"{several(entry.unparsed, 'answer')} without a readable label, counted as wrong"
+        if entry.unparsed
         else "",
-        f"only {several(entry['rows'], 'row')}" if entry["rows"] < FEW_ROWS else "",
-        f"cost {dollars(entry['cost_usd'])}",
+        f"only {several(entry.rows, 'row')}" if entry.rows < FEW_ROWS else "",
+        f"cost {dollars(entry.cost_usd)}",
     ]
     return Baseline(
-        entry["model"],
+        entry.model,
         f"the teacher, asked for the label with {shots}",
-        _rows(entry["rows"], "dev"),
-        entry["accuracy"],
-        entry["ci95"],
+        _rows(entry.rows, "dev"),
+        entry.accuracy,
+        entry.ci95,
         "; ".join(note for note in notes if note),
     )
 

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
+from tutelage.core.results import Comparison
 from tutelage.report.wording import plural, several
 
 _NAMELESS = "groups of rows"
 """As the descriptions of tests in results.json have it: `crossed random effects over 200 …`."""
-
-
-def context_of(results: Mapping[str, Any]) -> str | None:
-    """The field that rows may share; None where there is none, or older results do not say it."""
-    named: str | None = results["task"].get("context") if "task" in results else None
-    return named
 
 
 def with_units(text: str, context: str | None) -> str:
@@ -22,19 +14,15 @@ def with_units(text: str, context: str | None) -> str:
     return text.replace(_NAMELESS, _units(context))
 
 
-def rows_in_words(counted: Mapping[str, Any], context: str | None) -> str:
-    """`600 rows (200 premises)`: the units too, where the test takes them and not the rows.
-
-    counted: a comparison of results.json
-    """
-    rows, units = several(counted["n"], "row"), units_in_words(counted, context)
+def rows_in_words(counted: Comparison, context: str | None) -> str:
+    """`600 rows (200 premises)`: the units too, where the test takes them and not the rows."""
+    rows, units = several(counted.n, "row"), units_in_words(counted, context)
     return f"{rows} ({units})" if units else rows
 
 
-def units_in_words(counted: Mapping[str, Any], context: str | None) -> str:
+def units_in_words(counted: Comparison, context: str | None) -> str:
     """`200 premises`; empty where rows are the units themselves."""
-    units = counted.get("groups") or counted["n"]
-    return "" if units == counted["n"] else f"{units:,} {_units(context)}"
+    return "" if counted.groups == counted.n else f"{counted.groups:,} {_units(context)}"
 
 
 def _units(context: str | None) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
+from tutelage.core.results import ArmResult, Comparison, TestEvaluation
 from tutelage.report.answer import told_apart
 from tutelage.report.figures.svg import (
     FIRST,
@@ -38,9 +39,7 @@ _MARGIN = 44  # pixels: the axis below
 _INSETS = {WIDE: (290, 175), NARROW: (14, 14)}  # pixels left and right: a wide one's text is there
 
 
-def forest_plot(
-    comparisons: Sequence[Mapping[str, Any]], controls: Sequence[str], name: str
-) -> Markup:
+def forest_plot(comparisons: Sequence[Comparison], controls: Sequence[str], name: str) -> Markup:
     """The differences with their intervals, one below the other, about the line of no difference.
 
     controls: names of the control arms (drawn as squares; other baselines as circles). A filled
@@ -49,67 +48,62 @@ def forest_plot(
 
     def draw(axes: Axes, width: int) -> None:
         for y, c in enumerate(comparisons):
-            colour, marker = (SECOND, "s") if c["baseline"] in controls else (FIRST, "o")
-            low, high = (100 * end for end in c["ci95"])
+            colour, marker = (SECOND, "s") if c.baseline in controls else (FIRST, "o")
+            low, high = (100 * end for end in c.ci95)
             axes.plot([low, high], [y, y], color=colour, linewidth=2.5, solid_capstyle="round")
             axes.plot(
-                100 * c["difference"], y, marker, color=colour, markersize=8, markeredgewidth=2,
+                100 * c.difference, y, marker, color=colour, markersize=8, markeredgewidth=2,
                 markerfacecolor=colour if told_apart(c) else GROUND,
             )  # fmt: skip
-            value = f"{points(c['difference'])} ({points_interval(c['ci95'])})"
-            _label_row(axes, y, (c["arm"], f"− {c['baseline']}"), value, width)
+            value = f"{points(c.difference)} ({points_interval(c.ci95)})"
+            _label_row(axes, y, (c.arm, f"− {c.baseline}"), value, width)
         axes.axvline(0, color=MUTED, linewidth=1.2, zorder=0)
         axes.set_xlabel("points of accuracy; right of 0 the arm is better")
-        ends = [100 * end for c in comparisons for end in c["ci95"]] + [0.0]
+        ends = [100 * end for c in comparisons for end in c.ci95] + [0.0]
         _set_range(axes, ends, least=2.0)
 
     described = "; ".join(
-        f"{c['arm']} minus {c['baseline']}: {points(c['difference'])} points, 95% interval "
-        f"{points_interval(c['ci95'])}, {'told' if told_apart(c) else 'not told'}"
+        f"{c.arm} minus {c.baseline}: {points(c.difference)} points, 95% interval "
+        f"{points_interval(c.ci95)}, {'told' if told_apart(c) else 'not told'}"
         for c in comparisons
     )
     title = "Differences in accuracy between arms, with 95% intervals"
     return _rows_figure(draw, len(comparisons), name, title, described)
 
 
-def accuracy_plot(arms: Sequence[Mapping[str, Any]], name: str, key: str = "test") -> Markup:
-    """Mean test accuracy of each arm with its interval, and each seed as a dot.
-
-    key: `test` or `test_unseen`.
-    """
+def accuracy_plot(arms: Sequence[ArmResult], name: str) -> Markup:
+    """Mean test accuracy of each arm with its interval, and each seed as a dot."""
 
     def draw(axes: Axes, width: int) -> None:
         for y, arm in enumerate(arms):
-            test = arm[key]
-            colour = MUTED if arm["control"] is not None else FIRST
-            low, high = (100 * end for end in test["ci95"])
+            test = arm.test
+            colour = MUTED if arm.is_control else FIRST
+            low, high = (100 * end for end in test.ci95)
             axes.plot([low, high], [y, y], color=colour, linewidth=2.5, solid_capstyle="round")
-            seeds = [100 * accuracy for accuracy in test["accuracy_by_seed"]]
+            seeds = [100 * accuracy for accuracy in test.accuracy_by_seed]
             axes.plot(
                 seeds, [y + 0.22] * len(seeds), "o", color=INK, markersize=4.5, alpha=0.55,
                 markeredgewidth=0,
             )  # fmt: skip
-            axes.plot(100 * test["accuracy"], y, "D", color=colour, markersize=8)
-            value = f"{percent(test['accuracy'])} ({percent_interval(test['ci95'])})"
-            _label_row(axes, y, (arm["name"],), value, width)
+            axes.plot(100 * test.accuracy, y, "D", color=colour, markersize=8)
+            value = f"{percent(test.accuracy)} ({percent_interval(test.ci95)})"
+            _label_row(axes, y, (arm.name,), value, width)
         axes.set_xlabel("accuracy, %")
         shown = [
-            100 * value
-            for arm in arms
-            for value in (*arm[key]["ci95"], *arm[key]["accuracy_by_seed"])
+            100 * value for arm in arms for value in (*arm.test.ci95, *arm.test.accuracy_by_seed)
         ]
         _set_range(axes, shown, least=4.0)
 
-    described = "; ".join(_accuracy_in_words(arm["name"], arm[key]) for arm in arms)
+    described = "; ".join(_accuracy_in_words(arm.name, arm.test) for arm in arms)
     title = "Test accuracy of each arm, with 95% intervals and seeds"
     return _rows_figure(draw, len(arms), name, title, described)
 
 
-def _accuracy_in_words(name: str, test: Mapping[str, Any]) -> str:
-    seeds = ", ".join(percent(accuracy) for accuracy in test["accuracy_by_seed"])
+def _accuracy_in_words(name: str, test: TestEvaluation) -> str:
+    seeds = ", ".join(percent(accuracy) for accuracy in test.accuracy_by_seed)
     return (
-        f"{name}: {percent(test['accuracy'])}, 95% interval {percent_interval(test['ci95'])}, "
-        f"{several(len(test['accuracy_by_seed']), 'seed')} at {seeds}"
+        f"{name}: {percent(test.accuracy)}, 95% interval {percent_interval(test.ci95)}, "
+        f"{several(len(test.accuracy_by_seed), 'seed')} at {seeds}"
     )
 
 

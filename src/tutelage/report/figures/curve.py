@@ -48,7 +48,7 @@ def curve_plot(curve: LearningCurve, name: str) -> Markup:
     """Mean dev accuracy with its interval over training rows (a log scale), for the baseline and
     the rationale arms. `name` is unique in the page."""
     lines = [(arm, curve.of(arm)) for arm in curve.drawn]
-    rows = [point["rows"] for point in curve.points]
+    rows = [point.rows for point in curve.points]
 
     def entries(width: int) -> int:
         return math.ceil(len(lines) / _COLUMNS[width])
@@ -66,9 +66,9 @@ def curve_plot(curve: LearningCurve, name: str) -> Markup:
         for number, (arm, points) in enumerate(lines):
             colour, marker, dashes = _STYLES[number % len(_STYLES)]
             shift = math.exp((number - (len(lines) - 1) / 2) * _APART * span)
-            accuracies = [100 * reached["dev_accuracy"] for _, reached in points]
-            low = [100 * (r["dev_accuracy"] - r["ci95"][0]) for _, r in points]
-            high = [100 * (r["ci95"][1] - r["dev_accuracy"]) for _, r in points]
+            accuracies = [100 * reached.dev_accuracy for _, reached in points]
+            low = [100 * (r.dev_accuracy - r.ci95[0]) for _, r in points]
+            high = [100 * (r.ci95[1] - r.dev_accuracy) for _, r in points]
             room = int((width - _LEFT) / _COLUMNS[width] / LETTER) - 8
             axes.errorbar(
                 [shift * count for count, _ in points], accuracies, yerr=(low, high),
@@ -83,7 +83,7 @@ def curve_plot(curve: LearningCurve, name: str) -> Markup:
     described = "; ".join(
         f"{arm}: "
         + ", ".join(
-            f"{percent(reached['dev_accuracy'])} ({percent_interval(reached['ci95'])}) with "
+            f"{percent(reached.dev_accuracy)} ({percent_interval(reached.ci95)}) with "
             f"{count:,} rows"
             for count, reached in points
         )

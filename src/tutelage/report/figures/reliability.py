@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from tutelage.core.results import SliceResult
 from tutelage.report.diagnostic_sections import Looks, SliceKind
 from tutelage.report.figures.svg import (
     BAD,
@@ -90,7 +91,7 @@ def slices_plot(looks: Looks, name: str) -> Markup:
 def _in_words(kind: SliceKind, slice_name: str, arms: Sequence[str]) -> str:
     found = {arm: kind.arms[arm][slice_name] for arm in arms if slice_name in kind.arms[arm]}
     return ", ".join(
-        f"{arm} {percent(its['accuracy'])} ({percent_interval(its['ci95'])})"
+        f"{arm} {percent(its.accuracy)} ({percent_interval(its.ci95)})"
         for arm, its in found.items()
     )
 
@@ -107,11 +108,11 @@ def _draw_key(axes: Axes, arms: Sequence[str]) -> None:
         _text(axes, 0.05, y, shortened(arm, 44), INK)
 
 
-def _draw_accuracy(axes: Axes, y: float, found: Mapping[str, Any], number: int) -> None:
+def _draw_accuracy(axes: Axes, y: float, found: SliceResult, number: int) -> None:
     colour, marker = _STYLES[number % len(_STYLES)]
-    low, high = (100 * end for end in found["ci95"])
+    low, high = (100 * end for end in found.ci95)
     axes.plot([low, high], [y, y], color=colour, linewidth=1.8, solid_capstyle="round")
-    axes.plot(100 * found["accuracy"], y, marker, color=colour, markersize=6)
+    axes.plot(100 * found.accuracy, y, marker, color=colour, markersize=6)
 
 
 def _across(axes: Axes) -> Any:
@@ -139,16 +140,16 @@ def _quiet(axes: Axes) -> None:
 
 def reliability_plot(looks: Looks, name: str) -> Markup:
     """For each arm of `looks.main` a panel: how often answers of a confidence are right."""
-    curves = {arm: looks.of[arm]["reliability"] for arm in looks.main}
+    curves = {arm: looks.of[arm].reliability for arm in looks.main}
     bins = [b for curve in curves.values() for b in curve]
-    left = 100 * min(b["confidence"] for b in bins) - 3
-    right = min(100 * max(b["confidence"] for b in bins) + 3, 101.5)
-    bottom = max(0.0, 100 * min(b["ci95"][0] for b in bins) - 3)
+    left = 100 * min(b.confidence for b in bins) - 3
+    right = min(100 * max(b.confidence for b in bins) + 3, 101.5)
+    bottom = max(0.0, 100 * min(b.ci95[0] for b in bins) - 3)
 
     def draw(axes: Axes, arm: str) -> None:
         corner = max(left, bottom)
         axes.plot([corner, 100], [corner, 100], color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)))
-        points = [(b["confidence"], b["accuracy"], b["ci95"]) for b in curves[arm]]
+        points = [(b.confidence, b.accuracy, b.ci95) for b in curves[arm]]
         _draw_points(axes, points, FIRST, "o")
         axes.set_xlim(left, right)
         axes.set_ylim(bottom, 101.5)
@@ -156,7 +157,7 @@ def reliability_plot(looks: Looks, name: str) -> Markup:
     described = "; ".join(
         f"{arm}: "
         + ", ".join(
-            f"{percent(b['confidence'])} sure, {percent(b['accuracy'])} right" for b in curves[arm]
+            f"{percent(b.confidence)} sure, {percent(b.accuracy)} right" for b in curves[arm]
         )
         for arm in looks.main
     )
@@ -166,14 +167,14 @@ def reliability_plot(looks: Looks, name: str) -> Markup:
 
 def risk_coverage_plot(looks: Looks, name: str) -> Markup:
     """For each arm of `looks.main` a panel: errors among its most confident answers."""
-    curves = {arm: looks.of[arm]["risk_coverage"]["points"] for arm in looks.main}
-    high = 100 * max(p["ci95"][1] for curve in curves.values() for p in curve)
+    curves = {arm: looks.of[arm].risk_coverage.points for arm in looks.main}
+    high = 100 * max(p.ci95[1] for curve in curves.values() for p in curve)
 
     def draw(axes: Axes, arm: str) -> None:
         if arm != looks.baseline:
-            points = [(p["coverage"], p["risk"], None) for p in curves[looks.baseline]]
-            _draw_points(axes, points, MUTED, "")
-        points = [(p["coverage"], p["risk"], p["ci95"]) for p in curves[arm]]
+            grey = [(p.coverage, p.risk, None) for p in curves[looks.baseline]]
+            _draw_points(axes, grey, MUTED, "")
+        points = [(p.coverage, p.risk, p.ci95) for p in curves[arm]]
         _draw_points(axes, points, FIRST, "o")
         axes.set_xlim(12, 104)
         axes.set_ylim(0, high + 3)
@@ -181,8 +182,7 @@ def risk_coverage_plot(looks: Looks, name: str) -> Markup:
     described = "; ".join(
         f"{arm}: "
         + ", ".join(
-            f"{percent(p['risk'])} wrong of the surest {percent(p['coverage'], 0)}"
-            for p in curves[arm]
+            f"{percent(p.risk)} wrong of the surest {percent(p.coverage, 0)}" for p in curves[arm]
         )
         for arm in looks.main
     )

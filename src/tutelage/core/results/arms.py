@@ -1,0 +1,175 @@
+"""The arms of an experiment and the comparisons between them, as results.json holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from tutelage.core.results.measurements import Comparison, Evaluation, Interval
+from tutelage.core.types import ControlName, ObjectiveName, RationaleStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """What the search on dev varies.
+
+    learning_rate: peak learning rate
+    label_weight:  weight of the label segment in the loss, 0 to 1; the rationale segment has the
+                   rest
+    """
+
+    learning_rate: float
+    label_weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class TriedConfiguration:
+    """One training of the search.
+
+    config:       what was tried
+    seed:         of the training
+    dev_accuracy: of its best checkpoint, a fraction
+    """
+
+    config: Configuration
+    seed: int
+    dev_accuracy: float
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSummary:
+    """What an arm was trained on, with the chosen configuration.
+
+    rows:               training rows, each of which contributes its label
+    with_rationale:     those that have a rationale as well
+    statuses:           rationale status -> training rows; None for an arm without rationales
+    truncated_sources:  rows whose input was cut
+    truncated_targets:  rows whose target was cut
+    source_tokens_cut:  tokens that inputs lost
+    target_tokens_cut:  tokens that targets lost
+    sources_cut_beyond: rows whose input lost more than the field that is cut first
+    steps_by_seed:      optimiser steps of each seed, in the order of the arm's `seeds`
+    best_step_by_seed:  the step of the checkpoint that was kept, likewise
+    """
+
+    rows: int
+    with_rationale: int
+    statuses: Mapping[RationaleStatus, int] | None
+    truncated_sources: int
+    truncated_targets: int
+    source_tokens_cut: int
+    target_tokens_cut: int
+    sources_cut_beyond: int
+    steps_by_seed: tuple[int, ...]
+    best_step_by_seed: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DevEvaluation:
+    """The chosen configuration's accuracy on dev, which also chose it.
+
+    n:                rows
+    accuracy:         mean over the seeds, a fraction
+    accuracy_by_seed: fractions, in the order of the arm's `seeds`
+    truncated:        rows whose input was cut for at least one seed's student
+    tokens_cut:       tokens that inputs lost
+    cut_beyond:       rows whose input lost more than the field that is cut first
+    """
+
+    n: int
+    accuracy: float
+    accuracy_by_seed: tuple[float, ...]
+    truncated: int
+    tokens_cut: int
+    cut_beyond: int
+
+
+@dataclass(frozen=True, slots=True)
+class TestEvaluation(Evaluation):
+    """The chosen configuration's scores on the test set.
+
+    macro_f1_ci95:      95% interval of `macro_f1`; None where there is none
+    macro_f1_ci_method: how it was computed, or why there is none
+    tokens_cut:         tokens that inputs lost
+    cut_beyond:         rows whose input lost more than the field that is cut first
+    """
+
+    __test__ = False  # pytest takes classes of this name for tests
+
+    macro_f1_ci95: Interval | None
+    macro_f1_ci_method: str
+    tokens_cut: int
+    cut_beyond: int
+
+
+@dataclass(frozen=True, slots=True)
+class ArmResult:
+    """One arm: how it was trained and what it reached.
+
+    name:          unique among the arms
+    strategy:      how its rationales were made; None for an arm that learns labels alone
+    objective:     what its students learn to write, and in which order
+    control:       the kind of control arm that it is; None for every other arm
+    omits:         input fields that its students do not see
+    config:        the configuration that dev chose
+    configs_tried: configurations in the search
+    grid:          every training of the search
+    seeds:         of its students, in rising order
+    training:      what the students were trained on
+    dev:           scores on dev
+    test:          scores on the test set
+    test_unseen:   scores on the test rows whose context no training row has; None where that is
+                   all of them or none
+    """
+
+    name: str
+    strategy: str | None
+    objective: ObjectiveName
+    control: ControlName | None
+    omits: tuple[str, ...]
+    config: Configuration
+    configs_tried: int
+    grid: tuple[TriedConfiguration, ...]
+    seeds: tuple[int, ...]
+    training: TrainingSummary
+    dev: DevEvaluation
+    test: TestEvaluation
+    test_unseen: TestEvaluation | None
+
+    @property
+    def is_control(self) -> bool:
+        """Whether it is a control arm (shuffled rationales, label echo, filler)."""
+        return self.control is not None
+
+    @property
+    def is_treatment(self) -> bool:
+        """Whether it is a treatment arm: rationales, and not those of a control."""
+        return self.strategy is not None and self.control is None
+
+    @property
+    def sees_everything(self) -> bool:
+        """Whether its students see all input fields."""
+        return not self.omits
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonResult(Comparison):
+    """A planned comparison between two arms.
+
+    primary: whether it belongs to the primary family (each treatment arm with labels alone and with
+             its shuffled control); the secondary family (other controls) is corrected by itself
+    """
+
+    primary: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ContextComparison(Comparison):
+    """An arm compared with a baseline that needs no explanation, outside of both families.
+
+    kind: `omits`: a student that does not see some input fields; `majority`: the most frequent
+          label of the training rows as the answer to every row
+    """
+
+    kind: Literal["omits", "majority"]

@@ -1,0 +1,215 @@
+"""`Results`: the one object that results.json is the serialised form of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tutelage.core.results.analyses import (
+    ArmDiagnostics,
+    ArmExplanations,
+    ChoosingOnTest,
+    CurvePoint,
+    Selection,
+)
+from tutelage.core.results.arms import ArmResult, ComparisonResult, ContextComparison
+from tutelage.core.results.baseline_scores import Baselines, TokenCounts
+from tutelage.core.types import RationaleStatus
+
+FORMAT = 1
+"""The number of this form of results.json. Raise it with every change of a key or its meaning."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSummary:
+    """The task.
+
+    name:    of the task
+    fields:  input fields, in the order in which the student sees them
+    labels:  in the order in which probabilities and confusion matrices have them
+    context: the field that several rows may share (for NLI the premise); None where rows are
+             independent
+    """
+
+    name: str
+    fields: tuple[str, ...]
+    labels: tuple[str, ...]
+    context: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SplitSummary:
+    """One split of the data.
+
+    rows:       used
+    source:     the specification that it was loaded from, as the recipe has it
+    unlabelled: rows of that source without a label, left out
+    sha256:     of the source's rows, whatever file they came from
+    """
+
+    rows: int
+    source: str
+    unlabelled: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class SharedContexts:
+    """Rows whose context a training row has too.
+
+    dev:  rows of dev
+    test: rows of test
+    """
+
+    dev: int
+    test: int
+
+
+@dataclass(frozen=True, slots=True)
+class DataSummary:
+    """The rows of the experiment.
+
+    train, dev, test: the splits
+    shared_contexts:  rows of dev and test that share a context with train
+    dropped_overlap:  training rows dropped because dev or test has them too
+    warnings:         what a reader of the numbers should know about the rows, in sentences
+    """
+
+    train: SplitSummary
+    dev: SplitSummary
+    test: SplitSummary
+    shared_contexts: SharedContexts
+    dropped_overlap: int
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ArmAnnotation:
+    """The rationales of one arm.
+
+    model:       the teacher's; None where the data hold the answers
+    statuses:    rationale status -> training rows
+    requests:    sent to the teacher by the last call of `tutelage run`
+    cached:      answered from the ledger by that call, and not among `requests`
+    cost_usd:    US dollars for the arm's answers, whenever they were requested; None where an
+                 answer has no known price
+    shares_with: the first arm with the same requests, whose answers and cost these are; None for
+                 that arm itself
+    """
+
+    model: str | None
+    statuses: Mapping[RationaleStatus, int]
+    requests: int
+    cached: int
+    cost_usd: float | None
+    shares_with: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherSummary:
+    """The teacher's rationales. Arms with the same requests share answers, which count once.
+
+    What the teacher took as a baseline is in `Baselines.teacher`.
+
+    requests: sent to the teacher by the last call of `tutelage run`
+    cached:   answered from the ledger by that call, and not among `requests`
+    tokens:   of all answers, whenever they were requested
+    cost_usd: US dollars for the same; None where an answer has no known price
+    by_arm:   arm -> its rationales
+    """
+
+    requests: int
+    cached: int
+    tokens: TokenCounts
+    cost_usd: float | None
+    by_arm: Mapping[str, ArmAnnotation]
+
+
+@dataclass(frozen=True, slots=True)
+class StudentSummary:
+    """The student model.
+
+    model:      its name or folder
+    parameters: weights of the model, adapters not counted
+    settings:   the recipe's `student` section without `model` and `tracking`, defaults included
+    """
+
+    model: str
+    parameters: int
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class DepartureResult:
+    """A departure from the protocol that the recipe gives a reason for.
+
+    rule:   the part of the protocol: `controls`, `baselines`, `seeds`
+    what:   what is missing
+    reason: the recipe's
+    """
+
+    rule: str
+    what: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Results:
+    """What an experiment found: the content of results.json.
+
+    format:           `FORMAT`; a file of another format is refused
+    name:             of the recipe
+    tutelage_version: that computed these results
+    finished:         False in the file that a run writes before its last stages
+    task, data, teacher, student: what the experiment was made of
+    arms:             in the recipe's order
+    comparisons:      between arms on all test rows, the primary family first
+    comparisons_unseen: the same on the test rows whose context no training row has; empty where
+                      that is all of them or none
+    context_comparisons: labels alone and each treatment arm compared with baselines; no correction
+    departures:       from the protocol
+    choosing_on_test: what choosing on the test set would have claimed; None until the last stage
+    explanations:     arm -> the rationales that its student wrote; None until the last stage, or
+                      where none was asked to
+    diagnostics:      arm -> slices and calibration
+    selection:        what the best of k models shows by chance; None until the last stage
+    baselines:        scores that take no student
+    learning_curve:   points in rising order of rows, the last on all rows; None where the run was
+                      called without fractions
+    test_set_openings: how many different choices the test set was opened for, this one included
+    test_rows_also_used_by: other runs in the same folder that were evaluated on the same test rows
+    training_seconds: arm -> seconds of work of its trainings, some of which ran at the same time
+    seconds:          of the last call of `tutelage run`; None until it has finished
+    """
+
+    format: int = FORMAT
+    name: str
+    tutelage_version: str
+    finished: bool
+    task: TaskSummary
+    data: DataSummary
+    teacher: TeacherSummary
+    student: StudentSummary
+    arms: tuple[ArmResult, ...]
+    comparisons: tuple[ComparisonResult, ...]
+    comparisons_unseen: tuple[ComparisonResult, ...]
+    context_comparisons: tuple[ContextComparison, ...]
+    departures: tuple[DepartureResult, ...]
+    choosing_on_test: ChoosingOnTest | None
+    explanations: Mapping[str, ArmExplanations] | None
+    diagnostics: Mapping[str, ArmDiagnostics]
+    selection: Selection | None
+    baselines: Baselines
+    learning_curve: tuple[CurvePoint, ...] | None
+    test_set_openings: int
+    test_rows_also_used_by: tuple[str, ...]
+    training_seconds: Mapping[str, float]
+    seconds: float | None
+
+    def arm(self, name: str) -> ArmResult:
+        """The arm of this name. KeyError where there is none."""
+        for arm in self.arms:
+            if arm.name == name:
+                return arm
+        raise KeyError(name)
