@@ -40,7 +40,7 @@ from time import perf_counter
 
 from tutelage.core.task import NLI
 from tutelage.core.types import Example
-from tutelage.strategies.registry import get_strategy
+from tutelage.strategies.lookup import get_strategy
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests" / "teacher"))

@@ -34,11 +34,11 @@ if TYPE_CHECKING:
     from tutelage.experiment.run import Run, run
     from tutelage.rationales.controls import filler, label_echo, shuffled
     from tutelage.report.page import render_report
-    from tutelage.strategies.registry import get_strategy
+    from tutelage.strategies.lookup import get_strategy
     from tutelage.student.encoding.targets import build_training_examples
     from tutelage.student.inference.explain import explain
     from tutelage.student.inference.score import score_labels
-    from tutelage.student.model.load import load_student
+    from tutelage.student.model.loading import load_student
     from tutelage.student.model.student import Student
     from tutelage.student.training.result import TrainResult
     from tutelage.student.training.trainer import train
@@ -58,9 +58,9 @@ _HOMES = {
     "core.results": ("Comparison", "Evaluation", "Results", "load_results"),
     "core.types": ("Completion", "Example", "Prediction", "Rationale", "Target", "TrainingExample"),
     "report.page": ("render_report",),
-    "strategies.registry": ("get_strategy",),
+    "strategies.lookup": ("get_strategy",),
     "student.inference.explain": ("explain",),
-    "student.model.load": ("load_student",),
+    "student.model.loading": ("load_student",),
     "student.model.student": ("Student",),
     "student.inference.score": ("score_labels",),
     "config.training_settings": ("TrainSettings",),

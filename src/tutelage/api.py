@@ -21,15 +21,19 @@ if TYPE_CHECKING:
     from tutelage.core.task import Task
     from tutelage.core.types import Prediction
     from tutelage.data.describe import Description
-    from tutelage.data.file_task import FileTask
+    from tutelage.data.file_task import FileTask as FileTask
     from tutelage.experiment.run import Run
     from tutelage.planning.doctor import Finding
-    from tutelage.planning.plan import Plan
-    from tutelage.report.compare_runs import TwoRuns
-    from tutelage.student.encoding.token_lengths import Audit
+    from tutelage.planning.plan import Plan as Plan
+    from tutelage.report.compare_runs import TwoRuns as TwoRuns
+    from tutelage.student.encoding.token_lengths import Audit as Audit
+    from tutelage.student.encoding.token_lengths import Cut as Cut
+    from tutelage.student.encoding.token_lengths import Lengths as Lengths
     from tutelage.student.training.result import TrainResult
-    from tutelage.teacher.annotate import Summary
-    from tutelage.teacher.ledger.maintenance import Overview
+    from tutelage.teacher.annotate import Summary as Summary
+    from tutelage.teacher.batch.batches import BatchRow as BatchRow
+    from tutelage.teacher.cost.forecast import Amount as Amount
+    from tutelage.teacher.ledger.maintenance import Overview as Overview
 
 
 def main_process() -> AbstractContextManager[bool]:

@@ -24,7 +24,7 @@ from tutelage.experiment.prepare import annotate_recipe, load_splits
 from tutelage.experiment.teacher_baseline import ask_for_labels
 from tutelage.planning.plan import Plan, plan_recipe
 from tutelage.planning.request_cost import QuestionPlan
-from tutelage.strategies.registry import get_strategy
+from tutelage.strategies.lookup import get_strategy
 from tutelage.teacher.cost.prices import PICO
 from tutelage.teacher.ledger import charges
 from tutelage.teacher.ledger.store import Ledger

@@ -34,7 +34,7 @@ from tutelage.data.synthetic import generate
 from tutelage.evaluation.compare import ALPHA, compare
 from tutelage.student.encoding.targets import build_training_examples
 from tutelage.student.inference.score import score_labels
-from tutelage.student.model.load import load_student
+from tutelage.student.model.loading import load_student
 from tutelage.student.model.scratch import tokenizer_for
 from tutelage.student.training.trainer import train
 

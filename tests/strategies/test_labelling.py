@@ -12,7 +12,7 @@ from tutelage.core.errors import UsageError
 from tutelage.core.task import NLI, Task
 from tutelage.core.types import Completion, Example
 from tutelage.strategies.labelling import Labelling, parse_label, render_label
-from tutelage.strategies.registry import BUILT_IN
+from tutelage.strategies.lookup import BUILT_IN
 
 ROW = Example(
     "e1",
@@ -167,7 +167,7 @@ def test_whatever_is_said_there_is_a_label_or_none(pieces: list[str], cut: bool)
 
 
 def test_no_arm_can_learn_from_it() -> None:
-    from tutelage.strategies.registry import get_strategy
+    from tutelage.strategies.lookup import get_strategy
 
     assert Labelling.name not in BUILT_IN
     with pytest.raises(UsageError, match="unknown strategy"):

@@ -15,7 +15,7 @@ from tutelage.strategies.information_extraction import (
     render_answer,
     render_structured,
 )
-from tutelage.strategies.registry import BUILT_IN, get_strategy, is_refusal, status_of
+from tutelage.strategies.lookup import BUILT_IN, get_strategy, is_refusal, status_of
 
 EXAMPLE = Example(
     "e1",

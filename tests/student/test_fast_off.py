@@ -25,7 +25,7 @@ from tutelage.student.inference.explain import explain, write_explanations
 from tutelage.student.inference.score import score_labels
 from tutelage.student.jobs.explanation_job import ExplanationJob
 from tutelage.student.jobs.jobs import ScoringJob, TrainingJob, run_job
-from tutelage.student.model.load import load_student
+from tutelage.student.model.loading import load_student
 from tutelage.student.model.precision import prepare
 from tutelage.student.model.student import Student
 from tutelage.student.training.trainer import train

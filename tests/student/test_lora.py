@@ -24,7 +24,7 @@ from tutelage.student.encoding.targets import build_training_examples
 from tutelage.student.encoding.tokenise import encode_examples
 from tutelage.student.inference.explain import explain
 from tutelage.student.inference.score import score_labels
-from tutelage.student.model.load import load_student
+from tutelage.student.model.loading import load_student
 from tutelage.student.model.lora import Adapters, check_targets
 from tutelage.student.model.precision import Optimizer, prepare
 from tutelage.student.model.student import Student

@@ -18,7 +18,7 @@ from tutelage.data.synthetic import generate
 from tutelage.student.encoding.targets import build_training_examples
 from tutelage.student.inference.explain import explain
 from tutelage.student.inference.score import label_ids, score_labels
-from tutelage.student.model.load import count_parameters, load_student
+from tutelage.student.model.loading import count_parameters, load_student
 from tutelage.student.model.precision import choose_precision
 from tutelage.student.model.student import Student
 from tutelage.student.training.trainer import train

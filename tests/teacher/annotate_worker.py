@@ -8,7 +8,7 @@ from pathlib import Path
 from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.task import NLI
 from tutelage.core.types import Example
-from tutelage.strategies.registry import get_strategy
+from tutelage.strategies.lookup import get_strategy
 from tutelage.teacher.annotate import Options, annotate
 from tutelage.teacher.ledger.store import Ledger
 

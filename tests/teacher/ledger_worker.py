@@ -22,7 +22,7 @@ from tutelage.config.teacher_settings import PriceOverride, TeacherSettings
 from tutelage.core.errors import BudgetError, TutelageError
 from tutelage.core.task import NLI
 from tutelage.core.types import Example, Request
-from tutelage.strategies.registry import get_strategy
+from tutelage.strategies.lookup import get_strategy
 from tutelage.teacher.annotate import Options, annotate_to_file
 from tutelage.teacher.cost.prices import PICO
 from tutelage.teacher.engine.failures import Kind, RetryPolicy

@@ -19,7 +19,7 @@ from tutelage.core.task import NLI
 from tutelage.core.types import Example
 from tutelage.data.synthetic import generate
 from tutelage.strategies.labelling import Labelling
-from tutelage.strategies.registry import Strategy, get_strategy
+from tutelage.strategies.lookup import Strategy, get_strategy
 from tutelage.teacher.annotate import Annotation, Options, annotate
 from tutelage.teacher.ledger import charges
 from tutelage.teacher.ledger.maintenance import overview

@@ -15,7 +15,7 @@ from tutelage.core.errors import (
 )
 from tutelage.core.task import NLI
 from tutelage.core.types import Completion, Example, Message, Request, Usage
-from tutelage.strategies.registry import get_strategy
+from tutelage.strategies.lookup import get_strategy
 from tutelage.teacher.clients.openai_api import OpenAITeacher, normalise_url
 from tutelage.teacher.clients.wire import encode
 from tutelage.teacher.cost.budget import Money

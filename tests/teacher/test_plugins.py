@@ -16,7 +16,7 @@ from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.errors import RecipeError, UsageError
 from tutelage.core.task import NLI
 from tutelage.core.types import Example
-from tutelage.strategies.registry import BUILT_IN, get_strategy, strategy_names
+from tutelage.strategies.lookup import BUILT_IN, get_strategy, strategy_names
 from tutelage.teacher.ledger.maintenance import overview
 from tutelage.teacher.ledger.store import Ledger
 from tutelage.teacher.registry import is_looked_up, open_teacher

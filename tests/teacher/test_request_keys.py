@@ -13,7 +13,7 @@ from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.task import NLI, Task
 from tutelage.core.types import Example
 from tutelage.strategies.labelling import Labelling
-from tutelage.strategies.registry import BUILT_IN, Strategy, get_strategy
+from tutelage.strategies.lookup import BUILT_IN, Strategy, get_strategy
 from tutelage.teacher.engine.requests import Renderer
 from tutelage.teacher.registry import open_teacher
 

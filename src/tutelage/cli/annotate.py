@@ -19,7 +19,7 @@ from tutelage.cli.terminal import command_of
 from tutelage.config.teacher_settings import TeacherSettings
 
 if TYPE_CHECKING:
-    from tutelage.teacher.annotate import Summary
+    from tutelage.api import Summary
 
 
 @takes(TeacherSettings, "Teacher", names={"model": "teacher"})

@@ -21,7 +21,7 @@ from tutelage.config.training_settings import StudentSettings, TrainSettings
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from tutelage.student.encoding.token_lengths import Audit, Cut, Lengths
+    from tutelage.api import Audit, Cut, Lengths
 
 
 @takes(

@@ -10,7 +10,7 @@ import typer
 from tutelage.cli.terminal import command_of
 
 if TYPE_CHECKING:
-    from tutelage.report.compare_runs import TwoRuns
+    from tutelage.api import TwoRuns
 
 
 def compare(
@@ -82,7 +82,7 @@ def _print_runs(both: TwoRuns) -> None:
     from rich.table import Table
 
     from tutelage.cli.terminal import out_console
-    from tutelage.report import wording
+    from tutelage.core import wording
 
     console = out_console()
     for letter, name, rows, cost in zip("AB", both.runs, both.rows, both.cost_usd, strict=True):

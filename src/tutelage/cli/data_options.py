@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from tutelage.data.file_task import FileTask
+    from tutelage.api import FileTask
 
 _PANEL = "What the file holds"
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from tutelage.teacher.batch.batches import BatchRow
-    from tutelage.teacher.ledger.maintenance import Overview
+    from tutelage.api import BatchRow, Overview
 
 app = typer.Typer(
     name="ledger",

@@ -13,8 +13,7 @@ from tutelage.cli.terminal import command_of
 from tutelage.config.plan_settings import PlanSettings
 
 if TYPE_CHECKING:
-    from tutelage.planning.plan import Plan
-    from tutelage.teacher.cost.forecast import Amount
+    from tutelage.api import Amount, Plan
 
 
 @takes(PlanSettings, "What the plan rests on")

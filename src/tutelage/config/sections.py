@@ -11,7 +11,7 @@ from tutelage.config.settings import Integer, Number, Seed, Settings, Text
 from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.errors import UsageError
 from tutelage.core.types import ControlName, ObjectiveName
-from tutelage.strategies.registry import get_strategy
+from tutelage.strategies.lookup import get_strategy
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 """Names of recipes and arms: they become names of folders."""

@@ -28,7 +28,7 @@ def predict_file(
     """Predictions of the checkpoint in `model` for the rows of `data`, written to `output`."""
     from tutelage.student.inference.explain import explain
     from tutelage.student.inference.score import score_labels
-    from tutelage.student.model.load import load_student
+    from tutelage.student.model.loading import load_student
     from tutelage.student.model.precision import choose_device, prepare
 
     if not (model / "config.json").exists():

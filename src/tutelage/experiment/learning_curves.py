@@ -32,7 +32,7 @@ from tutelage.evaluation.metrics import evaluate
 from tutelage.experiment.prepare import Splits
 from tutelage.experiment.summarise import ArmRun, SeedPredictions, total_or_none
 from tutelage.experiment.trainings import Students
-from tutelage.strategies.registry import get_strategy
+from tutelage.strategies.lookup import get_strategy
 from tutelage.student.jobs.jobs import TrainingJob, read_predictions
 from tutelage.teacher.annotate import Annotation
 

@@ -18,7 +18,7 @@ from tutelage.core.types import Example, Rationale
 from tutelage.data.load import Examples, load_examples, stream_examples
 from tutelage.data.split import Overlap, check_splits, drop_overlap, hold_out
 from tutelage.rationales.controls import filler, label_echo, shuffled
-from tutelage.strategies.registry import get_strategy
+from tutelage.strategies.lookup import get_strategy
 from tutelage.teacher.annotate import Annotation, Options, Summary, annotate, annotate_to_file
 from tutelage.teacher.ledger.store import Ledger
 

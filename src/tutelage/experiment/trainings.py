@@ -67,7 +67,7 @@ class Students:
             if not (folder / "results.json").exists():
                 self.runner.warm_up()
         # Only here, while the workers start: this imports torch as well.
-        from tutelage.student.model.load import count_parameters
+        from tutelage.student.model.loading import count_parameters
 
         self.tokenizer = self._train_tokenizer() if new else None
         self.parameters = count_parameters(recipe.student.model, self.tokenizer)

@@ -88,7 +88,7 @@ def _audit(
 ) -> Audit:
     # They import torch, which those who only read this module's signatures need not wait for.
     from tutelage.student.encoding.token_lengths import Audit, audit_arm, audit_split
-    from tutelage.student.model.load import load_meta_student
+    from tutelage.student.model.loading import load_meta_student
     from tutelage.student.model.scratch import tokenizer_for
 
     with tempfile.TemporaryDirectory() as folder:

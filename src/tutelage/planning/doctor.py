@@ -165,7 +165,7 @@ def _recipe(recipe: Recipe) -> Iterator[Finding]:
         yield _tried(f"teacher {section.model}", partial(_greet, section))
 
     def student() -> str:
-        from tutelage.student.model.load import count_parameters
+        from tutelage.student.model.loading import count_parameters
 
         if recipe.student.model.startswith("scratch:"):
             return "new weights, made when it is trained"

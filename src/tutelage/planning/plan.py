@@ -18,7 +18,7 @@ from tutelage.experiment.prepare import Splits, load_splits
 from tutelage.experiment.teacher_baseline import label_requests
 from tutelage.planning.power_analysis import Foresight, foresee
 from tutelage.planning.request_cost import Asked, QuestionPlan, Survey
-from tutelage.strategies.registry import get_strategy
+from tutelage.strategies.lookup import get_strategy
 from tutelage.teacher.cost.forecast import BYTES_PER_TOKEN, Amount, sum_of
 from tutelage.teacher.cost.prices import PICO
 from tutelage.teacher.ledger import charges

@@ -19,7 +19,7 @@ from tutelage.core.errors import UsageError
 from tutelage.core.progress import AnnotationProgress, Observer
 from tutelage.core.task import Task
 from tutelage.core.types import Completion, Example, Request
-from tutelage.strategies.registry import Strategy
+from tutelage.strategies.lookup import Strategy
 from tutelage.teacher.annotate import Options, annotate
 from tutelage.teacher.cost.forecast import (
     NOTHING,

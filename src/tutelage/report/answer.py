@@ -19,9 +19,7 @@ from tutelage.core.results import (
     SliceDifference,
 )
 from tutelage.core.types import ControlName
-from tutelage.report.learnt import learnt_caveats
-from tutelage.report.units import rows_in_words
-from tutelage.report.wording import (
+from tutelage.core.wording import (
     p_value,
     percent,
     percent_interval,
@@ -29,6 +27,8 @@ from tutelage.report.wording import (
     points_interval,
     several,
 )
+from tutelage.report.learnt import learnt_caveats
+from tutelage.report.units import rows_in_words
 
 SIGNIFICANT = 0.05
 

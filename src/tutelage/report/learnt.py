@@ -16,8 +16,8 @@ from tutelage.core.results import (
     Results,
     TestEvaluation,
 )
+from tutelage.core.wording import percent, points, points_interval
 from tutelage.evaluation.unpaired import difference_interval
-from tutelage.report.wording import percent, points, points_interval
 
 MAJORITY = "majority class"
 """The commonest label, as `context_comparisons` of results.json names it."""

@@ -19,7 +19,7 @@ from tutelage.core.progress import AnnotationProgress
 from tutelage.core.rationale_file import RationaleFile
 from tutelage.core.task import Task
 from tutelage.core.types import Example, Rationale, RationaleStatus, Usage
-from tutelage.strategies.registry import Strategy, get_strategy
+from tutelage.strategies.lookup import Strategy, get_strategy
 from tutelage.teacher.annotation import Job, Options, Summary
 from tutelage.teacher.cost.budget import money_of
 from tutelage.teacher.ledger.charges import Session

@@ -19,7 +19,7 @@ from tutelage.core.types import (
     RationaleStatus,
     Usage,
 )
-from tutelage.strategies.registry import Strategy
+from tutelage.strategies.lookup import Strategy
 from tutelage.teacher.batch.jsonl import BatchLimits
 from tutelage.teacher.batch.rounds import has_batches, through_batches
 from tutelage.teacher.cost.budget import Money

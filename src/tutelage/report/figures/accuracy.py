@@ -8,6 +8,13 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from tutelage.core.results import ArmResult, Comparison, TestEvaluation
+from tutelage.core.wording import (
+    percent,
+    percent_interval,
+    points,
+    points_interval,
+    several,
+)
 from tutelage.report.answer import told_apart
 from tutelage.report.figures.svg import (
     FIRST,
@@ -21,13 +28,6 @@ from tutelage.report.figures.svg import (
     WIDE,
     both_widths,
     shortened,
-)
-from tutelage.report.wording import (
-    percent,
-    percent_interval,
-    points,
-    points_interval,
-    several,
 )
 
 if TYPE_CHECKING:

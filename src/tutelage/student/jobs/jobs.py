@@ -147,7 +147,7 @@ def run_training(
         return known
     import torch
 
-    from tutelage.student.model.load import load_student
+    from tutelage.student.model.loading import load_student
     from tutelage.student.training.trainer import train
 
     torch.set_num_threads(job.settings.threads)
@@ -196,7 +196,7 @@ def run_scoring(job: ScoringJob, on_step: Callable[[int, int], None] | None = No
     group = distributed.process_group()
     import torch
 
-    from tutelage.student.model.load import load_student
+    from tutelage.student.model.loading import load_student
     from tutelage.student.model.precision import prepare
 
     settings, rows = job.trained.settings, group.shard(job.examples)

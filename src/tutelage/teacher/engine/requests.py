@@ -7,7 +7,7 @@ from typing import Protocol
 
 from tutelage.core.task import Task
 from tutelage.core.types import Completion, Example, Request
-from tutelage.strategies.registry import Strategy
+from tutelage.strategies.lookup import Strategy
 from tutelage.teacher.engine.failures import Kind
 from tutelage.teacher.ledger.charges import Failure
 from tutelage.teacher.ledger.store import Keys

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tutelage.report import wording
+from tutelage.core import wording
 
 
 @pytest.mark.parametrize(
