@@ -353,7 +353,7 @@ def test_the_rules_of_the_experiment_are_kept_unasked(
     missing = "no teacher_labels, no teacher"
     assert results.departures == (DepartureResult("baselines", missing, "nobody to ask"),)
     assert observer.lines[0] == (
-        f"departure from the protocol (baselines): nobody to ask ({missing})"
+        f"departure from the protocol (baselines): {missing} (nobody to ask)"
     )
     for name in ("report.html", "report.md"):
         assert "The reason given: nobody to ask." in (done.folder / name).read_text()

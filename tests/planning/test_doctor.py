@@ -61,17 +61,17 @@ def test_wandb_needs_a_key_or_to_be_offline(
     install(tmp_path, "wandb")
     status, found = said("wandb")
     assert status == "optional"
-    assert found.startswith("9.1, without a key for api.wandb.ai: `wandb login`")
+    assert found.startswith("9.1, no key for api.wandb.ai: `wandb login`")
     assert said("wandb", small_recipe) == ("missing", found)
 
     (tmp_path / ".netrc").write_text("machine api.wandb.ai login user password secret-of-mine\n")
-    assert said("wandb") == ("ok", "9.1, there is a key for api.wandb.ai")
+    assert said("wandb") == ("ok", "9.1, a key for api.wandb.ai was found")
     monkeypatch.setenv("WANDB_BASE_URL", "https://own.example:8080/")
     assert said("wandb")[0] == "optional"
     (tmp_path / ".netrc").write_text("machine\n")  # damaged
     assert said("wandb")[0] == "optional"
     monkeypatch.setenv("WANDB_API_KEY", "secret-of-mine")
-    assert said("wandb") == ("ok", "9.1, there is a key for own.example")
+    assert said("wandb") == ("ok", "9.1, a key for own.example was found")
 
     monkeypatch.setenv("WANDB_MODE", "disabled")
     assert said("wandb")[0] == "optional"
