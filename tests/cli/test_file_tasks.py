@@ -120,7 +120,7 @@ def test_its_lengths_are_measured() -> None:
         (("--task", "nil"), "expected nli, or fields and labels"),
         (("--task", "{fields: [text], labels: [one]}"), "needs at least two"),
         (("--task", "nli", "--text-columns", "comment"), "one for each field of the task"),
-        (("--label-column", "label"), "no column 'label': it has id, comment, mood"),
+        (("--label-column", "label"), "no column 'label': expected one of id, comment, mood"),
         (("--max-failed", "sometimes"), "--max-failed: got 'sometimes'"),
         (("--concurrency", "0"), "--concurrency: got '0'"),
         (("--mode", "slow"), "--mode: got 'slow'"),

@@ -298,11 +298,11 @@ def test_the_teacher_as_a_baseline_is_counted_with_the_rest(
     assert found.batch.most == pytest.approx(  # live, whatever the mode: at the full price
         (without.batch.most or 0) + sum(q.dollars.most or 0 for q in asked)
     )
-    entries = ask_for_labels(made, load_splits(made), tmp_path / "ledger.sqlite", Silent())
+    entries, _ = ask_for_labels(made, load_splits(made), tmp_path / "ledger.sqlite", Silent())
     assert server.requests == sum(q.missing for q in asked)
     after = plan(made, tmp_path)
     assert [group.missing for group in after.requests[2:]] == [0, 0]
-    spent = sum(entry["cost_usd"] for entry in entries["teacher"])
+    spent = sum(entry.cost_usd or 0 for entry in entries)
     assert after.budgets[0].charged_usd == pytest.approx(spent)
 
 

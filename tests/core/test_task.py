@@ -13,9 +13,9 @@ def test_an_nli_input_is_shortened_in_its_premise() -> None:
 
 
 def test_a_context_that_comes_last_is_shortened_all_the_same() -> None:
-    task = Task("qa", ("question", "passage"), ("yes", "no"), context="passage")
-    source = task.source({"question": "Is it wet, and if so, how wet is it?", "passage": "It is."})
-    assert source.text == "Question: Is it wet, and if so, how wet is it? Passage: It is."
+    task = Task("qa", ("claim", "passage"), ("yes", "no"), context="passage")
+    source = task.source({"claim": "Is it wet, and if so, how wet is it?", "passage": "It is."})
+    assert source.text == "Claim: Is it wet, and if so, how wet is it? Passage: It is."
     assert source.text[slice(*source.cut)] == "It is."
 
 

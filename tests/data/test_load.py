@@ -152,7 +152,7 @@ def test_made_ids_follow_the_content_and_number_copies(tmp_path: Path) -> None:
 def test_repeated_ids_are_an_error_with_a_way_out(tmp_path: Path) -> None:
     spec = jsonl(tmp_path / "a.jsonl", [ROWS[0] | {"uid": "u"}, ROWS[1] | {"uid": "u"}])
     text = message(spec)
-    assert text.startswith(f"{spec}:2 field 'uid': got id 'u', which line 1 has as well")
+    assert text.startswith(f"{spec}:2 field 'uid': got id 'u', which line 1 also has")
     assert 'columns: {uid: ""}' in text
     assert len({e.uid for e in load_examples(spec, NLI, columns={"uid": ""})}) == 2
 
@@ -206,7 +206,7 @@ def test_variables_are_filled_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("spec", "expected"),
     [
-        ("", "names nothing"),
+        ("", "is blank, expected a file"),
         ("htp:x#y", "unknown scheme 'htp:'"),
         ("synthetc:nli", "did you mean 'synthetic'?"),
         ("x.csv?m=3", "unknown query key 'm', expected one of n, seed"),
@@ -214,10 +214,10 @@ def test_variables_are_filled_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ("x.csv?n=1&n=2", "gives 'n' twice"),
         ("x.csv?n=0", "n='0', expected a whole number from 1 up"),
         ("x.csv?n=-4", "expected a whole number"),
-        ("x.csv?seed=4", "needs its size"),
+        ("x.csv?seed=4", "`seed` needs the size"),
         ("x.csv#a#b", "two splits"),
-        ("hf:name", "names no split, expected hf:name#SPLIT"),
-        ("hf:#train", "names no data set"),
+        ("hf:name", "the split is missing, expected hf:name#SPLIT"),
+        ("hf:#train", "the name of the data set is missing"),
         ("synthetic:qa", "expected synthetic:nli?"),
         ("synthetic:nli?people=3", "people=3"),
         ("synthetic:nli?n=many", "n='many'"),
@@ -245,7 +245,7 @@ def test_generated_examples_through_a_spec() -> None:
     assert (len(examples), examples.unlabelled, examples[0].uid) == (30, 0, "synthetic-5-0")
     assert set(examples[0].references) == {"information_extraction", "informed_reasoning"}
     assert examples.sha256 != load_examples("synthetic:nli?n=30&seed=6&people=2", NLI).sha256
-    assert "task 'mood' wants text" in message("synthetic:nli?n=3", SENTIMENT)
+    assert "task 'mood' needs text" in message("synthetic:nli?n=3", SENTIMENT)
 
 
 # The ANLI release
@@ -326,9 +326,9 @@ def test_csv_lines_are_counted_as_an_editor_counts_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "line", "expected"),
     [
-        ('{"premise": "a"\n', 1, "is no JSON"),
-        ("[" * 100_000, 1, "is no JSON"),
-        ("\n[1, 2]\n", 2, "got a JSON list, expected one object a line"),
+        ('{"premise": "a"\n', 1, "is not valid JSON"),
+        ("[" * 100_000, 1, "is not valid JSON"),
+        ("\n[1, 2]\n", 2, "got a JSON list, expected one object on each line"),
         ('{"premise": "a", "label": 1}\n', 1, "no column 'hypothesis', there are: premise, label"),
         ('{"premise": "a", "hypothesis": "b"}\n', 1, "map it with columns: {label: …}"),
     ],
@@ -345,11 +345,15 @@ def test_broken_json_lines(tmp_path: Path, content: str, line: int, expected: st
     ("content", "line", "expected"),
     [
         ("premise,hypothesis,label\na,b,0\na,b,c,0\n", 3, "got 4 cells, expected 3"),
-        ('premise,hypothesis,label\na,b,0\n"a,b,0\nc,d,1\n', 3, "is no CSV"),
-        ("premise,premise,label\na,b,0\n", 1, "names a column twice: premise"),
-        ("premise;hypothesis;label\na;b;0\n", None, "no column 'premise', there are: premise;"),
+        ('premise,hypothesis,label\na,b,0\n"a,b,0\nc,d,1\n', 3, "is not valid CSV"),
+        ("premise,premise,label\na,b,0\n", 1, "has two columns of one name: premise"),
+        (
+            "premise;hypothesis;label\na;b;0\n",
+            None,
+            "no column 'premise', expected one of: premise;",
+        ),
         ("premise,hypothesis,label\n", None, "it holds no rows"),
-        ("premise,hypothesis,label\na,b,\nc,d,-1\n", None, "its 2 rows carry no label"),
+        ("premise,hypothesis,label\na,b,\nc,d,-1\n", None, "none of its 2 rows has a label"),
     ],
 )
 def test_broken_csv(tmp_path: Path, content: str, line: int | None, expected: str) -> None:
@@ -367,7 +371,7 @@ def test_a_mapped_column_that_a_table_lacks(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])
-def test_files_that_hold_nothing_or_junk(tmp_path: Path, suffix: str) -> None:
+def test_empty_and_unreadable_files(tmp_path: Path, suffix: str) -> None:
     pytest.importorskip("pyarrow")
     path = tmp_path / f"a.{suffix}"
     path.write_bytes(b"")
@@ -375,7 +379,9 @@ def test_files_that_hold_nothing_or_junk(tmp_path: Path, suffix: str) -> None:
     path.write_bytes(bytes(range(256)) * 20)
     assert str(path) in message(str(path))
     path.write_bytes("premise\n\u00e9".encode("latin-1"))
-    expected = "is no Parquet" if suffix == "parquet" else ":2: got byte 0xe9, which is not UTF-8"
+    expected = (
+        "is not a valid Parquet" if suffix == "parquet" else ":2: got byte 0xe9, which is not UTF-8"
+    )
     assert expected in message(str(path))
 
 
@@ -437,7 +443,7 @@ def test_saved_data_set_with_classes_in_another_order(tmp_path: Path, hub) -> No
     assert [e.label for e in examples] == DECODED
     assert examples.unlabelled == 1
     assert "unknown split 'test', expected one of train" in message(f"hf:{saved}#test")
-    assert "names no split" in message(f"hf:{saved}")
+    assert "the split is missing" in message(f"hf:{saved}")
     assert len(load_examples(f"hf:{saved}#train?n=2", NLI)) == 2
 
 
@@ -507,7 +513,7 @@ def test_a_stream_reads_what_loading_loads_and_holds_nothing(tmp_path):
     )
 
 
-def test_a_stream_tells_of_a_wrong_row_before_anybody_is_asked(tmp_path):
+def test_a_stream_reports_a_faulty_row_before_any_request(tmp_path):
     path = tmp_path / "rows.jsonl"
     good = {"premise": "p", "hypothesis": "h", "label": "neutral"}
     path.write_text(json.dumps(good) + "\n" + json.dumps({**good, "label": "maybe"}) + "\n")

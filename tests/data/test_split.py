@@ -114,7 +114,9 @@ def test_the_same_text_under_another_id_case_and_spacing_is_the_same_row() -> No
 
 def test_an_id_shared_by_other_texts_is_named_as_such() -> None:
     train, dev = [row("1"), row("2")], [row("1", "Else", "Else")]
-    with pytest.raises(DataError, match=r"train shares with dev 1 ids of other texts .*uid: \"\""):
+    with pytest.raises(
+        DataError, match=r"train shares with dev 1 ids of different texts .*uid: \"\""
+    ):
         check_splits(train, dev, [], NLI)
     assert drop_overlap(train, dev, [], NLI)[1] == 1
 
