@@ -71,7 +71,7 @@ class RationaleFile:
         try:
             with (
                 os.fdopen(handle, "wb", buffering=1 << 20) as ordered,
-                # A small buffer of its own, so that lines out of order waste little of what is read.
+                # A small buffer, so that lines out of order waste little of what is read.
                 os.fdopen(os.dup(self._file.fileno()), "rb") as lines,
             ):
                 at = lines.seek(0)
