@@ -125,7 +125,7 @@ def test_in_a_narrow_terminal_the_bar_and_the_counts_stay(
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")  # taken for a terminal
     monkeypatch.setenv("COLUMNS", "80")
-    shown = told(
+    shown = shown_progress(
         capsys, done=1234, requests=1234, cached=999, tokens=99_000, seconds=60.0, cost_usd=1.5,
         arm="information-extraction",
     )  # fmt: skip
@@ -135,7 +135,7 @@ def test_in_a_narrow_terminal_the_bar_and_the_counts_stay(
     assert max(len(line) for line in re.split(r"[\r\n]", plain)) <= 80
 
 
-def told(capsys: pytest.CaptureFixture[str], **progress: Any) -> str:
+def shown_progress(capsys: pytest.CaptureFixture[str], **progress: Any) -> str:
     values = {"done": 0, "total": 4000, "cached": 0, "failed": 0, "requests": 0, **progress}
     arm = values.pop("arm", "informed_reasoning")
     with Bars() as bars:
@@ -146,11 +146,15 @@ def told(capsys: pytest.CaptureFixture[str], **progress: Any) -> str:
 def test_a_line_of_progress_is_one_line_with_a_rate_that_says_something(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    slow = told(capsys, done=70, cached=50, failed=1, requests=20, tokens=9000, seconds=400.0)
+    slow = shown_progress(
+        capsys, done=70, cached=50, failed=1, requests=20, tokens=9000, seconds=400.0
+    )
     assert slow.splitlines() == [
         "           answers for informed_reasoning: 70 of 4000, 1 failed, 50 known, "
         "0.05 requests/s, 22 tokens/s, about 21.8 h left"
     ]
-    fast = told(capsys, done=2000, requests=2000, tokens=800_000, seconds=2.0, cost_usd=1.5)
+    fast = shown_progress(
+        capsys, done=2000, requests=2000, tokens=800_000, seconds=2.0, cost_usd=1.5
+    )
     assert "$1.5000 of about $3.0000, 1,000 requests/s, 400,000 tokens/s, about 2 s left" in fast
-    assert "left" not in told(capsys, done=1, requests=1, seconds=30.0)
+    assert "left" not in shown_progress(capsys, done=1, requests=1, seconds=30.0)

@@ -182,7 +182,7 @@ def test_from_a_csv_of_ones_own_to_a_report(tmp_path: Path, here: Here) -> None:
     recipe = yaml.safe_load((tmp_path / "recipe.yaml").read_text())
     assert recipe["task"] == {"fields": ["text"], "labels": ["good", "bad"]}
     assert recipe["data"]["columns"] == {"label": "sentiment"}
-    fails(tutelage("init", "films.csv", cwd=tmp_path), 2, "is there already")
+    fails(tutelage("init", "films.csv", cwd=tmp_path), 2, "exists already")
 
     # Nobody wrote reasons for these rows, so the arms are cut down to labels and an echo of them.
     (tmp_path / "teacher.jsonl").write_text(

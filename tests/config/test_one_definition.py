@@ -184,7 +184,7 @@ def test_a_definition_carries_its_whole_constraint(
         (TeacherSettings, {}),
     ],
 )
-def test_python_is_told_in_one_line_too(kind: type[Settings], values: dict[str, Any]) -> None:
+def test_python_errors_are_one_line_too(kind: type[Settings], values: dict[str, Any]) -> None:
     with pytest.raises(UsageError) as caught:
         kind(**values)
     assert str(caught.value).startswith(f"{kind.__name__}: ")

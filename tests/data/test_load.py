@@ -329,7 +329,11 @@ def test_csv_lines_are_counted_as_an_editor_counts_them(tmp_path: Path) -> None:
         ('{"premise": "a"\n', 1, "is not valid JSON"),
         ("[" * 100_000, 1, "is not valid JSON"),
         ("\n[1, 2]\n", 2, "got a JSON list, expected one object on each line"),
-        ('{"premise": "a", "label": 1}\n', 1, "no column 'hypothesis', there are: premise, label"),
+        (
+            '{"premise": "a", "label": 1}\n',
+            1,
+            "no column 'hypothesis', expected one of: premise, label",
+        ),
         ('{"premise": "a", "hypothesis": "b"}\n', 1, "map it with columns: {label: …}"),
     ],
 )
@@ -367,7 +371,7 @@ def test_broken_csv(tmp_path: Path, content: str, line: int | None, expected: st
 def test_a_mapped_column_that_a_table_lacks(tmp_path: Path) -> None:
     spec = table(tmp_path / "a.csv", [["premise", "hypothesis", "label"], ["a", "b", "0"]])
     text = message(spec, columns={"reason": "why"})
-    assert "no column 'why', there are: premise, hypothesis, label; correct columns" in text
+    assert "no column 'why', expected one of: premise, hypothesis, label; correct columns" in text
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])
