@@ -58,7 +58,7 @@ class Check:
         if not holds:
             self.broken.append(otherwise)
 
-    def verdict(self) -> bool:
+    def report(self) -> bool:
         """Say it; whether all held."""
         for line in self.broken[:_SHOWN]:
             print(f"  BROKEN: {line}")
@@ -181,7 +181,9 @@ def once(kills: int, rows: int, seed: int, place: Path) -> bool:
         server.wait_idle()
         books = read_books(spec.ledger)
         witness.look(books, counts.asked, "the end")
-        written = len(spec.output.read_text().splitlines()) if spec.output.exists() else 0
+        written = (
+            len(spec.output.read_text(encoding="utf-8").splitlines()) if spec.output.exists() else 0
+        )
         left_behind = [path.name for path in Path(folder).iterdir() if path.name[0] == "."]
     check.that(done == kills, f"{done} of {kills} kills met a living process")
     check.that(end.get("counts", {}).get("ok") == rows, f"the last run said {end}")
@@ -200,7 +202,7 @@ def once(kills: int, rows: int, seed: int, place: Path) -> bool:
         f"  answers lost {witness.gone}, asked again with an answer in the ledger {witness.again}\n"
         f"  {time.monotonic() - begun:.0f} s"
     )
-    return check.verdict()
+    return check.report()
 
 
 def faults(rows: int, seed: int, place: Path) -> bool:
@@ -211,7 +213,9 @@ def faults(rows: int, seed: int, place: Path) -> bool:
         end = Life(spec).wait(60 + rows / 10)
         server.wait_idle()
         counts, books = server.counts, read_books(spec.ledger)
-        written = [json.loads(line) for line in spec.output.read_text().splitlines()]
+        written = [
+            json.loads(line) for line in spec.output.read_text(encoding="utf-8").splitlines()
+        ]
     statuses = Counter(row["status"] for row in written)
     silent = sum(1 for row in written if row["status"] == "failed" and not row["detail"])
     check.that(end["end"] == "done", f"the run ended with {end}")
@@ -237,7 +241,7 @@ def faults(rows: int, seed: int, place: Path) -> bool:
         f"  {took:.0f} s: {counts.requests / took:.0f} requests a second of at most "
         f"{REQUESTS / WINDOW_S:.0f}"
     )
-    return check.verdict()
+    return check.report()
 
 
 def _interrupt(life: Life, rng: random.Random) -> str:
@@ -338,7 +342,7 @@ def budget(runs: int, seed: int, place: Path) -> bool:
         f"billed {counts.billed_pico / 1e12:.4f} $\n"
         f"  {time.monotonic() - begun:.0f} s"
     )
-    return check.verdict()
+    return check.report()
 
 
 def main() -> int:

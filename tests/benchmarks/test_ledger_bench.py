@@ -1,4 +1,4 @@
-"""`benchmarks/ledger.py` in small, and that it would notice if something were wrong."""
+"""`benchmarks/ledger.py` on few rows; it reports each kind of fault."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def books(answers: dict[str, str], sent: tuple[str, ...] = ()) -> bench.Books:
     return bench.Books(answers, list(sent), 0, 0)
 
 
-LOOKS = {
+OBSERVATIONS = {
     "all is well": ([books({"a": "x"}, ("b",)), books({"a": "x", "b": "y"})], {"B": 2}, []),
     "an answer lost": ([books({"a": "x"}), books({"b": "y"})], {}, ["gone"]),
     "an answer changed": ([books({"a": "x"}), books({"a": "z"})], {}, ["gone"]),
@@ -50,9 +50,9 @@ LOOKS = {
 }
 
 
-@pytest.mark.parametrize("name", LOOKS)
+@pytest.mark.parametrize("name", OBSERVATIONS)
 def test_what_is_broken_is_noticed(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    looks, asked_in_the_end, expected = LOOKS[name]
+    looks, asked_in_the_end, expected = OBSERVATIONS[name]
     check = bench.Check("once")
     witness = bench.Witness({"a": "A", "b": "B", "c": "C"}, 2, check)
     asked = Counter({"A": 1, "B": 1, "C": 1})
@@ -62,7 +62,7 @@ def test_what_is_broken_is_noticed(name: str, capsys: pytest.CaptureFixture[str]
         witness.look(look, asked, "then")
     assert len(check.broken) == len(expected)
     assert all(word in line for word, line in zip(expected, check.broken, strict=True))
-    assert check.verdict() is not bool(expected)
+    assert check.report() is not bool(expected)
     assert ("BROKEN" in capsys.readouterr().out) is bool(expected)
 
 

@@ -32,8 +32,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("TUTELAGE_LEDGER", raising=False)
     monkeypatch.setenv("MY_KEY", "sk-something-secret")
-    Path("recipe.yaml").write_text(RECIPE)
-    with Path("rows.jsonl").open("w") as file:
+    Path("recipe.yaml").write_text(RECIPE, encoding="utf-8")
+    with Path("rows.jsonl").open("w", encoding="utf-8") as file:
         for number in range(12):
             row = {"premise": f"Premise {number}.", "hypothesis": "So.", "label": "neutral"}
             file.write(json.dumps(row) + "\n")
@@ -64,7 +64,7 @@ def test_a_recipe_takes_what_it_does_not_say() -> None:
     assert done.exit_code == 0, done.output
     written = Path("elsewhere/small/rationales/reasoning.jsonl")
     assert f"{written}: 30 ok; 0 requests, 0 answers from the ledger" in done.stdout
-    assert len(written.read_text().splitlines()) == 30
+    assert len(written.read_text(encoding="utf-8").splitlines()) == 30
 
 
 def test_a_file_has_no_runs() -> None:
@@ -83,7 +83,7 @@ def test_what_is_asked_is_what_the_options_say() -> None:
         assert "out.jsonl: 12 ok; 12 requests, 0 answers from the ledger" in done.stdout
         asked = list(server.bodies)
     assert {(a["seed"], a["max_tokens"], a["temperature"]) for a in asked} == {(7, 30, 0.5)}
-    assert "sk-something-secret" not in Path("out.jsonl").read_text() + done.output
+    assert "sk-something-secret" not in Path("out.jsonl").read_text(encoding="utf-8") + done.output
 
 
 def test_cut_answers_and_failed_rows_are_explained() -> None:

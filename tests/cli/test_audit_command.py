@@ -27,7 +27,7 @@ def test_a_recipe_on_one_screen(
     path = tmp_path / "recipe.yaml"
     values = small_recipe()
     values["student"]["max_source_tokens"] = 8
-    path.write_text(yaml.safe_dump(values))
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     done = audit(path)
     assert done.exit_code == 0, done.exception

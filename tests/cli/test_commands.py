@@ -50,7 +50,7 @@ def fails(done: subprocess.CompletedProcess[str], code: int, *words: str, also: 
 def write(small_recipe: Make, tmp_path: Path) -> Callable[..., Path]:
     def recipe(**changes: Any) -> Path:
         path = tmp_path / "recipe.yaml"
-        path.write_text(yaml.safe_dump(small_recipe(**changes)))
+        path.write_text(yaml.safe_dump(small_recipe(**changes)), encoding="utf-8")
         return path
 
     return recipe
@@ -133,7 +133,12 @@ def test_a_folder_and_a_file_that_is_not_there(write: Callable[..., Path], tmp_p
 def test_bad_recipes(write: Callable[..., Path], tmp_path: Path) -> None:
     fails(tutelage("run", write(sedes=[1]), cwd=tmp_path), 2, "'seeds'")
     path = write()
-    path.write_text(path.read_text().replace("strategy: informed_reasoning", "strategy: informd"))
+    path.write_text(
+        path.read_text(encoding="utf-8").replace(
+            "strategy: informed_reasoning", "strategy: informd"
+        ),
+        encoding="utf-8",
+    )
     fails(tutelage("run", path, cwd=tmp_path), 2, "informed_reasoning", also=1)
     fails(tutelage("run", "nowhere.yaml", cwd=tmp_path), 2, "no such file")
     assert tutelage("run", cwd=tmp_path).returncode == 2
@@ -173,13 +178,15 @@ def test_from_a_csv_of_ones_own_to_a_report(tmp_path: Path, here: Here) -> None:
         f"{i},the film was {word} in part {i},{label}"
         for i, (word, label) in enumerate([("great", "good"), ("awful", "bad")] * 60)
     ]
-    (tmp_path / "films.csv").write_text("id,text,sentiment\n" + "\n".join(rows) + "\n")
+    (tmp_path / "films.csv").write_text(
+        "id,text,sentiment\n" + "\n".join(rows) + "\n", encoding="utf-8"
+    )
     done = tutelage(
         "init", "films.csv", "--student", "scratch:t5-tiny", "--teacher", "scripted", cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
     assert "labels good, bad" in done.stdout
-    recipe = yaml.safe_load((tmp_path / "recipe.yaml").read_text())
+    recipe = yaml.safe_load((tmp_path / "recipe.yaml").read_text(encoding="utf-8"))
     assert recipe["task"] == {"fields": ["text"], "labels": ["good", "bad"]}
     assert recipe["data"]["columns"] == {"label": "sentiment"}
     fails(tutelage("init", "films.csv", cwd=tmp_path), 2, "exists already")
@@ -190,7 +197,8 @@ def test_from_a_csv_of_ones_own_to_a_report(tmp_path: Path, here: Here) -> None:
             json.dumps({"uid": row.split(",")[0], "rationales": {"k": "It says " + row[-12:]}})
             + "\n"
             for row in rows
-        )
+        ),
+        encoding="utf-8",
     )
     recipe["teacher"] = "recorded:teacher.jsonl#k"
     recipe["data"]["columns"]["uid"] = "id"
@@ -199,7 +207,7 @@ def test_from_a_csv_of_ones_own_to_a_report(tmp_path: Path, here: Here) -> None:
     recipe["explain_rows"] = 4
     small = {"epochs": 2, "batch_size": 16, "warmup_steps": 3, "max_rationale_tokens": 12}
     recipe["student"].update(small)
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
     done = tutelage("run", "recipe.yaml", "--workers", "1", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     results = json.loads(done.stdout)
@@ -228,11 +236,14 @@ def test_from_a_csv_of_ones_own_to_a_report(tmp_path: Path, here: Here) -> None:
     done = tutelage("evaluate", arms["labels"], "--recipe", "recipe.yaml", "--json", cwd=tmp_path)
     assert json.loads(done.stdout)["accuracy"] == results["arms"][0]["test"]["accuracy"]
     model = arms["informed-reasoning"] / "seed-0" / "model"
-    few = (tmp_path / "films.csv").read_text().splitlines(keepends=True)[:11]
-    (tmp_path / "few.csv").write_text("".join(few))
+    few = (tmp_path / "films.csv").read_text(encoding="utf-8").splitlines(keepends=True)[:11]
+    (tmp_path / "few.csv").write_text("".join(few), encoding="utf-8")
     done = here("predict", model, "few.csv", "--recipe", "recipe.yaml", "--explain")
     assert done.returncode == 0, done.stderr
-    predictions = [json.loads(x) for x in (tmp_path / "predictions.jsonl").read_text().splitlines()]
+    predictions = [
+        json.loads(x)
+        for x in (tmp_path / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     assert len(predictions) == 10
     assert all(p["rationale"] is not None for p in predictions)
     (run / "report.html").unlink()

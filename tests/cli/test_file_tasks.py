@@ -24,7 +24,9 @@ def reviews(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         {"id": i, "comment": f"film {i} was a joy to see", "mood": ("good", "bad")[i % 2]}
         for i in range(20)
     ]
-    Path("reviews.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    Path("reviews.jsonl").write_text(
+        "".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8"
+    )
     yield
 
 
@@ -97,7 +99,9 @@ def test_a_budget_needs_a_price_and_an_option_gives_it() -> None:
 
 
 def test_a_student_is_trained_on_it() -> None:
-    Path("dev.jsonl").write_text(Path("reviews.jsonl").read_text().replace("film", "book"))
+    Path("dev.jsonl").write_text(
+        Path("reviews.jsonl").read_text(encoding="utf-8").replace("film", "book"), encoding="utf-8"
+    )
     done = call(
         "train", "reviews.jsonl", "--dev", "dev.jsonl", "--student", "scratch:t5-tiny",
         "--max-steps", "2", "--batch-size", "4", "--fast", "off",

@@ -320,7 +320,9 @@ def tutelage(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 def test_the_printed_plan(server: ScriptedServer, recipe: Make, tmp_path: Path) -> None:
     made = recipe(budget_usd=1)
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(made.model_dump(exclude_none=True)))
+    (tmp_path / "recipe.yaml").write_text(
+        yaml.safe_dump(made.model_dump(exclude_none=True)), encoding="utf-8"
+    )
     done = tutelage("plan", "recipe.yaml", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert server.requests == 0

@@ -38,7 +38,7 @@ def test_the_trackers_reach_the_training(
     asked: list[Any], small_recipe: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(yaml.safe_dump(small_recipe()))
+    recipe.write_text(yaml.safe_dump(small_recipe()), encoding="utf-8")
     for data, dev in ((str(recipe), None), ("rows.jsonl", "dev.jsonl")):
         dev_option = [] if dev is None else ["--dev", dev, "--task", "nli"]
         for trackers in (["--track", "tensorboard", "--track", "wandb"], []):

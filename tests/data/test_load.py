@@ -507,7 +507,7 @@ def test_a_stream_reads_what_loading_loads_and_holds_nothing(tmp_path):
         {"premise": f"p {i}", "hypothesis": "h", "label": -1 if i % 5 == 4 else i % 3}
         for i in range(50)
     ]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     loaded = load_examples(str(path), NLI)
     stream = stream_examples(str(path), NLI)
     assert (stream.total, stream.unlabelled) == (40, 10) == (len(loaded), loaded.unlabelled)
@@ -520,9 +520,11 @@ def test_a_stream_reads_what_loading_loads_and_holds_nothing(tmp_path):
 def test_a_stream_reports_a_faulty_row_before_any_request(tmp_path):
     path = tmp_path / "rows.jsonl"
     good = {"premise": "p", "hypothesis": "h", "label": "neutral"}
-    path.write_text(json.dumps(good) + "\n" + json.dumps({**good, "label": "maybe"}) + "\n")
+    path.write_text(
+        json.dumps(good) + "\n" + json.dumps({**good, "label": "maybe"}) + "\n", encoding="utf-8"
+    )
     with pytest.raises(DataError, match=r"rows.jsonl:2 field 'label'"):
         stream_examples(str(path), NLI)
-    path.write_text("")
+    path.write_text("", encoding="utf-8")
     with pytest.raises(DataError):
         stream_examples(str(path), NLI)

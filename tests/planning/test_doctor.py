@@ -34,7 +34,7 @@ def install(tmp_path: Path, package: str) -> None:
         (f"{package}-9.1.dist-info", "METADATA", f"Name: {package}\nVersion: 9.1\n"),
     ):
         (tmp_path / "packages" / folder).mkdir(parents=True)
-        (tmp_path / "packages" / folder / file).write_text(text)
+        (tmp_path / "packages" / folder / file).write_text(text, encoding="utf-8")
 
 
 def said(name: str, make: Make | None = None) -> tuple[str, str]:
@@ -64,11 +64,13 @@ def test_wandb_needs_a_key_or_to_be_offline(
     assert found.startswith("9.1, no key for api.wandb.ai: `wandb login`")
     assert said("wandb", small_recipe) == ("missing", found)
 
-    (tmp_path / ".netrc").write_text("machine api.wandb.ai login user password secret-of-mine\n")
+    (tmp_path / ".netrc").write_text(
+        "machine api.wandb.ai login user password secret-of-mine\n", encoding="utf-8"
+    )
     assert said("wandb") == ("ok", "9.1, a key for api.wandb.ai was found")
     monkeypatch.setenv("WANDB_BASE_URL", "https://own.example:8080/")
     assert said("wandb")[0] == "optional"
-    (tmp_path / ".netrc").write_text("machine\n")  # damaged
+    (tmp_path / ".netrc").write_text("machine\n", encoding="utf-8")  # damaged
     assert said("wandb")[0] == "optional"
     monkeypatch.setenv("WANDB_API_KEY", "secret-of-mine")
     assert said("wandb") == ("ok", "9.1, a key for own.example was found")

@@ -90,4 +90,4 @@ def steps(kill_after: int) -> Callable[[], int]:
 def killed(ledger: Path, base_url: str, count: int, kill_after: int, told: Path) -> None:
     total = steps(kill_after)
     run(ledger, base_url, count)
-    told.write_text(str(total()))
+    told.write_text(str(total()), encoding="utf-8")

@@ -144,7 +144,7 @@ class Spec:
 
 def _live(spec: Spec, told: Path) -> None:
     try:
-        told.write_text(json.dumps(spec.run()))
+        told.write_text(json.dumps(spec.run()), encoding="utf-8")
     except KeyboardInterrupt:
         sys.exit(130)  # without a traceback: somebody wanted it
 
