@@ -20,7 +20,9 @@ def compare(
     baseline: Annotated[Path, typer.Argument(help="The same for the other run or student.")],
     data: Annotated[
         str | None,
-        typer.Option(help="The predicted rows, so that rows of one premise are grouped."),
+        typer.Option(
+            help="The predicted rows, to group those of one premise; a run folder has them."
+        ),
     ] = None,
     recipe: Annotated[
         str | None, typer.Option(help="A recipe that has the task and columns. Default: NLI.")

@@ -95,7 +95,7 @@ def _tutelage(
 def main() -> None:
     """Run the command line.
 
-    Exit codes: 0 done, 1 the work failed, 2 the call is at fault, 130 interrupted (typer's code for
+    Exit codes: 0 done, 1 the work failed, 2 the call is wrong, 130 interrupted (typer's code for
     Ctrl-C).
     """
     try:

@@ -31,7 +31,8 @@ def run(
         typer.Option(
             metavar="0.1,0.3",
             help="Also train the chosen configurations on these fractions of the rows, for "
-            "learning curves on dev. Default: no curves.",
+            "learning curves on dev. Default: no curves in results.json; fractions that were "
+            "trained before are kept.",
         ),
     ] = None,
     json: Annotated[

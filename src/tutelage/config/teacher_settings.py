@@ -36,9 +36,8 @@ def _free(value: Any) -> Any:
 
 
 class TeacherSettings(Settings):
-    """Which teacher, and how requests to it are made.
-
-    Only sampling parameters that are set are sent.
+    """Which teacher, and how requests to it are made. Sampling parameters that are not set are not
+    sent.
     """
 
     model: Text = Field(

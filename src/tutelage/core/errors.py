@@ -1,7 +1,7 @@
 """The errors that Tutelage raises, and the optional extras that MissingExtraError names.
 
     TutelageError              exit code 1: the work failed
-    ├── UsageError             exit code 2: the call is at fault
+    ├── UsageError             exit code 2: the call is wrong
     │   ├── RecipeError        an invalid recipe; holds every problem found
     │   └── MissingExtraError  a package of an optional extra is not installed
     ├── DataError              a faulty data file or row
