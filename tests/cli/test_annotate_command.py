@@ -1,4 +1,4 @@
-"""`tutelage annotate` and `plan` as they are called: what they refuse, and what they say."""
+"""`tutelage annotate` and `plan` on the command line: what they refuse and what they print."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ def refused(*arguments: object) -> str:
 @pytest.mark.parametrize(
     "option", [("--teacher", "openai:m"), ("--max-tokens", "9"), ("--output", "there.jsonl")]
 )
-def test_what_a_recipe_says_itself_is_not_overridden_in_silence(option: tuple[str, str]) -> None:
+def test_options_that_a_recipe_has_as_keys_are_refused(option: tuple[str, str]) -> None:
     message = refused("annotate", "recipe.yaml", *option)
     assert message.startswith(f"{option[0]} is for a data file") and "recipe.yaml" in message
     assert not Path("runs").exists()
 
 
-def test_a_recipe_takes_what_it_does_not_say() -> None:
+def test_options_that_a_recipe_lacks_are_accepted() -> None:
     done = call("annotate", "recipe.yaml", "--runs", "elsewhere", "--retry-failed")
     assert done.exit_code == 0, done.output
     written = Path("elsewhere/small/rationales/reasoning.jsonl")
@@ -67,12 +67,12 @@ def test_a_recipe_takes_what_it_does_not_say() -> None:
     assert len(written.read_text(encoding="utf-8").splitlines()) == 30
 
 
-def test_a_file_has_no_runs() -> None:
+def test_runs_is_refused_for_a_file() -> None:
     message = refused("annotate", "rows.jsonl", "--teacher", "openai:m", "--runs", "r")
     assert "--output" in message
 
 
-def test_what_is_asked_is_what_the_options_say() -> None:
+def test_requests_follow_the_options() -> None:
     with Server() as server:
         done = call(
             "annotate", "rows.jsonl", "--teacher", "openai:m", "--base-url", server.base_url,
@@ -106,7 +106,7 @@ def test_cut_answers_and_failed_rows_are_explained() -> None:
     assert again.exit_code == 1 and "1 requests, 11 answers" in again.stdout
 
 
-def test_an_answer_that_cannot_be_read_is_not_one_to_ask_again() -> None:
+def test_an_answer_that_cannot_be_parsed_is_not_requested_again() -> None:
     with Server(lambda body, before: Reply(text="It is so.")) as server:
         given = ("--teacher", "openai:m", "--base-url", server.base_url, "--task", "nli")
         done = call("annotate", "rows.jsonl", *given, "--strategy", "information_extraction")
@@ -115,7 +115,7 @@ def test_an_answer_that_cannot_be_read_is_not_one_to_ask_again() -> None:
     assert "12 failed: the answer could not be parsed: none of the five" in done.stdout
 
 
-def test_plan_says_that_it_wants_a_recipe_and_how_to_get_one() -> None:
+def test_plan_needs_a_recipe_and_says_how_to_get_one() -> None:
     message = refused("plan", "rows.jsonl")
     assert "plan takes a recipe" in message and "`tutelage init rows.jsonl`" in message
 
@@ -143,7 +143,7 @@ def shown_progress(capsys: pytest.CaptureFixture[str], **progress: Any) -> str:
     return capsys.readouterr().err
 
 
-def test_a_line_of_progress_is_one_line_with_a_rate_that_says_something(
+def test_progress_is_one_line_with_a_rate(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     slow = shown_progress(

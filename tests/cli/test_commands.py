@@ -1,4 +1,4 @@
-"""The command line as a new user meets it: every failure is one line, with the right exit code."""
+"""The command line for a new user: each failure is one line, with the right exit code."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def tutelage(
 
 
 def fails(done: subprocess.CompletedProcess[str], code: int, *words: str, also: int = 0) -> None:
-    """One line on standard error (and `also` further problems), no traceback, the exit code."""
+    """Check for one error line (and `also` further ones), no traceback, and the exit code."""
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     complaints = [line for line in done.stderr.splitlines() if line.startswith("tutelage: ")]
@@ -60,7 +60,7 @@ def write(small_recipe: Make, tmp_path: Path) -> Callable[..., Path]:
 def here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Here:
-    """`tutelage` in this process, where torch is imported once and not for every call."""
+    """`tutelage` in this process, where torch is imported only once."""
 
     def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         monkeypatch.chdir(tmp_path)
@@ -123,7 +123,7 @@ def test_bad_data(
     fails(tutelage("run", write(data=data), cwd=tmp_path), 1, name, word)
 
 
-def test_a_folder_and_a_file_that_is_not_there(write: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_folder_and_a_missing_file(write: Callable[..., Path], tmp_path: Path) -> None:
     (tmp_path / "rows.csv").mkdir()
     for train, word in (("rows.csv", "directory"), ("row.csv", "did you mean rows.csv")):
         data = {"train": train, "dev": 0.1, "test": "synthetic:nli?n=9"}
@@ -166,13 +166,13 @@ def test_a_server_that_is_down(write: Callable[..., Path], tmp_path: Path) -> No
         ("package:no_such_package/x.gguf", 2, "no_such_package"),
     ],
 )
-def test_a_student_that_is_not_there(
+def test_a_missing_student(
     write: Callable[..., Path], tmp_path: Path, here: Here, model: str, code: int, word: str
 ) -> None:
     fails(here("run", write(student={"model": model})), code, word)
 
 
-def test_from_a_csv_of_ones_own_to_a_report(tmp_path: Path, here: Here) -> None:
+def test_from_a_csv_file_to_a_report(tmp_path: Path, here: Here) -> None:
     """init, then run, then the other commands, on a task that is not NLI."""
     rows = [
         f"{i},the film was {word} in part {i},{label}"
@@ -191,7 +191,7 @@ def test_from_a_csv_of_ones_own_to_a_report(tmp_path: Path, here: Here) -> None:
     assert recipe["data"]["columns"] == {"label": "sentiment"}
     fails(tutelage("init", "films.csv", cwd=tmp_path), 2, "exists already")
 
-    # Nobody wrote reasons for these rows, so the arms are cut down to labels and an echo of them.
+    # These rows have no reasons, so the arms are reduced to labels and an echo of them.
     (tmp_path / "teacher.jsonl").write_text(
         "".join(
             json.dumps({"uid": row.split(",")[0], "rationales": {"k": "It says " + row[-12:]}})
@@ -284,7 +284,9 @@ def test_doctor(tmp_path: Path, write: Callable[..., Path]) -> None:
     ]
 
 
-def test_ctrl_c_ends_in_one_line_and_goes_on(write: Callable[..., Path], tmp_path: Path) -> None:
+def test_ctrl_c_ends_in_one_line_and_the_run_continues(
+    write: Callable[..., Path], tmp_path: Path
+) -> None:
     recipe = write(student={"model": "scratch:t5-tiny", "epochs": 60, "batch_size": 8})
     process = subprocess.Popen(
         [sys.executable, "-m", "tutelage", "run", str(recipe), "--workers", "2"],

@@ -39,7 +39,7 @@ def test_the_fractions_reach_the_run(
         ("3", "got 3, expected numbers between 0 and 1, such as 0.1,0.3"),
     ],
 )
-def test_a_bad_one_is_a_wrong_call(
+def test_an_invalid_fraction_is_a_usage_error(
     small_recipe: Callable[..., dict[str, Any]], tmp_path: Path, given: str, line: str
 ) -> None:
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(small_recipe()), encoding="utf-8")

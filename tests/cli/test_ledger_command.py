@@ -1,4 +1,4 @@
-"""`tutelage ledger` as it is called."""
+"""`tutelage ledger` on the command line."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_a_batch_is_cancelled_and_its_answers_are_kept(path: Path, server: Serve
     assert json.loads(call("batches", "--ledger", path, "--json").stdout) == []
 
 
-def test_a_batch_is_given_up(path: Path) -> None:
+def test_a_batch_is_abandoned(path: Path) -> None:
     assert "2 requests can be made again" in call("batches", "--ledger", path, "--forget", 1).stdout
     shown = call("show", "--ledger", path).stdout
     assert "for 2 lost requests" in shown and "batch 1" not in shown
@@ -119,20 +119,20 @@ def test_a_batch_is_given_up(path: Path) -> None:
         (["--adopt", "1=b", "--cancel", 1], "at a time"),
     ],
 )
-def test_calls_that_are_wrong(path: Path, arguments: list[object], words: str) -> None:
+def test_wrong_calls(path: Path, arguments: list[object], words: str) -> None:
     done = call("batches", "--ledger", path, *arguments)
     assert isinstance(done.exception, TutelageError) and done.exception.exit_code == 2
     assert words in str(done.exception)
 
 
-def test_no_ledger_is_made_by_looking(tmp_path: Path) -> None:
+def test_reading_commands_create_no_ledger(tmp_path: Path) -> None:
     for arguments in (["show"], ["batches"], ["export", tmp_path / "x"]):
         done = call(*arguments, "--ledger", tmp_path / "none.sqlite")
         assert "there is no ledger" in str(done.exception)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_model_files_digest_is_shown_and_taken_short(tmp_path: Path) -> None:
+def test_a_model_files_digest_is_shown_and_accepted_shortened(tmp_path: Path) -> None:
     path = tmp_path / "l.sqlite"
     digests = ["gguf-sha256:" + digit * 64 for digit in "ab"]
     with Ledger(path) as ledger:
@@ -152,7 +152,7 @@ def test_a_model_files_digest_is_shown_and_taken_short(tmp_path: Path) -> None:
         assert said.startswith(f"{count} answers, which cost")
 
 
-def test_budgets_of_what_costs_nothing_are_not_shown(tmp_path: Path) -> None:
+def test_budgets_without_cost_are_not_shown(tmp_path: Path) -> None:
     path = tmp_path / "l.sqlite"
     with Ledger(path) as ledger, Session(ledger) as session:
         for scope, worst in (("free", 0), ("dear", 10**12)):

@@ -32,7 +32,7 @@ from tutelage.teacher.ledger.store import Ledger
 Make = Callable[..., Recipe]
 
 PRICE = {"input": 1.0, "output": 2.0}
-"""Of the recipes here: a millionth of a dollar for a token in, two for a token out."""
+"""Of the recipes here: a millionth of a dollar for an input token, two for an output token."""
 MAX_TOKENS = 60
 
 

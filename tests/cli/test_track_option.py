@@ -47,7 +47,7 @@ def test_the_trackers_reach_the_training(
     assert [list(names) for names in asked] == [["tensorboard", "wandb"], []] * 2
 
 
-def test_one_that_nobody_knows_is_a_wrong_call(tmp_path: Path) -> None:
+def test_an_unknown_tracker_is_a_usage_error(tmp_path: Path) -> None:
     words = ["train", "rows.jsonl", "--dev", "dev.jsonl", "--track", "mlflow"]
     done = subprocess.run(
         [sys.executable, "-m", "tutelage", *words], cwd=tmp_path, capture_output=True, text=True

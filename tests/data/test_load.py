@@ -34,7 +34,7 @@ def table(path: Path, rows: list[list[str]]) -> str:
 
 
 def message(spec: str, task: Task = NLI, **keywords: object) -> str:
-    """The one line of the error that loading ends in."""
+    """The one-line message of the error that loading raises."""
     with pytest.raises(TutelageError) as caught:
         load_examples(spec, task, **keywords)  # type: ignore[arg-type]
     text = str(caught.value)
@@ -42,7 +42,7 @@ def message(spec: str, task: Task = NLI, **keywords: object) -> str:
     return text
 
 
-# What is read
+# Formats
 
 
 def test_jsonl_rows_become_examples(tmp_path: Path) -> None:
@@ -139,17 +139,17 @@ def test_the_digest_follows_the_content(tmp_path: Path) -> None:
     assert one != other.sha256
 
 
-# Ids of rows that have none
+# Ids of rows without one
 
 
-def test_made_ids_follow_the_content_and_number_copies(tmp_path: Path) -> None:
+def test_computed_ids_follow_the_content_and_number_copies(tmp_path: Path) -> None:
     first = load_examples(jsonl(tmp_path / "a.jsonl", [ROWS[0], ROWS[1], ROWS[0]]), NLI)
     other = load_examples(jsonl(tmp_path / "b.jsonl", [ROWS[1], ROWS[0]]), NLI)
     assert [e.uid for e in other] == [first[1].uid, first[0].uid]
     assert first[2].uid == f"{first[0].uid}-2"
 
 
-def test_repeated_ids_are_an_error_with_a_way_out(tmp_path: Path) -> None:
+def test_repeated_ids_are_an_error_with_a_remedy(tmp_path: Path) -> None:
     spec = jsonl(tmp_path / "a.jsonl", [ROWS[0] | {"uid": "u"}, ROWS[1] | {"uid": "u"}])
     text = message(spec)
     assert text.startswith(f"{spec}:2 field 'uid': got id 'u', which line 1 also has")
@@ -187,11 +187,11 @@ def test_query_and_split_come_in_either_order(
     assert spec.query == {"n": str(n), "seed": "2"}
 
 
-def test_a_file_whose_name_holds_marks_is_found(tmp_path: Path) -> None:
+def test_a_file_whose_name_contains_marks_is_found(tmp_path: Path) -> None:
     assert len(load_examples(jsonl(tmp_path / "what?#1.jsonl", ROWS), NLI)) == 3
 
 
-def test_variables_are_filled_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_are_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     jsonl(tmp_path / "a.jsonl", ROWS)
     monkeypatch.setenv("TUTELAGE_TEST_FOLDER", str(tmp_path))
     monkeypatch.delenv("TUTELAGE_TEST_FILE", raising=False)
@@ -253,7 +253,7 @@ def test_generated_examples_through_a_spec() -> None:
 
 @pytest.fixture
 def release(tmp_path: Path) -> Path:
-    """A folder as ANLI is unpacked, with rows of our own."""
+    """A folder like an unpacked ANLI release, with rows of our own."""
     row = {"uid": "u1", "context": "A dog runs.", "hypothesis": "It moves.", "label": "e"}
     for number in (1, 2):
         for split in ("train", "dev", "test"):
@@ -284,7 +284,7 @@ def test_anli_release_names_its_splits(release: Path, split: str) -> None:
     assert "dev_r1, dev_r2, test_r1, test_r2, train_r1, train_r2" in message(f"{release}{split}")
 
 
-# What goes wrong
+# Errors
 
 
 @pytest.mark.parametrize(
@@ -306,7 +306,7 @@ def test_anli_release_names_its_splits(release: Path, split: str) -> None:
         ({"uid": "\ud800"}, "uid", "half of a character"),
     ],
 )
-def test_a_wrong_row_names_file_line_and_field(
+def test_the_error_of_a_faulty_row_names_file_line_and_field(
     tmp_path: Path, row: dict[str, object], field: str, expected: str
 ) -> None:
     spec = jsonl(tmp_path / "a.jsonl", [ROWS[0] | {"uid": "first"}, ROWS[1] | row])
@@ -411,7 +411,7 @@ def test_missing_files_and_folders(tmp_path: Path) -> None:
     assert "a file has no splits" in message(f"{tmp_path / 'train.jsonl'}#train")
 
 
-# The `datasets` package, on folders of this disk
+# The `datasets` package, on local folders
 
 
 @pytest.fixture
@@ -425,7 +425,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-unt
 
 
 def other_order(datasets):  # type: ignore[no-untyped-def]
-    """A data set whose classes stand in another order than the task's, one row unlabelled."""
+    """A data set whose classes are in another order than the task's, with one unlabelled row."""
     names = ["contradiction", "entailment", "neutral"]
     features = datasets.Features(
         premise=datasets.Value("string"),
@@ -475,7 +475,7 @@ def test_folder_of_files_through_load_dataset(tmp_path: Path, hub) -> None:  # t
     assert "no column 'text'" in message(f"hf:{folder}#test", SENTIMENT)
 
 
-def test_wrong_rows_of_a_data_set_are_named(tmp_path: Path, hub) -> None:  # type: ignore[no-untyped-def]
+def test_faulty_rows_of_a_data_set_are_named(tmp_path: Path, hub) -> None:  # type: ignore[no-untyped-def]
     rows = {"premise": ["a", " "], "hypothesis": ["b", "c"], "label": ["e", "n"]}
     hub.Dataset.from_dict(rows).save_to_disk(tmp_path / "one")
     text = message(f"hf:{tmp_path / 'one'}")
@@ -484,7 +484,7 @@ def test_wrong_rows_of_a_data_set_are_named(tmp_path: Path, hub) -> None:  # typ
     )
 
 
-def test_a_data_set_that_is_not_there(hub) -> None:  # type: ignore[no-untyped-def]
+def test_a_missing_data_set(hub) -> None:  # type: ignore[no-untyped-def]
     assert "cannot be loaded" in message("hf:tutelage-tests/no-such-data#train")
 
 
@@ -501,7 +501,7 @@ def test_missing_packages(
         load_examples(spec, NLI)
 
 
-def test_a_stream_reads_what_loading_loads_and_holds_nothing(tmp_path):
+def test_a_stream_gives_the_loaded_examples_and_keeps_none(tmp_path):
     path = tmp_path / "rows.jsonl"
     rows = [
         {"premise": f"p {i}", "hypothesis": "h", "label": -1 if i % 5 == 4 else i % 3}

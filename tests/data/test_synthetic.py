@@ -70,7 +70,7 @@ def test_each_kind_has_its_labels() -> None:
 
 
 def derived_label(example: Example) -> str:
-    """The label as an independent reader of the two texts finds it."""
+    """The label, derived independently from the two texts."""
     premise, hypothesis = example.fields["premise"], example.fields["hypothesis"].rstrip(".")
     sentences = premise.rstrip(".").split(". ")
     subject, claim = hypothesis.split(" ", 1)
@@ -121,13 +121,13 @@ def _year(sentence: str, relation: str, year: str) -> str:
 
 
 @BOTH
-def test_labels_are_what_a_reader_finds(people: int) -> None:
+def test_labels_follow_from_the_texts(people: int) -> None:
     for example in generate(3000, 11, people=people):
         assert derived_label(example) == example.label, example
 
 
 @BOTH
-def test_reasons_quote_the_text_truly(people: int) -> None:
+def test_reasons_quote_the_text_correctly(people: int) -> None:
     for example in generate(1500, 12, people=people):
         assert example.reason is not None
         known = set(words(example.fields["premise"])) | set(words("The text says that was a"))
@@ -141,7 +141,7 @@ def test_reasons_quote_the_text_truly(people: int) -> None:
 
 
 @BOTH
-def test_premises_of_other_seeds_are_other_premises(people: int) -> None:
+def test_different_seeds_give_different_premises(people: int) -> None:
     train, dev, test = (generate(5000, seed, people=people) for seed in (1, 2, 3))
     overlap = check_splits(train, dev, test, NLI)
     assert (overlap.dev_rows, overlap.test_rows) == (0, 0)

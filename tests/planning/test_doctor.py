@@ -1,4 +1,4 @@
-"""What `doctor` says of trackers: which are there, and whether they can work here."""
+"""`doctor` on trackers: which are installed, and whether they can work."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Make = Callable[..., dict[str, Any]]
 
 @pytest.fixture(autouse=True)
 def empty_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No login, no settings, and packages that are installed where a test says so."""
+    """No login, no settings, and only the packages that a test installs."""
     for name in list(os.environ):
         if name.startswith(("WANDB", "TRACKIO", "HF_TOKEN", "NETRC")):
             monkeypatch.delenv(name)
@@ -38,7 +38,7 @@ def install(tmp_path: Path, package: str) -> None:
 
 
 def said(name: str, make: Make | None = None) -> tuple[str, str]:
-    """The status and text of one tracker; with `make`, for a recipe that asks for it."""
+    """The status and text of one tracker; with `make`, for a recipe that names it."""
     recipe = None
     if make is not None:
         values = make(arms=[{"name": "labels"}])
@@ -48,7 +48,7 @@ def said(name: str, make: Make | None = None) -> tuple[str, str]:
     return finding.status, finding.found
 
 
-def test_a_tracker_that_is_not_there_matters_to_a_recipe_that_asks(small_recipe: Make) -> None:
+def test_a_missing_tracker_matters_to_a_recipe_that_names_it(small_recipe: Make) -> None:
     status, found = said("trackio")
     assert status == "optional"
     assert "pip install trackio" in found
@@ -84,7 +84,7 @@ def test_wandb_needs_a_key_or_to_be_offline(
     assert "`wandb sync`" in found
 
 
-def test_trackio_needs_nobody_but_for_a_space(
+def test_trackio_needs_a_token_only_for_a_space(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install(tmp_path, "trackio")

@@ -95,7 +95,7 @@ def test_the_test_detects_a_difference_of_that_size_four_times_in_five(
     assert hits / 600 == pytest.approx(0.8, abs=0.055)  # 3.4 standard errors
 
 
-def test_it_counts_what_the_recipe_has(planned: Planned) -> None:
+def test_it_counts_rows_units_seeds_and_comparisons(planned: Planned) -> None:
     found = plan(planned(5))
     assert (found.rows, found.units, found.unit) == (240, 120, "premise")
     assert (found.seeds, found.family) == (5, 2)
@@ -191,7 +191,7 @@ def finished(folder: Path, test: list[Example], seeds: int, *, rows: bool = True
     return folder
 
 
-def test_an_earlier_run_of_that_name_takes_the_place_of_assumptions(
+def test_an_earlier_run_of_that_name_replaces_the_assumptions(
     planned: Planned, tmp_path: Path
 ) -> None:
     recipe, splits = planned(5)
@@ -199,7 +199,7 @@ def test_an_earlier_run_of_that_name_takes_the_place_of_assumptions(
     found = plan((recipe, splits), tmp_path)
     assert found.measured_in == str(run)
     assert found.assumed == ()
-    # One of the two right alone: 0.9 (0.19) + 0.1 (0.81) of each arm's chances.
+    # Exactly one of the two is right with probability 0.9 (0.19) + 0.1 (0.81).
     assert found.design["disagreement"] == pytest.approx(0.9 * 0.19 + 0.1 * 0.81, abs=0.05)
     assert 0.1 < found.design["repeated"] < 0.6
     assert 0.04 < found.design["within_group"] < 0.9
