@@ -34,8 +34,8 @@ RULES = (
         r"\breadings?\b",
         "evaluation",
         (
-            r"[Rr]eading (the |a |an |from |of |its |their |them|it|one |files?|rows?|recipes?|data|"
-            r"lines?|and writing|label|time)",
+            r"[Rr]eading (the |a |an |from |of |its |their |them|it|one |files?|rows?|recipes?|"
+            r"data|lines?|and writing|label|time)",
             r"\b(while|by|before|after|for|of|when|without|on|from|is|are|in) reading\b",
         ),
     ),
@@ -105,7 +105,7 @@ class Hit(NamedTuple):
 
 
 def hits_in(text: str, place: str) -> Iterator[Hit]:
-    """Each place in `text` that a rule forbids. Names are read as words: `tokens_per_micro_batch`."""
+    """Each place in `text` that a rule forbids. Names are read as words: `max_tokens`."""
     for number, line in enumerate(text.split("\n"), 1):
         # CamelCase and snake_case are words as well.
         plain = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", line).replace("_", " ")
@@ -144,9 +144,9 @@ def files(*places: str) -> Iterator[Path]:
     for place in places:
         root = ROOT / place
         for path in [root] if root.is_file() else sorted(root.rglob("*")):
-            if path.suffix in (".py", ".md", ".j2", ".js", ".yaml", ".toml", ".css", ".sh"):
-                if path.name not in SKIPPED and "__pycache__" not in path.parts:
-                    yield path
+            read = path.suffix in (".py", ".md", ".j2", ".js", ".yaml", ".toml", ".css", ".sh")
+            if read and path.name not in SKIPPED and "__pycache__" not in path.parts:
+                yield path
 
 
 EVERYWHERE = ("src", "tests", "docs", "benchmarks", "examples", "README.md", "CHANGELOG.md")
