@@ -200,7 +200,7 @@ def once(kills: int, rows: int, seed: int, place: Path) -> bool:
         f"  answers lost {witness.gone}, asked again with an answer in the ledger {witness.again}\n"
         f"  {time.monotonic() - begun:.0f} s"
     )
-    return check.verdict()
+    return check.action()
 
 
 def faults(rows: int, seed: int, place: Path) -> bool:
@@ -237,7 +237,7 @@ def faults(rows: int, seed: int, place: Path) -> bool:
         f"  {took:.0f} s: {counts.requests / took:.0f} requests a second of at most "
         f"{REQUESTS / WINDOW_S:.0f}"
     )
-    return check.verdict()
+    return check.action()
 
 
 def _interrupt(life: Life, rng: random.Random) -> str:
@@ -338,7 +338,7 @@ def budget(runs: int, seed: int, place: Path) -> bool:
         f"billed {counts.billed_pico / 1e12:.4f} $\n"
         f"  {time.monotonic() - begun:.0f} s"
     )
-    return check.verdict()
+    return check.action()
 
 
 def main() -> int:

@@ -62,7 +62,7 @@ def test_what_is_broken_is_noticed(name: str, capsys: pytest.CaptureFixture[str]
         witness.look(look, asked, "then")
     assert len(check.broken) == len(expected)
     assert all(word in line for word, line in zip(expected, check.broken, strict=True))
-    assert check.verdict() is not bool(expected)
+    assert check.action() is not bool(expected)
     assert ("BROKEN" in capsys.readouterr().out) is bool(expected)
 
 

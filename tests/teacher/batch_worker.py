@@ -11,11 +11,11 @@ from typing import Any
 from tutelage.core.types import Example, Message, Request
 from tutelage.teacher.batch.batches import Batches, BatchLimits
 from tutelage.teacher.batch.server import BatchServer
-from tutelage.teacher.cost.budget import Money
+from tutelage.teacher.cost.budget import Budget
 from tutelage.teacher.cost.prices import Price, Rates
 from tutelage.teacher.engine.failures import RetryPolicy
 from tutelage.teacher.ledger.charges import Session
-from tutelage.teacher.ledger.store import Ledger, answer_key
+from tutelage.teacher.ledger.store import Ledger, request_key
 from tutelage.teacher.registry import open_teacher
 from tutelage.teacher.teacher import TeacherSettings
 
@@ -34,7 +34,7 @@ def question(text: str, **changes: Any) -> tuple[str, Request]:
         **changes,
     }
     request = Request(**values)
-    return answer_key(IDENTITY, request), request
+    return request_key(IDENTITY, request), request
 
 
 def questions(count: int) -> list[tuple[str, Request]]:
@@ -47,7 +47,7 @@ def limits(**changes: Any) -> BatchLimits:
 
 
 def batches(session: Session, base_url: str, **changes: Any) -> Batches:
-    money = Money(changes.pop("scope", "run"), changes.pop("cap", None), PRICE)
+    budget = Budget(changes.pop("scope", "run"), changes.pop("cap", None), PRICE)
     asked = changes.pop("limits", None) or limits(max_requests=2)
     settings = TeacherSettings(model="openai:m", base_url=base_url, provider=IDENTITY, **changes)
     return Batches(session, open_teacher(settings), money, limits=asked, policy=QUICK)

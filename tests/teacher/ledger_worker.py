@@ -24,8 +24,8 @@ from tutelage.core.types import Example, Request
 from tutelage.strategies.registry import get_strategy
 from tutelage.teacher.annotate import Options, annotate_to_file
 from tutelage.teacher.cost.prices import PICO, PriceOverride
-from tutelage.teacher.engine.failures import Kind, RetryPolicy
-from tutelage.teacher.ledger.store import Ledger, answer_key
+from tutelage.teacher.engine.failures import FaultKind, RetryPolicy
+from tutelage.teacher.ledger.store import Ledger, request_key
 from tutelage.teacher.teacher import TeacherSettings
 
 STRATEGY = "informed_reasoning"
@@ -83,7 +83,7 @@ class Spec:
 
     def policy(self) -> RetryPolicy:
         return RetryPolicy(
-            dict.fromkeys(Kind, self.attempts),
+            dict.fromkeys(FaultKind, self.attempts),
             first_attempts=self.attempts,
             base_s=self.wait_s / 4,
             cap_s=self.wait_s,
@@ -104,7 +104,7 @@ class Spec:
         for example in self.examples():
             messages = strategy.render(example, NLI)
             request = Request("m", messages, STRATEGY, example, settings.parameters)
-            yield answer_key(PROVIDER, request), request
+            yield request_key(PROVIDER, request), request
 
     def prompts(self) -> dict[str, str]:
         """The words of each question, as the test server knows it, by key."""

@@ -22,11 +22,11 @@ from tutelage.core.task import NLI
 from tutelage.core.types import Completion, Example, Usage
 from tutelage.teacher.annotate import Options, annotate
 from tutelage.teacher.clients.openai_api import OpenAITeacher
-from tutelage.teacher.engine.failures import Kind, RetryPolicy
+from tutelage.teacher.engine.failures import FaultKind, RetryPolicy
 from tutelage.teacher.ledger.store import Ledger
 from tutelage.teacher.teacher import RequestFailedError, TeacherSettings
 
-QUICK = RetryPolicy(dict.fromkeys(Kind, 2), first_attempts=2, base_s=0.01, cap_s=0.02)
+QUICK = RetryPolicy(dict.fromkeys(FaultKind, 2), first_attempts=2, base_s=0.01, cap_s=0.02)
 WORKER = Path(__file__).with_name("annotate_worker.py")
 
 

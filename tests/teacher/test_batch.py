@@ -23,9 +23,16 @@ from tutelage.core.errors import (
 )
 from tutelage.teacher.batch import server as batch_server
 from tutelage.teacher.batch.batches import forget, held_among, open_keys, rows_of
-from tutelage.teacher.batch.jsonl import RemoteBatch, read_batch
+from tutelage.teacher.batch.jsonl import RemoteBatch, parse_batch
 from tutelage.teacher.cost.prices import worst_case
-from tutelage.teacher.ledger.charges import Claim, Grant, Session, charged, failures_of, lost
+from tutelage.teacher.ledger.charges import (
+    Claim,
+    ReservationStatus,
+    Session,
+    charged,
+    final_failures,
+    lost,
+)
 from tutelage.teacher.ledger.store import Ledger
 from tutelage.teacher.teacher import TeacherSettings
 
@@ -48,7 +55,7 @@ def session(ledger: Ledger) -> Iterator[Session]:
 
 
 def nothing_is_open(ledger: Ledger) -> bool:
-    with ledger.reading() as connection:
+    with ledger.reader() as connection:
         held = connection.execute("SELECT count(*) FROM charges WHERE state != 'lost'").fetchone()
         kept = connection.execute(
             "SELECT count(*) FROM batches WHERE state != 'ended' OR questions IS NOT NULL"
@@ -62,9 +69,9 @@ def test_every_question_is_answered_once_and_paid_at_half_the_price(
     asked = questions(7)
     with serve() as server, batches(session, server.base_url) as ours:
         submitted = ours.submit(iter(asked))
-        assert (submitted.questions, submitted.batches, submitted.unfit) == (7, 4, None)
+        assert (submitted.questions, submitted.batches, submitted.over_budget) == (7, 4, None)
         assert held_among(ledger, [key for key, _ in asked]) == set(open_keys(ledger))
-        with ledger.reading() as connection:
+        with ledger.reader() as connection:
             states = connection.execute("SELECT DISTINCT state FROM charges").fetchall()
         assert states == [("sent",)]  # whoever dies now leaves them charged
         collected = ours.collect(wait=True)
@@ -93,7 +100,7 @@ def test_answers_are_kept_as_a_live_call_keeps_them(ledger: Ledger, session: Ses
         columns = "key, identity, model, strategy, messages, parameters, sample, text"
         rows = []
         for book in (ledger, other):
-            with book.reading() as connection:
+            with book.reader() as connection:
                 rows.append(connection.execute(f"SELECT {columns} FROM answers").fetchall())
     assert rows[0] == rows[1]
 
@@ -151,8 +158,8 @@ def test_what_becomes_of_a_line(kind: str, ledger: Ledger, session: Session) -> 
     assert (answer is not None) == (fate in ("answered", "filtered"))
     if fate == "filtered":
         assert answer is not None and (answer.text, answer.finish_reason) == ("", "content_filter")
-    with ledger.reading() as connection:
-        failures = failures_of(connection, [odd[0]])
+    with ledger.reader() as connection:
+        failures = final_failures(connection, [odd[0]])
     assert bool(failures) == (fate == "refused")
     others = charged(ledger, "run") - (worst_case(odd[1], PRICE.batch()) if cost == "worst" else 0)
     assert charged(ledger, "run") >= billed
@@ -180,7 +187,7 @@ def test_a_model_that_renames_max_tokens_is_met(ledger: Ledger, session: Session
         assert (first.answered, first.problems) == (0, ()) and sum(first.returned.values()) == 3
         ours.submit(questions(3))
         assert ours.collect(wait=True).answered == 3
-    with ledger.reading() as connection:
+    with ledger.reader() as connection:
         kept = connection.execute("SELECT DISTINCT parameters FROM answers").fetchall()
     assert kept == [('{"max_tokens": 20}',)]
 
@@ -268,10 +275,10 @@ def test_a_batch_is_known_by_its_tag_or_its_file(
     forgotten: str, ledger: Ledger, session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def forget_one(value: Mapping[str, Any]) -> RemoteBatch | None:
-        batch = read_batch(value)
+        batch = parse_batch(value)
         return None if batch is None else dataclasses.replace(batch, **{forgotten: None})
 
-    monkeypatch.setattr(batch_server, "read_batch", forget_one)
+    monkeypatch.setattr(batch_server, "parse_batch", forget_one)
     with serve(call_faults={"create": ["lost"]}, batch_step_s=0.0) as server:
         with batches(session, server.base_url) as ours:
             ours.submit(questions(2))
@@ -350,14 +357,14 @@ def test_the_budget_holds_and_says_what_does_not_fit(ledger: Ledger, session: Se
         with batches(session, server.base_url, cap=cap) as ours:
             submitted = ours.submit(asked)
             assert (submitted.questions, submitted.batches) == (3, 2)
-            assert submitted.unfit == Claim(asked[3][0], worst)
+            assert submitted.over_budget == Claim(asked[3][0], worst)
             assert charged(ledger, "run") <= cap
             ours.collect(wait=True)
             while (more := ours.submit(asked)).questions:
                 assert charged(ledger, "run") <= cap
                 ours.collect(wait=True)
         assert server.counts.billed_pico == charged(ledger, "run") <= cap
-        assert more.unfit is None or charged(ledger, "run") + worst > cap
+        assert more.over_budget is None or charged(ledger, "run") + worst > cap
 
 
 def test_a_later_call_collects_what_an_earlier_one_left(tmp_path: Path) -> None:
@@ -371,7 +378,7 @@ def test_a_later_call_collects_what_an_earlier_one_left(tmp_path: Path) -> None:
             key = questions(1)[0][0]
             claims = [Claim(key, 1)]
             (live,) = book.transact(lambda c: second.reserve(c, claims, scope="other", cap=None))
-            assert live.grant is Grant.BATCHED
+            assert live.status is ReservationStatus.BATCHED
             with batches(second, server.base_url, scope="other") as ours:
                 assert ours.collect(wait=True).answered == 0
                 assert ours.collect(wait=True, everything=True).answered == 3

@@ -20,18 +20,18 @@ from tutelage.teacher.ledger import charges
 from tutelage.teacher.ledger.charges import (
     Claim,
     Failure,
-    Grant,
     Reservation,
+    ReservationStatus,
     Session,
     charged,
     lost,
 )
-from tutelage.teacher.ledger.store import Ledger, answer_key
+from tutelage.teacher.ledger.store import Ledger, request_key
 
 
 def question(number: int) -> tuple[str, Request]:
     request = Request("m", (Message("user", f"Why {number}?"),), "s", Example("e", {}, "l"))
-    return answer_key("t", request), request
+    return request_key("t", request), request
 
 
 @pytest.fixture
@@ -58,8 +58,8 @@ def reserve(
     )
 
 
-def grants(reservations: list[Reservation]) -> list[Grant]:
-    return [reservation.grant for reservation in reservations]
+def grants(reservations: list[Reservation]) -> list[ReservationStatus]:
+    return [reservation.status for reservation in reservations]
 
 
 def mark(ledger: Ledger, *charges: int) -> None:
@@ -71,7 +71,7 @@ def answer(
 ) -> None:
     key, request = question(number)
     ledger.transact(
-        lambda connection: charges.keep_answer(
+        lambda connection: charges.store_answer(
             connection, charge, key, request, Completion(text, "stop", Usage(1, 1)),
             identity="t", cost=cost,
         )
@@ -79,13 +79,13 @@ def answer(
 
 
 def states(ledger: Ledger) -> dict[int, str]:
-    with ledger.reading() as connection:
+    with ledger.reader() as connection:
         return dict(connection.execute("SELECT id, state FROM charges"))
 
 
 def in_books(ledger: Ledger, scope: str = "run") -> int:
     """The budget's sum by its parts: what it is a running sum of."""
-    with ledger.reading() as connection:
+    with ledger.reader() as connection:
         parts = [
             connection.execute(
                 f"SELECT coalesce(sum(pico), 0) FROM {table} WHERE scope = ?", (scope,)
@@ -97,14 +97,14 @@ def in_books(ledger: Ledger, scope: str = "run") -> int:
 
 def test_a_claim_is_held_sent_and_answered_at_its_cost(ledger: Ledger, session: Session) -> None:
     (granted,) = reserve(session, (1, 100), cap=100)
-    assert granted.grant is Grant.RESERVED and charged(ledger, "run") == 100
+    assert granted.status is ReservationStatus.RESERVED and charged(ledger, "run") == 100
     mark(ledger, granted.charge)
     assert states(ledger) == {granted.charge: "sent"}
     answer(ledger, granted.charge, 1, cost=30)
     assert (charged(ledger, "run"), states(ledger)) == (30, {})
     kept = ledger.get(question(1)[0])
     assert kept is not None and kept.pico == 30
-    assert grants(reserve(session, (1, 100), cap=100)) == [Grant.ANSWERED]
+    assert grants(reserve(session, (1, 100), cap=100)) == [ReservationStatus.ANSWERED]
     assert charged(ledger, "run") == 30
 
 
@@ -128,24 +128,34 @@ def test_an_answer_without_a_price_does_not_count_as_free(ledger: Ledger, sessio
 def test_one_question_is_asked_by_one_session(ledger: Ledger, session: Session) -> None:
     with Session(ledger) as other:
         (mine,) = reserve(session, (1, 10))
-        assert grants(reserve(other, (1, 10), (2, 10))) == [Grant.HELD, Grant.RESERVED]
+        assert grants(reserve(other, (1, 10), (2, 10))) == [
+            ReservationStatus.HELD,
+            ReservationStatus.RESERVED,
+        ]
         assert charged(ledger, "run") == 20
         ledger.transact(lambda connection: charges.release(connection, [mine.charge]))
-        assert grants(reserve(other, (1, 10))) == [Grant.RESERVED]
+        assert grants(reserve(other, (1, 10))) == [ReservationStatus.RESERVED]
 
 
 def test_after_the_first_that_does_not_fit_none_is_granted(session: Session) -> None:
     outcome = reserve(session, (1, 40), (2, 70), (3, 10), (1, 40), cap=100)
-    assert grants(outcome) == [Grant.RESERVED, Grant.TOO_DEAR, Grant.TOO_DEAR, Grant.HELD]
+    assert grants(outcome) == [
+        ReservationStatus.RESERVED,
+        ReservationStatus.OVER_BUDGET,
+        ReservationStatus.OVER_BUDGET,
+        ReservationStatus.HELD,
+    ]
     assert charged(session.ledger, "run") == 40
     # To the last pico-dollar, and not one further.
-    assert grants(reserve(session, (4, 61), cap=100)) == [Grant.TOO_DEAR]
-    assert grants(reserve(session, (4, 60), cap=100)) == [Grant.RESERVED]
+    assert grants(reserve(session, (4, 61), cap=100)) == [ReservationStatus.OVER_BUDGET]
+    assert grants(reserve(session, (4, 60), cap=100)) == [ReservationStatus.RESERVED]
 
 
 def test_budgets_of_other_names_are_others(session: Session) -> None:
     reserve(session, (1, 100), cap=100)
-    assert grants(reserve(session, (2, 100), cap=100, scope="other")) == [Grant.RESERVED]
+    assert grants(reserve(session, (2, 100), cap=100, scope="other")) == [
+        ReservationStatus.RESERVED
+    ]
     assert charged(session.ledger, "run") == charged(session.ledger, "other") == 100
 
 
@@ -155,7 +165,7 @@ def test_what_is_released_costs_nothing_and_what_is_lost_stays(
     first, second, third = reserve(session, (1, 1), (2, 20), (3, 300))
     mark(ledger, first.charge, second.charge)
     ledger.transact(lambda connection: charges.release(connection, [first.charge, third.charge]))
-    ledger.transact(lambda connection: charges.lose(connection, [second.charge]))
+    ledger.transact(lambda connection: charges.mark_lost(connection, [second.charge]))
     assert charged(ledger, "run") == 20 and lost(ledger, "run") == (1, 20)
     ledger.transact(lambda connection: charges.release(connection, [second.charge, 999]))
     assert charged(ledger, "run") == 20 and lost(ledger, "run") == (1, 20)
@@ -181,8 +191,8 @@ def test_a_session_that_lives_is_not_buried(ledger: Ledger, session: Session) ->
     (sent,) = reserve(session, (1, 10))
     mark(ledger, sent.charge)
     with Ledger(ledger.path) as again, Session(again) as other:
-        assert other.bury_the_dead() == 0
-        assert grants(reserve(other, (1, 10))) == [Grant.HELD]
+        assert other.settle_dead_sessions() == 0
+        assert grants(reserve(other, (1, 10))) == [ReservationStatus.HELD]
     assert states(ledger) == {sent.charge: "sent"}
 
 
@@ -193,7 +203,7 @@ def test_in_memory_there_is_one_session_after_another() -> None:
             mark(ledger, sent.charge)
         with Session(ledger) as session:
             assert lost(ledger, "run") == (1, 10)
-            assert grants(reserve(session, (1, 10))) == [Grant.RESERVED]
+            assert grants(reserve(session, (1, 10))) == [ReservationStatus.RESERVED]
 
 
 def test_failures_are_remembered_and_forgotten_with_an_answer(
@@ -203,14 +213,14 @@ def test_failures_are_remembered_and_forgotten_with_an_answer(
     for number, transient in ((3, False), (4, True), (1100, False)):
         failure = Failure("refused", f"no {number}", transient)
         ledger.transact(
-            lambda connection, key=keys[number], failure=failure: charges.note_failure(
+            lambda connection, key=keys[number], failure=failure: charges.store_failure(
                 connection, key, "s", failure
             )
         )
 
     def hopeless() -> dict[str, str]:
-        with ledger.reading() as connection:
-            found = charges.failures_of(connection, keys)
+        with ledger.reader() as connection:
+            found = charges.final_failures(connection, keys)
         return {key: failure.detail for key, failure in found.items()}
 
     assert hopeless() == {keys[3]: "no 3", keys[1100]: "no 1100"}
@@ -240,7 +250,7 @@ def test_the_sum_is_the_sum_of_its_parts_and_never_above_the_cap(
         for what, number, amount in script:
             if what == "reserve":
                 (outcome,) = reserve(session, (number, amount), cap=cap)
-                if outcome.grant is Grant.RESERVED:
+                if outcome.status is ReservationStatus.RESERVED:
                     assert number not in live
                     live[number] = (outcome.charge, amount, False)
             elif what == "restart":
@@ -256,7 +266,7 @@ def test_the_sum_is_the_sum_of_its_parts_and_never_above_the_cap(
                 if what == "release" or not sent:
                     ledger.transact(lambda c, charge=charge: charges.release(c, [charge]))
                 elif what == "lose":
-                    ledger.transact(lambda c, charge=charge: charges.lose(c, [charge]))
+                    ledger.transact(lambda c, charge=charge: charges.mark_lost(c, [charge]))
                 else:
                     answer(
                         ledger, charge, number, None if what == "uncounted" else min(amount, worst)
@@ -273,7 +283,7 @@ def _die_holding(path: Path) -> None:
         *reserve(session, (1, 1), (2, 20)),
         *reserve(session, (3, 300), batch=1),
     )
-    assert held.grant is sent.grant is Grant.RESERVED
+    assert held.status is sent.status is ReservationStatus.RESERVED
     mark(session.ledger, sent.charge)
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -282,7 +292,7 @@ def _spend(path: Path, cap: int) -> None:
     with Ledger(path) as ledger, Session(ledger) as session:
         for number in range(60):
             (granted,) = reserve(session, (number, 7), cap=cap)
-            if granted.grant is Grant.RESERVED:
+            if granted.status is ReservationStatus.RESERVED:
                 mark(ledger, granted.charge)
                 answer(ledger, granted.charge, number, cost=3 + number % 5, text=str(os.getpid()))
 
@@ -301,7 +311,11 @@ def test_who_dies_is_buried_by_who_comes_next(tmp_path: Path) -> None:
             assert sorted(states(ledger).values()) == ["lost", "reserved"]  # the batch's is its own
             assert lost(ledger, "run") == (1, 20)
             outcome = reserve(session, (1, 1), (2, 20), (3, 300))
-            assert grants(outcome) == [Grant.RESERVED, Grant.RESERVED, Grant.BATCHED]
+            assert grants(outcome) == [
+                ReservationStatus.RESERVED,
+                ReservationStatus.RESERVED,
+                ReservationStatus.BATCHED,
+            ]
 
 
 def test_processes_together_do_not_spend_more_than_the_cap(tmp_path: Path) -> None:
@@ -324,7 +338,7 @@ def test_a_lock_that_no_session_has_is_swept_away_once_it_is_old(ledger: Ledger)
         old, young, held = (folder / f"{name}.lock" for name in ("old", "young", "held"))
         for file in (old, young, held):
             file.touch()
-        with ledger.reading() as connection:
+        with ledger.reader() as connection:
             (name,) = connection.execute("SELECT lock FROM sessions").fetchone()
         mine = folder / f"{name}.lock"
         hours_ago = time.time() - 2 * 3600
@@ -334,4 +348,4 @@ def test_a_lock_that_no_session_has_is_swept_away_once_it_is_old(ledger: Ledger)
             Session(ledger).__enter__().__exit__(None, None, None)
         assert not old.exists() and young.exists() and held.exists() and mine.exists()
         (kept,) = reserve(living, (1, 10))
-        assert kept.grant is Grant.RESERVED
+        assert kept.status is ReservationStatus.RESERVED

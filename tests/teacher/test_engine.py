@@ -26,25 +26,25 @@ from tutelage.core.task import NLI
 from tutelage.core.types import Completion, Example, Message, Request, Usage
 from tutelage.teacher.annotate import annotate, annotate_to_file
 from tutelage.teacher.clients.openai_api import OpenAITeacher
-from tutelage.teacher.cost.budget import Money
+from tutelage.teacher.cost.budget import Budget
 from tutelage.teacher.cost.prices import Price, PriceOverride, Rates, input_bound, pico
 from tutelage.teacher.engine import engine
 from tutelage.teacher.engine.engine import Engine
-from tutelage.teacher.engine.failures import Fault, Kind, RetryPolicy, Verdict
-from tutelage.teacher.engine.interrupts import InterruptedWork
-from tutelage.teacher.engine.rate_limits import Governor, Health, Limits
-from tutelage.teacher.engine.requests import Question
+from tutelage.teacher.engine.failures import Action, Fault, FaultKind, RetryPolicy
+from tutelage.teacher.engine.interrupts import Interrupted
+from tutelage.teacher.engine.rate_limits import FailureMonitor, Limits, RateLimiter
+from tutelage.teacher.engine.requests import PendingRequest
 from tutelage.teacher.ledger import charges
 from tutelage.teacher.ledger.charges import Claim, Failure, Session, charged, lost
-from tutelage.teacher.ledger.store import Ledger, answer_key
+from tutelage.teacher.ledger.store import Ledger, request_key
 from tutelage.teacher.teacher import TeacherSettings
 
-QUICK = RetryPolicy(dict.fromkeys(Kind, 3), first_attempts=3, base_s=0.001, cap_s=0.002)
+QUICK = RetryPolicy(dict.fromkeys(FaultKind, 3), first_attempts=3, base_s=0.001, cap_s=0.002)
 PRICE = Price((Rates(-1, 1, 1, 10),), 0, "test")
 MAX_TOKENS = 20
 
 
-def question(text: object) -> Question:
+def question(text: object) -> PendingRequest:
     request = Request(
         "m",
         (Message("user", f"Why {text}?"),),
@@ -52,7 +52,7 @@ def question(text: object) -> Question:
         Example("e", {}, "l"),
         parameters={"max_tokens": MAX_TOKENS},
     )
-    return answer_key("fake", request), request
+    return request_key("fake", request), request
 
 
 KEYS = {question(number)[0]: number for number in range(3000)}
@@ -74,7 +74,7 @@ class Fake:
         self._wait_s = wait_s
 
     async def complete(self, request: Request) -> Completion:
-        self.asked[answer_key("fake", request)] += 1
+        self.asked[request_key("fake", request)] += 1
         await asyncio.sleep(self._wait_s)
         said = None if self._behave is None else self._behave(request)
         return Completion("because", "stop", Usage(1, 2)) if said is None else said
@@ -125,7 +125,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 def run(
     teacher: Any,
     ledger: Ledger,
-    questions: Iterable[Question],
+    questions: Iterable[PendingRequest],
     *,
     cap: int | None = None,
     price: Price | None = PRICE,
@@ -140,10 +140,10 @@ def run(
         ours = Engine(
             teacher,
             session,
-            Money("run", cap, price),
-            Governor(Limits(concurrency=concurrency)),
+            Budget("run", cap, price),
+            RateLimiter(Limits(concurrency=concurrency)),
             told,
-            health=Health(proven=True, max_failed=None),
+            health=FailureMonitor(proven=True, max_failed=None),
             policy=QUICK,
             **more,
         )
@@ -160,7 +160,7 @@ def run(
 
 
 def nothing_is_open(ledger: Ledger) -> bool:
-    with ledger.reading() as connection:
+    with ledger.reader() as connection:
         rows = connection.execute("SELECT count(*) FROM charges WHERE state != 'lost'").fetchone()
     return rows == (0,)
 
@@ -175,8 +175,8 @@ def test_each_is_asked_once_and_told_of_as_often_as_it_came(
     bad = {number for number in set(numbers) if number % 11 == 0}
 
     def behave(request: Request) -> None:
-        if KEYS[answer_key("fake", request)] in bad:
-            raise Fault(Verdict.ROW, "too long", unpaid=True)
+        if KEYS[request_key("fake", request)] in bad:
+            raise Fault(Action.FAIL_REQUEST, "too long", unpaid=True)
 
     with Ledger(":memory:") as ledger:
         for again in (False, True):
@@ -195,7 +195,7 @@ def test_each_is_asked_once_and_told_of_as_often_as_it_came(
 def test_only_a_window_of_the_stream_is_read_ahead(ledger: Ledger) -> None:
     read = done = most = 0
 
-    def stream() -> Iterator[Question]:
+    def stream() -> Iterator[PendingRequest]:
         nonlocal read
         for number in range(2000):
             read += 1
@@ -213,10 +213,10 @@ def test_only_a_window_of_the_stream_is_read_ahead(ledger: Ledger) -> None:
 def test_repeats_of_what_is_under_way_are_not_read_without_end(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "_MOST_REPEATS", 500)
+    monkeypatch.setattr(engine, "_MAX_REPEATS", 500)
     read = 0
 
-    def rows() -> Iterator[Question]:
+    def rows() -> Iterator[PendingRequest]:
         nonlocal read
         for number in [0] * 3000 + [1, 0, 2] * 700:
             read += 1
@@ -235,15 +235,15 @@ def test_repeats_that_are_held_back_go_on_however_their_question_ends(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Answered, asked again first, or failed for good: what was counted as open is so no longer."""
-    monkeypatch.setattr(engine, "_MOST_REPEATS", 5)
+    monkeypatch.setattr(engine, "_MAX_REPEATS", 5)
     numbers = random.Random(1).choices(range(300), k=6000)
 
     def behave(request: Request) -> None:
-        key = answer_key("fake", request)
+        key = request_key("fake", request)
         if KEYS[key] % 5 == 0:
-            raise Fault(Verdict.ROW, "too long", unpaid=True)
+            raise Fault(Action.FAIL_REQUEST, "too long", unpaid=True)
         if KEYS[key] % 5 == 1 and teacher.asked[key] == 1:
-            raise Fault(Verdict.RETRY, "oops", kind=Kind.SERVER)
+            raise Fault(Action.RETRY, "oops", kind=FaultKind.SERVER)
 
     teacher = Fake(behave)
     told = run(teacher, ledger, map(question, numbers))
@@ -267,8 +267,8 @@ def test_nothing_to_ask_opens_no_teacher(ledger: Ledger) -> None:
 
 def test_a_transient_fault_is_asked_again_and_each_try_is_charged(ledger: Ledger) -> None:
     def behave(request: Request) -> None:
-        if teacher.asked[answer_key("fake", request)] < 3:
-            raise Fault(Verdict.RETRY, "oops", kind=Kind.SERVER)
+        if teacher.asked[request_key("fake", request)] < 3:
+            raise Fault(Action.RETRY, "oops", kind=FaultKind.SERVER)
 
     teacher = Fake(behave)
     told = run(teacher, ledger, [question(10)])
@@ -279,8 +279,8 @@ def test_a_transient_fault_is_asked_again_and_each_try_is_charged(ledger: Ledger
 
 def test_a_refusal_by_the_server_costs_nothing(ledger: Ledger) -> None:
     def behave(request: Request) -> None:
-        if teacher.asked[answer_key("fake", request)] < 3:
-            raise Fault(Verdict.RETRY, "slow down", kind=Kind.THROTTLED, unpaid=True)
+        if teacher.asked[request_key("fake", request)] < 3:
+            raise Fault(Action.RETRY, "slow down", kind=FaultKind.THROTTLED, unpaid=True)
 
     teacher = Fake(behave)
     run(teacher, ledger, [question(10)])
@@ -292,7 +292,7 @@ def test_the_filters_refusal_is_an_answer_and_is_paid_if_it_may_have_been(
     unpaid: bool, cost: int, ledger: Ledger
 ) -> None:
     def behave(request: Request) -> None:
-        raise Fault(Verdict.REFUSED, "the filter", unpaid=unpaid)
+        raise Fault(Action.KEEP_REFUSAL, "the filter", unpaid=unpaid)
 
     run(Fake(behave), ledger, [question(10)])
     kept = ledger.get(question(10)[0])
@@ -303,7 +303,7 @@ def test_the_filters_refusal_is_an_answer_and_is_paid_if_it_may_have_been(
 def test_what_failed_for_good_is_asked_again_on_demand_only(ledger: Ledger) -> None:
     def behave(request: Request) -> None:
         if not forgiving:
-            raise Fault(Verdict.ROW, "no", unpaid=True)
+            raise Fault(Action.FAIL_REQUEST, "no", unpaid=True)
 
     forgiving, key = False, question(10)[0]
     for first in (True, False):
@@ -318,24 +318,24 @@ def test_what_failed_for_good_is_asked_again_on_demand_only(ledger: Ledger) -> N
 def test_a_question_that_goes_on_failing_fails_and_may_go_better_later(ledger: Ledger) -> None:
     def behave(request: Request) -> None:
         if not forgiving and request == question(10)[1]:
-            raise Fault(Verdict.RETRY, "oops", kind=Kind.GARBLED)
+            raise Fault(Action.RETRY, "oops", kind=FaultKind.GARBLED)
 
     forgiving = False
     told = run(Fake(behave), ledger, map(question, range(9, 12)))
     ((failure, asked),) = told.failures[question(10)[0]]
-    assert (failure.reason, failure.detail) == (Kind.GARBLED.value, "oops (3 attempts)")
+    assert (failure.reason, failure.detail) == (FaultKind.GARBLED.value, "oops (3 attempts)")
     assert asked and failure.transient and lost(ledger, "run")[0] == 3
     forgiving = True
     assert run(Fake(behave), ledger, map(question, range(9, 12))).was_answered.total() == 1
 
 
-@pytest.mark.parametrize("verdict", [Verdict.KEY, Verdict.ACCOUNT, Verdict.PARAMETER])
+@pytest.mark.parametrize("verdict", [Action.STOP_KEY, Action.STOP_ACCOUNT, Action.STOP_PARAMETER])
 def test_a_fault_of_the_account_ends_the_run_and_keeps_what_comes_home(
-    verdict: Verdict, ledger: Ledger
+    action: Action, ledger: Ledger
 ) -> None:
     def behave(request: Request) -> None:
-        if KEYS[answer_key("fake", request)] == 30:
-            raise Fault(verdict, "no more", unpaid=True)
+        if KEYS[request_key("fake", request)] == 30:
+            raise Fault(action, "no more", unpaid=True)
 
     teacher = Fake(behave, wait_s=0.01)
     with pytest.raises(TeacherError, match="no more"):
@@ -349,7 +349,7 @@ def test_what_an_answer_may_be_counts_against_the_limit_not_what_it_is(
 ) -> None:
     counted: list[int | None] = []
     monkeypatch.setattr(
-        Governor, "_ended", lambda self, permit, tokens: counted.append(tokens) or None
+        RateLimiter, "_ended", lambda self, permit, tokens: counted.append(tokens) or None
     )
     usages = iter([Usage(5, 2), Usage(5, 50), Usage(5, None), Usage()])
     teacher = Fake(lambda request: Completion("because", "stop", next(usages)))
@@ -359,7 +359,7 @@ def test_what_an_answer_may_be_counts_against_the_limit_not_what_it_is(
     assert counted == [5 + MAX_TOKENS, 5 + 50, most, most]
 
 
-# Money.
+# Budget.
 
 
 @pytest.mark.parametrize("price", [None, PriceOverride(input=1, output=1)])
@@ -403,9 +403,9 @@ def test_the_budget_is_used_and_never_overdrawn(cap: int, concurrency: int, seed
     def behave(request: Request) -> Completion | None:
         luck = rng.random()
         if luck < 0.1:
-            raise Fault(Verdict.RETRY, "oops", kind=Kind.SERVER)
+            raise Fault(Action.RETRY, "oops", kind=FaultKind.SERVER)
         if luck < 0.2:
-            raise Fault(Verdict.RETRY, "slow down", kind=Kind.THROTTLED, unpaid=True)
+            raise Fault(Action.RETRY, "slow down", kind=FaultKind.THROTTLED, unpaid=True)
         tokens = None if luck < 0.3 else rng.randint(0, MAX_TOKENS)
         return Completion("because", "stop", Usage(rng.randint(1, 50), tokens))
 
@@ -417,7 +417,7 @@ def test_the_budget_is_used_and_never_overdrawn(cap: int, concurrency: int, seed
             # Not one more would have fitted.
             assert cap - WORST < charged(ledger, "run") <= cap
         assert charged(ledger, "run") <= cap and nothing_is_open(ledger)
-        with ledger.reading() as connection:
+        with ledger.reader() as connection:
             paid = connection.execute("SELECT coalesce(sum(pico), 0) FROM answers").fetchone()[0]
         assert paid + lost(ledger, "run")[1] == charged(ledger, "run")
 
@@ -517,17 +517,17 @@ def test_what_does_not_come_home_in_time_is_lost_and_what_had_come_is_kept(
     class Stuck(Fake):
         async def complete(self, request: Request) -> Completion:
             completion = await super().complete(request)
-            number = KEYS[answer_key("fake", request)]
+            number = KEYS[request_key("fake", request)]
             await asyncio.sleep(0.1 if number == 14 else 60 if number > 12 else 0)
             return completion
 
     async def during(ours: Engine) -> None:
         while teacher.asked.total() < 6:
             await asyncio.sleep(0.005)
-        ours.stop(InterruptedWork())
+        ours.stop(Interrupted())
 
     teacher, begun = Stuck(), time.monotonic()
-    with pytest.raises(InterruptedWork):
+    with pytest.raises(Interrupted):
         run(teacher, ledger, map(question, range(10, 30)), concurrency=3, during=during)
     assert 0.2 <= time.monotonic() - begun < 5
     kept = {number for number in range(10, 30) if ledger.get(question(number)[0])}
@@ -536,7 +536,7 @@ def test_what_does_not_come_home_in_time_is_lost_and_what_had_come_is_kept(
 
 
 def test_the_stream_may_fail(ledger: Ledger) -> None:
-    def stream() -> Iterator[Question]:
+    def stream() -> Iterator[PendingRequest]:
         yield from map(question, range(500))
         raise ZeroDivisionError
 
@@ -559,13 +559,13 @@ def test_what_another_session_asks_is_waited_for(end: str, ledger: Ledger) -> No
 
         def settle(connection: Any) -> None:
             if end == "answered":
-                charges.keep_answer(
+                charges.store_answer(
                     connection, held.charge, key, request, Completion("theirs"),
                     identity="fake", cost=3,
                 )  # fmt: skip
             elif end == "failed":
                 charges.release(connection, [held.charge])
-                charges.note_failure(connection, key, "s", Failure("refused", "no", False))
+                charges.store_failure(connection, key, "s", Failure("refused", "no", False))
 
         async def during(ours: Engine) -> None:
             await asyncio.sleep(0.4)
@@ -594,7 +594,7 @@ def test_what_others_hold_is_not_read_without_end_and_holds_up_nothing_else(
     concurrency, total, read = 20, held + 200, 0
     most = 4 * (2 * concurrency + 200)
 
-    def stream() -> Iterator[Question]:
+    def stream() -> Iterator[PendingRequest]:
         nonlocal read
         for number in range(total):
             read += 1
@@ -667,7 +667,7 @@ def test_a_process_that_dies_leaves_its_questions_to_the_other(tmp_path: Path) -
         with Ledger(tmp_path / "l.sqlite") as ledger:
             count, pico = lost(ledger, "run")
             total = charged(ledger, "run")
-            with ledger.reading() as connection:
+            with ledger.reader() as connection:
                 paid = connection.execute("SELECT sum(pico) FROM answers").fetchone()[0]
             assert len(ledger) == 60 and nothing_is_open(ledger)
     assert end["counts"]["ok"] == 60

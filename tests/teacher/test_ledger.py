@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tutelage.core.errors import RunFolderError
 from tutelage.core.types import Completion, Example, Message, Request, Usage
-from tutelage.teacher.ledger.store import Keys, Ledger, answer_key, default_path
+from tutelage.teacher.ledger.store import Ledger, RequestKeys, default_path, request_key
 
 
 def question(text="Why?", **more):
@@ -54,28 +54,28 @@ def test_many_keys_at_once(tmp_path):
 
 
 def test_the_key_is_of_what_was_asked_and_of_nothing_else():
-    key = answer_key("url", question(parameters={"temperature": 0.2, "seed": 1}))
+    key = request_key("url", question(parameters={"temperature": 0.2, "seed": 1}))
     same = Request(
         "m", (Message("user", "Why?"),), "another", Example("f", {"a": "b"}, "k"),
         parameters={"seed": 1, "temperature": 0.2},
     )  # fmt: skip
-    assert answer_key("url", same) == key
+    assert request_key("url", same) == key
     others = [
-        answer_key("other", same),
-        answer_key("url", question()),
-        answer_key("url", question("Why", parameters={"temperature": 0.2, "seed": 1})),
-        answer_key("url", question(parameters={"temperature": 0.3, "seed": 1})),
-        answer_key("url", question(parameters={"temperature": 0.2, "seed": 1}, sample=1)),
+        request_key("other", same),
+        request_key("url", question()),
+        request_key("url", question("Why", parameters={"temperature": 0.2, "seed": 1})),
+        request_key("url", question(parameters={"temperature": 0.3, "seed": 1})),
+        request_key("url", question(parameters={"temperature": 0.2, "seed": 1}, sample=1)),
     ]
     assert len({key, *others}) == 6
-    assert answer_key("u", question(parameters={"temperature": 0.0})) == answer_key(
+    assert request_key("u", question(parameters={"temperature": 0.0})) == request_key(
         "u", question(parameters={"temperature": 0})
     )
 
 
 def test_a_key_stays_the_same_between_releases():
     # Everybody's answers are found by it: a change here makes them all pay again.
-    key = answer_key("https://api.openai.com/v1", question(parameters={"temperature": 0.2}))
+    key = request_key("https://api.openai.com/v1", question(parameters={"temperature": 0.2}))
     asked = (
         '{"identity":"https://api.openai.com/v1","messages":[{"content":"Why?","role":"user"}],'
         '"model":"m","parameters":{"temperature":0.2},"sample":0}'
@@ -132,13 +132,13 @@ messages = st.builds(Message, st.sampled_from(["system", "user", "assistant"]), 
     st.integers(0, 1 << 70),
 )  # fmt: skip
 def test_keys_are_what_the_slow_way_makes_them(identity, model, parameters, prompts, sample):
-    keys = Keys(identity, model, parameters)  # one for many questions, as a run has it
+    keys = RequestKeys(identity, model, parameters)  # one for many questions, as a run has it
     for prompt in prompts:
         request = Request(
             model, tuple(prompt), "s", Example("e", {}, "l"), parameters=parameters, sample=sample
         )
         slow = slow_key(identity, request)
-        assert keys.of(request.messages, sample) == answer_key(identity, request) == slow
+        assert keys.of(request.messages, sample) == request_key(identity, request) == slow
 
 
 @pytest.mark.parametrize("junk", [b"not a database at all, but long enough" * 50, b"\x00" * 4096])
@@ -249,7 +249,7 @@ def make_version_1(path, texts):
         old.executescript(VERSION_1)
         for number, text in enumerate(texts):
             asked = question(text, parameters={"temperature": 0.2})
-            row = (answer_key("t", asked), "t", "m", "s", "[]", "{}", 0, f"as {text}", "stop")
+            row = (request_key("t", asked), "t", "m", "s", "[]", "{}", 0, f"as {text}", "stop")
             old.execute(
                 f"INSERT INTO answers VALUES ({','.join('?' * 12)})", (*row, 5, None, float(number))
             )
@@ -263,9 +263,11 @@ def test_a_ledger_of_version_1_keeps_its_answers(tmp_path):
         with Ledger(path) as ledger:
             assert len(ledger) == 700
             for text in texts:
-                found = ledger.get(answer_key("t", question(text, parameters={"temperature": 0.2})))
+                found = ledger.get(
+                    request_key("t", question(text, parameters={"temperature": 0.2}))
+                )
                 assert found == Completion(f"as {text}", "stop", Usage(5, None, None), None)
-            with ledger.reading() as connection:
+            with ledger.reader() as connection:
                 kept = connection.execute("SELECT text FROM answers ORDER BY id").fetchall()
                 assert kept == [(f"as {text}",) for text in texts]
                 assert connection.execute("PRAGMA user_version").fetchone() == (2,)

@@ -19,14 +19,13 @@ from tutelage.teacher.ledger.charges import (
     Failure,
     Session,
     charged,
-    failures_of,
-    keep_answer,
-    lose,
+    final_failures,
     mark_sent,
-    note_failure,
+    store_answer,
+    store_failure,
 )
 from tutelage.teacher.ledger.export import export_answers, import_answers
-from tutelage.teacher.ledger.store import INSERT_ANSWER, Ledger, answer_key, answer_row
+from tutelage.teacher.ledger.store import INSERT_ANSWER, Ledger, answer_row, request_key
 
 IDENTITY = "https://teacher.example/v1"
 
@@ -41,7 +40,7 @@ def question(text: str, **changes: Any) -> tuple[str, Request]:
         **changes,
     }
     request = Request(**values)
-    return answer_key(IDENTITY, request), request
+    return request_key(IDENTITY, request), request
 
 
 @pytest.fixture
@@ -59,13 +58,13 @@ def ledger(tmp_path: Path) -> Any:
             for number, cost in ((0, PICO // 4), (1, None)):
                 usage = Usage(10, 20, 5) if cost else Usage()
                 completion = Completion(f"a{number}\u2028é", "stop", usage)
-                keep_answer(
+                store_answer(
                     connection, charges[number], *asked[number], completion,
                     identity=IDENTITY, cost=cost,
                 )  # fmt: skip
-            lose(connection, charges[2:3])
-            note_failure(connection, asked[2][0], "reasoning", Failure("slow", "no answer", True))
-            note_failure(connection, "ab" * 32, "other", Failure("refused", "HTTP 400: no", False))
+            mark_lost(connection, charges[2:3])
+            store_failure(connection, asked[2][0], "reasoning", Failure("slow", "no answer", True))
+            store_failure(connection, "ab" * 32, "other", Failure("refused", "HTTP 400: no", False))
 
         opened.transact(work)
         yield opened
@@ -99,7 +98,7 @@ def test_answers_come_back_exactly(ledger: Ledger, tmp_path: Path) -> None:
         assert charged(other, "run") == 0
         rows = []
         for book in (ledger, other):
-            with book.reading() as connection:
+            with book.reader() as connection:
                 rows.append(connection.execute("SELECT * FROM answers").fetchall())
     assert rows[0] == rows[1] and first.read_bytes() == second.read_bytes()
     assert [path.name for path in tmp_path.glob(".*")] == []
@@ -161,8 +160,8 @@ def test_an_imported_answer_ends_a_failure_and_never_replaces_one(
     assert kept is not None and kept.text == "a1\u2028é"
     assert new is not None and new.text == "theirs"
     assert charged(ledger, "run") == before
-    with ledger.reading() as connection:
-        assert failures_of(connection, [failed[0]]) == {}
+    with ledger.reader() as connection:
+        assert final_failures(connection, [failed[0]]) == {}
 
 
 WRONG: dict[str, tuple[Any, str]] = {

@@ -41,7 +41,7 @@ class Options:
     window_slack_s: float = 0.0  # what the network may push two requests together
     rate_headers: bool = False
 
-    # Money.
+    # Budget.
     input_price: int = 0
     cached_price: int | None = None  # None: as the input
     output_price: int = 0
