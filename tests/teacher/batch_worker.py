@@ -50,7 +50,7 @@ def batches(session: Session, base_url: str, **changes: Any) -> Batches:
     budget = Budget(changes.pop("scope", "run"), changes.pop("cap", None), PRICE)
     asked = changes.pop("limits", None) or limits(max_requests=2)
     settings = TeacherSettings(model="openai:m", base_url=base_url, provider=IDENTITY, **changes)
-    return Batches(session, open_teacher(settings), money, limits=asked, policy=QUICK)
+    return Batches(session, open_teacher(settings), budget, limits=asked, policy=QUICK)
 
 
 def run(ledger: Path, base_url: str, count: int, **changes: Any) -> None:

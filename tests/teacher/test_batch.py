@@ -38,7 +38,7 @@ from tutelage.teacher.teacher import TeacherSettings
 
 
 def serve(behave: Any = None, **options: Any) -> Server:
-    """A server that takes money, and whose batches take a state at every look."""
+    """A server that takes budget, and whose batches take a state at every look."""
     return Server(behave, batch_polls=0, input_price=400, output_price=1600, **options)
 
 

@@ -21,7 +21,7 @@ from tutelage.teacher.cost.budget import Budget
 from tutelage.teacher.cost.prices import request_bound
 from tutelage.teacher.engine.engine import Engine
 from tutelage.teacher.engine.failures import FaultKind, RetryPolicy
-from tutelage.teacher.engine.rate_limits import FailureMonitor, Limits, RateLimiter
+from tutelage.teacher.engine.rate_limits import FailureMonitor, RateLimits, RateLimiter
 from tutelage.teacher.engine.requests import RequestBuilder
 from tutelage.teacher.ledger.charges import Session
 from tutelage.teacher.ledger.store import Ledger, request_key
@@ -43,13 +43,13 @@ class Outcome:
 
     completion = failure = None
 
-    def known(self, key, completion):
+    def cached(self, key, completion):
         raise AssertionError("the ledger is new")
 
     def answered(self, key, completion):
         self.completion = completion
 
-    def failed(self, key, failure, *, asked):
+    def failed(self, key, failure, *, sent):
         self.failure = failure
 
 
@@ -68,9 +68,9 @@ def ask(base_url, text="Why?", policy=QUICK, **more):
     async def run():
         with Ledger(":memory:") as ledger, Session(ledger) as session:
             engine = Engine(
-                teacher, session, Budget("test", None, None), RateLimiter(Limits(max_pause_s=0.5)),
+                teacher, session, Budget("test", None, None), RateLimiter(RateLimits(max_pause_s=0.5)),
                 outcome,
-                health=FailureMonitor(proven=True, max_failed=None), policy=policy,
+                monitor=FailureMonitor(proven=True, max_failed=None), policy=policy,
             )  # fmt: skip
             await engine.run([(request_key("x", question), question)])
 

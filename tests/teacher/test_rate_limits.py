@@ -22,8 +22,8 @@ from tutelage.teacher.engine.failures import (
 )
 from tutelage.teacher.engine.rate_limits import (
     FailureMonitor,
-    Limits,
-    Rate,
+    RateLimits,
+    RateWindow,
     RateLimiter,
     parse_duration,
 )
@@ -31,7 +31,7 @@ from tutelage.teacher.teacher import RequestFailedError
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "message", "verdict"),
+    ("status", "code", "message", "action"),
     [
         (429, "", "slow down", Action.RETRY),
         (429, "insufficient_quota", "", Action.STOP_ACCOUNT),
@@ -83,11 +83,11 @@ def permanent():
     return RequestFailedError("too long", transient=False)
 
 
-def failures(health, error, most=1000):
+def failures(monitor, error, most=1000):
     """How many failures in a row it takes to stop."""
     for count in range(1, most):
         try:
-            health.request_failed(error, 1)
+            monitor.request_failed(error, 1)
         except TeacherError as stop:
             return count, stop
     return None, None
@@ -103,19 +103,19 @@ def test_a_teacher_that_has_answered_may_refuse_any_number_of_rows():
 
 
 def test_faults_in_a_row_stop_and_a_success_between_does_not():
-    health = FailureMonitor(proven=True, max_failed=None)
+    monitor = FailureMonitor(proven=True, max_failed=None)
     for _ in range(3 * FailureMonitor.LATER):
-        health.request_failed(transient(), 1)
-        health.succeeded()
-    count, stop = failures(health, transient())
+        monitor.request_failed(transient(), 1)
+        monitor.succeeded()
+    count, stop = failures(monitor, transient())
     assert count == FailureMonitor.LATER and isinstance(stop, ServerUnreachableError)
 
 
 def test_max_failed_counts_rows():
-    health = FailureMonitor(proven=True, max_failed=3)
-    health.request_failed(permanent(), 3)
+    monitor = FailureMonitor(proven=True, max_failed=3)
+    monitor.request_failed(permanent(), 3)
     with pytest.raises(TeacherError, match="max_failed: 3"):
-        health.request_failed(permanent(), 1)
+        monitor.request_failed(permanent(), 1)
 
 
 # The rates.
@@ -148,7 +148,7 @@ def leave_by(rate, requests, gap=0.0):
             if wait == 0:
                 break
             now = min([now + max(wait, 1e-6), *(end for end, *_ in ends[:1])])
-        rate.leave(held, now)
+        rate.start(held, now)
         used = max(1, int(held * share))
         counted.append((now + moment * latency, used))
         heapq.heappush(ends, (now + latency, held, used, now + latency))
@@ -162,7 +162,7 @@ asked = st.lists(st.tuples(st.integers(1, 40), shares, st.floats(0, 90), shares)
 
 @given(asked, st.integers(40, 200), st.sampled_from([0.5, 60.0]))
 def test_no_stretch_of_the_servers_holds_more_than_the_limit(requests, limit, seconds):
-    counted, _ = leave_by(Rate(limit, seconds), requests)
+    counted, _ = leave_by(RateWindow(limit, seconds), requests)
     assert len(counted) == len(requests)
     assert most_in_a_window(counted, seconds) <= limit
 
@@ -170,14 +170,14 @@ def test_no_stretch_of_the_servers_holds_more_than_the_limit(requests, limit, se
 @given(st.integers(10, 300), st.floats(0, 0.5))
 def test_a_rate_is_used_up_and_evenly(limit, latency):
     requests = [(1, 1.0, latency, 0.5)] * (3 * limit)
-    counted, took = leave_by(Rate(limit, 60.0), requests)
+    counted, took = leave_by(RateWindow(limit, 60.0), requests)
     assert took <= 3 * (60.0 + latency) + 1
     # Servers count in seconds too: no burst at the start of each minute.
     assert most_in_a_window(counted, 1.0) <= max(1, limit / 60) * 2 + 2
 
 
 def test_what_is_above_the_limit_by_itself_goes_alone():
-    counted, _ = leave_by(Rate(10, 60.0), [(5, 1, 1, 0), (50, 1, 1, 0), (5, 1, 1, 0)])
+    counted, _ = leave_by(RateWindow(10, 60.0), [(5, 1, 1, 0), (50, 1, 1, 0), (5, 1, 1, 0)])
     assert [amount for _, amount in counted] == [5, 50, 5]
     times = [when for when, _ in counted]
     assert all(later - before >= 60 for before, later in itertools.pairwise(times))
@@ -237,18 +237,18 @@ def test_a_governor_keeps_to_both_limits_whatever_happens(seed, concurrency, req
 
     async def work():
         limiter = RateLimiter(
-            Limits(concurrency=concurrency, requests_per_minute=requests, tokens_per_minute=tokens)
+            RateLimits(concurrency=concurrency, requests_per_minute=requests, tokens_per_minute=tokens)
         )
         server = FakeServer(
-            governor,
+            limiter,
             latency=lambda: rng.choice([0.01, 1.0, 20.0]) * rng.random(),
             faulty=lambda number, in_flight: rng.choice(kinds),
         )
         sizes = [(held, rng.randint(1, held)) for held in (rng.randint(1, 400) for _ in range(40))]
         await server.ask_all(sizes)
-        return server, governor
+        return server, limiter
 
-    (server, governor), _ = run_virtually(work())
+    (server, limiter), _ = run_virtually(work())
     assert len(server.times) == 40 and limiter.in_flight == 0 and server.most <= concurrency
     assert requests is None or most_in_a_window(server.requests, 60.0) <= requests
     assert most_in_a_window(server.tokens, 60.0) <= tokens
@@ -259,7 +259,7 @@ def test_a_governor_keeps_to_both_limits_whatever_happens(seed, concurrency, req
 
 def test_one_goes_first_and_the_number_doubles_each_round_trip():
     async def work():
-        server = FakeServer(RateLimiter(Limits(concurrency=64)))
+        server = FakeServer(RateLimiter(RateLimits(concurrency=64)))
         await server.ask_all([(1,)] * 500)
         return server
 
@@ -273,7 +273,7 @@ def test_one_goes_first_and_the_number_doubles_each_round_trip():
 
 def test_a_teacher_in_this_process_need_not_be_tried_first():
     async def work():
-        server = FakeServer(RateLimiter(Limits(concurrency=8), patient=False))
+        server = FakeServer(RateLimiter(RateLimits(concurrency=8), slow_start=False))
         await server.ask_all([(1,)] * 8)
 
     assert run_virtually(work())[1] == pytest.approx(0.05)
@@ -282,7 +282,7 @@ def test_a_teacher_in_this_process_need_not_be_tried_first():
 def test_congestion_halves_once_a_round_trip_and_the_number_finds_what_the_server_takes():
     async def work():
         server = FakeServer(
-            RateLimiter(Limits(concurrency=200)),
+            RateLimiter(RateLimits(concurrency=200)),
             faulty=lambda number, in_flight: FaultKind.THROTTLED if in_flight > 20 else None,
         )
         await server.ask_all([(1,)] * 3000)
@@ -295,7 +295,7 @@ def test_congestion_halves_once_a_round_trip_and_the_number_finds_what_the_serve
 
 def test_faults_that_left_together_are_one_sign_of_congestion():
     async def work():
-        limiter = RateLimiter(Limits(concurrency=100), patient=False)
+        limiter = RateLimiter(RateLimits(concurrency=100), slow_start=False)
         permits = [await limiter.admit(1) for _ in range(100)]
         await asyncio.sleep(1)
         for permit in permits[:50]:
@@ -308,7 +308,7 @@ def test_faults_that_left_together_are_one_sign_of_congestion():
 @pytest.mark.parametrize("kind", [FaultKind.SERVER, FaultKind.CONNECTION, FaultKind.GARBLED])
 def test_other_faults_are_no_sign_of_congestion(kind):
     async def work():
-        limiter = RateLimiter(Limits(concurrency=10), patient=False)
+        limiter = RateLimiter(RateLimits(concurrency=10), slow_start=False)
         for _ in range(5):
             limiter.failed(await limiter.admit(1), Fault(Action.RETRY, "oops", kind=kind))
         return limiter.allowed
@@ -325,9 +325,9 @@ def headers(**values):
 
 def seconds_for(count, tokens, learn, **limits):
     async def work():
-        limiter = RateLimiter(Limits(concurrency=100, **limits), patient=False)
-        limiter.learn(learn)
-        server = FakeServer(governor, latency=lambda: 0.0)
+        limiter = RateLimiter(RateLimits(concurrency=100, **limits), slow_start=False)
+        limiter.apply_headers(learn)
+        server = FakeServer(limiter, latency=lambda: 0.0)
         await server.ask_all([(tokens,)] * count)
         return server
 
@@ -352,14 +352,14 @@ def test_an_account_that_is_used_up_is_left_alone_until_its_reset():
     used_up = headers(remaining_requests="0", reset_requests="12.5s")
     assert seconds_for(5, 1, used_up)[1] == pytest.approx(12.5, abs=0.1)
     far = headers(remaining_tokens="0", reset_tokens="6m0s")
-    assert seconds_for(5, 1, far)[1] == pytest.approx(Limits().max_pause_s, abs=0.1)
+    assert seconds_for(5, 1, far)[1] == pytest.approx(RateLimits().max_pause_s, abs=0.1)
     assert seconds_for(5, 1, headers(remaining_tokens="7", reset_tokens="6m0s"))[1] < 0.1
 
 
 @pytest.mark.parametrize("odd", ["", "many", "-1", "0", "nan", "inf"])
 def test_odd_headers_stop_nobody(odd):
     said = headers(limit_requests=odd, remaining_requests=odd, reset_requests=odd)
-    assert seconds_for(5, 1, said)[1] <= Limits().max_pause_s + 1
+    assert seconds_for(5, 1, said)[1] <= RateLimits().max_pause_s + 1
 
 
 @pytest.mark.parametrize(
@@ -393,7 +393,7 @@ def test_durations_of_the_test_server_are_read_back(milliseconds):
 
 def test_retry_after_holds_everybody_back():
     async def work():
-        limiter = RateLimiter(Limits(concurrency=4), patient=False)
+        limiter = RateLimiter(RateLimits(concurrency=4), slow_start=False)
         fault = Fault(Action.RETRY, "later", kind=FaultKind.THROTTLED, retry_after_s=7.0)
         limiter.failed(await limiter.admit(1), fault)
         await limiter.admit(1)
@@ -407,7 +407,7 @@ def test_retry_after_holds_everybody_back():
 def test_a_server_that_is_gone_is_tried_now_and_then_and_given_up():
     async def work():
         server = FakeServer(
-            RateLimiter(Limits(concurrency=50, give_up_s=180.0)),
+            RateLimiter(RateLimits(concurrency=50, give_up_s=180.0)),
             faulty=lambda number, in_flight: None if number <= 100 else FaultKind.CONNECTION,
         )
         with pytest.raises(ServerUnreachableError, match=r"no answer for \d+ s: \d+ faults"):
@@ -422,7 +422,7 @@ def test_a_server_that_comes_back_is_asked_again_at_full_speed():
     async def work():
         loop = asyncio.get_running_loop()
         server = FakeServer(
-            RateLimiter(Limits(concurrency=50)),
+            RateLimiter(RateLimits(concurrency=50)),
             faulty=lambda number, in_flight: (
                 FaultKind.SERVER if 1001 < loop.time() < 1100 else None
             ),
@@ -436,7 +436,7 @@ def test_a_server_that_comes_back_is_asked_again_at_full_speed():
 
 def test_a_refusal_shows_that_the_server_is_there():
     async def work():
-        limiter = RateLimiter(Limits(concurrency=4, tokens_per_minute=100), patient=False)
+        limiter = RateLimiter(RateLimits(concurrency=4, tokens_per_minute=100), slow_start=False)
         for _ in range(40):
             permit = await limiter.admit(1)
             limiter.failed(permit, Fault(Action.RETRY, "oops", kind=FaultKind.SERVER))
@@ -448,7 +448,7 @@ def test_a_refusal_shows_that_the_server_is_there():
 
 def test_what_was_cancelled_while_it_waited_leaves_its_place_to_others():
     async def work():
-        limiter = RateLimiter(Limits(concurrency=1))
+        limiter = RateLimiter(RateLimits(concurrency=1))
         first = await limiter.admit(1)
         waiting = [asyncio.create_task(limiter.admit(1)) for _ in range(3)]
         await asyncio.sleep(0.1)
