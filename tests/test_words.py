@@ -78,7 +78,7 @@ RULES = (
             r"questions? that begin",
             r"five W",
             # Column of the ledger, and words of a prompt: they do not change.
-            r"questions (BLOB|= NULL)|price, questions\)|SELECT questions, price",
+            r"questions (BLOB|= NULL|IS NOT NULL)|price, questions\)|SELECT questions, price",
             r"the question word",
         ),
     ),

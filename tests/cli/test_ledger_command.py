@@ -28,7 +28,7 @@ def call(*arguments: object) -> Result:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with Server(batch_polls=0, input_price=400, output_price=1600, batch_outcomes=("stuck",)) as s:
+    with Server(batch_polls=0, input_price=400, output_price=1600, batch_ends=("stuck",)) as s:
         yield s
 
 

@@ -1,4 +1,4 @@
-"""Lines of output and error files, whatever they hold, against the books that they leave."""
+"""Lines of output and error files, whatever they contain, and the charges that they leave."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 import uuid
 from typing import Any
 
-from batch_worker import IDENTITY, PRICE, questions
+from batch_worker import IDENTITY, PRICE, pending_requests
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,9 +26,9 @@ from tutelage.teacher.engine.failures import Action
 from tutelage.teacher.ledger.charges import Claim, Session, charged, lost, mark_sent
 from tutelage.teacher.ledger.store import Ledger
 
-ASKED = questions(6)
-KEYS = [key for key, _ in ASKED]
-WORST = worst_case(ASKED[0][1], PRICE.batch())
+REQUESTS = pending_requests(6)
+KEYS = [key for key, _ in REQUESTS]
+WORST = worst_case(REQUESTS[0][1], PRICE.batch())
 
 
 def line(key: str, status: int = 200, body: Any = None, error: Any = None) -> str:
@@ -65,7 +65,7 @@ lines = st.one_of(
 
 
 def opened(ledger: Ledger, session: Session) -> table.BatchRow:
-    """A batch of all questions that the server has."""
+    """A batch of all requests that the server has accepted."""
     now = time.time()
     row = table.BatchRow(
         0, uuid.uuid4().hex, "run", IDENTITY, "m", "http://h/v1", "K", session.id,
@@ -74,11 +74,11 @@ def opened(ledger: Ledger, session: Session) -> table.BatchRow:
 
     def begin(connection: Any) -> int:
         price = price_as_text(PRICE.batch())
-        number = table.begin(connection, row, price, pack_requests(ASKED))
+        number = table.begin(connection, row, price, pack_requests(REQUESTS))
         claims = [Claim(key, WORST) for key in KEYS]
-        outcome = session.reserve(connection, claims, scope="run", cap=None, batch=number)
-        mark_sent(connection, [one.charge for one in outcome])
-        table.count_in(connection, number, len(outcome))
+        reservations = session.reserve(connection, claims, scope="run", cap=None, batch=number)
+        mark_sent(connection, [one.charge for one in reservations])
+        table.set_requests(connection, number, len(reservations))
         table.note_open(connection, number, "batch_1", "")
         return number
 
@@ -94,10 +94,10 @@ def opened(ledger: Ledger, session: Session) -> table.BatchRow:
     before=st.integers(0, 12),
     completed=st.one_of(st.none(), st.integers(0, 8)),
 )
-def test_every_question_has_one_fate_and_every_cent_an_owner(
+def test_every_request_has_one_result_and_every_charge_a_reason(
     output: list[str], errors: list[str], before: int, completed: int | None
 ) -> None:
-    """Also where a first call was killed after some lines (`before`) and the next begins anew."""
+    """Also where a first call was killed after some lines (`before`) and the next starts again."""
     with Ledger(":memory:") as ledger, Session(ledger) as session:
         row = opened(ledger, session)
         first, counts = BatchCounts(), BatchCounts()
@@ -123,7 +123,7 @@ def test_every_question_has_one_fate_and_every_cent_an_owner(
         assert {pico for (pico,) in kept} <= {0, COST, WORST}
         assert failed == refused
         assert charged(ledger, "run") == paid + counts.lost * WORST
-        # What the server says that it has answered is paid for, read by us or not.
+        # Every answer that the server reports is charged, parsed or not.
         with ledger.reader() as connection:
             query = "SELECT count(*) FROM answers WHERE finish_reason = 'stop'"
             good = connection.execute(query).fetchone()[0]
@@ -131,7 +131,7 @@ def test_every_question_has_one_fate_and_every_cent_an_owner(
             assert counts.lost + good >= (completed or 0)
 
 
-def test_what_the_server_answered_and_we_never_saw_stays_charged() -> None:
+def test_answers_that_the_server_reports_but_that_are_missing_stay_charged() -> None:
     with Ledger(":memory:") as ledger, Session(ledger) as session:
         row, counts = opened(ledger, session), BatchCounts()
         collector = BatchCollector(ledger, row, counts)
@@ -145,10 +145,10 @@ def test_what_the_server_answered_and_we_never_saw_stays_charged() -> None:
         assert charged(ledger, "run") == COST + 2 * WORST
         ended = table.row_of(ledger, row.id)
         assert ended is not None
-        assert ended.detail == "expired: 1 answered, 0 refused, 3 to ask again, 2 lost"
+        assert ended.detail == "expired: 1 answered, 0 refused, 3 to retry, 2 lost"
 
 
-def test_an_answer_that_cannot_be_read_stays_charged_whosoever_it_was() -> None:
+def test_an_unparsable_answer_stays_charged_even_if_its_request_is_unknown() -> None:
     with Ledger(":memory:") as ledger, Session(ledger) as session:
         row, counts = opened(ledger, session), BatchCounts()
         collector = BatchCollector(ledger, row, counts)
@@ -161,7 +161,7 @@ def test_an_answer_that_cannot_be_read_stays_charged_whosoever_it_was() -> None:
         assert charged(ledger, "run") == COST + WORST
 
 
-def test_lines_that_no_server_should_write() -> None:
+def test_malformed_lines() -> None:
     for text in ("{", "3", "null", '{"custom_id": 3, "response": {"status_code": 200}}'):
         assert parse_line(text).key == "" and parse_line(text).billed
     assert parse_line(line("k", 200, answer())).completion is not None
@@ -172,10 +172,10 @@ def test_lines_that_no_server_should_write() -> None:
     assert parse_line(line("k", 400, {"error": {"message": renamed}})).rename
 
 
-def test_questions_and_prices_come_back_as_they_were() -> None:
-    back = PackedRequests(pack_requests(ASKED))
+def test_packed_requests_and_prices_are_restored_exactly() -> None:
+    back = PackedRequests(pack_requests(REQUESTS))
     assert list(back) == KEYS
-    for key, request in ASKED:
+    for key, request in REQUESTS:
         got = back[key]
         assert (got.model, got.messages, got.strategy, got.sample, got.parameters) == (
             request.model, request.messages, request.strategy, request.sample, request.parameters,

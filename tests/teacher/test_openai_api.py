@@ -21,7 +21,7 @@ from tutelage.teacher.cost.budget import Budget
 from tutelage.teacher.cost.prices import request_bound
 from tutelage.teacher.engine.engine import Engine
 from tutelage.teacher.engine.failures import FaultKind, RetryPolicy
-from tutelage.teacher.engine.rate_limits import FailureMonitor, RateLimits, RateLimiter
+from tutelage.teacher.engine.rate_limits import FailureMonitor, RateLimiter, RateLimits
 from tutelage.teacher.engine.requests import RequestBuilder
 from tutelage.teacher.ledger.charges import Session
 from tutelage.teacher.ledger.store import Ledger, request_key

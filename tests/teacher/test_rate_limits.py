@@ -22,9 +22,9 @@ from tutelage.teacher.engine.failures import (
 )
 from tutelage.teacher.engine.rate_limits import (
     FailureMonitor,
+    RateLimiter,
     RateLimits,
     RateWindow,
-    RateLimiter,
     parse_duration,
 )
 from tutelage.teacher.teacher import RequestFailedError
@@ -51,7 +51,7 @@ from tutelage.teacher.teacher import RequestFailedError
     ],
 )
 def test_the_decision_table(status, code, message, action):
-    assert action_for(status, code, message) is verdict
+    assert action_for(status, code, message) is action
 
 
 @given(st.integers(1, 60), st.none() | st.floats(0, 1e6))
@@ -237,7 +237,9 @@ def test_a_governor_keeps_to_both_limits_whatever_happens(seed, concurrency, req
 
     async def work():
         limiter = RateLimiter(
-            RateLimits(concurrency=concurrency, requests_per_minute=requests, tokens_per_minute=tokens)
+            RateLimits(
+                concurrency=concurrency, requests_per_minute=requests, tokens_per_minute=tokens
+            )
         )
         server = FakeServer(
             limiter,
