@@ -107,7 +107,10 @@ class Bench:
         report, log = folder / "report.json", folder / "worker.log"
         report.unlink(missing_ok=True)
         inherited = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
-        with ServerProcess(plain=True, delay_s=self.delay_s) as server, log.open("w") as output:
+        with (
+            ServerProcess(plain=True, delay_s=self.delay_s) as server,
+            log.open("w", encoding="utf-8") as output,
+        ):
             command = [python, HERE / worker, data, server.base_url, self.concurrency]
             begun = perf_counter()
             ended = subprocess.run(
@@ -119,9 +122,9 @@ class Bench:
             )
             wall_s = perf_counter() - begun
         if ended.returncode or not report.exists():
-            tail = "\n".join(log.read_text(errors="replace").splitlines()[-30:])
+            tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-30:])
             raise SystemExit(f"{worker}: exit {ended.returncode}\n{tail}")
-        said = json.loads(report.read_text())
+        said = json.loads(report.read_text(encoding="utf-8"))
         if said["ok"] != rows:
             raise SystemExit(f"{worker}: {said['ok']} of {rows} rows came out well")
         if server.final["requests"] != requests:
@@ -258,7 +261,7 @@ def filesystem(place: Path) -> str:
     mounts = Path("/proc/self/mounts")
     if not mounts.exists():
         return "unknown file system"
-    kinds = dict(line.split()[1:3] for line in mounts.read_text().splitlines())
+    kinds = dict(line.split()[1:3] for line in mounts.read_text(encoding="utf-8").splitlines())
     return next(kinds[str(p)] for p in [place, *place.parents] if str(p) in kinds)
 
 

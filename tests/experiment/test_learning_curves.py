@@ -278,7 +278,7 @@ def test_a_run_with_fractions(finished: Path) -> None:
         assert [entry.arm for entry in point.annotation] == ["reasoning"]
     on_all = {arm.name: arm.dev.accuracy for arm in results.arms}
     assert {arm.name: arm.dev_accuracy for arm in whole.arms} == on_all
-    assert "More rows, or rationales?" in (finished / "report.html").read_text()
+    assert "More rows, or rationales?" in (finished / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.fixture
