@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from tutelage.student.encoding.token_lengths import Cut as Cut
     from tutelage.student.encoding.token_lengths import Lengths as Lengths
     from tutelage.student.training.result import TrainResult
-    from tutelage.teacher.annotate import Summary as Summary
     from tutelage.teacher.batch.batches import BatchRow as BatchRow
     from tutelage.teacher.cost.forecast import Amount as Amount
     from tutelage.teacher.ledger.maintenance import Overview as Overview
+    from tutelage.teacher.summary import Summary as Summary
 
 
 def main_process() -> AbstractContextManager[bool]:
@@ -234,9 +234,9 @@ def ledger_overview(ledger: Path | None, *, failures: bool = False) -> tuple[Ove
 
 def short_identity(identity: str) -> str:
     """A teacher's identity in the ledger, a file's digest shortened; `prune` takes it as well."""
-    from tutelage.teacher.ledger.maintenance import DIGEST, SHORT, is_digest
+    from tutelage.teacher.ledger.maintenance import DIGEST_PREFIX, SHORT_LENGTH, is_digest
 
-    return identity[: len(DIGEST) + SHORT] if is_digest(identity) else identity
+    return identity[: len(DIGEST_PREFIX) + SHORT_LENGTH] if is_digest(identity) else identity
 
 
 def ledger_export(ledger: Path | None, file: Path, strategies: Sequence[str] = ()) -> int:

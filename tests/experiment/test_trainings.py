@@ -37,7 +37,7 @@ def test_workers_share_the_cores_out(
 ) -> None:
     monkeypatch.setattr(trainings, "Runner", _Runner)
     monkeypatch.setattr(resources, "cores", lambda: 8)
-    monkeypatch.setattr(resources, "_BYTES_BESIDES", 0)
+    monkeypatch.setattr(resources, "_BYTES_PER_PROCESS", 0)
     monkeypatch.setattr(worker, "visible_gpus", tuple)
     values = small_recipe(arms=[{"name": "labels"}])
     values["student"]["threads"] = threads

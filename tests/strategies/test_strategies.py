@@ -8,7 +8,7 @@ from tutelage.core.errors import UsageError
 from tutelage.core.task import NLI, Task
 from tutelage.core.types import Completion, Example, Usage
 from tutelage.strategies.information_extraction import (
-    QUESTIONS,
+    FIVE_W,
     SCHEMA,
     parse_answer,
     parse_structured,
@@ -93,7 +93,7 @@ def test_extraction_shows_the_context_alone():
     for label in NLI.labels:
         assert label not in prompt.lower()
         assert NLI.relations[label] not in prompt
-    assert all(question in prompt.lower() for question in QUESTIONS)
+    assert all(question in prompt.lower() for question in FIVE_W)
     assert "10 words" in prompt
 
 
@@ -153,7 +153,7 @@ def test_extraction_keeps_what_is_there_and_says_when_nothing_is():
 
 
 ANSWERS = st.dictionaries(
-    st.sampled_from(QUESTIONS),
+    st.sampled_from(FIVE_W),
     st.lists(
         st.text("abyzAW019'.-()", min_size=1, max_size=8)
         .filter(lambda word: any(c.isalnum() for c in word))
@@ -180,7 +180,7 @@ PIECES = [
 def test_what_was_parsed_renders_and_parses_again(text):
     answers = parse_answer(text)
     assert parse_answer(render_answer(answers)) == answers
-    assert list(answers) == [q for q in QUESTIONS if q in answers]
+    assert list(answers) == [q for q in FIVE_W if q in answers]
 
 
 @pytest.mark.parametrize("answers", [{"who": ""}, {"who": "Ada What: mill"}, {"how": "so"}])
@@ -316,7 +316,7 @@ def test_what_was_read_from_any_text_comes_back_from_its_structured_form(text):
     assert parse_structured(render_structured(answers)) == answers
 
 
-@given(st.fixed_dictionaries({name: st.text() for name in QUESTIONS}))
+@given(st.fixed_dictionaries({name: st.text() for name in FIVE_W}))
 def test_any_structured_answer_can_be_written_in_plain_text(values):
     answers = parse_structured(json.dumps(values))
     assert parse_answer(render_answer(answers)) == answers if answers else True
@@ -337,5 +337,5 @@ def test_a_structured_answer_reads_like_a_plain_one():
 
 def test_the_schema_admits_what_is_rendered_and_is_strict():
     value = json.loads(render_structured({"who": "Ada"}))
-    assert list(value) == SCHEMA["required"] == list(QUESTIONS)
+    assert list(value) == SCHEMA["required"] == list(FIVE_W)
     assert SCHEMA["additionalProperties"] is False

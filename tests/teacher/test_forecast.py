@@ -17,8 +17,8 @@ from tutelage.teacher.cost.forecast import (
     NOTHING,
     Amount,
     Estimate,
-    Known,
-    Load,
+    KnownAnswer,
+    Workload,
     amount_of,
     forecast,
     predict_total,
@@ -105,11 +105,11 @@ def test_degenerate_samples() -> None:
         predict_total(one[:0], one[:0], 3, 15.0)
 
 
-def known(n: int, usage: Callable[[int], Usage]) -> list[Known]:
-    return [Known(400 + i, 448 + i, usage(i)) for i in range(n)]
+def known(n: int, usage: Callable[[int], Usage]) -> list[KnownAnswer]:
+    return [KnownAnswer(400 + i, 448 + i, usage(i)) for i in range(n)]
 
 
-LOAD = Load(sizes=[400, 500, 600], bounds=[448, 548, 648])
+LOAD = Workload(sizes=[400, 500, 600], bounds=[448, 548, 648])
 
 
 def test_without_answers_the_assumptions_speak() -> None:
@@ -180,10 +180,10 @@ def test_answers_without_usage_cost_their_worst_case() -> None:
 
 def test_nothing_left_takes_nothing() -> None:
     for price in (PRICE, FREE):
-        found = forecast(Load([], []), known(2, lambda i: Usage(5, 5)), None, price)
+        found = forecast(Workload([], []), known(2, lambda i: Usage(5, 5)), None, price)
         assert (found.requests, found.most_pico, found.most_output) == (0, 0, 0)
         assert found.pico == found.input == found.output == Estimate(0, 0, 0)
-    assert forecast(Load([], []), [], 5, None).pico is None
+    assert forecast(Workload([], []), [], 5, None).pico is None
 
 
 def test_what_is_free_costs_nothing_even_without_a_limit() -> None:
@@ -232,8 +232,8 @@ def test_forecasts_are_ordered_and_below_the_worst_case(
     max_tokens: int | None,
     price: Price | None,
 ) -> None:
-    load = Load(sizes, [size + 48 for size in sizes])
-    seen = [Known(size, size + 48, Usage(p, c)) for size, p, c in answers]
+    load = Workload(sizes, [size + 48 for size in sizes])
+    seen = [KnownAnswer(size, size + 48, Usage(p, c)) for size, p, c in answers]
     found = forecast(load, seen, max_tokens, price)
     for estimate, most in (
         (found.input, found.most_input),

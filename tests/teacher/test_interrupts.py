@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from tutelage.teacher.engine.interrupts import InterruptedWork, run_to_end
+from tutelage.teacher.engine.interrupts import Interrupted, run_interruptible
 
 
 @pytest.fixture(params=["plain", "in a running loop", "a loop without signals"])
 def run(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Calls `run_to_end` from ordinary code, from inside somebody's event loop, and where event
+    """Calls `run_interruptible` from ordinary code, from inside an event loop, and where event
     loops take no handlers, as on Windows."""
     if request.param == "a loop without signals":
 
@@ -26,11 +26,11 @@ def run(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Call
             monkeypatch.setattr(asyncio.SelectorEventLoop, name, refuse)
 
     def plainly(begin: Any, on_interrupt: Any) -> None:
-        run_to_end(begin, on_interrupt)
+        run_interruptible(begin, on_interrupt)
 
     def inside(begin: Any, on_interrupt: Any) -> None:
         async def notebook() -> None:
-            run_to_end(begin, on_interrupt)
+            run_interruptible(begin, on_interrupt)
 
         loop = asyncio.new_event_loop()  # leaves SIGINT to Python, as a notebook's does
         try:
@@ -83,7 +83,7 @@ def test_the_first_asks_and_the_work_ends_in_its_own_time(run: Callable[..., Non
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.1)
         steps.append("drained")
-        raise InterruptedWork
+        raise Interrupted
 
     with pytest.raises(KeyboardInterrupt):
         run(begin, asked.set)
@@ -99,7 +99,7 @@ def test_a_press_at_the_very_beginning_is_heard(run: Callable[..., None]) -> Non
         signal.pthread_kill(main, signal.SIGINT)
         while not asked.is_set():
             await asyncio.sleep(0.01)
-        raise InterruptedWork
+        raise Interrupted
 
     with pytest.raises(KeyboardInterrupt):
         run(begin, asked.set)
@@ -147,7 +147,7 @@ def test_another_handler_is_there_again_afterwards() -> None:
         async def begin() -> None:
             await asyncio.sleep(0)
 
-        run_to_end(begin, lambda: None)
+        run_interruptible(begin, lambda: None)
         assert signal.getsignal(signal.SIGINT) is handler
         signal.raise_signal(signal.SIGINT)
         assert heard == [signal.SIGINT]
@@ -161,7 +161,7 @@ def test_it_works_on_any_thread() -> None:
     async def begin() -> None:
         done.append(True)
 
-    thread = threading.Thread(target=run_to_end, args=(begin, done.clear))
+    thread = threading.Thread(target=run_interruptible, args=(begin, done.clear))
     thread.start()
     thread.join(10)
     assert done == [True]

@@ -20,7 +20,7 @@ from tutelage.core.types import Example, Message, Request
 from tutelage.teacher.annotate import annotate
 from tutelage.teacher.clients import llama_cpp
 from tutelage.teacher.clients.llama_cpp import LocalTeacher, serve_local
-from tutelage.teacher.engine.failures import Fault, Verdict
+from tutelage.teacher.engine.failures import Action, Fault
 from tutelage.teacher.ledger.store import Ledger
 from tutelage.teacher.registry import open_teacher
 
@@ -245,7 +245,7 @@ def test_an_answer_that_had_no_room_is_asked_again_with_more(tmp_path, stands):
 @pytest.mark.parametrize("size", [3950, 4000, 9000])
 def test_a_row_that_never_fits_fails_for_good_and_says_what_to_do(size, tmp_path, stands):
     fault, other = ask(tmp_path, asked(90, size, max_tokens=100), asked(1), max_tokens=100)
-    assert isinstance(fault, Fault) and fault.verdict is Verdict.ROW and fault.unpaid
+    assert isinstance(fault, Fault) and fault.action is Action.FAIL_REQUEST and fault.unpaid
     assert f"a prompt of {size:,} tokens and an answer of up to 100" in str(fault)
     assert "the context of 4,000" in str(fault) and "lower max_tokens" in str(fault)
     assert other.text == "w "

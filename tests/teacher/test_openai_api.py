@@ -17,20 +17,20 @@ from tutelage.core.task import NLI
 from tutelage.core.types import Completion, Example, Message, Request, Usage
 from tutelage.strategies.lookup import get_strategy
 from tutelage.teacher.clients.openai_api import OpenAITeacher, normalise_url
-from tutelage.teacher.clients.wire import encode
-from tutelage.teacher.cost.budget import Money
+from tutelage.teacher.clients.wire import request_body
+from tutelage.teacher.cost.budget import Budget
 from tutelage.teacher.cost.prices import request_bound
 from tutelage.teacher.engine.engine import Engine
-from tutelage.teacher.engine.failures import Kind, RetryPolicy
-from tutelage.teacher.engine.rate_limits import Governor, Health, Limits
-from tutelage.teacher.engine.requests import Renderer
+from tutelage.teacher.engine.failures import FaultKind, RetryPolicy
+from tutelage.teacher.engine.rate_limits import FailureMonitor, RateLimiter, RateLimits
+from tutelage.teacher.engine.requests import RequestBuilder
 from tutelage.teacher.ledger.charges import Session
-from tutelage.teacher.ledger.store import Ledger, answer_key
+from tutelage.teacher.ledger.store import Ledger, request_key
 from tutelage.teacher.registry import open_teacher
 from tutelage.teacher.teacher import RequestFailedError
 
 QUICK = RetryPolicy(
-    dict.fromkeys(Kind, 4), first_attempts=4, base_s=0.01, cap_s=0.02, max_retry_after_s=0.5
+    dict.fromkeys(FaultKind, 4), first_attempts=4, base_s=0.01, cap_s=0.02, max_retry_after_s=0.5
 )
 KEY = "sk-very-secret-000111"
 
@@ -44,13 +44,13 @@ class Outcome:
 
     completion = failure = None
 
-    def known(self, key, completion):
+    def cached(self, key, completion):
         raise AssertionError("the ledger is new")
 
     def answered(self, key, completion):
         self.completion = completion
 
-    def failed(self, key, failure, *, asked):
+    def failed(self, key, failure, *, sent):
         self.failure = failure
 
 
@@ -69,11 +69,14 @@ def ask(base_url, text="Why?", policy=QUICK, **more):
     async def run():
         with Ledger(":memory:") as ledger, Session(ledger) as session:
             engine = Engine(
-                teacher, session, Money("test", None, None), Governor(Limits(max_pause_s=0.5)),
+                teacher,
+                session,
+                Budget("test", None, None),
+                RateLimiter(RateLimits(max_pause_s=0.5)),
                 outcome,
-                health=Health(proven=True, max_failed=None), policy=policy,
+                monitor=FailureMonitor(proven=True, max_failed=None), policy=policy,
             )  # fmt: skip
-            await engine.run([(answer_key("x", question), question)])
+            await engine.run([(request_key("x", question), question)])
 
     asyncio.run(run())
     if outcome.failure is not None:
@@ -335,11 +338,11 @@ def test_a_schema_is_sent_where_it_is_asked_for_and_the_strategy_has_one():
         (False, "information_extraction", False),
     ):
         teacher = OpenAITeacher("m", settings("http://127.0.0.1:1/v1", structured=structured))
-        request = Renderer(get_strategy(name), NLI, teacher).request(example)
+        request = RequestBuilder(get_strategy(name), NLI, teacher).request(example)
         assert ("response_format" in request.parameters) is expected
         plain = dataclasses.replace(request, parameters={})
-        assert (answer_key("x", request) != answer_key("x", plain)) is expected
+        assert (request_key("x", request) != request_key("x", plain)) is expected
         assert (request_bound(request) > request_bound(plain)) is expected
-        assert encode(request).get("response_format", {}).get("type") == (
+        assert request_body(request).get("response_format", {}).get("type") == (
             "json_schema" if expected else None
         )

@@ -102,7 +102,7 @@ def test_a_batch_goes_through_its_states_and_costs_half() -> None:
 
 
 def test_an_expiry_in_the_middle_bills_and_delivers_what_was_done() -> None:
-    with opened(batch_outcomes=("expired",), batch_done_share=0.3, output_price=1) as (
+    with opened(batch_ends=("expired",), batch_done_share=0.3, output_price=1) as (
         server,
         client,
     ):
@@ -119,7 +119,7 @@ def test_an_expiry_in_the_middle_bills_and_delivers_what_was_done() -> None:
 
 
 def test_a_cancelled_batch_goes_through_cancelling_and_keeps_its_part() -> None:
-    with opened(batch_outcomes=("stuck",)) as (_, client):
+    with opened(batch_ends=("stuck",)) as (_, client):
         batch = create(client, [line(i) for i in range(6)])
         for _ in range(5):
             batch = client.batches.retrieve(batch.id)

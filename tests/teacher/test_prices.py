@@ -85,7 +85,7 @@ def test_floats_mean_what_a_person_wrote() -> None:
     price = price_of("any", override=PriceOverride(input=0.1, output=0.3))
     assert price is not None
     assert price.cost(Usage(1_000_000, 1_000_000)) == 4 * PICO // 10
-    assert price.describe() == "$0.1 in, $0.3 out a million tokens (the recipe's price)"
+    assert price.describe() == "$0.1 in, $0.3 out per million tokens (the recipe's price)"
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 def run_virtually(work: Coroutine[Any, Any, T]) -> tuple[T, float]:
-    """What the work returns, and how long it took by a clock that the governor reads too."""
+    """What the work returns, and how long it took by a clock that the limiter reads too."""
     loop = VirtualLoop()
     begun = loop.time()
     with pytest.MonkeyPatch.context() as patch:

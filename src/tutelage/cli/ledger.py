@@ -94,7 +94,7 @@ def _show(found: Overview) -> None:
     for failed in found.failures:
         kind = "failed for good" if failed.final else "failed and can be repeated"
         print(
-            f"{failed.questions:,} of {failed.strategy} {kind}: {failed.reason}, such as: "
+            f"{failed.requests:,} of {failed.strategy} {kind}: {failed.reason}, such as: "
             f"{failed.example}"
         )
 

@@ -1,6 +1,6 @@
 """docs/cli.md, written from the commands: what `--help` prints of each, as Markdown.
 
-    python -m tutelage.cli.reference > docs/cli.md
+python -m tutelage.cli.reference > docs/cli.md
 """
 
 from __future__ import annotations
@@ -38,9 +38,7 @@ def cli_reference() -> str:
             parts.append(_section(f"tutelage {name}", command))
         else:
             parts.append(f"## tutelage {name}\n\n{_help(command)}\n")
-            parts += [
-                _section(f"tutelage {name} {each}", inner[each], level=3) for each in inner
-            ]
+            parts += [_section(f"tutelage {name} {each}", inner[each], level=3) for each in inner]
     return "\n".join(parts)
 
 
