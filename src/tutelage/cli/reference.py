@@ -15,8 +15,8 @@ from tutelage.cli.main import COMMANDS, app
 _INTRODUCTION = """\
 # Command reference
 
-*Generated from the commands by `make docs`; do not edit it by hand. `tutelage COMMAND --help` prints
-the same.*
+*Generated from the commands by `make docs`; do not edit it by hand. `tutelage COMMAND --help`
+prints the same.*
 
 Exit codes: 0 done, 1 the work failed or left something open, 2 the call is wrong, 130 interrupted.
 Results go to standard output, progress and messages to standard error. Where an option takes a
