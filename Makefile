@@ -21,8 +21,8 @@ test: check
 	$(BIN)/pytest -n 2 --dist loadfile
 
 check: $(VENV)/.installed-dev
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks examples
+	$(BIN)/ruff format --check src tests benchmarks examples
 	$(BIN)/mypy
 
 docs: $(VENV)/.installed

@@ -3,7 +3,8 @@
     from tutelage import load_recipe, run
     results = run(load_recipe("quickstart")).results
 
-Each name below is imported when it is first used, so that `import tutelage` costs nothing.
+Each name below is imported when it is first used, so that `import tutelage` costs nothing. A name
+that needs an extra raises MissingExtraError where the extra is not installed.
 """
 
 from __future__ import annotations
@@ -123,7 +124,15 @@ def __getattr__(name: str) -> Any:
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module 'tutelage' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"tutelage.{home}"), name)
+    try:
+        value = getattr(importlib.import_module(f"tutelage.{home}"), name)
+    except ModuleNotFoundError as error:
+        from tutelage.core.errors import MissingExtraError, extra_of
+
+        extra = extra_of(error.name)
+        if extra is None:
+            raise
+        raise MissingExtraError(str(error.name), extra, f"tutelage.{name}") from error
     globals()[name] = value
     return value
 

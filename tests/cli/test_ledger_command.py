@@ -18,8 +18,8 @@ from openai_server.server import Server
 from tutelage.cli.main import app
 from tutelage.core.errors import TutelageError
 from tutelage.core.types import Completion, Example, Message, Request
-from tutelage.teacher.ledger.charges import Claim, Session, lose
-from tutelage.teacher.ledger.store import Ledger, answer_key
+from tutelage.teacher.ledger.charges import Claim, Session, mark_lost
+from tutelage.teacher.ledger.store import Ledger, request_key
 
 
 def call(*arguments: object) -> Result:
@@ -28,7 +28,7 @@ def call(*arguments: object) -> Result:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with Server(batch_polls=0, input_price=400, output_price=1600, batch_outcomes=("stuck",)) as s:
+    with Server(batch_polls=0, input_price=400, output_price=1600, batch_ends=("stuck",)) as s:
         yield s
 
 
@@ -161,11 +161,11 @@ def test_budgets_without_cost_are_not_shown(tmp_path: Path) -> None:
                     c, [Claim(keyed_request(s)[0], w)], scope=s, cap=None
                 )
             )
-            ledger.transact(lambda c, h=held: lose(c, [h.charge]))
+            ledger.transact(lambda c, h=held: mark_lost(c, [h.charge]))
     shown = call("show", "--ledger", path).stdout
     assert "budget of dear: $1.00 charged" in shown and "free" not in shown
 
 
 def keyed_request(text: str) -> tuple[str, Request]:
     request = Request("gguf", (Message("user", text),), "s", Example("e", {}, "l"))
-    return answer_key(text, request), request
+    return request_key(text, request), request

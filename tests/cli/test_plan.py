@@ -328,7 +328,7 @@ def test_the_printed_plan(server: ScriptedServer, recipe: Make, tmp_path: Path) 
     assert server.requests == 0
     lines = done.stdout.splitlines()
     assert "reasoning, reasoning-shuffled: informed_reasoning, answered by openai:m" in lines
-    assert "  price          $1 in, $2 out a million tokens (the recipe's price)" in lines
+    assert "  price          $1 in, $2 out per million tokens (the recipe's price)" in lines
     assert any(line.startswith("  by batch API   $0.0") for line in lines)
     assert "budget: $1.00, of which $0 is charged and $1.00 left" in lines
     assert "tutelage: warning: without known answers the forecast assumes" in done.stderr

@@ -37,7 +37,7 @@ from tutelage.student.jobs.jobs import TrainingJob
 from tutelage.student.training.result import TrainResult
 from tutelage.student.training.tracking import Tracking
 from tutelage.teacher.annotate import Annotation
-from tutelage.teacher.annotation import Summary
+from tutelage.teacher.summary import Summary
 
 Make = Callable[..., dict[str, Any]]
 FRACTIONS = (0.1, 0.3, 0.5)
@@ -112,7 +112,7 @@ def test_a_fraction_is_trained_as_the_whole_in_small() -> None:
     whole = TrainSettings(batch_size=16, warmup_steps=40, evaluate_every=30, max_steps=200)
     small = scaled(whole, 160, 1600)  # 10 steps an epoch in the place of 100
     assert (small.warmup_steps, small.evaluate_every, small.max_steps) == (4, 3, 20)
-    assert dataclasses.replace(small, warmup_steps=40, evaluate_every=30, max_steps=200) == whole
+    assert small.replace(warmup_steps=40, evaluate_every=30, max_steps=200) == whole
     tiny = scaled(whole, 3, 16_000)
     assert (tiny.warmup_steps, tiny.evaluate_every, tiny.max_steps) == (0, 1, 1)
     without = scaled(TrainSettings(), 160, 1600)

@@ -153,7 +153,7 @@ def _show(path: Path, summary: Summary) -> int:
     )
     for reason, count in summary.failures.items():
         print(f"  {count} failed: {reason}: {summary.examples[reason]}")
-    for reason, count in summary.unread.items():
+    for reason, count in summary.unparsable.items():
         print(f"  {count} failed: the answer could not be parsed: {reason}")
     if cut := summary.counts["truncated"]:
         complain(

@@ -58,8 +58,9 @@ def audit(
     from tutelage import api
     from tutelage.cli.terminal import Bars, print_json
     from tutelage.config.recipe_file import is_recipe, load_recipe
-    from tutelage.core.errors import UsageError
+    from tutelage.core.errors import UsageError, require_extra
 
+    require_extra("train", "tutelage audit")
     with Bars() as bars:
         if is_recipe(data):
             wrong = [*given.names(), *(["--rationales"] if rationales is not None else [])]

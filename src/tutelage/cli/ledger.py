@@ -94,7 +94,7 @@ def _show(found: Overview) -> None:
     for failed in found.failures:
         kind = "failed permanently" if failed.final else "failed and can be repeated"
         print(
-            f"{failed.questions:,} of {failed.strategy} {kind}: {failed.reason}, for example: "
+            f"{failed.requests:,} of {failed.strategy} {kind}: {failed.reason}, for example: "
             f"{failed.example}"
         )
 

@@ -32,8 +32,10 @@ def predict(
     from tutelage import api
     from tutelage.cli.terminal import Bars, task_and_columns
     from tutelage.config.recipe_file import load_recipe
+    from tutelage.core.errors import require_extra
     from tutelage.core.progress import JobProgress
 
+    require_extra("train", "tutelage predict")
     task, columns = task_and_columns(None if recipe is None else load_recipe(recipe))
     with Bars() as bars:
         predictions = api.predict_file(

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import typer
 
+from tutelage.cli.jobs_progress import JobsProgress
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -94,25 +96,28 @@ def _span(seconds: float) -> str:
     return f"about {seconds / 60:.0f} min" if seconds < 6000 else f"about {seconds / 3600:.1f} h"
 
 
-class Bars:
-    """An observer with a bar for each thing under way; plain lines where there is no terminal."""
+def _left(seconds: float | None) -> list[str]:
+    return [f"{_span(seconds)} left"] if seconds else []
 
-    def __init__(self) -> None:
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-        )
+
+class Bars:
+    """An observer with a bar for each thing in progress; plain lines where there is no terminal.
+
+    console: where they go; None: standard error
+    clock:   returns seconds
+    """
+
+    def __init__(
+        self, console: Console | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
         from rich.table import Column
 
-        self.console = error_console()
+        self.console = console or error_console()
         self.bars = Progress(
             TextColumn("  {task.description}"),
             BarColumn(bar_width=12),
             MofNCompleteColumn(),
-            TimeRemainingColumn(),
             # Where the line is too long, the details are cut and not the columns before them.
             TextColumn("{task.fields[details]}", table_column=Column(no_wrap=True, ratio=1)),
             expand=True,
@@ -120,9 +125,13 @@ class Bars:
             transient=True,
             disable=not self.console.is_terminal,
         )
+        self.clock = clock
+        self.began = clock()
         self.shown: dict[str, Any] = {}
-        self.last_plain = 0.0
-        self.began = time.monotonic()
+        self.last_plain: float | None = None
+        self.students: JobsProgress | None = None
+        self.verb = ""
+        self.single: JobsProgress | None = None
 
     def __enter__(self) -> Self:
         self.bars.start()
@@ -140,8 +149,11 @@ class Bars:
 
     def stage(self, title: str) -> None:
         """A new stage begins."""
-        self._clear()
-        self._line(f"[{time.monotonic() - self.began:6.1f} s] {title}")
+        for bar in self.shown.values():
+            self.bars.remove_task(bar)
+        self.shown.clear()
+        self.students = self.single = None
+        self._line(f"[{self.clock() - self.began:6.1f} s] {title}")
 
     def note(self, line: str) -> None:
         """Something that a person should know."""
@@ -166,55 +178,64 @@ class Bars:
             details.append(f"{rate:,.0f} requests/s" if rate >= 10 else f"{rate:.2g} requests/s")
             if progress.tokens:
                 details.append(f"{progress.tokens / progress.seconds:,.0f} tokens/s")
-            if (
-                progress.total
-                and progress.requests >= _ENOUGH_REQUESTS
-                and not self.console.is_terminal
-            ):
+            if progress.total and progress.requests >= _ENOUGH_REQUESTS:
                 details.append(f"{_span((progress.total - progress.done) / rate)} left")
         total = progress.total or max(progress.done, 1)
-        self._show(f"answers for {arm}", progress.done, total, details=", ".join(details))
+        self._show(f"answers for {arm}", progress.done, total, details)
 
-    def jobs(self, done: int, total: int) -> None:
-        """How many trainings or evaluations of this stage are complete."""
-        if total:
-            self._show("students", done, total, always=True)
+    def jobs(self, done: int, total: int, verb: str) -> None:
+        """How many students of this stage are `verb`: trained, for example."""
+        if not total:
+            return
+        if self.students is None:
+            self.students = JobsProgress(total, done, self.clock)
+            self._start_timer()
+        self.students.done = done
+        self.verb = verb
+        self._show_students(self.students)
 
     def job(self, progress: JobProgress) -> None:
-        """How far one of them is."""
-        self._show(progress.name, progress.done, progress.total, vanish=True)
+        """How far one of them is; or how far the only one is, where none were counted."""
+        if self.students is not None:
+            self.students.update(progress)
+            self._show_students(self.students)
+            return
+        share = progress.done / max(progress.total, 1)
+        if self.single is None or share < self.single.completed:  # the same rows once more
+            self.single = JobsProgress(1, 0, self.clock)
+            self._start_timer()
+        self.single.update(progress)
+        left = _left(self.single.seconds_left)
+        self._show(progress.name, progress.done, progress.total, left)
+
+    def _show_students(self, students: JobsProgress) -> None:
+        left = _left(students.seconds_left)
+        if self.console.is_terminal:
+            self._show("students", students.completed, students.total, left)
+        else:
+            self._show("students", students.done, students.total, left, f" {self.verb}")
+
+    def _start_timer(self) -> None:
+        """Print no plain line before another 15 s: the stage's title has just been printed."""
+        self.last_plain = self.clock()
 
     def _show(
-        self,
-        text: str,
-        done: int,
-        total: int,
-        *,
-        details: str = "",
-        always: bool = False,
-        vanish: bool = False,
+        self, text: str, done: float, total: int, details: Sequence[str], unit: str = ""
     ) -> None:
+        described = ", ".join(details)
         if self.console.is_terminal:
             if text not in self.shown:
                 self.shown[text] = self.bars.add_task(text, total=total, details="")
-            self.bars.update(self.shown[text], completed=done, details=details)
-            if vanish and done >= total:
-                self.bars.remove_task(self.shown.pop(text))
+            self.bars.update(self.shown[text], completed=done, details=described)
             return
-        now = time.monotonic()
-        ended = done == total and not vanish  # the count of jobs shows that a job has ended
-        if always or ended or now - self.last_plain > _PLAIN_EVERY_S:
+        now, last = self.clock(), self.last_plain
+        if done == total or last is None or now - last >= _PLAIN_EVERY_S:
             self.last_plain = now
-            self._line(f"           {text}: {done} of {total}{details and ', '}{details}")
+            self._line(f"           {text}: {done} of {total}{unit}{described and ', '}{described}")
 
     def _line(self, text: str) -> None:
         # Not wrapped where there is no terminal, so that a log has one line for each message.
         self.console.print(text, markup=False, soft_wrap=True)
-
-    def _clear(self) -> None:
-        for bar in self.shown.values():
-            self.bars.remove_task(bar)
-        self.shown.clear()
 
 
 def print_results(results: Results) -> None:

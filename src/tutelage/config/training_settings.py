@@ -95,8 +95,9 @@ class TrainingOptions(Settings):
     )
     fast: Fast = Field(
         "auto",
-        description="`auto` uses the faster code for CPUs, `off` only transformers' own. Results "
-        "agree up to rounding and the random numbers of dropout.",
+        description="`auto` uses code of our own that is only about speed on CPUs, `off` leaves the "
+        "model's modules as transformers made them. Results agree up to rounding and the random "
+        "numbers of dropout.",
         examples=["off"],
     )
     compile: bool = Field(

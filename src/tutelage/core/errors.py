@@ -86,13 +86,15 @@ def extra_of(module: str | None) -> str | None:
     return next((extra for extra, modules in EXTRAS.items() if package in modules), None)
 
 
-def require_extra(extra: str, purpose: str) -> None:
+def require_extra(extra: str, purpose: str, *also: str) -> None:
     """Raise MissingExtraError where a package of `extra` that `purpose` needs is not installed.
+
+    also: packages of the extra that not every use of it needs
 
     Call this before anything is paid for or written. It imports none of the packages.
     """
     needed = ("torch", "transformers", "accelerate") if extra == "train" else EXTRAS[extra]
-    for package in needed:
+    for package in (*needed, *also):
         if importlib.util.find_spec(package) is None:
             raise MissingExtraError(package, extra, purpose)
 

@@ -30,7 +30,7 @@ class AnnotationProgress:
 class JobProgress:
     """How far one training or evaluation is.
 
-    name:        name of its folder
+    name:        its folder, which no other job of the stage has
     done, total: numbers of steps or rows
     """
 
@@ -55,8 +55,8 @@ class Observer(Protocol):
     def annotating(self, arm: str, progress: AnnotationProgress) -> None:
         """How far one arm's annotation is."""
 
-    def jobs(self, done: int, total: int) -> None:
-        """How many trainings or evaluations of this stage are complete."""
+    def jobs(self, done: int, total: int, verb: str) -> None:
+        """How many students of this stage are `verb`: "trained", "evaluated"."""
 
     def job(self, progress: JobProgress) -> None:
         """How far one of them is."""
@@ -74,7 +74,7 @@ class Silent:
     def annotating(self, arm: str, progress: AnnotationProgress) -> None:
         """Nothing."""
 
-    def jobs(self, done: int, total: int) -> None:
+    def jobs(self, done: int, total: int, verb: str) -> None:
         """Nothing."""
 
     def job(self, progress: JobProgress) -> None:

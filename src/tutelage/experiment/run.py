@@ -18,7 +18,7 @@ from typing import Literal
 
 from tutelage.config.recipe import Recipe
 from tutelage.config.training_settings import Config
-from tutelage.core.errors import UsageError
+from tutelage.core.errors import UsageError, require_extra
 from tutelage.core.progress import Observer, Silent
 from tutelage.core.results import (
     Baselines,
@@ -86,6 +86,8 @@ def run(
     fractions: of the training rows, for learning curves (see `learning_curves`); none: no curves
     until:   the last stage; after "training" the test set is unopened and there are no results
     """
+    adapted = recipe.student.lora is not None
+    require_extra("train", "running an experiment", *(("peft",) if adapted else ()))
     observer = observer or Silent()
     if track:
         student = recipe.student.model_copy(update={"tracking": tuple(track)})

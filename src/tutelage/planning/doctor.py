@@ -15,13 +15,22 @@ from urllib.parse import urlsplit
 
 from tutelage.config.recipe import Recipe
 from tutelage.config.teacher_settings import TeacherSettings
-from tutelage.core.errors import TutelageError
+from tutelage.core.errors import TutelageError, require_extra
 from tutelage.core.types import Example
 
 Status = Literal["ok", "missing", "optional"]
 
 _EXTRAS = {
-    "train": ("torch", "transformers", "tokenizers", "safetensors", "datasets", "pyarrow"),
+    "train": (
+        "torch",
+        "transformers",
+        "accelerate",
+        "peft",
+        "tokenizers",
+        "safetensors",
+        "datasets",
+        "pyarrow",
+    ),
     "local": ("xllamacpp",),
 }
 _NEEDED = ("train",)
@@ -165,6 +174,7 @@ def _recipe(recipe: Recipe) -> Iterator[Finding]:
         yield _check(f"teacher {section.model}", partial(_send_one, section))
 
     def student() -> str:
+        require_extra("train", "a student")
         from tutelage.student.model.loading import count_parameters
 
         if recipe.student.model.startswith("scratch:"):
