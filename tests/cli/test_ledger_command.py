@@ -112,10 +112,10 @@ def test_a_batch_is_abandoned(path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--cancel", 9], "none that is open has this number"),
+        (["--cancel", 9], "no open batch has this number"),
         (["--forget", 9], "batch 9"),
         (["--adopt", "1"], "expected NUMBER=ID"),
-        (["--adopt", "1=batch_1"], "expected one in the state 'creating'"),
+        (["--adopt", "1=batch_1"], "expected a batch in the state 'creating'"),
         (["--adopt", "1=b", "--cancel", 1], "at a time"),
     ],
 )
@@ -128,7 +128,7 @@ def test_wrong_calls(path: Path, arguments: list[object], words: str) -> None:
 def test_a_missing_ledger_is_not_created(tmp_path: Path) -> None:
     for arguments in (["show"], ["batches"], ["export", tmp_path / "x"]):
         done = call(*arguments, "--ledger", tmp_path / "none.sqlite")
-        assert "there is no ledger" in str(done.exception)
+        assert "there is no such ledger" in str(done.exception)
     assert list(tmp_path.iterdir()) == []
 
 
