@@ -265,7 +265,7 @@ def print_results(results: Results) -> None:
         rows = results.comparisons_unseen[0].n
         print_comparisons(
             results.comparisons_unseen,
-            f"The same on the {rows} rows whose context train lacks: a second look, outside the "
+            f"The same on the {rows} rows whose context train lacks: secondary, outside the "
             "correction above",
         )
     for sentence in api.answer_sentences(results):
