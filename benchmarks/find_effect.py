@@ -1,13 +1,13 @@
-"""Does the pipeline find an effect that is there, and say where it comes from?
+"""Check that the pipeline detects an existing effect and reports its cause.
 
-    make bench-effect                              some nine minutes on two cores
-    python benchmarks/find_effect.py --runs runs   keeps the run's folder, and goes on in it
-    python benchmarks/find_effect.py --tiny        a rehearsal of a minute: it finds nothing
+    make bench-effect                              about nine minutes on two cores
+    python benchmarks/find_effect.py --runs runs   keeps the run's folder, and continues in it
+    python benchmarks/find_effect.py --tiny        a rehearsal of a minute, which detects nothing
 
-On `synthetic:nli` a new, tiny student gains much from the reason why a label is right. A whole
-experiment, of quickstart's data, student, search and seeds, with every control. Prints the arms and
+On `synthetic:nli` a new, tiny student gains much from the reason why a label is right. Runs a whole
+experiment with quickstart's data, student, search and seeds, and every control. Prints the arms and
 the tested differences, and exits with 1 unless informed reasoning beat labels alone and each of its
-controls: a positive difference whose p is below .05 after Holm's correction within its family.
+controls: a positive difference with p below .05 after Holm's correction within its family.
 """
 
 from __future__ import annotations
@@ -44,8 +44,10 @@ TINY: Mapping[str, Any] = {
 
 
 def effect_recipe(tiny: bool = False) -> Recipe:
-    """Quickstart's experiment for the one kind of rationale that helps on these data, with every
-    control; tiny: of a size that shows only that all of it runs."""
+    """Quickstart's experiment for the kind of rationale that helps there, with every control.
+
+    tiny: of a size that shows only that everything runs
+    """
     values = load_recipe("quickstart").model_dump(mode="json", exclude_none=True)
     return parse_recipe(
         values
@@ -55,7 +57,7 @@ def effect_recipe(tiny: bool = False) -> Recipe:
             "controls": list(CONTROLS),
             "explain_rows": 0,
             "departures": {
-                "baselines": "the arms are in question here, and the teacher looks its answers up"
+                "baselines": "this experiment tests the arms, and its teacher looks up its answers"
             },
         }
         | (TINY if tiny else {})
@@ -63,15 +65,15 @@ def effect_recipe(tiny: bool = False) -> Recipe:
 
 
 def faults(results: Results) -> list[str]:
-    """What stands against informed reasoning in results.json; empty where it beat all there is.
+    """Reasons why informed reasoning did not beat all other arms, one line each.
 
-    It has to have beaten labels and a control of each kind, by the tested differences, and the
-    report has to credit what the rationales say.
+    It must beat labels and a control of each kind by the tested differences, and the report must
+    attribute the gain to the rationales' content.
     """
     kinds = {arm.name: arm.control for arm in results.arms}
     against = {c.baseline: c for c in results.comparisons if c.arm == REASONING}
     found = [
-        f"{missing}: not compared with"
+        f"{missing}: not compared"
         for missing in (LABELS, *CONTROLS)
         if missing not in against and missing not in {kinds[name] for name in against}
     ]
@@ -81,9 +83,9 @@ def faults(results: Results) -> list[str]:
                 f"{name}: not beaten ({100 * c.difference:+.1f} points, p {c.p_adjusted:.2g} "
                 "after correction)"
             )
-    verdicts = [f.verdict for f in findings(results) if f.gain.arm == REASONING]
-    if verdicts != ["content"]:
-        found.append(f"the report's verdict: {', '.join(verdicts) or 'none'}, not content")
+    causes = [f.verdict for f in findings(results) if f.gain.arm == REASONING]
+    if causes != ["content"]:
+        found.append(f"the report's conclusion: {', '.join(causes) or 'none'}, expected content")
     if not results.finished:
         found.append("the run: not finished")
     return found
@@ -112,8 +114,10 @@ def arguments() -> argparse.Namespace:
         description=summary, epilog=description, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--tiny", action="store_true", help="rehearse; it exits with 1")
-    parser.add_argument("--runs", type=Path, help="where the run's folder stays; else it does not")
-    parser.add_argument("--workers", type=int, help="trainings at once (default: what fits)")
+    parser.add_argument("--runs", type=Path, help="keep the run's folder here; default: delete it")
+    parser.add_argument(
+        "--workers", type=int, help="trainings at the same time (default: as many as fit)"
+    )
     return parser.parse_args()
 
 

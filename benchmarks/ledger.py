@@ -182,7 +182,9 @@ def once(kills: int, rows: int, seed: int, place: Path) -> bool:
         server.wait_idle()
         state = read_ledger(spec.ledger)
         answers.check(state, counts.asked, "the end")
-        written = len(spec.output.read_text().splitlines()) if spec.output.exists() else 0
+        written = (
+            len(spec.output.read_text(encoding="utf-8").splitlines()) if spec.output.exists() else 0
+        )
         left_behind = [path.name for path in Path(folder).iterdir() if path.name[0] == "."]
     check.that(done == kills, f"{done} of {kills} kills met a running process")
     check.that(end.get("counts", {}).get("ok") == rows, f"the last run returned {end}")
@@ -212,7 +214,9 @@ def faults(rows: int, seed: int, place: Path) -> bool:
         end = Worker(spec).wait(60 + rows / 10)
         server.wait_idle()
         counts, state = server.counts, read_ledger(spec.ledger)
-        written = [json.loads(line) for line in spec.output.read_text().splitlines()]
+        written = [
+            json.loads(line) for line in spec.output.read_text(encoding="utf-8").splitlines()
+        ]
     statuses = Counter(row["status"] for row in written)
     silent = sum(1 for row in written if row["status"] == "failed" and not row["detail"])
     check.that(end["end"] == "done", f"the run ended with {end}")

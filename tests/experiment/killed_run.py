@@ -32,7 +32,7 @@ def main(folder: Path) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             prompt = body["messages"][-1]["content"]
             digest = hashlib.sha256(prompt.encode()).hexdigest()
-            with lock, (folder / "asked.jsonl").open("a") as file:
+            with lock, (folder / "asked.jsonl").open("a", encoding="utf-8") as file:
                 asked += 1
                 file.write(json.dumps({"prompt": digest}) + "\n")
             time.sleep(0.02)
@@ -59,7 +59,7 @@ def main(folder: Path) -> None:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Teacher)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    values = yaml.safe_load((folder / "recipe.yaml").read_text())
+    values = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))
     values["teacher"] = {
         "model": "openai:stand-in",
         "base_url": f"http://127.0.0.1:{server.server_port}/v1",

@@ -112,7 +112,7 @@ def test_a_fraction_is_trained_as_the_whole_in_small() -> None:
     whole = TrainSettings(batch_size=16, warmup_steps=40, evaluate_every=30, max_steps=200)
     small = scaled(whole, 160, 1600)  # 10 steps an epoch in the place of 100
     assert (small.warmup_steps, small.evaluate_every, small.max_steps) == (4, 3, 20)
-    assert dataclasses.replace(small, warmup_steps=40, evaluate_every=30, max_steps=200) == whole
+    assert small.replace(warmup_steps=40, evaluate_every=30, max_steps=200) == whole
     tiny = scaled(whole, 3, 16_000)
     assert (tiny.warmup_steps, tiny.evaluate_every, tiny.max_steps) == (0, 1, 1)
     without = scaled(TrainSettings(), 160, 1600)
@@ -278,7 +278,7 @@ def test_a_run_with_fractions(finished: Path) -> None:
         assert [entry.arm for entry in point.annotation] == ["reasoning"]
     on_all = {arm.name: arm.dev.accuracy for arm in results.arms}
     assert {arm.name: arm.dev_accuracy for arm in whole.arms} == on_all
-    assert "More rows, or rationales?" in (finished / "report.html").read_text()
+    assert "More rows, or rationales?" in (finished / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ def calls(small_recipe: Make, tmp_path_factory: pytest.TempPathFactory) -> tuple
             seeds=[0, 1],
         )
         values["student"] |= {"epochs": 1, "evaluate_every": None, "max_steps": steps}
-        (folder / "recipe.yaml").write_text(yaml.safe_dump(values))
+        (folder / "recipe.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
         arguments = [str(folder / "recipe.yaml"), "--runs", str(folder), "--workers", "1"]
         told.append(CliRunner().invoke(app, ["run", *arguments]))
         assert told[-1].exit_code == 0, told[-1].output
@@ -66,10 +66,9 @@ def test_the_terminal_tells_it(calls: tuple[Path, list[Any]]) -> None:
 
 @pytest.mark.parametrize("name", ["report.html", "report.md"])
 def test_the_report_tells_it(calls: tuple[Path, list[Any]], name: str) -> None:
-    assert (
-        "The test set was opened 3 times, each time for another choice"
-        in (calls[0] / name).read_text()
-    )
+    assert "The test set was opened 3 times, each time for another choice" in (
+        calls[0] / name
+    ).read_text(encoding="utf-8")
 
 
 def test_every_training_is_timed_once(calls: tuple[Path, list[Any]]) -> None:
@@ -108,7 +107,7 @@ def test_a_run_names_those_in_its_folder_that_used_the_same_rows(tmp_path: Path)
     broken = ("{", "[]", "7", '{"test_set_openings": 7}', '{"test_set_openings": ["rows"]}', "{}")
     for number, text in enumerate(broken):
         (tmp_path / f"broken-{number}").mkdir()
-        (tmp_path / f"broken-{number}" / "manifest.json").write_text(text)
+        (tmp_path / f"broken-{number}" / "manifest.json").write_text(text, encoding="utf-8")
     (tmp_path / "broken-folder" / "manifest.json").mkdir(parents=True)
 
     assert record_runs_on_same_rows(tmp_path / "me", "rows") == ("a", "b")
@@ -122,8 +121,10 @@ def test_a_run_names_those_in_its_folder_that_used_the_same_rows(tmp_path: Path)
 def test_another_name_hides_no_opening(calls: tuple[Path, list[Any]], small_recipe: Make) -> None:
     """The recipe of the fourth call by another name: nothing differs but what is told of it."""
     first = calls[0]
-    values = yaml.safe_load((first.parent / "recipe.yaml").read_text()) | {"name": "renamed"}
-    (first.parent / "renamed.yaml").write_text(yaml.safe_dump(values))
+    values = yaml.safe_load((first.parent / "recipe.yaml").read_text(encoding="utf-8")) | {
+        "name": "renamed"
+    }
+    (first.parent / "renamed.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
     arguments = [str(first.parent / "renamed.yaml"), "--runs", str(first.parent), "--workers", "1"]
     told = CliRunner().invoke(app, ["run", *arguments])
     assert told.exit_code == 0, told.output
@@ -131,7 +132,7 @@ def test_another_name_hides_no_opening(calls: tuple[Path, list[Any]], small_reci
     sentence = "The same test rows were read by the run small:"
     assert sentence in told.stdout
     renamed = first.parent / "renamed"
-    assert sentence in (renamed / "report.html").read_text()
+    assert sentence in (renamed / "report.html").read_text(encoding="utf-8")
     before, after = (load_results(each / "results.json") for each in (first, renamed))
     assert (before.test_rows_also_used_by, after.test_rows_also_used_by) == ((), ("small",))
     assert after.test_set_openings == 1

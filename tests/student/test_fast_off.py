@@ -119,7 +119,8 @@ def test_off_holds_for_jobs_and_files(student: Student, fast_refuses: None, tmp_
     assert len(run_job(ExplanationJob(job, DEV, None))) == len(DEV)
     rows = tmp_path / "rows.jsonl"
     rows.write_text(
-        "".join(json.dumps({"uid": e.uid, **e.fields, "label": e.label}) + "\n" for e in DEV)
+        "".join(json.dumps({"uid": e.uid, **e.fields, "label": e.label}) + "\n" for e in DEV),
+        encoding="utf-8",
     )
     predicted = predict_file(folder / "model", str(rows), explained=True, fast="off")
     assert [p.uid for p in predicted] == [e.uid for e in DEV]

@@ -89,7 +89,9 @@ def _logits(student: Student) -> torch.Tensor:
 
 
 def _log(folder: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [
+        json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
 
 
 def _train_then_kill(student: Student, folder: Path, stop: int, settings: TrainSettings) -> None:

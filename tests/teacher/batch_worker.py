@@ -92,4 +92,4 @@ def killed(ledger: Path, base_url: str, count: int, kill_after: int, result: Pat
     """Run, and write the number of steps to `result`, unless killed."""
     total = steps(kill_after)
     run(ledger, base_url, count)
-    result.write_text(str(total()))
+    result.write_text(str(total()), encoding="utf-8")

@@ -144,7 +144,7 @@ class Spec:
 
 def _run(spec: Spec, result: Path) -> None:
     try:
-        result.write_text(json.dumps(spec.run()))
+        result.write_text(json.dumps(spec.run()), encoding="utf-8")
     except KeyboardInterrupt:
         sys.exit(130)  # without a traceback: a test has interrupted it
 

@@ -178,7 +178,7 @@ def test_an_error_that_stops_the_run_keeps_what_was_answered(ledger):
     with ScriptedServer(behave) as server:
         with pytest.raises(TeacherError, match="pay first"):
             reason(rows(40), server, ledger)
-        # Requests in flight when the run stopped were paid for, and their answers are kept as well.
+        # Requests in flight when the run stopped were paid for: their answers are kept as well.
         assert len(ledger) == server.answered == server.requests - 1 < 40
         annotation = reason(rows(40), server, ledger)
     assert annotation.counts["ok"] == 40 and annotation.requests == 40 - annotation.cached
@@ -439,7 +439,7 @@ def test_a_killed_run_resumes_with_what_is_missing(tmp_path):
         with sqlite3.connect(path) as database:
             kept = database.execute("SELECT count(*) FROM answers").fetchone()[0]
         assert count > kept >= reported  # everything that was reported is there
-        time.sleep(0.1)  # the server completes the requests in flight
+        time.sleep(0.1)  # the server answers the requests in flight
         before = server.requests
 
         resumed = subprocess.run(command, capture_output=True, text=True, timeout=60)

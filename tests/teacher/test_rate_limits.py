@@ -55,7 +55,7 @@ def test_the_decision_table(status, code, message, action):
 
 
 @given(st.integers(1, 60), st.none() | st.floats(0, 1e6))
-def test_delays_are_bounded_and_never_below_what_was_asked(attempt, retry_after):
+def test_delays_are_bounded_and_never_below_retry_after(attempt, retry_after):
     policy = RetryPolicy()
     delay = policy.delay(attempt, retry_after)
     assert 0 < delay <= max(policy.cap_s, policy.max_retry_after_s)
@@ -84,7 +84,7 @@ def permanent():
 
 
 def failures(monitor, error, most=1000):
-    """How many failures in a row it takes to stop."""
+    """How many failures in a row end the run, and the error."""
     for count in range(1, most):
         try:
             monitor.request_failed(error, 1)
@@ -102,7 +102,7 @@ def test_a_teacher_that_has_answered_may_refuse_any_number_of_rows():
     assert failures(FailureMonitor(proven=True, max_failed=None), permanent()) == (None, None)
 
 
-def test_faults_in_a_row_stop_and_a_success_between_does_not():
+def test_failures_in_a_row_end_the_run_unless_a_success_comes_between():
     monitor = FailureMonitor(proven=True, max_failed=None)
     for _ in range(3 * FailureMonitor.LATER):
         monitor.request_failed(transient(), 1)
@@ -122,7 +122,7 @@ def test_max_failed_counts_rows():
 
 
 def most_in_a_window(counted, seconds):
-    """The largest sum of any stretch; counted: (time, amount), as the server saw them."""
+    """The largest sum in any window; counted: (time, amount), as the server counts them."""
     counted = sorted(counted)
     most = used = first = 0
     for when, amount in counted:
@@ -134,21 +134,21 @@ def most_in_a_window(counted, seconds):
     return most
 
 
-def leave_by(rate, requests, gap=0.0):
-    """Let requests go as `rate` says; what the server counted, and when the last one left.
+def send_by(window, requests, gap=0.0):
+    """Send requests as `window` allows; what the server counted, and when the last one was sent.
 
-    requests: (held, share of it that the server counts, latency, share of it until it counts)
+    requests: (amount, share of it that counts, latency, share of the latency until it counts)
     """
     now, counted, ends = 0.0, [], []
     for held, share, latency, moment in requests:
         while True:
             while ends and ends[0][0] <= now:
-                rate.end(*heapq.heappop(ends)[1:])
-            wait = rate.wait(held, now)
+                window.end(*heapq.heappop(ends)[1:])
+            wait = window.wait(held, now)
             if wait == 0:
                 break
             now = min([now + max(wait, 1e-6), *(end for end, *_ in ends[:1])])
-        rate.start(held, now)
+        window.start(held, now)
         used = max(1, int(held * share))
         counted.append((now + moment * latency, used))
         heapq.heappush(ends, (now + latency, held, used, now + latency))
@@ -157,27 +157,29 @@ def leave_by(rate, requests, gap=0.0):
 
 
 shares = st.floats(0, 1)
-asked = st.lists(st.tuples(st.integers(1, 40), shares, st.floats(0, 90), shares), max_size=60)
+sent_requests = st.lists(
+    st.tuples(st.integers(1, 40), shares, st.floats(0, 90), shares), max_size=60
+)
 
 
-@given(asked, st.integers(40, 200), st.sampled_from([0.5, 60.0]))
-def test_no_stretch_of_the_servers_holds_more_than_the_limit(requests, limit, seconds):
-    counted, _ = leave_by(RateWindow(limit, seconds), requests)
+@given(sent_requests, st.integers(40, 200), st.sampled_from([0.5, 60.0]))
+def test_no_window_of_the_server_holds_more_than_the_limit(requests, limit, seconds):
+    counted, _ = send_by(RateWindow(limit, seconds), requests)
     assert len(counted) == len(requests)
     assert most_in_a_window(counted, seconds) <= limit
 
 
 @given(st.integers(10, 300), st.floats(0, 0.5))
-def test_a_rate_is_used_up_and_evenly(limit, latency):
+def test_a_rate_is_used_fully_and_evenly(limit, latency):
     requests = [(1, 1.0, latency, 0.5)] * (3 * limit)
-    counted, took = leave_by(RateWindow(limit, 60.0), requests)
+    counted, took = send_by(RateWindow(limit, 60.0), requests)
     assert took <= 3 * (60.0 + latency) + 1
-    # Servers count in seconds too: no burst at the start of each minute.
+    # Servers also count by the second: no burst at the start of each minute.
     assert most_in_a_window(counted, 1.0) <= max(1, limit / 60) * 2 + 2
 
 
-def test_what_is_above_the_limit_by_itself_goes_alone():
-    counted, _ = leave_by(RateWindow(10, 60.0), [(5, 1, 1, 0), (50, 1, 1, 0), (5, 1, 1, 0)])
+def test_an_amount_above_the_limit_goes_alone():
+    counted, _ = send_by(RateWindow(10, 60.0), [(5, 1, 1, 0), (50, 1, 1, 0), (5, 1, 1, 0)])
     assert [amount for _, amount in counted] == [5, 50, 5]
     times = [when for when, _ in counted]
     assert all(later - before >= 60 for before, later in itertools.pairwise(times))
@@ -185,7 +187,7 @@ def test_what_is_above_the_limit_by_itself_goes_alone():
 
 @dataclass
 class FakeServer:
-    """Counts requests and tokens at some moment of each; faulty(number, in flight) -> FaultKind."""
+    """Counts each request halfway; faulty(number, in flight) -> FaultKind or None."""
 
     limiter: RateLimiter
     latency: object = lambda: 0.05
@@ -195,7 +197,7 @@ class FakeServer:
     def __post_init__(self):
         self.requests, self.tokens, self.faults, self.times = [], [], [], []
 
-    async def ask(self, tokens, told=None):
+    async def send(self, tokens, used=None):
         permit = await self.limiter.admit(tokens)
         loop = asyncio.get_running_loop()
         self.in_flight += 1
@@ -205,23 +207,23 @@ class FakeServer:
         way, back = self.latency() / 2, self.latency() / 2
         await asyncio.sleep(way)
         self.requests.append((loop.time(), 1))
-        self.tokens.append((loop.time(), tokens if told is None else told))
+        self.tokens.append((loop.time(), tokens if used is None else used))
         await asyncio.sleep(back)
         self.in_flight -= 1
         if kind is None:
             self.times.append(loop.time())
-            self.limiter.succeeded(permit, told)
+            self.limiter.succeeded(permit, used)
             return True
         self.faults.append((loop.time(), kind))
         self.limiter.failed(permit, Fault(Action.RETRY, "oops", kind=kind))
         return False
 
-    async def ask_until_answered(self, tokens, told=None):
-        while not await self.ask(tokens, told):
+    async def send_until_answered(self, tokens, used=None):
+        while not await self.send(tokens, used):
             await asyncio.sleep(0.1)
 
-    async def ask_all(self, sizes):
-        await asyncio.gather(*(self.ask_until_answered(*size) for size in sizes))
+    async def send_all(self, sizes):
+        await asyncio.gather(*(self.send_until_answered(*size) for size in sizes))
 
 
 @settings(max_examples=25, deadline=None)
@@ -231,7 +233,7 @@ class FakeServer:
     st.integers(5, 60) | st.none(),
     st.integers(400, 3000),
 )
-def test_a_governor_keeps_to_both_limits_whatever_happens(seed, concurrency, requests, tokens):
+def test_a_rate_limiter_keeps_to_both_limits_whatever_happens(seed, concurrency, requests, tokens):
     rng = random.Random(seed)
     kinds = [None] * 5 + [FaultKind.THROTTLED, FaultKind.SERVER, FaultKind.TIMEOUT]
 
@@ -247,7 +249,7 @@ def test_a_governor_keeps_to_both_limits_whatever_happens(seed, concurrency, req
             faulty=lambda number, in_flight: rng.choice(kinds),
         )
         sizes = [(held, rng.randint(1, held)) for held in (rng.randint(1, 400) for _ in range(40))]
-        await server.ask_all(sizes)
+        await server.send_all(sizes)
         return server, limiter
 
     (server, limiter), _ = run_virtually(work())
@@ -256,13 +258,13 @@ def test_a_governor_keeps_to_both_limits_whatever_happens(seed, concurrency, req
     assert most_in_a_window(server.tokens, 60.0) <= tokens
 
 
-# How many at once.
+# How many are in flight.
 
 
-def test_one_goes_first_and_the_number_doubles_each_round_trip():
+def test_one_request_goes_first_and_the_number_doubles_each_round_trip():
     async def work():
         server = FakeServer(RateLimiter(RateLimits(concurrency=64)))
-        await server.ask_all([(1,)] * 500)
+        await server.send_all([(1,)] * 500)
         return server
 
     server, took = run_virtually(work())
@@ -273,21 +275,21 @@ def test_one_goes_first_and_the_number_doubles_each_round_trip():
     assert took < 0.05 * (6 + 500 / 64 + 1)
 
 
-def test_a_teacher_in_this_process_need_not_be_tried_first():
+def test_a_teacher_in_this_process_gets_all_requests_at_once():
     async def work():
         server = FakeServer(RateLimiter(RateLimits(concurrency=8), slow_start=False))
-        await server.ask_all([(1,)] * 8)
+        await server.send_all([(1,)] * 8)
 
     assert run_virtually(work())[1] == pytest.approx(0.05)
 
 
-def test_congestion_halves_once_a_round_trip_and_the_number_finds_what_the_server_takes():
+def test_congestion_reduces_the_number_once_a_round_trip_to_what_the_server_takes():
     async def work():
         server = FakeServer(
             RateLimiter(RateLimits(concurrency=200)),
             faulty=lambda number, in_flight: FaultKind.THROTTLED if in_flight > 20 else None,
         )
-        await server.ask_all([(1,)] * 3000)
+        await server.send_all([(1,)] * 3000)
         return server
 
     server, took = run_virtually(work())
@@ -295,7 +297,7 @@ def test_congestion_halves_once_a_round_trip_and_the_number_finds_what_the_serve
     assert took < 1.6 * 7.5 and len(server.faults) < 0.1 * 3000
 
 
-def test_faults_that_left_together_are_one_sign_of_congestion():
+def test_faults_of_requests_sent_together_are_one_sign_of_congestion():
     async def work():
         limiter = RateLimiter(RateLimits(concurrency=100), slow_start=False)
         permits = [await limiter.admit(1) for _ in range(100)]
@@ -308,7 +310,7 @@ def test_faults_that_left_together_are_one_sign_of_congestion():
 
 
 @pytest.mark.parametrize("kind", [FaultKind.SERVER, FaultKind.CONNECTION, FaultKind.GARBLED])
-def test_other_faults_are_no_sign_of_congestion(kind):
+def test_other_faults_do_not_count_as_congestion(kind):
     async def work():
         limiter = RateLimiter(RateLimits(concurrency=10), slow_start=False)
         for _ in range(5):
@@ -318,25 +320,25 @@ def test_other_faults_are_no_sign_of_congestion(kind):
     assert run_virtually(work())[0] == 10
 
 
-# What the server says.
+# What the server states.
 
 
 def headers(**values):
     return {f"x-ratelimit-{name.replace('_', '-')}": value for name, value in values.items()}
 
 
-def seconds_for(count, tokens, learn, **limits):
+def seconds_for(count, tokens, stated, **limits):
     async def work():
         limiter = RateLimiter(RateLimits(concurrency=100, **limits), slow_start=False)
-        limiter.apply_headers(learn)
+        limiter.apply_headers(stated)
         server = FakeServer(limiter, latency=lambda: 0.0)
-        await server.ask_all([(tokens,)] * count)
+        await server.send_all([(tokens,)] * count)
         return server
 
     return run_virtually(work())
 
 
-def test_limits_are_learnt_from_headers():
+def test_limits_are_read_from_headers():
     assert seconds_for(60, 10, {})[1] < 0.1
     server, took = seconds_for(90, 10, headers(limit_requests="60"))
     assert 85 < took < 95 and most_in_a_window(server.requests, 60) <= 60
@@ -344,13 +346,13 @@ def test_limits_are_learnt_from_headers():
     assert 85 < took < 95 and most_in_a_window(server.tokens, 60) <= 400
 
 
-@pytest.mark.parametrize(("given", "said"), [(30, "60"), (60, "30")])
-def test_the_lower_of_what_is_given_and_said_counts(given, said):
-    server, took = seconds_for(45, 1, headers(limit_requests=said), requests_per_minute=given)
+@pytest.mark.parametrize(("given", "stated"), [(30, "60"), (60, "30")])
+def test_the_lower_of_the_given_and_the_stated_limit_counts(given, stated):
+    server, took = seconds_for(45, 1, headers(limit_requests=stated), requests_per_minute=given)
     assert 80 < took < 95 and most_in_a_window(server.requests, 60) <= 30
 
 
-def test_an_account_that_is_used_up_is_left_alone_until_its_reset():
+def test_an_exhausted_account_gets_no_request_until_its_reset():
     used_up = headers(remaining_requests="0", reset_requests="12.5s")
     assert seconds_for(5, 1, used_up)[1] == pytest.approx(12.5, abs=0.1)
     far = headers(remaining_tokens="0", reset_tokens="6m0s")
@@ -359,9 +361,9 @@ def test_an_account_that_is_used_up_is_left_alone_until_its_reset():
 
 
 @pytest.mark.parametrize("odd", ["", "many", "-1", "0", "nan", "inf"])
-def test_odd_headers_stop_nobody(odd):
-    said = headers(limit_requests=odd, remaining_requests=odd, reset_requests=odd)
-    assert seconds_for(5, 1, said)[1] <= RateLimits().max_pause_s + 1
+def test_malformed_headers_stop_nothing(odd):
+    stated = headers(limit_requests=odd, remaining_requests=odd, reset_requests=odd)
+    assert seconds_for(5, 1, stated)[1] <= RateLimits().max_pause_s + 1
 
 
 @pytest.mark.parametrize(
@@ -393,7 +395,7 @@ def test_durations_of_the_test_server_are_read_back(milliseconds):
     assert parse_duration(duration(milliseconds / 1000)) == pytest.approx(milliseconds / 1000)
 
 
-def test_retry_after_holds_everybody_back():
+def test_retry_after_delays_every_request():
     async def work():
         limiter = RateLimiter(RateLimits(concurrency=4), slow_start=False)
         fault = Fault(Action.RETRY, "later", kind=FaultKind.THROTTLED, retry_after_s=7.0)
@@ -403,24 +405,24 @@ def test_retry_after_holds_everybody_back():
     assert run_virtually(work())[1] == pytest.approx(7.0, abs=0.05)
 
 
-# The breaker.
+# The circuit breaker.
 
 
-def test_a_server_that_is_gone_is_tried_now_and_then_and_given_up():
+def test_a_server_that_stops_answering_is_probed_and_then_given_up():
     async def work():
         server = FakeServer(
             RateLimiter(RateLimits(concurrency=50, give_up_s=180.0)),
             faulty=lambda number, in_flight: None if number <= 100 else FaultKind.CONNECTION,
         )
         with pytest.raises(ServerUnreachableError, match=r"no answer for \d+ s: \d+ faults"):
-            await server.ask_all([(1,)] * 400)
+            await server.send_all([(1,)] * 400)
         return server
 
     server, took = run_virtually(work())
     assert 180 < took < 260 and len(server.faults) < 16 + 3 * 50
 
 
-def test_a_server_that_comes_back_is_asked_again_at_full_speed():
+def test_a_server_that_recovers_gets_requests_at_full_speed():
     async def work():
         loop = asyncio.get_running_loop()
         server = FakeServer(
@@ -429,14 +431,14 @@ def test_a_server_that_comes_back_is_asked_again_at_full_speed():
                 FaultKind.SERVER if 1001 < loop.time() < 1100 else None
             ),
         )
-        await server.ask_all([(1,)] * 3000)
+        await server.send_all([(1,)] * 3000)
         return server
 
     server, took = run_virtually(work())
     assert took < 100 + 45 and len(server.faults) < 16 + 3 * 50
 
 
-def test_a_refusal_shows_that_the_server_is_there():
+def test_a_refusal_shows_that_the_server_works():
     async def work():
         limiter = RateLimiter(RateLimits(concurrency=4, tokens_per_minute=100), slow_start=False)
         for _ in range(40):
@@ -448,7 +450,7 @@ def test_a_refusal_shows_that_the_server_is_there():
     run_virtually(work())
 
 
-def test_what_was_cancelled_while_it_waited_leaves_its_place_to_others():
+def test_a_request_that_is_cancelled_while_it_waits_gives_up_its_place():
     async def work():
         limiter = RateLimiter(RateLimits(concurrency=1))
         first = await limiter.admit(1)
@@ -456,7 +458,7 @@ def test_what_was_cancelled_while_it_waited_leaves_its_place_to_others():
         await asyncio.sleep(0.1)
         waiting[0].cancel()
         limiter.succeeded(first, 1)  # allowed is 1: the second in the queue goes
-        waiting[1].cancel()  # it has been let go, and does not know yet
+        waiting[1].cancel()  # it has been admitted, but has not resumed yet
         await asyncio.wait_for(waiting[2], 5)
         return limiter.in_flight
 

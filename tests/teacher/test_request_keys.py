@@ -116,7 +116,7 @@ KEYS = {
 def test_the_key_of_a_request_stays(name: str, settings: str) -> None:
     strategy, task, example = RENDERED[name]
     builder = RequestBuilder(strategy, task, open_teacher(SETTINGS[settings]))
-    key, request = builder.question(example)
+    key, request = builder.pending(example)
     assert key == KEYS[name][settings]
     assert request.messages == strategy.render(example, task)
 

@@ -1,4 +1,4 @@
-"""`tutelage audit`: lengths under the student's own tokenizer, and what does not fit."""
+"""`tutelage audit`: measure lengths in the student's tokens, and what would be cut."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ def audit(
     given: Given,
     rationales: Annotated[
         Path | None,
-        typer.Option(help="What `tutelage annotate` wrote.", rich_help_panel="For a data file"),
+        typer.Option(
+            help="A file that `tutelage annotate` wrote.", rich_help_panel="For a data file"
+        ),
     ] = None,
     task: TaskOption = None,
     recipe: RecipeOption = None,
@@ -112,7 +114,9 @@ def _show(audit: Audit) -> None:
     console.print(table)
     for split in audit.splits:
         if split.cut.rows_beyond:
-            complaint = f"{split.name}: {split.cut.rows_beyond:,} inputs lose more than the field "
+            complaint = (
+                f"{split.name}: in {split.cut.rows_beyond:,} inputs more is cut than the field "
+            )
             console.print(complaint + "that is cut first: raise max_source_tokens", markup=False)
     for arm in audit.arms:
         pad = arm.padding

@@ -1,4 +1,4 @@
-"""`tutelage`: the list of commands, and how errors end them."""
+"""`tutelage`: the list of commands, and how errors end a call."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ COMMANDS: Mapping[str, str] = {
     "predict": "Predict a label with probabilities for each row of a file.",
     "ledger": "Show, export, import and prune the answers that were paid for.",
 }
-"""Each command and the first sentence of its help: so that `tutelage --help` imports none of them.
+"""Each command and the first sentence of its help, so that `tutelage --help` imports none of them.
 `tests/cli/test_commands.py` checks that they are the same."""
 
 
@@ -105,8 +105,8 @@ def _tutelage(
 def main() -> None:
     """Run the command line.
 
-    Exit codes: 0 done, 1 the work failed, 2 the call is wrong, 130 interrupted (typer turns Ctrl-C
-    into that).
+    Exit codes: 0 done, 1 the work failed, 2 the call is wrong, 130 interrupted (typer's code for
+    Ctrl-C).
     """
     try:
         app()

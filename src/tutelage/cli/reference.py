@@ -1,4 +1,4 @@
-"""docs/cli.md, written from the commands: what `--help` prints of each, as Markdown.
+"""Write docs/cli.md from the commands: what `--help` prints of each, as Markdown.
 
 python -m tutelage.cli.reference > docs/cli.md
 """
@@ -15,8 +15,8 @@ from tutelage.cli.main import COMMANDS, app
 _INTRODUCTION = """\
 # Command reference
 
-*Written from the commands by `make docs`; do not edit it by hand. `tutelage COMMAND --help` prints
-the same.*
+*Generated from the commands by `make docs`; do not edit it by hand. `tutelage COMMAND --help`
+prints the same.*
 
 Exit codes: 0 done, 1 the work failed or left something open, 2 the call is wrong, 130 interrupted.
 Results go to standard output, progress and messages to standard error. Where an option takes a
@@ -28,7 +28,7 @@ Also: `tutelage --version`, `tutelage --install-completion`.
 
 
 def cli_reference() -> str:
-    """The whole page, as Markdown."""
+    """The complete page, as Markdown."""
     group: Any = typer.main.get_command(app)
     parts = [_INTRODUCTION]
     for name in COMMANDS:

@@ -1,4 +1,4 @@
-"""What the commands show: progress, tables, one-line complaints."""
+"""Terminal output of the commands: progress, tables, one-line errors and warnings."""
 
 from __future__ import annotations
 
@@ -21,50 +21,52 @@ if TYPE_CHECKING:
     from tutelage.core.results import Comparison, Results
     from tutelage.core.task import Task
 
-_TO_TELL = 10
-"""Requests answered from which on their rate tells how long the rest takes."""
+_ENOUGH_REQUESTS = 10
+"""Requests after which their rate predicts how long the rest takes."""
 _PLAIN_EVERY_S = 15.0
 """Seconds between two lines of progress where the output is not a terminal."""
 
 
 def command_of(function: Callable[..., None]) -> typer.Typer:
-    """An app of one command, from which `cli.main` takes it."""
+    """Make an app of one command, for `cli.main`."""
     single = typer.Typer(add_completion=False, rich_markup_mode="markdown")
     single.command()(function)
     return single
 
 
 def complain(message: str, label: str = "error") -> None:
-    """One line on standard error, without a colour and without a line break in it."""
+    """Print one plain line on standard error."""
     print(f"tutelage: {label}: {' '.join(message.split())}", file=sys.stderr)
 
 
 def print_json(value: Any) -> None:
-    """For machines, on standard output."""
+    """Print a value as JSON on standard output."""
     from tutelage.core.storage import as_json
 
     print(json.dumps(as_json(value), indent=2, ensure_ascii=False))
 
 
-def print_read(found: Any, independent: bool) -> None:
-    """What was found in files of predictions, for machines, and whether rows count as independent
-    for want of knowing better."""
+def print_scores(found: Any, independent: bool) -> None:
+    """Print results on files of predictions as JSON.
+
+    independent: whether rows were treated as independent because their groups are unknown
+    """
     from tutelage.core.storage import as_json
 
     print_json(as_json(found) | {"rows_taken_as_independent": independent})
 
 
 def warn_of_independence(context: str | None) -> None:
-    """One line: nobody said which rows share the field `context`."""
+    """Warn that the rows that share a `context` are unknown."""
     complain(
-        f"rows are taken as independent: where several share a {context}, intervals and tests are "
-        "too sure of themselves. `--data ROWS` names the rows that were read",
+        f"rows are treated as independent: where several share a {context}, intervals are too "
+        "narrow and p-values too small. Name the predicted rows with --data",
         label="warning",
     )
 
 
 def task_and_columns(recipe: Recipe | None) -> tuple[Task, dict[str, str] | None]:
-    """The task and columns of a recipe; NLI and the task's own names where there is none."""
+    """The task and columns of a recipe; without one, NLI and its own column names."""
     from tutelage.core.task import NLI
 
     if recipe is None:
@@ -73,14 +75,14 @@ def task_and_columns(recipe: Recipe | None) -> tuple[Task, dict[str, str] | None
 
 
 def error_console() -> Console:
-    """Where progress goes: standard error, so that standard output stays clean."""
+    """The console for progress: standard error, so that standard output has only results."""
     from rich.console import Console
 
     return Console(stderr=True, highlight=False)
 
 
 def out_console() -> Console:
-    """Where results go. Wide enough for a table where the output is a file."""
+    """The console for results, wide enough for a table where the output is a file."""
     from rich.console import Console
 
     console = Console(highlight=False)
@@ -88,7 +90,7 @@ def out_console() -> Console:
 
 
 def _span(seconds: float) -> str:
-    """A time about as long: `40 s`, `12 min`, `3.5 h`."""
+    """An approximate time: `about 40 s`, `about 12 min`, `about 3.5 h`."""
     if seconds < 100:
         return f"about {seconds:.0f} s"
     return f"about {seconds / 60:.0f} min" if seconds < 6000 else f"about {seconds / 3600:.1f} h"
@@ -116,7 +118,7 @@ class Bars:
             TextColumn("  {task.description}"),
             BarColumn(bar_width=12),
             MofNCompleteColumn(),
-            # What there is no room for is left out here, and not what stands before it.
+            # Where the line is too long, the details are cut and not the columns before them.
             TextColumn("{task.fields[details]}", table_column=Column(no_wrap=True, ratio=1)),
             expand=True,
             console=self.console,
@@ -143,7 +145,7 @@ class Bars:
     ) -> None:
         self.bars.stop()
         if kind is not None and issubclass(kind, KeyboardInterrupt):
-            complain("what was done is kept: the same command goes on here", label="interrupted")
+            complain("finished work is kept: run the same command to continue", label="interrupted")
 
     def stage(self, title: str) -> None:
         """A new stage begins."""
@@ -165,7 +167,7 @@ class Bars:
         if progress.cost_usd:
             cost = f"${progress.cost_usd:.4f}"
             if progress.total and progress.done < progress.total:
-                # What was known came free and first: the rest costs what was asked so far did.
+                # Known answers are free and come first; the rest costs as much as those so far.
                 left = progress.total - progress.done
                 cost += f" of about ${progress.cost_usd * (1 + left / progress.requests):.4f}"
             details.append(cost)
@@ -176,7 +178,7 @@ class Bars:
             details.append(f"{rate:,.0f} requests/s" if rate >= 10 else f"{rate:.2g} requests/s")
             if progress.tokens:
                 details.append(f"{progress.tokens / progress.seconds:,.0f} tokens/s")
-            if progress.total and progress.requests >= _TO_TELL:
+            if progress.total and progress.requests >= _ENOUGH_REQUESTS:
                 details.append(f"{_span((progress.total - progress.done) / rate)} left")
         total = progress.total or max(progress.done, 1)
         self._show(f"answers for {arm}", progress.done, total, details)
@@ -232,12 +234,12 @@ class Bars:
             self._line(f"           {text}: {done} of {total}{unit}{described and ', '}{described}")
 
     def _line(self, text: str) -> None:
-        # Not broken where there is no terminal: a line in a log is a line.
+        # Not wrapped where there is no terminal, so that a log has one line for each message.
         self.console.print(text, markup=False, soft_wrap=True)
 
 
 def print_results(results: Results) -> None:
-    """The arms, the comparisons and the answer, for a person."""
+    """Print the arms, the comparisons and the answer."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -265,7 +267,7 @@ def print_results(results: Results) -> None:
         rows = results.comparisons_unseen[0].n
         print_comparisons(
             results.comparisons_unseen,
-            f"The same on the {rows} rows whose context train lacks: secondary, outside the "
+            f"The same on the {rows} test rows whose context is not in train; not part of the "
             "correction above",
         )
     for sentence in api.answer_sentences(results):
@@ -273,20 +275,28 @@ def print_results(results: Results) -> None:
 
 
 def print_comparisons(comparisons: Sequence[Comparison], title: str) -> None:
-    """One table of differences."""
+    """Print one table of differences."""
     from rich.markup import escape
     from rich.table import Table
 
     from tutelage.core.results import ComparisonResult
 
     table = Table(title=title, title_justify="left", caption_justify="left")
-    for name in ("arm", "against", "difference", "95% interval", "p", "p (Holm)", "detectable"):
-        table.add_column(name, justify="left" if name in ("arm", "against") else "right")
+    for name in (
+        "arm",
+        "compared with",
+        "difference",
+        "95% interval",
+        "p",
+        "p (Holm)",
+        "detectable",
+    ):
+        table.add_column(name, justify="left" if name in ("arm", "compared with") else "right")
     for row in comparisons:
         secondary = isinstance(row, ComparisonResult) and not row.primary
         if secondary and table.caption is None:
             table.add_section()
-            table.caption = "Below the line: secondary comparisons, with a correction of their own"
+            table.caption = "Below the line: secondary comparisons, corrected separately"
         low, high = row.ci95
         smallest = row.minimum_detectable_difference
         table.add_row(

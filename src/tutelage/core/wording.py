@@ -1,4 +1,4 @@
-"""Numbers as a reader wants them: points with a sign, intervals, p-values, thousands."""
+"""Format numbers for readers: percentage points, intervals, p-values, counts, costs, times."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 UNKNOWN = "–"
-"""Shown where a value is not defined or not known; never 0."""
+"""Shown where a value is undefined or unknown; never 0."""
 
 
 def percent(share: float | None, digits: int = 1) -> str:
@@ -25,7 +25,7 @@ def points(difference: float | None, *, sign: bool = True) -> str:
 
 
 def points_interval(interval: Sequence[float], turned: bool = False) -> str:
-    """(0.012, 0.05) -> `1.2 to 5.0`; turned: the interval of the opposite difference."""
+    """(0.012, 0.05) -> `1.2 to 5.0`; turned: that of the opposite difference."""
     low, high = (-interval[1], -interval[0]) if turned else (interval[0], interval[1])
     return f"{points(low, sign=False)} to {points(high, sign=False)}"
 
@@ -36,7 +36,7 @@ def percent_interval(interval: Sequence[float]) -> str:
 
 
 def p_value(p: float) -> str:
-    """`< 0.001`, three digits below 0.1, two above; one just below 0.05 never reads as 0.050."""
+    """`< 0.001`, three digits below 0.1, two above; a p just below 0.05 is never shown as 0.050."""
     if p < 0.001:
         return "< 0.001"
     if 0.0495 <= p < 0.05:
@@ -68,7 +68,7 @@ def duration(seconds: float | None) -> str:
 
 
 def decimal(value: float | None) -> str:
-    """A score between 0 and 1 with three digits, or a dash where it is undefined."""
+    """A score between 0 and 1, with three digits; a dash where it is undefined."""
     return UNKNOWN if value is None else f"{value:.3f}"
 
 
@@ -78,7 +78,7 @@ def several(number: int, noun: str) -> str:
 
 
 def plural(noun: str) -> str:
-    """`premises`, `stories`, `classes`; a word that ends in one s is taken to be a plural."""
+    """`premises`, `stories`, `classes`; a word that ends in a single s is taken as a plural."""
     if noun.endswith(("ss", "x", "z", "ch", "sh")):
         return noun + "es"
     if noun.endswith("y") and noun[-2:-1] not in "aeiou":

@@ -94,10 +94,8 @@ def run(
         recipe = recipe.model_copy(update={"student": student})
     check_trackers(recipe.student.tracking)
     fractions = learning_curves.check_fractions(fractions)
-    for departure in recipe.departed():
-        observer.note(
-            f"departure from the protocol ({departure.rule}): {departure.reason} ({departure.what})"
-        )
+    for departure in recipe.departures_made():
+        observer.note(str(departure))
     folder = Path(runs) / recipe.name
     started = time.time()
 
@@ -254,7 +252,9 @@ def _results(
         context_comparisons=summarise.describe_context_comparisons(
             arm_runs, splits, task, majority="majority" in recipe.baselines, margin=margin
         ),
-        departures=tuple(DepartureResult(d.rule, d.what, d.reason) for d in recipe.departed()),
+        departures=tuple(
+            DepartureResult(d.rule, d.what, d.reason) for d in recipe.departures_made()
+        ),
         choosing_on_test=None,
         explanations=None,
         diagnostics=diagnostics.describe_diagnostics(arm_runs, recipe.baseline.name, splits, task),

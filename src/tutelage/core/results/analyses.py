@@ -198,7 +198,7 @@ class ArmExplanations:
     mean_words:   words of a rationale, on average
     mean_tokens:  tokens written, label and separators included, on average
     label_agreement: fraction of rows whose text names the label that the student predicts; None
-                  where its objective writes no label beside the rationale
+                  where its objective writes no label with the rationale
     references:   what the texts are compared with; None where no row has a reference
     referenced:   rows that have a reference
     rouge_l:      ROUGE-L F1 with the most similar reference, 0 to 1; None without references
