@@ -9,7 +9,7 @@
     bootstrap     rows and seeds, for quantities without a formula
     calibration   probabilities against what came true; risk against coverage
     slices        accuracy by label, tag, length
-    overlap       a rationale beside its reference: ROUGE-L, chrF
+    overlap       a rationale compared with its reference: ROUGE-L, chrF
     leakage       a rationale's worth for its label, corrected for leakage
     baselines     the majority class
     unpaired      the difference of two quantities estimated apart

@@ -64,7 +64,7 @@ class Equivalence:
     p_value:    the larger of the two one-sided ones
     ci90:       the interval at 1 - 2 alpha (90% for alpha = 5%); it lies within the margin where
                 p_value < alpha
-    equivalent: p_value < alpha. False is no finding: neither a difference nor its absence
+    equivalent: p_value < alpha. False shows nothing: neither a difference nor its absence
     """
 
     margin: float

@@ -55,7 +55,7 @@ def group_index(groups: Groups) -> Ints:
 
 
 def shared_groups(groups: Groups, rows: int) -> Ints | None:
-    """Each row's group as a number; None where each row is a group of its own, which is no group.
+    """Each row's group as a number; None where each row is a group of its own.
 
     ValueError for other than one key a row.
     """

@@ -1,6 +1,6 @@
 """How much a written rationale shares with a reference: ROUGE-L and chrF.
 
-Overlap is no worth: a rationale in other words may be better, and one with the right words may
+Overlap does not measure worth: a rationale in other words may be better, and one with the right words may
 give the wrong reason. Both are between 0 and 1, and 0 where either text is empty.
 
 Own code and no package: `rouge-score` brings NLTK and `sacrebleu` lxml for these few lines, and

@@ -1,7 +1,7 @@
 """The best of several: how far a maximum lies above what each is worth, where none is better.
 
 A published "best of nine" is a maximum over noise. What it would have been if all nine were
-equally good is an expectation that can be computed, and read beside it.
+equally good is an expectation that can be computed, and compared with it.
 """
 
 from __future__ import annotations

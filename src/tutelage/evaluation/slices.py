@@ -108,7 +108,7 @@ def difference_by(
 ) -> list[SliceComparison]:
     """Arm minus baseline in each slice, with Holm over the slices.
 
-    Whether two slices differ from each other is another question, and is not answered by one
+    Whether two slices differ from each other is a separate matter, and not shown by one
     being significant and the other not. Raises as `compare` does, and UsageError for an arm that
     is not in `predictions`.
     """

@@ -18,7 +18,7 @@ def difference_interval(
         a - b - √((a - la)² + (ub - b)²)   to   a - b + √((ua - a)² + (b - lb)²)
 
     (MOVER: Zou and Donner 2008, Statistics in Medicine 27; with Wilson's intervals it is Newcombe's
-    for two proportions, 1998, ibid. 17, method 10.) Two readings of the same rows are not
+    for two proportions, 1998, ibid. 17, method 10.) Two evaluations of the same rows are not
     independent: there it is too wide, and a paired comparison is to be had.
 
     ValueError where an estimate lies outside of its interval.

@@ -74,16 +74,16 @@ def annotate_arms(
     retry_failed: bool = False,
     wait: bool = True,
 ) -> dict[str, Annotation]:
-    """The rationales of every arm that has any; arms that put the same question share them.
+    """The rationales of every arm that has any; arms with equal annotation keys share them.
 
     retry_failed: ask again what is known to have failed for good
     wait:         for open batches; if not, BatchesOpenError says so once every arm has been sent
     """
     task = recipe.resolved_task()
-    by_question: dict[tuple[Any, ...], Annotation] = {}
+    by_key: dict[tuple[Any, ...], Annotation] = {}
     waiting: BatchesOpenError | None = None
     for arm in recipe.arms:
-        if arm.strategy is None or arm.annotation_key in by_question:
+        if arm.strategy is None or arm.annotation_key in by_key:
             continue
         strategy = get_strategy(arm.strategy, template=arm.template, task=task)
         settings = recipe.teacher_of(arm) if strategy.asks_teacher else None
@@ -94,7 +94,7 @@ def annotate_arms(
 
         book = None if ledger is None else Ledger(ledger)
         try:
-            by_question[arm.annotation_key] = annotate(
+            by_key[arm.annotation_key] = annotate(
                 splits.train,
                 strategy=strategy,
                 teacher=settings,
@@ -115,7 +115,7 @@ def annotate_arms(
                 book.close()
     if waiting is not None:
         raise waiting
-    return {a.name: by_question[a.annotation_key] for a in recipe.arms if a.strategy is not None}
+    return {a.name: by_key[a.annotation_key] for a in recipe.arms if a.strategy is not None}
 
 
 def apply_control(
