@@ -41,7 +41,7 @@ def majority_class(
 ) -> Evaluation:
     """What answering the training rows' most frequent label is worth on test, with its interval.
 
-    The label is chosen on train, so its share of the test rows need not be the largest. Nothing is trained: the
-    interval is over rows (Wilson's) or their groups alone, of one seed named 0.
+    The label is chosen on train, so its share of the test rows need not be the largest. Nothing is
+    trained: the interval is over rows (Wilson's) or their groups alone, of one seed named 0.
     """
     return evaluate({0: majority_predictions(train, test, task)}, task, groups)

@@ -1,10 +1,10 @@
 """How much a written rationale shares with a reference: ROUGE-L and chrF.
 
-Overlap does not measure worth: a rationale in other words may be better, and one with the right words may
-give the wrong reason. Both are between 0 and 1, and 0 where either text is empty.
+Overlap does not measure worth: a rationale in other words may be better, and one with the right
+words may give the wrong reason. Both are between 0 and 1, and 0 where either text is empty.
 
-Own code and no package: `rouge-score` brings NLTK and `sacrebleu` lxml for these few lines, and
-the tests hold them to values that those two give.
+These few lines are our own, because `rouge-score` depends on NLTK and `sacrebleu` on lxml. The
+tests compare them with values from both.
 """
 
 from __future__ import annotations
