@@ -112,7 +112,7 @@ def test_an_answer_that_cannot_be_parsed_is_not_requested_again() -> None:
         done = call("annotate", "rows.jsonl", *given, "--strategy", "information_extraction")
     assert done.exit_code == 0, done.output  # nothing is left to be done
     assert "12 failed; 12 requests" in done.stdout and "no answer" not in done.stderr
-    assert "12 failed: the answer could not be parsed: none of the five" in done.stdout
+    assert "12 failed: the answer could not be parsed: it answers none of the five" in done.stdout
 
 
 def test_plan_needs_a_recipe_and_says_how_to_get_one() -> None:

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "teacher"))
 
-from batch_worker import batches, questions
+from batch_worker import batches, pending_requests
 from openai_server.server import Server
 
 from tutelage.cli.main import app
@@ -41,7 +41,7 @@ def path(tmp_path: Path, server: Server) -> Path:
         Session(book) as session,
         batches(session, server.base_url) as ours,
     ):
-        ours.submit(questions(4))
+        ours.submit(pending_requests(4))
         while len(ours.collect(wait=False).open) > 1:
             pass
     return path
@@ -112,10 +112,10 @@ def test_a_batch_is_abandoned(path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--cancel", 9], "none that is open has this number"),
+        (["--cancel", 9], "no open batch has this number"),
         (["--forget", 9], "batch 9"),
         (["--adopt", "1"], "expected NUMBER=ID"),
-        (["--adopt", "1=batch_1"], "expected one in the state 'creating'"),
+        (["--adopt", "1=batch_1"], "expected a batch in the state 'creating'"),
         (["--adopt", "1=b", "--cancel", 1], "at a time"),
     ],
 )
@@ -125,10 +125,10 @@ def test_wrong_calls(path: Path, arguments: list[object], words: str) -> None:
     assert words in str(done.exception)
 
 
-def test_reading_commands_create_no_ledger(tmp_path: Path) -> None:
+def test_a_missing_ledger_is_not_created(tmp_path: Path) -> None:
     for arguments in (["show"], ["batches"], ["export", tmp_path / "x"]):
         done = call(*arguments, "--ledger", tmp_path / "none.sqlite")
-        assert "there is no ledger" in str(done.exception)
+        assert "there is no such ledger" in str(done.exception)
     assert list(tmp_path.iterdir()) == []
 
 

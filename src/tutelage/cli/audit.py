@@ -48,10 +48,10 @@ def audit(
     ),
     json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
-    """Measure every field, input and rationale in the student's tokens, and what would be cut.
+    """Measure every field, input and rationale in the student's tokens.
 
-    Loads the tokenizer and no weights, trains nothing, sends nothing and writes nothing. A recipe's
-    rationales are those in its run folder.
+    Also counts what would be cut. Loads the tokenizer and no weights, trains nothing, sends nothing
+    and writes nothing. A recipe's rationales are those in its run folder.
 
     Example: `tutelage audit recipe.yaml`
     """

@@ -95,7 +95,7 @@ class TrainingOptions(Settings):
     )
     fast: Fast = Field(
         "auto",
-        description="`auto` uses code of our own that is only about speed on CPUs, `off` leaves the "
+        description="`auto` uses code of our own that only makes CPUs faster, `off` leaves the "
         "model's modules as transformers made them. Results agree up to rounding and the random "
         "numbers of dropout.",
         examples=["off"],
