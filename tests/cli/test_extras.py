@@ -145,7 +145,7 @@ def test_a_parquet_file_names_the_extra(
     names_the_extra(bare("run", path))
     planned = bare("plan", path)
     assert planned.returncode == 2 and "Traceback" not in planned.stderr
-    assert "reading rows.parquet needs the package 'pyarrow'" in planned.stderr
+    assert "loading rows.parquet needs the package 'pyarrow'" in planned.stderr
     assert "pip install 'tutelage[train]'" in planned.stderr
 
 
@@ -195,7 +195,7 @@ def test_doctor_says_what_is_missing(bare: Bare, recipe: Callable[..., Path]) ->
     done = bare("doctor", recipe(student=student))
     assert done.returncode == 1 and not done.stderr
     (extra,) = [line for line in done.stdout.splitlines() if "extra train" in line]
-    assert extra.startswith("MISSING extra train: without torch, transformers, ")
+    assert extra.startswith("MISSING extra train: torch, transformers, ")
     assert "pip install 'tutelage[train]'" in extra
     (found,) = [line for line in done.stdout.splitlines() if "student t5-small" in line]
     assert found.startswith("MISSING") and "needs the package 'torch'" in found
