@@ -26,7 +26,7 @@ def table(seed: int, rows: int = 120, seeds: int = 4, seed_sd: float = 0.05) -> 
 
 
 def mean_of(values: np.ndarray) -> Statistic:
-    """The weighted mean of a rows × seeds table: what has a formula to be held against."""
+    """The weighted mean of a rows × seeds table: a quantity whose interval has a formula."""
 
     def statistic(rows: np.ndarray, seeds: np.ndarray) -> np.ndarray:
         totals = ((rows @ values) * seeds).sum(axis=1)
@@ -74,8 +74,8 @@ def test_a_seed_gives_the_same_interval_again_whatever_the_batches() -> None:
     assert bootstrap(mean_of(d), *d.shape, bounds=WIDE, resamples=300, seed=6) != one
     wide = np.repeat(d, 200, axis=0)  # 24,000 rows: several batches
     groups = np.repeat(np.arange(120), 200)
-    told = bootstrap(mean_of(wide), *wide.shape, groups, bounds=WIDE, resamples=300, seed=5)
-    assert told.standard_error == pytest.approx(one.standard_error, rel=0.2)
+    grouped = bootstrap(mean_of(wide), *wide.shape, groups, bounds=WIDE, resamples=300, seed=5)
+    assert grouped.standard_error == pytest.approx(one.standard_error, rel=0.2)
 
 
 def test_macro_f1_is_that_of_scikit_learn() -> None:

@@ -67,8 +67,8 @@ def test_ece_by_hand() -> None:
 
 
 def test_ece_is_the_weighted_gap_of_scikit_learns_curve() -> None:
-    told = simulated(500, 1)
-    confidence, correct = told.confidence[:, 0], told.correct[:, 0]
+    answers = simulated(500, 1)
+    confidence, correct = answers.confidence[:, 0], answers.correct[:, 0]
     share, mean = calibration_curve(correct, confidence, n_bins=10)
     counts = np.histogram(confidence, bins=10, range=(0, 1))[0]
     referee = (np.abs(share - mean) * counts[counts > 0]).sum() / 500
@@ -85,27 +85,27 @@ def test_a_calibrated_model_is_at_its_floor_and_an_overconfident_one_above() -> 
 
 
 def test_the_interval_of_the_ece() -> None:
-    told = simulated(300, 3, over=0.15)
-    found = calibration(told)
+    answers = simulated(300, 3, over=0.15)
+    found = calibration(answers)
     assert found.ece_ci95 is not None
     low, high = found.ece_ci95
     assert 0.05 < low < found.ece < high < 0.3
     assert found.ece_ci_method == "bootstrap by parts over 300 rows and 3 seeds, 1,000 resamples"
-    assert calibration(told) == found  # whatever was drawn meanwhile
+    assert calibration(answers) == found  # whatever was drawn meanwhile
     # Resampled rows are rows that come more than once.
     weights = np.random.default_rng(1).integers(0, 3, 300)
     again = np.repeat(np.arange(300), weights)
     each = [
         expected_calibration_error(c, r)
-        for c, r in zip(told.confidence[again].T, told.correct[again].T, strict=True)
+        for c, r in zip(answers.confidence[again].T, answers.correct[again].T, strict=True)
     ]
-    drawn = ece_of(told.confidence, told.correct)(
+    drawn = ece_of(answers.confidence, answers.correct)(
         weights[None].astype(float), np.array([[2.0, 0.0, 1.0]])
     )
     assert drawn == pytest.approx([(2 * each[0] + each[2]) / 3])
     twice = ConfidenceTable(
-        np.repeat(told.confidence, 2, axis=0),
-        np.repeat(told.correct, 2, axis=0),
+        np.repeat(answers.confidence, 2, axis=0),
+        np.repeat(answers.correct, 2, axis=0),
         tuple(i // 2 for i in range(600)),
     )
     clustered = calibration(twice)
@@ -124,12 +124,12 @@ def test_brier_by_hand() -> None:
 
 
 def test_reliability_in_bins_of_equally_many() -> None:
-    told = simulated(400, 3)
-    curve = reliability_curve(told, bins=5)
+    answers = simulated(400, 3)
+    curve = reliability_curve(answers, bins=5)
     assert [bin_.answers for bin_ in curve] == [240] * 5
     assert all(a.high <= b.low for a, b in itertools.pairwise(curve))
     weights = [bin_.answers * bin_.accuracy for bin_ in curve]
-    assert sum(weights) / 1200 == pytest.approx(told.correct.mean())
+    assert sum(weights) / 1200 == pytest.approx(answers.correct.mean())
     assert sum(bin_.ci95[0] <= bin_.confidence <= bin_.ci95[1] for bin_ in curve) >= 4
     assert sum(b.ci95[0] > b.confidence for b in reliability_curve(simulated(400, 3, -0.15))) >= 3
 
@@ -140,8 +140,8 @@ def test_equal_confidences_stay_together() -> None:
 
 
 def test_risk_against_coverage_by_hand() -> None:
-    told = table([0.9, 0.8, 0.7, 0.6], [1, 0, 1, 0])
-    curve = risk_coverage(told, coverages=(0.25, 0.5, 0.75, 1))
+    answers = table([0.9, 0.8, 0.7, 0.6], [1, 0, 1, 0])
+    curve = risk_coverage(answers, coverages=(0.25, 0.5, 0.75, 1))
     assert [p.risk for p in curve.points] == pytest.approx([0, 1 / 2, 1 / 3, 1 / 2])
     assert [p.threshold for p in curve.points] == [0.9, 0.8, 0.7, 0.6]
     assert curve.area == pytest.approx((0 + 1 / 2 + 1 / 3 + 1 / 2) / 4)
@@ -150,11 +150,11 @@ def test_risk_against_coverage_by_hand() -> None:
 
 def test_ties_are_covered_in_shares() -> None:
     # Half of four rows: 0.9 and a third of the tie, of which two of three are wrong.
-    told = table([0.5, 0.9, 0.5, 0.5], [0, 1, 0, 1])
-    [point] = risk_coverage(told, coverages=(0.5,)).points
+    answers = table([0.5, 0.9, 0.5, 0.5], [0, 1, 0, 1])
+    [point] = risk_coverage(answers, coverages=(0.5,)).points
     assert point.risk == pytest.approx((2 / 3) / 2)
     turned = table([0.5, 0.5, 0.5, 0.9], [1, 0, 0, 1])
-    assert risk_coverage(turned).area == pytest.approx(risk_coverage(told).area)
+    assert risk_coverage(turned).area == pytest.approx(risk_coverage(answers).area)
 
 
 def test_confidence_that_tells_something_lowers_the_risk() -> None:

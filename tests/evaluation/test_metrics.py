@@ -79,7 +79,7 @@ def test_one_seed_has_a_wilson_interval() -> None:
     assert "Wilson" in result.ci_method and "this model only" in result.ci_method
 
 
-def test_groups_of_one_row_each_are_no_groups() -> None:
+def test_groups_of_one_row_each_change_nothing() -> None:
     predictions = rows("ee " * 39 + "en")
     own = {p.uid: f"premise of {p.uid}" for p in predictions}
     result = evaluate({0: predictions}, NLI, own)
@@ -126,7 +126,7 @@ def test_a_row_truncated_for_any_seed_counts_once() -> None:
     assert evaluate({0: one, 1: two}, NLI).truncated == 2
 
 
-def test_a_task_that_is_no_nli() -> None:
+def test_a_task_other_than_nli() -> None:
     task = Task("colour", ("text",), ("red", "blue"))
     result = evaluate({0: [prediction("a", "red", "red"), prediction("b", "red", "red")]}, task)
     assert result.confusion == ((2, 0), (0, 0))

@@ -111,13 +111,13 @@ def simulate(rng: np.random.Generator, design: Design) -> tuple[np.ndarray, np.n
 def test_the_design_of_answers_gives_their_mean_squares_back() -> None:
     rng = np.random.default_rng(3)
     plan = Design((1, 2, 3, 4) * 80, 5, disagreement=0.3, seed_sd=0.0)
-    seen, told = [], []
+    seen, predicted = [], []
     for _ in range(60):
         d, groups = simulate(rng, plan)
         squares, expected = mean_squares(d, groups), expected_mean_squares(design_of(d, groups))
         seen.append((squares.rows, squares.seeds, squares.error))
-        told.append((expected.rows, expected.seeds, expected.error))
-    assert np.mean(told, axis=0) == pytest.approx(np.mean(seen, axis=0), rel=0.05)
+        predicted.append((expected.rows, expected.seeds, expected.error))
+    assert np.mean(predicted, axis=0) == pytest.approx(np.mean(seen, axis=0), rel=0.05)
     found = design_of(*simulate(rng, plan))
     assert found.disagreement == pytest.approx(0.3, abs=0.02)
     assert 0.1 < found.repeated < 0.7 and 0.02 < found.within_group < 0.5

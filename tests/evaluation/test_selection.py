@@ -45,7 +45,7 @@ def test_it_grows_with_the_spread() -> None:
 def test_the_best_of_nine_models_that_are_equally_good() -> None:
     """Nine models, right in 41% of 1,000 rows, that differ from each other in a fifth of them."""
     rng = np.random.default_rng(0)
-    best, told = [], []
+    best, predicted = [], []
     for _ in range(400):
         easy = rng.random(1000) < 0.41
         # Chances to turn a row over that keep the share of right answers: 41 * .118 = 59 * .082
@@ -53,9 +53,9 @@ def test_the_best_of_nine_models_that_are_equally_good() -> None:
         right = easy[:, None] ^ turned
         accuracy = right.mean(axis=0)
         best.append(accuracy.max() - accuracy.mean())
-        told.append(expected_maximum(9, spread_of_models(right.astype(float)) or 0.0))
-    # The larger of two mean squares is a little above either: so is what is told.
-    assert np.mean(best) < np.mean(told) < 1.2 * np.mean(best)
+        predicted.append(expected_maximum(9, spread_of_models(right.astype(float)) or 0.0))
+    # The larger of two mean squares is a little above either: so is the prediction.
+    assert np.mean(best) < np.mean(predicted) < 1.2 * np.mean(best)
 
 
 def test_how_far_equally_good_models_lie_apart() -> None:

@@ -21,7 +21,7 @@ def test_wilson_is_that_of_statsmodels(counts: tuple[int, int]) -> None:
     assert 0 <= low <= counts[0] / counts[1] <= high <= 1
 
 
-def test_wilson_refuses_what_is_no_share() -> None:
+def test_wilson_refuses_what_is_not_a_share() -> None:
     with pytest.raises(ValueError, match="3 of 2"):
         wilson_interval(3, 2)
 

@@ -1,7 +1,7 @@
 """Run the recipe in the folder given, with a teacher over HTTP that writes down what it is asked.
 
-The answer is a function of the question, and takes 20 ms. Prints {"requests": …} at the end: how
-many questions this process asked. Made to be killed by tests/test_experiment.py.
+The answer is a function of the prompt, and takes 20 ms. Prints {"requests": …} at the end: how
+many requests this process made. tests/experiment/test_run.py kills it.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def main(folder: Path) -> None:
         "provider": "test",  # the port differs from process to process
         "concurrency": 4,
     }
-    values["baselines"] = ["teacher"]  # 60 questions more
+    values["baselines"] = ["teacher"]  # 60 requests more
     recipe = parse_recipe(values)
     run(recipe, runs=folder / "runs", ledger=folder / "ledger.sqlite", workers=1)
     print(json.dumps({"requests": asked}))

@@ -79,7 +79,7 @@ def test_the_majority_of_train_is_read_on_test(described: Any) -> None:
     assert majority.ci95[0] < 2 / 5 < majority.ci95[1]
 
 
-def test_a_question_s_own_labels_come_once_and_none_are_hidden(described: Any) -> None:
+def test_labels_of_shared_answers_come_once_and_none_are_hidden(described: Any) -> None:
     _, (entry,) = described()
     assert entry.arm == "big" and entry.model.endswith("train.jsonl#cot/big")
     assert (entry.rows, entry.labelled) == (8, 6)

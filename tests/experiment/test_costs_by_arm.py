@@ -1,4 +1,4 @@
-"""Arms of one question share their answers: each shows the cost, and it is counted once."""
+"""Arms with equal annotation keys share answers: each shows the cost, and it is counted once."""
 
 from __future__ import annotations
 

@@ -134,7 +134,7 @@ TRIED = {
 }
 
 
-def test_the_best_of_several_beside_what_chance_makes_of_it() -> None:
+def test_the_best_of_several_compared_with_chance() -> None:
     found = describe_selection(TRIED, arm_runs(), "labels", SPLITS, NLI)
     labels, reasoning = found.by_arm["labels"], found.by_arm["reasoning"]
     # Labels: the seeds are equally good, E = (4 * 0.25) / 5 over six rows.

@@ -1,4 +1,4 @@
-"""What results.json says beside its families: easy answers, and the margin of equivalence."""
+"""What results.json says outside its families: easy answers, and the margin of equivalence."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ GROUPS = {e.uid: e.fields["premise"] for e in TEST}
 
 
 def arm_run(name: str, right: set[int], **section: Any) -> ArmRun:
-    """An arm whose two students are right on `right`, the second on row 0 besides."""
+    """An arm whose two students are right on `right`, the second on row 0 as well."""
 
     def predictions(more: set[int]) -> list[Prediction]:
         return [

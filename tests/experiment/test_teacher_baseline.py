@@ -48,14 +48,14 @@ def answer(body: dict[str, Any], before: int) -> Reply:
     """Always `neutral`; where there are examples, what the hypothesis' length says."""
     if len(body["messages"]) == 1:
         return Reply("neutral")
-    question = body["messages"][-1]["content"]
+    prompt = body["messages"][-1]["content"]
     return (
         lambda: Reply("Label: **Contradiction**."),
         lambda: Reply("I would rather not say."),
         lambda: Reply("I cannot assist with that."),
         lambda: Reply("entailment, for the", finish_reason="length"),
         lambda: error(400, "too long"),
-    )[len(question) % 5]()
+    )[len(prompt) % 5]()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A second reading of the test set with another choice: written down, and told wherever one looks.
+"""A second opening of the test set with another choice is recorded and reported everywhere.
 
 And what a run's trainings took, which the same two calls tell.
 """
@@ -28,7 +28,7 @@ def calls(small_recipe: Make, tmp_path_factory: pytest.TempPathFactory) -> tuple
     """`tutelage run` four times: a recipe, the same with another learning rate, that again, and
     with fewer steps."""
     folder = tmp_path_factory.mktemp("openings")
-    told = []
+    calls = []
     for rate, steps in ((1e-3, None), (2e-3, None), (2e-3, None), (2e-3, 2)):
         values = small_recipe(
             arms=[{"name": "labels"}],
@@ -38,9 +38,9 @@ def calls(small_recipe: Make, tmp_path_factory: pytest.TempPathFactory) -> tuple
         values["student"] |= {"epochs": 1, "evaluate_every": None, "max_steps": steps}
         (folder / "recipe.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
         arguments = [str(folder / "recipe.yaml"), "--runs", str(folder), "--workers", "1"]
-        told.append(CliRunner().invoke(app, ["run", *arguments]))
-        assert told[-1].exit_code == 0, told[-1].output
-    return folder / "small", told
+        calls.append(CliRunner().invoke(app, ["run", *arguments]))
+        assert calls[-1].exit_code == 0, calls[-1].output
+    return folder / "small", calls
 
 
 def test_another_choice_is_in_the_manifest_and_the_same_is_not_repeated(
@@ -119,18 +119,18 @@ def test_a_run_names_those_in_its_folder_that_used_the_same_rows(tmp_path: Path)
 
 
 def test_another_name_hides_no_opening(calls: tuple[Path, list[Any]], small_recipe: Make) -> None:
-    """The recipe of the fourth call by another name: nothing differs but what is told of it."""
+    """The recipe of the fourth call by another name: nothing differs but what is reported of it."""
     first = calls[0]
     values = yaml.safe_load((first.parent / "recipe.yaml").read_text(encoding="utf-8")) | {
         "name": "renamed"
     }
     (first.parent / "renamed.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
     arguments = [str(first.parent / "renamed.yaml"), "--runs", str(first.parent), "--workers", "1"]
-    told = CliRunner().invoke(app, ["run", *arguments])
-    assert told.exit_code == 0, told.output
-    assert "other runs were evaluated on the same rows: small" in told.stderr
+    called = CliRunner().invoke(app, ["run", *arguments])
+    assert called.exit_code == 0, called.output
+    assert "other runs were evaluated on the same rows: small" in called.stderr
     sentence = "The same test rows were read by the run small:"
-    assert sentence in told.stdout
+    assert sentence in called.stdout
     renamed = first.parent / "renamed"
     assert sentence in (renamed / "report.html").read_text(encoding="utf-8")
     before, after = (load_results(each / "results.json") for each in (first, renamed))
