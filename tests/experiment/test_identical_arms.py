@@ -1,4 +1,4 @@
-"""Identical arms with disjoint seeds rarely differ significantly; different ones do. Real trainings.
+"""Identical arms rarely differ significantly, and different ones do: real trainings.
 
 A smoke test of the instrument as a whole, from rows to a p-value; `make bench-evidence` is the
 proof, on thousands of simulated experiments.
