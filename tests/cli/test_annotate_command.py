@@ -112,7 +112,7 @@ def test_an_answer_that_cannot_be_read_is_not_one_to_ask_again() -> None:
         done = call("annotate", "rows.jsonl", *given, "--strategy", "information_extraction")
     assert done.exit_code == 0, done.output  # nothing is left to be done
     assert "12 failed; 12 asked" in done.stdout and "no answer" not in done.stderr
-    assert "12 failed: an answer that cannot be read: none of the five" in done.stdout
+    assert "12 failed: an answer that cannot be read: it answers none of the five" in done.stdout
 
 
 def test_plan_says_that_it_wants_a_recipe_and_how_to_get_one() -> None:

@@ -12,14 +12,14 @@ from typer.testing import CliRunner, Result
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "teacher"))
 
-from batch_worker import batches, questions
+from batch_worker import batches, pending_requests
 from openai_server.server import Server
 
 from tutelage.cli.main import app
 from tutelage.core.errors import TutelageError
 from tutelage.core.types import Completion, Example, Message, Request
-from tutelage.teacher.ledger.charges import Claim, Session, lose
-from tutelage.teacher.ledger.store import Ledger, answer_key
+from tutelage.teacher.ledger.charges import Claim, Session, mark_lost
+from tutelage.teacher.ledger.store import Ledger, request_key
 
 
 def call(*arguments: object) -> Result:
@@ -28,7 +28,7 @@ def call(*arguments: object) -> Result:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with Server(batch_polls=0, input_price=400, output_price=1600, batch_outcomes=("stuck",)) as s:
+    with Server(batch_polls=0, input_price=400, output_price=1600, batch_ends=("stuck",)) as s:
         yield s
 
 
@@ -41,7 +41,7 @@ def path(tmp_path: Path, server: Server) -> Path:
         Session(book) as session,
         batches(session, server.base_url) as ours,
     ):
-        ours.submit(questions(4))
+        ours.submit(pending_requests(4))
         while len(ours.collect(wait=False).open) > 1:
             pass
     return path
@@ -106,10 +106,10 @@ def test_a_batch_is_given_up(path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--cancel", 9], "none that is open has this number"),
+        (["--cancel", 9], "no open batch has this number"),
         (["--forget", 9], "batch 9"),
         (["--adopt", "1"], "expected NUMBER=ID"),
-        (["--adopt", "1=batch_1"], "expected one in the state 'creating'"),
+        (["--adopt", "1=batch_1"], "expected a batch in the state 'creating'"),
         (["--adopt", "1=b", "--cancel", 1], "at a time"),
     ],
 )
@@ -122,7 +122,7 @@ def test_calls_that_are_wrong(path: Path, arguments: list[object], words: str) -
 def test_no_ledger_is_made_by_looking(tmp_path: Path) -> None:
     for arguments in (["show"], ["batches"], ["export", tmp_path / "x"]):
         done = call(*arguments, "--ledger", tmp_path / "none.sqlite")
-        assert "there is no ledger" in str(done.exception)
+        assert "there is no such ledger" in str(done.exception)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -155,11 +155,11 @@ def test_budgets_of_what_costs_nothing_are_not_shown(tmp_path: Path) -> None:
                     c, [Claim(question(s)[0], w)], scope=s, cap=None
                 )
             )
-            ledger.transact(lambda c, h=held: lose(c, [h.charge]))
+            ledger.transact(lambda c, h=held: mark_lost(c, [h.charge]))
     shown = call("show", "--ledger", path).stdout
     assert "budget of dear: $1.00 charged" in shown and "free" not in shown
 
 
 def question(text: str) -> tuple[str, Request]:
     request = Request("gguf", (Message("user", text),), "s", Example("e", {}, "l"))
-    return answer_key(text, request), request
+    return request_key(text, request), request

@@ -325,7 +325,7 @@ def test_as_a_person_meets_it(server: ScriptedServer, recipe: Make, tmp_path: Pa
     assert server.requests == 0
     lines = done.stdout.splitlines()
     assert "reasoning, reasoning-shuffled: informed_reasoning asked of openai:m" in lines
-    assert "  price          $1 in, $2 out a million tokens (the recipe's price)" in lines
+    assert "  price          $1 in, $2 out per million tokens (the recipe's price)" in lines
     assert any(line.startswith("  by batch API   $0.0") for line in lines)
     assert "budget: $1.00, of which $0 are charged and $1.00 left" in lines
     assert "tutelage: warning: where no answer is known" in done.stderr

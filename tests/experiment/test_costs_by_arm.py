@@ -18,12 +18,12 @@ def annotation(cost_usd: float | None) -> Annotation:
         counts=COUNTS,
         requests=7,
         cached=3,
-        sent=7,
+        attempts=7,
         tokens=Usage(100, 10),
         cost_usd=cost_usd,
         failures={},
         examples={},
-        unread={},
+        unparsable={},
     )
     return Annotation((), summary)
 

@@ -37,7 +37,7 @@ from tutelage.student.encoding.targets import build_training_examples
 from tutelage.student.jobs.jobs import JobProgress, TrainingJob
 from tutelage.student.training.tracking import Tracking
 from tutelage.teacher.annotate import Annotation
-from tutelage.teacher.annotation import Summary
+from tutelage.teacher.summary import Summary
 
 Make = Callable[..., dict[str, Any]]
 FRACTIONS = (0.1, 0.3, 0.5)

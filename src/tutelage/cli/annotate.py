@@ -164,7 +164,7 @@ def _show(path: Path, summary: Summary) -> int:
     print(f"{path}: {counts or 'no rows'}; {summary.requests} asked, {summary.cached} known{cost}")
     for reason, count in summary.failures.items():
         print(f"  {count} failed: {reason}: {summary.examples[reason]}")
-    for reason, count in summary.unread.items():
+    for reason, count in summary.unparsable.items():
         print(f"  {count} failed: an answer that cannot be read: {reason}")
     if cut := summary.counts["truncated"]:
         complain(

@@ -92,16 +92,16 @@ def _show(found: Overview) -> None:
     for failed in found.failures:
         kind = "failed for good" if failed.final else "failed, may be asked again"
         print(
-            f"{failed.questions:,} of {failed.strategy} {kind}: {failed.reason}, such as: "
+            f"{failed.requests:,} of {failed.strategy} {kind}: {failed.reason}, such as: "
             f"{failed.example}"
         )
 
 
 def _short(identity: str) -> str:
     """A model file's digest as people tell it from another's; `prune` takes it like that too."""
-    from tutelage.teacher.ledger.maintenance import DIGEST, SHORT, is_digest
+    from tutelage.teacher.ledger.maintenance import DIGEST_PREFIX, SHORT_LENGTH, is_digest
 
-    return identity[: len(DIGEST) + SHORT] if is_digest(identity) else identity
+    return identity[: len(DIGEST_PREFIX) + SHORT_LENGTH] if is_digest(identity) else identity
 
 
 def _batch_line(row: BatchRow) -> str:

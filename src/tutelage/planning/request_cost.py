@@ -24,13 +24,13 @@ from tutelage.teacher.cost.forecast import (
     NOTHING,
     Amount,
     Forecast,
-    Known,
-    Load,
+    KnownAnswer,
+    Workload,
     amount_of,
     forecast,
 )
 from tutelage.teacher.cost.prices import FREE, PICO, Price, price_of, request_bound
-from tutelage.teacher.engine.requests import Renderer
+from tutelage.teacher.engine.requests import RequestBuilder
 from tutelage.teacher.ledger import charges
 from tutelage.teacher.ledger.store import Ledger
 from tutelage.teacher.registry import open_teacher
@@ -172,7 +172,7 @@ class Survey:
         if self.priced is None:
             return self._plan
         sizes, bounds = array("q"), array("q")
-        sample: list[tuple[str, Known]] = []
+        sample: list[tuple[str, KnownAnswer]] = []
         requests = known = failed = shared = 0
         distinct = self._distinct()
         while chunk := dict(itertools.islice(distinct, _CHUNK)):
@@ -181,15 +181,15 @@ class Survey:
             hopeless: Collection[str] = ()
             if book is not None:
                 found = book.get_many(chunk)
-                with book.reading() as connection:
-                    hopeless = charges.failures_of(connection, chunk)
+                with book.reader() as connection:
+                    hopeless = charges.final_failures(connection, chunk)
             known += len(found)
             for key, request in chunk.items():
                 size = sum(len(m.content.encode("utf-8", "replace")) for m in request.messages)
                 bound = request_bound(request)
                 if key in found:
                     if not self._pilot or key in self._pilot:
-                        sample.append((key, Known(size, bound, found[key].usage)))
+                        sample.append((key, KnownAnswer(size, bound, found[key].usage)))
                 elif key in hopeless:
                     failed += 1
                 elif _short(key) in planned:
@@ -201,7 +201,7 @@ class Survey:
             if len(sample) > 2 * _SAMPLE:
                 sample = _smallest(sample)
         answers = [one for _, one in _smallest(sample)]
-        load = Load(sizes, bounds)
+        load = Workload(sizes, bounds)
         assert self.settings is not None
         limit = self.settings.max_tokens
         live = forecast(load, answers, limit, self._price)
@@ -261,12 +261,12 @@ class Survey:
         assert teacher is not None
         assert given is not None
         seen, total = set(), len(self._rows)
-        renderer = Renderer(self._strategy, self._task, teacher)
+        renderer = RequestBuilder(self._strategy, self._task, teacher)
         for row, example in enumerate(self._rows, 1):
             if row % _REPORT_EVERY == 0:
                 counted = Progress(row, total, cached=0, failed=0, requests=0)
                 self._observer.annotating(f"{self._asked.title}, counted", counted)
-            key, request = renderer.question(example)
+            key, request = renderer.pending(example)
             if not request.messages:
                 raise UsageError(
                     f"strategy {self._strategy.name!r} has no prompt, and the teacher "
@@ -282,7 +282,7 @@ def _short(key: str) -> int:
     return int(key[:16], 16)
 
 
-def _smallest(sample: list[tuple[str, Known]]) -> list[tuple[str, Known]]:
+def _smallest(sample: list[tuple[str, KnownAnswer]]) -> list[tuple[str, KnownAnswer]]:
     return heapq.nsmallest(_SAMPLE, sample, key=lambda found: found[0])
 
 
