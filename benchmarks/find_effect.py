@@ -1,13 +1,13 @@
-"""Check that the pipeline detects an existing effect and reports its cause.
+"""Does the pipeline detect an effect that exists, and say where it comes from?
 
     make bench-effect                              about nine minutes on two cores
-    python benchmarks/find_effect.py --runs runs   keeps the run's folder, and continues in it
-    python benchmarks/find_effect.py --tiny        a rehearsal of a minute, which detects nothing
+    python benchmarks/find_effect.py --runs runs   keeps the run's folder and continues in it
+    python benchmarks/find_effect.py --tiny        a rehearsal of a minute: it detects nothing
 
-On `synthetic:nli` a new, tiny student gains much from the reason why a label is right. Runs a whole
-experiment with quickstart's data, student, search and seeds, and every control. Prints the arms and
-the tested differences, and exits with 1 unless informed reasoning beat labels alone and each of its
-controls: a positive difference with p below .05 after Holm's correction within its family.
+On `synthetic:nli` a new, tiny student gains much from the reason why a label is right. This is a
+whole experiment with quickstart's data, student, search and seeds, and every control arm. It prints
+the arms and the tested differences, and exits with 1 unless informed reasoning beat labels alone
+and each of its control arms: a positive difference with p below .05 after Holm's correction.
 """
 
 from __future__ import annotations
@@ -26,10 +26,9 @@ from tutelage.config.recipe import Recipe
 from tutelage.config.recipe_file import load_recipe, parse_recipe
 from tutelage.core.results import Results
 from tutelage.experiment.run import run
-from tutelage.report.answer import findings
+from tutelage.report.findings import findings, is_significant
 
 LABELS, REASONING = "labels", "informed-reasoning"
-SIGNIFICANT = 0.05
 
 TINY: Mapping[str, Any] = {
     "data": {
@@ -44,10 +43,8 @@ TINY: Mapping[str, Any] = {
 
 
 def effect_recipe(tiny: bool = False) -> Recipe:
-    """Quickstart's experiment for the kind of rationale that helps there, with every control.
-
-    tiny: of a size that shows only that everything runs
-    """
+    """Quickstart's experiment with the one kind of rationale that helps on these data and every
+    control arm; tiny: of a size that only shows that it runs."""
     values = load_recipe("quickstart").model_dump(mode="json", exclude_none=True)
     return parse_recipe(
         values
@@ -57,7 +54,7 @@ def effect_recipe(tiny: bool = False) -> Recipe:
             "controls": list(CONTROLS),
             "explain_rows": 0,
             "departures": {
-                "baselines": "this experiment tests the arms, and its teacher looks up its answers"
+                "baselines": "this is about the arms, and the teacher looks its answers up"
             },
         }
         | (TINY if tiny else {})
@@ -65,10 +62,10 @@ def effect_recipe(tiny: bool = False) -> Recipe:
 
 
 def faults(results: Results) -> list[str]:
-    """Reasons why informed reasoning did not beat all other arms, one line each.
+    """What the results lack to show that informed reasoning works; empty where they show it.
 
-    It must beat labels and a control of each kind by the tested differences, and the report must
-    attribute the gain to the rationales' content.
+    It has to beat labels alone and a control arm of each kind by the tested differences, and the
+    report has to credit the content of the rationales.
     """
     kinds = {arm.name: arm.control for arm in results.arms}
     against = {c.baseline: c for c in results.comparisons if c.arm == REASONING}
@@ -78,14 +75,14 @@ def faults(results: Results) -> list[str]:
         if missing not in against and missing not in {kinds[name] for name in against}
     ]
     for name, c in against.items():
-        if not (c.difference > 0 and c.p_adjusted < SIGNIFICANT):
+        if not (c.difference > 0 and is_significant(c)):
             found.append(
                 f"{name}: not beaten ({100 * c.difference:+.1f} points, p {c.p_adjusted:.2g} "
                 "after correction)"
             )
-    causes = [f.verdict for f in findings(results) if f.gain.arm == REASONING]
-    if causes != ["content"]:
-        found.append(f"the report's conclusion: {', '.join(causes) or 'none'}, expected content")
+    concluded = [f.conclusion for f in findings(results) if f.gain.arm == REASONING]
+    if concluded != ["content"]:
+        found.append(f"the report's conclusion: {', '.join(concluded) or 'none'}, not content")
     if not results.finished:
         found.append("the run: not finished")
     return found

@@ -1,4 +1,4 @@
-"""`benchmarks/find_effect.py`: its experiment, which takes minutes to run, and its checks."""
+"""`benchmarks/find_effect.py`: its experiment, which takes minutes to run, and its conclusion."""
 
 from __future__ import annotations
 
@@ -87,8 +87,8 @@ def test_an_arm_that_was_not_beaten_is_named(name: str, change: dict[str, Any], 
 
 
 @pytest.mark.parametrize("name", AGAINST)
-def test_a_missing_comparison_is_reported(name: str) -> None:
-    assert bench.faults(found(without=name))[0] == f"{CONTROLS.get(name, name)}: not compared"
+def test_one_that_is_missing_is_named(name: str) -> None:
+    assert bench.faults(found(without=name))[0] == f"{CONTROLS.get(name, name)}: not compared with"
 
 
 def test_an_unfinished_run_is_a_fault() -> None:

@@ -54,6 +54,18 @@ def test_plurals(one: str, many: str) -> None:
     assert wording.plural(one) == many
 
 
+@pytest.mark.parametrize(
+    ("margin", "text"), [(0.01, "1.0 points"), (0.0025, "0.25 points"), (0.007, "0.7 points")]
+)
+def test_the_margin_has_the_digits_that_it_was_given(margin: float, text: str) -> None:
+    assert wording.margin_in_points(margin) == text
+
+
+def test_lists() -> None:
+    lists = [wording.joined(list(letters)) for letters in ("", "a", "ab", "abc")]
+    assert lists == ["", "a", "a and b", "a, b and c"]
+
+
 def test_durations() -> None:
     shown = [wording.duration(s) for s in (None, 0.4, 59.4, 59.6, 433.4, 4690.1)]
     assert shown == ["–", "0 s", "59 s", "1 min 0 s", "7 min 13 s", "1 h 18 min"]

@@ -1,4 +1,4 @@
-"""Run the recipe in the folder given, with a teacher over HTTP that writes down what it is asked.
+"""Runs the recipe in the folder given, with a teacher over HTTP that logs its requests.
 
 The answer is a function of the prompt, and takes 20 ms. Prints {"requests": …} at the end: how
 many requests this process made. tests/experiment/test_run.py kills it.

@@ -1,4 +1,4 @@
-"""`baselines` of results.json, from recorded answers that hold labels of the teacher's own."""
+"""The baselines of the results, from recorded answers that hold the teacher's own labels."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def described(tmp_path: Path) -> Any:
     return describe
 
 
-def test_the_majority_of_train_is_read_on_test(described: Any) -> None:
+def test_the_majority_of_train_is_evaluated_on_test(described: Any) -> None:
     majority, _ = described()
     assert (majority.label, majority.n) == ("neutral", 5)
     assert majority.accuracy == 2 / 5  # e n c n e
@@ -88,7 +88,7 @@ def test_labels_of_shared_answers_come_once_and_none_are_hidden(described: Any) 
     assert entry.ci95[0] < 5 / 6 <= entry.ci95[1]
 
 
-def test_what_a_recipe_leaves_out_is_not_made(described: Any) -> None:
+def test_what_a_recipe_leaves_out_is_not_computed(described: Any) -> None:
     reasons = {"baselines": "a test of leaving them out"}
     found = described(baselines=["omitted_context"], departures=reasons)
     assert found == (None, ())

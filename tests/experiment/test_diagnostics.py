@@ -84,7 +84,7 @@ def test_accuracy_in_each_slice(diagnostics: dict[str, ArmDiagnostics]) -> None:
         assert 0 <= low <= entry.accuracy <= high <= 1 and entry.ci_method
 
 
-def test_rationale_arms_alone_are_compared_and_with_labels(
+def test_only_treatment_arms_are_compared_with_labels(
     diagnostics: dict[str, ArmDiagnostics],
 ) -> None:
     found = {entry.name: entry.difference for entry in diagnostics["reasoning"].by_label}
@@ -152,7 +152,7 @@ def test_the_best_of_several_compared_with_chance() -> None:
     )
 
 
-def test_one_seed_does_not_show_how_far_models_lie_apart() -> None:
+def test_one_seed_does_not_show_how_much_models_differ() -> None:
     found = describe_selection(TRIED, arm_runs(seeds=1), "labels", SPLITS, NLI)
     assert {arm.gain_by_chance for arm in found.by_arm.values()} == {None}
     assert {entry.gain_by_chance for entry in found.best_of} == {None}

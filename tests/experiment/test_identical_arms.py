@@ -58,7 +58,7 @@ BySeed = dict[int, list[Prediction]]
 
 @dataclass(frozen=True)
 class SmallRun:
-    """What the students of one run said of its test rows.
+    """The predictions of one run's students for its test rows.
 
     arms:   "one" and "other", which are identical; in some runs "wrong"
     groups: uid -> key of the premise, the unit of the test
@@ -74,7 +74,7 @@ class SmallRun:
 
 
 def _easier(rows: Sequence[Example], seed: int) -> list[Example]:
-    """The rows as these students read them."""
+    """The rows in the form that these students see."""
     draw = random.Random(seed)
     easier = []
     for e in rows:

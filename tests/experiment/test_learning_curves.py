@@ -1,4 +1,4 @@
-"""Learning curves: which rows, which trainings, what is said of them, and what is refused."""
+"""Learning curves: which rows, which trainings, what the results say, and what is refused."""
 
 from __future__ import annotations
 
@@ -71,23 +71,23 @@ def test_fractions_as_they_are_written() -> None:
     assert parse_fractions(["0.3,0.1", " 5e-1"]) == (0.1, 0.3, 0.5)
     assert parse_fractions(["0.1,1"]) == check_fractions([1.0, 0.1]) == (0.1,)
     assert parse_fractions([]) == ()
-    for words, told in (
+    for words, message in (
         ("0.1,x", "got '0.1,x'"),
         ("0.1,,0.2", "got '0.1,,0.2'"),
         ("0", "got 0,"),
         ("-0.5", "got -0.5,"),
         ("1.5", "got 1.5,"),
         ("nan", "got nan,"),
-        ("0.1,0.2,0.10", "0.1 is given twice"),
+        ("0.1,0.2,0.10", "got 0.1 twice"),
     ):
-        with pytest.raises(UsageError, match=told):
+        with pytest.raises(UsageError, match=message):
             parse_fractions([words])
 
 
 def test_subsets_that_cannot_be_trained_on_are_refused() -> None:
-    with pytest.raises(UsageError, match=r"0\.005 of 300 rows comes to [02], none of label"):
+    with pytest.raises(UsageError, match=r"0\.005 of 300 rows comes to [02], none with label"):
         nested_subsets(ROWS, NLI, (0.005,))
-    with pytest.raises(UsageError, match=r"0\.999 of 300 rows comes to 300, which is all"):
+    with pytest.raises(UsageError, match=r"0\.999 of 300 rows comes to 300, which is all of them"):
         nested_subsets(ROWS, NLI, (0.999,))
     with pytest.raises(UsageError, match=r"as many as 0\.5: the rows form \d+ groups"):
         nested_subsets(ROWS, NLI, (0.5, 0.501))
@@ -143,7 +143,7 @@ def test_the_training_of_a_subset_is_the_whole_one_with_fewer_rows() -> None:
 
 
 def test_what_annotating_a_subset_took(small_recipe: Make) -> None:
-    """Information extraction puts one question a premise; a template, one to rows far apart."""
+    """Information extraction makes one request for each premise, a template one for distant rows."""
     shared = {"strategy": "template", "template": "Why {{ label }}?"}
     recipe = parse_recipe(
         small_recipe(
@@ -162,13 +162,13 @@ def test_what_annotating_a_subset_took(small_recipe: Make) -> None:
     rows = [e for e in splits.train if e.uid in subset.uids]
     premises = {e.fields["premise"] for e in splits.train}
 
-    def annotated(question: Callable[[Example], str], requests: int) -> Annotation:
-        """The first row of each question carries 3 tokens and 2 dollars."""
+    def annotated(request: Callable[[Example], str], requests: int) -> Annotation:
+        """The first row of each request carries 3 tokens and 2 dollars."""
         seen: set[str] = set()
         answers = []
         for e in splits.train:
-            new = question(e) not in seen
-            seen.add(question(e))
+            new = request(e) not in seen
+            seen.add(request(e))
             usage = Usage(1 if new else 0, 2 if new else 0)
             answers.append(
                 Rationale(e.uid, "s", "text", "ok", usage=usage, cost_usd=2.0 if new else 0.0)
@@ -278,7 +278,7 @@ def test_a_run_with_fractions(finished: Path) -> None:
         assert [entry.arm for entry in point.annotation] == ["reasoning"]
     on_all = {arm.name: arm.dev.accuracy for arm in results.arms}
     assert {arm.name: arm.dev_accuracy for arm in whole.arms} == on_all
-    assert "More rows, or rationales?" in (finished / "report.html").read_text(encoding="utf-8")
+    assert "More rows or explanations?" in (finished / "report.html").read_text()
 
 
 @pytest.fixture
@@ -336,7 +336,7 @@ def test_results_are_of_the_call_and_the_files_stay(finished: Path, recipe: Any)
 
 
 def test_it_is_refused_before_anything_is_asked_or_trained(recipe: Any, tmp_path: Path) -> None:
-    for fractions, told in (([0.01], "none of label"), ([2.0], "expected numbers between")):
-        with pytest.raises(UsageError, match=told):
+    for fractions, message in (([0.01], "none with label"), ([2.0], "expected numbers between")):
+        with pytest.raises(UsageError, match=message):
             run(recipe, runs=tmp_path, workers=1, fractions=fractions)
     assert not list(tmp_path.iterdir())

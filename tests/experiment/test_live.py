@@ -1,4 +1,4 @@
-"""The whole pipeline with a real local model that is asked over HTTP."""
+"""The whole pipeline with a real local model behind HTTP."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_real_model_teaches_over_http(
         done = run(
             parse_recipe(values), runs=tmp_path, ledger=tmp_path / "ledger.sqlite", workers=1
         )
-    # The server is gone: what follows is asked of nobody.
+    # The server is gone: everything comes from the ledger.
     again = run(parse_recipe(values), runs=tmp_path, ledger=tmp_path / "ledger.sqlite", workers=1)
     first, second = done.results.teacher, again.results.teacher
     assert (first.requests, first.cached) == (24, 0)

@@ -272,7 +272,7 @@ def test_every_objective_runs_from_end_to_end(small_recipe: Make, tmp_path: Path
     assert written == {"reasoning": {False}, "first": {True}, "two": {False}}
 
 
-def test_the_rules_of_the_experiment_are_kept_unasked(
+def test_the_protocol_is_followed_by_default(
     small_recipe: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All controls, the student that does not see the premise, two families of comparisons."""
@@ -322,7 +322,7 @@ def test_the_rules_of_the_experiment_are_kept_unasked(
         assert filled["text"].startswith("These words stand")
     assert {row["text"][:14] for row in learnt["label-echo"]} == {"The answer is "}
 
-    # The student without the premise saw none in training, and reads none at the test.
+    # The student without the premise sees none, in training and on the test set.
     read = ({row.source.text[:8] for row in rows} for rows in built)
     sources = dict(zip(arms, read, strict=True))
     assert sources["hypothesis-only"] == {"Hypothes"}
@@ -362,12 +362,17 @@ def test_the_rules_of_the_experiment_are_kept_unasked(
         f"departure from the protocol (baselines): {missing} (nobody to ask)"
     )
     for name in ("report.html", "report.md"):
-        assert "The reason given: nobody to ask." in (done.folder / name).read_text(
-            encoding="utf-8"
+        assert f"Departure from the protocol (baselines): nobody to ask ({missing})." in _plain(
+            done.folder / name
         )
 
     # What was resolved is what was run: the run folder's recipe asks for nothing more.
     assert load_recipe(done.folder / "recipe.yaml") == parse_recipe(values)
+
+
+def _plain(path: Path) -> str:
+    """A report without the backslashes of Markdown."""
+    return path.read_text(encoding="utf-8").replace("\\", "")
 
 
 class Notes(Silent):

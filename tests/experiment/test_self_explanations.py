@@ -1,4 +1,4 @@
-"""What the students wrote: measured as it should be, in a run and by hand."""
+"""The students' own explanations: measured in a run, and on examples worked by hand."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_empty_cut_and_disagreeing_rows_stay_in_the_count() -> None:
     assert found.mean_tokens == pytest.approx((38 * 6 + 99) / 40)
 
 
-def test_overlap_is_with_the_nearest_of_the_datas_own_reasons() -> None:
+def test_overlap_is_with_the_most_similar_of_the_datas_own_reasons() -> None:
     reasons = ["nothing is said here", None, "both cannot be true"] * 4
     train, test = _examples(60), _examples(12, reasons)
     for row, more in (
@@ -175,7 +175,7 @@ def test_no_overlap_at_all_is_not_known_to_be_none() -> None:
         assert measured.ci95 == pytest.approx((0, 0.116), abs=5e-4)
 
 
-def test_nothing_written_is_null() -> None:
+def test_nothing_written_is_none() -> None:
     splits: Splits = SimpleNamespace(train=[], test=[])  # type: ignore[assignment]
     assert describe_explanations({}, [], splits, NLI, 0) is None
 
@@ -219,7 +219,7 @@ def _recipe(small_recipe: Make) -> dict[str, Any]:
     )
 
 
-def test_a_run_explains_last_and_once_and_goes_on_where_it_was_stopped(
+def test_a_run_explains_last_and_once_and_resumes_where_it_was_stopped(
     small_recipe: Make, tmp_path: Path
 ) -> None:
     recipe = parse_recipe(_recipe(small_recipe))

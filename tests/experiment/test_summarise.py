@@ -59,7 +59,7 @@ ARM_RUNS = [
 ]
 
 
-def test_what_the_arms_are_worth_beyond_easy_answers() -> None:
+def test_the_arms_are_compared_with_easy_answers() -> None:
     found = describe_context_comparisons(ARM_RUNS, SPLITS, NLI, majority=True)
     assert [(c.arm, c.baseline, c.kind) for c in found] == [
         ("labels", "hypothesis-only", "omits"),

@@ -1,4 +1,4 @@
-"""The teacher asked for labels: of which rows, with which examples, and what its answers count."""
+"""The teacher asked for labels: on which rows, with which examples, and how answers are scored."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_dev_is_asked_and_every_answer_counts(
     assert asked == {shown(row) for row in rows}  # and so none of test
 
 
-def test_again_nothing_is_asked_and_the_answers_agree(
+def test_a_repeat_makes_no_request_and_agrees(
     server: ScriptedServer, recipe: Make, tmp_path: Path
 ) -> None:
     first, _ = ask(recipe(), tmp_path)
@@ -205,7 +205,7 @@ def test_each_teacher_once_whatever_the_arms(recipe: Make) -> None:
         ({"baselines": ["majority"]}, "leave the teacher out"),
     ],
 )
-def test_who_cannot_be_asked_is_not_and_it_is_said(
+def test_a_teacher_that_cannot_be_asked_is_skipped_with_a_note(
     small_recipe: Callable[..., dict[str, Any]],
     changes: dict[str, Any],
     why: str,
@@ -235,7 +235,7 @@ def row(number: int, context: str, label: str) -> Example:
     return Example(f"u{number}", {"premise": context, "hypothesis": f"h {number}"}, label)
 
 
-def test_rows_and_examples_do_not_hang_on_the_order_of_the_file() -> None:
+def test_rows_and_examples_do_not_depend_on_the_order_of_the_file() -> None:
     dev = [row(n, f"p {n // 2}", NLI.labels[n % 3]) for n in range(60)]
     train = [row(100 + n, f"q {n // 3}", NLI.labels[n % 3]) for n in range(60)]
     rows = draw_rows(dev, 20, NLI)
@@ -266,7 +266,7 @@ def test_examples_are_balanced_and_share_no_context() -> None:
     assert draw_shots(train[90:], rows, 2, NLI) == ()
 
 
-def test_the_interval_knows_of_shared_contexts(
+def test_shared_contexts_widen_the_interval(
     server: ScriptedServer, recipe: Make, tmp_path: Path
 ) -> None:
     made = recipe()

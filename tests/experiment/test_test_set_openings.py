@@ -1,6 +1,6 @@
 """A second opening of the test set with another choice is recorded and reported everywhere.
 
-And what a run's trainings took, which the same two calls tell.
+Also: the training time, which the same calls report.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def test_another_choice_is_in_the_manifest_and_the_same_is_not_repeated(
     assert load_results(folder / "results.json").test_set_openings == 3
 
 
-def test_the_terminal_tells_it(calls: tuple[Path, list[Any]]) -> None:
+def test_the_terminal_says_so(calls: tuple[Path, list[Any]]) -> None:
     first, second, third, fourth = calls[1]
     assert "it has now been opened" not in first.stderr
     assert "The test set was opened" not in first.stdout

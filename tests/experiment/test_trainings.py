@@ -1,4 +1,4 @@
-"""As many trainings at once as have cores of their own, whatever the student is."""
+"""As many trainings run at the same time as there are cores for, whatever the student."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class _Runner:
 
 @pytest.mark.parametrize("pretrained", [False, True])
 @pytest.mark.parametrize(("threads", "asked", "workers"), [(1, None, 8), (4, None, 2), (4, 3, 3)])
-def test_workers_share_the_cores_out(
+def test_workers_share_the_cores(
     small_recipe: Callable[..., dict[str, Any]],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

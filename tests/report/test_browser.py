@@ -112,7 +112,7 @@ def search(page: Any, text: str) -> None:
 
 
 def test_the_report_of_a_real_run(finished: Path, opened: Open) -> None:
-    """A small one, but trained; the others here look at simulated ones."""
+    """A small one, but trained; the other tests here use simulated ones."""
     results = load_results(finished / "results.json")
     rows = list(read_jsonl(finished / "rows.jsonl"))
     (arm,) = (a for a in results.arms if a.is_treatment)
@@ -196,7 +196,7 @@ def test_filters_leave_the_rows_they_should(opened: Open, predictions: Predictio
     assert "Row 1\n" in first and "<b>names</b>" in first and "It is so because of 0." in first
 
 
-def test_a_row_shows_what_every_arm_said(opened: Open, predictions: Predictions) -> None:
+def test_a_row_shows_what_every_arm_predicts(opened: Open, predictions: Predictions) -> None:
     page = opened()
     search(page, "Hy 7.")
     assert state(page) == f"1 of {ROWS} rows"
@@ -204,7 +204,9 @@ def test_a_row_shows_what_every_arm_said(opened: Open, predictions: Predictions)
     assert row.locator("mark").all_inner_texts() == ["Hy 7."]
     texts = row.inner_text()
     assert "gold: neutral" in texts and "Text 2." in texts
-    assert "Written by informed-reasoning, seed 1" in texts and "<i>Because</i> of seven." in texts
+    assert (
+        "Explanation by informed-reasoning, seed 1" in texts and "<i>Because</i> of seven." in texts
+    )
     lines = row.locator("tbody tr").all_inner_texts()
     assert len(lines) == len(predictions)
     for line, arm in zip(lines, predictions, strict=True):
@@ -287,7 +289,7 @@ def test_by_keyboard_and_by_ear(opened: Open) -> None:
     for label in ("Search in the texts", "Arm", "Answer", "Unlike", "Seeds", "Gold label", "Tag"):
         assert page.get_by_label(label, exact=True).count() == 1, label
     links = page.get_by_role("navigation").get_by_role("link")
-    assert links.all_inner_texts()[0] == "Did the rationales help?"
+    assert links.all_inner_texts()[0] == "Did training on explanations help?"
     assert links.count() == page.locator("main h2").count()
     page.get_by_label("Search in the texts").focus()
     for expected in ("rows-arm", "rows-answer"):

@@ -65,16 +65,16 @@ def test_a_row_whose_text_or_label_differs_is_not_the_same_row(runs: tuple[Path,
     both = compare_runs(*runs)
     assert both.shared == 88 and both.arms[0].paired is not None
     assert both.arms[0].paired.n == 88
-    assert both.remarks == ("paired on the 88 test rows that both have read, of 90 and 90",)
+    assert both.remarks == ("paired on the 88 test rows that both runs have, of 90 and 90",)
     (runs[0] / "rows.jsonl").unlink()  # without texts, uid and label have to do
     both = compare_runs(*runs)
     assert both.shared == 89 and both.arms[0].paired is not None
     assert both.arms[0].paired.groups == 30  # as the other folder has them
-    assert "where uid and gold label are" in both.remarks[-1]
+    assert "where uid and gold label are equal" in both.remarks[-1]
     assert "independent" not in both.remarks[-1]
     (runs[1] / "rows.jsonl").unlink()
     both = compare_runs(*runs)
-    assert "independent of each other" in both.remarks[-1]
+    assert "to be independent" in both.remarks[-1]
     assert both.arms[0].paired is not None and both.arms[0].paired.groups == 89
 
 
@@ -87,9 +87,9 @@ def test_what_cannot_be_paired_is_compared_by_its_intervals(runs: tuple[Path, Pa
             assert arm.ci95 == difference_interval(a, first, b, second)
 
     write_folder(runs[1], sample_predictions(90, 2, MORE, 8))
-    check("3 seeds and 2")
+    check("3 seeds and 2 seeds")
     shutil.rmtree(runs[1] / "arms")
-    check("a run folder lacks its predictions")
+    check("predictions are missing from a run folder")
 
 
 def test_other_test_rows(runs: tuple[Path, Path]) -> None:
@@ -99,7 +99,7 @@ def test_other_test_rows(runs: tuple[Path, Path]) -> None:
             write_jsonl(path, rows)
     both = compare_runs(*runs)
     assert both.shared == 0
-    assert {arm.why for arm in both.arms} == {"the runs share no test row"}
+    assert {arm.why for arm in both.arms} == {"the runs share no test rows"}
 
 
 def test_what_a_reader_should_know(runs: tuple[Path, Path]) -> None:
@@ -110,7 +110,7 @@ def test_what_a_reader_should_know(runs: tuple[Path, Path]) -> None:
     assert compare_runs(*runs).remarks == (
         "different students: scratch:t5-tiny and another",
         "trained on different rows",
-        "sample is not finished: its figures are what it has so far",
+        "sample has not finished: its figures are the results so far",
     )
 
 
@@ -119,7 +119,9 @@ def test_runs_that_cannot_be_compared(runs: tuple[Path, Path], tmp_path: Path) -
     write_folder(runs[1], sample_predictions(30, 3, {"labels-b": 0.0, "labels": 0.0}))
     results = json.loads((runs[1] / "results.json").read_text())
     change(runs[1], arms=results["arms"][:1])
-    with pytest.raises(UsageError, match=r"no arm of one name .*informed-reasoning; labels-b"):
+    with pytest.raises(
+        UsageError, match=r"no arm with the same name .*informed-reasoning; labels-b"
+    ):
         compare_runs(*runs)
     change(runs[1], task=results["task"] | {"labels": ["yes", "no"]})
     with pytest.raises(UsageError, match="different labels"):

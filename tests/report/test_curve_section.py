@@ -89,16 +89,16 @@ def test_the_rows_that_a_level_takes() -> None:
     assert rows_at([], 0.5) is rows_at([(100, 0.5)], 0.6) is None
 
 
-def test_a_worth_in_rows_is_claimed_only_where_the_curves_say_it(results: Results) -> None:
+def test_a_number_of_rows_is_claimed_only_where_the_curves_show_it(results: Results) -> None:
     curve = learning_curve(results)
     assert curve is not None
-    # Half-way from 100 to 300 on the log scale: 173. Not told: 62.0% at 300 rows, whose difference
-    # may be none; 75.0%, which labels never reach; 49.0%, below all of their points.
-    level = "about 170 rows (the difference at 100 rows: 4.5 to 5.5 points)."
-    fewer = "about 550 rows (the difference at 1,000 rows: −2.5 to −1.5 points)."
+    # Half-way from 100 to 300 on the log scale: 173. Not claimed: 62.0% at 300 rows, whose
+    # difference may be none; 75.0%, which labels never reach; 49.0%, below all of their points.
+    level = "about 170 rows (difference at 100 rows: 4.5 to 5.5 points)."
+    fewer = "about 550 rows (difference at 1,000 rows: −2.5 to −1.5 points)."
     assert curve.sentences == (
-        f"{HOSTILE} with 100 rows reaches 55.0%, which takes labels {level}",
-        f"informed-reasoning with 1,000 rows reaches 62.0%, which takes labels {fewer}",
+        f"{HOSTILE} reaches 55.0% with 100 rows, for which labels needs {level}",
+        f"informed-reasoning reaches 62.0% with 1,000 rows, for which labels needs {fewer}",
     )
     assert curve.drawn == ("labels", HOSTILE, "informed-reasoning")
 
@@ -112,10 +112,12 @@ def test_the_page_shows_the_curve_and_its_cost(results: Results) -> None:
     assert "labels: 50.0% (47.0 to 52.0%) with 100 rows, 60.0%" in described[0]
     assert "shuffled" not in described[0]  # controls are in the table only
     text = " ".join(re.sub(r"<[^>]+>", " ", section[section.index("<tbody") :]).split())
-    row = "informed-reasoning 300 (30%) 299 with rationale 63.0% 60.0 to 65.0% +3.0 −17.0 to 23.0 "
+    row = (
+        "informed-reasoning 300 (30%) 299 with explanation 63.0% 60.0 to 65.0% +3.0 −17.0 to 23.0 "
+    )
     assert row + "293 $3.00" in text
     assert "+5.0 4.5 to 5.5 93 unknown" in text
-    row = "informed-reasoning-shuffled control: shuffled 100 (10%) 99 with rationale 48.0% "
+    row = "informed-reasoning-shuffled control: shuffled 100 (10%) 99 with explanation 48.0% "
     assert row + "45.0 to 50.0% – – –" in text
     assert "labels 1,000 (100%) 64.0% 61.0 to 66.0% – – –" in text
     assert section.count("<tr>") == 1 + 4 * 3
@@ -123,11 +125,11 @@ def test_the_page_shows_the_curve_and_its_cost(results: Results) -> None:
 
 def test_the_markdown_says_the_same(results: Results) -> None:
     text = render_markdown(results, title="t")
-    section = text[text.index("## More rows, or rationales?") :]
+    section = text[text.index("## More rows or explanations?") :]
     assert "| informed-reasoning | 300 | 63.0% | 60.0 to 65.0% | +3.0 | −17.0 to 23.0 | 293 | " in (
         section
     )
-    assert "\n- informed-reasoning with 1,000 rows reaches 62.0%, which takes labels" in section
+    assert "\n- informed-reasoning reaches 62.0% with 1,000 rows, for which labels needs" in section
     lines = section[: section.index("\n- ")].strip().splitlines()
     assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines[2:]}) == 1
 
@@ -138,7 +140,7 @@ def test_without_a_curve_there_is_no_section(results: Results) -> None:
     assert "More rows" not in render_markdown(without, title="t")
 
 
-def test_a_curve_that_lacks_something_is_told(results: Results) -> None:
+def test_a_curve_that_lacks_something_is_refused(results: Results) -> None:
     damaged = as_document(results)
     del damaged["learning_curve"][1]["annotation"]
     with pytest.raises(MismatchError, match=r"learning_curve\[1\] lacks the key 'annotation'"):
@@ -153,4 +155,4 @@ def test_labels_alone_have_a_curve_too(results: Results) -> None:
     alone = replace(results, learning_curve=points)
     curve = learning_curve(alone)
     assert curve is not None and curve.drawn == ("labels",) and curve.sentences == ()
-    assert "More rows, or rationales?" in render_report(alone, title="t")
+    assert "More rows or explanations?" in render_report(alone, title="t")

@@ -1,4 +1,4 @@
-"""The sections on slices, confidence, baselines and chance: in the page and in Markdown."""
+"""The sections on slices, calibration, baselines and chance: in the page and in Markdown."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from report_sample import HOSTILE, as_document, from_document, sample_results
 
 from tutelage.core.results import Baselines, Results
 from tutelage.core.wording import percent, points, points_interval
-from tutelage.report.diagnostic_sections import MOST_SLICES, looks_of
+from tutelage.report.baseline_table import baselines_of
+from tutelage.report.diagnostic_sections import MOST_SLICES, diagnostic_sections
 from tutelage.report.page import render_markdown, render_report
-from tutelage.report.sanity_checks import baselines_of
 
-SECTIONS = ("baselines", "chance", "where", "sure")
+SECTIONS = ("baselines", "chance", "slices", "calibration")
 
 
 class Sections(HTMLParser):
@@ -71,24 +71,29 @@ def test_every_slice_of_every_arm_is_in_a_table(page: Sections, results: Results
     for of_arm in results.diagnostics.values():
         for kind in ("by_label", "by_length", "by_tag"):
             for entry in getattr(of_arm, kind):
-                assert percent(entry.accuracy) in page["where"]
+                assert percent(entry.accuracy) in page["slices"]
                 if found := entry.difference:
                     shown = f"{points(found.difference)} ({points_interval(found.ci95)})"
-                    told = found.p_adjusted < 0.05
-                    assert (f"{shown} told" in page["where"]) == told and shown in page["where"]
+                    significant = f"{shown} significant" in page["slices"]
+                    assert significant == (found.p_adjusted < 0.05)
+                    assert shown in page["slices"]
     for fact in ("By length of the premise", "entailment 60 rows", "<b>names</b> 36 rows"):
-        assert fact in page["where"]
-    assert "Controls and baselines: 3 arms" in page["where"]
+        assert fact in page["slices"]
+    assert "Control arms and baselines: 3 arms" in page["slices"]
 
 
-def test_figures_show_labels_and_rationale_arms_and_tables_the_rest(
+def test_figures_show_labels_and_treatment_arms_and_tables_the_rest(
     html: str, page: Sections, results: Results
 ) -> None:
-    looks = looks_of(results)
-    assert looks is not None
+    sections = diagnostic_sections(results)
+    assert sections is not None
     main = ["labels", "information-extraction", "informed-reasoning", HOSTILE]
     folded = ["information-extraction-shuffled", "informed-reasoning-shuffled", "echo"]
-    assert (list(looks.main), list(looks.folded), looks.baseline) == (main, folded, "labels")
+    assert (list(sections.main), list(sections.folded), sections.baseline) == (
+        main,
+        folded,
+        "labels",
+    )
     described = figure(html, "slices")
     assert described.count("; ") == 8  # three labels, four lengths, two tags
     accuracy = {arm: of.by_label[0].accuracy for arm, of in results.diagnostics.items()}
@@ -99,25 +104,25 @@ def test_figures_show_labels_and_rationale_arms_and_tables_the_rest(
     for arm in [*main, *folded]:
         found = results.diagnostics[arm].calibration
         low, high = found.ece_ci95 or ()
-        told = f"{found.ece:.3f} {low:.3f} to {high:.3f} {found.ece_if_calibrated:.3f}"
-        assert told in page["sure"]
-        assert f"{results.diagnostics[arm].risk_coverage.area:.3f}" in page["sure"]
+        row = f"{found.ece:.3f} {low:.3f} to {high:.3f} {found.ece_if_calibrated:.3f}"
+        assert row in page["calibration"]
+        assert f"{results.diagnostics[arm].risk_coverage.area:.3f}" in page["calibration"]
 
 
 def test_figures_say_confidence_and_risk(html: str, results: Results) -> None:
     labels = results.diagnostics["labels"]
     reliability, risk = figure(html, "reliability"), figure(html, "risk-coverage")
     for part in labels.reliability:
-        text = f"{percent(part.confidence)} sure, {percent(part.accuracy)} right"
+        text = f"confidence {percent(part.confidence)}, accuracy {percent(part.accuracy)}"
         assert text in reliability
     for point in labels.risk_coverage.points:
-        text = f"{percent(point.risk)} wrong of the surest {percent(point.coverage, 0)}"
+        text = f"{percent(point.risk)} wrong of the most confident {percent(point.coverage, 0)}"
         assert text in risk
 
 
-def test_baselines_and_the_students_beside_them(page: Sections, results: Results) -> None:
+def test_baselines_and_the_students_to_compare(page: Sections, results: Results) -> None:
     for fact in (
-        "Majority class “neutral”, the commonest label in training, for every row 33.4%",
+        "Majority class “neutral”, the most frequent label in training, for every row 33.4%",
         "information-extraction-shuffled student that does not see the premise",
         "Labels of recorded:<b>file</b>#k",
         "3,950 training rows 50 rows without a label, not counted; 69.0% if they count as wrong",
@@ -130,11 +135,11 @@ def test_baselines_and_the_students_beside_them(page: Sections, results: Results
     assert "echo" not in names and len(names) == 9
 
 
-def test_the_best_of_k_is_read_for_what_it_is(page: Sections, results: Results) -> None:
+def test_the_best_of_k_is_compared_with_chance(page: Sections, results: Results) -> None:
     assert results.selection is not None
     best_of = {e.models: e.gain_by_chance for e in results.selection.best_of}
     nine, three = points(best_of[9], sign=False), points(best_of[3], sign=False)
-    assert f"the best of nine lies {nine} points too high" in page["chance"]
+    assert f"the best of nine is {nine} points too high" in page["chance"]
     assert f"the best of three {three}" in page["chance"]
     labels = results.selection.by_arm["labels"]
     assert (
@@ -156,8 +161,8 @@ def test_what_one_seed_cannot_show_is_said(results: Results) -> None:
 def test_markdown_has_the_same_tables(results: Results) -> None:
     text = render_markdown(results, title="sample").replace("\\", "")
     for heading in (
-        "## Baselines", "## What the best of k shows by chance", "## Where it is right",
-        "## Is it sure when it is right?",
+        "## Baselines", "## What the best of k models shows by chance",
+        "## Accuracy by slice", "## Calibration",
     ):  # fmt: skip
         assert heading in text
     for of_arm in (results.diagnostics["labels"], results.diagnostics["informed-reasoning"]):
@@ -185,8 +190,10 @@ def test_many_tags_are_cut_and_counted(results: Results) -> None:
         },
     )
     page = Sections(render_report(many, title="many"))
-    assert "results.json has 31 more" in page["where"]
-    assert f"tag {MOST_SLICES - 1}" in page["where"] and f"tag {MOST_SLICES} " not in page["where"]
+    assert "results.json has 31 more" in page["slices"]
+    assert (
+        f"tag {MOST_SLICES - 1}" in page["slices"] and f"tag {MOST_SLICES} " not in page["slices"]
+    )
     assert "results.json has 31 more" in render_markdown(many, title="many")
 
 
@@ -197,8 +204,8 @@ def test_many_controls_stand_in_tables_that_fit_on_paper(results: Results) -> No
     many = replace(
         results, arms=(*results.arms, *more), diagnostics={**results.diagnostics, **of_more}
     )
-    where = render_report(many, title="many").partition('<h2 id="where">')[2]
-    tables = re.findall(r'<table class="full slices">.*?</thead>', where, re.DOTALL)
+    section = render_report(many, title="many").partition('<h2 id="slices">')[2]
+    tables = re.findall(r'<table class="full slices">.*?</thead>', section, re.DOTALL)
     columns = [re.findall(r'<th scope="col">(.*?)</th>', table)[1:] for table in tables]
     assert max(map(len, columns)) <= 5
     folded = [columns[at : at + 3] for at in range(len(columns)) if "echo 0" in columns[at]]
@@ -215,4 +222,4 @@ def test_results_without_them_leave_the_sections_out(results: Results) -> None:
     )
     page = Sections(render_report(without, title="without"))
     assert not set(SECTIONS) & set(page.parts)
-    assert "## Where" not in render_markdown(without, title="without")
+    assert "## Accuracy by slice" not in render_markdown(without, title="without")

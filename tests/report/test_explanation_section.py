@@ -17,7 +17,7 @@ from tutelage.core.errors import RunFolderError
 from tutelage.core.results import ArmExplanations, LabelPredictability, MeanWithInterval
 from tutelage.core.storage import write_json, write_jsonl
 from tutelage.core.types import Explanation
-from tutelage.report.explanation_section import LONGEST, explained
+from tutelage.report.explanation_section import LONGEST, explanation_section
 from tutelage.report.page import render_markdown, render_report
 from tutelage.report.rows import pack_rows
 from tutelage.report.run_files import read_files, read_run
@@ -71,7 +71,7 @@ def _text(arm: str, row: int) -> str:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A run in which three arms explained fifteen rows, writing one label beside all of them."""
+    """A run in which three arms explained fifteen rows, always with the same label."""
     results = write_folder(tmp_path, sample_predictions(60, 3, ARMS))
     explanations = {
         "informed-reasoning": _entry(),
@@ -98,22 +98,22 @@ def test_the_page_says_what_was_measured(folder: Path) -> None:
     results, files = read_run(folder)
     html = render_report(results, title="Ours", files=files)
     page = Page(html)
-    section = page.text[page.text.index("What the student says for itself") :]
+    section = page.text[page.text.index("The students' own explanations") :]
     assert "(seed 1)" in section and "15 test rows" in section and "(9 rows;" in section
     assert "11.5 87.5% 0.313 0.254 to 0.372 0.281 0.236 to 0.326" in section
     assert "33.4% 81.2% 57.7% +23.5 13.1 to 33.9 +24.3 11.8 to 36.8" in section
-    assert "informed-reasoning-shuffled are worth was not measured: 19 rows <explained>." in section
+    assert "was not measured for informed-reasoning-shuffled: 19 rows <explained>." in section
     assert HOSTILE in section and page.all("i") == [] and len(page.all("script")) == 3
     assert "window.hurt = 1</script>" in page.text  # as text
     listed = f"14 by informed-reasoning, 14 by informed-reasoning-shuffled, 15 by {HOSTILE}."
-    assert f"Rationales that students wrote themselves: {listed}" in page.text
+    assert f"Explanations written by students: {listed}" in page.text
     headings = [a.get("id") for name, a in page.elements if name == "h2"]
     assert "explanations" in headings
 
 
 def test_the_examples_are_one_right_and_one_wrong_of_the_leading_arm(folder: Path) -> None:
     results, files = read_run(folder)
-    found = explained(results, files)
+    found = explanation_section(results, files)
     assert found is not None and found.chosen_by == "informed-reasoning"
     assert [example.right for example in found.examples] == [True, False]
     made = sample_predictions(60, 3, ARMS)["informed-reasoning"][SEED]
@@ -126,14 +126,14 @@ def test_the_examples_are_one_right_and_one_wrong_of_the_leading_arm(folder: Pat
         assert [written.arm for written in example.written] == [a for a in ARMS if a != "labels"]
         assert [written.control for written in example.written] == [False, True, False]
         lead, _, hostile = example.written
-        assert lead.scored == made[row].label and lead.label == "neutral"
+        assert lead.predicted == made[row].label and lead.label == "neutral"
         assert lead.cut is (row == ROWS[0])
         assert lead.text == _text("informed-reasoning", row)
         assert len(hostile.text) <= LONGEST
     page = Page(render_report(results, title="Ours", files=files))
     assert "One row that informed-reasoning got right" in page.text
     assert ("writes neutral" in page.text) is any(
-        written.scored != "neutral" for each in found.examples for written in each.written
+        written.predicted != "neutral" for each in found.examples for written in each.written
     )
 
 
@@ -151,7 +151,7 @@ def test_markdown_has_the_table(folder: Path) -> None:
     assert len(table) == 5 and len({each.replace(r"\|", "").count("|") for each in table}) == 1
 
 
-def test_without_references_or_worth_the_columns_are_left_out(folder: Path) -> None:
+def test_without_references_or_predictability_the_columns_are_left_out(folder: Path) -> None:
     results, files = read_run(folder)
     entry = _entry(
         references=None,
@@ -166,18 +166,18 @@ def test_without_references_or_worth_the_columns_are_left_out(folder: Path) -> N
         Page(render_report(results, title="Ours", files=files)).text,
         render_markdown(results, title="Ours", files=files),
     ):
-        assert "The data give no reasons to hold the texts against." in text
+        assert "The data have no reasons to compare the texts with." in text
         assert "0.313" not in text and "+24.3" not in text
 
 
-def test_results_that_speak_of_none_show_none(folder: Path) -> None:
+def test_results_without_explanations_show_none(folder: Path) -> None:
     results, files = read_run(folder)
     none = replace(results, explanations=None)
-    assert explained(none, files) is None
+    assert explanation_section(none, files) is None
     assert read_files(folder, none).explanations == {}
-    assert "says for itself" not in render_markdown(none, title="Ours", files=files)
+    assert "own explanations" not in render_markdown(none, title="Ours", files=files)
     alone = render_report(results, title="Ours")  # without the folder: numbers, no examples
-    assert "says for itself" in alone and "got right" not in alone
+    assert "own explanations" in alone and "got right" not in alone
     assert files.explanations
 
 
@@ -193,7 +193,7 @@ def test_the_rows_show_what_was_written(folder: Path) -> None:
     assert arm["rationales"]["1"] == [SEED, "informed-reasoning says so of 1."]
 
 
-def test_a_file_that_is_not_the_one_spoken_of_is_not_shown(folder: Path) -> None:
+def test_a_file_that_does_not_belong_to_the_results_is_not_shown(folder: Path) -> None:
     for rows in (["r1", "r3"], [f"else{i}" for i in ROWS]):
         _write(folder, "informed-reasoning", [Explanation(u, "x", None, 1, False) for u in rows])
         _, files = read_run(folder)
@@ -202,5 +202,5 @@ def test_a_file_that_is_not_the_one_spoken_of_is_not_shown(folder: Path) -> None
         assert HOSTILE in files.explanations
     path = next(folder.glob("arms/informed-reasoning/*/seed-1/explanations.jsonl"))
     path.write_text('{"text": "no explanation"}\n')
-    with pytest.raises(RunFolderError, match=r"explanations.jsonl: is no file of explanations"):
+    with pytest.raises(RunFolderError, match=r"explanations.jsonl: holds no explanations"):
         read_run(folder)

@@ -148,23 +148,36 @@ def test_everything_is_on_the_page(page: Page, results: Results) -> None:
         assert f"{100 * abs(claim.difference):.1f}" in page.text
     for fact in (
         "3,950 11 24 15 0",  # statuses, with one that no answer had
-        "$1.37", "1,204,331 asked, – answered", "9,310 asked by the last call, 310 answered",
+        "$1.37", "1,204,331 sent, – received", "9,310 sent by the last call, 310 answered",
         "train 4,000 12", "test 600 3", "333 test rows share a premise",
         "tutelage run recipe.yaml", "400 of 600 test rows share no premise", "batch_size 64",
         "crossed random effects over 200 premises and 3 seeds",
-        "on 600 rows (200 premises) and 3 seeds",
+        "on 600 rows from 200 premises and 3 seeds",
         "Test rows whose premise was not seen in training",
-        "rows that share a premise as independent", "a second look at the same models",
+        "treats rows that share a premise as independent", "secondary analysis of the same models",
         "smaller than 1.0 points either way, not corrected", "p within ±1.0",
     ):  # fmt: skip
         assert fact in page.text
+
+
+def test_every_term_is_defined_before_it_is_used(html: str, results: Results) -> None:
+    shown = Page(html).text
+    defined = shown[shown.index("Terms used on this page") :]
+    for term in ("Arm", "Treatment arm", "Control arm", "Baseline", "Margin", "Holm's correction"):
+        assert f" {term} " in defined[: defined.index(answer_sentences(results)[0])]
+    for word in ("filler (", "label echo (", "shuffled ("):
+        assert word in defined
+    assert "taken not to matter (here 1.0 points)" in defined
+    assert shown.index("Did training on explanations help?") < shown.index("Terms used")
+    text = render_markdown(results, title="t")
+    assert text.index("- Control arm: ") < text.index(" ways of training on explanations")
 
 
 def test_the_answer_comes_first(page: Page) -> None:
     headings = [attributes.get("id") for tag, attributes in page.elements if tag == "h2"]
     assert headings == [
         "answer", "differences", "arms", "baselines", "choosing", "chance", "unseen", "labels",
-        "where", "sure", "training", "data", "lost", "cost", "repeat",
+        "slices", "calibration", "training", "data", "lost", "cost", "repeat",
     ]  # fmt: skip
     levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch("h[1-6]", tag)]
     assert all(after - before <= 1 for before, after in pairwise(levels))
@@ -223,8 +236,13 @@ def test_a_manifest_that_lacks_something_is_one_clear_line(results: Results) -> 
 
 
 def test_many_long_names_still_fit(results: Results) -> None:
-    long = tuple(replace(c, arm="arm-" + "x" * 5000 + "-end") for c in results.comparisons)
-    html = render_report(replace(results, comparisons=long), title="long")
+    names = {c.arm: f"arm-{'x' * 5000}-end-{n}" for n, c in enumerate(results.comparisons)}
+    long = replace(
+        results,
+        arms=tuple(replace(arm, name=names.get(arm.name, arm.name)) for arm in results.arms),
+        comparisons=tuple(replace(c, arm=names[c.arm]) for c in results.comparisons),
+    )
+    html = render_report(long, title="long")
     labels = re.findall(r"<text[^>]*>(arm-x[^<]*)</text>", html)
     assert labels and all(len(label) < 60 and "…" in label for label in labels)
 
@@ -258,7 +276,7 @@ def test_a_run_s_folder_adds_its_rows_versions_and_recipe(folder: Path) -> None:
     assert path.read_text(encoding="utf-8") == html
 
 
-def test_predictions_that_the_results_do_not_speak_of_are_said_not_shown(folder: Path) -> None:
+def test_predictions_that_do_not_belong_to_the_results_are_not_shown(folder: Path) -> None:
     document = as_document(read_run(folder)[0])
     for arm in document["arms"]:
         arm["test"]["confusion"][0][0] += 1
@@ -269,7 +287,7 @@ def test_predictions_that_the_results_do_not_speak_of_are_said_not_shown(folder:
         write_folder(folder, sample_predictions(120, 3))
     assert list(files.foreign) == [arm.name for arm in changed.arms]
     page = Page(render_report(changed, title="changed", files=files))
-    assert "are not those that results.json speaks of" in page.text
+    assert "do not belong to results.json" in page.text
     assert page.all("form") == []
 
 
@@ -317,13 +335,13 @@ def test_markdown_has_the_tables_of_the_page(folder: Path) -> None:
         r"| informed-reasoning | refused | I cannot help with \<that\> | 3 |",
         "| informed-reasoning | empty | none given | 2 |",
         "crossed random effects over 40 premises and 3 seeds",
-        "takes rows that share a premise as independent", "second look", "p within ±1.0",
+        "treats rows that share a premise as independent", "secondary analysis", "p within ±1.0",
     ):  # fmt: skip
         assert fact in text
     c = results.comparisons[0]
     by_seed = ", ".join(p_value(p) for p in c.mcnemar_p_by_seed).replace("<", r"\<")
     assert f"| {c.arm} − {c.baseline} | {by_seed} |" in text
-    assert text.count("<details>") == text.count("</details>") == text.count("<summary>") == 4
+    assert text.count("<details>") == text.count("</details>") == text.count("<summary>") == 5
     assert "\n\n\n\n" not in text
 
 
@@ -333,14 +351,14 @@ def test_a_task_without_a_context_has_groups_of_rows(folder: Path) -> None:
     results = replace(results, task=replace(results.task, context=None), arms=arms)
     text = render_markdown(results, title="none", files=files)
     assert "over 40 groups of rows and 3 seeds" in text
-    assert "on 120 rows (40 groups of rows) and 3 seeds" in text
+    assert "120 rows in 40 groups of rows, 3 seeds)" in text
     assert "Test rows whose context was not seen" in text and "Configurations tried" not in text
     assert "\n\n\n\n" not in text
     page = Page(render_report(replace(results, comparisons_unseen=()), title="none"))
     assert "McNemar p by seed" in page.text
 
 
-def test_what_the_arms_are_beside_stands_below_the_baselines(folder: Path) -> None:
+def test_the_comparisons_with_baselines_are_below_their_table(folder: Path) -> None:
     results, files = read_run(folder)
     pairs = [("labels", 0.02, (-0.01, 0.05)), ("informed-reasoning", 0.1, (0.06, 0.14))]
     of_all = {f.name: getattr(results.comparisons[0], f.name) for f in fields(Comparison)}
@@ -372,7 +390,7 @@ def _luminance(colour: str) -> float:
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
-def test_colours_can_be_told_from_their_grounds(html: str) -> None:
+def test_colours_contrast_with_their_grounds(html: str) -> None:
     themes = [dict(re.findall(r"--([a-z]+): (#[0-9a-f]{6})", t)) for t in html.split(":root")[1:4]]
     assert len(themes) == 3 and themes[1] == themes[2] and themes[0].keys() == themes[1].keys()
     for theme in themes:

@@ -49,7 +49,7 @@ def test_compare_two_runs(runs: Path) -> None:
     shown = tutelage("compare", runs / "a", runs / "b").stdout
     assert "A minus B" in shown and shown.count("paired") == 2 and "unpaired" not in shown
     assert "crossed random effects over 20 groups of rows and 3 seeds" in shown
-    assert "unpaired: 3 seeds and 2" in tutelage("compare", runs / "a", runs / "c").stdout
+    assert "unpaired: 3 seeds and 2 seeds" in tutelage("compare", runs / "a", runs / "c").stdout
     both = json.loads(tutelage("compare", runs / "a", runs / "b", "--json").stdout)
     assert [arm["arm"] for arm in both["arms"]] == list(ARMS)
     assert both["shared"] == 60 and both["arms"][1]["paired"]["seeds"] == 3
@@ -85,9 +85,9 @@ def apart(runs: Path, tmp_path: Path) -> Path:
 
 def test_evaluate_knows_the_premises_of_a_run(runs: Path, apart: Path) -> None:
     results = json.loads((runs / "a" / "results.json").read_text())
-    told, stderr = as_json("evaluate", runs / "a" / "arms" / "labels" / CONFIG)
-    assert (told["rows_taken_as_independent"], stderr) == (False, "")
-    assert told["ci95"] == results["arms"][0]["test"]["ci95"]
+    known, stderr = as_json("evaluate", runs / "a" / "arms" / "labels" / CONFIG)
+    assert (known["rows_taken_as_independent"], stderr) == (False, "")
+    assert known["ci95"] == results["arms"][0]["test"]["ci95"]
     of_seed, _ = as_json(
         "evaluate", runs / "a" / "arms" / "labels" / CONFIG / "seed-0" / "test.jsonl"
     )
@@ -96,11 +96,11 @@ def test_evaluate_knows_the_premises_of_a_run(runs: Path, apart: Path) -> None:
     alone, stderr = as_json("evaluate", apart / "arms" / "labels" / CONFIG)
     assert alone["rows_taken_as_independent"] and stderr.startswith(INDEPENDENT)
     assert stderr.count("\n") == 1 and "--data" in stderr
-    assert alone["ci95"] != told["ci95"]
+    assert alone["ci95"] != known["ci95"]
     given, stderr = as_json(
         *("evaluate", apart / "arms" / "labels" / CONFIG, "--data", apart / "rows-read.jsonl")
     )
-    assert given == told and stderr == ""
+    assert given == known and stderr == ""
     shown = tutelage("evaluate", apart / "arms" / "labels" / CONFIG)
     assert INDEPENDENT in shown.stderr and "accuracy" in shown.stdout
 
@@ -113,8 +113,8 @@ def test_compare_knows_the_premises_of_a_run(runs: Path, apart: Path) -> None:
     assert whole["groups"] == 20
     assert whole["ci95"] == results["comparisons"][0]["ci95"]
     for pair in ((runs / "a" / arms[0], apart / arms[1]), (apart / arms[0], runs / "a" / arms[1])):
-        told, stderr = as_json("compare", *pair)
-        assert (told["groups"], stderr) == (20, "")
+        known, stderr = as_json("compare", *pair)
+        assert (known["groups"], stderr) == (20, "")
     alone, stderr = as_json("compare", *(apart / arm for arm in arms))
     assert alone["groups"] == 60 and alone["rows_taken_as_independent"]
     assert stderr.startswith(INDEPENDENT)

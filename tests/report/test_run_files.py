@@ -1,4 +1,4 @@
-"""A run's folder is read as it stands: all of it, part of it, or one that does not fit itself."""
+"""Reads a run's folder: all of it, a part of it, or one whose files do not belong together."""
 
 from __future__ import annotations
 
@@ -112,8 +112,8 @@ def test_predictions_of_other_rows_or_labels_are_foreign(folder: Path) -> None:
 
 def test_files_of_something_else_are_one_clear_line(folder: Path) -> None:
     _change(folder, "labels", 1, [{"text": "no prediction"}])
-    with pytest.raises(RunFolderError, match=r"lr-0.003_w-1: .*no file of predictions"):
+    with pytest.raises(RunFolderError, match=r"lr-0.003_w-1: .* without predictions"):
         read_run(folder)
     (folder / "rows.jsonl").write_text(json.dumps({"uid": "r0"}) + "\n")
-    with pytest.raises(RunFolderError, match=r"rows.jsonl:1: is no test row"):
+    with pytest.raises(RunFolderError, match=r"rows.jsonl:1: is not a test row"):
         read_run(folder)

@@ -26,7 +26,7 @@ def results() -> Results:
     return replace(made, arms=(replace(first, test=with_interval), replace(second, test=without)))
 
 
-def test_both_stand_beside_their_scores(results: Results) -> None:
+def test_both_are_shown_with_their_scores(results: Results) -> None:
     page = Page(render_report(results, title="intervals")).text
     markdown = render_markdown(results, title="intervals")
     assert "0.500 0.250 to 0.750 2" in page and "0.625 2" in page
@@ -40,5 +40,5 @@ def test_both_stand_beside_their_scores(results: Results) -> None:
         assert low < found.ece < high
         assert f"{found.ece:.3f} {low:.3f} to {high:.3f}" in page
         assert f"| {found.ece:.3f} ({low:.3f} to {high:.3f}) |" in markdown
-    assert f"with what chance adds to it: {METHOD}." in page
-    assert markdown.count(f"with what chance adds to it: {METHOD}.") == 1
+    assert f"upward bias included: {METHOD}." in page
+    assert markdown.count(f"upward bias included: {METHOD}.") == 1

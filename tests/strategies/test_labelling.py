@@ -167,7 +167,7 @@ def test_any_answer_has_one_of_the_labels_or_none(pieces: list[str], cut: bool) 
 
 
 def test_an_arm_cannot_use_this_strategy() -> None:
-    from tutelage.strategies.registry import get_strategy
+    from tutelage.strategies.lookup import get_strategy
 
     assert Labelling.name not in BUILT_IN
     with pytest.raises(UsageError, match="unknown strategy"):

@@ -30,6 +30,12 @@ def points_interval(interval: Sequence[float], turned: bool = False) -> str:
     return f"{points(low, sign=False)} to {points(high, sign=False)}"
 
 
+def margin_in_points(margin: float) -> str:
+    """A margin of equivalence, with as many digits as the recipe gave: 0.01 -> `1.0 points`."""
+    value = 100 * margin
+    return f"{max(f'{value:.1f}', f'{value:.6g}', key=len)} points"
+
+
 def percent_interval(interval: Sequence[float]) -> str:
     """(0.58, 0.64) -> `58.0 to 64.0%`."""
     return f"{100 * interval[0]:.1f} to {percent(interval[1])}"
@@ -84,3 +90,10 @@ def plural(noun: str) -> str:
     if noun.endswith("y") and noun[-2:-1] not in "aeiou":
         return noun[:-1] + "ies"
     return noun if noun.endswith("s") else noun + "s"
+
+
+def joined(parts: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`; empty for no parts."""
+    if len(parts) < 2:
+        return "".join(parts)
+    return f"{', '.join(parts[:-1])} and {parts[-1]}"

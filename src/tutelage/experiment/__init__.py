@@ -1,1 +1,1 @@
-"""One experiment from end to end: `run` is the file to read first."""
+"""One experiment from end to end. `run.py` is the file to read first."""

@@ -81,7 +81,7 @@ def check_fractions(fractions: Sequence[float]) -> tuple[float, ...]:
     names = [f"{fraction:g}" for fraction in ordered]
     twice = [name for name in names if names.count(name) > 1]
     if twice:
-        raise UsageError(f"--fractions: {twice[0]} is given twice, expected each once")
+        raise UsageError(f"--fractions: got {twice[0]} twice, expected each fraction once")
     return tuple(fraction for fraction in ordered if f"{fraction:g}" != "1")
 
 
@@ -112,13 +112,15 @@ def nested_subsets(
         where = f"--fractions: {fraction:g} of {len(examples)} rows comes to {len(rows)}"
         lacking = sorted(labels - {example.label for example in rows})
         if lacking:
-            raise UsageError(f"{where}, none of label {lacking[0]!r}: ask for a larger fraction")
+            raise UsageError(f"{where}, none with label {lacking[0]!r}: use a larger fraction")
         if len(rows) == len(examples):
-            raise UsageError(f"{where}, which is all: leave it out, the curve ends with all rows")
+            raise UsageError(
+                f"{where}, which is all of them: leave it out, since the curve ends with all rows"
+            )
         if subsets and len(rows) == len(subsets[-1].uids):
             raise UsageError(
                 f"{where}, as many as {subsets[-1].name}: the rows form {len(order)} groups that "
-                "stay whole; ask for fractions that lie farther apart"
+                "stay whole; use fractions that are further apart"
             )
         subsets.append(Subset(fraction, frozenset(example.uid for example in rows)))
     return subsets
@@ -150,7 +152,7 @@ def check_rationales(
             if not any(row.status == "ok" and row.uid in subset.uids for row in rows):
                 raise UsageError(
                     f"--fractions: {subset.name} comes to {len(subset.uids)} rows, and arm {arm!r} "
-                    "has a usable rationale for none of them: ask for a larger fraction"
+                    "has a usable rationale for none of them: use a larger fraction"
                 )
 
 

@@ -1,4 +1,4 @@
-"""Evaluating and comparing files of predictions, outside of an experiment."""
+"""Evaluates and compares files of predictions outside of an experiment."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def evaluate_file(
     task: Task = NLI,
     columns: Mapping[str, str] | None = None,
 ) -> tuple[Evaluation, bool]:
-    """What the predictions in a file, or in the seeds of an arm's folder, are worth; and whether
-    rows had to be taken as independent, because nothing says which of them share a context.
+    """Scores of the predictions in a file, or of all seeds in an arm's folder; and whether rows
+    were taken as independent because it is unknown which of them share a context.
 
-    data: the rows that were read, for their contexts: without it they are those of the run that
-          the predictions lie in, if they lie in one
+    data: the rows that were predicted, for their contexts; None: those of the run that the
+          predictions belong to, if they belong to one
     """
     predictions = _by_seed(path)
     groups = _groups({path: predictions}, data, task, columns)
@@ -44,8 +44,9 @@ def compare_files(
     task: Task = NLI,
     columns: Mapping[str, str] | None = None,
 ) -> tuple[Comparison, bool]:
-    """Compare two files of predictions, or the seeds in two arms' folders; and whether rows had to
-    be taken as independent. Then, where several share a premise, the test is too sure of itself.
+    """The comparison of two files of predictions, or of the seeds in two arms' folders; and whether
+    rows were taken as independent. Where several rows share a premise, the p-value is then too
+    small.
 
     data: as in `evaluate_file`
     """
@@ -66,7 +67,7 @@ def _groups(
     task: Task,
     columns: Mapping[str, str] | None,
 ) -> dict[str, str] | None:
-    """uid -> the unit that the row belongs to: by `data`, else by the first run that tells."""
+    """uid -> the unit of the row: from `data`, or from the first run that has the rows."""
     if data is not None:
         rows = load_examples(data, task, columns=columns)
         return {e.uid: task.group(e.uid, e.fields) for e in rows}
@@ -75,21 +76,22 @@ def _groups(
 
 
 def _groups_of_run(path: Path, predictions: SeedPredictions) -> dict[str, str] | None:
-    """By rows.jsonl of the run that `path` lies in, a `RUN/arms/ARM/CONFIG` or the
-    `seed-N/test.jsonl` of one; None where there is none, or it holds other rows than were read."""
+    """From rows.jsonl of the run that contains `path`, which is RUN/arms/ARM/CONFIG or its
+    seed-N/test.jsonl; None where there is no such file, or it holds other rows than were
+    predicted."""
     parents = path.resolve().parents
     above = 2 if path.is_dir() else 4
     if len(parents) <= above or parents[above - 1].name != "arms":
         return None
     rows = parents[above] / "rows.jsonl"
-    # A run's rows are its test rows: what it read of dev may bear the same uids.
+    # rows.jsonl holds the test rows; rows of dev may have the same uids.
     if not rows.is_file() or (path.is_file() and path.name != "test.jsonl"):
         return None
     try:
         known = {row["uid"]: (row["label"], row["group"]) for row in read_jsonl(rows)}
     except (KeyError, TypeError) as error:
         raise RunFolderError(
-            f"{rows}: holds no test rows ({error!r}): run `tutelage run` again to write it anew"
+            f"{rows}: holds no test rows ({error!r}): run `tutelage run` again to rewrite it"
         ) from error
     for by_seed in predictions.values():
         if any(known.get(p.uid, (None,))[0] != p.gold for p in by_seed):
@@ -105,10 +107,15 @@ def _by_seed(path: Path) -> dict[int, list[Prediction]]:
             for file in sorted(path.glob("seed-*/test.jsonl"))
         }
         if not files:
-            raise UsageError(f"{path}: holds no seed-N/test.jsonl: name a file, or an arm's folder")
+            raise UsageError(
+                f"{path}: holds no seed-N/test.jsonl, expected a file of predictions or an arm's "
+                "folder, such as runs/NAME/arms/ARM/CONFIG"
+            )
     try:
         return {seed: read_predictions(file) for seed, file in files.items()}
     except FileNotFoundError as error:
         raise DataError("no such file: `tutelage predict` writes one", path=path) from error
     except TypeError as error:
-        raise DataError("holds no predictions", path=path) from error
+        raise DataError(
+            "holds no predictions, expected a file that `tutelage predict` wrote", path=path
+        ) from error

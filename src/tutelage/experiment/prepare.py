@@ -1,4 +1,4 @@
-"""From a recipe to what its students learn: load, annotate, control, build."""
+"""Prepares what the students of a recipe learn: loads rows, annotates them, builds controls."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ from tutelage.teacher.annotate import Annotation, Options, Summary, annotate, an
 from tutelage.teacher.ledger.store import Ledger
 
 _CONTROL_SEED = 0
-"""Shuffled rationales are shuffled once, so that all seeds of an arm learn the same rows."""
+"""Rationales are shuffled once, so that all seeds of an arm learn the same rows."""
 
 
 @dataclass(frozen=True)
 class Splits:
     """The rows of an experiment.
 
-    sources: train, dev and test as they were named
-    dropped: rows taken out of train because dev or test has them
+    sources: train, dev and test as the recipe names them
+    overlap: contexts that dev and test share with train
+    dropped: rows removed from train because dev or test has them
     """
 
     train: Sequence[Example]
@@ -43,7 +44,7 @@ class Splits:
 
 
 def load_splits(recipe: Recipe) -> Splits:
-    """The recipe's rows, checked against each other."""
+    """The rows of a recipe, with the overlap between the splits checked."""
     task, data = recipe.resolved_task(), recipe.data
     sources = {"train": load_examples(data.train, task, columns=data.columns or None)}
     parts: dict[str, list[Example]] = {"train": list(sources["train"])}
@@ -76,8 +77,8 @@ def annotate_arms(
 ) -> dict[str, Annotation]:
     """The rationales of every arm that has any; arms with equal annotation keys share them.
 
-    retry_failed: ask again what is known to have failed for good
-    wait:         for open batches; if not, BatchesOpenError says so once every arm has been sent
+    retry_failed: repeat requests that are known to have failed permanently
+    wait:         wait for open batches; otherwise raise BatchesOpenError after all arms were sent
     """
     task = recipe.resolved_task()
     by_key: dict[tuple[Any, ...], Annotation] = {}
@@ -121,7 +122,7 @@ def annotate_arms(
 def apply_control(
     arm: ArmSection, rationales: Sequence[Rationale], splits: Splits, task: Task
 ) -> list[Rationale]:
-    """The rationales that an arm learns from. Answers about the context alone swap by context."""
+    """The rationales that an arm learns. Answers about the context alone are swapped by context."""
     if arm.control is None:
         return list(rationales)
     if arm.control == "label_echo":
@@ -141,23 +142,23 @@ def apply_control(
 def learnt_rationales(
     recipe: Recipe, splits: Splits, annotations: Mapping[str, Annotation]
 ) -> dict[str, list[Rationale]]:
-    """What each arm with a strategy learns from: its teacher's answers, or its control's version.
+    """The rationales that each arm with a strategy learns: the teacher's, or those of a control.
 
-    Raises TeacherError where an arm has not one usable answer.
+    Raises TeacherError where an arm has no usable rationale.
     """
     task = recipe.resolved_task()
     learnt = {}
     for arm in recipe.arms:
         if arm.strategy is None:
             continue
-        asked = annotations[arm.name].rationales
-        if not any(r.status == "ok" for r in asked):
+        given = annotations[arm.name].rationales
+        if not any(r.status == "ok" for r in given):
             raise TeacherError(
-                f"arm {arm.name!r}: none of {len(asked)} rationales can be used (the first is "
-                f"{asked[0].status!r}: {asked[0].detail or 'no detail'}): check the teacher with "
+                f"arm {arm.name!r}: none of {len(given)} rationales can be used (the first is "
+                f"{given[0].status!r}: {given[0].detail or 'no detail'}): check the teacher with "
                 "`tutelage doctor RECIPE`"
             )
-        learnt[arm.name] = apply_control(arm, asked, splits, task)
+        learnt[arm.name] = apply_control(arm, given, splits, task)
     return learnt
 
 
@@ -170,7 +171,10 @@ def annotate_recipe(
     retry_failed: bool = False,
     wait: bool = True,
 ) -> dict[Path, Summary]:
-    """Annotate every arm of a recipe and write the files that its run reads, by their path."""
+    """Annotate every arm of a recipe and write the rationale files of its run.
+
+    Returns a summary for each file, by path.
+    """
     splits = load_splits(recipe)
     annotations = annotate_arms(
         recipe, splits, ledger, observer, retry_failed=retry_failed, wait=wait
@@ -197,15 +201,15 @@ def annotate_file(
     retry_failed: bool = False,
     wait: bool = True,
 ) -> dict[Path, Summary]:
-    """Annotate the examples that `data` names and write their rationales to `output`.
+    """Annotate the examples of `data` and write their rationales to `output`.
 
     columns: our names -> the file's columns
 
-    A budget is that of the output file: all runs that write it share it.
+    The budget belongs to the output file: all calls that write it share it.
     """
     examples = stream_examples(data, task, columns=columns)
     if examples.unlabelled:
-        observer.note(f"{examples.unlabelled} rows carry no label and are left out")
+        observer.note(f"{examples.unlabelled} rows have no label and are left out")
     book = None if ledger is None else Ledger(ledger)
     try:
         summary = annotate_to_file(

@@ -252,11 +252,11 @@ def describe_data(splits: Splits) -> DataSummary:
 
 
 def warnings(splits: Splits) -> list[str]:
-    """What somebody who reads the numbers should know of the rows."""
+    """What a reader of the numbers should know about the rows, in sentences."""
     lines = []
     for name, source in splits.sources.items():
         if source.unlabelled and (name == "train" or source is not splits.sources["train"]):
-            lines.append(f"{name}: {source.unlabelled} rows carry no label and were left out")
+            lines.append(f"{name}: {source.unlabelled} rows have no label and were left out")
     if splits.dropped:
         lines.append(f"train: {splits.dropped} rows were dropped because dev or test has them too")
     for name, count, total in (

@@ -1,4 +1,4 @@
-"""Training one student from files, outside of an experiment."""
+"""Trains one student from files, outside of an experiment."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def train_file(
     on_step: Callable[[int, int], None] | None = None,
     track: Sequence[str] = (),
 ) -> TrainResult:
-    """Train `student` on the rows of `data` and keep its best checkpoint in `output`/model.
+    """Train `student` on the rows of `data` and save its best checkpoint in `output`/model.
 
     columns: our names -> the columns of `data` and `dev`
-    track:   the trackers that get its log, under the name OUTPUT/seed-N
+    track:   trackers that receive its log, under the name OUTPUT/seed-N
     """
     require_extra("train", "training a student", *(("peft",) if settings.lora else ()))
     check_trackers(track)

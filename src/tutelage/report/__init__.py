@@ -1,10 +1,14 @@
-"""What a run has to say: sentences for the terminal, one self-contained page, and Markdown.
+"""The report of a run: sentences for the terminal, one self-contained page, and Markdown.
 
-answer    results -> the answer in plain sentences
-folder    a run's folder -> its results, and tables of what stands beside them
-rows      the test rows and what was said of them -> two compressed blocks for the page
-figures   results -> SVG that follows the reader's light or dark theme
-page      all of it -> report.html and report.md, from templates/
-two_runs  two folders -> what one run reached more than the other, paired where it can be
-wording, markdown   numbers and names as they are written
+answer               results -> the answer in plain sentences
+sanity_checks        whether the students learned more than a trivial answer gives
+run_files            a run folder -> its results and compact tables of its other files
+baseline_table, costs, curve_section, diagnostic_sections, explanation_section
+                     the content of single sections
+rows                 the test rows and predictions -> two compressed blocks for the page
+figures              results -> SVG that follows the reader's light or dark theme
+page                 everything -> report.html and report.md, from templates/
+compare_runs         two run folders -> the differences between them, paired where possible
+terms, wording, units, markdown
+                     definitions; numbers, units and names as text
 """

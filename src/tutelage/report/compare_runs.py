@@ -1,8 +1,8 @@
-"""Two runs side by side: arm by arm, paired on the test rows that both have read.
+"""Compares two runs arm by arm, paired on the test rows that both were evaluated on.
 
-Rows are the same where uid and gold label are, and the texts too where both folders have them.
-Arms that cannot be paired (no shared rows, unequal numbers of seeds, no predictions) are compared
-by their accuracies alone.
+Rows are the same where uid and gold label are equal, and the texts too where both folders have
+them. Arms that cannot be paired (no shared rows, different numbers of seeds, no predictions) are
+compared by their accuracies alone.
 """
 
 from __future__ import annotations
@@ -22,12 +22,14 @@ from tutelage.report.run_files import RunFiles, read_files
 
 @dataclass(frozen=True, slots=True)
 class ArmInBoth:
-    """An arm of this name in both runs; accuracies are fractions, differences A minus B.
+    """An arm that both runs have; accuracies are fractions, differences are A minus B.
 
-    accuracies, intervals: on each run's own test rows, as its results.json has them
-    difference, ci95: paired, on the rows that both have read; else of the accuracies above
-    paired:     the whole of that comparison; Holm's family is all paired arms
-    why:        why it is None
+    accuracies, intervals: on each run's own test rows, as in its results
+    seeds:      of each run
+    difference, ci95: paired, on the shared rows; otherwise of the accuracies above
+    paired:     the whole paired comparison, with Holm's correction over all paired arms; None
+                where the arms cannot be paired
+    why:        why they cannot; empty where they can
     """
 
     arm: str
@@ -42,13 +44,14 @@ class ArmInBoth:
 
 @dataclass(frozen=True, slots=True)
 class TwoRuns:
-    """A and B, and what can be said of them.
+    """The comparison of run A with run B.
 
+    runs:      their folders
     rows:      test rows of each
-    shared:    rows that both have read
+    shared:    test rows that both were evaluated on
     arms:      those of both runs, in A's order
-    only:      the arms that A alone, and B alone, has
-    cost_usd:  of each one's teacher, its rationales and as a baseline; None where unknown
+    only:      the arms that only A has, and that only B has
+    cost_usd:  what each run's teacher cost, explanations and baseline; None where unknown
     remarks:   what a reader should know
     """
 
@@ -62,28 +65,29 @@ class TwoRuns:
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a run has written its results there."""
+    """Whether a run has written its results in `folder`."""
     return (folder / "results.json").exists()
 
 
 def compare_runs(first: Path, second: Path) -> TwoRuns:
-    """What run `first` reached more, or less, than run `second`, arm by arm.
+    """The difference between run `first` and run `second`, arm by arm.
 
-    Raises UsageError for runs of different labels or without an arm in common, RunFolderError for a
-    damaged folder.
+    Raises UsageError for runs with different labels or without an arm in common, RunFolderError for
+    a damaged folder.
     """
     results = [load_results(folder / "results.json") for folder in (first, second)]
     labels = [list(each.task.labels) for each in results]
     if labels[0] != labels[1]:
         raise UsageError(
-            f"got runs of different labels, {labels[0]} and {labels[1]}: expected one task"
+            f"got runs with different labels, {labels[0]} and {labels[1]}: compare runs of one task"
         )
     tested = [{a.name: a for a in each.arms} for each in results]
     common = [name for name in tested[0] if name in tested[1]]
     if not common:
         raise UsageError(
-            f"got no arm of one name in both runs ({', '.join(tested[0])}; {', '.join(tested[1])})"
-            ": name two arms' folders to compare them, such as runs/NAME/arms/ARM/CONFIG"
+            f"got no arm with the same name in both runs ({', '.join(tested[0])}; "
+            f"{', '.join(tested[1])}): to compare two arms, give their folders, such as "
+            "runs/NAME/arms/ARM/CONFIG"
         )
     files = [read_files(*each) for each in zip((first, second), results, strict=True)]
     here, there = _shared_rows(*files)
@@ -102,13 +106,13 @@ def compare_runs(first: Path, second: Path) -> TwoRuns:
             tuple(name for name in tested[0] if name not in tested[1]),
             tuple(name for name in tested[1] if name not in tested[0]),
         ),
-        cost_usd=(costs_of(results[0]).in_all.cost_usd, costs_of(results[1]).in_all.cost_usd),
+        cost_usd=(costs_of(results[0]).total.cost_usd, costs_of(results[1]).total.cost_usd),
         remarks=_remarks(results, files, len(here)),
     )
 
 
 def _shared_rows(first: RunFiles, second: RunFiles) -> tuple[list[int], list[int]]:
-    """The places of the rows of both: in the first and, in the same order, in the second."""
+    """The places of the shared rows in the first run and, in the same order, in the second."""
     places = {uid: place for place, uid in enumerate(second.uids)}
     both = bool(first.examples and second.examples)
     pairs = [
@@ -127,13 +131,13 @@ def _why_not(
     files: Sequence[RunFiles],
     shared: int,
 ) -> str:
-    """Why the two cannot be paired; empty where they can."""
+    """Why two arms cannot be paired; empty where they can."""
     seeds = [len(arm.seeds) for arm in arms]
     if any(name not in each.predictions for each in files):
-        return "a run folder lacks its predictions"
+        return "predictions are missing from a run folder"
     if shared == 0:
-        return "the runs share no test row"
-    return f"{seeds[0]} seeds and {seeds[1]}" if seeds[0] != seeds[1] else ""
+        return "the runs share no test rows"
+    return f"{seeds[0]} seeds and {seeds[1]} seeds" if seeds[0] != seeds[1] else ""
 
 
 def _paired(
@@ -155,7 +159,7 @@ def _paired(
 
 
 def _correctness(files: RunFiles, name: str, rows: Sequence[int]) -> Any:
-    """Rows × seeds, 1.0 where right."""
+    """Rows × seeds, 1.0 where the prediction is correct."""
     import numpy as np
 
     predicted = np.array([list(of_seed) for of_seed in files.predictions[name].labels]).T
@@ -185,14 +189,14 @@ def _remarks(results: Sequence[Results], files: Sequence[RunFiles], shared: int)
     rows = [len(each.uids) for each in files]
     if shared and {shared} != set(rows):
         remarks.append(
-            f"paired on the {shared:,} test rows that both have read, of {rows[0]:,} and "
+            f"paired on the {shared:,} test rows that both runs have, of {rows[0]:,} and "
             f"{rows[1]:,}"
         )
     if shared and not all(each.examples for each in files):
         remarks.append(
             "a run folder has no rows.jsonl: rows are taken to be the same where uid and gold "
-            "label are"
-            + ("" if any(each.groups for each in files) else ", and independent of each other")
+            "label are equal"
+            + ("" if any(each.groups for each in files) else ", and to be independent")
         )
     students = [each.student.model for each in results]
     if students[0] != students[1]:
@@ -200,7 +204,7 @@ def _remarks(results: Sequence[Results], files: Sequence[RunFiles], shared: int)
     if results[0].data.train.sha256 != results[1].data.train.sha256:
         remarks.append("trained on different rows")
     remarks += [
-        f"{each.name} is not finished: its figures are what it has so far"
+        f"{each.name} has not finished: its figures are the results so far"
         for each in results
         if not each.finished
     ]

@@ -1,4 +1,4 @@
-"""What the teacher cost: its rationales, and its labels where it was asked as a baseline."""
+"""Adds up what the teacher cost: its explanations, and its labels where it was a baseline."""
 
 from __future__ import annotations
 
@@ -11,46 +11,51 @@ from tutelage.core.results import Results, TeacherBaseline, TeacherSummary
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """Questions and what their answers took; None where that is not known of some.
+    """Requests and what their answers took.
 
-    requests:  put to the teacher by the last call of `tutelage run`; cached: answered from the
-               ledger, and not among them
-    questions: both together
-    prompt, completion: tokens of all these answers, whenever they were asked
-    cost_usd:  of the same
+    sent:       requests sent by the last call of `tutelage run`
+    cached:     requests answered from the ledger by that call
+    prompt, completion: tokens of all these answers, whenever they were requested; None where
+                some are unknown
+    cost_usd:   US dollars for the same; None where some prices are unknown
     """
 
-    requests: int
+    sent: int
     cached: int
     prompt: int | None
     completion: int | None
     cost_usd: float | None
 
     @property
-    def questions(self) -> int:
-        """Each counted once."""
-        return self.requests + self.cached
+    def requests(self) -> int:
+        """All of them, each counted once."""
+        return self.sent + self.cached
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """baseline: of the teacher asked for labels; None where it was not. in_all: of both."""
+    """What the teacher cost.
+
+    rationales: for explanations
+    baseline:   for labels, as a baseline; None where it was not asked for any
+    total:      of both
+    """
 
     rationales: Spent
     baseline: Spent | None
-    in_all: Spent
+    total: Spent
 
     @property
     def lines(self) -> tuple[tuple[str, Spent], ...]:
-        """What is shown, with its name: the whole, and its parts where it has two."""
-        whole = ("in all", self.in_all)
+        """The total, and its parts where it has two, each with its name."""
+        total = ("in total", self.total)
         if self.baseline is None:
-            return (whole,)
-        return whole, ("for rationales", self.rationales), ("as a baseline", self.baseline)
+            return (total,)
+        return total, ("for explanations", self.rationales), ("as a baseline", self.baseline)
 
 
 def costs_of(results: Results) -> Costs:
-    """From `Results.teacher`, which has the rationales alone, and `Baselines.teacher`."""
+    """Sums over `Results.teacher`, which has the explanations alone, and `Baselines.teacher`."""
     rationales = _spent([results.teacher])
     asked = results.baselines.teacher
     if not asked:
@@ -61,7 +66,7 @@ def costs_of(results: Results) -> Costs:
 def _spent(entries: Sequence[TeacherSummary | TeacherBaseline]) -> Spent:
     costs = [entry.cost_usd for entry in entries]
     return Spent(
-        requests=sum(entry.requests for entry in entries),
+        sent=sum(entry.requests for entry in entries),
         cached=sum(entry.cached for entry in entries),
         prompt=_sum([entry.tokens.prompt for entry in entries]),
         completion=_sum([entry.tokens.completion for entry in entries]),

@@ -1,4 +1,4 @@
-"""More rows, or rationales? What is shown of the learning curve in results.json."""
+"""Arranges the learning curve for the report: what more rows bring, next to explanations."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from tutelage.core.wording import percent, points_interval
 class CurveRow:
     """One arm on one fraction of the rows, as a table shows it.
 
-    difference: to the baseline, with its interval; None for the baseline and for controls
-    annotation: what the rationales of these rows took; None for the baseline and for controls
+    difference: from labels alone; None for labels alone and control arms
+    annotation: what the explanations of these rows took; None likewise
     """
 
     arm: CurveArm
@@ -36,10 +36,10 @@ class CurveRow:
 class LearningCurve:
     """The curves of a run.
 
-    points:    in rising order of rows; the last is that of all rows
-    baseline:  the arm that the differences are taken from; None where there are none
-    drawn:     names of the arms that a figure shows: the baseline and the rationale arms
-    sentences: what rationales were worth in rows, where the curves say it
+    points:    in rising order of rows; the last is on all rows
+    baseline:  the arm that differences are from; None where there are none
+    drawn:     the arms in the figure: the baseline and the treatment arms
+    sentences: how many rows explanations were worth, where the curves show it
     """
 
     points: Sequence[CurvePoint]
@@ -49,12 +49,12 @@ class LearningCurve:
 
     @property
     def dev_rows(self) -> int:
-        """How many rows every point was read on."""
+        """The number of rows that every point was evaluated on."""
         return self.points[-1].dev_rows
 
     @property
     def test(self) -> str | None:
-        """How the differences' intervals were made, in words; None where there are none."""
+        """How the intervals of the differences were computed; None where there are none."""
         return next((d.test for point in self.points for d in point.differences), None)
 
     @property
@@ -73,12 +73,12 @@ class LearningCurve:
         )
 
     def of(self, name: str) -> list[tuple[int, CurveArm]]:
-        """One arm's curve: (training rows, what it reached)."""
+        """One arm's curve: (training rows, its scores)."""
         return [(row.rows, row.arm) for row in self.rows if row.arm.name == name]
 
 
 def learning_curve(results: Results) -> LearningCurve | None:
-    """The curves of a run; None where it was not asked for any."""
+    """The curves of a run; None for a run without fractions."""
     points = results.learning_curve
     if not points:
         return None
@@ -88,12 +88,12 @@ def learning_curve(results: Results) -> LearningCurve | None:
     names = [arm.name for arm in points[-1].arms]
     drawn = tuple(name for name in names if name in compared) if differences else tuple(names)
     curve = LearningCurve(points, baseline, drawn, ())
-    return LearningCurve(points, baseline, drawn, tuple(_worth(curve)))
+    return LearningCurve(points, baseline, drawn, tuple(_rows_saved(curve)))
 
 
-def _worth(curve: LearningCurve) -> Iterator[str]:
-    """A sentence for each point of a rationale arm that differs from the baseline (its interval
-    leaves zero out) and whose accuracy the baseline's curve reaches between two of its points."""
+def _rows_saved(curve: LearningCurve) -> Iterator[str]:
+    """A sentence for each point of a treatment arm that differs from the baseline (its interval
+    excludes zero) and whose accuracy the baseline's curve reaches between two of its points."""
     if curve.baseline is None:
         return
     reached = [(rows, arm.dev_accuracy) for rows, arm in curve.of(curve.baseline)]
@@ -104,8 +104,8 @@ def _worth(curve: LearningCurve) -> Iterator[str]:
         crossing = rows_at(reached, level)
         if crossing is not None:
             yield (
-                f"{row.arm.name} with {row.rows:,} rows reaches {percent(level)}, which takes "
-                f"{curve.baseline} about {float(f'{crossing:.2g}'):,.0f} rows (the difference at "
+                f"{row.arm.name} reaches {percent(level)} with {row.rows:,} rows, for which "
+                f"{curve.baseline} needs about {float(f'{crossing:.2g}'):,.0f} rows (difference at "
                 f"{row.rows:,} rows: {points_interval(row.difference.ci95)} points)."
             )
 
@@ -114,8 +114,9 @@ def rows_at(curve: Sequence[tuple[int, float]], level: float) -> float | None:
     """The number of rows at which a curve first reaches `level`, interpolated between two of its
     points, linearly in the logarithm of the rows.
 
-    curve: (rows, accuracy), rows rising. None where it begins above the level, or never gets there:
-    nothing is said of what lies outside of the points.
+    curve: (rows, accuracy), in rising order of rows
+
+    None where the curve starts above the level or never reaches it: there is no extrapolation.
     """
     if not curve or curve[0][1] > level:
         return None

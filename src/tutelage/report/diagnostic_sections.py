@@ -1,7 +1,7 @@
-"""What the sections on slices, confidence and chance show, made of `looks` and `selection`.
+"""Arranges the sections on slices, calibration and selection by chance.
 
-Labels alone and the rationale arms are shown at once; controls, and students that do not see all
-of the input, are in tables that one folds out: a run may have a dozen arms.
+Labels alone and the treatment arms are shown at once; control arms, and students that do not see
+all of the input, are in tables to unfold: a run may have a dozen arms.
 """
 
 from __future__ import annotations
@@ -12,23 +12,26 @@ from dataclasses import dataclass
 from tutelage.core.results import ArmDiagnostics, ArmSelection, BestOf, Results, SliceResult
 
 MOST_SLICES = 12
-"""Of one kind on the page, those with most rows; results.json has all."""
+"""Slices of one kind on the page, those with most rows; results.json has all."""
 
 _TITLES = {
     "by_label": "By gold label",
     "by_length": "By length of the {length_of}",
     "by_tag": "By tag",
 }
-"""Key in `looks` -> heading, in the order of the page."""
+"""Field of `ArmDiagnostics` -> heading, in the order of the page."""
 
 
 @dataclass(frozen=True, slots=True)
 class SliceKind:
     """One way to slice the test rows.
 
-    names, rows: of the slices that are shown
-    left_out:    how many there are besides
-    arms:        arm -> slice -> what `looks` holds of it
+    key:      the field of `ArmDiagnostics`
+    title:    heading
+    names:    the slices that are shown
+    rows:     slice -> its number of rows
+    left_out: how many slices are not shown
+    arms:     arm -> slice -> its accuracy
     """
 
     key: str
@@ -40,9 +43,15 @@ class SliceKind:
 
 
 @dataclass(frozen=True, slots=True)
-class Looks:
-    """main: arms that are shown at once; folded: the others; baseline: what is compared with. `of`
-    is the results' `looks`."""
+class DiagnosticSections:
+    """The diagnostics of all arms.
+
+    baseline: the arm that treatment arms are compared with
+    main:     the arms that are shown at once
+    folded:   the others
+    kinds:    the ways to slice the rows
+    of:       arm -> its diagnostics
+    """
 
     baseline: str
     main: Sequence[str]
@@ -51,12 +60,12 @@ class Looks:
     of: Mapping[str, ArmDiagnostics]
 
     def ece_methods(self, arms: Sequence[str]) -> list[str]:
-        """How the intervals of these arms' ECE were made."""
+        """How the intervals of these arms' ECE were computed."""
         return list(dict.fromkeys(self.of[arm].calibration.ece_ci_method for arm in arms))
 
 
-def looks_of(results: Results) -> Looks | None:
-    """None for results of a run that took no such looks."""
+def diagnostic_sections(results: Results) -> DiagnosticSections | None:
+    """The diagnostics of a run; None where it has none."""
     of = results.diagnostics
     arms = [arm for arm in results.arms if arm.name in of]
     shown = [arm for arm in arms if not arm.is_control and not arm.omits]
@@ -64,7 +73,7 @@ def looks_of(results: Results) -> Looks | None:
         return None
     main = [arm.name for arm in shown]
     kinds = [_kind(key, title, of) for key, title in _TITLES.items()]
-    return Looks(
+    return DiagnosticSections(
         baseline=next((arm.name for arm in shown if arm.strategy is None), main[0]),
         main=main,
         folded=[arm.name for arm in arms if arm.name not in main],
@@ -94,16 +103,17 @@ def _slices(diagnostics: ArmDiagnostics, key: str) -> Sequence[SliceResult]:
 
 
 @dataclass(frozen=True, slots=True)
-class Chance:
-    """What the best of k models adds by chance.
+class ChanceSection:
+    """What the best of k models gains by chance.
 
-    known:  whether any arm has the seeds that it takes to know
-    baseline: the arm that `best_of`, `nine` and `three` speak of; these are None where that is not
-              known
+    baseline: the arm of labels alone
+    by_arm:   arm -> the best of its models
+    best_of:  gains by chance of other numbers of models, for models like those of `baseline`
+    known:    whether any arm has the two seeds that it takes to know
+    nine, three: the gain by chance of the best of nine, and of three; None where it is not known
     """
 
     baseline: str
-
     by_arm: Mapping[str, ArmSelection]
     best_of: Sequence[BestOf]
     known: bool
@@ -111,13 +121,13 @@ class Chance:
     three: float | None
 
 
-def chance_of(results: Results) -> Chance | None:
-    """None for results that do not say it, or not yet."""
+def chance_section(results: Results) -> ChanceSection | None:
+    """What the best of k models gains by chance; None for a run that has not got there."""
     selection = results.selection
     if selection is None:
         return None
     by_count = {entry.models: entry.gain_by_chance for entry in selection.best_of}
-    return Chance(
+    return ChanceSection(
         baseline=selection.baseline,
         by_arm=selection.by_arm,
         best_of=selection.best_of,

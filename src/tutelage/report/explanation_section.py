@@ -1,4 +1,4 @@
-"""What the report shows of the rationales that the students wrote: two tables and a few of them."""
+"""Arranges the students' own explanations for the report: two tables and a few examples."""
 
 from __future__ import annotations
 
@@ -10,30 +10,35 @@ from tutelage.evaluation.overlap import reasons_of
 from tutelage.report.run_files import RunFiles
 
 LONGEST = 600
-"""Characters of a text shown among the examples; the browser of rows has them whole."""
+"""Characters of a text in the examples; the row browser has the whole text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What one arm's student said of one row.
+    """What one arm's student wrote about one row.
 
-    scored: the label that it scored highest
-    label:  the one in its text; None where it writes none, or none of the task's
+    arm:       its name
+    control:   whether it is a control arm
+    text:      the explanation; empty where it wrote none
+    predicted: the label that it predicts
+    label:     the label in its text; None where there is none, or none of the task's
+    cut:       whether it reached the token limit
     """
 
     arm: str
     control: bool
     text: str
-    scored: str
+    predicted: str
     label: str | None
     cut: bool
 
 
 @dataclass(frozen=True, slots=True)
 class ExampleRow:
-    """One row with what all arms wrote about it.
+    """One row with what every arm wrote about it.
 
-    right: whether the arm that the row was chosen by gave it the gold label
+    right:      whether the arm that the row was chosen by predicts its gold label
+    references: the data's own explanations
     """
 
     uid: str
@@ -45,11 +50,12 @@ class ExampleRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Explained:
+class ExplanationSection:
     """The section's content.
 
-    arms:     (name, whether it is a control, its entry of results.json)
+    arms:      (name, whether it is a control arm, its measurements)
     chosen_by: the arm that the example rows were chosen by
+    examples:  at most one row that this arm predicts correctly and one that it does not
     """
 
     arms: Sequence[tuple[str, bool, ArmExplanations]]
@@ -58,17 +64,17 @@ class Explained:
 
     @property
     def first(self) -> ArmExplanations:
-        """An arm's entry, for what all of them share: the rows, the seed, the references."""
+        """One arm's measurements, for what all share: the rows, the seed, the references."""
         return self.arms[0][2]
 
     @property
-    def of_worth(self) -> Sequence[tuple[str, bool, ArmExplanations]]:
-        """The arms of which it is known how well the label is told from their rationales."""
+    def predictable(self) -> Sequence[tuple[str, bool, ArmExplanations]]:
+        """The arms whose label predictability was measured."""
         return [arm for arm in self.arms if arm[2].label_predictability is not None]
 
     @property
-    def without_worth(self) -> Sequence[tuple[str, str]]:
-        """(arm, why) of the others."""
+    def unmeasured(self) -> Sequence[tuple[str, str]]:
+        """(arm, why) of the other arms."""
         return [
             (name, of.label_predictability_missing or "")
             for name, _, of in self.arms
@@ -76,8 +82,8 @@ class Explained:
         ]
 
 
-def explained(results: Results, files: RunFiles) -> Explained | None:
-    """What the students wrote of their own accord; None where none was asked."""
+def explanation_section(results: Results, files: RunFiles) -> ExplanationSection | None:
+    """The students' own explanations; None where no student was asked to write any."""
     entries = results.explanations or {}
     controls = {arm.name: arm.is_control for arm in results.arms}
     arms = [(name, is_control, entries[name]) for name, is_control in controls.items()
@@ -86,7 +92,7 @@ def explained(results: Results, files: RunFiles) -> Explained | None:
         return None
     chosen_by = next((name for name, is_control, _ in arms if not is_control), arms[0][0])
     labels = results.task.labels
-    return Explained(arms, chosen_by, _examples(files, arms, chosen_by, labels))
+    return ExplanationSection(arms, chosen_by, _examples(files, arms, chosen_by, labels))
 
 
 def _examples(
@@ -95,13 +101,13 @@ def _examples(
     chosen_by: str,
     labels: Sequence[str],
 ) -> list[ExampleRow]:
-    """The first explained row that the leading arm's student got right, and the first that it got
-    wrong; none where the folder does not hold the rows."""
+    """The first explained row that the student of `chosen_by` predicts correctly, and the first
+    that it does not; none where the folder does not hold the rows."""
     shown = [(name, control, of) for name, control, of in arms if name in files.explanations]
     if not files.examples or chosen_by not in files.explanations:
         return []
 
-    def scored(name: str, seed: int, row: int) -> str:
+    def predicted(name: str, seed: int, row: int) -> str:
         predictions = files.predictions[name]
         return labels[predictions.labels[predictions.seeds.index(seed)][row]]
 
@@ -109,7 +115,7 @@ def _examples(
     common = set.intersection(*(set(files.explanations[name]) for name, _, _ in shown))
     rows: dict[bool, int] = {}
     for row in sorted(common):
-        right = scored(chosen_by, lead.seed, row) == files.examples[row].label
+        right = predicted(chosen_by, lead.seed, row) == files.examples[row].label
         rows.setdefault(right, row)
     found = []
     for right, row in sorted(rows.items(), reverse=True):
@@ -117,8 +123,8 @@ def _examples(
         written = []
         for name, control, of in shown:
             each = files.explanations[name][row]
-            said = scored(name, of.seed, row)
-            written.append(Written(name, control, _short(each.text), said, each.label, each.cut))
+            label = predicted(name, of.seed, row)
+            written.append(Written(name, control, _short(each.text), label, each.label, each.cut))
         found.append(
             ExampleRow(
                 example.uid,

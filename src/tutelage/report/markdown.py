@@ -1,4 +1,4 @@
-"""Names and texts in Markdown, so that none of them is read as anything but text."""
+"""Escapes names and texts for Markdown, so that they are shown as they are."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|~#!&$])")
 
 
 def escaped(text: object) -> str:
-    """The text on one line, with a backslash before what Markdown, or a table, would read.
+    """The text on one line, with a backslash before every character that Markdown interprets.
 
-    An @ gets an empty comment behind it, or a pull request would call whoever bears that name.
+    An @ is followed by an empty comment, so that a pull request does not notify that user.
     """
     line = " ".join(str(text).split())
     return _SPECIAL.sub(r"\\\1", line).replace("@", "@<!-- -->")

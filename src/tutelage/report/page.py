@@ -1,14 +1,15 @@
-"""The report: one HTML file that needs nothing but itself, and the same in Markdown.
+"""Writes the report: one self-contained HTML file, and the same in Markdown.
 
-`render_report` and `render_markdown` arrange the results and hand them to templates/report.html.j2
-and templates/report.md.j2; every number is formatted by `wording`. In the page every name is
-escaped by jinja2, in Markdown by `markdown.escaped`.
+`render_report` and `render_markdown` arrange the results and pass them to templates/report.html.j2
+and templates/report.md.j2; `wording` formats every number. In the page jinja2 escapes every name,
+in Markdown `markdown.escaped` does.
 """
 
 from __future__ import annotations
 
 import hashlib
 from base64 import b64encode
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,27 +21,21 @@ from tutelage.core.errors import RunFolderError
 from tutelage.core.results import ClaimOnTest, ComparisonResult, Configuration, Results
 from tutelage.core.storage import write_atomic
 from tutelage.core.types import RATIONALE_STATUSES
-from tutelage.report.answer import (
-    answer_sentences,
-    caveats,
-    families,
-    findings,
-    is_control,
-    margin_of,
-    told_apart,
-)
+from tutelage.report.answer import answer_of, answer_sentences, families
+from tutelage.report.baseline_table import baselines_of
 from tutelage.report.costs import costs_of
 from tutelage.report.curve_section import learning_curve
-from tutelage.report.diagnostic_sections import chance_of, looks_of
-from tutelage.report.explanation_section import explained
+from tutelage.report.diagnostic_sections import chance_section, diagnostic_sections
+from tutelage.report.explanation_section import explanation_section
 from tutelage.report.figures.accuracy import accuracy_plot, forest_plot
 from tutelage.report.figures.curve import curve_plot
 from tutelage.report.figures.reliability import reliability_plot, risk_coverage_plot, slices_plot
-from tutelage.report.learnt import beside
+from tutelage.report.findings import Conclusion, is_significant
 from tutelage.report.markdown import escaped
 from tutelage.report.rows import PackedRows, pack_rows
 from tutelage.report.run_files import RunFiles, read_run
-from tutelage.report.sanity_checks import baselines_of
+from tutelage.report.sanity_checks import compared_with_baselines
+from tutelage.report.terms import terms
 from tutelage.report.units import rows_in_words, units_in_words, with_units
 
 if TYPE_CHECKING:
@@ -49,7 +44,7 @@ if TYPE_CHECKING:
 __all__ = ["answer_sentences", "render_markdown", "render_report", "write_report"]
 
 NO_FILES = RunFiles()
-"""For results that stand alone: the page then has no rows, versions or recipe to show."""
+"""For results without a run folder: the page then has no rows, versions or recipe."""
 
 _FILTERS = {
     "percent": wording.percent,
@@ -65,23 +60,24 @@ _FILTERS = {
     "rows_in_words": rows_in_words,
     "with_units": with_units,
 }
-_VERDICTS = {
-    "content": "Helped, by what they say",
-    "gain": "Helped; not shown why",
-    "open": "No difference told",
-    "worse": "Did harm",
+_CONCLUSIONS: Mapping[Conclusion, str] = {
+    "content": "Helped, through their content",
+    "gain": "Helped; cause not shown",
+    "equivalent": "No relevant effect",
+    "undetected": "No effect detected",
+    "worse": "Lowered accuracy",
 }
 _MOST_REASONS = 8
-_SECOND_LOOK = (
-    "This is a second look at the same models, outside the correction above: what it tells has no "
-    "say in the answer."
+_UNSEEN_NOTE = (
+    "This is a secondary analysis of the same models, outside the correction above: the answer "
+    "does not rest on it."
 )
 
 
 def write_report(folder: Path, page: Path | None = None) -> Path:
-    """Make report.html and report.md of what is in a run's folder; returns the page's path.
+    """Write report.html and report.md from the files of a run; returns the page's path.
 
-    page: where it goes, in the place of report.html; the Markdown goes beside it
+    page: where the page goes, instead of report.html; the Markdown goes next to it
     """
     results, files = read_run(folder)
     title = f"Tutelage: {results.name}"
@@ -92,10 +88,11 @@ def write_report(folder: Path, page: Path | None = None) -> Path:
 
 
 def render_report(results: Results, *, title: str, files: RunFiles = NO_FILES) -> str:
-    """The page as one string of HTML, without a network address to fetch from.
+    """The page as one string of HTML that fetches nothing from the network.
 
-    files: what the run folder holds besides. Raises RunFolderError where its manifest lacks
-           something.
+    files: the other files of the run folder
+
+    Raises RunFolderError where the manifest lacks something.
     """
     script = "".join(
         (resources.files("tutelage.report") / "templates" / name).read_text(encoding="utf-8")
@@ -120,7 +117,7 @@ def render_report(results: Results, *, title: str, files: RunFiles = NO_FILES) -
 
 
 def render_markdown(results: Results, *, title: str, files: RunFiles = NO_FILES) -> str:
-    """The same for a pull request, without figures and rows. Arguments and errors: as above."""
+    """The same in Markdown for a pull request, without figures and rows. Arguments as above."""
     return _render("report.md.j2", results, files, autoescape=False, title=title)
 
 
@@ -136,7 +133,7 @@ def _render(
     except jinja2.UndefinedError as error:
         raise RunFolderError(
             f"manifest.json lacks something that the report shows ({error}): run `tutelage run` "
-            "again to write it anew"
+            "again to rewrite it"
         ) from error
 
 
@@ -152,7 +149,7 @@ def _environment(autoescape: bool) -> jinja2.Environment:
         keep_trailing_newline=True,
     )
     environment.filters.update(_FILTERS, config=_config, families=families, md=escaped)
-    environment.tests["told_apart"] = told_apart
+    environment.tests["significant"] = is_significant
     return environment
 
 
@@ -161,29 +158,29 @@ def _content(results: Results, files: RunFiles) -> dict[str, Any]:
     return {
         "results": results,
         "files": files,
-        "findings": findings(results),
-        "caveats": caveats(results),
-        "verdicts": _VERDICTS,
+        "answer": answer_of(results),
+        "terms": terms(results),
+        "conclusions": _CONCLUSIONS,
         "arms": arms,
         "unseen": [arm for arm in arms if arm.test_unseen],
         "comparisons": results.comparisons,
         "comparisons_unseen": results.comparisons_unseen,
         "controls": [arm.name for arm in arms if arm.is_control],
         **_notes(results),
-        "beside": beside(results),
+        "compared": compared_with_baselines(results),
         "claims": _claims(results),
         "curve": learning_curve(results),
-        "looks": looks_of(results),
-        "chance": chance_of(results),
+        "diagnostics": diagnostic_sections(results),
+        "chance": chance_section(results),
         "baselines": baselines_of(results),
         "teacher_note": results.baselines.teacher_note,
         "costs": costs_of(results),
-        "explained": explained(results, files),
+        "explained": explanation_section(results, files),
         "statuses": RATIONALE_STATUSES,
         "reasons": {
             name: list(why.items())[:_MOST_REASONS]
             for name, why in files.reasons.items()
-            if not is_control(results, name)
+            if not results.arm(name).is_control
         },
         "longest": max((len(why) for why in files.reasons.values()), default=0) > _MOST_REASONS,
         "most_reasons": _MOST_REASONS,
@@ -195,31 +192,31 @@ def _packed(results: Results, files: RunFiles) -> PackedRows | None:
 
 
 def _notes(results: Results) -> dict[str, Any]:
-    """What stands below the tables of differences, and the words that they need.
+    """The notes below the tables of differences, and the words that they use.
 
     within: the margin of equivalence; empty where nothing is compared
-    units:  of the tests, with their number; empty where rows are
+    units:  of the tests, with their number; empty where rows are the units
     """
     comparisons, context = results.comparisons, results.task.context
-    within = margin_of(comparisons[0]) if comparisons else ""
+    within = wording.margin_in_points(comparisons[0].equivalence_margin) if comparisons else ""
     units = units_in_words(comparisons[0], context) if comparisons else ""
     return {
         "context": context,
         "units": units,
         "within": within.removesuffix(" points"),
-        "within_note": f"p within: of two one-sided tests that the difference is smaller than "
-        f"{within} either way, not corrected."
+        "within_note": f"p within: p-value of two one-sided tests that the difference is smaller "
+        f"than {within} either way, not corrected."
         if within
         else "",
-        "mcnemar_note": f", and it takes rows that share a {context or 'context'} as independent"
+        "mcnemar_note": f", and it treats rows that share a {context or 'context'} as independent"
         if units
         else "",
-        "second_look": _SECOND_LOOK,
+        "unseen_note": _UNSEEN_NOTE,
     }
 
 
 def _claims(results: Results) -> list[tuple[ClaimOnTest, ComparisonResult | None]]:
-    """What choosing on the test set would have claimed, each with what the experiment found."""
+    """The claims of choosing on the test set, each with the difference that was measured."""
     if results.choosing_on_test is None:
         return []
     found = {(c.arm, c.baseline): c for c in results.comparisons}

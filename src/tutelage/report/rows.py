@@ -1,7 +1,7 @@
-"""The test rows packed into the page: small numbers and texts, compressed, in base64.
+"""Packs the test rows into the page: small numbers and texts, compressed, in base64.
 
-The browser unpacks them (templates/rows.js) and shows a few at a time, so that twenty thousand rows
-cost the page neither its size nor its opening time.
+The browser unpacks them (templates/rows.js) and shows a few at a time, so that a page with twenty
+thousand rows stays small and opens fast.
 """
 
 from __future__ import annotations
@@ -19,28 +19,29 @@ from tutelage.core.types import Example
 from tutelage.report.run_files import RunFiles
 
 MOST_ROWS = 50_000
-"""Rows that a page can hold; of more, as many are shown, evenly spaced over the file."""
+"""Rows that a page can hold; of a larger file this many are shown, evenly spaced."""
 
 MOST_RATIONALES = 500
-"""The students' rationales shown of each arm, evenly spaced over those there are."""
+"""Rationales by the students of each arm that a page holds, evenly spaced."""
 
 MOST_BYTES = 9_000_000
-"""Of compressed rows: 12 MB in base64, so that the page stays under 15."""
+"""Bytes of compressed rows: 12 MB in base64, so that the page stays below 15 MB."""
 
 _LEAST_TEXT = 80
 
 
 @dataclass(frozen=True, slots=True)
 class PackedRows:
-    """The rows as the page holds them.
+    """The rows in the page.
 
     numbers: little-endian unsigned 16-bit: the gold label of each row, then, arm by arm, each
              seed's label and each label's mean probability in thousandths (zlib, base64)
     texts:   JSON: names, and for each row what is not a number (zlib, base64)
-    rows, total: shown, and in the test file
-    cut_to:  characters that a text was cut to; None where none was
+    rows:    in the page
+    total:   in the test set
+    cut_to:  characters that texts were cut to; None where none was cut
     tags:    every tag of the rows, those with most rows first
-    written: arm -> (rationales shown, rationales there)
+    written: arm -> (rationales in the page, rationales in the run folder)
     """
 
     numbers: str
@@ -53,10 +54,12 @@ class PackedRows:
 
 
 def pack_rows(files: RunFiles, labels: Sequence[str], most_bytes: int = MOST_BYTES) -> PackedRows:
-    """The rows of `files` (at least one, read by at least one arm), ready for the page.
+    """The rows of `files` (at least one, predicted by at least one arm), ready for the page.
 
-    labels: of the task, in the order of the numbers. Texts are cut, longest first, until all of
-    it takes no more than `most_bytes`; the students' rationales and references are cut alike.
+    labels: of the task, in the order of the numbers
+
+    Texts are cut, the longest first, until everything takes at most `most_bytes`; the students'
+    rationales and the references are cut in the same way.
     """
     total = len(files.uids)
     kept = _spread(range(total), MOST_ROWS)
@@ -148,7 +151,7 @@ def _tags(examples: Sequence[Example]) -> list[str]:
 
 def _compressed(content: Mapping[str, Any]) -> bytes:
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
-    # Half of a surrogate pair is no character: it becomes a question mark.
+    # UTF-8 cannot hold half of a surrogate pair: it becomes `?`.
     return zlib.compress(text.encode("utf-8", "replace"), 6)
 
 
@@ -160,7 +163,7 @@ def _all_texts(content: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _cap(texts: Sequence[str], share: float) -> int:
-    """The length that texts must be cut to so that `share` of their characters is left."""
+    """The length to cut texts to so that `share` of their characters is left."""
     lengths = sorted(map(len, texts))
     target, below = share * sum(lengths), 0
     for number, length in enumerate(lengths):

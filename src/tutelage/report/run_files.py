@@ -1,7 +1,7 @@
-"""A run folder as the report reads it: what stands beside results.json, in tables of small numbers.
+"""Reads a run folder for the report: results.json and the files next to it, as compact arrays.
 
-Twenty thousand rows read by eight arms of five seeds are 800,000 predictions: as records they would
-take half a gigabyte, as the arrays below some ten megabytes.
+Predictions for twenty thousand rows by eight arms of five seeds are 800,000 records: as Python
+objects they would take half a gigabyte, as the arrays below some ten megabytes.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from tutelage.core.storage import read_json, read_jsonl
 from tutelage.core.types import Example, Explanation
 
 THOUSANDTHS = 1000
-"""Probabilities are kept as whole numbers of these."""
+"""Probabilities are stored as whole numbers of these."""
 
 
 @dataclass(frozen=True, slots=True)
 class ArmPredictions:
-    """What one arm's students said of the test rows, in the order of `RunFiles.uids`.
+    """One arm's predictions for the test rows, in the order of `RunFiles.uids`.
 
-    labels:        for each seed, the number of the label that it predicted for each row
+    labels:        for each seed, the number of the predicted label of each row
     probabilities: for each label, its mean probability over the seeds, in thousandths, by row
-    rationales:    row -> (seed, text) where a prediction carries one (the first seed's that does),
-                   or where the arm's student was asked to explain
+    rationales:    row -> (seed, text) where a prediction has one (of the first seed that has), or
+                   where the arm's student was asked to explain the row
     """
 
     seeds: tuple[int, ...]
@@ -40,16 +40,18 @@ class ArmPredictions:
 
 @dataclass(frozen=True, slots=True)
 class RunFiles:
-    """What a run folder holds beside results.json; whatever is not there is empty.
+    """The files of a run folder other than results.json; what is missing is empty.
 
+    manifest:    the content of manifest.json
     recipe:      the text of recipe.yaml
-    uids, gold:  of the test rows, and the number of each one's label
+    uids:        of the test rows
+    gold:        the number of each row's gold label
     examples:    the test rows themselves, in the same order (rows.jsonl)
-    groups:      for each row the key of the unit that it belongs to, such as its premise
+    groups:      for each row the key of its unit, such as its premise
     predictions: by arm
-    explanations: arm -> row -> what its student wrote of its own accord, where it was asked to
-    foreign:     arms whose predictions in the folder are not those that results.json speaks of
-    reasons:     arm -> (status, detail) -> how many rationales came to that, where not `ok`
+    explanations: arm -> row -> what its student wrote, where it was asked to
+    foreign:     arms whose predictions in the folder do not belong to results.json
+    reasons:     arm -> (status, detail) -> number of rationales, for those that are not `ok`
     """
 
     manifest: Mapping[str, Any] = field(default_factory=dict)
@@ -65,13 +67,13 @@ class RunFiles:
 
 
 def read_run(folder: Path) -> tuple[Results, RunFiles]:
-    """results.json and the files around it. RunFolderError for a file that cannot be read."""
+    """results.json and the files next to it. Raises RunFolderError for one that cannot be read."""
     results = load_results(folder / "results.json")
     return results, read_files(folder, results)
 
 
 def read_files(folder: Path, results: Results) -> RunFiles:
-    """What `folder` holds beside `results`, its results.json."""
+    """The files in `folder` other than results.json, whose content is `results`."""
     manifest, recipe = folder / "manifest.json", folder / "recipe.yaml"
     labels = list(results.task.labels)
     examples, groups = _read_rows(folder / "rows.jsonl", labels)
@@ -88,8 +90,8 @@ def read_files(folder: Path, results: Results) -> RunFiles:
                 found = reader.read(files)
             except (KeyError, TypeError, AttributeError) as error:
                 raise RunFolderError(
-                    f"{files[arm.seeds[0]].parents[1]}: holds a test.jsonl that is no file of "
-                    f"predictions ({error!r}): delete it and run again"
+                    f"{files[arm.seeds[0]].parents[1]}: holds a test.jsonl without predictions "
+                    f"({error!r}), expected those of `tutelage run`: delete it and run again"
                 ) from error
             if (
                 found is not None
@@ -135,16 +137,16 @@ def _read_rows(path: Path, labels: Sequence[str]) -> tuple[list[Example], list[s
             labels.index(example.label)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise RunFolderError(
-                f"{path}:{len(examples) + 1}: is no test row ({error}): run `tutelage run` again "
-                "to write it anew"
+                f"{path}:{len(examples) + 1}: is not a test row ({error}): run `tutelage run` "
+                "again to rewrite the file"
             ) from error
         examples.append(example)
     return examples, groups
 
 
 def _candidates(arm: Path, seeds: Sequence[int]) -> list[dict[int, Path]]:
-    """Files of predictions by seed, of each configuration that has all of them. There is one more
-    than was chosen where an earlier call of the run chose another."""
+    """Files of predictions by seed, of each configuration that has all seeds. There is more than
+    one where an earlier call of the run chose another configuration."""
     found = []
     for config in sorted(arm.glob("*/")):
         files = {seed: config / f"seed-{seed}" / "test.jsonl" for seed in seeds}
@@ -154,7 +156,7 @@ def _candidates(arm: Path, seeds: Sequence[int]) -> list[dict[int, Path]]:
 
 
 class _Reader:
-    """Reads files of predictions into the order of the rows: of rows.jsonl, else of the first."""
+    """Reads files of predictions in the order of rows.jsonl, or else of the first file."""
 
     def __init__(self, labels: Sequence[str], uids: list[str], gold: Sequence[str]) -> None:
         self.number = {label: number for number, label in enumerate(labels)}
@@ -170,7 +172,7 @@ class _Reader:
         self.place = {uid: place for place, uid in enumerate(uids)}
 
     def read(self, files: Mapping[int, Path]) -> ArmPredictions | None:
-        """One arm's predictions; None where they are of other rows than those before."""
+        """One arm's predictions; None where they are for other rows than those before."""
         sums = [array("d", bytes(8 * len(self.uids))) for _ in self.number]
         by_seed = []
         rationales: dict[int, tuple[int, str]] = {}
@@ -203,7 +205,7 @@ class _Reader:
 
 
 def _read_explanations(predictions: Path, place: Mapping[str, int]) -> dict[int, Explanation]:
-    """Row -> what was written, from the file beside one of predictions; without unknown rows."""
+    """Row -> what was written, from the file next to one of predictions, for known rows only."""
     path = predictions.with_name("explanations.jsonl")
     if not path.exists():
         return {}
@@ -211,7 +213,8 @@ def _read_explanations(predictions: Path, place: Mapping[str, int]) -> dict[int,
         found = [Explanation(**record) for record in read_jsonl(path)]
     except TypeError as error:
         raise RunFolderError(
-            f"{path}: is no file of explanations ({error}): delete it and run again"
+            f"{path}: holds no explanations ({error}), expected those of `tutelage run`: delete it "
+            "and run again"
         ) from error
     return {place[each.uid]: each for each in found if each.uid in place}
 
@@ -235,7 +238,7 @@ def _confusion(
 
 
 def _reasons(path: Path) -> Counter[tuple[str, str]]:
-    """Why rationales are not `ok`, most frequent first."""
+    """Why rationales are not `ok`, the most frequent reason first."""
     if not path.exists():
         return Counter()
     found = Counter(

@@ -1,4 +1,4 @@
-"""The figures of the answer and the arms: differences, and accuracies, row by row."""
+"""Draws the differences between arms and their accuracies, one line each."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from tutelage.core.wording import (
     points_interval,
     several,
 )
-from tutelage.report.answer import told_apart
 from tutelage.report.figures.svg import (
     FIRST,
     GROUND,
@@ -29,21 +28,27 @@ from tutelage.report.figures.svg import (
     both_widths,
     shortened,
 )
+from tutelage.report.findings import is_significant
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_ROWS = {WIDE: 44, NARROW: 72}  # pixels: the height of a row; a narrow one holds its text as well
+_ROWS = {WIDE: 44, NARROW: 72}  # pixels: height of a row; a narrow one includes its text
 _MARGIN = 44  # pixels: the axis below
-_INSETS = {WIDE: (290, 175), NARROW: (14, 14)}  # pixels left and right: a wide one's text is there
+_INSETS = {
+    WIDE: (290, 175),
+    NARROW: (14, 14),
+}  # pixels left and right: room for text if wide
 
 
 def forest_plot(comparisons: Sequence[Comparison], controls: Sequence[str], name: str) -> Markup:
-    """The differences with their intervals, one below the other, about the line of no difference.
+    """The differences with their intervals, one below the other, around the line of no difference.
 
-    controls: names of the control arms (drawn as squares; other baselines as circles). A filled
-    mark is a difference that was told after correction. `name` is unique in the page.
+    controls: names of the control arms (drawn as squares; other baselines as circles)
+    name:     unique in the page
+
+    A filled mark is a significant difference.
     """
 
     def draw(axes: Axes, width: int) -> None:
@@ -53,18 +58,18 @@ def forest_plot(comparisons: Sequence[Comparison], controls: Sequence[str], name
             axes.plot([low, high], [y, y], color=colour, linewidth=2.5, solid_capstyle="round")
             axes.plot(
                 100 * c.difference, y, marker, color=colour, markersize=8, markeredgewidth=2,
-                markerfacecolor=colour if told_apart(c) else GROUND,
+                markerfacecolor=colour if is_significant(c) else GROUND,
             )  # fmt: skip
             value = f"{points(c.difference)} ({points_interval(c.ci95)})"
             _label_row(axes, y, (c.arm, f"− {c.baseline}"), value, width)
         axes.axvline(0, color=MUTED, linewidth=1.2, zorder=0)
-        axes.set_xlabel("points of accuracy; right of 0 the arm is better")
+        axes.set_xlabel("points of accuracy; the arm is better to the right of 0")
         ends = [100 * end for c in comparisons for end in c.ci95] + [0.0]
         _set_range(axes, ends, least=2.0)
 
     described = "; ".join(
         f"{c.arm} minus {c.baseline}: {points(c.difference)} points, 95% interval "
-        f"{points_interval(c.ci95)}, {'told' if told_apart(c) else 'not told'}"
+        f"{points_interval(c.ci95)}, {'significant' if is_significant(c) else 'not significant'}"
         for c in comparisons
     )
     title = "Differences in accuracy between arms, with 95% intervals"
@@ -108,7 +113,7 @@ def _accuracy_in_words(name: str, test: TestEvaluation) -> str:
 
 
 def _label_row(axes: Axes, y: int, label: Sequence[str], value: str, width: int) -> None:
-    """The row's name and its numbers: left and right of the axes, or above if it is narrow.
+    """The row's name and its numbers: left and right of the axes, or above them if narrow.
 
     label: one or two lines, the second in a quieter colour.
     """
@@ -130,7 +135,7 @@ def _label_row(axes: Axes, y: int, label: Sequence[str], value: str, width: int)
         axes.text(
             x, y + below, shortened(text, room), transform=across, ha=alignment, va="center",
             color=colour, fontsize=12.5,
-            bbox={"facecolor": GROUND, "edgecolor": "none", "pad": 1.5},  # over the grid's lines
+            bbox={"facecolor": GROUND, "edgecolor": "none", "pad": 1.5},  # above the grid
         )  # fmt: skip
 
 
@@ -143,7 +148,7 @@ def _set_range(axes: Axes, values: Sequence[float], least: float) -> None:
 def _rows_figure(
     draw: Callable[[Axes, int], None], rows: int, name: str, title: str, described: str
 ) -> Markup:
-    """One row below the other over one axis; nothing where there are none."""
+    """Rows below one another over one axis; nothing where there are none."""
     if rows == 0:
         return Markup("")
 

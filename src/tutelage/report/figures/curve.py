@@ -1,4 +1,4 @@
-"""The figure of the learning curves: dev accuracy by training rows, an arm a line."""
+"""Draws the learning curves: dev accuracy by training rows, one line for each arm."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 _PLOT = {WIDE: 300, NARROW: 250}  # pixels: the height of the axes
 _BELOW, _LEFT, _RIGHT = 48, 58, 14  # pixels around them
-_ENTRY = 24  # pixels: a line of the key above
-_COLUMNS = {WIDE: 2, NARROW: 1}  # of the key
+_ENTRY = 24  # pixels: a line of the legend above
+_COLUMNS = {WIDE: 2, NARROW: 1}  # of the legend
 _STYLES = (
     (INK, "o", "-"),
     (FIRST, "s", "-"),
@@ -41,12 +41,13 @@ _STYLES = (
     (MUTED, "X", "--"),
 )
 _APART = 0.006
-"""Between arms at one number of rows, as a share of the axis: or intervals hide each other."""
+"""Offset between arms at one number of rows, as a share of the axis, so that intervals do not
+overlap."""
 
 
 def curve_plot(curve: LearningCurve, name: str) -> Markup:
-    """Mean dev accuracy with its interval over training rows (a log scale), for the baseline and
-    the rationale arms. `name` is unique in the page."""
+    """Mean dev accuracy with its interval by training rows (log scale), for labels alone and the
+    treatment arms. `name` is unique in the page."""
     lines = [(arm, curve.of(arm)) for arm in curve.drawn]
     rows = [point.rows for point in curve.points]
 
@@ -114,7 +115,7 @@ def _set_up(axes: Axes, rows: Sequence[int], width: int) -> None:
 
 
 def _legible(rows: Sequence[int], pixels: int) -> list[int]:
-    """Those numbers of rows whose names do not run into each other on the axis, the last first."""
+    """The numbers of rows whose labels fit on the axis without overlap, the last first."""
     scale = pixels / (1.1 * math.log(rows[-1] / rows[0]))
     shown = [rows[-1]]
     for count in reversed(rows[:-1]):

@@ -1,4 +1,4 @@
-"""The figures of the deeper looks: accuracy by slice, reliability, risk against coverage."""
+"""Draws the diagnostics: accuracy by slice, reliability diagrams, risk-coverage curves."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from tutelage.core.results import SliceResult
 from tutelage.core.wording import percent, percent_interval
-from tutelage.report.diagnostic_sections import Looks, SliceKind
+from tutelage.report.diagnostic_sections import DiagnosticSections, SliceKind
 from tutelage.report.figures.svg import (
     BAD,
     FIRST,
@@ -31,22 +31,22 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _STYLES = [(INK, "o"), (FIRST, "D"), (SECOND, "s"), (GOOD, "^"), (BAD, "v"), (MUTED, "P")]
-"""Colour and mark of the first arms; later ones begin again."""
+"""Colour and mark of the arms; after the last they start again."""
 
 # Pixels.
 _AXIS, _KEY, _HEADING, _MARK, _GAP = 44, 21, 30, 12, 12
-_NAME = {WIDE: 190, NARROW: 14}  # left of the slices' axes: a wide one's names are there
-_ABOVE = {WIDE: 0, NARROW: 17}  # over each slice: a narrow one's names are there
+_NAME = {WIDE: 190, NARROW: 14}  # left of the axes: a wide one has its names there
+_ABOVE = {WIDE: 0, NARROW: 17}  # above each slice: a narrow one has its names there
 _PANEL, _TITLE, _LEFT = {WIDE: 190, NARROW: 125}, 26, {WIDE: 50, NARROW: 42}
 
 
-def slices_plot(looks: Looks, name: str) -> Markup:
-    """Accuracy with its interval in every slice, the arms of `looks.main` below one another."""
-    arms = looks.main
+def slices_plot(sections: DiagnosticSections, name: str) -> Markup:
+    """Accuracy with its interval in every slice, the arms of `sections.main` below one another."""
+    arms = sections.main
 
     def height(width: int) -> int:
         block = len(arms) * _MARK + _GAP + _ABOVE[width]
-        slices = sum(_HEADING + len(kind.names) * block for kind in looks.kinds)
+        slices = sum(_HEADING + len(kind.names) * block for kind in sections.kinds)
         return len(arms) * _KEY + slices + _AXIS
 
     def draw(figure: Figure, width: int) -> None:
@@ -63,7 +63,7 @@ def slices_plot(looks: Looks, name: str) -> Markup:
         _quiet(axes)
         _draw_key(axes, arms)
         y = 0.0
-        for kind in looks.kinds:
+        for kind in sections.kinds:
             _text(axes, 0.01, y + _HEADING * 0.6, kind.title, MUTED)
             y += _HEADING
             for slice_name in kind.names:
@@ -82,10 +82,10 @@ def slices_plot(looks: Looks, name: str) -> Markup:
 
     described = "; ".join(
         f"{kind.title}, {slice_name}: {_in_words(kind, slice_name, arms)}"
-        for kind in looks.kinds
+        for kind in sections.kinds
         for slice_name in kind.names
     )
-    return both_widths(draw, height, name, "Accuracy by kind of row, with 95% intervals", described)
+    return both_widths(draw, height, name, "Accuracy by slice, with 95% intervals", described)
 
 
 def _in_words(kind: SliceKind, slice_name: str, arms: Sequence[str]) -> str:
@@ -97,7 +97,7 @@ def _in_words(kind: SliceKind, slice_name: str, arms: Sequence[str]) -> str:
 
 
 def _draw_key(axes: Axes, arms: Sequence[str]) -> None:
-    """Which mark is whose, above the axes."""
+    """The legend above the axes: the mark of each arm."""
     for number, arm in enumerate(arms):
         colour, marker = _STYLES[number % len(_STYLES)]
         y = _KEY * (number + 0.5 - len(arms))
@@ -116,7 +116,7 @@ def _draw_accuracy(axes: Axes, y: float, found: SliceResult, number: int) -> Non
 
 
 def _across(axes: Axes) -> Any:
-    """x as a share of the figure, y as the axes have it."""
+    """Coordinates with x as a share of the figure and y in data units."""
     from matplotlib.transforms import blended_transform_factory
 
     return blended_transform_factory(axes.figure.transFigure, axes.transData)
@@ -125,7 +125,7 @@ def _across(axes: Axes) -> Any:
 def _text(axes: Axes, x: float, y: float, text: str, colour: str) -> None:
     axes.text(
         x, y, text, transform=_across(axes), ha="left", va="center", color=colour, fontsize=12.5,
-        bbox={"facecolor": GROUND, "edgecolor": "none", "pad": 1.5},  # over the grid's lines
+        bbox={"facecolor": GROUND, "edgecolor": "none", "pad": 1.5},  # above the grid
     )  # fmt: skip
 
 
@@ -138,9 +138,9 @@ def _quiet(axes: Axes) -> None:
     axes.tick_params(axis="x", length=0)
 
 
-def reliability_plot(looks: Looks, name: str) -> Markup:
-    """For each arm of `looks.main` a panel: how often answers of a confidence are right."""
-    curves = {arm: looks.of[arm].reliability for arm in looks.main}
+def reliability_plot(sections: DiagnosticSections, name: str) -> Markup:
+    """A panel for each arm of `sections.main`: accuracy by confidence."""
+    curves = {arm: sections.of[arm].reliability for arm in sections.main}
     bins = [b for curve in curves.values() for b in curve]
     left = 100 * min(b.confidence for b in bins) - 3
     right = min(100 * max(b.confidence for b in bins) + 3, 101.5)
@@ -157,22 +157,23 @@ def reliability_plot(looks: Looks, name: str) -> Markup:
     described = "; ".join(
         f"{arm}: "
         + ", ".join(
-            f"{percent(b.confidence)} sure, {percent(b.accuracy)} right" for b in curves[arm]
+            f"confidence {percent(b.confidence)}, accuracy {percent(b.accuracy)}"
+            for b in curves[arm]
         )
-        for arm in looks.main
+        for arm in sections.main
     )
-    title = "Share of right answers by confidence, with 95% intervals"
-    return _panels(looks.main, draw, ("confidence, %", "right, %"), name, title, described)
+    title = "Accuracy by confidence, with 95% intervals"
+    return _panels(sections.main, draw, ("confidence, %", "accuracy, %"), name, title, described)
 
 
-def risk_coverage_plot(looks: Looks, name: str) -> Markup:
-    """For each arm of `looks.main` a panel: errors among its most confident answers."""
-    curves = {arm: looks.of[arm].risk_coverage.points for arm in looks.main}
+def risk_coverage_plot(sections: DiagnosticSections, name: str) -> Markup:
+    """A panel for each arm of `sections.main`: error rate among its most confident predictions."""
+    curves = {arm: sections.of[arm].risk_coverage.points for arm in sections.main}
     high = 100 * max(p.ci95[1] for curve in curves.values() for p in curve)
 
     def draw(axes: Axes, arm: str) -> None:
-        if arm != looks.baseline:
-            grey = [(p.coverage, p.risk, None) for p in curves[looks.baseline]]
+        if arm != sections.baseline:
+            grey = [(p.coverage, p.risk, None) for p in curves[sections.baseline]]
             _draw_points(axes, grey, MUTED, "")
         points = [(p.coverage, p.risk, p.ci95) for p in curves[arm]]
         _draw_points(axes, points, FIRST, "o")
@@ -182,12 +183,13 @@ def risk_coverage_plot(looks: Looks, name: str) -> Markup:
     described = "; ".join(
         f"{arm}: "
         + ", ".join(
-            f"{percent(p.risk)} wrong of the surest {percent(p.coverage, 0)}" for p in curves[arm]
+            f"{percent(p.risk)} wrong of the most confident {percent(p.coverage, 0)}"
+            for p in curves[arm]
         )
-        for arm in looks.main
+        for arm in sections.main
     )
-    title = "Share of wrong answers among the most confident, with 95% intervals"
-    return _panels(looks.main, draw, ("answered, %", "wrong, %"), name, title, described)
+    title = "Error rate among the most confident predictions, with 95% intervals"
+    return _panels(sections.main, draw, ("answered, %", "wrong, %"), name, title, described)
 
 
 def _draw_points(
@@ -196,7 +198,7 @@ def _draw_points(
     colour: str,
     marker: str,
 ) -> None:
-    """A line through (x, y) with the interval of each y, all of them shares."""
+    """A line through (x, y) with the interval of each y, all of them fractions."""
     for x, _, interval in points:
         if interval is not None:
             axes.plot(
@@ -217,7 +219,7 @@ def _panels(
     title: str,
     described: str,
 ) -> Markup:
-    """Equal axes side by side, one an arm, with the arm's name above and `labels` on x and y."""
+    """Equal axes side by side, one for each arm, with its name above and `labels` on x and y."""
 
     columns = {WIDE: 4 if len(arms) > 3 else 3, NARROW: 2}
 

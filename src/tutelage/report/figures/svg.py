@@ -1,7 +1,7 @@
-"""A matplotlib figure as SVG text to set into the page, in the page's own colours and font.
+"""Turns a matplotlib figure into SVG to embed in the page, in the page's own colours and font.
 
 Each figure is drawn twice, for a wide and for a narrow screen, and the page's style shows one. Text
-stays text, so that it can be read aloud, selected, and needs no glyphs of matplotlib's.
+stays text, so that it can be selected and read aloud, and needs no glyphs from matplotlib.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDE, NARROW = 880, 350
-"""Widths in CSS pixels at which a figure's text has its stated size."""
+"""Widths in CSS pixels at which the text of a figure has its nominal size."""
 
 LETTER = 7.2
 """Pixels: about the width of a letter."""
 
-# matplotlib knows no CSS variables: it draws in stand-ins that are put right afterwards.
+# matplotlib has no CSS variables: it draws with placeholder colours that are replaced afterwards.
 INK, MUTED, LINE, FIRST, SECOND, GROUND, GOOD, BAD = (f"#0{i}0{i}0{i}" for i in range(1, 9))
 _VARIABLES = {
     INK: "var(--ink)",
@@ -46,7 +46,7 @@ def both_widths(
 
     height:    in pixels, of the figure that is WIDE or NARROW
     name:      unique in the page
-    described: what the figure shows, for those who hear the page
+    described: what the figure shows, for screen readers
     """
     variants = ((WIDE, "wide"), (NARROW, "narrow"))
     return Markup("").join(
@@ -56,7 +56,7 @@ def both_widths(
 
 
 def shortened(text: str, room: int) -> str:
-    """Cut in the middle to `room` letters where it is too long: its beginning and end stay."""
+    """`text`, cut in the middle to `room` letters where it is longer: both ends stay."""
     return text if len(text) <= room else text[: room // 2] + "…" + text[-(room - room // 2 - 1) :]
 
 
@@ -70,7 +70,7 @@ def _svg(
     style = {
         "svg.fonttype": "none",
         "svg.hashsalt": name,  # the same results give the same bytes
-        "text.parse_math": False,  # a name may hold a dollar sign
+        "text.parse_math": False,  # a name may contain a dollar sign
         "axes.edgecolor": MUTED,
         "axes.labelcolor": MUTED,
         "xtick.color": MUTED,
@@ -89,13 +89,13 @@ def _svg(
 def _for_page(
     svg: str, size: tuple[int, int], name: str, kind: str, title: str, described: str
 ) -> Markup:
-    """matplotlib's file as an element of the page: named, described, without ids of its own."""
+    """matplotlib's file as an element of the page: named, described, with unique ids."""
     body = svg[svg.index("<svg") :]
     body = body[body.index(">") + 1 :]
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
     body = re.sub(r'id="([^"]+)"', rf'id="{name}-\1"', body)
     body = re.sub(r'(url\(|href=")#([^")]+)', rf"\1#{name}-\2", body)
-    # Only inside style attributes: a label that spells a stand-in or a font is left alone.
+    # Only inside style attributes: a label that contains a placeholder or a font stays as it is.
     body = re.sub(r'style="[^"]*"', lambda match: _follow_page(match[0]), body)
     return Markup(
         f'<svg class="{kind}" role="img" aria-labelledby="{name}-title {name}-described" '
@@ -108,6 +108,6 @@ def _for_page(
 
 def _follow_page(style: str) -> str:
     style = re.sub(r"font: ([^;\"]*?px)[^;\"]*", r"font-size: \1; font-family: inherit", style)
-    for stand_in, variable in _VARIABLES.items():
-        style = style.replace(stand_in, variable)
+    for placeholder, variable in _VARIABLES.items():
+        style = style.replace(placeholder, variable)
     return style

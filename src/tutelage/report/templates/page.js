@@ -1,5 +1,5 @@
 "use strict";
-// The theme, the contents, and paper. The page says all it has to say without this.
+// The theme, the contents, and printing. The page is complete without this.
 (() => {
   const root = document.documentElement;
   const theme = document.getElementById("theme");

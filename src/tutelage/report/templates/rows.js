@@ -1,4 +1,4 @@
-// The browser of test rows. Whatever comes from the data is set as textContent, never as markup.
+// The row browser. Whatever comes from the data is set as textContent, never as markup.
 (() => {
   const PER_PAGE = 10;
   const LONG = 600; // characters of a text that are shown at first
@@ -39,7 +39,7 @@
     return rows;
   }
 
-  // How many of an arm's seeds are right about a row, and whether all say the same.
+  // How many of an arm's seeds are right about a row, and whether all agree.
   const hits = (arm, gold, row) => {
     let right = 0;
     for (const predicted of arm.predicted) right += predicted[row] === gold[row];
@@ -78,7 +78,7 @@
     return found;
   }
 
-  // A text with what was searched for marked; the rest of a long one waits behind a button.
+  // A text with the search term marked; a button shows the rest of a long one.
   function write(into, text, search) {
     into.dir = "auto";
     const first = search && text.search(search) >= 0 ? -1 : LONG;
@@ -169,7 +169,7 @@
       if (column[row]) entry(texts, "Reference: " + name, column[row], search);
     for (const arm of rows.arms) {
       const written = arm.rationales[row];
-      if (written) entry(texts, "Written by " + arm.name + ", seed " + written[0], written[1], search);
+      if (written) entry(texts, "Explanation by " + arm.name + ", seed " + written[0], written[1], search);
     }
     const around = make("div", "scroll");
     around.append(tableOf(rows, row, number));
@@ -236,7 +236,7 @@
       waiting = setTimeout(refresh, 120);
     });
     at("rows-form").addEventListener("change", (event) => {
-      // The search has been answered as it was typed; to show it anew would lose the click that ended it.
+      // The search was answered while typing; to render again would lose the click that ended it.
       if (event.target !== at("rows-search")) refresh();
     });
     at("rows-form").addEventListener("submit", (event) => event.preventDefault());
@@ -251,7 +251,7 @@
   state.textContent = "Unpacking the rows…";
   load().then(begin, (error) => {
     state.textContent =
-      "This browser cannot unpack the rows (" + error.message + "): they are in the run folder, " +
+      "This browser cannot unpack the rows (" + error.message + "). They are in the run folder, " +
       "in rows.jsonl and in each arm's test.jsonl.";
   });
 })();

@@ -1,0 +1,63 @@
+"""The terms that the report uses, each defined in a sentence."""
+
+from __future__ import annotations
+
+from tutelage.core.results import Results
+from tutelage.core.wording import margin_in_points
+
+
+def terms(results: Results) -> list[tuple[str, str]]:
+    """(term, definition), in the order in which a reader needs them.
+
+    The margin is that of this run, where anything is compared.
+    """
+    margin = ""
+    if results.comparisons:
+        margin = f" (here {margin_in_points(results.comparisons[0].equivalence_margin)})"
+    return [
+        (
+            "Explanation, rationale",
+            "The teacher's text about a training row, which the student learns to write along with "
+            "the label.",
+        ),
+        (
+            "Arm",
+            "One way of training the student. All arms get the same rows and the same number of "
+            "configurations, steps and seeds.",
+        ),
+        ("Labels alone", "The arm that learns no explanations. The others are compared with it."),
+        ("Treatment arm", "An arm that learns the teacher's explanations."),
+        (
+            "Control arm",
+            "An arm that learns text of the same form without the content: shuffled (the "
+            "explanation of another row), filler (fixed text of about the same length) or label "
+            "echo (a sentence that repeats the label). Only a treatment arm that beats its control "
+            "arms shows that the content of the explanations matters.",
+        ),
+        (
+            "Baseline",
+            "What an accuracy is compared with: another arm, the most frequent label, a student "
+            "that does not see part of the input, or the teacher itself.",
+        ),
+        (
+            "Seed",
+            "The number that decides the randomness of one training. Several seeds show how much "
+            "the result depends on it.",
+        ),
+        ("Points", "Percentage points of accuracy: from 42% to 45% is 3 points."),
+        (
+            "Significant",
+            "The p-value is below 0.05 after Holm's correction. Otherwise no difference is "
+            "detected, which does not mean that there is none.",
+        ),
+        (
+            "Holm's correction",
+            "Raises the p-values of comparisons made together, so that the chance of even one "
+            "false alarm among them stays below 5%.",
+        ),
+        (
+            "Margin",
+            f"Differences smaller than this are taken not to matter{margin}. Whether a difference "
+            "lies within it is tested as well.",
+        ),
+    ]
