@@ -1,5 +1,6 @@
 # make quickstart   a whole experiment in minutes: no key, no download of models, no GPU
 # make test         the checks and the tests
+# make docs         docs/recipe.md and docs/cli.md, from the definitions and the commands
 # make bench-ledger kills, faults and budgets by the thousand; some ten minutes
 # make bench-train  training and reading a student beside the usual ways; some twenty minutes
 # make bench-evidence  experiments without an effect by the thousand; under five minutes
@@ -10,7 +11,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test check bench-ledger bench-train bench-evidence bench-effect install clean
+.PHONY: docs quickstart test check bench-ledger bench-train bench-evidence bench-effect install clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/tutelage run quickstart
@@ -20,9 +21,13 @@ test: check
 	$(BIN)/pytest -n 2 --dist loadfile
 
 check: $(VENV)/.installed-dev
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks examples
+	$(BIN)/ruff format --check src tests benchmarks examples
 	$(BIN)/mypy
+
+docs: $(VENV)/.installed
+	$(BIN)/python -m tutelage.config.reference > docs/recipe.md
+	$(BIN)/python -m tutelage.cli.reference > docs/cli.md
 
 bench-ledger: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/ledger.py

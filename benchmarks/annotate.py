@@ -1,24 +1,24 @@
-"""How fast rows are annotated, what it costs the machine, and how Curator does beside it.
+"""Measures the speed and the resources of annotating, and compares them with Curator's.
 
-    python benchmarks/annotate.py                          10,000 and 100,000 rows, a minute or two
-    python benchmarks/annotate.py 10000 100000 1000000     some ten minutes, gigabytes of disk
-    python benchmarks/annotate.py --curator                and bespokelabs-curator on the same rows
+    python benchmarks/annotate.py                          10,000 and 100,000 rows, 1 to 2 minutes
+    python benchmarks/annotate.py 10000 100000 1000000     about ten minutes, gigabytes of disk
+    python benchmarks/annotate.py --curator                also bespokelabs-curator, same rows
 
-A server in a process of its own answers each question after 50 ms. Every figure is from a fresh
-process that asks with the ledger on, reading rows from a JSONL file and writing rationales to one:
+A server in a process of its own answers each request after 50 ms. Every figure is from a new
+process that uses the ledger, reads rows from a JSONL file and writes rationales to another:
 
-requests/s, CPU s    of annotating alone: a first question goes before the clock starts, so that
-                     imports are not on it; CPU of the asking process, not of the server's
+requests/s, CPU s    of annotating alone: the clock starts after a first request, so that imports
+                     do not count; CPU of the annotating process, not of the server's
 peak MB              resident set of the whole process
-in flight            requests that the server had at once, at most, by its own count
-time a row           against the first size's
-again s              the same command once more: start to end, everything found in the ledger
+in flight            requests that the server had at the same time, at most, by its own count
+time per row         relative to the first size
+again s              the same command once more: from start to end, all answers from the ledger
 
 For Curator the prompts are rendered and its rows loaded before its clock starts, and its token
-counting is a stand-in that costs next to nothing. It is installed from the package index into the
-folder that --curator-env names (kept and used again), or into a temporary one.
+counting is replaced by a stand-in that costs almost nothing. It is installed from the package index
+into the folder given by --curator-env (kept and reused), or into a temporary one.
 
-Each run is checked against the server's count of requests. Wants an otherwise idle machine.
+Each run is checked against the server's count of requests. Use an otherwise idle machine.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from time import perf_counter
 
 from tutelage.core.task import NLI
 from tutelage.core.types import Example
-from tutelage.strategies.registry import get_strategy
+from tutelage.strategies.lookup import get_strategy
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests" / "teacher"))
@@ -52,10 +52,10 @@ DEFAULT_SIZES = (10_000, 100_000)
 
 @dataclass(frozen=True)
 class Figures:
-    """One process's work.
+    """The measurements of one process.
 
-    wall_s:    from its start to its end, the imports included
-    in_flight: requests that the server had at once, at most
+    wall_s:    from its start to its end, imports included
+    in_flight: requests that the server had at the same time, at most
     """
 
     rows: int
@@ -84,7 +84,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class Bench:
-    """What all runs have in common."""
+    """The settings that all runs share."""
 
     delay_s: float
     concurrency: int
@@ -101,13 +101,16 @@ class Bench:
     ) -> Figures:
         """Run `worker` on `data` in a process of its own, against a server of its own.
 
-        Ends the benchmark where not all `rows` came out well, or where the server counted other
-        than `requests` requests.
+        Ends the benchmark where not all `rows` have an answer, or where the server did not count
+        exactly `requests` requests.
         """
         report, log = folder / "report.json", folder / "worker.log"
         report.unlink(missing_ok=True)
         inherited = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
-        with ServerProcess(plain=True, delay_s=self.delay_s) as server, log.open("w") as output:
+        with (
+            ServerProcess(plain=True, delay_s=self.delay_s) as server,
+            log.open("w", encoding="utf-8") as output,
+        ):
             command = [python, HERE / worker, data, server.base_url, self.concurrency]
             begun = perf_counter()
             ended = subprocess.run(
@@ -119,11 +122,11 @@ class Bench:
             )
             wall_s = perf_counter() - begun
         if ended.returncode or not report.exists():
-            tail = "\n".join(log.read_text(errors="replace").splitlines()[-30:])
+            tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-30:])
             raise SystemExit(f"{worker}: exit {ended.returncode}\n{tail}")
-        said = json.loads(report.read_text())
-        if said["ok"] != rows:
-            raise SystemExit(f"{worker}: {said['ok']} of {rows} rows came out well")
+        found = json.loads(report.read_text())
+        if found["ok"] != rows:
+            raise SystemExit(f"{worker}: {found['ok']} of {rows} rows have an answer")
         if server.final["requests"] != requests:
             raise SystemExit(
                 f"{worker}, {rows} rows: the server counted {server.final['requests']} requests, "
@@ -131,19 +134,19 @@ class Bench:
             )
         return Figures(
             rows=rows,
-            seconds=said["seconds"],
-            cpu_s=said["cpu_s"],
-            peak_mb=said["peak_bytes"] / 1e6,
+            seconds=found["seconds"],
+            cpu_s=found["cpu_s"],
+            peak_mb=found["peak_bytes"] / 1e6,
             wall_s=wall_s,
             in_flight=server.final["most_in_flight"],
-            version=said["version"],
+            version=found["version"],
         )
 
 
 def write_rows(path: Path, count: int, *, prompts: bool = False) -> None:
-    """`count` rows with a premise of some 600 bytes each, no two alike, straight to disk.
+    """Write `count` distinct rows with premises of about 600 bytes.
 
-    prompts: the whole prompt too, as our strategy renders it.
+    prompts: also write the whole prompt, as our strategy renders it
     """
     rng = random.Random(0)
     syllables = [c + v for c in "bdfgklmnprst" for v in ("a", "e", "i", "o", "u", "en", "or")]
@@ -163,23 +166,23 @@ def write_rows(path: Path, count: int, *, prompts: bool = False) -> None:
 
 
 def bench_sizes(bench: Bench, sizes: Sequence[int], place: Path) -> None:
-    print("     rows  requests/s  CPU s/1,000  peak MB  in flight  time a row  again s")
+    print("     rows  requests/s  CPU s/1,000  peak MB  in flight  time per row  again s")
     first: Figures | None = None
     for rows in sizes:
         with tempfile.TemporaryDirectory(dir=place) as temporary:
             folder = Path(temporary)
             data = folder / "rows.jsonl"
             write_rows(data, rows)
-            # One request beside the rows': the question that goes before the clock.
-            asked = bench.run("annotate_ours.py", data, rows, rows + 1, folder)
+            # One more request than there are rows: the one before the clock starts.
+            new = bench.run("annotate_ours.py", data, rows, rows + 1, folder)
             again = bench.run("annotate_ours.py", data, rows, 1, folder)
-        first = first or asked
-        slower = first.per_second / asked.per_second
-        print(f"{rows:9,d}  {asked.columns}  {slower:9.2f}x  {again.wall_s:7.1f}", flush=True)
+        first = first or new
+        slower = first.per_second / new.per_second
+        print(f"{rows:9,d}  {new.columns}  {slower:11.2f}x  {again.wall_s:7.1f}", flush=True)
 
 
 def bench_curator(bench: Bench, rows: int, repeats: int, python: Path, place: Path) -> None:
-    """Ours and Curator by turns; who goes first changes with every repeat."""
+    """Run ours and Curator alternately; the order changes with every repeat."""
     ours: list[Figures] = []
     theirs: list[Figures] = []
     with tempfile.TemporaryDirectory(dir=place) as temporary:
@@ -193,23 +196,22 @@ def bench_curator(bench: Bench, rows: int, repeats: int, python: Path, place: Pa
         def run_theirs() -> None:
             with tempfile.TemporaryDirectory(dir=place) as folder:
                 quiet = curator_environment(Path(folder))
-                # Two requests beside the rows': the first question, and one to learn rate limits.
+                # Two more requests than there are rows: the first one, and one for rate limits.
                 worker, requests = "annotate_curator.py", rows + 2
                 theirs.append(bench.run(worker, data, rows, requests, Path(folder), python, quiet))
 
         for repeat in range(repeats):
             for turn in (run_ours, run_theirs) if repeat % 2 == 0 else (run_theirs, run_ours):
                 turn()
-    print(f"\n{rows:,d} rows, medians of {repeats}, by turns")
+    print(f"\n{rows:,d} rows, medians of {repeats}, run alternately")
     print("                             requests/s  CPU s/1,000  peak MB  in flight")
     middles = []
     for name, runs in (("tutelage", ours), ("bespokelabs-curator", theirs)):
         middle = median_of(runs)
         middles.append(middle)
         singles = ", ".join(f"{run.per_second:,.0f}" for run in runs)
-        print(
-            f"{name + ' ' + middle.version:27s}  {middle.columns}   single runs: {singles} a second"
-        )
+        title = f"{name} {middle.version}"
+        print(f"{title:27s}  {middle.columns}   single runs: {singles} per second")
     a, b = middles
     print(
         f"{'ours to theirs':27s}  {a.per_second / b.per_second:9.1f}x  "
@@ -218,7 +220,7 @@ def bench_curator(bench: Bench, rows: int, repeats: int, python: Path, place: Pa
 
 
 def median_of(runs: Sequence[Figures]) -> Figures:
-    """The median of each figure on its own."""
+    """The median of each figure by itself."""
     return replace(
         runs[0],
         seconds=median(run.seconds for run in runs),
@@ -230,7 +232,7 @@ def median_of(runs: Sequence[Figures]) -> Figures:
 
 
 def curator_environment(folder: Path) -> dict[str, str]:
-    """Nothing goes out, nothing is shown, and every cache is in `folder`."""
+    """Environment variables: no network, no viewer, and every cache in `folder`."""
     return {
         "HOME": str(folder),
         "HF_HOME": str(folder / "hf"),
@@ -244,7 +246,7 @@ def curator_environment(folder: Path) -> dict[str, str]:
 
 
 def curator_python(folder: Path) -> Path:
-    """The interpreter of the environment in `folder`, made where there is none."""
+    """The interpreter of the environment in `folder`, which is created if necessary."""
     python = folder / "bin" / "python"
     if not python.exists():
         print(f"installing {CURATOR} into {folder}", flush=True)
@@ -254,11 +256,11 @@ def curator_python(folder: Path) -> Path:
 
 
 def filesystem(place: Path) -> str:
-    """The kind of file system that `place` is on: on tmpfs durability would cost nothing."""
+    """The type of file system of `place`: on tmpfs durability would cost nothing."""
     mounts = Path("/proc/self/mounts")
     if not mounts.exists():
         return "unknown file system"
-    kinds = dict(line.split()[1:3] for line in mounts.read_text().splitlines())
+    kinds = dict(line.split()[1:3] for line in mounts.read_text(encoding="utf-8").splitlines())
     return next(kinds[str(p)] for p in [place, *place.parents] if str(p) in kinds)
 
 
@@ -267,11 +269,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("sizes", nargs="*", type=int, default=DEFAULT_SIZES, help="rows")
-    parser.add_argument("--concurrency", type=int, default=200, help="questions in flight")
-    parser.add_argument("--delay", type=float, default=0.05, help="the server's, in seconds")
-    parser.add_argument("--folder", type=Path, help="where ledgers and rows go for the time being")
+    parser.add_argument("--concurrency", type=int, default=200, help="requests in flight")
+    parser.add_argument("--delay", type=float, default=0.05, help="of the server, in seconds")
+    parser.add_argument("--folder", type=Path, help="for temporary ledgers and rows")
     parser.add_argument("--curator", action="store_true", help="compare with Curator")
-    parser.add_argument("--curator-env", type=Path, help="Curator's environment, kept")
+    parser.add_argument("--curator-env", type=Path, help="Curator's environment, which is kept")
     parser.add_argument("--curator-rows", type=int, default=5000)
     parser.add_argument("--repeats", type=int, default=2, help="of the comparison")
     given = parser.parse_args()
@@ -284,7 +286,7 @@ def main() -> None:
         f"{given.delay * 1000:.0f} ms, {given.concurrency} in flight"
     )
     if load > 0.5:
-        print("NOT AN IDLE MACHINE: these figures are a rehearsal")
+        print("THE MACHINE IS NOT IDLE: these figures are not reliable")
     bench_sizes(bench, given.sizes, place)
     if given.curator:
         with ExitStack() as stack:

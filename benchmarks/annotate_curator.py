@@ -1,9 +1,9 @@
-"""One process of `annotate.py`: the same questions asked by bespokelabs-curator.
+"""One process of `annotate.py`: the same requests made by bespokelabs-curator.
 
 python annotate_curator.py DATA BASE_URL CONCURRENCY FOLDER REPORT
 
 Runs in Curator's own environment, with the variables that `annotate.py` sets (telemetry, viewer
-and network off; caches in FOLDER). Whatever can be done before its clock starts, is.
+and network off; caches in FOLDER). Everything that can be done before its clock starts is done.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from annotate_measure import measure_and_report
 
 
 class ByteCount:
-    """Stands in for a token encoding, which would come from the network: a token in four bytes.
+    """Replaces a token encoding, which would be downloaded: one token for four bytes.
 
-    Cheaper than the real one, so that the comparison errs in Curator's favour.
+    It is cheaper than the real one, so that the comparison errs in Curator's favour.
     """
 
     def encode(self, text: str, **_: object) -> range:
@@ -31,7 +31,7 @@ def _stand_in(_name: str) -> ByteCount:
     return ByteCount()
 
 
-_UNBOUND_A_MINUTE = 10**10
+_NO_LIMIT_PER_MINUTE = 10**10
 
 
 def main(data: Path, base_url: str, concurrency: int, folder: Path, report: Path) -> None:
@@ -54,13 +54,13 @@ def main(data: Path, base_url: str, concurrency: int, folder: Path, report: Path
             "base_url": base_url,
             "api_key": "none",
             "max_concurrent_requests": concurrency,
-            "max_requests_per_minute": _UNBOUND_A_MINUTE,
-            "max_tokens_per_minute": _UNBOUND_A_MINUTE,
+            "max_requests_per_minute": _NO_LIMIT_PER_MINUTE,
+            "max_tokens_per_minute": _NO_LIMIT_PER_MINUTE,
         },
     )
     first = Dataset.from_list([{"uid": "first", "prompt": "A first one."}])
     annotator(first, working_dir=str(folder / "first"))
-    # Its log file of that call would go on being written beside the next one's.
+    # Its log file of that call would otherwise stay open and be written along with the next one.
     for handler in [h for h in logger.handlers if isinstance(h, logging.FileHandler)]:
         logger.removeHandler(handler)
         handler.close()

@@ -1,4 +1,4 @@
-"""What the worker processes of `annotate.py` share: the clock, and the report to the parent.
+"""The clock of the worker processes of `annotate.py`, and their report to the parent.
 
 Standard library only: Curator's worker runs in an environment without tutelage.
 """
@@ -15,12 +15,12 @@ from pathlib import Path
 
 
 def measure_and_report(report: Path, work: Callable[[], int], version: str) -> None:
-    """Run `work`, which returns the rows that came out well, and write what it took to `report`.
+    """Run `work`, which returns the number of rows with an answer, and write its cost to `report`.
 
-    seconds, cpu_s: of `work` alone, all threads (and children) of this process together
-    peak_bytes:     largest resident set of this whole process so far, its imports included; never
-                    below what the parent had when it started this one (Linux hands that on), so
-                    the parent has to stay small
+    seconds, cpu_s: of `work` alone, all threads and children of this process together
+    peak_bytes:     largest resident set of this process so far, imports included; never below the
+                    parent's when it started this process (Linux inherits it), so the parent has to
+                    stay small
     """
     begun, begun_cpu = time.perf_counter(), _cpu_s()
     ok = work()

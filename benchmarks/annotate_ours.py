@@ -32,7 +32,7 @@ def annotate_rows(
     output: Path,
     settings: TeacherSettings,
 ) -> int:
-    """Annotate into `output`; the number of usable rationales."""
+    """Annotate into `output`; returns the number of usable rationales."""
     with Ledger(ledger_path) as ledger:
         summary = annotate_to_file(
             rows,
@@ -49,10 +49,10 @@ def main(data: Path, base_url: str, concurrency: int, folder: Path, report: Path
     settings = TeacherSettings(
         model="openai:m",
         base_url=base_url,
-        provider="stub",  # its port changes, the answers do not
+        provider="stub",  # its port changes, its answers do not
         concurrency=concurrency,
     )
-    # One question first, so that what a process pays once (imports) is not on the clock.
+    # One request first, so that one-time costs of the process (imports) are not measured.
     with tempfile.TemporaryDirectory() as aside:
         first = Example("first", {"premise": "A first one.", "hypothesis": "One."}, "neutral")
         annotate_rows(

@@ -1,20 +1,20 @@
-"""Is the instrument calibrated? Simulated experiments, judged by what judges real ones.
+"""Check the calibration of the statistics on simulated experiments, with the code that ships.
 
     python benchmarks/evidence.py [EXPERIMENTS]
 
-Experiments without an effect, and experiments whose true difference is the detectable size that
-would have been stated beforehand: 1,000 test rows clustered by premise as e-SNLI's are, and the
-arms and families of comparisons of a recipe with two strategies and every control. Prints what was
-measured with its Monte-Carlo error, then each bound, and exits with 1 if one is broken. Without an
-argument, the 2,000 experiments a line that the bounds are promised for.
+Simulates experiments without an effect, and experiments whose true difference is the detectable
+size that the power analysis states beforehand: 1,000 test rows, clustered by premise as in e-SNLI,
+with the arms and families of comparisons of a recipe with two strategies and every control. Prints
+each measurement with its Monte-Carlo error, then each bound, and exits with 1 if a bound is broken.
+The default is 2,000 experiments for each line, the number for which the bounds are promised.
 
-The family-wise bound is that of the primary family (labels and shuffled rationales). How often the
-secondary one (label echo and filler) raises a false alarm, and how often either of them does, is
-printed beside it: each has a correction of its own.
+The family-wise bound applies to the primary family (labels and shuffled rationales). The rates of
+false alarms in the secondary family (label echo and filler), and in either family, are printed as
+well, because each family is corrected separately.
 
 All p-values, intervals and detectable sizes come from `evaluation.compare.compare_correctness`,
-which `compare` calls once predictions are in order; the first experiments of each line go through
-`compare` itself, from predictions, and must come out the same.
+which `compare` calls on aligned predictions. The first experiment of each chunk also goes through
+`compare` itself, from predictions, and must give the same results.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ RECIPE = parse_recipe(
         ],
     }
 )
-"""Nothing but its families is used: those that ship, with the controls that are on by default."""
+"""Only its families of comparisons are used: the ones that ship, with the default controls."""
 PRIMARY, SECONDARY = RECIPE.comparisons().primary, RECIPE.comparisons().secondary
 ARMS = tuple(dict.fromkeys(name for pair in (*PRIMARY, *SECONDARY) for name in pair))
 BETTER = tuple(
@@ -78,28 +78,28 @@ BETTER = tuple(
         if name != LABELS
     )
 )
-"""The arms with the true difference: any rationale helps, whatever it says. Then one comparison of
-the primary family has an effect and the others have none, and Holm is at its strictest."""
+"""The arms with the true difference: any rationale helps, whatever its content. So one comparison
+of the primary family has an effect and the others have none, which is Holm's strictest case."""
 TRUE_DIFFERENCE = PRIMARY.index((REASONING, LABELS))
 
 Pairs = tuple[tuple[str, str], ...]
 
 PREMISES_BY_ROWS = {1: 1265, 2: 1196, 3: 417, 4: 1}
-"""How many premises of the shared e-SNLI test file have so many rows; used where it is not here."""
+"""Number of premises by their rows in the shared e-SNLI test file; used where it is missing."""
 
 MOST_ALARMS, LEAST_COVERAGE, WIDEST, POWERS = 0.06, 0.93, 1.3, (0.75, 0.90)
 
 CHUNK = 100
 ALSO_FROM_PREDICTIONS = 1
-"""Experiments of each chunk that go through `compare` as well."""
+"""Experiments of each chunk that also go through `compare`."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """How a simulated experiment comes about.
+    """The parameters of a simulated experiment.
 
-    seed_sd:    of an arm's expected accuracy over its seeds, in points
-    own_row_sd: of what makes rows harder for one arm than for another, in logits; 0: nothing does
+    seed_sd:    SD of an arm's expected accuracy over seeds, in points
+    own_row_sd: SD of the rows' difficulty that is specific to an arm, in logits
     gain:       of the BETTER arms, in logits
     """
 
@@ -112,7 +112,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Measured:
-    """Experiments × comparisons, those of the primary family first."""
+    """Arrays of shape experiments × comparisons, the primary family first."""
 
     p: Floats
     p_adjusted: Floats
@@ -122,16 +122,18 @@ class Measured:
     detectable: Floats
     mcnemar: Floats
     rows_variance: Floats
-    """R / (G S): the part of the difference's variance that is not the seeds' own."""
+    """R / (G S): the part of the difference's variance that does not come from the seeds."""
 
 
 def premises_by_rows() -> tuple[tuple[tuple[int, int], ...], str]:
-    """(rows of a premise, premises with so many) of the shared e-SNLI test file, and a remark."""
+    """Pairs (rows of a premise, number of such premises) of the e-SNLI test file, and a remark."""
     folder = Path(os.environ.get("TUTELAGE_SHARED_DATA", "../shared/data"))
     file = folder / "esnli" / "test.jsonl"
     if not file.is_file():
-        return tuple(PREMISES_BY_ROWS.items()), "generated by e-SNLI's frequencies (no file here)"
-    with file.open() as lines:
+        return tuple(
+            PREMISES_BY_ROWS.items()
+        ), "generated with e-SNLI's frequencies (its file is missing)"
+    with file.open(encoding="utf-8") as lines:
         rows = Counter(json.loads(line)["premise"] for line in lines)
     return tuple(sorted(Counter(rows.values()).items())), "drawn from the shared e-SNLI test file"
 
@@ -177,8 +179,10 @@ def slope_of(setting: Setting) -> Floats:
 
 
 def stated_before(setting: Setting, slope: Floats) -> tuple[Design, float]:
-    """What one would plan with, having seen earlier experiments of the kind, and the true size
-    that the plan then states: what Holm's strictest step finds in 80 of 100."""
+    """The design that earlier experiments of the kind suggest, and its detectable difference.
+
+    Holm's strictest step detects that difference in 80 of 100 experiments.
+    """
     rng = np.random.default_rng(1)
     earlier = []
     for _ in range(60):
@@ -220,7 +224,7 @@ def gain_for(setting: Setting, slope: Floats, difference: float) -> float:
 def from_predictions(
     tables: Tables, groups: NDArray[np.int64], families: tuple[Pairs, ...]
 ) -> list[Comparison]:
-    """The same experiment as files of predictions would tell it."""
+    """The comparisons of the same experiment, computed from predictions."""
     words = np.array(["wrong", "right"])
     predictions = {
         arm: {
@@ -239,7 +243,7 @@ def from_predictions(
 def run_chunk(
     setting: Setting, slope: Floats, count: int, seed: list[int], families: tuple[Pairs, ...]
 ) -> NDArray[np.float64]:
-    """`count` experiments: experiments × comparisons × fields of Measured."""
+    """Run `count` experiments; returns experiments × comparisons × fields of Measured."""
     rng = np.random.default_rng(seed)
     experiments = []
     for number in range(count):
@@ -290,16 +294,16 @@ def run(
 
 
 def share_and_error(hits: NDArray[np.bool_]) -> tuple[float, float]:
-    """Share of hits, and its error over experiments: their comparisons are not independent."""
+    """Share of hits, and its standard error over experiments, whose comparisons are dependent."""
     by_experiment = hits.reshape(len(hits), -1).mean(axis=1)
     return float(hits.mean()), float(by_experiment.std(ddof=1) / len(hits) ** 0.5)
 
 
 def width_and_error(setting: Setting, measured: Measured) -> tuple[float, float]:
-    """Median half-width over that with the variance known: 1.96 of its square root.
+    """Median half-width, divided by that of a known variance: 1.96 times its square root.
 
-    Known is R / (G S) as it is on average, plus the variance of two arms' seeds that the
-    simulation was given. It must agree with how the differences were in fact spread.
+    The known variance is the mean R / (G S) plus the simulated variance of two arms' seeds. It must
+    agree with the actual variance of the differences.
     """
     seeds = 2 * (setting.seed_sd / 100) ** 2 / setting.seeds
     variance = float(measured.rows_variance.mean()) + seeds
@@ -313,7 +317,7 @@ def width_and_error(setting: Setting, measured: Measured) -> tuple[float, float]
 
 
 class Bounds:
-    """The worst that was seen of each bound."""
+    """Collects the measurements of each bound, and reports the worst."""
 
     def __init__(self) -> None:
         self.seen: dict[str, list[tuple[float, float, bool, str]]] = {}
@@ -328,7 +332,7 @@ class Bounds:
             broken = [value for value in values if not value[2]]
             lowest = "at least" in name
             value, error, _, where = sorted(broken or values, reverse=not lowest)[0]
-            state = f"FAIL in {len(broken)} of {len(values)}" if broken else "pass"
+            state = f"FAIL in {len(broken)} of {len(values)}" if broken else "holds"
             print(f"{name:40s}  {value:.3f} ±{error:.3f}  {where:38s} {state}")
         return all(kept for values in self.seen.values() for _, _, kept, _ in values)
 

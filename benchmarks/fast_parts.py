@@ -1,14 +1,14 @@
 """The gain of each part of `student/fast/`: whole trainings with and without it, in turns.
 
-    python benchmarks/fast_parts.py                  both students, three rounds; some forty minutes
+    python benchmarks/fast_parts.py                  both students, three rounds; about 40 minutes
     python benchmarks/fast_parts.py --only smollm2   one of them; --rounds 1 for a rehearsal
 
 t5       T5-small's shape, ANLI R1 with recorded reasoning, steps of 32 rows (see `train_setup.py`)
 smollm2  SmolLM2-135M-Instruct, e-SNLI with recorded chains of thought, steps of 16 rows
 
-Each training is a process of its own with two threads. The clock runs from the fifth step on, and
-each round has every variant once. `gain` is the rate with all parts divided by the rate without the
-one, in the same round: 1.10 means that the part makes a training 10% faster. Needs an idle machine.
+Each training is a separate process with two threads. The clock starts at the fifth step, and each
+round has every variant once. `gain` is the rate with all parts divided by the rate without the one,
+in the same round: 1.10 means that the part makes a training 10% faster. Needs an idle machine.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def worker(student: str, variant: str, folder: Path) -> None:
 
 
 def rate(student: str, variant: str, folder: Path) -> float:
-    """Rows per second of one training, in a process of its own.
+    """Rows per second of one training, in a separate process.
 
     variant: the part that is left out; `all` leaves out none, `off` sets `fast: off`
     """

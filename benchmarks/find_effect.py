@@ -70,7 +70,7 @@ def faults(results: Results) -> list[str]:
     kinds = {arm.name: arm.control for arm in results.arms}
     against = {c.baseline: c for c in results.comparisons if c.arm == REASONING}
     found = [
-        f"{missing}: not compared with"
+        f"{missing}: not compared"
         for missing in (LABELS, *CONTROLS)
         if missing not in against and missing not in {kinds[name] for name in against}
     ]
@@ -111,8 +111,10 @@ def arguments() -> argparse.Namespace:
         description=summary, epilog=description, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--tiny", action="store_true", help="rehearse; it exits with 1")
-    parser.add_argument("--runs", type=Path, help="where the run's folder stays; else it does not")
-    parser.add_argument("--workers", type=int, help="trainings at once (default: what fits)")
+    parser.add_argument("--runs", type=Path, help="keep the run's folder here; default: delete it")
+    parser.add_argument(
+        "--workers", type=int, help="trainings at the same time (default: as many as fit)"
+    )
     return parser.parse_args()
 
 

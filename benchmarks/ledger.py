@@ -1,22 +1,22 @@
-"""Whether the teacher's books are right when everything goes wrong: by the server's own count.
+"""Checks the ledger under kills, faults and budgets, against the test server's own counts.
 
-    python benchmarks/ledger.py                      all of it, some ten minutes
+    python benchmarks/ledger.py                      everything; about ten minutes
     python benchmarks/ledger.py once --kills 10 --rows 300
     python benchmarks/ledger.py faults --fault-rows 2000
     python benchmarks/ledger.py budget --budget-runs 20
 
-once:   one run is killed (SIGKILL) again and again at random moments. No answer that had reached
-        the ledger is lost or asked again, and the server counts at most one request a row and one
-        more for each that was in flight at a kill.
-faults: three in ten requests meet a fault, of all kinds that the test server knows, under limits of
-        requests and tokens a minute. The run ends by itself, every row answered or failed with a
-        reason; no limit is exceeded, and nobody returns before the Retry-After it was given.
+once:   one run is killed (SIGKILL) many times at random moments. No answer that has reached the
+        ledger is lost or requested again, and the server counts at most one request per row, and
+        one more for each request that was in flight at a kill.
+faults: three in ten requests meet a fault, of every kind that the test server has, under limits of
+        requests and tokens per minute. The run ends by itself, with every row answered or failed
+        with a reason. No limit is exceeded, and no retry comes before the server's Retry-After.
 budget: many small runs with random prices, lengths, concurrency, faults and caps, most of them
-        stopped on the way (SIGKILL, or Ctrl-C once or twice). What the server bills is never above
-        the cap; a run that stops for want of money has less left than one more worst case.
+        stopped early (SIGKILL, or Ctrl-C once or twice). The server never bills more than the cap;
+        a run that stops because of its budget has less left than one more worst case.
 
-Every annotation is a process of its own, and every kill a real one. Prints the counts, and exits
-with 1 if anything of this was broken. (A million known rows: see annotate.py.)
+Every annotation is a process of its own, and every kill is real. Prints the counts, and exits with
+1 if any check fails. (A million rows from the ledger: see annotate.py.)
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests" / "teacher"))
 from faulty_run import REQUESTS, WINDOW_S, faulty_run, faulty_server  # noqa: E402
-from ledger_worker import Life, Spec  # noqa: E402
+from ledger_worker import Spec, Worker  # noqa: E402
 from openai_server.faults import ODD, ROW, TRANSIENT, spread  # noqa: E402
 from openai_server.server import Server  # noqa: E402
 
 from tutelage.teacher.cost.prices import price_of, worst_case  # noqa: E402
 
 _POLL_S = 0.002
-_SHOWN = 20  # broken promises that are printed
+_SHOWN = 20  # failed checks that are printed
 _QUICK_FAULTS = [kind for kind in [*TRANSIENT, *ODD, *ROW] if kind not in ("stall", "slow")]
 
 
 @dataclass
 class Check:
-    """What was found broken, a line each."""
+    """The checks of one section that failed, a line each."""
 
     name: str
     broken: list[str] = field(default_factory=list)
@@ -58,8 +58,8 @@ class Check:
         if not holds:
             self.broken.append(otherwise)
 
-    def verdict(self) -> bool:
-        """Say it; whether all held."""
+    def report(self) -> bool:
+        """Print the failed checks; returns whether there are none."""
         for line in self.broken[:_SHOWN]:
             print(f"  BROKEN: {line}")
         if len(self.broken) > _SHOWN:
@@ -69,8 +69,8 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Books:
-    """A ledger as it lies on the disk. answers: text by key; sent: keys of what was under way."""
+class LedgerState:
+    """A ledger on the disk. answers: text by key; sent: keys of the requests in flight."""
 
     answers: dict[str, str]
     sent: list[str]
@@ -78,71 +78,72 @@ class Books:
     lost: int
 
 
-def read_books(path: Path) -> Books:
-    """Read by SQLite alone: the code under test has no say in it."""
+def read_ledger(path: Path) -> LedgerState:
+    """Read a ledger with SQLite alone, without the code under test."""
     if not path.exists():
-        return Books({}, [], 0, 0)
+        return LedgerState({}, [], 0, 0)
     with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as database:
 
         def rows(query: str) -> list[tuple]:
             try:
                 return database.execute(query).fetchall()
             except sqlite3.OperationalError as error:
-                if "no such table" in str(error):  # killed before it had made them
+                if "no such table" in str(error):  # killed before it had created them
                     return []
                 raise
 
-        books = Books(
+        state = LedgerState(
             {key.hex(): text for key, text in rows("SELECT key, text FROM answers")},
             [key.hex() for (key,) in rows("SELECT key FROM charges WHERE state = 'sent'")],
             sum(pico for (pico,) in rows("SELECT charged FROM budgets")),
             sum(count for (count,) in rows("SELECT count(*) FROM charges WHERE state = 'lost'")),
         )
     database.close()
-    return books
+    return state
 
 
-class Witness:
-    """Holds a run to its word over all its kills: see `once` above."""
+class AnswerCheck:
+    """Checks the answers of one run after each of its kills: see `once` above."""
 
     def __init__(self, prompts: dict[str, str], concurrency: int, check: Check) -> None:
         self._prompts = prompts
         self._concurrency = concurrency
         self._check = check
         self._kept: dict[str, str] = {}
-        self._asked_by_then: dict[str, int] = {}
+        self._requested_by_then: dict[str, int] = {}
         self._in_flight: Counter[str] = Counter()
         self.gone = self.again = 0
 
     @property
     def in_flight(self) -> int:
-        """The sum of what was in flight at each kill."""
+        """Requests that were in flight at the kills, summed over the kills."""
         return self._in_flight.total()
 
-    def look(self, books: Books, asked: Counter[str], when: str) -> None:
-        """After a kill, or at the end. asked: by prompt, by the server's count."""
+    def check(self, state: LedgerState, requested: Counter[str], when: str) -> None:
+        """Check after a kill, or at the end. requested: by prompt, as the server counts."""
         check = self._check
         for key, text in self._kept.items():
-            gone = books.answers.get(key) != text
+            gone = state.answers.get(key) != text
             self.gone += gone
-            check.that(not gone, f"{when}: an answer is gone: {key}")
-        for key, before in self._asked_by_then.items():
-            again = asked[self._prompts[key]] != before
+            check.that(not gone, f"{when}: an answer is missing: {key}")
+        for key, before in self._requested_by_then.items():
+            again = requested[self._prompts[key]] != before
             self.again += again
-            check.that(not again, f"{when}: asked again with its answer in the ledger: {key}")
-        self._in_flight.update(books.sent)
+            check.that(not again, f"{when}: requested again with its answer in the ledger: {key}")
+        self._in_flight.update(state.sent)
         check.that(
-            len(books.sent) <= self._concurrency,
-            f"{when}: {len(books.sent)} in flight, {self._concurrency} allowed",
+            len(state.sent) <= self._concurrency,
+            f"{when}: {len(state.sent)} in flight, {self._concurrency} allowed",
         )
         for key, prompt in self._prompts.items():
             most = 1 + self._in_flight[key]
             check.that(
-                asked[prompt] <= most, f"{when}: asked {asked[prompt]} times, not {most}: {key}"
+                requested[prompt] <= most,
+                f"{when}: requested {requested[prompt]} times, not {most}: {key}",
             )
-        for key in books.answers.keys() - self._kept.keys():
-            self._kept[key] = books.answers[key]
-            self._asked_by_then[key] = asked[self._prompts[key]]
+        for key in state.answers.keys() - self._kept.keys():
+            self._kept[key] = state.answers[key]
+            self._requested_by_then[key] = requested[self._prompts[key]]
 
 
 def once(kills: int, rows: int, seed: int, place: Path) -> bool:
@@ -160,47 +161,49 @@ def once(kills: int, rows: int, seed: int, place: Path) -> bool:
             rows=rows,
         )
         counts = server.counts
-        witness = Witness(spec.prompts(), spec.concurrency, check)
+        answers = AnswerCheck(spec.prompts(), spec.concurrency, check)
         while done < kills and useless < kills:
-            left = rows - len(read_books(spec.ledger).answers)
-            # From nothing at all to twice an even share of what is left; then any moment more.
+            left = rows - len(read_ledger(spec.ledger).answers)
+            # From nothing to twice an even share of the remaining rows, and then a random moment.
             share = rng.uniform(0, 2 * left / (kills - done + 1))
             before = counts.requests
-            life = Life(spec)
-            while counts.requests - before < share and not life.over:
+            worker = Worker(spec)
+            while counts.requests - before < share and not worker.ended:
                 time.sleep(_POLL_S)
             time.sleep(rng.uniform(0, 0.06))
-            if not life.kill():
-                useless += 1  # it had come to its end
+            if not worker.kill():
+                useless += 1  # it had ended already
                 continue
             done += 1
             server.wait_idle()
-            witness.look(read_books(spec.ledger), counts.asked, f"kill {done}")
-        killed_at = len(read_books(spec.ledger).answers)
-        end = Life(spec).wait(600)
+            answers.check(read_ledger(spec.ledger), counts.asked, f"kill {done}")
+        killed_at = len(read_ledger(spec.ledger).answers)
+        end = Worker(spec).wait(600)
         server.wait_idle()
-        books = read_books(spec.ledger)
-        witness.look(books, counts.asked, "the end")
-        written = len(spec.output.read_text().splitlines()) if spec.output.exists() else 0
+        state = read_ledger(spec.ledger)
+        answers.check(state, counts.asked, "the end")
+        written = (
+            len(spec.output.read_text(encoding="utf-8").splitlines()) if spec.output.exists() else 0
+        )
         left_behind = [path.name for path in Path(folder).iterdir() if path.name[0] == "."]
-    check.that(done == kills, f"{done} of {kills} kills met a living process")
-    check.that(end.get("counts", {}).get("ok") == rows, f"the last run said {end}")
-    check.that(len(books.answers) == rows, f"{len(books.answers)} answers in the ledger")
+    check.that(done == kills, f"{done} of {kills} kills met a running process")
+    check.that(end.get("counts", {}).get("ok") == rows, f"the last run returned {end}")
+    check.that(len(state.answers) == rows, f"{len(state.answers)} answers in the ledger")
     check.that(written == rows, f"{written} rationales in the output")
-    check.that(books.sent == [], f"{len(books.sent)} charges still open at the end")
+    check.that(state.sent == [], f"{len(state.sent)} charges still open at the end")
     check.that(not left_behind, f"files left behind: {left_behind}")
-    most = rows + witness.in_flight
+    most = rows + answers.in_flight
     check.that(counts.requests <= most, f"{counts.requests} requests, at most {most}")
     print(
         f"  kills {done}, answers after the last of them {killed_at:,d}\n"
-        f"  in flight at the kills, all together {witness.in_flight:,d}\n"
-        f"  requests by the server's count {counts.requests:,d} <= {rows:,d} + "
-        f"{witness.in_flight:,d} (asked again "
+        f"  in flight at the kills, in total {answers.in_flight:,d}\n"
+        f"  requests counted by the server {counts.requests:,d} <= {rows:,d} + "
+        f"{answers.in_flight:,d} (repeated "
         f"{sum(times - 1 for times in counts.asked.values()):,d})\n"
-        f"  answers lost {witness.gone}, asked again with an answer in the ledger {witness.again}\n"
+        f"  answers lost {answers.gone}, repeated with an answer in the ledger {answers.again}\n"
         f"  {time.monotonic() - begun:.0f} s"
     )
-    return check.verdict()
+    return check.report()
 
 
 def faults(rows: int, seed: int, place: Path) -> bool:
@@ -208,49 +211,53 @@ def faults(rows: int, seed: int, place: Path) -> bool:
     check, begun = Check("faults"), time.monotonic()
     with faulty_server(seed) as server, tempfile.TemporaryDirectory(dir=place) as folder:
         spec = faulty_run(server, Path(folder), rows)
-        end = Life(spec).wait(60 + rows / 10)
+        end = Worker(spec).wait(60 + rows / 10)
         server.wait_idle()
-        counts, books = server.counts, read_books(spec.ledger)
-        written = [json.loads(line) for line in spec.output.read_text().splitlines()]
+        counts, state = server.counts, read_ledger(spec.ledger)
+        written = [
+            json.loads(line) for line in spec.output.read_text(encoding="utf-8").splitlines()
+        ]
     statuses = Counter(row["status"] for row in written)
     silent = sum(1 for row in written if row["status"] == "failed" and not row["detail"])
     check.that(end["end"] == "done", f"the run ended with {end}")
     check.that(len(written) == rows, f"{len(written)} rows in the output")
     check.that(dict(statuses) == {k: n for k, n in end["counts"].items() if n}, f"{end} {statuses}")
     check.that(silent == 0, f"{silent} rows failed without a reason")
-    check.that(len(books.answers) + statuses["failed"] == rows, f"{len(books.answers)} answers")
-    check.that(end["sent"] == counts.requests, f"sent {end['sent']}, server {counts.requests}")
+    check.that(len(state.answers) + statuses["failed"] == rows, f"{len(state.answers)} answers")
+    check.that(
+        end["attempts"] == counts.requests, f"sent {end['attempts']}, server {counts.requests}"
+    )
     check.that(counts.rate_violations == 0, f"{counts.rate_violations} above a limit")
     check.that(counts.retried_early == 0, f"{counts.retried_early} before their Retry-After")
     check.that(
-        counts.billed_pico <= books.charged, f"billed {counts.billed_pico}, charged {books.charged}"
+        counts.billed_pico <= state.charged, f"billed {counts.billed_pico}, charged {state.charged}"
     )
     took = time.monotonic() - begun
     print(
         f"  rows by status {dict(statuses)}\n"
-        f"  requests by the server's count {counts.requests:,d}, by what became of them "
+        f"  requests counted by the server {counts.requests:,d}, by response "
         f"{dict(counts.statuses)}\n"
         f"  above a limit {counts.rate_violations}, before their Retry-After "
         f"{counts.retried_early}\n"
-        f"  billed {counts.billed_pico / 1e12:.4f} $ <= charged {books.charged / 1e12:.4f} $ "
-        f"({books.lost:,d} requests lost on the way)\n"
-        f"  {took:.0f} s: {counts.requests / took:.0f} requests a second of at most "
+        f"  billed {counts.billed_pico / 1e12:.4f} $ <= charged {state.charged / 1e12:.4f} $ "
+        f"({state.lost:,d} requests lost)\n"
+        f"  {took:.0f} s: {counts.requests / took:.0f} requests per second of at most "
         f"{REQUESTS / WINDOW_S:.0f}"
     )
-    return check.verdict()
+    return check.report()
 
 
-def _interrupt(life: Life, rng: random.Random) -> str:
-    """Stop a run at some moment, in some way."""
+def _interrupt(worker: Worker, rng: random.Random) -> str:
+    """Stop a run in a random way; returns how, or "ended"."""
     how = rng.choice(["kill", "kill", "Ctrl-C", "Ctrl-C twice"])
     if how == "kill":
-        return how if life.kill() else "ended"
+        return how if worker.kill() else "ended"
     for _ in range(2 if how == "Ctrl-C twice" else 1):
-        if life.over:
+        if worker.ended:
             return "ended"
-        life.interrupt()
+        worker.interrupt()
         time.sleep(rng.uniform(0, 0.01))
-    exit_code = life.wait()["exit"]
+    exit_code = worker.wait()["exit"]
     return how if exit_code != 0 else "ended"
 
 
@@ -290,55 +297,55 @@ def budget(runs: int, seed: int, place: Path) -> bool:
                 wait_s=0.01,
             )
             tariff = price_of("m", override=spec.settings().price)
-            worst = {key: worst_case(request, tariff) for key, request in spec.questions()}
+            worst = {key: worst_case(request, tariff) for key, request in spec.requests()}
             cap = int(rng.uniform(0, 1.1) * sum(worst.values())) // 10**6 * 10**6
             spec = replace(spec, cap=cap)
             billed_before, requests_before = counts.billed_pico, counts.requests
             for _ in range(rng.choice([0, 1, 1, 2, 3])):
-                life = Life(spec)
+                worker = Worker(spec)
                 share = rng.uniform(0, spec.rows / 2)
                 before = counts.requests
                 patience = time.monotonic() + 2.0
                 while (
                     counts.requests - before < share
-                    and not life.over
+                    and not worker.ended
                     and time.monotonic() < patience
                 ):
                     time.sleep(_POLL_S)
                 time.sleep(rng.uniform(0, 0.01))
-                stops[_interrupt(life, rng)] += 1
-            end = Life(spec).wait()
+                stops[_interrupt(worker, rng)] += 1
+            end = Worker(spec).wait()
             server.wait_idle()
-            books = read_books(spec.ledger)
+            state = read_ledger(spec.ledger)
             billed = counts.billed_pico - billed_before
             ends[end.get("end", "?")] += 1
             name = f"run {number} (cap {cap}, {counts.requests - requests_before} requests)"
             check.that(end.get("end") in ("done", "budget"), f"{name} ended with {end}")
             check.that(billed <= cap, f"{name}: {billed} billed")
-            check.that(billed <= books.charged, f"{name}: {billed} billed, {books.charged} charged")
-            check.that(books.charged <= cap, f"{name}: {books.charged} charged")
-            check.that(books.sent == [], f"{name}: charges still open")
+            check.that(billed <= state.charged, f"{name}: {billed} billed, {state.charged} charged")
+            check.that(state.charged <= cap, f"{name}: {state.charged} charged")
+            check.that(state.sent == [], f"{name}: charges still open")
             if end.get("end") == "budget":
-                more = max(pico for key, pico in worst.items() if key not in books.answers)
+                more = max(pico for key, pico in worst.items() if key not in state.answers)
                 check.that(
-                    cap - books.charged < more,
-                    f"{name}: {cap - books.charged} left, one more costs {more} at most",
+                    cap - state.charged < more,
+                    f"{name}: {cap - state.charged} left, but one more costs {more} at most",
                 )
-                left_most = max(left_most, (cap - books.charged) / more)
+                left_most = max(left_most, (cap - state.charged) / more)
             if cap:
                 tightest = max(tightest, billed / cap)
             for path in Path(folder).glob(f"{number}.sqlite*"):
                 if path.is_file():
                     path.unlink()
     print(
-        f"  runs {runs:,d}: {dict(ends)}; stopped on the way: {dict(stops)}\n"
-        f"  billed of the cap, at most {tightest:.1%}; left of one more worst case when money ran "
-        f"out, at most {left_most:.1%}\n"
-        f"  requests by the server's count {counts.requests:,d}, "
+        f"  runs {runs:,d}: {dict(ends)}; stopped early: {dict(stops)}\n"
+        f"  billed at most {tightest:.1%} of the cap; left at the end of the budget at most "
+        f"{left_most:.1%} of one more worst case\n"
+        f"  requests counted by the server {counts.requests:,d}, "
         f"billed {counts.billed_pico / 1e12:.4f} $\n"
         f"  {time.monotonic() - begun:.0f} s"
     )
-    return check.verdict()
+    return check.report()
 
 
 def main() -> int:
@@ -346,13 +353,13 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     sections = ("once", "faults", "budget")
-    parser.add_argument("sections", nargs="*", help=f"of {', '.join(sections)}; all by default")
+    parser.add_argument("sections", nargs="*", help=f"from {', '.join(sections)}; all by default")
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--rows", type=int, default=5000, help="of the run that is killed")
     parser.add_argument("--fault-rows", type=int, default=20_000)
     parser.add_argument("--budget-runs", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--folder", type=Path, help="where ledgers go for the time being")
+    parser.add_argument("--folder", type=Path, help="for the temporary ledgers")
     given = parser.parse_args()
     unknown = set(given.sections) - set(sections)
     if unknown:

@@ -1,4 +1,4 @@
-"""Whether two revisions give the same numbers: a digest of every test.jsonl of small recipes.
+"""Compare the numbers of two revisions: print a digest of each test.jsonl of small recipes.
 
     python benchmarks/same_numbers.py > before.txt      at one revision
     python benchmarks/same_numbers.py > after.txt       at the other; then compare the two files
@@ -8,8 +8,8 @@ of `student/fast/` is not measured. Each line is
 
     RECIPE ARM CONFIGURATION SEED SHA-256
 
-One thread, some two minutes. Equal files mean equal numbers bit by bit. Between machines, or
-versions of torch, numbers may differ without any fault.
+One thread, about two minutes. Equal files mean bit-equal numbers. Between machines, or versions of
+torch, numbers may differ without a fault.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", help="one recipe: encoder-decoder, decoder-only or lora")
+    parser.add_argument("--only", help="run only one recipe: encoder-decoder, decoder-only or lora")
     given = parser.parse_args()
 
     import torch

@@ -117,16 +117,16 @@ class Bench:
         codes = [worker.wait() for worker in workers]
         for code, report in zip(codes, reports, strict=True):
             if code or not report.exists():
-                log = report.with_suffix(".log").read_text(errors="replace")
+                log = report.with_suffix(".log").read_text(encoding="utf-8", errors="replace")
                 raise SystemExit(f"{name} {options}: exit {code}\n{log[-3000:]}")
-        return [json.loads(report.read_text()) for report in reports]
+        return [json.loads(report.read_text(encoding="utf-8")) for report in reports]
 
 
 def start(
     script: str, arguments: Sequence[object], threads: int, log: Path
 ) -> subprocess.Popen[bytes]:
     """A worker process with this many threads and without access to a hub."""
-    with log.open("w") as output:
+    with log.open("w", encoding="utf-8") as output:
         return subprocess.Popen(
             [sys.executable, str(HERE / script), *(str(part) for part in arguments)],
             stdout=output,
@@ -313,8 +313,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         if start("train_setup.py", [folder], given.threads, folder / "setup.log").wait():
-            raise SystemExit((folder / "setup.log").read_text())
-        facts = json.loads((folder / "facts.json").read_text())
+            raise SystemExit((folder / "setup.log").read_text(encoding="utf-8"))
+        facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
         print(
             f"{facts['gpu'] or platform.machine()}, {given.threads} threads, torch "
             f"{facts['torch']}, transformers {facts['transformers']}, load average {load:.1f}\n"

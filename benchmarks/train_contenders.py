@@ -139,7 +139,7 @@ def ours(
     from tutelage.student.encoding.batching import training_steps
     from tutelage.student.encoding.tokenise import encode_examples
     from tutelage.student.jobs.jobs import TrainingJob, run_training
-    from tutelage.student.model.load import load_student
+    from tutelage.student.model.loading import load_student
 
     rows = read_rows(folder)
     training = training_examples(rows)

@@ -60,4 +60,6 @@ def write_report(path: Path, seconds: float, **values: object) -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     if torch.cuda.is_available():
         peak = torch.cuda.max_memory_allocated()
-    path.write_text(json.dumps({"seconds": seconds, "peak_bytes": peak, **values}))
+    path.write_text(
+        json.dumps({"seconds": seconds, "peak_bytes": peak, **values}), encoding="utf-8"
+    )

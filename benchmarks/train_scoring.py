@@ -23,7 +23,7 @@ TEST_SEED = 3
 def _student(folder: Path, precision: str, threads: int) -> Any:
     import torch
 
-    from tutelage.student.model.load import load_student
+    from tutelage.student.model.loading import load_student
     from tutelage.student.model.precision import choose_device, prepare
 
     torch.set_num_threads(threads)
@@ -119,7 +119,7 @@ def agree(folder: Path, report: Path, *, rows: int, train_rows: int, epochs: int
     from tutelage.data.synthetic import generate as generate_rows
     from tutelage.student.encoding.targets import build_training_examples
     from tutelage.student.jobs.jobs import TrainingJob, run_training
-    from tutelage.student.model.load import load_student
+    from tutelage.student.model.loading import load_student
     from tutelage.student.model.scratch import tokenizer_for
 
     examples, test = generate_rows(train_rows, 1), generate_rows(rows, TEST_SEED)

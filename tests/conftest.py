@@ -1,4 +1,4 @@
-"""What several tests share: where the recorded data are, and small recipes."""
+"""Shared fixtures: the folder of recorded data, small recipes, and a finished run."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may depend on a hub
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-    # Started by a shell in the background: what the tests start would be deaf to their Ctrl-C.
+    # Started by a shell in the background: processes that the tests start would ignore Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
 def shared_data() -> Path:
-    """The folder of recorded data, which is no part of the project."""
+    """The folder of recorded data, which is not part of the project."""
     root = Path(__file__).parents[1]
     folder = Path(os.environ.get("TUTELAGE_SHARED_DATA", root / "../shared/data"))
     if not (folder / "esnli").is_dir():
@@ -30,7 +30,7 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def small_recipe() -> Callable[..., dict[str, Any]]:
-    """A recipe of seconds: tiny data, a tiny student, two seeds, and the arms that are written."""
+    """A recipe that runs in seconds: tiny data, a tiny student, two seeds, and no added arms."""
 
     def make(**changes: Any) -> dict[str, Any]:
         reasoning = {"strategy": "informed_reasoning"}
@@ -77,7 +77,7 @@ def small_recipe() -> Callable[..., dict[str, Any]]:
 def finished(
     small_recipe: Callable[..., dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """One uninterrupted run of the small recipe, shared by the tests that only look at it."""
+    """One uninterrupted run of the small recipe, shared by the tests that only read it."""
     from tutelage.config.recipe_file import parse_recipe
     from tutelage.experiment.run import run
 

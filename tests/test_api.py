@@ -1,4 +1,4 @@
-"""Everything that a command does is a few lines of Python: those of the README, on small data."""
+"""The Python API: each command takes a few lines, as in the README, here on small data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import tutelage
 
 
-def test_every_public_name_is_there_and_documented() -> None:
+def test_every_public_name_exists_and_is_documented() -> None:
     for name in tutelage.__all__:
         value = getattr(tutelage, name)
         assert name == "NLI" or value.__doc__, name

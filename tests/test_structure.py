@@ -1,62 +1,17 @@
-"""The import table of docs/design.md, held against the code."""
+"""The import table of docs/design.md, the absence of cycles, and names that are there once."""
 
 from __future__ import annotations
 
 import ast
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
-SOURCE = Path(__file__).parents[1] / "src" / "tutelage"
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "tutelage"
+DESIGN = ROOT / "docs" / "design.md"
 
-BASIS = {"errors"}
-WORDS = BASIS | {"records", "task"}
-GROUND = WORDS | {"runfolder", "data", "strategies", "environment", "modelfiles"}
-GROUND |= {"student.target"}
-STAGES = GROUND | {"teacher", "rationales", "student", "evaluation", "report"}
-RECIPE = {"recipe", "rules", "sections"}
-WHOLE = STAGES | RECIPE | {"recipe_file", "observer", "preparation", "outcome", "manifest"}
-
-MAY_IMPORT: dict[str, set[str]] = {
-    "errors": set(),
-    "environment": BASIS,
-    "modelfiles": BASIS | {"environment"},
-    "records": BASIS,
-    "task": BASIS | {"records"},
-    "runfolder": WORDS,
-    "data": WORDS | {"runfolder", "environment", "data"},
-    "strategies": WORDS | {"runfolder", "strategies"},
-    "teacher": GROUND | {"teacher"},
-    "rationales": GROUND | {"rationales"},
-    "student": GROUND | {"student"},
-    "evaluation": WORDS | {"evaluation"},
-    "report": WORDS | {"runfolder", "evaluation", "report"},
-    "sections": GROUND | {"teacher.base", "teacher.prices", "student.settings"},
-    "rules": GROUND | {"sections"},
-    "recipe": GROUND | {"rules", "sections"},
-    "recipe_file": GROUND | RECIPE,
-    "observer": {"student.jobs", "teacher.annotate"},
-    "preparation": GROUND | {"teacher", "rationales", "observer"} | RECIPE,
-    "teacher_baseline": STAGES | RECIPE | {"preparation", "observer"},
-    "survey": GROUND | {"teacher", "observer"},
-    "foresight": STAGES | RECIPE | {"preparation"},
-    "planning": GROUND
-    | RECIPE
-    | {"teacher", "observer", "preparation", "survey", "foresight", "teacher_baseline"},
-    "outcome": STAGES | RECIPE | {"preparation"},
-    "manifest": STAGES | RECIPE | {"preparation"},
-    "students": STAGES | RECIPE | {"preparation", "observer"},
-    "curves": STAGES | RECIPE | {"preparation", "outcome", "students"},
-    "looks": STAGES | RECIPE | {"preparation", "outcome"},
-    "baselines": STAGES | RECIPE | {"preparation"},
-    "explanations": STAGES | RECIPE | {"preparation", "outcome"},
-    "experiment": WHOLE
-    | {"students", "explanations", "looks", "baselines", "curves", "teacher_baseline"},
-    "training": STAGES,
-    "auditing": STAGES | {"recipe", "preparation", "observer", "training"},
-    "reading": STAGES,
-    "doctor": STAGES | {"recipe", "preparation"},
-}
-
-TORCH_LIVES_IN = {"student", "doctor"}
+TORCH_LIVES_IN = {"student", "planning.doctor", "deliver"}
 HEAVY = {
     "torch",
     "transformers",
@@ -70,86 +25,132 @@ HEAVY = {
 }
 
 
-def _modules() -> list[tuple[str, ast.Module]]:
-    return [
-        (".".join(path.relative_to(SOURCE).with_suffix("").parts), ast.parse(path.read_text()))
+def _modules() -> dict[str, ast.Module]:
+    """Every module by its dotted name below `tutelage`; a package by its own name."""
+    return {
+        ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__"): (
+            ast.parse(path.read_text(encoding="utf-8"))
+        )
         for path in sorted(SOURCE.rglob("*.py"))
-    ]
+    }
 
 
-def _imports(tree: ast.AST) -> set[str]:
-    found = set()
+MODULES = _modules()
+
+
+def _imports(tree: ast.AST) -> Iterator[str]:
+    """Everything imported, also inside functions and for type checkers alone."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            # `from tutelage import manifest` names a module as well.
-            found |= (
-                {f"{node.module}.{a.name}" for a in node.names}
-                if node.module == "tutelage"
-                else {node.module}
-            )
-    return found
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                yield full if full.removeprefix("tutelage.") in MODULES else node.module
 
 
-def test_every_part_imports_what_it_may_and_no_more() -> None:
-    faults = []
-    for name, tree in _modules():
-        part = name.split(".")[0]
-        if part in ("__init__", "__main__", "commands"):
-            continue
-        for module in _imports(tree):
-            if not module.startswith("tutelage."):
-                continue
-            wanted = module.removeprefix("tutelage.")
-            allowed = MAY_IMPORT[part]
-            if not any(wanted == a or wanted.startswith(a + ".") for a in allowed):
-                faults.append(f"{name} imports {wanted}")
+def _ours(tree: ast.AST) -> set[str]:
+    return {m.removeprefix("tutelage.") for m in _imports(tree) if m.startswith("tutelage.")}
+
+
+def _table() -> dict[str, set[str]]:
+    """The table of docs/design.md: a part, and the parts that it may import."""
+    text = DESIGN.read_text(encoding="utf-8")
+    lines = text.split("| this | may import |\n|---|---|\n")[1].split("\n\n")[0].splitlines()
+    assert len(lines) <= 12
+    allowed: dict[str, set[str]] = {}
+    for line in lines:
+        left, right = (cell.strip() for cell in line.strip("| ").split("|"))
+        parts = {part.strip(" `") for part in left.split(",")}
+        named = {part.strip(" `") for part in right.split(",")}
+        if "nothing of ours" in right:
+            named = set()
+        if "everything above" in named:
+            named = (named - {"everything above"}) | set(allowed)
+        for part in parts:
+            allowed[part] = named | {part}
+    return allowed
+
+
+def test_every_part_imports_what_the_table_allows() -> None:
+    table = _table()
+    assert {p.split(".")[0] for p in MODULES} - {"__init__", "__main__"} == set(table)
+    faults = [
+        f"{name} imports {wanted}"
+        for name, tree in MODULES.items()
+        if name not in ("__init__", "__main__")
+        for wanted in sorted(_ours(tree))
+        if wanted.split(".")[0] not in table[name.split(".")[0]]
+    ]
     assert faults == []
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    graph = {name: _ours(tree) & set(MODULES) for name, tree in MODULES.items()}
+    done: set[str] = set()
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        assert name not in trail, " -> ".join((*trail[trail.index(name) :], name))
+        if name not in done:
+            for wanted in sorted(graph[name]):
+                visit(wanted, (*trail, name))
+            done.add(name)
+
+    for name in graph:
+        visit(name, ())
+
+
+def test_the_top_shows_the_pipeline() -> None:
+    top = {path.name for path in SOURCE.iterdir() if path.name != "__pycache__"}
+    assert len(top - {"__init__.py", "__main__.py", "py.typed"}) <= 15
+
+
+def test_no_two_modules_have_one_name() -> None:
+    """A command's module is named after the command, and may share its name with a stage."""
+    stems = Counter(
+        path.stem
+        for path in SOURCE.rglob("*.py")
+        if path.stem != "__init__" and path.parent.name != "cli"
+    )
+    assert [stem for stem, count in stems.items() if count > 1] == []
 
 
 def test_only_the_student_knows_torch() -> None:
     faults = [
         name
-        for name, tree in _modules()
+        for name, tree in MODULES.items()
         if "torch" in {m.split(".")[0] for m in _imports(tree)}
-        and name.split(".")[0] not in TORCH_LIVES_IN
+        and not any(name == home or name.startswith(home + ".") for home in TORCH_LIVES_IN)
     ]
     assert faults == []
+
+
+def _at_the_top(tree: ast.Module) -> ast.Module:
+    return ast.Module([n for n in tree.body if isinstance(n, ast.Import | ast.ImportFrom)], [])
 
 
 def test_heavy_packages_are_imported_where_they_are_used() -> None:
     """Not at the top of a module that a command may load before it knows that it needs them."""
     faults = []
-    for name, tree in _modules():
-        top = ast.Module(
-            [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)], []
-        )
-        heavy = HEAVY & {m.split(".")[0] for m in _imports(top)}
+    for name, tree in MODULES.items():
+        heavy = HEAVY & {m.split(".")[0] for m in _imports(_at_the_top(tree))}
         if heavy and not (heavy <= {"torch"} and name.split(".")[0] == "student"):
             faults.append(f"{name}: {sorted(heavy)}")
     assert faults == []
 
 
-def test_commands_import_their_stage_lazily() -> None:
-    for name, tree in _modules():
-        if not name.startswith("commands.") or name in ("commands.main", "commands.__init__"):
-            continue
-        top = {
-            m
-            for node in tree.body
-            if isinstance(node, ast.Import | ast.ImportFrom)
-            for m in _imports(ast.Module([node], []))
-        }
-        ours = {m for m in top if m.startswith("tutelage")}
-        assert ours == set(), f"{name} imports {ours} at its top"
+def test_commands_import_what_they_call_lazily() -> None:
+    """At its top a command's module imports definitions and what prints, never a stage."""
+    for name, tree in MODULES.items():
+        if name.startswith("cli."):
+            parts = {m.split(".")[0] for m in _ours(_at_the_top(tree))}
+            assert parts <= {"cli", "config", "core"}, f"{name}: {parts}"
 
 
 def test_modules_stay_readable() -> None:
     long = {
-        name: count
+        str(path.relative_to(SOURCE)): count
         for path in SOURCE.rglob("*.py")
-        if (count := len(path.read_text().splitlines())) > 400
-        for name in [str(path.relative_to(SOURCE))]
+        if (count := len(path.read_text(encoding="utf-8").splitlines())) > 400
     }
     assert long == {}

@@ -21,6 +21,9 @@ SKIPPED = {"test_words.py"}
 """Files that have to name what they forbid; docs/design.md's glossary is cut out below."""
 
 
+SUFFIXES = {".py", ".md", ".j2", ".js", ".yaml", ".toml", ".css", ".sh"}
+
+
 class Rule(NamedTuple):
     """pattern: what is not written; instead: what is; right: contexts in which it is right."""
 
@@ -34,8 +37,8 @@ RULES = (
         r"\breadings?\b",
         "evaluation",
         (
-            r"[Rr]eading (the |a |an |from |of |its |their |them|it|one |files?|rows?|recipes?|data|"
-            r"lines?|and writing|label|time)",
+            r"[Rr]eading (the |a |an |from |of |its |their |them|it|one |files?|rows?|recipes?|"
+            r"data|lines?|and writing|label|time)",
             r"\b(while|by|before|after|for|of|when|without|on|from|is|are|in) reading\b",
         ),
     ),
@@ -57,6 +60,7 @@ RULES = (
             r"their|`|--|this|what|every|no|None)",
             r"^\s*pass\b",
             r": pass\b",
+            r"SD [0-9.]+ +pass$",  # a benchmark's printed table
             r"\b(to|must|not|and|tests|may|can|should|will|checks) pass\b",
         ),
     ),
@@ -66,7 +70,8 @@ RULES = (
     Rule(r"\bforesight\b|\bforesees?\b|\bforeseen\b", "power analysis"),
     Rule(r"\boutcomes?\b", "result"),
     Rule(r"\bgovernors?\b", "rate limits"),
-    Rule(r"\bverdicts?\b", "action; retry policy"),
+    # A teacher's own word for its answer, in the pattern that finds labels, is right.
+    Rule(r"\bverdicts?\b", "action; retry policy", (r"answer\|verdict\|classification",)),
     Rule(r"\btickets?\b", "request"),
     Rule(
         r"\bquestions?\b",
@@ -76,6 +81,9 @@ RULES = (
             r"\bW[- ]questions?\b",
             r"questions? that begin",
             r"five W",
+            # Column of the ledger, and words of a prompt: they do not change.
+            r"questions (BLOB|= NULL|IS NOT NULL)|price, questions\)|SELECT questions, price",
+            r"the question word",
         ),
     ),
     Rule(r"\baccounts\b", "charges"),
@@ -105,7 +113,7 @@ class Hit(NamedTuple):
 
 
 def hits_in(text: str, place: str) -> Iterator[Hit]:
-    """Each place in `text` that a rule forbids. Names are read as words: `tokens_per_micro_batch`."""
+    """Each place in `text` that a rule forbids. A name counts as its words, however joined."""
     for number, line in enumerate(text.split("\n"), 1):
         # CamelCase and snake_case are words as well.
         plain = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", line).replace("_", " ")
@@ -144,9 +152,9 @@ def files(*places: str) -> Iterator[Path]:
     for place in places:
         root = ROOT / place
         for path in [root] if root.is_file() else sorted(root.rglob("*")):
-            if path.suffix in (".py", ".md", ".j2", ".js", ".yaml", ".toml", ".css", ".sh"):
-                if path.name not in SKIPPED and "__pycache__" not in path.parts:
-                    yield path
+            named = path.name not in SKIPPED and "__pycache__" not in path.parts
+            if named and path.suffix in SUFFIXES:
+                yield path
 
 
 EVERYWHERE = ("src", "tests", "docs", "benchmarks", "examples", "README.md", "CHANGELOG.md")

@@ -3,7 +3,8 @@
     from tutelage import load_recipe, run
     results = run(load_recipe("quickstart")).results
 
-Each name below is imported when it is first used, so that `import tutelage` costs nothing.
+Each name below is imported when it is first used, so that `import tutelage` costs nothing. A name
+that needs an extra raises MissingExtraError where the extra is not installed.
 """
 
 from __future__ import annotations
@@ -34,11 +35,11 @@ if TYPE_CHECKING:
     from tutelage.experiment.run import Run, run
     from tutelage.rationales.controls import filler, label_echo, shuffled
     from tutelage.report.page import render_report
-    from tutelage.strategies.registry import get_strategy
+    from tutelage.strategies.lookup import get_strategy
     from tutelage.student.encoding.targets import build_training_examples
     from tutelage.student.inference.explain import explain
     from tutelage.student.inference.score import score_labels
-    from tutelage.student.model.load import load_student
+    from tutelage.student.model.loading import load_student
     from tutelage.student.model.student import Student
     from tutelage.student.training.result import TrainResult
     from tutelage.student.training.trainer import train
@@ -58,9 +59,9 @@ _HOMES = {
     "core.results": ("Comparison", "Evaluation", "Results", "load_results"),
     "core.types": ("Completion", "Example", "Prediction", "Rationale", "Target", "TrainingExample"),
     "report.page": ("render_report",),
-    "strategies.registry": ("get_strategy",),
+    "strategies.lookup": ("get_strategy",),
     "student.inference.explain": ("explain",),
-    "student.model.load": ("load_student",),
+    "student.model.loading": ("load_student",),
     "student.model.student": ("Student",),
     "student.inference.score": ("score_labels",),
     "config.training_settings": ("TrainSettings",),
@@ -123,7 +124,15 @@ def __getattr__(name: str) -> Any:
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module 'tutelage' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"tutelage.{home}"), name)
+    try:
+        value = getattr(importlib.import_module(f"tutelage.{home}"), name)
+    except ModuleNotFoundError as error:
+        from tutelage.core.errors import MissingExtraError, extra_of
+
+        extra = extra_of(error.name)
+        if extra is None:
+            raise
+        raise MissingExtraError(str(error.name), extra, f"tutelage.{name}") from error
     globals()[name] = value
     return value
 

@@ -21,15 +21,19 @@ if TYPE_CHECKING:
     from tutelage.core.task import Task
     from tutelage.core.types import Prediction
     from tutelage.data.describe import Description
-    from tutelage.data.file_task import FileTask
+    from tutelage.data.file_task import FileTask as FileTask
     from tutelage.experiment.run import Run
     from tutelage.planning.doctor import Finding
-    from tutelage.planning.plan import Plan
-    from tutelage.report.compare_runs import TwoRuns
-    from tutelage.student.encoding.token_lengths import Audit
+    from tutelage.planning.plan import Plan as Plan
+    from tutelage.report.compare_runs import TwoRuns as TwoRuns
+    from tutelage.student.encoding.token_lengths import Audit as Audit
+    from tutelage.student.encoding.token_lengths import Cut as Cut
+    from tutelage.student.encoding.token_lengths import Lengths as Lengths
     from tutelage.student.training.result import TrainResult
-    from tutelage.teacher.annotate import Summary
-    from tutelage.teacher.ledger.maintenance import Overview
+    from tutelage.teacher.batch.batches import BatchRow as BatchRow
+    from tutelage.teacher.cost.forecast import Amount as Amount
+    from tutelage.teacher.ledger.maintenance import Overview as Overview
+    from tutelage.teacher.summary import Summary as Summary
 
 
 def main_process() -> AbstractContextManager[bool]:
@@ -50,11 +54,9 @@ def run(
 
     fractions: of the training rows, for learning curves, as numbers or as text ("0.1,0.3")
     """
-    from tutelage.core.errors import require_extra
     from tutelage.experiment.learning_curves import parse_fractions
     from tutelage.experiment.run import run
 
-    require_extra("train", "running an experiment")
     return run(recipe, fractions=parse_fractions([str(f) for f in fractions]), **options)
 
 
@@ -68,10 +70,8 @@ def train_file(
     **options: Any,
 ) -> TrainResult:
     """Train one student on a file; see `experiment.train_file.train_file`."""
-    from tutelage.core.errors import require_extra
     from tutelage.experiment.train_file import train_file
 
-    require_extra("train", "training a student")
     return train_file(data, dev, rationales, student, settings, output, **options)
 
 
@@ -110,9 +110,11 @@ def annotate_recipe(
 def audit_recipe(recipe: Recipe, runs: Path, observer: Observer) -> Audit:
     """Measure a recipe's rows in the student's tokens; see `planning.audit.audit_recipe`."""
     from tutelage.core.errors import require_extra
-    from tutelage.planning.audit import audit_recipe
 
     require_extra("train", "measuring tokens")
+
+    from tutelage.planning.audit import audit_recipe
+
     return audit_recipe(recipe, runs, observer)
 
 
@@ -126,9 +128,11 @@ def audit_file(
 ) -> Audit:
     """Measure a file's rows in the student's tokens; see `planning.audit.audit_file`."""
     from tutelage.core.errors import require_extra
-    from tutelage.planning.audit import audit_file
 
     require_extra("train", "measuring tokens")
+
+    from tutelage.planning.audit import audit_file
+
     return audit_file(data, rationales, student, settings, observer, **options)
 
 
@@ -161,9 +165,11 @@ def draft(
 def predict_file(model: Path, data: str, **options: Any) -> list[Prediction]:
     """Predictions of a trained student for a file; see `deliver.predict.predict_file`."""
     from tutelage.core.errors import require_extra
-    from tutelage.deliver.predict import predict_file
 
     require_extra("train", "predicting")
+
+    from tutelage.deliver.predict import predict_file
+
     return predict_file(model, data, **options)
 
 
@@ -228,9 +234,9 @@ def ledger_overview(ledger: Path | None, *, failures: bool = False) -> tuple[Ove
 
 def short_identity(identity: str) -> str:
     """A teacher's identity in the ledger, a file's digest shortened; `prune` takes it as well."""
-    from tutelage.teacher.ledger.maintenance import DIGEST, SHORT, is_digest
+    from tutelage.teacher.ledger.maintenance import DIGEST_PREFIX, SHORT_LENGTH, is_digest
 
-    return identity[: len(DIGEST) + SHORT] if is_digest(identity) else identity
+    return identity[: len(DIGEST_PREFIX) + SHORT_LENGTH] if is_digest(identity) else identity
 
 
 def ledger_export(ledger: Path | None, file: Path, strategies: Sequence[str] = ()) -> int:

@@ -1,4 +1,5 @@
-"""`benchmarks/evidence.py` in small: the families are those that ship, and a fault is noticed."""
+"""`benchmarks/evidence.py` on few experiments: the families are those that ship, and a broken bound
+is reported."""
 
 from __future__ import annotations
 
@@ -58,7 +59,7 @@ def test_the_bound_is_that_of_the_primary_family(
     assert kept is (alarming == "secondary")
 
 
-def test_a_broken_bound_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_broken_bound_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     bounds = bench.Bounds()
     bounds.check("coverage at least 93%", 0.95, 0.01, True, "here")
     assert bounds.report() and "FAIL" not in capsys.readouterr().out

@@ -28,8 +28,8 @@ AGAINST = ("labels", *CONTROLS)
 
 
 def found(*, without: str = "", changed: str = "", **changes: Any) -> Results:
-    """The results of an experiment in which informed reasoning beat all there is, but for `changes`
-    to the comparison with `changed`, and no comparison with `without`."""
+    """The results of an experiment in which informed reasoning beat all other arms, apart from
+    `changes` to the comparison with `changed`; there is no comparison with `without`."""
     comparisons = [
         small_results.comparison(
             "informed-reasoning", name, 0.2, 0.05, 0.001, n=1000,
@@ -64,11 +64,11 @@ def test_the_experiment_is_quickstart_s_with_every_control() -> None:
     }
     families = recipe.comparisons()
     assert {pair[1] for pair in (*families.primary, *families.secondary)} == set(AGAINST)
-    assert [departure.rule for departure in recipe.departed()] == ["baselines"]
+    assert [departure.rule for departure in recipe.departures_made()] == ["baselines"]
     assert bench.effect_recipe(tiny=True).comparisons() == families
 
 
-def test_all_beaten_is_no_fault() -> None:
+def test_without_a_fault_nothing_is_reported() -> None:
     assert bench.faults(found()) == []
 
 
@@ -80,7 +80,7 @@ def test_all_beaten_is_no_fault() -> None:
         ({"difference": -0.2, "ci95": (-0.25, -0.15)}, "not beaten (-20.0 points"),
     ],
 )
-def test_one_that_was_not_beaten_is_named(name: str, change: dict[str, Any], said: str) -> None:
+def test_an_arm_that_was_not_beaten_is_named(name: str, change: dict[str, Any], said: str) -> None:
     first, *others = bench.faults(found(changed=name, **change))
     assert first.startswith(f"{name}: {said}")
     assert [line.split(":")[0] for line in others] == ["the report's conclusion"]
@@ -91,5 +91,5 @@ def test_one_that_is_missing_is_named(name: str) -> None:
     assert bench.faults(found(without=name))[0] == f"{CONTROLS.get(name, name)}: not compared with"
 
 
-def test_an_unfinished_run_is_no_proof() -> None:
+def test_an_unfinished_run_is_a_fault() -> None:
     assert bench.faults(replace(found(), finished=False)) == ["the run: not finished"]

@@ -1,4 +1,4 @@
-"""`benchmarks/ledger.py` in small, and that it would notice if something were wrong."""
+"""`benchmarks/ledger.py` with few runs, and that it detects broken ledgers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ import ledger as bench  # noqa: E402
     ],
     ids=lambda arguments: arguments[0],
 )
-def test_the_books_hold(arguments: tuple[str, ...], tmp_path: Path) -> None:
+def test_the_ledger_holds(arguments: tuple[str, ...], tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(BENCHMARKS / "ledger.py"), *arguments, "--folder", str(tmp_path)],
         capture_output=True,
@@ -36,37 +36,41 @@ def test_the_books_hold(arguments: tuple[str, ...], tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def books(answers: dict[str, str], sent: tuple[str, ...] = ()) -> bench.Books:
-    return bench.Books(answers, list(sent), 0, 0)
+def state(answers: dict[str, str], sent: tuple[str, ...] = ()) -> bench.LedgerState:
+    return bench.LedgerState(answers, list(sent), 0, 0)
 
 
-LOOKS = {
-    "all is well": ([books({"a": "x"}, ("b",)), books({"a": "x", "b": "y"})], {"B": 2}, []),
-    "an answer lost": ([books({"a": "x"}), books({"b": "y"})], {}, ["gone"]),
-    "an answer changed": ([books({"a": "x"}), books({"a": "z"})], {}, ["gone"]),
-    "a kept one asked": ([books({"a": "x"}), books({"a": "x"})], {"A": 2}, ["again", "2 times"]),
-    "asked for no reason": ([books({}), books({"b": "y"})], {"B": 2}, ["2 times"]),
-    "too many at once": ([books({}, ("a", "b", "c"))], {}, ["3 in flight"]),
+CASES = {
+    "nothing is wrong": ([state({"a": "x"}, ("b",)), state({"a": "x", "b": "y"})], {"B": 2}, []),
+    "an answer lost": ([state({"a": "x"}), state({"b": "y"})], {}, ["missing"]),
+    "an answer changed": ([state({"a": "x"}), state({"a": "z"})], {}, ["missing"]),
+    "an answer requested again": (
+        [state({"a": "x"}), state({"a": "x"})],
+        {"A": 2},
+        ["again", "2 times"],
+    ),
+    "repeated without a kill": ([state({}), state({"b": "y"})], {"B": 2}, ["2 times"]),
+    "too many in flight": ([state({}, ("a", "b", "c"))], {}, ["3 in flight"]),
 }
 
 
-@pytest.mark.parametrize("name", LOOKS)
-def test_what_is_broken_is_noticed(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    looks, asked_in_the_end, expected = LOOKS[name]
+@pytest.mark.parametrize("name", CASES)
+def test_a_broken_ledger_is_detected(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    states, requested_at_the_end, expected = CASES[name]
     check = bench.Check("once")
-    witness = bench.Witness({"a": "A", "b": "B", "c": "C"}, 2, check)
-    asked = Counter({"A": 1, "B": 1, "C": 1})
-    for number, look in enumerate(looks):
-        if number == len(looks) - 1:
-            asked.update({prompt: times - 1 for prompt, times in asked_in_the_end.items()})
-        witness.look(look, asked, "then")
+    answers = bench.AnswerCheck({"a": "A", "b": "B", "c": "C"}, 2, check)
+    requested = Counter({"A": 1, "B": 1, "C": 1})
+    for number, found in enumerate(states):
+        if number == len(states) - 1:
+            requested.update({prompt: times - 1 for prompt, times in requested_at_the_end.items()})
+        answers.check(found, requested, "then")
     assert len(check.broken) == len(expected)
     assert all(word in line for word, line in zip(expected, check.broken, strict=True))
-    assert check.verdict() is not bool(expected)
+    assert check.report() is not bool(expected)
     assert ("BROKEN" in capsys.readouterr().out) is bool(expected)
 
 
-def test_a_ledger_that_was_never_made_is_an_empty_one(tmp_path: Path) -> None:
-    assert bench.read_books(tmp_path / "l") == books({})
+def test_a_ledger_that_was_never_created_is_empty(tmp_path: Path) -> None:
+    assert bench.read_ledger(tmp_path / "l") == state({})
     (tmp_path / "l").touch()
-    assert bench.read_books(tmp_path / "l") == books({})
+    assert bench.read_ledger(tmp_path / "l") == state({})

@@ -1,4 +1,4 @@
-"""Tests of commands talk to the servers that the teacher's tests have."""
+"""Makes the servers of the teacher's tests importable for the tests of commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`tutelage annotate` and `plan` as they are called: what they refuse, and what they say."""
+"""`tutelage annotate` and `plan` on the command line: what they refuse and what they print."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("TUTELAGE_LEDGER", raising=False)
     monkeypatch.setenv("MY_KEY", "sk-something-secret")
-    Path("recipe.yaml").write_text(RECIPE)
-    with Path("rows.jsonl").open("w") as file:
+    Path("recipe.yaml").write_text(RECIPE, encoding="utf-8")
+    with Path("rows.jsonl").open("w", encoding="utf-8") as file:
         for number in range(12):
             row = {"premise": f"Premise {number}.", "hypothesis": "So.", "label": "neutral"}
             file.write(json.dumps(row) + "\n")
@@ -53,26 +53,26 @@ def refused(*arguments: object) -> str:
 @pytest.mark.parametrize(
     "option", [("--teacher", "openai:m"), ("--max-tokens", "9"), ("--output", "there.jsonl")]
 )
-def test_what_a_recipe_says_itself_is_not_overridden_in_silence(option: tuple[str, str]) -> None:
+def test_options_that_a_recipe_has_as_keys_are_refused(option: tuple[str, str]) -> None:
     message = refused("annotate", "recipe.yaml", *option)
     assert message.startswith(f"{option[0]} is for a data file") and "recipe.yaml" in message
     assert not Path("runs").exists()
 
 
-def test_a_recipe_takes_what_it_does_not_say() -> None:
+def test_options_that_a_recipe_lacks_are_accepted() -> None:
     done = call("annotate", "recipe.yaml", "--runs", "elsewhere", "--retry-failed")
     assert done.exit_code == 0, done.output
     written = Path("elsewhere/small/rationales/reasoning.jsonl")
     assert f"{written}: 30 ok; 0 requests, 0 answers from the ledger" in done.stdout
-    assert len(written.read_text().splitlines()) == 30
+    assert len(written.read_text(encoding="utf-8").splitlines()) == 30
 
 
-def test_a_file_has_no_runs() -> None:
+def test_runs_is_refused_for_a_file() -> None:
     message = refused("annotate", "rows.jsonl", "--teacher", "openai:m", "--runs", "r")
     assert "--output" in message
 
 
-def test_what_is_asked_is_what_the_options_say() -> None:
+def test_requests_follow_the_options() -> None:
     with Server() as server:
         done = call(
             "annotate", "rows.jsonl", "--teacher", "openai:m", "--base-url", server.base_url,
@@ -83,7 +83,7 @@ def test_what_is_asked_is_what_the_options_say() -> None:
         assert "out.jsonl: 12 ok; 12 requests, 0 answers from the ledger" in done.stdout
         asked = list(server.bodies)
     assert {(a["seed"], a["max_tokens"], a["temperature"]) for a in asked} == {(7, 30, 0.5)}
-    assert "sk-something-secret" not in Path("out.jsonl").read_text() + done.output
+    assert "sk-something-secret" not in Path("out.jsonl").read_text(encoding="utf-8") + done.output
 
 
 def test_cut_answers_and_failed_rows_are_explained() -> None:
@@ -106,16 +106,16 @@ def test_cut_answers_and_failed_rows_are_explained() -> None:
     assert again.exit_code == 1 and "1 requests, 11 answers" in again.stdout
 
 
-def test_an_answer_that_cannot_be_read_is_not_one_to_ask_again() -> None:
+def test_an_answer_that_cannot_be_parsed_is_not_requested_again() -> None:
     with Server(lambda body, before: Reply(text="It is so.")) as server:
         given = ("--teacher", "openai:m", "--base-url", server.base_url, "--task", "nli")
         done = call("annotate", "rows.jsonl", *given, "--strategy", "information_extraction")
     assert done.exit_code == 0, done.output  # nothing is left to be done
     assert "12 failed; 12 requests" in done.stdout and "no answer" not in done.stderr
-    assert "12 failed: the answer could not be parsed: none of the five" in done.stdout
+    assert "12 failed: the answer could not be parsed: it answers none of the five" in done.stdout
 
 
-def test_plan_says_that_it_wants_a_recipe_and_how_to_get_one() -> None:
+def test_plan_needs_a_recipe_and_says_how_to_get_one() -> None:
     message = refused("plan", "rows.jsonl")
     assert "plan takes a recipe" in message and "`tutelage init rows.jsonl`" in message
 
@@ -125,7 +125,7 @@ def test_in_a_narrow_terminal_the_bar_and_the_counts_stay(
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")  # taken for a terminal
     monkeypatch.setenv("COLUMNS", "80")
-    shown = told(
+    shown = shown_progress(
         capsys, done=1234, requests=1234, cached=999, tokens=99_000, seconds=60.0, cost_usd=1.5,
         arm="information-extraction",
     )  # fmt: skip
@@ -135,7 +135,7 @@ def test_in_a_narrow_terminal_the_bar_and_the_counts_stay(
     assert max(len(line) for line in re.split(r"[\r\n]", plain)) <= 80
 
 
-def told(capsys: pytest.CaptureFixture[str], **progress: Any) -> str:
+def shown_progress(capsys: pytest.CaptureFixture[str], **progress: Any) -> str:
     values = {"done": 0, "total": 4000, "cached": 0, "failed": 0, "requests": 0, **progress}
     arm = values.pop("arm", "informed_reasoning")
     with Bars() as bars:
@@ -143,14 +143,18 @@ def told(capsys: pytest.CaptureFixture[str], **progress: Any) -> str:
     return capsys.readouterr().err
 
 
-def test_a_line_of_progress_is_one_line_with_a_rate_that_says_something(
+def test_progress_is_one_line_with_a_rate(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    slow = told(capsys, done=70, cached=50, failed=1, requests=20, tokens=9000, seconds=400.0)
+    slow = shown_progress(
+        capsys, done=70, cached=50, failed=1, requests=20, tokens=9000, seconds=400.0
+    )
     assert slow.splitlines() == [
         "           answers for informed_reasoning: 70 of 4000, 1 failed, 50 known, "
         "0.05 requests/s, 22 tokens/s, about 21.8 h left"
     ]
-    fast = told(capsys, done=2000, requests=2000, tokens=800_000, seconds=2.0, cost_usd=1.5)
+    fast = shown_progress(
+        capsys, done=2000, requests=2000, tokens=800_000, seconds=2.0, cost_usd=1.5
+    )
     assert "$1.5000 of about $3.0000, 1,000 requests/s, 400,000 tokens/s, about 2 s left" in fast
-    assert "left" not in told(capsys, done=1, requests=1, seconds=30.0)
+    assert "left" not in shown_progress(capsys, done=1, requests=1, seconds=30.0)

@@ -1,4 +1,4 @@
-"""`tutelage audit` as it is called."""
+"""`tutelage audit` on the command line."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_a_recipe_on_one_screen(
     path = tmp_path / "recipe.yaml"
     values = small_recipe()
     values["student"]["max_source_tokens"] = 8
-    path.write_text(yaml.safe_dump(values))
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     done = audit(path)
     assert done.exit_code == 0, done.exception
@@ -73,14 +73,14 @@ def test_a_file_for_another_objective() -> None:
         ((DATA, "--student", "x", "--rationales", "nowhere.jsonl"), "no such file"),
     ],
 )
-def test_what_is_wrong_is_one_line(arguments: tuple[str, ...], message: str) -> None:
+def test_errors_are_one_line(arguments: tuple[str, ...], message: str) -> None:
     done = audit(*arguments)
     assert message in str(done.exception)
     assert "\n" not in str(done.exception)
     assert isinstance(done.exception, UsageError) == (DATA not in arguments)
 
 
-def test_an_objective_that_there_is_not() -> None:
+def test_an_unknown_objective() -> None:
     done = audit(DATA, "--student", "scratch:t5-tiny", "--objective", "labels")
     assert isinstance(done.exception, UsageError)
     assert str(done.exception).startswith("--objective: got 'labels': input should be 'label', ")

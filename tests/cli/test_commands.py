@@ -1,4 +1,4 @@
-"""The command line as a new user meets it: every failure is one line, with the right exit code."""
+"""The command line for a new user: each failure is one line, with the right exit code."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def tutelage(
 
 
 def fails(done: subprocess.CompletedProcess[str], code: int, *words: str, also: int = 0) -> None:
-    """One line on standard error (and `also` further problems), no traceback, the exit code."""
+    """Check for one error line (and `also` further ones), no traceback, and the exit code."""
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     complaints = [line for line in done.stderr.splitlines() if line.startswith("tutelage: ")]
@@ -50,7 +50,7 @@ def fails(done: subprocess.CompletedProcess[str], code: int, *words: str, also: 
 def write(small_recipe: Make, tmp_path: Path) -> Callable[..., Path]:
     def recipe(**changes: Any) -> Path:
         path = tmp_path / "recipe.yaml"
-        path.write_text(yaml.safe_dump(small_recipe(**changes)))
+        path.write_text(yaml.safe_dump(small_recipe(**changes)), encoding="utf-8")
         return path
 
     return recipe
@@ -60,7 +60,7 @@ def write(small_recipe: Make, tmp_path: Path) -> Callable[..., Path]:
 def here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Here:
-    """`tutelage` in this process, where torch is imported once and not for every call."""
+    """`tutelage` in this process, where torch is imported only once."""
 
     def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         monkeypatch.chdir(tmp_path)
@@ -123,7 +123,7 @@ def test_bad_data(
     fails(tutelage("run", write(data=data), cwd=tmp_path), 1, name, word)
 
 
-def test_a_folder_and_a_file_that_is_not_there(write: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_folder_and_a_missing_file(write: Callable[..., Path], tmp_path: Path) -> None:
     (tmp_path / "rows.csv").mkdir()
     for train, word in (("rows.csv", "directory"), ("row.csv", "did you mean rows.csv")):
         data = {"train": train, "dev": 0.1, "test": "synthetic:nli?n=9"}
@@ -133,7 +133,12 @@ def test_a_folder_and_a_file_that_is_not_there(write: Callable[..., Path], tmp_p
 def test_bad_recipes(write: Callable[..., Path], tmp_path: Path) -> None:
     fails(tutelage("run", write(sedes=[1]), cwd=tmp_path), 2, "'seeds'")
     path = write()
-    path.write_text(path.read_text().replace("strategy: informed_reasoning", "strategy: informd"))
+    path.write_text(
+        path.read_text(encoding="utf-8").replace(
+            "strategy: informed_reasoning", "strategy: informd"
+        ),
+        encoding="utf-8",
+    )
     fails(tutelage("run", path, cwd=tmp_path), 2, "informed_reasoning", also=1)
     fails(tutelage("run", "nowhere.yaml", cwd=tmp_path), 2, "no such file")
     assert tutelage("run", cwd=tmp_path).returncode == 2
@@ -161,36 +166,39 @@ def test_a_server_that_is_down(write: Callable[..., Path], tmp_path: Path) -> No
         ("package:no_such_package/x.gguf", 2, "no_such_package"),
     ],
 )
-def test_a_student_that_is_not_there(
+def test_a_missing_student(
     write: Callable[..., Path], tmp_path: Path, here: Here, model: str, code: int, word: str
 ) -> None:
     fails(here("run", write(student={"model": model})), code, word)
 
 
-def test_from_a_csv_of_ones_own_to_a_report(tmp_path: Path, here: Here) -> None:
+def test_from_a_csv_file_to_a_report(tmp_path: Path, here: Here) -> None:
     """init, then run, then the other commands, on a task that is not NLI."""
     rows = [
         f"{i},the film was {word} in part {i},{label}"
         for i, (word, label) in enumerate([("great", "good"), ("awful", "bad")] * 60)
     ]
-    (tmp_path / "films.csv").write_text("id,text,sentiment\n" + "\n".join(rows) + "\n")
+    (tmp_path / "films.csv").write_text(
+        "id,text,sentiment\n" + "\n".join(rows) + "\n", encoding="utf-8"
+    )
     done = tutelage(
         "init", "films.csv", "--student", "scratch:t5-tiny", "--teacher", "scripted", cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
     assert "labels good, bad" in done.stdout
-    recipe = yaml.safe_load((tmp_path / "recipe.yaml").read_text())
+    recipe = yaml.safe_load((tmp_path / "recipe.yaml").read_text(encoding="utf-8"))
     assert recipe["task"] == {"fields": ["text"], "labels": ["good", "bad"]}
     assert recipe["data"]["columns"] == {"label": "sentiment"}
-    fails(tutelage("init", "films.csv", cwd=tmp_path), 2, "is there already")
+    fails(tutelage("init", "films.csv", cwd=tmp_path), 2, "exists already")
 
-    # Nobody wrote reasons for these rows, so the arms are cut down to labels and an echo of them.
+    # These rows have no reasons, so the arms are reduced to labels and an echo of them.
     (tmp_path / "teacher.jsonl").write_text(
         "".join(
             json.dumps({"uid": row.split(",")[0], "rationales": {"k": "It says " + row[-12:]}})
             + "\n"
             for row in rows
-        )
+        ),
+        encoding="utf-8",
     )
     recipe["teacher"] = "recorded:teacher.jsonl#k"
     recipe["data"]["columns"]["uid"] = "id"
@@ -199,7 +207,7 @@ def test_from_a_csv_of_ones_own_to_a_report(tmp_path: Path, here: Here) -> None:
     recipe["explain_rows"] = 4
     small = {"epochs": 2, "batch_size": 16, "warmup_steps": 3, "max_rationale_tokens": 12}
     recipe["student"].update(small)
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
     done = tutelage("run", "recipe.yaml", "--workers", "1", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     results = json.loads(done.stdout)
@@ -228,11 +236,14 @@ def test_from_a_csv_of_ones_own_to_a_report(tmp_path: Path, here: Here) -> None:
     done = tutelage("evaluate", arms["labels"], "--recipe", "recipe.yaml", "--json", cwd=tmp_path)
     assert json.loads(done.stdout)["accuracy"] == results["arms"][0]["test"]["accuracy"]
     model = arms["informed-reasoning"] / "seed-0" / "model"
-    few = (tmp_path / "films.csv").read_text().splitlines(keepends=True)[:11]
-    (tmp_path / "few.csv").write_text("".join(few))
+    few = (tmp_path / "films.csv").read_text(encoding="utf-8").splitlines(keepends=True)[:11]
+    (tmp_path / "few.csv").write_text("".join(few), encoding="utf-8")
     done = here("predict", model, "few.csv", "--recipe", "recipe.yaml", "--explain")
     assert done.returncode == 0, done.stderr
-    predictions = [json.loads(x) for x in (tmp_path / "predictions.jsonl").read_text().splitlines()]
+    predictions = [
+        json.loads(x)
+        for x in (tmp_path / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     assert len(predictions) == 10
     assert all(p["rationale"] is not None for p in predictions)
     (run / "report.html").unlink()
@@ -273,7 +284,9 @@ def test_doctor(tmp_path: Path, write: Callable[..., Path]) -> None:
     ]
 
 
-def test_ctrl_c_ends_in_one_line_and_goes_on(write: Callable[..., Path], tmp_path: Path) -> None:
+def test_ctrl_c_ends_in_one_line_and_the_run_continues(
+    write: Callable[..., Path], tmp_path: Path
+) -> None:
     recipe = write(student={"model": "scratch:t5-tiny", "epochs": 60, "batch_size": 8})
     process = subprocess.Popen(
         [sys.executable, "-m", "tutelage", "run", str(recipe), "--workers", "2"],

@@ -1,4 +1,4 @@
-"""`annotate`, `train` and `audit` of a file: any task, said or guessed, and no cent on a guess."""
+"""`annotate`, `train` and `audit` of a file: any task, given or guessed; a guess costs nothing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ def reviews(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         {"id": i, "comment": f"film {i} was a joy to see", "mood": ("good", "bad")[i % 2]}
         for i in range(20)
     ]
-    Path("reviews.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    Path("reviews.jsonl").write_text(
+        "".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8"
+    )
     yield
 
 
@@ -62,7 +64,7 @@ def test_nothing_is_paid_for_on_a_guess() -> None:
         ("--yes", "--label-column", "mood", "--text-columns", "comment"),
     ],
 )  # fmt: skip
-def test_a_task_of_ones_own(said: tuple[str, ...]) -> None:
+def test_a_task_of_the_users_own(said: tuple[str, ...]) -> None:
     with Server() as server:
         done = annotated(server, *said)
         assert done.exit_code == 0, done.output
@@ -82,7 +84,7 @@ def test_a_recipe_has_the_task_and_the_columns() -> None:
 
 
 def test_a_budget_needs_a_price_and_an_option_gives_it() -> None:
-    """What could be demanded, and could not be given."""
+    """The price that a budget needs has an option."""
     budget = ("--yes", "--budget-usd", "1", "--max-tokens", "20")
     with Server() as server:
         done = annotated(server, *budget)
@@ -96,8 +98,10 @@ def test_a_budget_needs_a_price_and_an_option_gives_it() -> None:
     assert str(done.exception).startswith("--price '{input: 0.5': not valid YAML")
 
 
-def test_a_student_is_trained_on_it() -> None:
-    Path("dev.jsonl").write_text(Path("reviews.jsonl").read_text().replace("film", "book"))
+def test_a_student_is_trained_on_a_file() -> None:
+    Path("dev.jsonl").write_text(
+        Path("reviews.jsonl").read_text(encoding="utf-8").replace("film", "book"), encoding="utf-8"
+    )
     done = call(
         "train", "reviews.jsonl", "--dev", "dev.jsonl", "--student", "scratch:t5-tiny",
         "--max-steps", "2", "--batch-size", "4", "--fast", "off",
@@ -107,7 +111,7 @@ def test_a_student_is_trained_on_it() -> None:
     assert "dev accuracy" in done.stdout
 
 
-def test_its_lengths_are_measured() -> None:
+def test_the_lengths_of_a_file_are_measured() -> None:
     done = call("audit", "reviews.jsonl", "--student", "scratch:t5-tiny", "--json")
     assert done.exit_code == 0, done.output
     assert "comment" in json.loads(done.stdout)["splits"][0]["fields"]
@@ -120,13 +124,13 @@ def test_its_lengths_are_measured() -> None:
         (("--task", "nil"), "expected nli, or fields and labels"),
         (("--task", "{fields: [text], labels: [one]}"), "needs at least two"),
         (("--task", "nli", "--text-columns", "comment"), "one for each field of the task"),
-        (("--label-column", "label"), "no column 'label': it has id, comment, mood"),
+        (("--label-column", "label"), "no column 'label': expected one of id, comment, mood"),
         (("--max-failed", "sometimes"), "--max-failed: got 'sometimes'"),
         (("--concurrency", "0"), "--concurrency: got '0'"),
         (("--mode", "slow"), "--mode: got 'slow'"),
     ],
 )
-def test_what_is_wrong_is_one_line(said: tuple[str, ...], message: str) -> None:
+def test_errors_are_one_line(said: tuple[str, ...], message: str) -> None:
     with Server() as server:
         done = annotated(server, *said)
         assert server.counts.requests == 0

@@ -26,7 +26,7 @@ def test_the_fractions_reach_the_run(
 
     monkeypatch.setattr("tutelage.experiment.run.run", run)
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(yaml.safe_dump(small_recipe()))
+    recipe.write_text(yaml.safe_dump(small_recipe()), encoding="utf-8")
     for given in (["0.3", "0.1"], ["0.1,0.3,1"], None):
         command(str(recipe), json=True, fractions=given)
     assert asked == [(0.1, 0.3), (0.1, 0.3), ()]
@@ -39,10 +39,10 @@ def test_the_fractions_reach_the_run(
         ("3", "got 3, expected numbers between 0 and 1, such as 0.1,0.3"),
     ],
 )
-def test_a_bad_one_is_a_wrong_call(
+def test_an_invalid_fraction_is_a_usage_error(
     small_recipe: Callable[..., dict[str, Any]], tmp_path: Path, given: str, line: str
 ) -> None:
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(small_recipe()))
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(small_recipe()), encoding="utf-8")
     words = ["run", "recipe.yaml", "--fractions", given]
     done = subprocess.run(
         [sys.executable, "-m", "tutelage", *words], cwd=tmp_path, capture_output=True, text=True

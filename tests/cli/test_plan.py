@@ -23,8 +23,8 @@ from tutelage.core.task import NLI
 from tutelage.experiment.prepare import annotate_recipe, load_splits
 from tutelage.experiment.teacher_baseline import ask_for_labels
 from tutelage.planning.plan import Plan, plan_recipe
-from tutelage.planning.request_cost import QuestionPlan
-from tutelage.strategies.registry import get_strategy
+from tutelage.planning.request_cost import RequestPlan
+from tutelage.strategies.lookup import get_strategy
 from tutelage.teacher.cost.prices import PICO
 from tutelage.teacher.ledger import charges
 from tutelage.teacher.ledger.store import Ledger
@@ -32,12 +32,12 @@ from tutelage.teacher.ledger.store import Ledger
 Make = Callable[..., Recipe]
 
 PRICE = {"input": 1.0, "output": 2.0}
-"""Of the recipes here: a millionth of a dollar for a token in, two for a token out."""
+"""Of the recipes here: a millionth of a dollar for an input token, two for an output token."""
 MAX_TOKENS = 60
 
 
 def answer(body: dict[str, Any], before: int) -> Reply:
-    """An answer whose length depends on the question, as far as 40 tokens from another's."""
+    """An answer whose length depends on the prompt; two lengths differ by less than 40 tokens."""
     text = prompt(body)
     usage = {
         "prompt_tokens": len(text) // 5 + 9,
@@ -95,8 +95,8 @@ def run(recipe: Recipe, folder: Path) -> None:
     annotate_recipe(recipe, folder / "runs", folder / "ledger.sqlite", Silent())
 
 
-def of_arm(plan: Plan, name: str) -> QuestionPlan:
-    return next(question for question in plan.questions if name in question.arms)
+def of_arm(plan: Plan, name: str) -> RequestPlan:
+    return next(group for group in plan.requests if name in group.arms)
 
 
 def test_nothing_is_sent_and_no_file_is_made(
@@ -105,35 +105,35 @@ def test_nothing_is_sent_and_no_file_is_made(
     found = plan(recipe(), tmp_path)
     assert server.requests == 0
     assert list(tmp_path.iterdir()) == []
-    assert [question.arms for question in found.questions] == [
+    assert [group.arms for group in found.requests] == [
         ("extraction",),
         ("reasoning", "reasoning-shuffled"),
     ]
-    assert found.asked == 0
-    for question in found.questions:
-        assert question.answers == 0
-        assert question.known == 0
-        assert question.missing == question.requests <= question.rows == 90
-        assert question.output.expected == question.output.most == MAX_TOKENS * question.missing
-        assert question.dollars.most == pytest.approx(
-            ((question.input.most or 0) + 2 * (question.output.most or 0)) / 1e6
+    assert found.pilot_requests == 0
+    for group in found.requests:
+        assert group.answers == 0
+        assert group.known == 0
+        assert group.missing == group.requests <= group.rows == 90
+        assert group.output.expected == group.output.most == MAX_TOKENS * group.missing
+        assert group.dollars.most == pytest.approx(
+            ((group.input.most or 0) + 2 * (group.output.most or 0)) / 1e6
         )
-        assert question.dollars.low is None
-        assert question.batch is not None
-        assert question.batch.most == pytest.approx((question.dollars.most or 0) / 2)
-    assert found.dollars.most == pytest.approx(sum(q.dollars.most or 0 for q in found.questions))
+        assert group.dollars.low is None
+        assert group.batch is not None
+        assert group.batch.most == pytest.approx((group.dollars.most or 0) / 2)
+    assert found.dollars.most == pytest.approx(sum(q.dollars.most or 0 for q in found.requests))
     assert any("--pilot" in warning for warning in found.warnings)
 
 
-def test_the_counts_are_those_of_the_run_and_the_worst_case_is_never_passed(
+def test_the_counts_are_those_of_the_run_and_the_worst_case_is_never_exceeded(
     server: ScriptedServer, recipe: Make, tmp_path: Path
 ) -> None:
     made = recipe(budget_usd=1)
     before = plan(made, tmp_path)
     run(made, tmp_path)
-    assert server.requests == sum(question.missing for question in before.questions)
+    assert server.requests == sum(group.missing for group in before.requests)
     after = plan(made, tmp_path)
-    for old, new in zip(before.questions, after.questions, strict=True):
+    for old, new in zip(before.requests, after.requests, strict=True):
         assert (new.known, new.missing) == (old.missing, 0)
         assert new.dollars.expected == new.dollars.most == 0
     spent = after.budgets[0].charged_usd
@@ -148,21 +148,21 @@ def test_a_pilot_is_kept_continued_and_right(
 ) -> None:
     made = recipe(budget_usd=1)
     ten = plan(made, tmp_path, pilot=10)
-    assert ten.asked == server.requests == 20
+    assert ten.pilot_requests == server.requests == 20
     again = plan(made, tmp_path, pilot=10)
-    assert again.asked == 0
-    assert again.questions == ten.questions
+    assert again.pilot_requests == 0
+    assert again.requests == ten.requests
     found = plan(made, tmp_path, pilot=25)
-    assert found.asked == 30
-    for question in found.questions:
-        assert question.answers == question.known == 25
-        assert question.missing == question.requests - 25
-        low, high = question.dollars.low, question.dollars.high
+    assert found.pilot_requests == 30
+    for group in found.requests:
+        assert group.answers == group.known == 25
+        assert group.missing == group.requests - 25
+        low, high = group.dollars.low, group.dollars.high
         assert low is not None
         assert high is not None
-        assert low < high <= (question.dollars.most or 0)
-        assert question.batch is not None
-        assert question.batch.expected == pytest.approx((question.dollars.expected or 0) / 2)
+        assert low < high <= (group.dollars.most or 0)
+        assert group.batch is not None
+        assert group.batch.expected == pytest.approx((group.dollars.expected or 0) / 2)
     paid_for_pilot = found.budgets[0].charged_usd
     run(made, tmp_path)
     with Ledger(tmp_path / "ledger.sqlite") as book:
@@ -184,10 +184,10 @@ def test_a_pilot_is_a_sample_and_not_the_first_rows(
     assert not set(first) <= set(server.prompts)
     run(made, tmp_path)
     assert set(first) <= set(server.prompts)
-    assert len(set(server.prompts)) == server.requests  # nothing was asked twice
+    assert len(set(server.prompts)) == server.requests  # no request was sent twice
 
 
-def test_what_failed_for_good_is_not_to_be_asked(
+def test_what_failed_permanently_is_not_sent_again(
     recipe: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def picky(body: dict[str, Any], before: int) -> Reply:
@@ -198,13 +198,13 @@ def test_what_failed_for_good_is_not_to_be_asked(
         found = plan(made, tmp_path, pilot=12)
         again = plan(made, tmp_path, pilot=12)
         assert server.requests == 24
-    failed = sum(question.failed for question in found.questions)
+    failed = sum(group.failed for group in found.requests)
     assert failed > 0
     assert sum("have no answer" in warning for warning in found.warnings) > 0
-    for question, same in zip(found.questions, again.questions, strict=True):
-        assert question.answers == question.known == 12 - question.failed
-        assert question.missing == question.requests - 12
-        assert same.dollars == question.dollars
+    for group, same in zip(found.requests, again.requests, strict=True):
+        assert group.answers == group.known == 12 - group.failed
+        assert group.missing == group.requests - 12
+        assert same.dollars == group.dollars
 
 
 def test_a_pilot_stays_within_the_budget(
@@ -219,7 +219,7 @@ def test_a_pilot_stays_within_the_budget(
     assert any("a run will stop there" in warning for warning in found.warnings)
 
 
-def test_answers_without_usage_are_reckoned_at_their_worst(
+def test_answers_without_usage_are_charged_at_the_worst_case(
     recipe: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def silent(body: dict[str, Any], before: int) -> Reply:
@@ -229,15 +229,15 @@ def test_answers_without_usage_are_reckoned_at_their_worst(
 
     with ScriptedServer(silent) as server:
         found = plan(recipe(base_url=server.base_url, budget_usd=1), tmp_path, pilot=5)
-    for question in found.questions:
-        assert question.unmeasured == question.answers == 5
-        assert question.input.low is None
-        most = question.dollars.most or 0
-        assert 0.8 * most < (question.dollars.expected or 0) <= most
+    for group in found.requests:
+        assert group.unmeasured == group.answers == 5
+        assert group.input.low is None
+        most = group.dollars.most or 0
+        assert 0.8 * most < (group.dollars.expected or 0) <= most
     assert sum("without usage" in warning for warning in found.warnings) == 2
 
 
-def test_one_question_put_by_two_teachers_sections_is_counted_once(
+def test_a_request_shared_by_two_teacher_sections_is_counted_once(
     recipe: Make, server: ScriptedServer, tmp_path: Path
 ) -> None:
     teacher = {
@@ -255,7 +255,7 @@ def test_one_question_put_by_two_teachers_sections_is_counted_once(
     assert again.dollars.most == 0
 
 
-def test_who_costs_nothing_says_so(recipe: Make, tmp_path: Path) -> None:
+def test_a_free_teacher_is_shown_as_free(recipe: Make, tmp_path: Path) -> None:
     arms = [
         {"name": "human", "strategy": "human"},
         {"name": "scripted", "strategy": "informed_reasoning", "teacher": {"model": "scripted"}},
@@ -266,19 +266,19 @@ def test_who_costs_nothing_says_so(recipe: Make, tmp_path: Path) -> None:
     assert of_arm(found, "reasoning").price == "free (the recipe says price: 0)"
     assert of_arm(found, "reasoning").missing > 0
     assert found.dollars.most == 0
-    assert all(question.batch is None for question in found.questions)
+    assert all(group.batch is None for group in found.requests)
 
 
-def test_an_unknown_price_is_said(recipe: Make, tmp_path: Path) -> None:
+def test_an_unknown_price_is_reported(recipe: Make, tmp_path: Path) -> None:
     found = plan(recipe(price=None, max_tokens=None), tmp_path)
-    assert all(question.price is None for question in found.questions)
-    assert all(question.dollars.expected is None for question in found.questions)
+    assert all(group.price is None for group in found.requests)
+    assert all(group.dollars.expected is None for group in found.requests)
     assert found.dollars.most is None
     assert sum("no price is known for 'openai:m'" in warning for warning in found.warnings) == 2
     assert sum("without teacher.max_tokens" in warning for warning in found.warnings) == 2
     known = plan(recipe(price=None, model="openai:gpt-4.1-mini", provider="openai"), tmp_path)
-    assert known.questions[0].price is not None
-    assert "genai-prices" in known.questions[0].price
+    assert known.requests[0].price is not None
+    assert "genai-prices" in known.requests[0].price
 
 
 def test_the_teacher_as_a_baseline_is_counted_with_the_rest(
@@ -286,23 +286,23 @@ def test_the_teacher_as_a_baseline_is_counted_with_the_rest(
 ) -> None:
     made = recipe(baselines=("teacher",), budget_usd=1, mode="batch")
     without, found = plan(recipe(mode="batch"), tmp_path), plan(made, tmp_path)
-    asked = found.questions[2:]
+    asked = found.requests[2:]
     assert [(q.title, q.arms, q.split, q.rows, q.mode) for q in asked] == [
         ("teacher baseline, no example", (), "dev", 30, "live"),
         ("teacher baseline, 3 examples", (), "dev", 30, "live"),
     ]
-    assert all(question.missing == question.requests for question in asked)
+    assert all(group.missing == group.requests for group in asked)
     assert found.dollars.most == pytest.approx(
         (without.dollars.most or 0) + sum(q.dollars.most or 0 for q in asked)
     )
     assert found.batch.most == pytest.approx(  # live, whatever the mode: at the full price
         (without.batch.most or 0) + sum(q.dollars.most or 0 for q in asked)
     )
-    entries = ask_for_labels(made, load_splits(made), tmp_path / "ledger.sqlite", Silent())
+    entries, _ = ask_for_labels(made, load_splits(made), tmp_path / "ledger.sqlite", Silent())
     assert server.requests == sum(q.missing for q in asked)
     after = plan(made, tmp_path)
-    assert [question.missing for question in after.questions[2:]] == [0, 0]
-    spent = sum(entry["cost_usd"] for entry in entries["teacher"])
+    assert [group.missing for group in after.requests[2:]] == [0, 0]
+    spent = sum(entry.cost_usd or 0 for entry in entries)
     assert after.budgets[0].charged_usd == pytest.approx(spent)
 
 
@@ -318,29 +318,31 @@ def tutelage(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_as_a_person_meets_it(server: ScriptedServer, recipe: Make, tmp_path: Path) -> None:
+def test_the_printed_plan(server: ScriptedServer, recipe: Make, tmp_path: Path) -> None:
     made = recipe(budget_usd=1)
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(made.model_dump(exclude_none=True)))
+    (tmp_path / "recipe.yaml").write_text(
+        yaml.safe_dump(made.model_dump(exclude_none=True)), encoding="utf-8"
+    )
     done = tutelage("plan", "recipe.yaml", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert server.requests == 0
     lines = done.stdout.splitlines()
-    assert "reasoning, reasoning-shuffled: informed_reasoning asked of openai:m" in lines
-    assert "  price          $1 in, $2 out a million tokens (the recipe's price)" in lines
+    assert "reasoning, reasoning-shuffled: informed_reasoning, answered by openai:m" in lines
+    assert "  price          $1 in, $2 out per million tokens (the recipe's price)" in lines
     assert any(line.startswith("  by batch API   $0.0") for line in lines)
-    assert "budget: $1.00, of which $0 are charged and $1.00 left" in lines
-    assert "tutelage: warning: where no answer is known" in done.stderr
-    (told,) = (line for line in lines if line.startswith("what it could find: with 45 test rows"))
-    assert "2 seeds, 3 primary comparisons" in told
+    assert "budget: $1.00, of which $0 is charged and $1.00 left" in lines
+    assert "tutelage: warning: without known answers the forecast assumes" in done.stderr
+    (power,) = (line for line in lines if line.startswith("power analysis: with 45 test rows"))
+    assert "2 seeds, 3 primary comparisons" in power
 
     done = tutelage("plan", "recipe.yaml", "--pilot", "4", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
-    assert said["asked"] == server.requests == 8
-    assert [question["answers"] for question in said["questions"]] == [4, 4]
+    assert said["pilot_requests"] == server.requests == 8
+    assert [group["answers"] for group in said["requests"]] == [4, 4]
     assert said["budgets"][0]["charged_usd"] > 0
-    assert (said["foresight"]["family"], said["foresight"]["seeds"]) == (3, 2)
-    assert len(said["foresight"]["assumed"]) == 9
+    assert (said["power_analysis"]["family"], said["power_analysis"]["seeds"]) == (3, 2)
+    assert len(said["power_analysis"]["assumed"]) == 9
 
     done = tutelage("plan", "recipe.yaml", cwd=tmp_path)
     assert "from 4 answers" in done.stdout

@@ -38,7 +38,7 @@ def test_the_trackers_reach_the_training(
     asked: list[Any], small_recipe: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(yaml.safe_dump(small_recipe()))
+    recipe.write_text(yaml.safe_dump(small_recipe()), encoding="utf-8")
     for data, dev in ((str(recipe), None), ("rows.jsonl", "dev.jsonl")):
         dev_option = [] if dev is None else ["--dev", dev, "--task", "nli"]
         for trackers in (["--track", "tensorboard", "--track", "wandb"], []):
@@ -47,7 +47,7 @@ def test_the_trackers_reach_the_training(
     assert [list(names) for names in asked] == [["tensorboard", "wandb"], []] * 2
 
 
-def test_one_that_nobody_knows_is_a_wrong_call(tmp_path: Path) -> None:
+def test_an_unknown_tracker_is_a_usage_error(tmp_path: Path) -> None:
     words = ["train", "rows.jsonl", "--dev", "dev.jsonl", "--track", "mlflow"]
     done = subprocess.run(
         [sys.executable, "-m", "tutelage", *words], cwd=tmp_path, capture_output=True, text=True

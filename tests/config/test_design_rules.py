@@ -1,4 +1,4 @@
-"""Controls, baselines and seeds: what is added to a recipe, and what it has to answer for."""
+"""Controls, baselines and seeds: which arms are added, and which departures need a reason."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EXTRACTION = {"name": "extraction", "strategy": "information_extraction"}
 
 @pytest.fixture
 def make(small_recipe: Make) -> Callable[..., Recipe]:
-    """A recipe with every default of the rules, but for what is given."""
+    """A recipe with the protocol's defaults, apart from what is given."""
 
     def recipe(*arms: dict[str, Any], **changes: Any) -> Recipe:
         values = small_recipe(arms=[LABELS, *arms])
@@ -57,15 +57,15 @@ def test_every_control_and_baseline_is_there_by_default(make: Callable[..., Reci
             control,
             the(recipe, "reasoning").annotation_key,
         )
-        assert recipe.treated(added) == [the(recipe, "reasoning")]
+        assert recipe.treatments_of(added) == [the(recipe, "reasoning")]
     echo = the(recipe, "label-echo")
     assert echo.control == "label_echo"
-    assert recipe.treated(echo) == [the(recipe, "extraction"), the(recipe, "reasoning")]
+    assert recipe.treatments_of(echo) == [the(recipe, "extraction"), the(recipe, "reasoning")]
     alone = the(recipe, "hypothesis-only")
     assert (alone.omits, alone.strategy, alone.effective_objective) == (("premise",), None, "label")
     assert recipe.baseline.name == "labels"
     assert len(recipe.configs(alone)) == len(recipe.configs(the(recipe, "reasoning"))) == 2
-    assert recipe.departed() == []
+    assert recipe.departures_made() == []
 
 
 def test_shuffled_is_the_primary_family_and_the_others_one_of_their_own(
@@ -91,7 +91,7 @@ def test_an_objective_has_an_echo_of_its_own(make: Callable[..., Recipe]) -> Non
     first = {**REASONING, "name": "first", "objective": "rationale_then_label"}
     recipe = make(EXTRACTION, REASONING, first)
     treated = {
-        arm.name: [t.name for t in recipe.treated(arm)]
+        arm.name: [t.name for t in recipe.treatments_of(arm)]
         for arm in recipe.arms
         if arm.control == "label_echo"
     }
@@ -109,16 +109,16 @@ def test_arms_that_are_written_out_are_not_added_again(make: Callable[..., Recip
     reader = {"name": "blind", "omits": ["premise"]}
     recipe = make(REASONING, mine, echo, reader)
     assert names(recipe) == ["labels", "reasoning", "mixed-up", "reasoning-filler", "echo", "blind"]
-    assert recipe.departed() == []
+    assert recipe.departures_made() == []
 
 
-def test_an_echo_of_ones_own_serves_before_another_arm_s(make: Callable[..., Recipe]) -> None:
+def test_an_arm_s_own_echo_is_used_before_another_arm_s(make: Callable[..., Recipe]) -> None:
     own = {**REASONING, "name": "own", "control": "label_echo"}
     other = {**EXTRACTION, "name": "other", "control": "label_echo"}
     recipe = make(EXTRACTION, REASONING, {"name": "human", "strategy": "human"}, own, other)
-    # Who has none has the first.
-    assert [arm.name for arm in recipe.treated(the(recipe, "own"))] == ["reasoning", "human"]
-    assert [arm.name for arm in recipe.treated(the(recipe, "other"))] == ["extraction"]
+    # An arm without its own label echo shares the first.
+    assert [arm.name for arm in recipe.treatments_of(the(recipe, "own"))] == ["reasoning", "human"]
+    assert [arm.name for arm in recipe.treatments_of(the(recipe, "other"))] == ["extraction"]
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_an_echo_of_ones_own_serves_before_another_arm_s(make: Callable[..., Rec
         {"baselines": ["majority"], "seeds": [3], "departures": {"baselines": "a", "seeds": "b"}},
     ],
 )
-def test_what_was_resolved_reads_back_the_same(
+def test_a_resolved_recipe_reads_back_equal(
     make: Callable[..., Recipe], changes: dict[str, Any]
 ) -> None:
     first = {**REASONING, "name": "first", "objective": "multitask"}
@@ -142,12 +142,12 @@ def test_what_was_resolved_reads_back_the_same(
     assert "omits: []" not in text
 
 
-def test_within_the_label_counts_as_shuffled(make: Callable[..., Recipe]) -> None:
+def test_shuffled_within_label_counts_as_shuffled(make: Callable[..., Recipe]) -> None:
     controls = ["shuffled_within_label", "label_echo", "filler"]
     recipe = make(REASONING, controls=controls)
     assert "reasoning-shuffled-within-label" in names(recipe)
     assert ("reasoning", "reasoning-shuffled-within-label") in recipe.comparisons().primary
-    assert recipe.departed() == []
+    assert recipe.departures_made() == []
     both = make(REASONING, controls=["shuffled", *controls])
     assert len(both.comparisons().primary) == 3
 
@@ -161,10 +161,10 @@ def test_an_arm_that_learns_no_rationale_needs_no_control(make: Callable[..., Re
 def test_a_task_without_a_context_has_none_to_omit(make: Callable[..., Recipe]) -> None:
     task = {"fields": ["offer", "purse"], "labels": ["yes", "no"]}
     assert names(make(task=task)) == ["labels"]
-    assert make(task=task).departed() == []
-    # Nor can it leave out what it has not got.
+    assert make(task=task).departures_made() == []
+    # Nor is the baseline missing then.
     some = ["majority", "teacher_labels", "teacher"]
-    assert make(task=task, baselines=some).departed() == []
+    assert make(task=task, baselines=some).departures_made() == []
     assert names(make(task={**task, "fields": ["offer"], "context": "offer"})) == ["labels"]
     recipe = make(task={**task, "context": "offer"})
     assert names(recipe) == ["labels", "without-offer"]
@@ -185,7 +185,7 @@ def test_a_missing_control_needs_a_reason(make: Callable[..., Recipe]) -> None:
     assert 'departures: {controls: "your reason"}' in line
     recipe = make(REASONING, controls=["shuffled"], departures={"controls": " too dear "})
     what = "no label_echo control; no filler control"
-    assert recipe.departed() == [Departure("controls", what, "too dear")]
+    assert recipe.departures_made() == [Departure("controls", what, "too dear")]
     assert names(recipe) == ["labels", "reasoning", "reasoning-shuffled", "hypothesis-only"]
 
 
@@ -201,25 +201,26 @@ def test_a_missing_baseline_needs_a_reason(make: Callable[..., Recipe]) -> None:
     assert 'departures: {baselines: "your reason"}' in line
     reader = {"name": "blind", "omits": ["premise"]}
     some = ["majority", "teacher", "teacher_labels"]
-    assert make(REASONING, reader, baselines=some).departed() == []
-    # Where nobody is asked there is no teacher to be seen beside.
+    assert make(REASONING, reader, baselines=some).departures_made() == []
+    # Without a teacher there is none to compare with.
     human = {"name": "human", "strategy": "human"}
-    assert make(human, baselines=["majority", "omitted_context"]).departed() == []
+    assert make(human, baselines=["majority", "omitted_context"]).departures_made() == []
 
 
 def test_one_seed_needs_a_reason(make: Callable[..., Recipe]) -> None:
     line = problem(make, REASONING, seeds=[4])
-    assert line.startswith(
-        "seeds: 1 seed, which says nothing beyond one training: name two or more"
-    )
+    assert line.startswith("seeds: 1 seed, which shows nothing of how seeds vary: name two or more")
     assert 'departures: {seeds: "your reason"}' in line
-    assert make(REASONING, seeds=[4], departures={"seeds": "a look"}).departed()[0].rule == "seeds"
+    assert (
+        make(REASONING, seeds=[4], departures={"seeds": "a trial"}).departures_made()[0].rule
+        == "seeds"
+    )
 
 
 @pytest.mark.parametrize("rule", ["controls", "baselines", "seeds"])
-def test_a_reason_for_nothing_is_refused(make: Callable[..., Recipe], rule: str) -> None:
+def test_a_reason_without_a_departure_is_refused(make: Callable[..., Recipe], rule: str) -> None:
     line = problem(make, REASONING, departures={rule: "because"})
-    assert line.startswith(f"departures.{rule}: gives a reason, but the recipe keeps to this rule")
+    assert line.startswith(f"departures.{rule}: gives a reason, but the recipe follows this rule")
 
 
 def test_an_empty_reason_is_none(make: Callable[..., Recipe]) -> None:
@@ -227,7 +228,7 @@ def test_an_empty_reason_is_none(make: Callable[..., Recipe]) -> None:
     assert line.startswith("departures.seeds: ")
 
 
-def test_a_rule_that_is_not_there(make: Callable[..., Recipe]) -> None:
+def test_an_unknown_rule(make: Callable[..., Recipe]) -> None:
     line = problem(make, REASONING, departures={"seed": "x"})
     assert line == "departures.seed: unknown key: did you mean 'seeds'?"
 
@@ -254,20 +255,20 @@ def test_a_rule_that_is_not_there(make: Callable[..., Recipe]) -> None:
         ([{"name": "x"}], "expected exactly one without a strategy, the baseline of labels alone"),
     ],
 )
-def test_arms_that_cannot_be(
+def test_invalid_arms(
     make: Callable[..., Recipe], arms: list[dict[str, Any]], message: str
 ) -> None:
     assert message in problem(make, *arms)
 
 
-def test_a_control_is_named_once(make: Callable[..., Recipe]) -> None:
+def test_a_control_is_listed_once(make: Callable[..., Recipe]) -> None:
     line = problem(make, controls=["filler", "filler"])
     assert line == "controls: ['filler', 'filler'] lists a value twice"
     line = problem(make, controls=["fillers"])
     assert line.startswith("controls.0: got 'fillers'")
 
 
-def test_the_quickstart_says_why_it_leaves_rules() -> None:
+def test_the_quickstart_gives_reasons_for_its_departures() -> None:
     recipe = load_recipe("quickstart")
     assert [arm.name for arm in recipe.arms] == [
         "labels",
@@ -275,11 +276,11 @@ def test_the_quickstart_says_why_it_leaves_rules() -> None:
         "informed-reasoning",
         "informed-reasoning-shuffled",
     ]
-    assert [d.rule for d in recipe.departed()] == ["controls", "baselines"]
-    assert all(len(d.reason) > 20 for d in recipe.departed())
+    assert [d.rule for d in recipe.departures_made()] == ["controls", "baselines"]
+    assert all(len(d.reason) > 20 for d in recipe.departures_made())
 
 
-def test_the_paper_s_experiment_keeps_every_rule() -> None:
+def test_the_paper_s_experiment_has_no_departure() -> None:
     recipe = load_recipe("anli-r1")
-    assert recipe.departed() == []
+    assert recipe.departures_made() == []
     assert len(recipe.comparisons().primary) == len(recipe.comparisons().secondary) == 4

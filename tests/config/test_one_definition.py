@@ -29,7 +29,7 @@ def options_of(command: str) -> set[str]:
 
 
 def test_the_recipe_and_the_stages_share_their_classes() -> None:
-    """Not equal fields, but the same: a stage receives the section, or a subclass of its fields."""
+    """Not equal fields but the same ones: a stage receives the section or a subclass of it."""
     assert nested_section(Recipe.model_fields["teacher"].annotation) is TeacherSettings
     assert nested_section(Recipe.model_fields["student"].annotation) is StudentSettings
     shared = set(TrainingOptions.model_fields)
@@ -54,7 +54,7 @@ def test_every_setting_of_a_stage_is_an_option_of_its_command() -> None:
 
 def test_a_setting_added_in_one_place_appears_in_all() -> None:
     class Wider(TrainSettings):
-        """With one field more."""
+        """With one more field."""
 
         label_smoothing: Number = Field(
             0.0, ge=0, lt=1, description="Label smoothing.", examples=[0.1]
@@ -157,9 +157,7 @@ def test_max_failed_means_the_same_everywhere(
         ("teacher_baseline.rows", True),
     ],
 )
-def test_a_definition_carries_its_whole_constraint(
-    small_recipe: Any, where: str, value: Any
-) -> None:
+def test_a_definition_has_all_of_its_constraints(small_recipe: Any, where: str, value: Any) -> None:
     values = small_recipe(teacher={"model": "scripted"})
     section, _, key = where.rpartition(".")
     if section:
@@ -184,7 +182,7 @@ def test_a_definition_carries_its_whole_constraint(
         (TeacherSettings, {}),
     ],
 )
-def test_python_is_told_in_one_line_too(kind: type[Settings], values: dict[str, Any]) -> None:
+def test_python_errors_are_one_line_too(kind: type[Settings], values: dict[str, Any]) -> None:
     with pytest.raises(UsageError) as caught:
         kind(**values)
     assert str(caught.value).startswith(f"{kind.__name__}: ")
@@ -199,6 +197,6 @@ def test_a_copy_with_changes_is_checked() -> None:
     assert hash(TeacherSettings(model="scripted")) == hash(TeacherSettings(model="scripted"))
 
 
-def test_names_that_were_meant() -> None:
+def test_a_misspelt_name_gets_a_suggestion() -> None:
     with pytest.raises(UsageError, match="did you mean 'learning_rate'"):
         TrainSettings(learning_rat=0.1)  # type: ignore[call-arg]

@@ -37,7 +37,7 @@ def test_every_recipe_that_we_ship_is_valid_and_reads_back_the_same() -> None:
             "data.dev: got 1.5: expected a file, a share of train between 0 and 1, or a whole "
             "number of rows",
         ),
-        ({"teacher": None}, "arms: 'reasoning' asks a teacher, and the recipe names none"),
+        ({"teacher": None}, "arms: 'reasoning' needs a teacher, and the recipe names none"),
         (
             {"teacher": {"model": "scripted", "concurrency": 0}},
             "teacher.concurrency: got 0: input should be greater",
@@ -54,7 +54,7 @@ def test_every_recipe_that_we_ship_is_valid_and_reads_back_the_same() -> None:
         ),
     ],
 )
-def test_what_is_wrong_is_told_in_one_line(
+def test_each_problem_is_reported_in_one_line(
     small_recipe: Make, change: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(RecipeError) as caught:
@@ -64,7 +64,7 @@ def test_what_is_wrong_is_told_in_one_line(
     assert "\n" not in str(caught.value)
 
 
-def test_all_problems_are_told_at_once(small_recipe: Make) -> None:
+def test_all_problems_are_reported_at_once(small_recipe: Make) -> None:
     values = small_recipe(studnt={}, seeds=[])
     values["arms"][1]["stratgy"] = "x"
     with pytest.raises(RecipeError) as caught:
@@ -79,10 +79,10 @@ def test_a_misspelt_strategy_names_the_nearest(small_recipe: Make) -> None:
         parse_recipe(values)
 
 
-def test_a_control_needs_the_arm_that_it_controls(small_recipe: Make) -> None:
+def test_a_control_needs_its_treatment_arm(small_recipe: Make) -> None:
     values = copy.deepcopy(small_recipe())
     del values["arms"][1]
-    with pytest.raises(RecipeError, match="is a control and needs the arm"):
+    with pytest.raises(RecipeError, match="is a control without a treatment arm"):
         parse_recipe(values)
 
 
@@ -154,14 +154,14 @@ def test_the_family_of_comparisons(small_recipe: Make) -> None:
         (b"", "got NoneType, expected a mapping"),
     ],
 )
-def test_files_that_hold_no_recipe(tmp_path: Path, content: bytes, message: str) -> None:
+def test_files_that_are_not_recipes(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "x.yaml"
     path.write_bytes(content)
     with pytest.raises(RecipeError, match=message):
         load_recipe(path)
 
 
-def test_a_recipe_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_recipe(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="did you mean 'quickstart'"):
         load_recipe("quikstart")
     with pytest.raises(RecipeError, match="is a folder"):

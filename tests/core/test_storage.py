@@ -1,4 +1,4 @@
-"""The files of a run, whatever text they are to hold."""
+"""Files of a run keep any text unchanged."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tutelage.core.types import Rationale
 HARD = ['half \ud800 a pair, "quoted" \\', "\udfff", "\\ud800 spelled out", "\U0001f600\u2028\0"]
 
 
-def test_what_utf8_cannot_hold_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_text_that_is_not_valid_utf8_reads_back_unchanged(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"text": HARD})
     write_jsonl(tmp_path / "a.jsonl", HARD)
     assert read_json(tmp_path / "a.json") == {"text": HARD}
@@ -47,5 +47,5 @@ def test_any_text_is_json_in_utf8(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "plain", "\U0001f600 whole", "\\ud800"])
-def test_whole_characters_are_fine(text: str) -> None:
+def test_whole_characters_are_accepted(text: str) -> None:
     assert half_character(text) is None

@@ -1,4 +1,4 @@
-"""The student's input, and what of it is shortened first."""
+"""The student's input, and the part of it that is cut first."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from tutelage.core.task import NLI, Task
 from tutelage.core.types import Source
 
 
-def test_an_nli_input_is_shortened_in_its_premise() -> None:
+def test_the_premise_of_an_nli_input_is_cut_first() -> None:
     source = NLI.source({"premise": " It rains. ", "hypothesis": "It is very wet outside today."})
     assert source.text == "Premise: It rains. Hypothesis: It is very wet outside today."
     assert source.text[slice(*source.cut)] == "It rains."
 
 
-def test_a_context_that_comes_last_is_shortened_all_the_same() -> None:
-    task = Task("qa", ("question", "passage"), ("yes", "no"), context="passage")
-    source = task.source({"question": "Is it wet, and if so, how wet is it?", "passage": "It is."})
-    assert source.text == "Question: Is it wet, and if so, how wet is it? Passage: It is."
+def test_a_context_that_comes_last_is_also_cut_first() -> None:
+    task = Task("qa", ("claim", "passage"), ("yes", "no"), context="passage")
+    source = task.source({"claim": "Is it wet, and if so, how wet is it?", "passage": "It is."})
+    assert source.text == "Claim: Is it wet, and if so, how wet is it? Passage: It is."
     assert source.text[slice(*source.cut)] == "It is."
 
 
-def test_without_a_context_each_rows_longest_field_is_shortened() -> None:
+def test_without_a_context_each_rows_longest_field_is_cut_first() -> None:
     task = Task("pair", ("one", "two"), ("same", "other"))
     for fields in ({"one": "short", "two": "rather long"}, {"one": "rather long", "two": "short"}):
         source = task.source(fields)
@@ -33,7 +33,7 @@ def test_a_prefix_moves_the_span_with_the_text() -> None:
     assert source == Source(source.text, (18, 27))
 
 
-def test_without_a_field_it_is_neither_read_nor_shared() -> None:
+def test_an_omitted_field_is_neither_input_nor_context() -> None:
     fields = {"premise": "Oslo is cold.", "hypothesis": "It snows."}
     assert NLI.without(()) is NLI
     alone = NLI.without(("premise",))

@@ -34,7 +34,7 @@ def table(path: Path, rows: list[list[str]]) -> str:
 
 
 def message(spec: str, task: Task = NLI, **keywords: object) -> str:
-    """The one line of the error that loading ends in."""
+    """The one-line message of the error that loading raises."""
     with pytest.raises(TutelageError) as caught:
         load_examples(spec, task, **keywords)  # type: ignore[arg-type]
     text = str(caught.value)
@@ -42,7 +42,7 @@ def message(spec: str, task: Task = NLI, **keywords: object) -> str:
     return text
 
 
-# What is read
+# Formats
 
 
 def test_jsonl_rows_become_examples(tmp_path: Path) -> None:
@@ -139,20 +139,20 @@ def test_the_digest_follows_the_content(tmp_path: Path) -> None:
     assert one != other.sha256
 
 
-# Ids of rows that have none
+# Ids of rows without one
 
 
-def test_made_ids_follow_the_content_and_number_copies(tmp_path: Path) -> None:
+def test_computed_ids_follow_the_content_and_number_copies(tmp_path: Path) -> None:
     first = load_examples(jsonl(tmp_path / "a.jsonl", [ROWS[0], ROWS[1], ROWS[0]]), NLI)
     other = load_examples(jsonl(tmp_path / "b.jsonl", [ROWS[1], ROWS[0]]), NLI)
     assert [e.uid for e in other] == [first[1].uid, first[0].uid]
     assert first[2].uid == f"{first[0].uid}-2"
 
 
-def test_repeated_ids_are_an_error_with_a_way_out(tmp_path: Path) -> None:
+def test_repeated_ids_are_an_error_with_a_remedy(tmp_path: Path) -> None:
     spec = jsonl(tmp_path / "a.jsonl", [ROWS[0] | {"uid": "u"}, ROWS[1] | {"uid": "u"}])
     text = message(spec)
-    assert text.startswith(f"{spec}:2 field 'uid': got id 'u', which line 1 has as well")
+    assert text.startswith(f"{spec}:2 field 'uid': got id 'u', which line 1 also has")
     assert 'columns: {uid: ""}' in text
     assert len({e.uid for e in load_examples(spec, NLI, columns={"uid": ""})}) == 2
 
@@ -187,11 +187,11 @@ def test_query_and_split_come_in_either_order(
     assert spec.query == {"n": str(n), "seed": "2"}
 
 
-def test_a_file_whose_name_holds_marks_is_found(tmp_path: Path) -> None:
+def test_a_file_whose_name_contains_marks_is_found(tmp_path: Path) -> None:
     assert len(load_examples(jsonl(tmp_path / "what?#1.jsonl", ROWS), NLI)) == 3
 
 
-def test_variables_are_filled_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_are_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     jsonl(tmp_path / "a.jsonl", ROWS)
     monkeypatch.setenv("TUTELAGE_TEST_FOLDER", str(tmp_path))
     monkeypatch.delenv("TUTELAGE_TEST_FILE", raising=False)
@@ -206,7 +206,7 @@ def test_variables_are_filled_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("spec", "expected"),
     [
-        ("", "names nothing"),
+        ("", "is blank, expected a file"),
         ("htp:x#y", "unknown scheme 'htp:'"),
         ("synthetc:nli", "did you mean 'synthetic'?"),
         ("x.csv?m=3", "unknown query key 'm', expected one of n, seed"),
@@ -214,10 +214,10 @@ def test_variables_are_filled_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ("x.csv?n=1&n=2", "gives 'n' twice"),
         ("x.csv?n=0", "n='0', expected a whole number from 1 up"),
         ("x.csv?n=-4", "expected a whole number"),
-        ("x.csv?seed=4", "needs its size"),
+        ("x.csv?seed=4", "`seed` needs the size"),
         ("x.csv#a#b", "two splits"),
-        ("hf:name", "names no split, expected hf:name#SPLIT"),
-        ("hf:#train", "names no data set"),
+        ("hf:name", "the split is missing, expected hf:name#SPLIT"),
+        ("hf:#train", "the name of the data set is missing"),
         ("synthetic:qa", "expected synthetic:nli?"),
         ("synthetic:nli?people=3", "people=3"),
         ("synthetic:nli?n=many", "n='many'"),
@@ -245,7 +245,7 @@ def test_generated_examples_through_a_spec() -> None:
     assert (len(examples), examples.unlabelled, examples[0].uid) == (30, 0, "synthetic-5-0")
     assert set(examples[0].references) == {"information_extraction", "informed_reasoning"}
     assert examples.sha256 != load_examples("synthetic:nli?n=30&seed=6&people=2", NLI).sha256
-    assert "task 'mood' wants text" in message("synthetic:nli?n=3", SENTIMENT)
+    assert "task 'mood' needs text" in message("synthetic:nli?n=3", SENTIMENT)
 
 
 # The ANLI release
@@ -253,7 +253,7 @@ def test_generated_examples_through_a_spec() -> None:
 
 @pytest.fixture
 def release(tmp_path: Path) -> Path:
-    """A folder as ANLI is unpacked, with rows of our own."""
+    """A folder like an unpacked ANLI release, with rows of our own."""
     row = {"uid": "u1", "context": "A dog runs.", "hypothesis": "It moves.", "label": "e"}
     for number in (1, 2):
         for split in ("train", "dev", "test"):
@@ -284,7 +284,7 @@ def test_anli_release_names_its_splits(release: Path, split: str) -> None:
     assert "dev_r1, dev_r2, test_r1, test_r2, train_r1, train_r2" in message(f"{release}{split}")
 
 
-# What goes wrong
+# Errors
 
 
 @pytest.mark.parametrize(
@@ -306,7 +306,7 @@ def test_anli_release_names_its_splits(release: Path, split: str) -> None:
         ({"uid": "\ud800"}, "uid", "half of a character"),
     ],
 )
-def test_a_wrong_row_names_file_line_and_field(
+def test_the_error_of_a_faulty_row_names_file_line_and_field(
     tmp_path: Path, row: dict[str, object], field: str, expected: str
 ) -> None:
     spec = jsonl(tmp_path / "a.jsonl", [ROWS[0] | {"uid": "first"}, ROWS[1] | row])
@@ -326,10 +326,14 @@ def test_csv_lines_are_counted_as_an_editor_counts_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "line", "expected"),
     [
-        ('{"premise": "a"\n', 1, "is no JSON"),
-        ("[" * 100_000, 1, "is no JSON"),
-        ("\n[1, 2]\n", 2, "got a JSON list, expected one object a line"),
-        ('{"premise": "a", "label": 1}\n', 1, "no column 'hypothesis', there are: premise, label"),
+        ('{"premise": "a"\n', 1, "is not valid JSON"),
+        ("[" * 100_000, 1, "is not valid JSON"),
+        ("\n[1, 2]\n", 2, "got a JSON list, expected one object on each line"),
+        (
+            '{"premise": "a", "label": 1}\n',
+            1,
+            "no column 'hypothesis', expected one of: premise, label",
+        ),
         ('{"premise": "a", "hypothesis": "b"}\n', 1, "map it with columns: {label: …}"),
     ],
 )
@@ -345,11 +349,15 @@ def test_broken_json_lines(tmp_path: Path, content: str, line: int, expected: st
     ("content", "line", "expected"),
     [
         ("premise,hypothesis,label\na,b,0\na,b,c,0\n", 3, "got 4 cells, expected 3"),
-        ('premise,hypothesis,label\na,b,0\n"a,b,0\nc,d,1\n', 3, "is no CSV"),
-        ("premise,premise,label\na,b,0\n", 1, "names a column twice: premise"),
-        ("premise;hypothesis;label\na;b;0\n", None, "no column 'premise', there are: premise;"),
+        ('premise,hypothesis,label\na,b,0\n"a,b,0\nc,d,1\n', 3, "is not valid CSV"),
+        ("premise,premise,label\na,b,0\n", 1, "has two columns of one name: premise"),
+        (
+            "premise;hypothesis;label\na;b;0\n",
+            None,
+            "no column 'premise', expected one of: premise;",
+        ),
         ("premise,hypothesis,label\n", None, "it holds no rows"),
-        ("premise,hypothesis,label\na,b,\nc,d,-1\n", None, "its 2 rows carry no label"),
+        ("premise,hypothesis,label\na,b,\nc,d,-1\n", None, "none of its 2 rows has a label"),
     ],
 )
 def test_broken_csv(tmp_path: Path, content: str, line: int | None, expected: str) -> None:
@@ -363,11 +371,11 @@ def test_broken_csv(tmp_path: Path, content: str, line: int | None, expected: st
 def test_a_mapped_column_that_a_table_lacks(tmp_path: Path) -> None:
     spec = table(tmp_path / "a.csv", [["premise", "hypothesis", "label"], ["a", "b", "0"]])
     text = message(spec, columns={"reason": "why"})
-    assert "no column 'why', there are: premise, hypothesis, label; correct columns" in text
+    assert "no column 'why', expected one of: premise, hypothesis, label; correct columns" in text
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])
-def test_files_that_hold_nothing_or_junk(tmp_path: Path, suffix: str) -> None:
+def test_empty_and_unreadable_files(tmp_path: Path, suffix: str) -> None:
     pytest.importorskip("pyarrow")
     path = tmp_path / f"a.{suffix}"
     path.write_bytes(b"")
@@ -375,7 +383,9 @@ def test_files_that_hold_nothing_or_junk(tmp_path: Path, suffix: str) -> None:
     path.write_bytes(bytes(range(256)) * 20)
     assert str(path) in message(str(path))
     path.write_bytes("premise\n\u00e9".encode("latin-1"))
-    expected = "is no Parquet" if suffix == "parquet" else ":2: got byte 0xe9, which is not UTF-8"
+    expected = (
+        "is not a valid Parquet" if suffix == "parquet" else ":2: got byte 0xe9, which is not UTF-8"
+    )
     assert expected in message(str(path))
 
 
@@ -401,7 +411,7 @@ def test_missing_files_and_folders(tmp_path: Path) -> None:
     assert "a file has no splits" in message(f"{tmp_path / 'train.jsonl'}#train")
 
 
-# The `datasets` package, on folders of this disk
+# The `datasets` package, on local folders
 
 
 @pytest.fixture
@@ -415,7 +425,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-unt
 
 
 def other_order(datasets):  # type: ignore[no-untyped-def]
-    """A data set whose classes stand in another order than the task's, one row unlabelled."""
+    """A data set whose classes are in another order than the task's, with one unlabelled row."""
     names = ["contradiction", "entailment", "neutral"]
     features = datasets.Features(
         premise=datasets.Value("string"),
@@ -437,7 +447,7 @@ def test_saved_data_set_with_classes_in_another_order(tmp_path: Path, hub) -> No
     assert [e.label for e in examples] == DECODED
     assert examples.unlabelled == 1
     assert "unknown split 'test', expected one of train" in message(f"hf:{saved}#test")
-    assert "names no split" in message(f"hf:{saved}")
+    assert "the split is missing" in message(f"hf:{saved}")
     assert len(load_examples(f"hf:{saved}#train?n=2", NLI)) == 2
 
 
@@ -465,7 +475,7 @@ def test_folder_of_files_through_load_dataset(tmp_path: Path, hub) -> None:  # t
     assert "no column 'text'" in message(f"hf:{folder}#test", SENTIMENT)
 
 
-def test_wrong_rows_of_a_data_set_are_named(tmp_path: Path, hub) -> None:  # type: ignore[no-untyped-def]
+def test_faulty_rows_of_a_data_set_are_named(tmp_path: Path, hub) -> None:  # type: ignore[no-untyped-def]
     rows = {"premise": ["a", " "], "hypothesis": ["b", "c"], "label": ["e", "n"]}
     hub.Dataset.from_dict(rows).save_to_disk(tmp_path / "one")
     text = message(f"hf:{tmp_path / 'one'}")
@@ -474,7 +484,7 @@ def test_wrong_rows_of_a_data_set_are_named(tmp_path: Path, hub) -> None:  # typ
     )
 
 
-def test_a_data_set_that_is_not_there(hub) -> None:  # type: ignore[no-untyped-def]
+def test_a_missing_data_set(hub) -> None:  # type: ignore[no-untyped-def]
     assert "cannot be loaded" in message("hf:tutelage-tests/no-such-data#train")
 
 
@@ -491,13 +501,13 @@ def test_missing_packages(
         load_examples(spec, NLI)
 
 
-def test_a_stream_reads_what_loading_loads_and_holds_nothing(tmp_path):
+def test_a_stream_gives_the_loaded_examples_and_keeps_none(tmp_path):
     path = tmp_path / "rows.jsonl"
     rows = [
         {"premise": f"p {i}", "hypothesis": "h", "label": -1 if i % 5 == 4 else i % 3}
         for i in range(50)
     ]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     loaded = load_examples(str(path), NLI)
     stream = stream_examples(str(path), NLI)
     assert (stream.total, stream.unlabelled) == (40, 10) == (len(loaded), loaded.unlabelled)
@@ -507,12 +517,14 @@ def test_a_stream_reads_what_loading_loads_and_holds_nothing(tmp_path):
     )
 
 
-def test_a_stream_tells_of_a_wrong_row_before_anybody_is_asked(tmp_path):
+def test_a_stream_reports_a_faulty_row_before_any_request(tmp_path):
     path = tmp_path / "rows.jsonl"
     good = {"premise": "p", "hypothesis": "h", "label": "neutral"}
-    path.write_text(json.dumps(good) + "\n" + json.dumps({**good, "label": "maybe"}) + "\n")
+    path.write_text(
+        json.dumps(good) + "\n" + json.dumps({**good, "label": "maybe"}) + "\n", encoding="utf-8"
+    )
     with pytest.raises(DataError, match=r"rows.jsonl:2 field 'label'"):
         stream_examples(str(path), NLI)
-    path.write_text("")
+    path.write_text("", encoding="utf-8")
     with pytest.raises(DataError):
         stream_examples(str(path), NLI)

@@ -71,12 +71,12 @@ def test_wrong_sizes_are_usage_errors(how: dict[str, float]) -> None:
 @pytest.mark.parametrize(
     ("sizes", "rows"), [([], 1), ([1], 1), ([7], 3), ([50, 50], 3), ([2, 2], 4), ([1, 1], 9)]
 )
-def test_impossible_divisions_say_what_there_is(sizes: list[int], rows: int) -> None:
+def test_an_impossible_split_describes_the_groups(sizes: list[int], rows: int) -> None:
     with pytest.raises(DataError, match=f"cannot hold out about {rows} of {sum(sizes)} rows"):
         hold_out(grouped(sizes), NLI, rows=rows)
 
 
-# What splits share
+# Overlap of splits
 
 
 def test_shared_contexts_are_counted_not_refused() -> None:
@@ -112,9 +112,11 @@ def test_the_same_text_under_another_id_case_and_spacing_is_the_same_row() -> No
     assert check_splits(kept, [row("c")], test, NLI).test_rows == 0
 
 
-def test_an_id_shared_by_other_texts_is_named_as_such() -> None:
+def test_an_id_shared_by_different_texts_is_reported() -> None:
     train, dev = [row("1"), row("2")], [row("1", "Else", "Else")]
-    with pytest.raises(DataError, match=r"train shares with dev 1 ids of other texts .*uid: \"\""):
+    with pytest.raises(
+        DataError, match=r"train shares with dev 1 ids of different texts .*uid: \"\""
+    ):
         check_splits(train, dev, [], NLI)
     assert drop_overlap(train, dev, [], NLI)[1] == 1
 

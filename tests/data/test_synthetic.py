@@ -59,7 +59,7 @@ def test_every_row_is_complete(people: int) -> None:
     assert {len(rows) for rows in groups.values()} >= {2, 3}
 
 
-def test_kinds_go_with_labels_as_they_say() -> None:
+def test_each_kind_has_its_labels() -> None:
     for people in (1, 2):
         seen = {(e.tags[0], e.label) for e in generate(3000, 1, people=people)}
         assert {kind for kind, _ in seen} == set(KINDS)
@@ -69,8 +69,8 @@ def test_kinds_go_with_labels_as_they_say() -> None:
     assert ("swapped_person", "contradiction") in seen  # two people: another's fact
 
 
-def reading(example: Example) -> str:
-    """The label as an independent reader of the two texts finds it."""
+def derived_label(example: Example) -> str:
+    """The label, derived independently from the two texts."""
     premise, hypothesis = example.fields["premise"], example.fields["hypothesis"].rstrip(".")
     sentences = premise.rstrip(".").split(". ")
     subject, claim = hypothesis.split(" ", 1)
@@ -121,13 +121,13 @@ def _year(sentence: str, relation: str, year: str) -> str:
 
 
 @BOTH
-def test_labels_are_what_a_reader_finds(people: int) -> None:
+def test_labels_follow_from_the_texts(people: int) -> None:
     for example in generate(3000, 11, people=people):
-        assert reading(example) == example.label, example
+        assert derived_label(example) == example.label, example
 
 
 @BOTH
-def test_reasons_quote_the_text_truly(people: int) -> None:
+def test_reasons_quote_the_text_correctly(people: int) -> None:
     for example in generate(1500, 12, people=people):
         assert example.reason is not None
         known = set(words(example.fields["premise"])) | set(words("The text says that was a"))
@@ -141,7 +141,7 @@ def test_reasons_quote_the_text_truly(people: int) -> None:
 
 
 @BOTH
-def test_premises_of_other_seeds_are_other_premises(people: int) -> None:
+def test_different_seeds_give_different_premises(people: int) -> None:
     train, dev, test = (generate(5000, seed, people=people) for seed in (1, 2, 3))
     overlap = check_splits(train, dev, test, NLI)
     assert (overlap.dev_rows, overlap.test_rows) == (0, 0)
@@ -170,7 +170,7 @@ def test_the_same_in_another_process() -> None:
 
 @BOTH
 @pytest.mark.parametrize("field", ["hypothesis", "premise"])
-def test_one_field_alone_tells_nothing(people: int, field: str) -> None:
+def test_one_field_alone_does_not_predict_the_label(people: int, field: str) -> None:
     text = pytest.importorskip("sklearn.feature_extraction.text")
     linear = pytest.importorskip("sklearn.linear_model")
     train, test = generate(6000, 1, people=people), generate(3000, 2, people=people)

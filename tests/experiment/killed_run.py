@@ -1,6 +1,6 @@
 """Runs the recipe in the folder given, with a teacher over HTTP that logs its requests.
 
-The answer is a function of the prompt and takes 20 ms. At the end it prints {"requests": …}: how
+The answer is a function of the prompt, and takes 20 ms. Prints {"requests": …} at the end: how
 many requests this process made. tests/experiment/test_run.py kills it.
 """
 
@@ -32,7 +32,7 @@ def main(folder: Path) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             prompt = body["messages"][-1]["content"]
             digest = hashlib.sha256(prompt.encode()).hexdigest()
-            with lock, (folder / "asked.jsonl").open("a") as file:
+            with lock, (folder / "asked.jsonl").open("a", encoding="utf-8") as file:
                 asked += 1
                 file.write(json.dumps({"prompt": digest}) + "\n")
             time.sleep(0.02)
@@ -59,14 +59,14 @@ def main(folder: Path) -> None:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Teacher)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    values = yaml.safe_load((folder / "recipe.yaml").read_text())
+    values = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))
     values["teacher"] = {
         "model": "openai:stand-in",
         "base_url": f"http://127.0.0.1:{server.server_port}/v1",
         "provider": "test",  # the port differs from process to process
         "concurrency": 4,
     }
-    values["baselines"] = ["teacher"]  # 60 more requests
+    values["baselines"] = ["teacher"]  # 60 requests more
     recipe = parse_recipe(values)
     run(recipe, runs=folder / "runs", ledger=folder / "ledger.sqlite", workers=1)
     print(json.dumps({"requests": asked}))

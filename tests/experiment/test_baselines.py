@@ -45,7 +45,7 @@ def described(tmp_path: Path) -> Any:
         train[0]["rationales"]["cot/big"] = None  # a label without words is a label still
         for name, content in (("train", train), ("dev", rows("dev", 4)), ("test", rows("test", 5))):
             text = "".join(json.dumps(row) + "\n" for row in content)
-            (tmp_path / f"{name}.jsonl").write_text(text)
+            (tmp_path / f"{name}.jsonl").write_text(text, encoding="utf-8")
         big = {"strategy": "recorded", "teacher": f"recorded:{tmp_path}/train.jsonl#cot/big"}
         small = {"strategy": "recorded", "teacher": f"recorded:{tmp_path}/train.jsonl#cot/small"}
         recipe = parse_recipe(

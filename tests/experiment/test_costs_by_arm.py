@@ -1,4 +1,4 @@
-"""Arms with the same requests share their answers: each shows the cost, which counts once."""
+"""Arms with equal annotation keys share answers: each shows the cost, and it is counted once."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def annotation(cost_usd: float | None) -> Annotation:
         counts=COUNTS,
         requests=7,
         cached=3,
-        sent=7,
+        attempts=7,
         tokens=Usage(100, 10),
         cost_usd=cost_usd,
         failures={},
         examples={},
-        unread={},
+        unparsable={},
     )
     return Annotation((), summary)
 

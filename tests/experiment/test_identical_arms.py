@@ -1,4 +1,4 @@
-"""Identical arms with disjoint seeds do not differ, and different ones do: real trainings.
+"""Identical arms rarely differ significantly, and different ones do: real trainings.
 
 A smoke test of the instrument as a whole, from rows to a p-value; `make bench-evidence` is the
 proof, on thousands of simulated experiments.
@@ -6,7 +6,7 @@ proof, on thousands of simulated experiments.
 20 runs, each of two arms that are one and the same: same rows, settings, student, tokenizer; only
 the seeds differ, three a side. Every run has rows of its own to train on and to read, and all 120
 trainings have a seed of their own. None is used twice: two runs that share a training share its
-luck, and 20 tests would be fewer. In some of the runs a third arm has learnt wrong labels, on
+luck, and 20 results would be fewer. In some of the runs a third arm has learnt wrong labels, on
 the same rows, so that the instrument cannot pass by being blind.
 
 The students are as small as they come. Of a premise they see one word, and most hypotheses begin
@@ -34,7 +34,7 @@ from tutelage.data.synthetic import generate
 from tutelage.evaluation.compare import ALPHA, compare
 from tutelage.student.encoding.targets import build_training_examples
 from tutelage.student.inference.score import score_labels
-from tutelage.student.model.load import load_student
+from tutelage.student.model.loading import load_student
 from tutelage.student.model.scratch import tokenizer_for
 from tutelage.student.training.trainer import train
 

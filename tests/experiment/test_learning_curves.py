@@ -37,7 +37,7 @@ from tutelage.student.jobs.jobs import TrainingJob
 from tutelage.student.training.result import TrainResult
 from tutelage.student.training.tracking import Tracking
 from tutelage.teacher.annotate import Annotation
-from tutelage.teacher.annotation import Summary
+from tutelage.teacher.summary import Summary
 
 Make = Callable[..., dict[str, Any]]
 FRACTIONS = (0.1, 0.3, 0.5)
@@ -143,7 +143,7 @@ def test_the_training_of_a_subset_is_the_whole_one_with_fewer_rows() -> None:
 
 
 def test_what_annotating_a_subset_took(small_recipe: Make) -> None:
-    """Information extraction makes one request a premise; a template, one for distant rows."""
+    """Information extraction makes one request per premise, a template one for distant rows."""
     shared = {"strategy": "template", "template": "Why {{ label }}?"}
     recipe = parse_recipe(
         small_recipe(

@@ -53,4 +53,4 @@ def test_a_real_model_teaches_over_http(
     rows = list(read_jsonl(tmp_path / "small" / "rationales" / "reasoning.jsonl"))
     statuses = {row["status"] for row in rows}
     assert statuses <= {"ok", "truncated"}
-    assert len({row["text"] for row in rows}) > 12  # each request has an answer of its own
+    assert len({row["text"] for row in rows}) > 12  # it answers each request, and differently

@@ -107,7 +107,7 @@ def test_results_say_what_the_predictions_say(finished: Path) -> None:
         assert chosen.models == claimed[arm.name].models_tried
         assert chosen.gain_by_chance is not None and chosen.gain_by_chance > 0
     assert results.teacher.cost_usd == 0.0
-    assert "labels" in (finished / "report.html").read_text()
+    assert "labels" in (finished / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_repeat_trains_nothing_and_agrees(small_recipe: Make, finished: Path) -> None:
@@ -134,7 +134,9 @@ def test_kills_in_annotation_and_in_training_change_nothing(
     script = FOLDER / "killed_run.py"
     for name in ("whole", "parts"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "recipe.yaml").write_text(yaml.safe_dump(small_recipe()))
+        (tmp_path / name / "recipe.yaml").write_text(
+            yaml.safe_dump(small_recipe()), encoding="utf-8"
+        )
     whole = _run_script(script, tmp_path / "whole", kill=None)
     assert whole["requests"] == 90 + 60  # rationales, and labels for dev: the teacher as a baseline
     _run_script(script, tmp_path / "parts", kill="annotation")
@@ -164,7 +166,11 @@ def _run_script(script: Path, folder: Path, kill: str | None) -> dict[str, Any]:
         asked, arms = folder / "asked.jsonl", folder / "runs/small/arms"
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and process.poll() is None:
-            if kill == "annotation" and asked.exists() and len(asked.read_text()) > 200:
+            if (
+                kill == "annotation"
+                and asked.exists()
+                and len(asked.read_text(encoding="utf-8")) > 200
+            ):
                 break
             if kill == "training" and list(arms.glob("reasoning/*/seed-0/state.pt")):
                 break
@@ -187,7 +193,7 @@ def test_a_task_that_is_not_nli(tmp_path: Path) -> None:
         fits = price <= budget
         reason = f"{price} is {'not more' if fits else 'more'} than {budget}."
         rows.append([f"r{i}", f"costs {price}", f"has {budget}", "YES" if fits else "no", reason])
-    with (tmp_path / "rows.csv").open("w", newline="") as file:
+    with (tmp_path / "rows.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([["key", "offer", "purse", "buys", "why"], *rows])
     recipe = parse_recipe(
         {
@@ -279,7 +285,7 @@ def test_the_protocol_is_followed_by_default(
     monkeypatch.setattr(trainings, "build_training_examples", build)
     test = tmp_path / "test.csv"
     hypotheses = ["A lamp is red.", "Nobody is at home."] * 8
-    with test.open("w", newline="") as file:
+    with test.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(
             [["premise", "hypothesis", "label"]]
             + [[f"The mill has {i} lamps.", h, "neutral"] for i, h in enumerate(hypotheses)]
@@ -353,7 +359,7 @@ def test_the_protocol_is_followed_by_default(
     missing = "no teacher_labels, no teacher"
     assert results.departures == (DepartureResult("baselines", missing, "nobody to ask"),)
     assert observer.lines[0] == (
-        f"departure from the protocol (baselines): nobody to ask ({missing})"
+        f"departure from the protocol (baselines): {missing} (nobody to ask)"
     )
     for name in ("report.html", "report.md"):
         assert f"Departure from the protocol (baselines): nobody to ask ({missing})." in _plain(
@@ -383,7 +389,9 @@ def test_a_teacher_that_never_answers_well_stops_the_run(
     small_recipe: Make, tmp_path: Path
 ) -> None:
     values = small_recipe()
-    (tmp_path / "empty.jsonl").write_text('{"uid": "x", "rationales": {"k": "y"}}\n')
+    (tmp_path / "empty.jsonl").write_text(
+        '{"uid": "x", "rationales": {"k": "y"}}\n', encoding="utf-8"
+    )
     values["teacher"] = f"recorded:{tmp_path / 'empty.jsonl'}#k"
     with pytest.raises(TeacherError, match="none of 90 rationales can be used"):
         run(parse_recipe(values), runs=tmp_path / "runs", workers=1)

@@ -191,7 +191,7 @@ class _Watching(Silent):
         if title == "Generating the students' own rationales":
             self.seen = load_results(self.results)
 
-    def jobs(self, done: int, total: int) -> None:
+    def jobs(self, done: int, total: int, verb: str) -> None:
         if self.seen is not None and done == self.stop_after:
             raise KeyboardInterrupt
 

@@ -1,4 +1,4 @@
-"""What the results say beyond the families of comparisons: easy answers, and the margin."""
+"""What results.json says outside its families: easy answers, and the margin of equivalence."""
 
 from __future__ import annotations
 

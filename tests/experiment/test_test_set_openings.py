@@ -1,4 +1,4 @@
-"""Opening the test set again for another choice is recorded and reported everywhere.
+"""A second opening of the test set with another choice is recorded and reported everywhere.
 
 Also: the training time, which the same calls report.
 """
@@ -28,7 +28,7 @@ def calls(small_recipe: Make, tmp_path_factory: pytest.TempPathFactory) -> tuple
     """`tutelage run` four times: a recipe, the same with another learning rate, that again, and
     with fewer steps."""
     folder = tmp_path_factory.mktemp("openings")
-    done = []
+    calls = []
     for rate, steps in ((1e-3, None), (2e-3, None), (2e-3, None), (2e-3, 2)):
         values = small_recipe(
             arms=[{"name": "labels"}],
@@ -36,11 +36,11 @@ def calls(small_recipe: Make, tmp_path_factory: pytest.TempPathFactory) -> tuple
             seeds=[0, 1],
         )
         values["student"] |= {"epochs": 1, "evaluate_every": None, "max_steps": steps}
-        (folder / "recipe.yaml").write_text(yaml.safe_dump(values))
+        (folder / "recipe.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
         arguments = [str(folder / "recipe.yaml"), "--runs", str(folder), "--workers", "1"]
-        done.append(CliRunner().invoke(app, ["run", *arguments]))
-        assert done[-1].exit_code == 0, done[-1].output
-    return folder / "small", done
+        calls.append(CliRunner().invoke(app, ["run", *arguments]))
+        assert calls[-1].exit_code == 0, calls[-1].output
+    return folder / "small", calls
 
 
 def test_another_choice_is_in_the_manifest_and_the_same_is_not_repeated(
@@ -65,11 +65,10 @@ def test_the_terminal_says_so(calls: tuple[Path, list[Any]]) -> None:
 
 
 @pytest.mark.parametrize("name", ["report.html", "report.md"])
-def test_the_report_says_so(calls: tuple[Path, list[Any]], name: str) -> None:
-    assert (
-        "The test set was opened 3 times, each time for another choice"
-        in (calls[0] / name).read_text()
-    )
+def test_the_report_tells_it(calls: tuple[Path, list[Any]], name: str) -> None:
+    assert "The test set was opened 3 times, each time for another choice" in (
+        calls[0] / name
+    ).read_text(encoding="utf-8")
 
 
 def test_every_training_is_timed_once(calls: tuple[Path, list[Any]]) -> None:
@@ -108,7 +107,7 @@ def test_a_run_names_those_in_its_folder_that_used_the_same_rows(tmp_path: Path)
     broken = ("{", "[]", "7", '{"test_set_openings": 7}', '{"test_set_openings": ["rows"]}', "{}")
     for number, text in enumerate(broken):
         (tmp_path / f"broken-{number}").mkdir()
-        (tmp_path / f"broken-{number}" / "manifest.json").write_text(text)
+        (tmp_path / f"broken-{number}" / "manifest.json").write_text(text, encoding="utf-8")
     (tmp_path / "broken-folder" / "manifest.json").mkdir(parents=True)
 
     assert record_runs_on_same_rows(tmp_path / "me", "rows") == ("a", "b")
@@ -120,18 +119,20 @@ def test_a_run_names_those_in_its_folder_that_used_the_same_rows(tmp_path: Path)
 
 
 def test_another_name_hides_no_opening(calls: tuple[Path, list[Any]], small_recipe: Make) -> None:
-    """The recipe of the fourth call by another name: only the name differs."""
+    """The recipe of the fourth call by another name: nothing differs but what is reported of it."""
     first = calls[0]
-    values = yaml.safe_load((first.parent / "recipe.yaml").read_text()) | {"name": "renamed"}
-    (first.parent / "renamed.yaml").write_text(yaml.safe_dump(values))
+    values = yaml.safe_load((first.parent / "recipe.yaml").read_text(encoding="utf-8")) | {
+        "name": "renamed"
+    }
+    (first.parent / "renamed.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
     arguments = [str(first.parent / "renamed.yaml"), "--runs", str(first.parent), "--workers", "1"]
-    done = CliRunner().invoke(app, ["run", *arguments])
-    assert done.exit_code == 0, done.output
-    assert "other runs were evaluated on the same rows: small" in done.stderr
-    sentence = "The run small used the same test rows:"
-    assert sentence in done.stdout
+    called = CliRunner().invoke(app, ["run", *arguments])
+    assert called.exit_code == 0, called.output
+    assert "other runs were evaluated on the same rows: small" in called.stderr
+    sentence = "The same test rows were read by the run small:"
+    assert sentence in called.stdout
     renamed = first.parent / "renamed"
-    assert sentence in (renamed / "report.html").read_text()
+    assert sentence in (renamed / "report.html").read_text(encoding="utf-8")
     before, after = (load_results(each / "results.json") for each in (first, renamed))
     assert (before.test_rows_also_used_by, after.test_rows_also_used_by) == ((), ("small",))
     assert after.test_set_openings == 1

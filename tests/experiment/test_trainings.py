@@ -13,7 +13,7 @@ from tutelage.core.progress import Silent
 from tutelage.experiment import trainings
 from tutelage.experiment.prepare import load_splits
 from tutelage.student.jobs import resources, worker
-from tutelage.student.model.load import load_student
+from tutelage.student.model.loading import load_student
 
 
 class _Runner:

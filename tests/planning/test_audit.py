@@ -1,4 +1,4 @@
-"""The audit says beforehand what the run's results.json says afterwards."""
+"""The audit gives the numbers that the run's results.json has later."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_the_run_counts_what_the_audit_counted(recipe: Recipe, tmp_path: Path) -
     assert audit.arms[1].rationales.tokens > audit.arms[1].rationales.rows > 20
 
 
-def test_where_there_are_no_rationales_it_says_so(recipe: Recipe, tmp_path: Path) -> None:
+def test_missing_rationales_are_reported(recipe: Recipe, tmp_path: Path) -> None:
     audit = audit_recipe(recipe, tmp_path, Silent())
     assert [arm.name for arm in audit.arms] == ["labels"]
     assert [split.rows for split in audit.splits] == [90, 30, 45]
@@ -71,7 +71,7 @@ def test_where_there_are_no_rationales_it_says_so(recipe: Recipe, tmp_path: Path
     assert "tokenizer" in tokenizer
 
 
-def test_a_field_that_no_window_holds_is_counted_as_such(
+def test_inputs_that_lose_more_than_the_first_field_are_counted(
     small_recipe: Make, tmp_path: Path
 ) -> None:
     values = small_recipe()

@@ -1,4 +1,4 @@
-"""What `doctor` says of trackers: which are there, and whether they can work here."""
+"""`doctor` on trackers: which are installed, and whether they can work."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Make = Callable[..., dict[str, Any]]
 
 @pytest.fixture(autouse=True)
 def empty_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No login, no settings, and packages that are installed where a test says so."""
+    """No login, no settings, and only the packages that a test installs."""
     for name in list(os.environ):
         if name.startswith(("WANDB", "TRACKIO", "HF_TOKEN", "NETRC")):
             monkeypatch.delenv(name)
@@ -34,11 +34,11 @@ def install(tmp_path: Path, package: str) -> None:
         (f"{package}-9.1.dist-info", "METADATA", f"Name: {package}\nVersion: 9.1\n"),
     ):
         (tmp_path / "packages" / folder).mkdir(parents=True)
-        (tmp_path / "packages" / folder / file).write_text(text)
+        (tmp_path / "packages" / folder / file).write_text(text, encoding="utf-8")
 
 
 def said(name: str, make: Make | None = None) -> tuple[str, str]:
-    """The status and text of one tracker; with `make`, for a recipe that asks for it."""
+    """The status and text of one tracker; with `make`, for a recipe that names it."""
     recipe = None
     if make is not None:
         values = make(arms=[{"name": "labels"}])
@@ -48,7 +48,7 @@ def said(name: str, make: Make | None = None) -> tuple[str, str]:
     return finding.status, finding.found
 
 
-def test_a_tracker_that_is_not_there_matters_to_a_recipe_that_asks(small_recipe: Make) -> None:
+def test_a_missing_tracker_matters_to_a_recipe_that_names_it(small_recipe: Make) -> None:
     status, found = said("trackio")
     assert status == "optional"
     assert "pip install trackio" in found
@@ -61,17 +61,19 @@ def test_wandb_needs_a_key_or_to_be_offline(
     install(tmp_path, "wandb")
     status, found = said("wandb")
     assert status == "optional"
-    assert found.startswith("9.1, without a key for api.wandb.ai: `wandb login`")
+    assert found.startswith("9.1, no key for api.wandb.ai: `wandb login`")
     assert said("wandb", small_recipe) == ("missing", found)
 
-    (tmp_path / ".netrc").write_text("machine api.wandb.ai login user password secret-of-mine\n")
-    assert said("wandb") == ("ok", "9.1, there is a key for api.wandb.ai")
+    (tmp_path / ".netrc").write_text(
+        "machine api.wandb.ai login user password secret-of-mine\n", encoding="utf-8"
+    )
+    assert said("wandb") == ("ok", "9.1, a key for api.wandb.ai was found")
     monkeypatch.setenv("WANDB_BASE_URL", "https://own.example:8080/")
     assert said("wandb")[0] == "optional"
-    (tmp_path / ".netrc").write_text("machine\n")  # damaged
+    (tmp_path / ".netrc").write_text("machine\n", encoding="utf-8")  # damaged
     assert said("wandb")[0] == "optional"
     monkeypatch.setenv("WANDB_API_KEY", "secret-of-mine")
-    assert said("wandb") == ("ok", "9.1, there is a key for own.example")
+    assert said("wandb") == ("ok", "9.1, a key for own.example was found")
 
     monkeypatch.setenv("WANDB_MODE", "disabled")
     assert said("wandb")[0] == "optional"
@@ -82,7 +84,7 @@ def test_wandb_needs_a_key_or_to_be_offline(
     assert "`wandb sync`" in found
 
 
-def test_trackio_needs_nobody_but_for_a_space(
+def test_trackio_needs_a_token_only_for_a_space(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install(tmp_path, "trackio")

@@ -1,4 +1,4 @@
-"""What `tutelage plan` says that an experiment could find: against simulation, and measured."""
+"""The power analysis of `tutelage plan`: checked by simulation, and measured in a run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tutelage.core.task import NLI
 from tutelage.core.types import Example
 from tutelage.evaluation.crossed import crossed_random_effects
 from tutelage.experiment.prepare import Splits, load_splits
-from tutelage.planning.power_analysis import Foresight, foresee
+from tutelage.planning.power_analysis import PowerAnalysis, analyse_power
 
 SmallRecipe = Callable[..., dict[str, Any]]
 
@@ -52,8 +52,10 @@ def planned(small_recipe: SmallRecipe) -> Callable[..., tuple[Recipe, Splits]]:
 Planned = Callable[..., tuple[Recipe, Splits]]
 
 
-def plan(made: tuple[Recipe, Splits], runs: Path = NOWHERE, like: Path | None = None) -> Foresight:
-    found = foresee(*made, runs, like)
+def plan(
+    made: tuple[Recipe, Splits], runs: Path = NOWHERE, like: Path | None = None
+) -> PowerAnalysis:
+    found = analyse_power(*made, runs, like)
     assert found is not None
     return found
 
@@ -77,7 +79,7 @@ def simulated(
 
 
 @pytest.mark.parametrize("seeds", [3, 5])
-def test_the_test_finds_a_difference_of_that_size_four_times_in_five(
+def test_the_test_detects_a_difference_of_that_size_four_times_in_five(
     planned: Planned, seeds: int
 ) -> None:
     found = plan(planned(seeds))
@@ -88,12 +90,12 @@ def test_the_test_finds_a_difference_of_that_size_four_times_in_five(
     hits = 0
     for _ in range(600):
         table, groups = simulated(rng, seeds, dict(found.design), size)
-        # As Holm's strictest step judges it.
+        # As in Holm's strictest step.
         hits += crossed_random_effects(table, groups.tolist()).p_value < 0.05 / found.family
     assert hits / 600 == pytest.approx(0.8, abs=0.055)  # 3.4 standard errors
 
 
-def test_it_counts_what_the_recipe_has(planned: Planned) -> None:
+def test_it_counts_rows_units_seeds_and_comparisons(planned: Planned) -> None:
     found = plan(planned(5))
     assert (found.rows, found.units, found.unit) == (240, 120, "premise")
     assert (found.seeds, found.family) == (5, 2)
@@ -102,11 +104,11 @@ def test_it_counts_what_the_recipe_has(planned: Planned) -> None:
     assert len(found.assumed) == 9
     assert len(headline) == 1
     assert found.assumed[4] == headline[0]  # the middle of the table
-    by_size = sorted(found.assumed, key=lambda sight: sight.detectable or 1)
+    by_size = sorted(found.assumed, key=lambda scenario: scenario.detectable or 1)
     assert (by_size[0].disagreement, by_size[0].seed_sd) == (0.15, 0.005)
     assert (by_size[-1].disagreement, by_size[-1].seed_sd) == (0.35, 0.015)
-    assert [sight.seeds for sight in found.other_seeds] == [3, 10]
-    three, ten = (sight.detectable or 0 for sight in found.other_seeds)
+    assert [scenario.seeds for scenario in found.other_seeds] == [3, 10]
+    three, ten = (scenario.detectable or 0 for scenario in found.other_seeds)
     expected = found.expected.detectable or 0
     assert ten < expected < three
     assert found.more_rows.rows == 480
@@ -114,34 +116,37 @@ def test_it_counts_what_the_recipe_has(planned: Planned) -> None:
     assert [s.seeds for s in plan(planned(12)).other_seeds] == [3, 5, 10, 24]
 
 
-def test_what_is_said_of_it(planned: Planned) -> None:
+def test_the_printed_sentences(planned: Planned) -> None:
     found = plan(planned(5))
     first, *others = found.sentences()
     points = 100 * (found.expected.detectable or 0)
     assert first.startswith(
-        "what it could find: with 240 test rows (120 premises), 5 seeds, 2 primary comparisons: "
-        f"a true difference of about {points:.1f} points is found four times in five"
+        "power analysis: with 240 test rows (120 premises), 5 seeds, 2 primary comparisons: "
+        f"a true difference of about {points:.1f} points is detected four times in five"
     )
     assert any(line.startswith("  assumed: ") and "on 25% of rows" in line for line in others)
-    assert any("otherwise: with 3 seeds " in line and "twice the rows" in line for line in others)
+    assert any(
+        "detectable in other designs: with 3 seeds " in line and "twice the rows" in line
+        for line in others
+    )
     assert sum("*" in line for line in others) == 1
 
 
-def test_one_seed_tells_nothing_of_others(planned: Planned) -> None:
+def test_one_seed_detects_nothing(planned: Planned) -> None:
     found = plan(planned(1))
     assert found.expected.detectable is None
-    assert all(sight.detectable is None for sight in found.assumed)
+    assert all(scenario.detectable is None for scenario in found.assumed)
     first, *others = found.sentences()
-    assert "1 seed, 2 primary comparisons: nothing can be told" in first
+    assert "1 seed, 2 primary comparisons: no difference can be detected" in first
     assert not any("*" in line for line in others)
     assert any("with 5 seeds" in line for line in others)
 
 
-def test_where_nothing_is_compared_there_is_nothing_to_find(
+def test_without_comparisons_there_is_no_power_analysis(
     small_recipe: SmallRecipe, planned: Planned
 ) -> None:
     recipe = parse_recipe(small_recipe(arms=[{"name": "labels"}]))
-    assert foresee(recipe, planned()[1], NOWHERE, None) is None
+    assert analyse_power(recipe, planned()[1], NOWHERE, None) is None
 
 
 def finished(folder: Path, test: list[Example], seeds: int, *, rows: bool = True) -> Path:
@@ -186,7 +191,7 @@ def finished(folder: Path, test: list[Example], seeds: int, *, rows: bool = True
     return folder
 
 
-def test_an_earlier_run_of_that_name_takes_the_place_of_assumptions(
+def test_an_earlier_run_of_that_name_replaces_the_assumptions(
     planned: Planned, tmp_path: Path
 ) -> None:
     recipe, splits = planned(5)
@@ -194,7 +199,7 @@ def test_an_earlier_run_of_that_name_takes_the_place_of_assumptions(
     found = plan((recipe, splits), tmp_path)
     assert found.measured_in == str(run)
     assert found.assumed == ()
-    # One of the two right alone: 0.9 (0.19) + 0.1 (0.81) of each arm's chances.
+    # Exactly one of the two is right with probability 0.9 (0.19) + 0.1 (0.81).
     assert found.design["disagreement"] == pytest.approx(0.9 * 0.19 + 0.1 * 0.81, abs=0.05)
     assert 0.1 < found.design["repeated"] < 0.6
     assert 0.04 < found.design["within_group"] < 0.9
@@ -207,19 +212,19 @@ def test_an_earlier_run_of_that_name_takes_the_place_of_assumptions(
     assert older.design == found.design
 
 
-def test_few_seeds_of_an_earlier_run_tell_little_and_one_nothing(
+def test_an_earlier_run_of_few_seeds_gives_a_rough_seed_sd_and_one_seed_none(
     planned: Planned, tmp_path: Path
 ) -> None:
     recipe, splits = planned(5)
     two = plan((recipe, splits), like=finished(tmp_path / "two", list(splits.test), 2))
-    assert any("rough guess" in remark for remark in two.remarks)
+    assert any("rough estimate" in remark for remark in two.remarks)
     one = plan((recipe, splits), like=finished(tmp_path / "one", list(splits.test), 1))
-    assert any("how seeds vary is assumed" in remark for remark in one.remarks)
+    assert any("the SD over seeds is assumed" in remark for remark in one.remarks)
     assert (one.design["seed_sd"], one.design["repeated"]) == (0.01, 0.5)
     assert one.design["disagreement"] != 0.25
 
 
-def test_a_run_that_shows_nothing(planned: Planned, tmp_path: Path) -> None:
+def test_a_run_without_usable_predictions(planned: Planned, tmp_path: Path) -> None:
     recipe, splits = planned(5)
     with pytest.raises(UsageError, match=r"--like .*holds no results\.json"):
         plan((recipe, splits), like=tmp_path)
@@ -228,7 +233,7 @@ def test_a_run_that_shows_nothing(planned: Planned, tmp_path: Path) -> None:
         file.unlink()
     with pytest.raises(UsageError, match="no predictions of arms that differ"):
         plan((recipe, splits), like=run)
-    found = plan((recipe, splits), tmp_path)  # found there, and of no use: said, not refused
+    found = plan((recipe, splits), tmp_path)  # a run of no use is reported, not refused
     assert found.measured_in is None
     assert found.assumed
     assert any("no predictions of arms that differ" in line for line in found.sentences())

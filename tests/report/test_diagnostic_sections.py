@@ -11,10 +11,10 @@ import pytest
 from report_sample import HOSTILE, as_document, from_document, sample_results
 
 from tutelage.core.results import Baselines, Results
+from tutelage.core.wording import percent, points, points_interval
 from tutelage.report.baseline_table import baselines_of
 from tutelage.report.diagnostic_sections import MOST_SLICES, diagnostic_sections
 from tutelage.report.page import render_markdown, render_report
-from tutelage.report.wording import percent, points, points_interval
 
 SECTIONS = ("baselines", "chance", "slices", "calibration")
 

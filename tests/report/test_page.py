@@ -24,9 +24,9 @@ from report_sample import (
 
 from tutelage.core.errors import RunFolderError
 from tutelage.core.results import Comparison, Configuration, ContextComparison, Results
+from tutelage.core.wording import p_value
 from tutelage.report.page import answer_sentences, render_markdown, render_report, write_report
 from tutelage.report.run_files import RunFiles, read_run
-from tutelage.report.wording import p_value
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 

@@ -41,7 +41,7 @@ def test_report_writes_page_and_markdown(runs: Path, tmp_path: Path) -> None:
     printed = tutelage("report", runs / "a", "--output", page, "--json").stdout
     assert json.loads(printed) == json.loads((runs / "a" / "results.json").read_text())
     assert page.exists() and (tmp_path / "mine.md").exists()
-    with pytest.raises(UsageError, match=r"where report\.md would go"):
+    with pytest.raises(UsageError, match=r"is the path of report\.md"):
         tutelage("report", runs / "a", "--output", tmp_path / "mine.md")
 
 
@@ -63,7 +63,7 @@ def test_compare_says_what_it_wants(runs: Path) -> None:
 
 
 CONFIG = "lr-0.003_w-1"
-INDEPENDENT = "tutelage: warning: rows are taken as independent: where several share a premise"
+INDEPENDENT = "tutelage: warning: rows are treated as independent: where several share a premise"
 
 
 def as_json(*arguments: str | Path) -> tuple[dict[str, Any], str]:

@@ -1,4 +1,4 @@
-"""The teacher's own label: what is shown, and which answers are read as which label."""
+"""The teacher's own label: what is shown, and which answers count as which label."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tutelage.core.errors import UsageError
 from tutelage.core.task import NLI, Task
 from tutelage.core.types import Completion, Example
 from tutelage.strategies.labelling import Labelling, parse_label, render_label
-from tutelage.strategies.registry import BUILT_IN
+from tutelage.strategies.lookup import BUILT_IN
 
 ROW = Example(
     "e1",
@@ -26,7 +26,7 @@ REVIEWS = Task(
 )
 
 
-def test_a_row_is_shown_with_all_labels_and_never_its_own() -> None:
+def test_the_prompt_shows_all_labels_and_never_which_is_the_rows() -> None:
     (message,) = Labelling(NLI).render(ROW, NLI)
     assert message.role == "user"
     assert "Premise: Ada Lom opened a mill in Tarn.\nHypothesis: Zed closed it." in message.content
@@ -37,7 +37,7 @@ def test_a_row_is_shown_with_all_labels_and_never_its_own() -> None:
         assert Labelling(NLI, [SHOT]).render(other, NLI) == Labelling(NLI, [SHOT]).render(ROW, NLI)
 
 
-def test_examples_are_turns_of_the_chat_that_went_before() -> None:
+def test_examples_are_earlier_turns_of_the_chat() -> None:
     alone = Labelling(NLI).render(ROW, NLI)[0].content
     first, answer, last = Labelling(NLI, [SHOT]).render(ROW, NLI)
     assert [m.role for m in (first, answer, last)] == ["user", "assistant", "user"]
@@ -48,7 +48,7 @@ def test_examples_are_turns_of_the_chat_that_went_before() -> None:
     )
 
 
-def test_a_task_s_own_words_are_asked_for() -> None:
+def test_the_prompt_uses_the_words_of_the_task() -> None:
     strategy = Labelling(REVIEWS)
     prompt = strategy.render(Example("v", {"text": "Warm soup."}, "good"), REVIEWS)[0].content
     assert "- a treat\n- no\n- so-so\n" in prompt
@@ -103,11 +103,11 @@ def test_answers_that_say_neutral(text: str) -> None:
         '["neutral", "entailment"]',
     ],
 )
-def test_answers_that_say_no_one_label(text: str) -> None:
+def test_answers_without_one_clear_label(text: str) -> None:
     assert parse_label(text, NLI) is None
 
 
-def test_a_cut_answer_has_to_begin_with_its_label() -> None:
+def test_a_truncated_answer_has_to_begin_with_its_label() -> None:
     def read(text: str) -> tuple[str, str | None]:
         found = Labelling(NLI).parse(Completion(text, "length"), ROW, NLI)
         return found.status, found.label
@@ -127,7 +127,7 @@ def test_a_cut_answer_has_to_begin_with_its_label() -> None:
         (Completion("", "stop"), "empty"),
     ],
 )
-def test_what_has_no_label_says_why(completion: Completion, status: str) -> None:
+def test_an_answer_without_a_label_has_a_reason(completion: Completion, status: str) -> None:
     found = Labelling(NLI).parse(completion, ROW, NLI)
     assert found.status == status
     assert (found.label == "neutral") == (status == "ok")
@@ -139,7 +139,7 @@ WORDS = st.text(min_size=1, max_size=12).filter(lambda words: bool(words.strip()
 
 @example(words=["```", "<think>a</think>", "{"])
 @given(words=st.lists(WORDS, min_size=2, max_size=4, unique_by=str.strip))
-def test_reading_undoes_writing_whatever_the_labels_words(words: list[str]) -> None:
+def test_parsing_is_the_inverse_of_rendering_for_any_words(words: list[str]) -> None:
     labels = tuple(f"label-{i}" for i in range(len(words)))
     task = Task("t", ("text",), labels, verbalizers=dict(zip(labels, words, strict=True)))
     for label in labels:
@@ -147,7 +147,7 @@ def test_reading_undoes_writing_whatever_the_labels_words(words: list[str]) -> N
 
 
 @given(label=st.sampled_from(REVIEWS.labels), gap=st.sampled_from(["", " ", "\n"]))
-def test_reading_undoes_writing_around_which_there_is_more(label: str, gap: str) -> None:
+def test_parsing_is_the_inverse_of_rendering_inside_other_text(label: str, gap: str) -> None:
     words = render_label(label, REVIEWS)
     for text in (words.upper(), f"{gap}**{words}**.{gap}", json.dumps({"label": words})):
         assert parse_label(text, REVIEWS) == label
@@ -159,15 +159,15 @@ PIECES = st.sampled_from(
 
 
 @given(pieces=st.lists(PIECES | st.text(max_size=5), max_size=12), cut=st.booleans())
-def test_whatever_is_said_there_is_a_label_or_none(pieces: list[str], cut: bool) -> None:
+def test_any_answer_has_one_of_the_labels_or_none(pieces: list[str], cut: bool) -> None:
     completion = Completion(" ".join(pieces), "length" if cut else "stop")
     found = Labelling(NLI).parse(completion, ROW, NLI)
     assert found.label is None or found.label in NLI.labels
     assert found.label is None or found.status in ("ok", "truncated")
 
 
-def test_no_arm_can_learn_from_it() -> None:
-    from tutelage.strategies.registry import get_strategy
+def test_an_arm_cannot_use_this_strategy() -> None:
+    from tutelage.strategies.lookup import get_strategy
 
     assert Labelling.name not in BUILT_IN
     with pytest.raises(UsageError, match="unknown strategy"):

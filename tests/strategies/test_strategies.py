@@ -8,14 +8,14 @@ from tutelage.core.errors import UsageError
 from tutelage.core.task import NLI, Task
 from tutelage.core.types import Completion, Example, Usage
 from tutelage.strategies.information_extraction import (
-    QUESTIONS,
+    FIVE_W,
     SCHEMA,
     parse_answer,
     parse_structured,
     render_answer,
     render_structured,
 )
-from tutelage.strategies.registry import BUILT_IN, get_strategy, is_refusal, status_of
+from tutelage.strategies.lookup import BUILT_IN, get_strategy, is_refusal, status_of
 
 EXAMPLE = Example(
     "e1",
@@ -46,7 +46,7 @@ def words(strategy, example, task):
         (Completion("I'm sorry, but I can't help with that.", "stop"), "refused"),
     ],
 )
-def test_status_is_told_from_text_and_finish_reason(completion, status):
+def test_the_status_follows_from_text_and_finish_reason(completion, status):
     assert status_of(completion)[0] == status
     assert (status_of(completion)[1] == "") == (status == "ok")
 
@@ -79,7 +79,7 @@ def test_refusals(text):
         "I'm sorry, but I can't help with that. " + "The premise says that it rained. " * 10,
     ],
 )
-def test_explanations_are_no_refusals(text):
+def test_explanations_are_not_refusals(text):
     assert not is_refusal(text)
 
 
@@ -93,7 +93,7 @@ def test_extraction_shows_the_context_alone():
     for label in NLI.labels:
         assert label not in prompt.lower()
         assert NLI.relations[label] not in prompt
-    assert all(question in prompt.lower() for question in QUESTIONS)
+    assert all(word in prompt.lower() for word in FIVE_W)
     assert "10 words" in prompt
 
 
@@ -128,7 +128,7 @@ CANONICAL = "Who: Ada Lom What: opened a mill When: in 1871 Where: Tarn Why: not
         CANONICAL + "\n\nWho: Ada Lom again\nWhat: she shut it",
     ],
 )
-def test_extraction_reads_any_layout_into_one(text):
+def test_extraction_brings_any_layout_into_canonical_form(text):
     rationale = get_strategy("information_extraction").parse(Completion(text), EXAMPLE, NLI)
     assert (rationale.status, rationale.text) == ("ok", CANONICAL)
 
@@ -142,7 +142,7 @@ def test_extraction_keeps_dates_and_clauses_of_an_answer():
     }
 
 
-def test_extraction_keeps_what_is_there_and_says_when_nothing_is():
+def test_extraction_keeps_the_answers_there_are_and_fails_without_any():
     strategy = get_strategy("information_extraction")
     some = strategy.parse(Completion("Where: Tarn\nWhen:\nWho: Ada"), EXAMPLE, NLI)
     assert (some.status, some.text) == ("ok", "Who: Ada Where: Tarn")
@@ -153,7 +153,7 @@ def test_extraction_keeps_what_is_there_and_says_when_nothing_is():
 
 
 ANSWERS = st.dictionaries(
-    st.sampled_from(QUESTIONS),
+    st.sampled_from(FIVE_W),
     st.lists(
         st.text("abyzAW019'.-()", min_size=1, max_size=8)
         .filter(lambda word: any(c.isalnum() for c in word))
@@ -180,11 +180,11 @@ PIECES = [
 def test_what_was_parsed_renders_and_parses_again(text):
     answers = parse_answer(text)
     assert parse_answer(render_answer(answers)) == answers
-    assert list(answers) == [q for q in QUESTIONS if q in answers]
+    assert list(answers) == [q for q in FIVE_W if q in answers]
 
 
 @pytest.mark.parametrize("answers", [{"who": ""}, {"who": "Ada What: mill"}, {"how": "so"}])
-def test_render_refuses_what_would_not_come_back(answers):
+def test_render_refuses_what_could_not_be_parsed_again(answers):
     with pytest.raises(ValueError):
         render_answer(answers)
 
@@ -193,7 +193,7 @@ def test_render_refuses_what_would_not_come_back(answers):
 
 
 @pytest.mark.parametrize("label", NLI.labels)
-def test_reasoning_is_told_the_gold_label_as_a_relation(label):
+def test_reasoning_gets_the_gold_label_as_a_relation(label):
     prompt = words("informed_reasoning", Example("e", EXAMPLE.fields, label), NLI)
     assert f"the premise {NLI.relations[label]}" in prompt
     assert all(text in prompt for text in EXAMPLE.fields.values())
@@ -205,7 +205,7 @@ def test_reasoning_without_relations_names_the_verbalized_label():
     assert 'why the answer is "splendid"' in words("informed_reasoning", REVIEW, REVIEWS)
 
 
-def test_reasoning_keeps_the_answer_word_for_word():
+def test_reasoning_keeps_the_answer_unchanged():
     text = "  It was Ada.\n\nSo the answer is contradiction. \n"
     usage = Usage(12, 9)
     rationale = get_strategy("informed_reasoning").parse(
@@ -234,7 +234,7 @@ def test_human_is_the_reason_of_the_data():
     assert (without.status, without.text) == ("empty", "") and without.detail
 
 
-def test_recorded_is_the_text_as_it_is():
+def test_recorded_is_the_unchanged_text():
     strategy = get_strategy("recorded")
     assert strategy.asks_teacher and strategy.render(EXAMPLE, NLI) == ()
     assert strategy.parse(Completion(" a\nb. "), EXAMPLE, NLI).text == "a\nb."
@@ -266,14 +266,14 @@ def test_template_does_not_escape_and_has_no_word_none():
         ("{{ premis }}", "premis"),
         ("{% if x %}", "line 1"),
         ("{{ premise", "line 1"),
-        ("  ", "nothing"),
+        ("  ", "empty text"),
         ("{{ premise.__class__.__mro__[1].__subclasses__() }}", "unsafe"),
         ("{% for i in range(999999999) %}x{% endfor %}", "Range"),
         ("{{ 1 / 0 }}", "zero"),
         ("{% if label == 'neutral' %}{{ oops }}{% else %}fine{% endif %}", "oops"),
     ],
 )
-def test_template_mistakes_are_one_line_at_construction(template, said):
+def test_template_mistakes_are_reported_in_one_line_at_construction(template, said):
     with pytest.raises(UsageError) as caught:
         get_strategy("template", template=template, task=NLI)
     assert said in str(caught.value) and "\n" not in str(caught.value)
@@ -311,18 +311,18 @@ def test_a_template_goes_with_its_strategy_only():
 
 
 @given(st.text())
-def test_what_was_read_from_any_text_comes_back_from_its_structured_form(text):
+def test_the_answers_in_any_text_survive_their_structured_form(text):
     answers = parse_answer(text)
     assert parse_structured(render_structured(answers)) == answers
 
 
-@given(st.fixed_dictionaries({name: st.text() for name in QUESTIONS}))
+@given(st.fixed_dictionaries({name: st.text() for name in FIVE_W}))
 def test_any_structured_answer_can_be_written_in_plain_text(values):
     answers = parse_structured(json.dumps(values))
     assert parse_answer(render_answer(answers)) == answers if answers else True
 
 
-def test_a_structured_answer_reads_like_a_plain_one():
+def test_a_structured_answer_is_parsed_like_a_plain_one():
     strategy = get_strategy("information_extraction")
     plain = Completion("Who: Ada Lom\nWhat: opened a mill\nWhen: 1871")
     values = {"who": "Ada Lom", "what": "opened a mill", "when": "1871", "where": "", "why": " "}
@@ -337,5 +337,5 @@ def test_a_structured_answer_reads_like_a_plain_one():
 
 def test_the_schema_admits_what_is_rendered_and_is_strict():
     value = json.loads(render_structured({"who": "Ada"}))
-    assert list(value) == SCHEMA["required"] == list(QUESTIONS)
+    assert list(value) == SCHEMA["required"] == list(FIVE_W)
     assert SCHEMA["additionalProperties"] is False

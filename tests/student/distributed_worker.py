@@ -91,7 +91,7 @@ def main(folder: Path, tokenizer: Path, scenario: str) -> None:
 
         whole = small_training(tokenizer, folder / "whole", note_seed, max_steps=8)
         seen["whole"], seen["seeds"] = asdict(whole), seeds
-    (folder / f"{scenario}-{group.rank}.json").write_text(json.dumps(seen))
+    (folder / f"{scenario}-{group.rank}.json").write_text(json.dumps(seen), encoding="utf-8")
 
     def die(step: int, total: int) -> None:
         if scenario == "first" and step == KILLED_AT:
@@ -99,7 +99,7 @@ def main(folder: Path, tokenizer: Path, scenario: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     seen["parts"] = asdict(small_training(tokenizer, folder / "parts", die, max_steps=8))
-    (folder / f"{scenario}-{group.rank}.json").write_text(json.dumps(seen))
+    (folder / f"{scenario}-{group.rank}.json").write_text(json.dumps(seen), encoding="utf-8")
     group.close()
 
 

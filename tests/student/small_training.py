@@ -21,7 +21,7 @@ from tutelage.core.task import NLI
 from tutelage.core.types import Rationale
 from tutelage.data.synthetic import generate
 from tutelage.student.encoding.targets import build_training_examples
-from tutelage.student.model.load import load_student
+from tutelage.student.model.loading import load_student
 from tutelage.student.model.scratch import tokenizer_for
 from tutelage.student.model.student import Student
 from tutelage.student.training.result import TrainResult

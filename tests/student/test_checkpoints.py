@@ -42,7 +42,9 @@ def _contents(folder: Path) -> dict[str, bytes]:
 
 
 def _log(folder: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [
+        json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
 
 
 # --- the files, killed at every moment ------------------------------------------------------------
@@ -56,7 +58,7 @@ class Paper:
 
     def save(self, folder: Path) -> None:
         folder.mkdir()
-        (folder / "weights").write_text(self.word)
+        (folder / "weights").write_text(self.word, encoding="utf-8")
 
 
 PREDICTION = Prediction("1", "neutral", {"neutral": 1.0}, "neutral")
@@ -102,7 +104,7 @@ def _resume(folder: Path) -> int:
     files.recover(step, best)
     if state is not None:
         # State and checkpoint belong to the same evaluation, and there are no other files.
-        assert (folder / "model" / "weights").read_text() == f"weights of {best}"
+        assert (folder / "model" / "weights").read_text(encoding="utf-8") == f"weights of {best}"
         assert {p.name for p in folder.iterdir()} <= {
             *("model", "state.pt", "log.jsonl", "dev.jsonl")
         }
@@ -160,9 +162,11 @@ def test_after_a_kill_between_two_renames_one_of_the_checkpoints_is_there(
     # The committed state says which one it was; without a state the old one comes back.
     shutil.copytree(tmp_path, tmp_path.with_suffix(".lost"))
     TrainingFiles(tmp_path).recover(2, 2)
-    assert (tmp_path / "model" / "weights").read_text() == "weights of 2"
+    assert (tmp_path / "model" / "weights").read_text(encoding="utf-8") == "weights of 2"
     TrainingFiles(tmp_path.with_suffix(".lost")).recover(0, 0)
-    assert (tmp_path.with_suffix(".lost") / "model" / "weights").read_text() == "weights of 1"
+    assert (tmp_path.with_suffix(".lost") / "model" / "weights").read_text(
+        encoding="utf-8"
+    ) == "weights of 1"
 
 
 def test_a_missing_checkpoint_is_reported(tmp_path: Path) -> None:
@@ -351,7 +355,7 @@ def test_the_command_reports_a_full_disk_in_one_line(
 ) -> None:
     rows = tmp_path / "rows.jsonl"
     records = [{"uid": e.uid, **e.fields, "label": e.label} for e in small_training.TRAIN]
-    rows.write_text("".join(json.dumps(record) + "\n" for record in records))
+    rows.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
     arguments = ["tutelage", "train", rows, "--dev", rows, "--student", "scratch:t5-tiny"]
     arguments += ["--output", tmp_path / "out", "--epochs", "1"]
     monkeypatch.setattr(sys, "argv", [str(argument) for argument in arguments])

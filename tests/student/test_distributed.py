@@ -167,7 +167,10 @@ def first(tokenizer: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _seen(folder: Path, scenario: str, what: str) -> list[Any]:
-    return [json.loads((folder / f"{scenario}-{rank}.json").read_text())[what] for rank in (0, 1)]
+    return [
+        json.loads((folder / f"{scenario}-{rank}.json").read_text(encoding="utf-8"))[what]
+        for rank in (0, 1)
+    ]
 
 
 def _weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -200,7 +203,10 @@ def test_two_processes_train_as_one_does(first: Path, tokenizer: Path, tmp_path:
         torch.testing.assert_close(theirs[name], mine[name], rtol=0, atol=1e-5)
     # Only one process wrote: every line is there once, with the loss of the whole step.
     log, their_log = (
-        [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+        [
+            json.loads(line)
+            for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
+        ]
         for folder in (tmp_path, first / "plain")
     )
     assert [line["step"] for line in their_log] == [line["step"] for line in log]
@@ -235,9 +241,9 @@ def test_two_processes_that_were_killed_end_bit_equal(first: Path, tokenizer: Pa
     assert whole["steps"] > KILLED_AT
     whole_weights, parts_weights = _weights(first / "whole"), _weights(first / "parts")
     assert all(torch.equal(whole_weights[n], parts_weights[n]) for n in whole_weights)
-    assert (first / "whole" / "log.jsonl").read_text() == (
+    assert (first / "whole" / "log.jsonl").read_text(encoding="utf-8") == (
         first / "parts" / "log.jsonl"
-    ).read_text()
+    ).read_text(encoding="utf-8")
 
 
 def _accelerate(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -257,7 +263,7 @@ def _accelerate(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProces
 def test_the_command_under_accelerate_launch_prints_once(tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     records = [{"uid": e.uid, **e.fields, "label": e.label} for e in small_training.TRAIN]
-    rows.write_text("".join(json.dumps(record) + "\n" for record in records))
+    rows.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
     arguments = ["train", rows, "--dev", rows, "--student", "scratch:t5-tiny", "--epochs", "1"]
     done = _accelerate(*arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -265,4 +271,6 @@ def test_the_command_under_accelerate_launch_prints_once(tmp_path: Path) -> None
     assert done.stdout.startswith("student/model: dev accuracy 0.")
     assert "Traceback" not in done.stderr
     assert _weights(tmp_path / "student")
-    assert len((tmp_path / "student" / "dev.jsonl").read_text().splitlines()) == len(records)
+    assert len(
+        (tmp_path / "student" / "dev.jsonl").read_text(encoding="utf-8").splitlines()
+    ) == len(records)

@@ -54,18 +54,18 @@ def test_only_files_on_this_machine_have_a_digest(tmp_path: Path) -> None:
     os.utime(file, (1, 1))
     assert first != content_digest(f"gguf:{file}")
     (tmp_path / "model.safetensors").write_bytes(b"weights")
-    (tmp_path / "notes.md").write_text("of no matter")
+    (tmp_path / "notes.md").write_text("of no matter", encoding="utf-8")
     held = content_digest(str(tmp_path))
-    (tmp_path / "notes.md").write_text("changed")
+    (tmp_path / "notes.md").write_text("changed", encoding="utf-8")
     assert content_digest(str(tmp_path)) == held
-    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
     assert content_digest(str(tmp_path)) != held
 
 
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (torch.OutOfMemoryError("CUDA out of memory. Tried"), "out of memory: lower tokens_per_p"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried"), "lower tokens_per_micro_batch"),
         (MemoryError(), "out of memory: lower tokens_per_micro_batch"),
         (RuntimeError("shapes\n  do not match"), "shapes do not match"),
     ],

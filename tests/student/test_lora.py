@@ -24,7 +24,7 @@ from tutelage.student.encoding.targets import build_training_examples
 from tutelage.student.encoding.tokenise import encode_examples
 from tutelage.student.inference.explain import explain
 from tutelage.student.inference.score import score_labels
-from tutelage.student.model.load import load_student
+from tutelage.student.model.loading import load_student
 from tutelage.student.model.lora import Adapters, check_targets
 from tutelage.student.model.precision import Optimizer, prepare
 from tutelage.student.model.student import Student
@@ -89,7 +89,9 @@ def _logits(student: Student) -> torch.Tensor:
 
 
 def _log(folder: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [
+        json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
 
 
 def _train_then_kill(student: Student, folder: Path, stop: int, settings: TrainSettings) -> None:

@@ -18,7 +18,7 @@ from tutelage.data.synthetic import generate
 from tutelage.student.encoding.targets import build_training_examples
 from tutelage.student.inference.explain import explain
 from tutelage.student.inference.score import label_ids, score_labels
-from tutelage.student.model.load import count_parameters, load_student
+from tutelage.student.model.loading import count_parameters, load_student
 from tutelage.student.model.precision import choose_precision
 from tutelage.student.model.student import Student
 from tutelage.student.training.trainer import train
@@ -64,7 +64,7 @@ def t5_small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("t5-small")
     text = folder / "text.txt"
-    text.write_text("\n".join(f"{row.source} {row.target}" for row in ROWS))
+    text.write_text("\n".join(f"{row.source} {row.target}" for row in ROWS), encoding="utf-8")
     sentencepiece.SentencePieceTrainer.train(
         input=str(text),
         model_prefix=str(folder / "spiece"),
@@ -80,7 +80,8 @@ def t5_small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     text.unlink()
     (folder / "spiece.vocab").unlink()
     (folder / "tokenizer_config.json").write_text(
-        json.dumps({"tokenizer_class": "T5Tokenizer", "extra_ids": 100, "eos_token": "</s>"})
+        json.dumps({"tokenizer_class": "T5Tokenizer", "extra_ids": 100, "eos_token": "</s>"}),
+        encoding="utf-8",
     )
     torch.manual_seed(0)
     config = T5Config(decoder_start_token_id=0)

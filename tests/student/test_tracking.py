@@ -100,7 +100,10 @@ def untracked(tokenizer: Path, tmp_path_factory: pytest.TempPathFactory) -> Trai
 
 
 def log_of(job: TrainingJob) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (job.folder / "log.jsonl").read_text().splitlines()]
+    return [
+        json.loads(line)
+        for line in (job.folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
 
 
 def assert_same_result(one: TrainingJob, other: TrainingJob) -> None:
@@ -369,7 +372,7 @@ def test_tensorboard_shows_the_log(job: Job, untracked: TrainingJob) -> None:
     assert scalars(place) == curves(tracked)
     assert set(scalars(place)) == {"loss", "dev_accuracy"}
     (settings,) = place.glob("*/hparams.yml")
-    assert "learning_rate: 0.003" in settings.read_text()
+    assert "learning_rate: 0.003" in settings.read_text(encoding="utf-8")
 
 
 def test_tensorboard_shows_a_resumed_training_once(job: Job, untracked: TrainingJob) -> None:

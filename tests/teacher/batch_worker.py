@@ -1,4 +1,4 @@
-"""A process that runs a whole batch, and is killed after a given step of it."""
+"""Runs batches from start to end, in a process that is killed after a given step."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.types import Example, Message, Request
 from tutelage.teacher.batch.batches import Batches, BatchLimits
 from tutelage.teacher.batch.server import BatchServer
-from tutelage.teacher.cost.budget import Money
+from tutelage.teacher.cost.budget import Budget
 from tutelage.teacher.cost.prices import Price, Rates
 from tutelage.teacher.engine.failures import RetryPolicy
+from tutelage.teacher.engine.requests import PendingRequest
 from tutelage.teacher.ledger.charges import Session
-from tutelage.teacher.ledger.store import Ledger, answer_key
+from tutelage.teacher.ledger.store import Ledger, request_key
 from tutelage.teacher.registry import open_teacher
 
 IDENTITY = "server"
@@ -24,7 +25,7 @@ PRICE = Price((Rates(-1, 400, 400, 1600),), 0, "test")
 QUICK = RetryPolicy(base_s=0.001, cap_s=0.005, max_retry_after_s=0.2)
 
 
-def question(text: str, **changes: Any) -> tuple[str, Request]:
+def pending(text: str, **changes: Any) -> PendingRequest:
     values: dict[str, Any] = {
         "model": "m",
         "messages": (Message("user", text),),
@@ -34,11 +35,11 @@ def question(text: str, **changes: Any) -> tuple[str, Request]:
         **changes,
     }
     request = Request(**values)
-    return answer_key(IDENTITY, request), request
+    return PendingRequest(request_key(IDENTITY, request), request)
 
 
-def questions(count: int) -> list[tuple[str, Request]]:
-    return [question(f"Why is {number} so?") for number in range(count)]
+def pending_requests(count: int) -> list[PendingRequest]:
+    return [pending(f"Why is {number} so?") for number in range(count)]
 
 
 def limits(**changes: Any) -> BatchLimits:
@@ -47,28 +48,28 @@ def limits(**changes: Any) -> BatchLimits:
 
 
 def batches(session: Session, base_url: str, **changes: Any) -> Batches:
-    money = Money(changes.pop("scope", "run"), changes.pop("cap", None), PRICE)
-    asked = changes.pop("limits", None) or limits(max_requests=2)
+    budget = Budget(changes.pop("scope", "run"), changes.pop("cap", None), PRICE)
+    batch_limits = changes.pop("limits", None) or limits(max_requests=2)
     settings = TeacherSettings(model="openai:m", base_url=base_url, provider=IDENTITY, **changes)
-    return Batches(session, open_teacher(settings), money, limits=asked, policy=QUICK)
+    return Batches(session, open_teacher(settings), budget, limits=batch_limits, policy=QUICK)
 
 
 def run(ledger: Path, base_url: str, count: int, **changes: Any) -> None:
-    """Everything, from the start or from wherever the last one ended."""
+    """The whole run, from the start or from where an earlier one ended."""
     with (
-        Ledger(ledger) as book,
-        Session(book) as session,
+        Ledger(ledger) as opened,
+        Session(opened) as session,
         batches(session, base_url, **changes) as ours,
     ):
         ours.reconcile()
         for _ in range(10):
-            ours.submit(questions(count))
-            if not ours.collect(wait=True).open and len(book) == count:
+            ours.submit(pending_requests(count))
+            if not ours.collect(wait=True).open and len(opened) == count:
                 return
 
 
 def steps(kill_after: int) -> Callable[[], int]:
-    """Count the steps: every transaction, every call. Dies right after that one."""
+    """Count the steps (each transaction and each call), and die right after step `kill_after`."""
     done = 0
 
     def counted(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -87,7 +88,8 @@ def steps(kill_after: int) -> Callable[[], int]:
     return lambda: done
 
 
-def killed(ledger: Path, base_url: str, count: int, kill_after: int, told: Path) -> None:
+def killed(ledger: Path, base_url: str, count: int, kill_after: int, result: Path) -> None:
+    """Run, and write the number of steps to `result`, unless killed."""
     total = steps(kill_after)
     run(ledger, base_url, count)
-    told.write_text(str(total()))
+    result.write_text(str(total()), encoding="utf-8")

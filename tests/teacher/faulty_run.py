@@ -1,6 +1,6 @@
-"""A run of which three in ten requests meet a fault, of every kind, under limits of a window.
+"""A run in which three in ten requests meet a fault, of every kind, under rate limits.
 
-The test runs it once, the benchmark with as many rows as are wanted.
+A test runs it once; the benchmark runs it with any number of rows.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from openai_server.faults import ODD, ROW, TRANSIENT, spread
 from openai_server.server import Server
 
 WINDOW_S = 0.25
-REQUESTS, TOKENS = 52, 11_500  # a window; either alone would be exceeded if it were not kept to
-PRICE = 1000, 4000  # pico-dollars a token, in and out
+REQUESTS, TOKENS = 52, 11_500  # per window; a run that ignored one of them would exceed it
+PRICE = 1000, 4000  # pico-dollars per token of input and of output
 
 
 def faulty_server(seed: int) -> Server:
@@ -35,7 +35,7 @@ def faulty_server(seed: int) -> Server:
 
 
 def faulty_run(server: Server, folder: Path, rows: int) -> Spec:
-    """Annotates against it, and keeps to its limits."""
+    """An annotation against the server that keeps to its limits."""
     return Spec(
         base_url=server.base_url,
         ledger=folder / "ledger.sqlite",

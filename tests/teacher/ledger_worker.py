@@ -1,7 +1,7 @@
-"""Annotation in a process of its own, to be killed at will: what it does is a `Spec`.
+"""Annotates in a process of its own, which tests kill at random moments; a `Spec` describes it.
 
-`Life(spec)` starts one: from a server that has imported everything already, so that hundreds of
-them cost little.
+`Worker(spec)` starts a process: forked from one that has imported everything already, so that
+hundreds of them cost little.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from tutelage.config.teacher_settings import PriceOverride, TeacherSettings
 from tutelage.core.errors import BudgetError, TutelageError
 from tutelage.core.task import NLI
 from tutelage.core.types import Example, Request
-from tutelage.strategies.registry import get_strategy
+from tutelage.strategies.lookup import get_strategy
 from tutelage.teacher.annotate import Options, annotate_to_file
 from tutelage.teacher.cost.prices import PICO
-from tutelage.teacher.engine.failures import Kind, RetryPolicy
-from tutelage.teacher.ledger.store import Ledger, answer_key
+from tutelage.teacher.engine.failures import FaultKind, RetryPolicy
+from tutelage.teacher.ledger.store import Ledger, request_key
 
 STRATEGY = "informed_reasoning"
 PROVIDER = "test"
@@ -41,10 +41,10 @@ _context.set_forkserver_preload(
 class Spec:
     """One annotation.
 
-    topic: rows of another topic are other questions; length: bytes of a premise at most
-    cap:   of the budget, in pico-dollars; a multiple of a million, to be exact as a float
-    price: of input and output, in pico-dollars a token; a multiple of a thousand, likewise
-    wait_s: the longest wait between two tries of a question
+    topic:  rows of another topic are other requests; length: bytes of a premise at most
+    cap:    of the budget, in pico-dollars; a multiple of a million, to be exact as a float
+    price:  of input and output, in pico-dollars per token; a multiple of a thousand, likewise
+    wait_s: the longest delay between two attempts at a request
     """
 
     base_url: str
@@ -83,7 +83,7 @@ class Spec:
 
     def policy(self) -> RetryPolicy:
         return RetryPolicy(
-            dict.fromkeys(Kind, self.attempts),
+            dict.fromkeys(FaultKind, self.attempts),
             first_attempts=self.attempts,
             base_s=self.wait_s / 4,
             cap_s=self.wait_s,
@@ -98,23 +98,23 @@ class Spec:
             }
             yield Example(f"r{number}", fields, NLI.labels[number % 3])
 
-    def questions(self) -> Iterator[tuple[str, Request]]:
-        """What each row asks, with its key in the ledger."""
+    def requests(self) -> Iterator[tuple[str, Request]]:
+        """The request of each row, with its key in the ledger."""
         strategy, settings = get_strategy(STRATEGY, task=NLI), self.settings()
         for example in self.examples():
             messages = strategy.render(example, NLI)
             request = Request("m", messages, STRATEGY, example, settings.parameters)
-            yield answer_key(PROVIDER, request), request
+            yield request_key(PROVIDER, request), request
 
     def prompts(self) -> dict[str, str]:
-        """The words of each question, as the test server knows it, by key."""
+        """The prompt of each request, as the test server counts it, by key."""
         return {
             key: "\n".join(message.content for message in request.messages)
-            for key, request in self.questions()
+            for key, request in self.requests()
         }
 
     def run(self) -> dict[str, Any]:
-        """The whole annotation: what it says in the end."""
+        """The whole annotation; returns its result."""
         try:
             with Ledger(self.ledger) as ledger:
                 summary = annotate_to_file(
@@ -138,46 +138,46 @@ class Spec:
             "failures": dict(summary.failures),
             "requests": summary.requests,
             "cached": summary.cached,
-            "sent": summary.sent,
+            "attempts": summary.attempts,
         }
 
 
-def _live(spec: Spec, told: Path) -> None:
+def _run(spec: Spec, result: Path) -> None:
     try:
-        told.write_text(json.dumps(spec.run()))
+        result.write_text(json.dumps(spec.run()), encoding="utf-8")
     except KeyboardInterrupt:
-        sys.exit(130)  # without a traceback: somebody wanted it
+        sys.exit(130)  # without a traceback: a test has interrupted it
 
 
-class Life:
-    """One process at work on a spec."""
+class Worker:
+    """One process that annotates a spec."""
 
     def __init__(self, spec: Spec) -> None:
-        self._told = spec.output.with_name(f"{spec.output.name}.{time.monotonic_ns()}.told")
-        self._process = _context.Process(target=_live, args=(spec, self._told))
+        self._result = spec.output.with_name(f"{spec.output.name}.{time.monotonic_ns()}.result")
+        self._process = _context.Process(target=_run, args=(spec, self._result))
         self._process.start()
 
     @property
-    def over(self) -> bool:
+    def ended(self) -> bool:
         return self._process.exitcode is not None
 
     def kill(self) -> bool:
-        """SIGKILL; whether it was still alive to be killed."""
+        """Send SIGKILL; returns whether the process was still alive."""
         self._process.kill()
         self._process.join()
         return self._process.exitcode == -signal.SIGKILL
 
     def interrupt(self) -> None:
-        """Ctrl-C."""
-        if not self.over and self._process.pid is not None:
+        """Send SIGINT, as Ctrl-C does."""
+        if not self.ended and self._process.pid is not None:
             os.kill(self._process.pid, signal.SIGINT)
 
     def wait(self, timeout_s: float = 60.0) -> dict[str, Any]:
-        """What it said in the end: nothing where it was killed. Raises TimeoutError."""
+        """Wait for its result: only the exit code where it was killed. Raises TimeoutError."""
         self._process.join(timeout_s)
-        if not self.over:
+        if not self.ended:
             self.kill()
-            raise TimeoutError(f"still at work after {timeout_s:.0f} s")
-        said = self._told.read_text() if self._told.exists() else "{}"
-        self._told.unlink(missing_ok=True)
-        return {"exit": self._process.exitcode, **json.loads(said)}
+            raise TimeoutError(f"still running after {timeout_s:.0f} s")
+        result = self._result.read_text() if self._result.exists() else "{}"
+        self._result.unlink(missing_ok=True)
+        return {"exit": self._process.exitcode, **json.loads(result)}

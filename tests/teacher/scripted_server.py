@@ -1,7 +1,7 @@
-"""`openai_server` where a test says itself what each request gets, and counts on round figures.
+"""`openai_server` for tests that decide every reply themselves and expect simple numbers.
 
-Every answer has 7 tokens of prompt and 3 of its own, "because of" the prompt unless `behave` says
-otherwise; any model's name is taken, whatever the list of models says.
+Every answer counts 7 tokens of prompt and 3 of output, and is "because of" the prompt unless
+`behave` says otherwise. Any model name is accepted, whatever the list of models.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Behaviour = Callable[[dict[str, Any], int], Reply]
 
 
 class ScriptedServer(Server):
-    """`with ScriptedServer(behave) as server`: `server.base_url`, and what it has seen."""
+    """`with ScriptedServer(behave) as server`: `server.base_url`, and its counts."""
 
     def __init__(self, behave: Behaviour | None = None, models: tuple[str, ...] = ("m",)) -> None:
         because: Behaviour = lambda body, before: Reply(f"because of {prompt(body)}")  # noqa: E731
@@ -28,7 +28,7 @@ class ScriptedServer(Server):
 
     @property
     def answered(self) -> int:
-        """Requests that were sent an answer to the end."""
+        """Requests whose answer was sent to the end."""
         return self.counts.answered
 
     @property
@@ -36,12 +36,12 @@ class ScriptedServer(Server):
         return self.counts.most_in_flight
 
     def refuse(self, body: dict[str, Any]) -> None:
-        """Only the script refuses."""
+        """Only `behave` refuses requests."""
 
     def settle(
         self, body: dict[str, Any], reply: Reply, before: int, *, batch: bool = False
     ) -> tuple[Any, None]:
-        """An answer of few words, in JSON."""
+        """A short answer, in JSON."""
         if reply.body is not None or reply.status != 200:
             return reply.body, None
         message = {"role": "assistant", "content": reply.text}

@@ -23,11 +23,11 @@ from tutelage.core.task import NLI
 from tutelage.core.types import Completion, Example, Usage
 from tutelage.teacher.annotate import Options, annotate
 from tutelage.teacher.clients.openai_api import OpenAITeacher
-from tutelage.teacher.engine.failures import Kind, RetryPolicy
+from tutelage.teacher.engine.failures import FaultKind, RetryPolicy
 from tutelage.teacher.ledger.store import Ledger
 from tutelage.teacher.teacher import RequestFailedError
 
-QUICK = RetryPolicy(dict.fromkeys(Kind, 2), first_attempts=2, base_s=0.01, cap_s=0.02)
+QUICK = RetryPolicy(dict.fromkeys(FaultKind, 2), first_attempts=2, base_s=0.01, cap_s=0.02)
 WORKER = Path(__file__).with_name("annotate_worker.py")
 
 
@@ -74,31 +74,31 @@ def test_one_rationale_for_each_example_in_their_order(ledger):
             "as " + body["messages"][0]["content"], delay_s=0.05 / (1 + len(body))
         )
     ) as server:
-        outcome = reason(examples, server, ledger)
-    assert [r.uid for r in outcome.rationales] == [e.uid for e in examples]
-    for rationale, example in zip(outcome.rationales, examples, strict=True):
+        annotation = reason(examples, server, ledger)
+    assert [r.uid for r in annotation.rationales] == [e.uid for e in examples]
+    for rationale, example in zip(annotation.rationales, examples, strict=True):
         assert example.fields["hypothesis"] in rationale.text and rationale.status == "ok"
-    assert (outcome.requests, outcome.cached) == (40, 0) == (server.requests, 0)
-    assert outcome.tokens == Usage(7 * 40, 3 * 40) and len(ledger) == 40
+    assert (annotation.requests, annotation.cached) == (40, 0) == (server.requests, 0)
+    assert annotation.tokens == Usage(7 * 40, 3 * 40) and len(ledger) == 40
 
 
-def test_a_second_run_asks_nothing_and_needs_no_server(ledger):
+def test_a_second_run_makes_no_request_and_needs_no_server(ledger):
     examples = rows(10)
     with ScriptedServer() as server:
         first = reason(examples, server, ledger)
-    second = reason(examples, server, ledger)  # the server is gone
+    second = reason(examples, server, ledger)  # the server has stopped
     assert second.rationales == first.rationales and second.tokens == first.tokens
     assert (second.requests, second.cached) == (0, 10)
 
 
-def test_another_parameter_is_another_question(ledger):
+def test_another_parameter_is_another_request(ledger):
     with ScriptedServer() as server:
         reason(rows(3), server, ledger)
         assert reason(rows(3), server, ledger, temperature=0.5).requests == 3
         assert reason(rows(4), server, ledger).requests == 1
 
 
-def test_a_shared_prompt_is_asked_once_and_its_tokens_counted_once(ledger):
+def test_a_shared_prompt_is_requested_once_and_its_tokens_count_once(ledger):
     examples = rows(60, premises=7)
 
     def behave(body, before):
@@ -106,21 +106,23 @@ def test_a_shared_prompt_is_asked_once_and_its_tokens_counted_once(ledger):
         return Reply(f"Who: number {number}", delay_s=0.02)
 
     with ScriptedServer(behave) as server:
-        outcome = annotate(
+        annotation = annotate(
             examples,
             strategy="information_extraction",
             teacher=teacher(server, concurrency=30),
             task=NLI,
             ledger=ledger,
         )
-    assert server.requests == outcome.requests == len(ledger) == 7
+    assert server.requests == annotation.requests == len(ledger) == 7
     assert max(Counter(server.prompts).values()) == 1
-    assert [r.text for r in outcome.rationales] == [f"Who: number {i % 7}" for i in range(60)]
-    assert sum(r.usage.prompt_tokens for r in outcome.rationales) == outcome.tokens.prompt_tokens
-    assert outcome.tokens.prompt_tokens == 7 * 7
+    assert [r.text for r in annotation.rationales] == [f"Who: number {i % 7}" for i in range(60)]
+    assert (
+        sum(r.usage.prompt_tokens for r in annotation.rationales) == annotation.tokens.prompt_tokens
+    )
+    assert annotation.tokens.prompt_tokens == 7 * 7
 
 
-def test_never_more_in_flight_than_allowed_and_no_fewer(ledger):
+def test_as_many_requests_are_in_flight_as_allowed(ledger):
     with ScriptedServer(lambda body, before: Reply("so", delay_s=0.03)) as server:
         reason(rows(60), server, ledger, concurrency=5)
     assert server.most_in_flight == 5
@@ -143,15 +145,15 @@ def test_every_status_is_counted_and_nothing_disappears(ledger):
         )
 
     with ScriptedServer(behave) as server:
-        outcome = reason(rows(7), server, ledger)
-        assert outcome.counts == {"ok": 1, "refused": 2, "truncated": 1, "empty": 1, "failed": 2}
-        assert sum(outcome.counts.values()) == 7
-        assert "too long" in outcome.rationales[4].detail
-        assert "HTTP 500" in outcome.rationales[5].detail
-        assert len(ledger) == 5  # what failed is not kept
+        annotation = reason(rows(7), server, ledger)
+        assert annotation.counts == {"ok": 1, "refused": 2, "truncated": 1, "empty": 1, "failed": 2}
+        assert sum(annotation.counts.values()) == 7
+        assert "too long" in annotation.rationales[4].detail
+        assert "HTTP 500" in annotation.rationales[5].detail
+        assert len(ledger) == 5  # failed requests have no answer
         again = reason(rows(7), server, ledger)
-    # What failed for good is remembered, what may go better another time is tried again.
-    assert (again.cached, again.requests) == (5, 1) and again.rationales == outcome.rationales
+    # Permanent failures are remembered, transient ones are retried.
+    assert (again.cached, again.requests) == (5, 1) and again.rationales == annotation.rationales
 
 
 @pytest.mark.parametrize(
@@ -176,10 +178,10 @@ def test_an_error_that_stops_the_run_keeps_what_was_answered(ledger):
     with ScriptedServer(behave) as server:
         with pytest.raises(TeacherError, match="pay first"):
             reason(rows(40), server, ledger)
-        # What was on its way when the run stopped was paid for and is kept as well.
+        # Requests in flight when the run stopped were paid for: their answers are kept as well.
         assert len(ledger) == server.answered == server.requests - 1 < 40
-        outcome = reason(rows(40), server, ledger)
-    assert outcome.counts["ok"] == 40 and outcome.requests == 40 - outcome.cached
+        annotation = reason(rows(40), server, ledger)
+    assert annotation.counts["ok"] == 40 and annotation.requests == 40 - annotation.cached
     assert server.answered == 40
 
 
@@ -239,15 +241,15 @@ def test_it_works_inside_a_running_loop(ledger):
         assert asyncio.run(notebook()).counts["ok"] == 6
 
 
-def test_nothing_to_do():
-    outcome = annotate([], strategy="human", teacher=None, task=NLI)
-    assert outcome.rationales == () and sum(outcome.counts.values()) == 0
+def test_no_examples():
+    annotation = annotate([], strategy="human", teacher=None, task=NLI)
+    assert annotation.rationales == () and sum(annotation.counts.values()) == 0
 
 
-def test_human_asks_nobody():
+def test_human_needs_no_teacher():
     examples = [Example("a", {"premise": "p", "hypothesis": "h"}, "neutral", reason="since")]
-    outcome = annotate(examples, strategy="human", teacher=None, task=NLI)
-    assert outcome.rationales[0].text == "since" and outcome.requests == 0
+    annotation = annotate(examples, strategy="human", teacher=None, task=NLI)
+    assert annotation.rationales[0].text == "since" and annotation.requests == 0
     with pytest.raises(UsageError, match="none is given"):
         annotate(examples, strategy="informed_reasoning", teacher=None, task=NLI)
 
@@ -295,7 +297,7 @@ def test_no_key_is_in_the_ledger(tmp_path, monkeypatch):
 
 
 class Stalling:
-    """A teacher that answers five questions and then never comes back."""
+    """A teacher that answers five requests and then never again."""
 
     identity = "stalling"
     model = "m"
@@ -325,13 +327,13 @@ class Stalling:
 
 
 @pytest.mark.parametrize("in_a_loop", [False, True])
-def test_an_interrupt_waits_for_what_is_under_way_and_a_second_does_not(ledger, in_a_loop):
+def test_an_interrupt_waits_for_requests_in_flight_and_a_second_one_does_not(ledger, in_a_loop):
     stalling = Stalling()
     notes = []
 
     def interrupt():
         stalling.stalled.wait(10)
-        # A signal between asyncio's last look and its wait would only be seen at the next event.
+        # A signal just before asyncio waits would only be noticed at the next event.
         for _ in range(2):
             time.sleep(0.4)
             signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
@@ -366,7 +368,7 @@ def test_an_interrupt_waits_for_what_is_under_way_and_a_second_does_not(ledger, 
     assert len(notes) == 1 and "Ctrl-C again" in notes[0]
 
 
-def test_one_interrupt_lets_what_is_under_way_come_home(ledger):
+def test_one_interrupt_lets_requests_in_flight_complete(ledger):
     def interrupt(body, before):
         if server.requests == 10:
             signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
@@ -381,7 +383,7 @@ def test_one_interrupt_lets_what_is_under_way_come_home(ledger):
     assert server.requests == 60
 
 
-def test_any_teacher_has_no_more_to_do_at_once_than_its_settings_say(ledger):
+def test_any_teacher_gets_as_many_requests_at_once_as_its_settings_allow(ledger):
     class Counting(Stalling):
         now = most = 0
 
@@ -397,7 +399,7 @@ def test_any_teacher_has_no_more_to_do_at_once_than_its_settings_say(ledger):
     assert counting.most == counting.settings.concurrency == 3
 
 
-def test_an_exception_of_ours_is_not_taken_for_a_failed_row(ledger):
+def test_an_unexpected_exception_is_not_a_failed_row(ledger):
     class Broken(Stalling):
         async def complete(self, request):
             raise ZeroDivisionError
@@ -406,20 +408,20 @@ def test_an_exception_of_ours_is_not_taken_for_a_failed_row(ledger):
         annotate(rows(3), strategy="informed_reasoning", teacher=Broken(), task=NLI, ledger=ledger)
 
 
-def test_failed_rows_of_one_question_all_say_why(ledger):
+def test_all_failed_rows_of_one_request_have_the_reason(ledger):
     class Failing(Stalling):
         async def complete(self, request):
             raise RequestFailedError("no such luck", transient=False)
 
-    outcome = annotate(
+    annotation = annotate(
         rows(6, premises=2), strategy="information_extraction", teacher=Failing(), task=NLI,
         ledger=ledger,
     )  # fmt: skip
-    assert outcome.counts["failed"] == 6 and outcome.requests == 2
-    assert {r.detail for r in outcome.rationales} == {"no such luck"}
+    assert annotation.counts["failed"] == 6 and annotation.requests == 2
+    assert {r.detail for r in annotation.rationales} == {"no such luck"}
 
 
-def test_killed_in_the_middle_it_resumes_with_only_what_is_missing(tmp_path):
+def test_a_killed_run_resumes_with_what_is_missing(tmp_path):
     path, count = tmp_path / "ledger.sqlite", 60
 
     with ScriptedServer(lambda body, before: Reply("because", delay_s=0.02)) as server:
@@ -436,14 +438,14 @@ def test_killed_in_the_middle_it_resumes_with_only_what_is_missing(tmp_path):
         assert worker.returncode == -signal.SIGKILL
         with sqlite3.connect(path) as database:
             kept = database.execute("SELECT count(*) FROM answers").fetchone()[0]
-        assert count > kept >= reported  # whatever was said to be done is there
-        time.sleep(0.1)  # the server finishes what was on its way
+        assert count > kept >= reported  # everything that was reported is there
+        time.sleep(0.1)  # the server answers the requests in flight
         before = server.requests
 
         resumed = subprocess.run(command, capture_output=True, text=True, timeout=60)
         assert resumed.stdout.splitlines()[-1] == f"end {count - kept} {kept} {count}"
         assert server.requests - before == count - kept
-        # Nothing that was kept was asked a second time; only what was in flight may have been.
+        # No stored answer was requested again; only requests in flight may have been.
         assert sum(n - 1 for n in Counter(server.prompts).values()) <= 4
 
         again = subprocess.run(command, capture_output=True, text=True, timeout=60)

@@ -1,4 +1,4 @@
-"""The batch API against a server that keeps files and batches, and that may misbehave."""
+"""The batch API, against a server that stores files and batches, and that can fail."""
 
 from __future__ import annotations
 
@@ -11,7 +11,17 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from batch_worker import IDENTITY, PRICE, QUICK, batches, killed, limits, question, questions, run
+from batch_worker import (
+    IDENTITY,
+    PRICE,
+    QUICK,
+    batches,
+    killed,
+    limits,
+    pending,
+    pending_requests,
+    run,
+)
 from openai_server.faults import KINDS, Reply
 from openai_server.server import Server
 
@@ -24,14 +34,22 @@ from tutelage.core.errors import (
 )
 from tutelage.teacher.batch import server as batch_server
 from tutelage.teacher.batch.batches import forget, held_among, open_keys, rows_of
-from tutelage.teacher.batch.jsonl import RemoteBatch, read_batch
+from tutelage.teacher.batch.jsonl import RemoteBatch, parse_batch
 from tutelage.teacher.cost.prices import worst_case
-from tutelage.teacher.ledger.charges import Claim, Grant, Session, charged, failures_of, lost
+from tutelage.teacher.engine.requests import PendingRequest
+from tutelage.teacher.ledger.charges import (
+    Claim,
+    ReservationStatus,
+    Session,
+    charged,
+    final_failures,
+    lost,
+)
 from tutelage.teacher.ledger.store import Ledger
 
 
 def serve(behave: Any = None, **options: Any) -> Server:
-    """A server that takes money, and whose batches take a state at every look."""
+    """A server with prices, whose batches enter their next state at every poll."""
     return Server(behave, batch_polls=0, input_price=400, output_price=1600, **options)
 
 
@@ -48,7 +66,7 @@ def session(ledger: Ledger) -> Iterator[Session]:
 
 
 def nothing_is_open(ledger: Ledger) -> bool:
-    with ledger.reading() as connection:
+    with ledger.reader() as connection:
         held = connection.execute("SELECT count(*) FROM charges WHERE state != 'lost'").fetchone()
         kept = connection.execute(
             "SELECT count(*) FROM batches WHERE state != 'ended' OR questions IS NOT NULL"
@@ -56,35 +74,33 @@ def nothing_is_open(ledger: Ledger) -> bool:
     return held == (0,) and kept == (0,)
 
 
-def test_every_question_is_answered_once_and_paid_at_half_the_price(
-    ledger: Ledger, session: Session
-) -> None:
-    asked = questions(7)
+def test_every_request_is_answered_once_at_half_the_price(ledger: Ledger, session: Session) -> None:
+    requests = pending_requests(7)
     with serve() as server, batches(session, server.base_url) as ours:
-        submitted = ours.submit(iter(asked))
-        assert (submitted.questions, submitted.batches, submitted.unfit) == (7, 4, None)
-        assert held_among(ledger, [key for key, _ in asked]) == set(open_keys(ledger))
-        with ledger.reading() as connection:
+        submitted = ours.submit(iter(requests))
+        assert (submitted.requests, submitted.batches, submitted.over_budget) == (7, 4, None)
+        assert held_among(ledger, [key for key, _ in requests]) == set(open_keys(ledger))
+        with ledger.reader() as connection:
             states = connection.execute("SELECT DISTINCT state FROM charges").fetchall()
-        assert states == [("sent",)]  # whoever dies now leaves them charged
+        assert states == [("sent",)]  # if the process dies now they stay charged
         collected = ours.collect(wait=True)
         assert (collected.answered, collected.open, sum(collected.returned.values())) == (7, (), 0)
-        assert ours.submit(asked).known == 7
+        assert ours.submit(requests).cached == 7
         assert set(server.counts.asked.values()) == {1}
         assert charged(ledger, "run") == server.counts.billed_pico > 0
     assert nothing_is_open(ledger)
-    for key, request in asked:
+    for key, request in requests:
         answer = ledger.get(key)
         assert answer is not None and answer.text == f"Because of {request.messages[0].content}"
 
 
-def test_answers_are_kept_as_a_live_call_keeps_them(ledger: Ledger, session: Session) -> None:
-    key, request = question("Warum „so“?\u2028é", sample=3, parameters={"max_tokens": 9, "seed": 1})
+def test_answers_are_stored_as_those_of_live_requests_are(ledger: Ledger, session: Session) -> None:
+    key, request = pending("Warum „so“?\u2028é", sample=3, parameters={"max_tokens": 9, "seed": 1})
     with (
         serve(text="so\u2028und\u0085so, {prompt}") as server,
         batches(session, server.base_url) as ours,
     ):
-        ours.submit([(key, request)])
+        ours.submit([PendingRequest(key, request)])
         ours.collect(wait=True)
     with Ledger(":memory:") as other:
         answer = ledger.get(key)
@@ -93,16 +109,16 @@ def test_answers_are_kept_as_a_live_call_keeps_them(ledger: Ledger, session: Ses
         columns = "key, identity, model, strategy, messages, parameters, sample, text"
         rows = []
         for book in (ledger, other):
-            with book.reading() as connection:
+            with book.reader() as connection:
                 rows.append(connection.execute(f"SELECT {columns} FROM answers").fetchall())
     assert rows[0] == rows[1]
 
 
-def test_files_keep_to_the_limit_of_bytes(session: Session) -> None:
-    asked = [question(f"{number} " + "x" * 50 * (number % 7)) for number in range(30)]
+def test_files_keep_to_the_byte_limit(session: Session) -> None:
+    requests = [pending(f"{number} " + "x" * 50 * (number % 7)) for number in range(30)]
     with serve(batch_max_bytes=1500) as server:
         with batches(session, server.base_url, limits=limits(max_bytes=1500)) as ours:
-            assert ours.submit(asked).batches > 5
+            assert ours.submit(requests).batches > 5
             assert ours.collect(wait=True).answered == 30
         assert server.counts.statuses["413"] == 0
 
@@ -125,34 +141,36 @@ FATES = {
 
 
 @pytest.mark.parametrize("kind", FATES)
-def test_what_becomes_of_a_line(kind: str, ledger: Ledger, session: Session) -> None:
+def test_the_result_of_each_kind_of_line(kind: str, ledger: Ledger, session: Session) -> None:
     fate, cost = FATES[kind]
-    odd = question("odd")
+    odd = pending("odd")
 
     def behave(body: dict[str, Any], before: int) -> Reply | None:
         return KINDS[kind](server.options) if body["messages"][0]["content"] == "odd" else None
 
     with serve(behave) as server:
         with batches(session, server.base_url, limits=limits()) as ours:
-            ours.submit([odd, *questions(3)])
+            ours.submit([odd, *pending_requests(3)])
             before = charged(ledger, "run")
-            assert before == sum(worst_case(r, PRICE.batch()) for _, r in [odd, *questions(3)])
+            assert before == sum(
+                worst_case(r, PRICE.batch()) for _, r in [odd, *pending_requests(3)]
+            )
             got = ours.collect(wait=True)
         billed = server.counts.billed_pico
-    outcome = {
+    results = {
         "refused": got.refused,
         "returned": sum(got.returned.values()),
         "lost": got.lost,
         "answered": got.answered - 3,
         "filtered": got.answered - 3,
     }
-    assert outcome[fate] == 1 and got.answered + got.refused + got.lost + outcome["returned"] == 4
+    assert results[fate] == 1 and got.answered + got.refused + got.lost + results["returned"] == 4
     answer = ledger.get(odd[0])
     assert (answer is not None) == (fate in ("answered", "filtered"))
     if fate == "filtered":
         assert answer is not None and (answer.text, answer.finish_reason) == ("", "content_filter")
-    with ledger.reading() as connection:
-        failures = failures_of(connection, [odd[0]])
+    with ledger.reader() as connection:
+        failures = final_failures(connection, [odd[0]])
     assert bool(failures) == (fate == "refused")
     others = charged(ledger, "run") - (worst_case(odd[1], PRICE.batch()) if cost == "worst" else 0)
     assert charged(ledger, "run") >= billed
@@ -164,72 +182,76 @@ def test_what_becomes_of_a_line(kind: str, ledger: Ledger, session: Session) -> 
     assert nothing_is_open(ledger)
 
 
-def test_a_line_may_refuse_for_all_and_says_so(ledger: Ledger, session: Session) -> None:
+def test_a_fault_that_concerns_all_requests_is_reported_as_a_problem(
+    ledger: Ledger, session: Session
+) -> None:
     with serve(refuses=("seed",)) as server, batches(session, server.base_url) as ours:
-        ours.submit([question("a", parameters={"seed": 1}), question("b", parameters={})])
+        ours.submit([pending("a", parameters={"seed": 1}), pending("b", parameters={})])
         got = ours.collect(wait=True)
     assert got.answered == 1 and sum(got.returned.values()) == 1
     (problem,) = got.problems
     assert "'seed'" in problem and server.base_url.split("/v1")[0] in problem
 
 
-def test_a_model_that_renames_max_tokens_is_met(ledger: Ledger, session: Session) -> None:
+def test_a_model_that_requires_the_newer_name_of_max_tokens_gets_it(
+    ledger: Ledger, session: Session
+) -> None:
     with serve(refuses=("max_tokens",)) as server, batches(session, server.base_url) as ours:
-        ours.submit(questions(3))
+        ours.submit(pending_requests(3))
         first = ours.collect(wait=True)
         assert (first.answered, first.problems) == (0, ()) and sum(first.returned.values()) == 3
-        ours.submit(questions(3))
+        ours.submit(pending_requests(3))
         assert ours.collect(wait=True).answered == 3
-    with ledger.reading() as connection:
+    with ledger.reader() as connection:
         kept = connection.execute("SELECT DISTINCT parameters FROM answers").fetchall()
     assert kept == [('{"max_tokens": 20}',)]
 
 
-@pytest.mark.parametrize("outcome", ["expired", "cancelled"])
-def test_what_an_ended_batch_had_finished_is_kept(
-    outcome: str, ledger: Ledger, session: Session
+@pytest.mark.parametrize("end", ["expired", "cancelled"])
+def test_the_answers_of_a_batch_that_ended_early_are_kept(
+    end: str, ledger: Ledger, session: Session
 ) -> None:
-    outcomes = ("expired",) if outcome == "expired" else ("stuck",)
-    with serve(batch_outcomes=outcomes) as server:
+    ends = ("expired",) if end == "expired" else ("stuck",)
+    with serve(batch_ends=ends) as server:
         with batches(session, server.base_url, limits=limits()) as ours:
-            ours.submit(questions(8))
-            if outcome == "cancelled":
+            ours.submit(pending_requests(8))
+            if end == "cancelled":
                 got = ours.collect(wait=False)  # now it is in progress, and half of it is done
                 assert len(got.open) == 1 and got.open[0].detail.startswith("in_progress")
                 assert ours.cancel() == 1
             got = ours.collect(wait=True)
-            assert got.answered == 4 and dict(got.returned) == {f"batch_{outcome}": 4}
+            assert got.answered == 4 and dict(got.returned) == {f"batch_{end}": 4}
             assert charged(ledger, "run") == server.counts.billed_pico
-            assert ours.submit(questions(8)).questions == 4
+            assert ours.submit(pending_requests(8)).requests == 4
             assert ours.collect(wait=True).answered == 4
             assert ours.cancel() == 0
         assert set(server.counts.asked.values()) == {1}
         assert charged(ledger, "run") == server.counts.billed_pico
 
 
-def test_a_batch_that_is_not_valid_costs_nothing_and_says_why(
+def test_an_invalid_batch_costs_nothing_and_reports_the_reason(
     ledger: Ledger, session: Session
 ) -> None:
     with (
-        serve(batch_outcomes=("failed",)) as server,
+        serve(batch_ends=("failed",)) as server,
         batches(session, server.base_url, limits=limits()) as ours,
     ):
-        ours.submit(questions(3))
+        ours.submit(pending_requests(3))
         got = ours.collect(wait=True)
     (problem,) = got.problems
-    assert "could not be processed" in problem and "3 questions" in problem
+    assert "could not be processed" in problem and "3 requests" in problem
     assert "\n" not in problem
     assert sum(got.returned.values()) == 3 and charged(ledger, "run") == 0
     assert nothing_is_open(ledger)
 
 
-def test_a_full_queue_is_met_with_smaller_batches(ledger: Ledger, session: Session) -> None:
+def test_batches_become_smaller_where_the_queue_is_full(ledger: Ledger, session: Session) -> None:
     with (
         serve(batch_max_tokens=40) as server,
         batches(session, server.base_url, limits=limits()) as ours,
     ):
         for _ in range(12):
-            ours.submit(questions(8))
+            ours.submit(pending_requests(8))
             assert ours.collect(wait=True).problems == ()
             if len(ledger) == 8:
                 break
@@ -250,13 +272,13 @@ def test_a_full_queue_is_met_with_smaller_batches(ledger: Ledger, session: Sessi
     ],
     ids=lambda faults: "-".join(f"{call}:{','.join(hows)}" for call, hows in faults.items()),
 )
-def test_calls_that_fail_or_are_not_heard_ask_nothing_twice(
+def test_no_request_is_made_twice_where_calls_or_their_answers_are_lost(
     faults: dict[str, list[str]], ledger: Ledger, session: Session
 ) -> None:
-    # By the clock: a batch that we know nothing of is carried out as well.
+    # By the clock: a batch whose creation was not confirmed is processed as well.
     with serve(call_faults=faults, batch_step_s=0.0) as server:
         with batches(session, server.base_url, timeout_s=0.3) as ours:
-            assert ours.submit(questions(5)).questions == 5
+            assert ours.submit(pending_requests(5)).requests == 5
             assert ours.collect(wait=True).answered == 5
         assert set(server.counts.asked.values()) == {1}
         assert charged(ledger, "run") == server.counts.billed_pico
@@ -264,17 +286,17 @@ def test_calls_that_fail_or_are_not_heard_ask_nothing_twice(
 
 
 @pytest.mark.parametrize("forgotten", ["tag", "input_file"])
-def test_a_batch_is_known_by_its_tag_or_its_file(
+def test_a_batch_is_recognised_by_its_tag_or_its_file(
     forgotten: str, ledger: Ledger, session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def forget_one(value: Mapping[str, Any]) -> RemoteBatch | None:
-        batch = read_batch(value)
+        batch = parse_batch(value)
         return None if batch is None else dataclasses.replace(batch, **{forgotten: None})
 
-    monkeypatch.setattr(batch_server, "read_batch", forget_one)
+    monkeypatch.setattr(batch_server, "parse_batch", forget_one)
     with serve(call_faults={"create": ["lost"]}, batch_step_s=0.0) as server:
         with batches(session, server.base_url) as ours:
-            ours.submit(questions(2))
+            ours.submit(pending_requests(2))
             assert ours.collect(wait=True).answered == 2
         assert server.counts.calls["create"] == 1 and server.counts.batch_requests == 2
 
@@ -282,7 +304,7 @@ def test_a_batch_is_known_by_its_tag_or_its_file(
 def test_all_pages_of_the_list_are_read(session: Session) -> None:
     with serve() as server:
         with batches(session, server.base_url, limits=limits(max_requests=1)) as ours:
-            ours.submit(questions(5))
+            ours.submit(pending_requests(5))
         settings = TeacherSettings(model="openai:m", base_url=server.base_url)
         ours_again = batch_server.BatchServer(settings, QUICK, page=2)
         assert len({remote.id for remote in ours_again.batches()}) == 5
@@ -290,23 +312,23 @@ def test_all_pages_of_the_list_are_read(session: Session) -> None:
         ours_again.close()
 
 
-def test_a_server_that_is_gone_is_waited_for_and_then_given_up(
+def test_a_server_that_does_not_answer_is_given_up_after_a_while(
     ledger: Ledger, session: Session
 ) -> None:
     patient = limits(give_up_s=0.1)
     with serve() as server, batches(session, server.base_url, limits=patient) as ours:
-        ours.submit(questions(2))
+        ours.submit(pending_requests(2))
     with batches(session, server.base_url, limits=patient) as ours:
         with pytest.raises(ServerUnreachableError, match="run again"):
             ours.collect(wait=True)
         with pytest.raises(ServerUnreachableError):
-            ours.submit([question("new")])
+            ours.submit([pending("new")])
     assert len(rows_of(ledger, states=["open"])) == 1
-    assert len(held_among(ledger, [key for key, _ in questions(2)])) == 2
-    assert held_among(ledger, [question("new")[0]]) == set()
+    assert len(held_among(ledger, [key for key, _ in pending_requests(2)])) == 2
+    assert held_among(ledger, [pending("new")[0]]) == set()
 
 
-def test_a_server_that_cannot_list_stops_us_with_what_to_do(
+def test_a_server_that_cannot_list_stops_the_run_with_instructions(
     ledger: Ledger, session: Session
 ) -> None:
     with (
@@ -314,96 +336,100 @@ def test_a_server_that_cannot_list_stops_us_with_what_to_do(
         batches(session, server.base_url, timeout_s=0.3, limits=limits()) as ours,
     ):
         with pytest.raises(TeacherError, match=r"cannot list .*--adopt 1=.*--forget 1"):
-            ours.submit(questions(2))
+            ours.submit(pending_requests(2))
         with pytest.raises(TeacherError, match="cannot list"):
             ours.reconcile()
-        assert ours.submit(questions(2)).held == 2  # nothing is asked again meanwhile
-        with pytest.raises(UsageError, match="is another one"):
+        assert ours.submit(pending_requests(2)).held == 2  # no request is made again meanwhile
+        with pytest.raises(UsageError, match="is another batch"):
             with pytest.raises(TeacherError, match="cannot list"):
-                ours.submit([question("another")])
+                ours.submit([pending("another")])
             ours.adopt(1, "batch_000004")
         ours.adopt(1, "batch_000002")
         assert ours.collect(wait=True).answered == 2
         worst = charged(ledger, "run") - server.counts.billed_pico
-        assert worst == worst_case(question("another")[1], PRICE.batch())
+        assert worst == worst_case(pending("another")[1], PRICE.batch())
         assert forget(session, 2) == 1
     assert lost(ledger, "run") == (1, worst) and nothing_is_open(ledger)
     with pytest.raises(UsageError, match="batch 2"):
         forget(session, 2)
 
 
-def test_no_server_for_batches(ledger: Ledger, session: Session) -> None:
+def test_a_server_without_a_batch_api_is_reported(ledger: Ledger, session: Session) -> None:
     with (
         serve(call_faults={"upload": ["404_model"]}) as server,
         batches(session, server.base_url) as ours,
         pytest.raises(TeacherError, match=r"no batch API.*mode: live"),
     ):
-        ours.submit(questions(2))
+        ours.submit(pending_requests(2))
     assert charged(ledger, "run") == 0 and nothing_is_open(ledger)
 
 
-def test_the_budget_holds_and_says_what_does_not_fit(ledger: Ledger, session: Session) -> None:
-    asked = questions(6)
-    worst = worst_case(asked[0][1], PRICE.batch())
+def test_the_budget_is_kept_and_the_first_request_above_it_is_reported(
+    ledger: Ledger, session: Session
+) -> None:
+    requests = pending_requests(6)
+    worst = worst_case(requests[0][1], PRICE.batch())
     cap = 3 * worst + worst // 2
     with serve() as server:
         with batches(session, server.base_url, cap=cap) as ours:
-            submitted = ours.submit(asked)
-            assert (submitted.questions, submitted.batches) == (3, 2)
-            assert submitted.unfit == Claim(asked[3][0], worst)
+            submitted = ours.submit(requests)
+            assert (submitted.requests, submitted.batches) == (3, 2)
+            assert submitted.over_budget == Claim(requests[3][0], worst)
             assert charged(ledger, "run") <= cap
             ours.collect(wait=True)
-            while (more := ours.submit(asked)).questions:
+            while (more := ours.submit(requests)).requests:
                 assert charged(ledger, "run") <= cap
                 ours.collect(wait=True)
         assert server.counts.billed_pico == charged(ledger, "run") <= cap
-        assert more.unfit is None or charged(ledger, "run") + worst > cap
+        assert more.over_budget is None or charged(ledger, "run") + worst > cap
 
 
-def test_a_later_call_collects_what_an_earlier_one_left(tmp_path: Path) -> None:
+def test_a_later_call_collects_the_batches_of_an_earlier_one(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     with serve() as server:
-        with Ledger(path) as book, Session(book) as first, batches(first, server.base_url) as ours:
-            ours.submit(questions(3))
+        with (
+            Ledger(path) as ledger,
+            Session(ledger) as first,
+            batches(first, server.base_url) as ours,
+        ):
+            ours.submit(pending_requests(3))
             got = ours.collect(wait=False)
             assert (got.answered, len(got.open)) == (0, 2)
-        with Ledger(path) as book, Session(book) as second:
-            key = questions(1)[0][0]
+        with Ledger(path) as ledger, Session(ledger) as second:
+            key = pending_requests(1)[0][0]
             claims = [Claim(key, 1)]
-            (live,) = book.transact(lambda c: second.reserve(c, claims, scope="other", cap=None))
-            assert live.grant is Grant.BATCHED
+            (live,) = ledger.transact(lambda c: second.reserve(c, claims, scope="other", cap=None))
+            assert live.status is ReservationStatus.BATCHED
             with batches(second, server.base_url, scope="other") as ours:
                 assert ours.collect(wait=True).answered == 0
                 assert ours.collect(wait=True, everything=True).answered == 3
-            assert charged(book, "run") == server.counts.billed_pico
-            assert charged(book, "other") == 0
+            assert charged(ledger, "run") == server.counts.billed_pico
+            assert charged(ledger, "other") == 0
 
 
-def test_a_batch_that_another_live_process_holds_is_left_to_it(
-    ledger: Ledger, session: Session
-) -> None:
+def test_a_batch_of_another_live_process_is_left_to_it(ledger: Ledger, session: Session) -> None:
     with (
         serve() as server,
         Session(ledger) as other,
         batches(other, server.base_url) as theirs,
         batches(session, server.base_url) as ours,
     ):
-        theirs.submit(questions(2))
+        theirs.submit(pending_requests(2))
         for _ in range(5):
             got = ours.collect(wait=False)
         assert got.answered == 0 and len(got.open) == 1
-        with pytest.raises(UsageError, match="nobody is at"):
+        with pytest.raises(UsageError, match="no running process handles"):
             forget(session, 1)
         assert theirs.collect(wait=True).answered == 2
 
 
-def test_the_key_shows_nowhere(
+def test_the_api_key_appears_nowhere(
     tmp_path: Path, session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = "sk-very-secret-key-0123456789"
     monkeypatch.setenv("OTHER_KEY", key)
     monkeypatch.setenv("OPENAI_ORG_ID", "org-of-ours")
-    told: list[str] = []
+    messages: list[str] = []
 
     def behave(body: dict[str, Any], before: int) -> Reply | None:
         text = body["messages"][0]["content"]
@@ -413,31 +439,31 @@ def test_the_key_shows_nowhere(
 
     with serve(behave, api_key=key) as server:
         with batches(session, server.base_url, api_key_env="OTHER_KEY") as ours:
-            ours.submit([question("tell"), question("refuse")])
+            ours.submit([pending("tell"), pending("refuse")])
             assert ours.collect(wait=True).answered == 1
         monkeypatch.setenv("OTHER_KEY", key + "-wrong")
         with batches(session, server.base_url, api_key_env="OTHER_KEY") as ours:
             with pytest.raises(AuthenticationError, match="OTHER_KEY") as caught:
-                ours.submit(questions(1))
-            told.append(str(caught.value))
-    assert key not in "".join(told)
+                ours.submit(pending_requests(1))
+            messages.append(str(caught.value))
+    assert key not in "".join(messages)
     for path in tmp_path.iterdir():
         if path.is_file():
             assert key.encode() not in path.read_bytes(), path
     with pytest.raises(AuthenticationError, match="NO_SUCH_KEY"):
         batches(session, "https://api.openai.com/v1", api_key_env="NO_SUCH_KEY").submit(
-            questions(1)
+            pending_requests(1)
         )
 
 
-class _Heard(BaseHTTPRequestHandler):
-    """Sends everything on to another host, which keeps the headers that it was sent."""
+class _Redirecting(BaseHTTPRequestHandler):
+    """Redirects every call to another host name, and keeps the headers of both calls."""
 
-    heard: ClassVar[list[tuple[str, dict[str, str]]]] = []
+    seen: ClassVar[list[tuple[str, dict[str, str]]]] = []
 
     def do_GET(self) -> None:
         host = self.headers["Host"]
-        self.heard.append((host.split(":")[0], {k.lower(): v for k, v in self.headers.items()}))
+        self.seen.append((host.split(":")[0], {k.lower(): v for k, v in self.headers.items()}))
         if host.startswith("127."):
             self.send_response(307)
             self.send_header("Location", f"http://localhost:{host.split(':')[1]}{self.path}")
@@ -452,12 +478,12 @@ class _Heard(BaseHTTPRequestHandler):
 
 
 @pytest.mark.parametrize("key", ["", "sk-0123456789"])
-def test_headers_are_for_the_server_alone(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_key_is_sent_to_the_server_alone(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOME_KEY", key)
     monkeypatch.setenv("OPENAI_ORG_ID", "org-of-ours")
     monkeypatch.setenv("OPENAI_API_KEY", "sk-another")
-    _Heard.heard.clear()
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Heard) as http:
+    _Redirecting.seen.clear()
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Redirecting) as http:
         threading.Thread(target=http.serve_forever, daemon=True).start()
         ours = batch_server.BatchServer(
             TeacherSettings(
@@ -470,18 +496,18 @@ def test_headers_are_for_the_server_alone(key: str, monkeypatch: pytest.MonkeyPa
         assert ours.retrieve("b").status == "in_progress"
         ours.close()
         http.shutdown()
-    (first, sent), (second, passed_on) = _Heard.heard
+    (first, sent), (second, forwarded) = _Redirecting.seen
     assert (first, second) == ("127.0.0.1", "localhost")
     assert sent.get("authorization") == (f"Bearer {key}" if key else None)
-    assert "authorization" not in passed_on
-    assert not {"openai-organization", "openai-project"} & {*sent, *passed_on}
+    assert "authorization" not in forwarded
+    assert not {"openai-organization", "openai-project"} & {*sent, *forwarded}
 
 
 # Killed at every step.
 
 _COUNT = 3
 _STEPS = 24
-"""Steps of a whole run of three questions in two batches; the last test counts them."""
+"""Steps of a whole run of three requests in two batches; the last test counts them."""
 
 
 @pytest.fixture(scope="module")
@@ -492,15 +518,15 @@ def context() -> Any:
 
 
 @pytest.mark.parametrize("step", range(1, _STEPS + 1))
-def test_killed_after_any_step_the_next_call_goes_on(
+def test_the_next_call_continues_after_a_kill_at_any_step(
     step: int, tmp_path: Path, context: Any
 ) -> None:
-    path, told = tmp_path / "ledger.sqlite", tmp_path / "told"
+    path, result = tmp_path / "ledger.sqlite", tmp_path / "result"
     with serve(batch_step_s=0.0) as server:
-        process = context.Process(target=killed, args=(path, server.base_url, _COUNT, step, told))
+        process = context.Process(target=killed, args=(path, server.base_url, _COUNT, step, result))
         process.start()
         process.join(30)
-        assert process.exitcode == -9, told.read_text()
+        assert process.exitcode == -9, result.read_text()
         run(path, server.base_url, _COUNT)
         counts = server.counts
     assert sum(counts.asked.values()) == len(counts.asked) == counts.batch_answered == _COUNT
@@ -510,11 +536,11 @@ def test_killed_after_any_step_the_next_call_goes_on(
         assert lost(ledger, "run") == (0, 0)
 
 
-def test_no_step_is_left_out_above(tmp_path: Path, context: Any) -> None:
-    told = tmp_path / "told"
+def test_the_number_of_steps_above_is_complete(tmp_path: Path, context: Any) -> None:
+    result = tmp_path / "result"
     with serve(batch_step_s=0.0) as server:
-        arguments = (tmp_path / "ledger.sqlite", server.base_url, _COUNT, 0, told)
+        arguments = (tmp_path / "ledger.sqlite", server.base_url, _COUNT, 0, result)
         process = context.Process(target=killed, args=arguments)
         process.start()
         process.join(30)
-    assert told.read_text() == str(_STEPS)
+    assert result.read_text() == str(_STEPS)

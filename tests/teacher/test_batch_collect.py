@@ -1,4 +1,4 @@
-"""Lines of output and error files, whatever they hold, against the books that they leave."""
+"""Lines of output and error files, whatever they contain, and the charges that they leave."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ import time
 import uuid
 from typing import Any
 
-from batch_worker import IDENTITY, PRICE, questions
+from batch_worker import IDENTITY, PRICE, pending_requests
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tutelage.teacher.batch import table
-from tutelage.teacher.batch.collect import Intake, Tally
+from tutelage.teacher.batch.collect import BatchCollector, BatchCounts
 from tutelage.teacher.batch.jsonl import (
-    Questions,
-    pack_questions,
+    PackedRequests,
+    pack_requests,
+    parse_batch,
+    parse_line,
     price_as_text,
     price_from_text,
-    read_batch,
-    read_line,
 )
 from tutelage.teacher.cost.prices import worst_case
-from tutelage.teacher.engine.failures import Verdict
+from tutelage.teacher.engine.failures import Action
 from tutelage.teacher.ledger.charges import Claim, Session, charged, lost, mark_sent
 from tutelage.teacher.ledger.store import Ledger
 
-ASKED = questions(6)
-KEYS = [key for key, _ in ASKED]
-WORST = worst_case(ASKED[0][1], PRICE.batch())
+REQUESTS = pending_requests(6)
+KEYS = [key for key, _ in REQUESTS]
+WORST = worst_case(REQUESTS[0][1], PRICE.batch())
 
 
 def line(key: str, status: int = 200, body: Any = None, error: Any = None) -> str:
@@ -65,7 +65,7 @@ lines = st.one_of(
 
 
 def opened(ledger: Ledger, session: Session) -> table.BatchRow:
-    """A batch of all questions that the server has."""
+    """A batch of all requests that the server has accepted."""
     now = time.time()
     row = table.BatchRow(
         0, uuid.uuid4().hex, "run", IDENTITY, "m", "http://h/v1", "K", session.id,
@@ -74,11 +74,11 @@ def opened(ledger: Ledger, session: Session) -> table.BatchRow:
 
     def begin(connection: Any) -> int:
         price = price_as_text(PRICE.batch())
-        number = table.begin(connection, row, price, pack_questions(ASKED))
+        number = table.begin(connection, row, price, pack_requests(REQUESTS))
         claims = [Claim(key, WORST) for key in KEYS]
-        outcome = session.reserve(connection, claims, scope="run", cap=None, batch=number)
-        mark_sent(connection, [one.charge for one in outcome])
-        table.count_in(connection, number, len(outcome))
+        reservations = session.reserve(connection, claims, scope="run", cap=None, batch=number)
+        mark_sent(connection, [one.charge for one in reservations])
+        table.set_requests(connection, number, len(reservations))
         table.note_open(connection, number, "batch_1", "")
         return number
 
@@ -94,27 +94,27 @@ def opened(ledger: Ledger, session: Session) -> table.BatchRow:
     before=st.integers(0, 12),
     completed=st.one_of(st.none(), st.integers(0, 8)),
 )
-def test_every_question_has_one_fate_and_every_cent_an_owner(
+def test_every_request_has_one_result_and_every_charge_a_reason(
     output: list[str], errors: list[str], before: int, completed: int | None
 ) -> None:
-    """Also where a first call was killed after some lines (`before`) and the next begins anew."""
+    """Also where a first call was killed after some lines (`before`) and the next starts again."""
     with Ledger(":memory:") as ledger, Session(ledger) as session:
         row = opened(ledger, session)
-        first, tally = Tally(), Tally()
-        Intake(ledger, row, first).read(output[:before], lambda: None, output=True)
-        intake = Intake(ledger, row, tally)
-        intake.read(output, lambda: None, output=True)
-        intake.read(errors, lambda: None, output=False)
+        first, counts = BatchCounts(), BatchCounts()
+        BatchCollector(ledger, row, first).read(output[:before], lambda: None, output=True)
+        collector = BatchCollector(ledger, row, counts)
+        collector.read(output, lambda: None, output=True)
+        collector.read(errors, lambda: None, output=False)
         remote = {"id": "b", "status": "completed", "request_counts": {"completed": completed}}
-        batch = read_batch(remote)
+        batch = parse_batch(remote)
         assert batch is not None
-        intake.finish(batch)
-        answered = first.answered + tally.answered
-        refused = first.refused + tally.refused
+        collector.finish(batch)
+        answered = first.answered + counts.answered
+        refused = first.refused + counts.refused
         assert answered == len(ledger)
-        assert answered + refused + sum(tally.returned.values()) + tally.lost == len(KEYS)
-        assert lost(ledger, "run") == (tally.lost, tally.lost * WORST)
-        with ledger.reading() as connection:
+        assert answered + refused + sum(counts.returned.values()) + counts.lost == len(KEYS)
+        assert lost(ledger, "run") == (counts.lost, counts.lost * WORST)
+        with ledger.reader() as connection:
             paid = connection.execute("SELECT coalesce(sum(pico), 0) FROM answers").fetchone()[0]
             kept = connection.execute("SELECT DISTINCT pico FROM answers").fetchall()
             failed = connection.execute("SELECT count(*) FROM failures").fetchone()[0]
@@ -122,65 +122,65 @@ def test_every_question_has_one_fate_and_every_cent_an_owner(
             assert held.fetchone() == (0,)
         assert {pico for (pico,) in kept} <= {0, COST, WORST}
         assert failed == refused
-        assert charged(ledger, "run") == paid + tally.lost * WORST
-        # What the server says that it has answered is paid for, read by us or not.
-        with ledger.reading() as connection:
+        assert charged(ledger, "run") == paid + counts.lost * WORST
+        # Every answer that the server reports is charged, parsed or not.
+        with ledger.reader() as connection:
             query = "SELECT count(*) FROM answers WHERE finish_reason = 'stop'"
             good = connection.execute(query).fetchone()[0]
-        if tally.returned["no line came back for it"]:
-            assert tally.lost + good >= (completed or 0)
+        if counts.returned["no line came back for it"]:
+            assert counts.lost + good >= (completed or 0)
 
 
-def test_what_the_server_answered_and_we_never_saw_stays_charged() -> None:
+def test_answers_that_the_server_reports_but_that_are_missing_stay_charged() -> None:
     with Ledger(":memory:") as ledger, Session(ledger) as session:
-        row, tally = opened(ledger, session), Tally()
-        intake = Intake(ledger, row, tally)
-        intake.read([line(KEYS[0], 200, answer())], lambda: None, output=True)
-        remote = read_batch(
+        row, counts = opened(ledger, session), BatchCounts()
+        collector = BatchCollector(ledger, row, counts)
+        collector.read([line(KEYS[0], 200, answer())], lambda: None, output=True)
+        remote = parse_batch(
             {"id": "b", "status": "expired", "request_counts": {"completed": 3, "total": 6}}
         )
         assert remote is not None
-        intake.finish(remote)
-        assert (tally.answered, tally.lost, sum(tally.returned.values())) == (1, 2, 3)
+        collector.finish(remote)
+        assert (counts.answered, counts.lost, sum(counts.returned.values())) == (1, 2, 3)
         assert charged(ledger, "run") == COST + 2 * WORST
         ended = table.row_of(ledger, row.id)
         assert ended is not None
-        assert ended.detail == "expired: 1 answered, 0 refused, 3 to ask again, 2 lost"
+        assert ended.detail == "expired: 1 answered, 0 refused, 3 to retry, 2 lost"
 
 
-def test_an_answer_that_cannot_be_read_stays_charged_whosoever_it_was() -> None:
+def test_an_unparsable_answer_stays_charged_even_if_its_request_is_unknown() -> None:
     with Ledger(":memory:") as ledger, Session(ledger) as session:
-        row, tally = opened(ledger, session), Tally()
-        intake = Intake(ledger, row, tally)
-        intake.read(["{", line(KEYS[0], 200, answer())], lambda: None, output=True)
-        intake.read(["{", "{"], lambda: None, output=False)  # errors cost nothing
-        remote = read_batch({"id": "b", "status": "completed"})
+        row, counts = opened(ledger, session), BatchCounts()
+        collector = BatchCollector(ledger, row, counts)
+        collector.read(["{", line(KEYS[0], 200, answer())], lambda: None, output=True)
+        collector.read(["{", "{"], lambda: None, output=False)  # errors cost nothing
+        remote = parse_batch({"id": "b", "status": "completed"})
         assert remote is not None
-        intake.finish(remote)
-        assert (tally.answered, tally.lost, tally.broken) == (1, 1, 3)
+        collector.finish(remote)
+        assert (counts.answered, counts.lost, counts.broken) == (1, 1, 3)
         assert charged(ledger, "run") == COST + WORST
 
 
-def test_lines_that_no_server_should_write() -> None:
+def test_malformed_lines() -> None:
     for text in ("{", "3", "null", '{"custom_id": 3, "response": {"status_code": 200}}'):
-        assert read_line(text).key == "" and read_line(text).billed
-    assert read_line(line("k", 200, answer())).completion is not None
-    upstream = read_line(line("k", 200, {"error": {"message": "m", "code": 503}}))
+        assert parse_line(text).key == "" and parse_line(text).billed
+    assert parse_line(line("k", 200, answer())).completion is not None
+    upstream = parse_line(line("k", 200, {"error": {"message": "m", "code": 503}}))
     assert upstream.billed and upstream.fault is not None
-    assert upstream.fault.verdict is Verdict.RETRY
+    assert upstream.fault.action is Action.RETRY
     renamed = "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."
-    assert read_line(line("k", 400, {"error": {"message": renamed}})).rename
+    assert parse_line(line("k", 400, {"error": {"message": renamed}})).rename
 
 
-def test_questions_and_prices_come_back_as_they_were() -> None:
-    back = Questions(pack_questions(ASKED))
+def test_packed_requests_and_prices_are_restored_exactly() -> None:
+    back = PackedRequests(pack_requests(REQUESTS))
     assert list(back) == KEYS
-    for key, request in ASKED:
+    for key, request in REQUESTS:
         got = back[key]
         assert (got.model, got.messages, got.strategy, got.sample, got.parameters) == (
             request.model, request.messages, request.strategy, request.sample, request.parameters,
         )  # fmt: skip
-    assert len(Questions(b"")) == 0
+    assert len(PackedRequests(b"")) == 0
     batch = PRICE.batch()
     assert price_from_text(price_as_text(batch)) == batch
     assert price_from_text(price_as_text(None)) is None

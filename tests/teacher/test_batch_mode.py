@@ -1,4 +1,4 @@
-"""`mode: batch` through `annotate`, and batches that are open when somebody asks live."""
+"""`mode: batch` through `annotate`, and live requests while batches are open."""
 
 import pytest
 from openai_server.server import Server
@@ -29,7 +29,7 @@ def rows(count, start=0):
 def ask(server, ledger, count, mode="batch", start=0, model="openai:m", **more):
     options = {"wait": more.pop("wait", True), "retry_failed": more.pop("retry_failed", False)}
     notes = []
-    outcome = annotate(
+    annotation = annotate(
         rows(count, start),
         strategy="informed_reasoning",
         teacher=TeacherSettings(
@@ -45,7 +45,7 @@ def ask(server, ledger, count, mode="batch", start=0, model="openai:m", **more):
             **options,
         ),
     )  # fmt: skip
-    return outcome, notes
+    return annotation, notes
 
 
 @pytest.fixture
@@ -54,41 +54,41 @@ def ledger(tmp_path):
         yield kept
 
 
-def test_everything_comes_through_the_batch_at_half_the_price(ledger):
+def test_all_answers_come_from_the_batch_at_half_the_price(ledger):
     with serve() as server:
-        outcome, notes = ask(server, ledger, 12)
-        assert outcome.counts["ok"] == 12 and outcome.cached == 12
+        annotation, notes = ask(server, ledger, 12)
+        assert annotation.counts["ok"] == 12 and annotation.cached == 12
         assert server.counts.batch_requests == 12 and server.counts.requests == 0
         assert charged(ledger, "b") == server.counts.billed_pico
-        assert outcome.summary.cost_usd == pytest.approx(server.counts.billed_pico / 1e12)
-        assert any("12 questions are in 1 batches" in note for note in notes)
+        assert annotation.summary.cost_usd == pytest.approx(server.counts.billed_pico / 1e12)
+        assert any("12 requests are in 1 batches" in note for note in notes)
         live, _ = ask(server, ledger, 12, mode="live")
-    assert live.rationales == outcome.rationales and live.requests == 0
+    assert live.rationales == annotation.rationales and live.requests == 0
 
 
-def test_what_expires_is_asked_again_and_nothing_twice(ledger):
-    with serve(batch_outcomes=("expired",), batch_done_share=0.5) as server:
-        outcome, _ = ask(server, ledger, 10)
-    assert outcome.counts["ok"] == 10
+def test_expired_requests_are_retried_and_nothing_is_answered_twice(ledger):
+    with serve(batch_ends=("expired",), batch_done_share=0.5) as server:
+        annotation, _ = ask(server, ledger, 10)
+    assert annotation.counts["ok"] == 10
     assert max(server.counts.answers.values()) == 1  # no answer was paid twice
 
 
-def test_without_waiting_it_is_left_and_collected_later_by_either_mode(ledger):
+def test_without_waiting_a_batch_stays_open_and_either_mode_collects_it_later(ledger):
     with serve() as server:
-        with pytest.raises(BatchesOpenError, match="8 questions lie in 1 open batches") as caught:
+        with pytest.raises(BatchesOpenError, match="8 requests are in 1 open batches") as caught:
             ask(server, ledger, 8, wait=False)
         assert caught.value.exit_code == 0
-        # More rows, live: those in the batch are not asked again, the others are.
-        outcome, _ = ask(server, ledger, 11, mode="live")
-        assert outcome.counts["ok"] == 11
+        # More rows, live: the requests in the batch are not made again, the others are made.
+        annotation, _ = ask(server, ledger, 11, mode="live")
+        assert annotation.counts["ok"] == 11
         assert server.counts.requests == 3 and server.counts.batch_requests == 8
         assert max(server.counts.asked.values()) == 1
 
 
-def test_a_row_that_fails_for_good_in_a_batch_is_not_asked_again_unless_asked_for(ledger):
+def test_a_row_that_failed_for_good_in_a_batch_is_retried_on_demand_only(ledger):
     with serve(batch_faults={"400": 1.0}) as server:
-        outcome, _ = ask(server, ledger, 3)
-        assert outcome.counts["failed"] == 3 and server.counts.requests == 0
+        annotation, _ = ask(server, ledger, 3)
+        assert annotation.counts["failed"] == 3 and server.counts.requests == 0
         again, _ = ask(server, ledger, 3)
         assert again.counts["failed"] == 3 and server.counts.batch_requests == 3
         assert charged(ledger, "b") == 0
@@ -97,17 +97,17 @@ def test_a_row_that_fails_for_good_in_a_batch_is_not_asked_again_unless_asked_fo
     assert better.counts["ok"] == 3
 
 
-def test_a_budget_holds_in_batches_too(ledger):
+def test_a_budget_is_kept_in_batches_too(ledger):
     with serve() as server:
         with pytest.raises(BudgetError, match="budget_usd"):
             ask(server, ledger, 40, budget_usd=0.001)
         assert 0 < server.counts.billed_pico <= charged(ledger, "b") <= 0.001 * 1e12
-        outcome, _ = ask(server, ledger, 40, budget_usd=1)
-    assert outcome.counts["ok"] == 40
+        annotation, _ = ask(server, ledger, 40, budget_usd=1)
+    assert annotation.counts["ok"] == 40
 
 
 def test_a_local_teacher_has_no_batches(ledger, tmp_path):
     model = tmp_path / "m.gguf"
     model.write_bytes(b"GGUF" + bytes(60))
-    with serve() as server, pytest.raises(UsageError, match="mode: batch is for"):
+    with serve() as server, pytest.raises(UsageError, match="mode: batch needs"):
         ask(server, ledger, 1, model=f"gguf:{model}")

@@ -1,4 +1,4 @@
-"""The engine: each question once, each told of as often as it came, and never over the budget."""
+"""The engine makes each request once, reports it as often as it came, and keeps to the budget."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any, Self
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ledger_worker import Life, Spec
+from ledger_worker import Spec, Worker
 from openai_server.faults import KINDS, Reply
 from openai_server.server import Server
 
@@ -27,24 +27,24 @@ from tutelage.core.task import NLI
 from tutelage.core.types import Completion, Example, Message, Request, Usage
 from tutelage.teacher.annotate import annotate, annotate_to_file
 from tutelage.teacher.clients.openai_api import OpenAITeacher
-from tutelage.teacher.cost.budget import Money
+from tutelage.teacher.cost.budget import Budget
 from tutelage.teacher.cost.prices import Price, Rates, input_bound, pico
 from tutelage.teacher.engine import engine
 from tutelage.teacher.engine.engine import Engine
-from tutelage.teacher.engine.failures import Fault, Kind, RetryPolicy, Verdict
-from tutelage.teacher.engine.interrupts import InterruptedWork
-from tutelage.teacher.engine.rate_limits import Governor, Health, Limits
-from tutelage.teacher.engine.requests import Question
+from tutelage.teacher.engine.failures import Action, Fault, FaultKind, RetryPolicy
+from tutelage.teacher.engine.interrupts import Interrupted
+from tutelage.teacher.engine.rate_limits import FailureMonitor, RateLimiter, RateLimits
+from tutelage.teacher.engine.requests import PendingRequest
 from tutelage.teacher.ledger import charges
 from tutelage.teacher.ledger.charges import Claim, Failure, Session, charged, lost
-from tutelage.teacher.ledger.store import Ledger, answer_key
+from tutelage.teacher.ledger.store import Ledger, request_key
 
-QUICK = RetryPolicy(dict.fromkeys(Kind, 3), first_attempts=3, base_s=0.001, cap_s=0.002)
+QUICK = RetryPolicy(dict.fromkeys(FaultKind, 3), first_attempts=3, base_s=0.001, cap_s=0.002)
 PRICE = Price((Rates(-1, 1, 1, 10),), 0, "test")
 MAX_TOKENS = 20
 
 
-def question(text: object) -> Question:
+def pending(text: object) -> PendingRequest:
     request = Request(
         "m",
         (Message("user", f"Why {text}?"),),
@@ -52,15 +52,15 @@ def question(text: object) -> Question:
         Example("e", {}, "l"),
         parameters={"max_tokens": MAX_TOKENS},
     )
-    return answer_key("fake", request), request
+    return PendingRequest(request_key("fake", request), request)
 
 
-KEYS = {question(number)[0]: number for number in range(3000)}
-WORST = PRICE.worst(input_bound(question(10)[1].messages), MAX_TOKENS)
+KEYS = {pending(number)[0]: number for number in range(3000)}
+WORST = PRICE.worst(input_bound(pending(10)[1].messages), MAX_TOKENS)
 
 
 class Fake:
-    """A teacher in this process: `behave(request)` gives a completion, or raises."""
+    """A teacher in this process: `behave(request)` returns a completion, or raises."""
 
     identity = "fake"
     model = "m"
@@ -68,16 +68,16 @@ class Fake:
 
     def __init__(self, behave: Callable[[Request], Any] | None = None, wait_s: float = 0.0) -> None:
         self.settings = TeacherSettings(model="openai:m")
-        self.asked: Counter[str] = Counter()
+        self.requested: Counter[str] = Counter()
         self.opened = 0
         self._behave = behave
         self._wait_s = wait_s
 
     async def complete(self, request: Request) -> Completion:
-        self.asked[answer_key("fake", request)] += 1
+        self.requested[request_key("fake", request)] += 1
         await asyncio.sleep(self._wait_s)
-        said = None if self._behave is None else self._behave(request)
-        return Completion("because", "stop", Usage(1, 2)) if said is None else said
+        completion = None if self._behave is None else self._behave(request)
+        return Completion("because", "stop", Usage(1, 2)) if completion is None else completion
 
     async def explain(self, fault: Fault) -> TeacherError:
         return TeacherError(str(fault))
@@ -90,30 +90,30 @@ class Fake:
         self.opened -= 1
 
 
-class Told:
-    """What the engine said of each question."""
+class Results:
+    """A listener that counts what the engine reports of each request."""
 
     def __init__(self) -> None:
-        self.was_known: Counter[str] = Counter()
+        self.was_cached: Counter[str] = Counter()
         self.was_answered: Counter[str] = Counter()
         self.failures: dict[str, list[tuple[Failure, bool]]] = {}
 
-    def known(self, key: str, completion: Completion) -> None:
-        self.was_known[key] += 1
+    def cached(self, key: str, completion: Completion) -> None:
+        self.was_cached[key] += 1
 
     def answered(self, key: str, completion: Completion) -> None:
         self.was_answered[key] += 1
 
-    def failed(self, key: str, failure: Failure, *, asked: bool) -> None:
-        self.failures.setdefault(key, []).append((failure, asked))
+    def failed(self, key: str, failure: Failure, *, sent: bool) -> None:
+        self.failures.setdefault(key, []).append((failure, sent))
 
-    def left(self, key: str) -> None:
+    def batched(self, key: str) -> None:
         raise AssertionError("there are no batches")
 
     @property
     def times(self) -> Counter[str]:
         failed = Counter({key: len(found) for key, found in self.failures.items()})
-        return self.was_known + self.was_answered + failed
+        return self.was_cached + self.was_answered + failed
 
 
 @pytest.fixture
@@ -125,49 +125,49 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 def run(
     teacher: Any,
     ledger: Ledger,
-    questions: Iterable[Question],
+    requests: Iterable[PendingRequest],
     *,
     cap: int | None = None,
     price: Price | None = PRICE,
     concurrency: int = 4,
     during: Callable[[Engine], Any] | None = None,
     **more: Any,
-) -> Told:
-    """One session on the ledger, and one engine in it. during: a coroutine beside the run."""
-    told = Told()
+) -> Results:
+    """One session on the ledger, and one engine in it. during: a coroutine that runs meanwhile."""
+    results = Results()
 
     async def begin() -> None:
         ours = Engine(
             teacher,
             session,
-            Money("run", cap, price),
-            Governor(Limits(concurrency=concurrency)),
-            told,
-            health=Health(proven=True, max_failed=None),
+            Budget("run", cap, price),
+            RateLimiter(RateLimits(concurrency=concurrency)),
+            results,
+            monitor=FailureMonitor(proven=True, max_failed=None),
             policy=QUICK,
             **more,
         )
-        beside = None if during is None else asyncio.create_task(during(ours))
+        concurrent = None if during is None else asyncio.create_task(during(ours))
         try:
-            await ours.run(questions)
+            await ours.run(requests)
         finally:
-            if beside is not None:
-                await beside
+            if concurrent is not None:
+                await concurrent
 
     with Session(ledger) as session:
         asyncio.run(asyncio.wait_for(begin(), 30))
-    return told
+    return results
 
 
 def nothing_is_open(ledger: Ledger) -> bool:
-    with ledger.reading() as connection:
+    with ledger.reader() as connection:
         rows = connection.execute("SELECT count(*) FROM charges WHERE state != 'lost'").fetchone()
     return rows == (0,)
 
 
 @settings(max_examples=15, deadline=None)
 @given(st.lists(st.integers(0, 400), max_size=700), st.integers(1, 40), st.integers(0, 200))
-def test_each_is_asked_once_and_told_of_as_often_as_it_came(
+def test_each_request_is_made_once_and_reported_as_often_as_it_came(
     numbers: list[int], concurrency: int, seed: int
 ) -> None:
     rng = random.Random(seed)
@@ -175,19 +175,19 @@ def test_each_is_asked_once_and_told_of_as_often_as_it_came(
     bad = {number for number in set(numbers) if number % 11 == 0}
 
     def behave(request: Request) -> None:
-        if KEYS[answer_key("fake", request)] in bad:
-            raise Fault(Verdict.ROW, "too long", unpaid=True)
+        if KEYS[request_key("fake", request)] in bad:
+            raise Fault(Action.FAIL_REQUEST, "too long", unpaid=True)
 
     with Ledger(":memory:") as ledger:
         for again in (False, True):
             teacher = Fake(behave)
-            told = run(teacher, ledger, map(question, numbers), concurrency=concurrency)
-            assert told.times == Counter(question(number)[0] for number in numbers)
-            assert set(teacher.asked) == (
-                set() if again else {question(number)[0] for number in numbers}
+            results = run(teacher, ledger, map(pending, numbers), concurrency=concurrency)
+            assert results.times == Counter(pending(number)[0] for number in numbers)
+            assert set(teacher.requested) == (
+                set() if again else {pending(number)[0] for number in numbers}
             )
-            assert set(teacher.asked.values()) <= {1} and teacher.opened == 0
-            assert set(told.failures) == {question(number)[0] for number in bad}
+            assert set(teacher.requested.values()) <= {1} and teacher.opened == 0
+            assert set(results.failures) == {pending(number)[0] for number in bad}
         assert len(ledger) == len(set(numbers) - bad)
         assert charged(ledger, "run") == 21 * len(ledger) and nothing_is_open(ledger)
 
@@ -195,11 +195,11 @@ def test_each_is_asked_once_and_told_of_as_often_as_it_came(
 def test_only_a_window_of_the_stream_is_read_ahead(ledger: Ledger) -> None:
     read = done = most = 0
 
-    def stream() -> Iterator[Question]:
+    def stream() -> Iterator[PendingRequest]:
         nonlocal read
         for number in range(2000):
             read += 1
-            yield question(number)
+            yield pending(number)
 
     def behave(request: Request) -> None:
         nonlocal done, most
@@ -210,160 +210,160 @@ def test_only_a_window_of_the_stream_is_read_ahead(ledger: Ledger) -> None:
     assert done == 2000 and most <= 200 + 2 * 10 + 10
 
 
-def test_repeats_of_what_is_under_way_are_not_read_without_end(
+def test_repeats_of_an_active_request_are_read_up_to_a_limit(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "_MOST_REPEATS", 500)
+    monkeypatch.setattr(engine, "_MAX_REPEATS", 500)
     read = 0
 
-    def rows() -> Iterator[Question]:
+    def rows() -> Iterator[PendingRequest]:
         nonlocal read
         for number in [0] * 3000 + [1, 0, 2] * 700:
             read += 1
-            yield question(number)
+            yield pending(number)
 
     seen: list[int] = []
     teacher = Fake(lambda request: seen.append(read), wait_s=0.1)
-    told = run(teacher, ledger, rows())
+    results = run(teacher, ledger, rows())
     assert seen[0] <= 500 + engine._CHUNK
     assert read == 5100
-    assert sorted(told.times.values()) == [700, 700, 3700]
-    assert set(teacher.asked.values()) == {1}
+    assert sorted(results.times.values()) == [700, 700, 3700]
+    assert set(teacher.requested.values()) == {1}
 
 
-def test_repeats_that_are_held_back_go_on_however_their_question_ends(
+def test_the_stream_goes_on_after_repeats_however_their_request_ends(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Answered, asked again first, or failed for good: what was counted as open is so no longer."""
-    monkeypatch.setattr(engine, "_MOST_REPEATS", 5)
+    """Answered, retried first, or failed for good: the repeats no longer count as open."""
+    monkeypatch.setattr(engine, "_MAX_REPEATS", 5)
     numbers = random.Random(1).choices(range(300), k=6000)
 
     def behave(request: Request) -> None:
-        key = answer_key("fake", request)
+        key = request_key("fake", request)
         if KEYS[key] % 5 == 0:
-            raise Fault(Verdict.ROW, "too long", unpaid=True)
-        if KEYS[key] % 5 == 1 and teacher.asked[key] == 1:
-            raise Fault(Verdict.RETRY, "oops", kind=Kind.SERVER)
+            raise Fault(Action.FAIL_REQUEST, "too long", unpaid=True)
+        if KEYS[key] % 5 == 1 and teacher.requested[key] == 1:
+            raise Fault(Action.RETRY, "oops", kind=FaultKind.SERVER)
 
     teacher = Fake(behave)
-    told = run(teacher, ledger, map(question, numbers))
-    assert told.times == Counter(question(number)[0] for number in numbers)
-    assert len(told.failures) == 60
-    assert sum(teacher.asked.values()) == 300 + 60
+    results = run(teacher, ledger, map(pending, numbers))
+    assert results.times == Counter(pending(number)[0] for number in numbers)
+    assert len(results.failures) == 60
+    assert sum(teacher.requested.values()) == 300 + 60
 
 
-def test_nothing_to_ask_opens_no_teacher(ledger: Ledger) -> None:
-    run(Fake(), ledger, map(question, range(5)))
+def test_a_teacher_is_not_opened_where_all_answers_are_in_the_ledger(ledger: Ledger) -> None:
+    run(Fake(), ledger, map(pending, range(5)))
 
     class Closed(Fake):
         async def __aenter__(self) -> Self:
-            raise AssertionError("it was opened")
+            raise AssertionError("the teacher was opened")
 
-    assert sum(run(Closed(), ledger, map(question, range(5))).was_known.values()) == 5
+    assert sum(run(Closed(), ledger, map(pending, range(5))).was_cached.values()) == 5
 
 
 # Faults.
 
 
-def test_a_transient_fault_is_asked_again_and_each_try_is_charged(ledger: Ledger) -> None:
+def test_a_transient_fault_is_retried_and_each_attempt_is_charged(ledger: Ledger) -> None:
     def behave(request: Request) -> None:
-        if teacher.asked[answer_key("fake", request)] < 3:
-            raise Fault(Verdict.RETRY, "oops", kind=Kind.SERVER)
+        if teacher.requested[request_key("fake", request)] < 3:
+            raise Fault(Action.RETRY, "oops", kind=FaultKind.SERVER)
 
     teacher = Fake(behave)
-    told = run(teacher, ledger, [question(10)])
-    assert sum(told.was_answered.values()) == 1 and teacher.asked[question(10)[0]] == 3
+    results = run(teacher, ledger, [pending(10)])
+    assert sum(results.was_answered.values()) == 1 and teacher.requested[pending(10)[0]] == 3
     assert lost(ledger, "run") == (2, 2 * WORST)
     assert charged(ledger, "run") == 2 * WORST + 21 and nothing_is_open(ledger)
 
 
 def test_a_refusal_by_the_server_costs_nothing(ledger: Ledger) -> None:
     def behave(request: Request) -> None:
-        if teacher.asked[answer_key("fake", request)] < 3:
-            raise Fault(Verdict.RETRY, "slow down", kind=Kind.THROTTLED, unpaid=True)
+        if teacher.requested[request_key("fake", request)] < 3:
+            raise Fault(Action.RETRY, "slow down", kind=FaultKind.THROTTLED, unpaid=True)
 
     teacher = Fake(behave)
-    run(teacher, ledger, [question(10)])
+    run(teacher, ledger, [pending(10)])
     assert (charged(ledger, "run"), lost(ledger, "run")) == (21, (0, 0))
 
 
 @pytest.mark.parametrize(("unpaid", "cost"), [(True, 0), (False, WORST)])
-def test_the_filters_refusal_is_an_answer_and_is_paid_if_it_may_have_been(
+def test_a_refusal_of_the_filter_is_an_answer_and_is_charged_unless_it_was_free(
     unpaid: bool, cost: int, ledger: Ledger
 ) -> None:
     def behave(request: Request) -> None:
-        raise Fault(Verdict.REFUSED, "the filter", unpaid=unpaid)
+        raise Fault(Action.KEEP_REFUSAL, "the filter", unpaid=unpaid)
 
-    run(Fake(behave), ledger, [question(10)])
-    kept = ledger.get(question(10)[0])
+    run(Fake(behave), ledger, [pending(10)])
+    kept = ledger.get(pending(10)[0])
     assert kept is not None and kept.finish_reason == "content_filter"
     assert charged(ledger, "run") == cost == kept.pico
 
 
-def test_what_failed_for_good_is_asked_again_on_demand_only(ledger: Ledger) -> None:
+def test_a_permanent_failure_is_retried_on_demand_only(ledger: Ledger) -> None:
     def behave(request: Request) -> None:
         if not forgiving:
-            raise Fault(Verdict.ROW, "no", unpaid=True)
+            raise Fault(Action.FAIL_REQUEST, "no", unpaid=True)
 
-    forgiving, key = False, question(10)[0]
+    forgiving, key = False, pending(10)[0]
     for first in (True, False):
-        told = run(Fake(behave), ledger, [question(10)])
-        assert told.failures == {key: [(Failure("refused", "no", False), first)]}
+        results = run(Fake(behave), ledger, [pending(10)])
+        assert results.failures == {key: [(Failure("refused", "no", False), first)]}
     forgiving = True
-    assert run(Fake(behave), ledger, [question(10)]).failures
-    assert run(Fake(behave), ledger, [question(10)], retry_failed=True).was_answered == {key: 1}
-    assert run(Fake(behave), ledger, [question(10)]).was_known == {key: 1}
+    assert run(Fake(behave), ledger, [pending(10)]).failures
+    assert run(Fake(behave), ledger, [pending(10)], retry_failed=True).was_answered == {key: 1}
+    assert run(Fake(behave), ledger, [pending(10)]).was_cached == {key: 1}
 
 
-def test_a_question_that_goes_on_failing_fails_and_may_go_better_later(ledger: Ledger) -> None:
+def test_a_request_that_keeps_failing_fails_and_can_succeed_later(ledger: Ledger) -> None:
     def behave(request: Request) -> None:
-        if not forgiving and request == question(10)[1]:
-            raise Fault(Verdict.RETRY, "oops", kind=Kind.GARBLED)
+        if not forgiving and request == pending(10)[1]:
+            raise Fault(Action.RETRY, "oops", kind=FaultKind.GARBLED)
 
     forgiving = False
-    told = run(Fake(behave), ledger, map(question, range(9, 12)))
-    ((failure, asked),) = told.failures[question(10)[0]]
-    assert (failure.reason, failure.detail) == (Kind.GARBLED.value, "oops (3 attempts)")
-    assert asked and failure.transient and lost(ledger, "run")[0] == 3
+    results = run(Fake(behave), ledger, map(pending, range(9, 12)))
+    ((failure, sent),) = results.failures[pending(10)[0]]
+    assert (failure.reason, failure.detail) == (FaultKind.GARBLED.value, "oops (3 attempts)")
+    assert sent and failure.transient and lost(ledger, "run")[0] == 3
     forgiving = True
-    assert run(Fake(behave), ledger, map(question, range(9, 12))).was_answered.total() == 1
+    assert run(Fake(behave), ledger, map(pending, range(9, 12))).was_answered.total() == 1
 
 
-@pytest.mark.parametrize("verdict", [Verdict.KEY, Verdict.ACCOUNT, Verdict.PARAMETER])
-def test_a_fault_of_the_account_ends_the_run_and_keeps_what_comes_home(
-    verdict: Verdict, ledger: Ledger
+@pytest.mark.parametrize("action", [Action.STOP_KEY, Action.STOP_ACCOUNT, Action.STOP_PARAMETER])
+def test_a_fault_of_the_account_ends_the_run_and_keeps_the_answers_in_flight(
+    action: Action, ledger: Ledger
 ) -> None:
     def behave(request: Request) -> None:
-        if KEYS[answer_key("fake", request)] == 30:
-            raise Fault(verdict, "no more", unpaid=True)
+        if KEYS[request_key("fake", request)] == 30:
+            raise Fault(action, "no more", unpaid=True)
 
     teacher = Fake(behave, wait_s=0.01)
     with pytest.raises(TeacherError, match="no more"):
-        run(teacher, ledger, map(question, range(1000)), concurrency=8)
-    assert len(ledger) == teacher.asked.total() - 1 < 60
+        run(teacher, ledger, map(pending, range(1000)), concurrency=8)
+    assert len(ledger) == teacher.requested.total() - 1 < 60
     assert nothing_is_open(ledger) and lost(ledger, "run") == (0, 0)
 
 
-def test_what_an_answer_may_be_counts_against_the_limit_not_what_it_is(
+def test_the_rate_limit_counts_the_longest_possible_answer(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counted: list[int | None] = []
     monkeypatch.setattr(
-        Governor, "_ended", lambda self, permit, tokens: counted.append(tokens) or None
+        RateLimiter, "_end", lambda self, permit, tokens: counted.append(tokens) or None
     )
     usages = iter([Usage(5, 2), Usage(5, 50), Usage(5, None), Usage()])
     teacher = Fake(lambda request: Completion("because", "stop", next(usages)))
     for number in range(10, 14):
-        run(teacher, ledger, [question(number)])
-    most = input_bound(question(10)[1].messages) + MAX_TOKENS
+        run(teacher, ledger, [pending(number)])
+    most = input_bound(pending(10)[1].messages) + MAX_TOKENS
     assert counted == [5 + MAX_TOKENS, 5 + 50, most, most]
 
 
-# Money.
+# Budget.
 
 
 @pytest.mark.parametrize("price", [None, PriceOverride(input=1, output=1)])
-def test_what_the_filter_refuses_costs_the_same_at_once_and_later(
+def test_a_refusal_of_the_filter_costs_the_same_now_and_from_the_ledger(
     price: PriceOverride | None, ledger: Ledger
 ) -> None:
     rows = [Example("a", {"premise": "p", "hypothesis": "h"}, "neutral")]
@@ -371,13 +371,13 @@ def test_what_the_filter_refuses_costs_the_same_at_once_and_later(
         given = TeacherSettings(
             model="openai:m", base_url=server.base_url, price=price, max_tokens=5
         )
-        for _ in range(2):  # asked, then found again
-            outcome = annotate(
+        for _ in range(2):  # from the server, then from the ledger
+            annotation = annotate(
                 rows, strategy="informed_reasoning", teacher=OpenAITeacher("m", given), task=NLI,
                 ledger=ledger,
             )  # fmt: skip
-            assert outcome.counts["refused"] == 1
-            assert outcome.rationales[0].cost_usd == outcome.summary.cost_usd == 0.0
+            assert annotation.counts["refused"] == 1
+            assert annotation.rationales[0].cost_usd == annotation.summary.cost_usd == 0.0
     assert server.counts.requests == 1
 
 
@@ -388,11 +388,11 @@ def test_an_unknown_price_stays_unknown(ledger: Ledger) -> None:
                 "m", TeacherSettings(model="openai:m", base_url=server.base_url, price=price)
             )
             rows = [Example("a", {"premise": "p", "hypothesis": f"h{price}"}, "neutral")]
-            for _ in range(2):  # asked, then found again
-                outcome = annotate(
+            for _ in range(2):  # from the server, then from the ledger
+                annotation = annotate(
                     rows, strategy="informed_reasoning", teacher=teacher, task=NLI, ledger=ledger
                 )
-                assert outcome.rationales[0].cost_usd == outcome.summary.cost_usd == cost
+                assert annotation.rationales[0].cost_usd == annotation.summary.cost_usd == cost
 
 
 @settings(max_examples=25, deadline=None)
@@ -403,66 +403,66 @@ def test_the_budget_is_used_and_never_overdrawn(cap: int, concurrency: int, seed
     def behave(request: Request) -> Completion | None:
         luck = rng.random()
         if luck < 0.1:
-            raise Fault(Verdict.RETRY, "oops", kind=Kind.SERVER)
+            raise Fault(Action.RETRY, "oops", kind=FaultKind.SERVER)
         if luck < 0.2:
-            raise Fault(Verdict.RETRY, "slow down", kind=Kind.THROTTLED, unpaid=True)
+            raise Fault(Action.RETRY, "slow down", kind=FaultKind.THROTTLED, unpaid=True)
         tokens = None if luck < 0.3 else rng.randint(0, MAX_TOKENS)
         return Completion("because", "stop", Usage(rng.randint(1, 50), tokens))
 
     with Ledger(":memory:") as ledger:
-        questions = [question(number) for number in range(10, 90)]
+        requests = [pending(number) for number in range(10, 90)]
         try:
-            run(Fake(behave), ledger, questions, cap=cap, concurrency=concurrency)
+            run(Fake(behave), ledger, requests, cap=cap, concurrency=concurrency)
         except BudgetError:
-            # Not one more would have fitted.
+            # One more request would not have fitted.
             assert cap - WORST < charged(ledger, "run") <= cap
         assert charged(ledger, "run") <= cap and nothing_is_open(ledger)
-        with ledger.reading() as connection:
+        with ledger.reader() as connection:
             paid = connection.execute("SELECT coalesce(sum(pico), 0) FROM answers").fetchone()[0]
         assert paid + lost(ledger, "run")[1] == charged(ledger, "run")
 
 
-def test_a_spent_budget_says_what_would_do_and_answers_that_are_there_are_free(
+def test_an_exhausted_budget_names_a_sufficient_one_and_cached_answers_are_free(
     ledger: Ledger,
 ) -> None:
     cap = 3 * WORST
     with pytest.raises(BudgetError) as stop:
         run(
-            Fake(lambda request: Completion("because", "stop")),  # nobody counts: all at the worst
+            Fake(lambda request: Completion("because", "stop")),  # no usage: all at the worst case
             ledger,
-            map(question, range(10, 20)),
+            map(pending, range(10, 20)),
             cap=cap,
         )
     assert len(ledger) == 3 and charged(ledger, "run") == cap
     assert "'run'" in str(stop.value) and "set budget_usd to" in str(stop.value)
-    told = run(Fake(), ledger, map(question, range(10, 13)), cap=cap)
-    assert told.was_known.total() == 3
+    results = run(Fake(), ledger, map(pending, range(10, 13)), cap=cap)
+    assert results.was_cached.total() == 3
     with pytest.raises(BudgetError):
-        run(Fake(), ledger, map(question, range(10, 20)), cap=cap + WORST - 1)
+        run(Fake(), ledger, map(pending, range(10, 20)), cap=cap + WORST - 1)
     assert len(ledger) == 3
     with pytest.raises(BudgetError):
         run(
             Fake(lambda request: Completion("because", "stop")), ledger,
-            map(question, range(10, 20)), cap=cap + WORST,
+            map(pending, range(10, 20)), cap=cap + WORST,
         )  # fmt: skip
     assert len(ledger) == 4
 
 
-def test_what_is_said_to_be_enough_is_enough(ledger: Ledger) -> None:
+def test_the_budget_that_the_error_names_is_sufficient(ledger: Ledger) -> None:
     price = Price((Rates(-1, 411_111, 411_111, 1_733_333),), 0, "test")
     budget = Decimal(0)
     for least in (0, 1, 1, 1):
         teacher = Fake(lambda request: Completion("because", "stop"))
         with pytest.raises(BudgetError) as stop:
-            run(teacher, ledger, map(question, range(10, 20)), cap=pico(budget), price=price)
-        assert teacher.asked.total() >= least
+            run(teacher, ledger, map(pending, range(10, 20)), cap=pico(budget), price=price)
+        assert teacher.requested.total() >= least
         (named,) = re.findall(r"set budget_usd to \$([\d.]+) or more", str(stop.value))
         budget = Decimal(named)
     assert len(ledger) >= 3
 
 
 @pytest.mark.parametrize(("model", "first"), [("openai:m", 1), ("gguf:m", 4)])
-def test_a_server_is_tried_with_one_question_and_a_model_in_here_is_not(
+def test_a_server_gets_one_request_first_and_a_model_in_this_process_does_not(
     model: str, first: int, ledger: Ledger
 ) -> None:
     together: list[int] = []
@@ -481,10 +481,10 @@ def test_a_server_is_tried_with_one_question_and_a_model_in_here_is_not(
     assert together.index(-1) == first
 
 
-# Ends before the time.
+# Runs that end early.
 
 
-def test_an_interrupt_while_known_rows_are_read_leaves_no_half_file(
+def test_an_interrupt_while_cached_rows_are_read_leaves_no_partial_file(
     ledger: Ledger, tmp_path: Path
 ) -> None:
     rows = [
@@ -495,7 +495,7 @@ def test_an_interrupt_while_known_rows_are_read_leaves_no_half_file(
     teacher.settings = TeacherSettings(model="openai:m", concurrency=50)
     common: Any = {"strategy": "informed_reasoning", "task": NLI, "ledger": ledger}
     annotate(rows, teacher=teacher, **common)
-    assert teacher.asked.total() == 1000
+    assert teacher.requested.total() == 1000
 
     def interrupted() -> Iterator[Example]:
         for number, row in enumerate(rows):
@@ -506,10 +506,10 @@ def test_an_interrupt_while_known_rows_are_read_leaves_no_half_file(
     output = tmp_path / "out.jsonl"
     with pytest.raises(KeyboardInterrupt):
         annotate_to_file(interrupted, output, teacher=teacher, **common)
-    assert not output.exists() and teacher.asked.total() == 1000
+    assert not output.exists() and teacher.requested.total() == 1000
 
 
-def test_what_does_not_come_home_in_time_is_lost_and_what_had_come_is_kept(
+def test_what_is_not_answered_in_time_is_lost_and_earlier_answers_are_kept(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine, "DRAIN_S", 0.2)
@@ -517,27 +517,27 @@ def test_what_does_not_come_home_in_time_is_lost_and_what_had_come_is_kept(
     class Stuck(Fake):
         async def complete(self, request: Request) -> Completion:
             completion = await super().complete(request)
-            number = KEYS[answer_key("fake", request)]
+            number = KEYS[request_key("fake", request)]
             await asyncio.sleep(0.1 if number == 14 else 60 if number > 12 else 0)
             return completion
 
     async def during(ours: Engine) -> None:
-        while teacher.asked.total() < 6:
+        while teacher.requested.total() < 6:
             await asyncio.sleep(0.005)
-        ours.stop(InterruptedWork())
+        ours.stop(Interrupted())
 
     teacher, begun = Stuck(), time.monotonic()
-    with pytest.raises(InterruptedWork):
-        run(teacher, ledger, map(question, range(10, 30)), concurrency=3, during=during)
+    with pytest.raises(Interrupted):
+        run(teacher, ledger, map(pending, range(10, 30)), concurrency=3, during=during)
     assert 0.2 <= time.monotonic() - begun < 5
-    kept = {number for number in range(10, 30) if ledger.get(question(number)[0])}
-    assert kept == {10, 11, 12, 14} and teacher.asked.total() == 6
+    kept = {number for number in range(10, 30) if ledger.get(pending(number)[0])}
+    assert kept == {10, 11, 12, 14} and teacher.requested.total() == 6
     assert lost(ledger, "run") == (2, 2 * WORST) and nothing_is_open(ledger)
 
 
 def test_the_stream_may_fail(ledger: Ledger) -> None:
-    def stream() -> Iterator[Question]:
-        yield from map(question, range(500))
+    def stream() -> Iterator[PendingRequest]:
+        yield from map(pending, range(500))
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -545,12 +545,12 @@ def test_the_stream_may_fail(ledger: Ledger) -> None:
     assert nothing_is_open(ledger)
 
 
-# Others at work on the same ledger.
+# Other sessions on the same ledger.
 
 
 @pytest.mark.parametrize("end", ["answered", "failed", "gone"])
-def test_what_another_session_asks_is_waited_for(end: str, ledger: Ledger) -> None:
-    key, request = question(10)
+def test_a_request_of_another_session_is_waited_for(end: str, ledger: Ledger) -> None:
+    key, request = pending(10)
     with Ledger(ledger.path) as theirs:
         other = Session(theirs).__enter__()
         (held,) = theirs.transact(
@@ -559,74 +559,77 @@ def test_what_another_session_asks_is_waited_for(end: str, ledger: Ledger) -> No
 
         def settle(connection: Any) -> None:
             if end == "answered":
-                charges.keep_answer(
+                charges.store_answer(
                     connection, held.charge, key, request, Completion("theirs"),
                     identity="fake", cost=3,
                 )  # fmt: skip
             elif end == "failed":
                 charges.release(connection, [held.charge])
-                charges.note_failure(connection, key, "s", Failure("refused", "no", False))
+                charges.store_failure(connection, key, "s", Failure("refused", "no", False))
 
         async def during(ours: Engine) -> None:
             await asyncio.sleep(0.4)
-            assert teacher.asked[key] == 0
+            assert teacher.requested[key] == 0
             theirs.transact(settle)
             other.__exit__(None, None, None)
 
         teacher = Fake()
-        told = run(teacher, ledger, map(question, [9, 10, 11, 10]), during=during)
-    assert told.times == {question(9)[0]: 1, key: 2, question(11)[0]: 1}
+        results = run(teacher, ledger, map(pending, [9, 10, 11, 10]), during=during)
+    assert results.times == {pending(9)[0]: 1, key: 2, pending(11)[0]: 1}
     if end == "answered":
-        assert told.was_known[key] == 2 and teacher.asked[key] == 0
+        assert results.was_cached[key] == 2 and teacher.requested[key] == 0
     elif end == "failed":
-        assert told.failures == {key: [(Failure("refused", "no", False), False)] * 2}
-        assert teacher.asked[key] == 0
+        assert results.failures == {key: [(Failure("refused", "no", False), False)] * 2}
+        assert teacher.requested[key] == 0
     else:
-        assert teacher.asked[key] == 1 and told.was_answered[key] == told.was_known[key] == 1
+        assert (
+            teacher.requested[key] == 1
+            and results.was_answered[key] == results.was_cached[key] == 1
+        )
 
 
 @pytest.mark.parametrize("held", [300, 1500])
-def test_what_others_hold_is_not_read_without_end_and_holds_up_nothing_else(
+def test_requests_that_others_hold_are_read_up_to_a_limit_and_delay_nothing_else(
     held: int, ledger: Ledger
 ) -> None:
-    """300: what a run has reserved that is as large as ours, which goes on past it. 1500: what
-    several have, or a larger one: ours waits, and takes what becomes free."""
+    """300: another run of the same size holds them, and ours goes on with later requests. 1500:
+    several runs or a larger one hold them: ours waits, and takes over what becomes free."""
     concurrency, total, read = 20, held + 200, 0
     most = 4 * (2 * concurrency + 200)
 
-    def stream() -> Iterator[Question]:
+    def stream() -> Iterator[PendingRequest]:
         nonlocal read
         for number in range(total):
             read += 1
-            yield question(number)
+            yield pending(number)
 
-    async def asked(count: int) -> None:
+    async def requested(count: int) -> None:
         async with asyncio.timeout(20):
-            while teacher.asked.total() < count:
+            while teacher.requested.total() < count:
                 await asyncio.sleep(0.01)
 
     with Ledger(ledger.path) as theirs:
         other = Session(theirs).__enter__()
-        claims = [Claim(question(number)[0], 5) for number in range(held)]
-        charges = theirs.transact(lambda c: other.reserve(c, claims, scope="run", cap=None))
+        claims = [Claim(pending(number)[0], 5) for number in range(held)]
+        reservations = theirs.transact(lambda c: other.reserve(c, claims, scope="run", cap=None))
 
         async def during(ours: Engine) -> None:
             if held < most:
-                await asked(200)
+                await requested(200)
                 assert read == total
             else:
-                await asyncio.sleep(0.6)  # it has looked at them again, once or twice
-                assert teacher.asked.total() == 0 and most <= read < most + 400
-                free = [reservation.charge for reservation in charges[:100]]
+                await asyncio.sleep(0.6)  # it has polled them once or twice
+                assert teacher.requested.total() == 0 and most <= read < most + 400
+                free = [reservation.charge for reservation in reservations[:100]]
                 theirs.transact(lambda c: charges.release(c, free))
-                await asked(100)
+                await requested(100)
                 assert read < most + 600
             other.__exit__(None, None, None)
 
         teacher = Fake()
-        told = run(teacher, ledger, stream(), concurrency=concurrency, during=during)
-    assert set(told.times.values()) == {1} and len(told.times) == total
-    assert set(teacher.asked.values()) == {1} and teacher.asked.total() == total
+        results = run(teacher, ledger, stream(), concurrency=concurrency, during=during)
+    assert set(results.times.values()) == {1} and len(results.times) == total
+    assert set(teacher.requested.values()) == {1} and teacher.requested.total() == total
     assert nothing_is_open(ledger)
 
 
@@ -640,24 +643,24 @@ def spec(server: Server, folder: Path, who: str, **more: Any) -> Spec:
     )
 
 
-def test_two_processes_share_questions_in_flight(tmp_path: Path) -> None:
+def test_two_processes_share_requests_in_flight(tmp_path: Path) -> None:
     with Server(delay_s=0.02, record=False) as server:
-        lives = [Life(spec(server, tmp_path, who)) for who in "ab"]
-        ends = [life.wait() for life in lives]
+        workers = [Worker(spec(server, tmp_path, who)) for who in "ab"]
+        ends = [worker.wait() for worker in workers]
     assert [end["counts"]["ok"] for end in ends] == [150, 150]
     assert server.counts.requests == 150 and set(server.counts.asked.values()) == {1}
-    # Both took part, and what one asked the other found.
+    # Both took part, and what one requested is in the ledger for the other.
     assert sum(end["requests"] for end in ends) == 150 == sum(end["cached"] for end in ends)
     assert (tmp_path / "a.jsonl").stat().st_size > 0
 
 
-def test_a_process_that_dies_leaves_its_questions_to_the_other(tmp_path: Path) -> None:
+def test_the_requests_of_a_process_that_dies_are_made_by_the_other(tmp_path: Path) -> None:
     with Server(delay_s=0.15, delay_spread_s=0.1, input_price=1000, output_price=4000) as server:
-        # It has all rows reserved, and some of them under way, when the other comes.
-        first = Life(spec(server, tmp_path, "a", rows=60))
+        # It has reserved all rows, and some requests are in flight, when the other one starts.
+        first = Worker(spec(server, tmp_path, "a", rows=60))
         while server.counts.requests < 10:
             time.sleep(0.01)
-        second = Life(spec(server, tmp_path, "b", rows=60))
+        second = Worker(spec(server, tmp_path, "b", rows=60))
         time.sleep(0.5)
         while server.counts.in_flight < 3:
             time.sleep(0.001)
@@ -667,18 +670,18 @@ def test_a_process_that_dies_leaves_its_questions_to_the_other(tmp_path: Path) -
         with Ledger(tmp_path / "l.sqlite") as ledger:
             count, pico = lost(ledger, "run")
             total = charged(ledger, "run")
-            with ledger.reading() as connection:
+            with ledger.reader() as connection:
                 paid = connection.execute("SELECT sum(pico) FROM answers").fetchone()[0]
             assert len(ledger) == 60 and nothing_is_open(ledger)
     assert end["counts"]["ok"] == 60
     assert 3 <= count <= 6 and total == paid + pico
-    # What was under way when it died was asked twice and paid twice, nothing else was.
+    # What was in flight when it died was requested and paid twice, nothing else was.
     assert 60 + 3 <= server.counts.requests <= 60 + count
     assert max(server.counts.asked.values()) == 2
     assert paid < server.counts.billed_pico <= total
 
 
-def test_a_filter_that_refuses_by_http_is_not_charged(tmp_path: Path) -> None:
+def test_an_http_error_of_the_filter_is_not_charged(tmp_path: Path) -> None:
     def behave(body: dict[str, Any], before: int) -> Reply | None:
         return KINDS["400_filter"](server.options) if "Premise 3" in str(body) else None
 

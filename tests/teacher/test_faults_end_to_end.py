@@ -1,4 +1,4 @@
-"""A run against a server that fails in every way it knows: it ends, and the books are right."""
+"""A run against a server with every kind of fault: it ends, and its charges are right."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from faulty_run import faulty_run, faulty_server
-from ledger_worker import Life
+from ledger_worker import Worker
 
 from tutelage.teacher.ledger.charges import charged
 from tutelage.teacher.ledger.store import Ledger
@@ -14,12 +14,12 @@ from tutelage.teacher.ledger.store import Ledger
 ROWS = 1500
 
 
-def test_a_third_of_all_answers_is_faulty_and_the_run_ends_with_every_row_accounted_for(
+def test_a_run_with_a_third_of_faulty_answers_ends_with_a_result_for_every_row(
     tmp_path: Path,
 ) -> None:
     with faulty_server(seed=5) as server:
         spec = faulty_run(server, tmp_path, ROWS)
-        end = Life(spec).wait(120)
+        end = Worker(spec).wait(120)
         server.wait_idle()
         counts = server.counts
     assert end["end"] == "done", end
@@ -31,12 +31,12 @@ def test_a_third_of_all_answers_is_faulty_and_the_run_ends_with_every_row_accoun
     assert all(row["detail"] for row in failed)
     assert sum(end["failures"].values()) == len(failed) == end["counts"]["failed"]
     assert sum(end["counts"].values()) == ROWS and end["counts"]["ok"] > 0.8 * ROWS
-    # Every kind of fault was met, and the count of what was sent is the server's.
+    # Every kind of fault occurred, and both sides count the same attempts.
     assert {"200", "400", "429", "500", "502", "503", "stall", "reset"} <= set(counts.statuses)
-    assert end["sent"] == counts.requests > 1.1 * ROWS
-    # No limit was ever exceeded, nobody came back too early.
+    assert end["attempts"] == counts.requests > 1.1 * ROWS
+    # No limit was exceeded, and no retry came too early.
     assert (counts.rate_violations, counts.retried_early) == (0, 0)
-    # What the ledger has charged covers what the server bills.
+    # The charges in the ledger cover what the server bills.
     with Ledger(spec.ledger) as ledger:
         assert 0 < counts.billed_pico <= charged(ledger, "run")
         assert len(ledger) == ROWS - len(failed)

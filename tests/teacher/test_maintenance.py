@@ -1,4 +1,4 @@
-"""What is in a ledger, taking answers out and in, and throwing them away."""
+"""The overview of a ledger, exporting and importing its answers, and pruning."""
 
 from __future__ import annotations
 
@@ -13,25 +13,26 @@ from hypothesis import strategies as st
 from tutelage.core.errors import DataError, RunFolderError, UsageError
 from tutelage.core.types import Completion, Example, Message, Request, Usage
 from tutelage.teacher.cost.prices import PICO
+from tutelage.teacher.engine.requests import PendingRequest
 from tutelage.teacher.ledger import maintenance
 from tutelage.teacher.ledger.charges import (
     Claim,
     Failure,
     Session,
     charged,
-    failures_of,
-    keep_answer,
-    lose,
+    final_failures,
+    mark_lost,
     mark_sent,
-    note_failure,
+    store_answer,
+    store_failure,
 )
 from tutelage.teacher.ledger.export import export_answers, import_answers
-from tutelage.teacher.ledger.store import INSERT_ANSWER, Ledger, answer_key, answer_row
+from tutelage.teacher.ledger.store import INSERT_ANSWER, Ledger, answer_row, request_key
 
 IDENTITY = "https://teacher.example/v1"
 
 
-def question(text: str, **changes: Any) -> tuple[str, Request]:
+def pending(text: str, **changes: Any) -> PendingRequest:
     values: dict[str, Any] = {
         "model": "m",
         "messages": (Message("system", "Be brief."), Message("user", text)),
@@ -41,17 +42,17 @@ def question(text: str, **changes: Any) -> tuple[str, Request]:
         **changes,
     }
     request = Request(**values)
-    return answer_key(IDENTITY, request), request
+    return PendingRequest(request_key(IDENTITY, request), request)
 
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Any:
-    """Two paid answers, one lost charge, one held, one failure of each kind."""
+    """Two paid answers, one lost charge, one open, one failure of each kind."""
     with Ledger(tmp_path / "ledger.sqlite") as opened, Session(opened) as session:
-        asked = [question(f"q{n}", strategy="reasoning" if n else "other") for n in range(4)]
+        requests = [pending(f"q{n}", strategy="reasoning" if n else "other") for n in range(4)]
 
         def work(connection: Any) -> None:
-            claims = [Claim(key, PICO) for key, _ in asked]
+            claims = [Claim(key, PICO) for key, _ in requests]
             charges = [
                 one.charge for one in session.reserve(connection, claims, scope="run", cap=None)
             ]
@@ -59,13 +60,15 @@ def ledger(tmp_path: Path) -> Any:
             for number, cost in ((0, PICO // 4), (1, None)):
                 usage = Usage(10, 20, 5) if cost else Usage()
                 completion = Completion(f"a{number}\u2028é", "stop", usage)
-                keep_answer(
-                    connection, charges[number], *asked[number], completion,
+                store_answer(
+                    connection, charges[number], *requests[number], completion,
                     identity=IDENTITY, cost=cost,
                 )  # fmt: skip
-            lose(connection, charges[2:3])
-            note_failure(connection, asked[2][0], "reasoning", Failure("slow", "no answer", True))
-            note_failure(connection, "ab" * 32, "other", Failure("refused", "HTTP 400: no", False))
+            mark_lost(connection, charges[2:3])
+            store_failure(
+                connection, requests[2][0], "reasoning", Failure("slow", "no answer", True)
+            )
+            store_failure(connection, "ab" * 32, "other", Failure("refused", "HTTP 400: no", False))
 
         opened.transact(work)
         yield opened
@@ -82,14 +85,14 @@ def test_an_overview_adds_up(ledger: Ledger) -> None:
     (budget,) = found.budgets
     assert (budget.charged_usd, budget.paid_usd) == (3.25, 1.25)
     assert (budget.held_usd, budget.held, budget.lost_usd, budget.lost) == (1.0, 1, 1.0, 1)
-    assert {(f.reason, f.final, f.questions) for f in found.failures} == {
+    assert {(f.reason, f.final, f.requests) for f in found.failures} == {
         ("slow", False, 1),
         ("refused", True, 1),
     }
     assert {line.detail for line in maintenance.failures(ledger)} == {"no answer", "HTTP 400: no"}
 
 
-def test_answers_come_back_exactly(ledger: Ledger, tmp_path: Path) -> None:
+def test_answers_are_restored_exactly(ledger: Ledger, tmp_path: Path) -> None:
     first, second = tmp_path / "first.jsonl", tmp_path / "deep" / "second.jsonl"
     assert export_answers(ledger, first) == 2
     with Ledger(tmp_path / "other.sqlite") as other:
@@ -98,8 +101,8 @@ def test_answers_come_back_exactly(ledger: Ledger, tmp_path: Path) -> None:
         assert export_answers(other, second) == 2
         assert charged(other, "run") == 0
         rows = []
-        for book in (ledger, other):
-            with book.reading() as connection:
+        for opened in (ledger, other):
+            with opened.reader() as connection:
                 rows.append(connection.execute("SELECT * FROM answers").fetchall())
     assert rows[0] == rows[1] and first.read_bytes() == second.read_bytes()
     assert [path.name for path in tmp_path.glob(".*")] == []
@@ -118,7 +121,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
     ),
     counts=st.lists(st.one_of(st.none(), st.integers(0, 1 << 40)), min_size=4, max_size=4),
 )
-def test_any_answer_comes_back_exactly(
+def test_any_answer_is_restored_exactly(
     prompts: list[str],
     answer: str,
     parameters: dict[str, Any],
@@ -128,7 +131,7 @@ def test_any_answer_comes_back_exactly(
     folder = tmp_path_factory.mktemp("export")
     with Ledger(":memory:") as one, Ledger(":memory:") as two:
         for prompt in prompts:
-            key, request = question(prompt, parameters=parameters, sample=counts[0] or 0)
+            key, request = pending(prompt, parameters=parameters, sample=counts[0] or 0)
             completion = Completion(answer, None, Usage(*counts[:3]))
             row = answer_row(key, request, completion, identity=IDENTITY, pico=counts[3])
             one.transact(lambda connection, row=row: connection.execute(INSERT_ANSWER, row))
@@ -146,11 +149,11 @@ def test_export_of_one_strategy(ledger: Ledger, tmp_path: Path) -> None:
     assert export_answers(ledger, path, ["none"]) == 0 and path.read_text() == ""
 
 
-def test_an_imported_answer_ends_a_failure_and_never_replaces_one(
+def test_an_imported_answer_ends_a_failure_and_never_replaces_an_answer(
     ledger: Ledger, tmp_path: Path
 ) -> None:
     path = tmp_path / "out.jsonl"
-    mine, failed = question("q1"), question("q2")
+    mine, failed = pending("q1"), pending("q2")
     with Ledger(":memory:") as other:
         for key, request in (mine, failed):
             other.put(key, request, Completion("theirs"), identity=IDENTITY)
@@ -161,18 +164,18 @@ def test_an_imported_answer_ends_a_failure_and_never_replaces_one(
     assert kept is not None and kept.text == "a1\u2028é"
     assert new is not None and new.text == "theirs"
     assert charged(ledger, "run") == before
-    with ledger.reading() as connection:
-        assert failures_of(connection, [failed[0]]) == {}
+    with ledger.reader() as connection:
+        assert final_failures(connection, [failed[0]]) == {}
 
 
 WRONG: dict[str, tuple[Any, str]] = {
     "no JSON": ("{", "Expecting"),
-    "no object": ("[]", "is no JSON object"),
+    "no object": ("[]", "is not a JSON object"),
     "empty line": ("", "Expecting"),
     "a field less": ({"text": ...}, "lacks ['text']"),
     "a field more": ({"api_key": "sk"}, "unknown fields ['api_key']"),
-    "a changed question": ({"model": "another"}, "key is not that of its question"),
-    "a changed key": ({"key": "0" * 64}, "key is not that of its question"),
+    "a changed request": ({"model": "another"}, "key does not match its request"),
+    "a changed key": ({"key": "0" * 64}, "key does not match its request"),
     "no key": ({"key": "zz"}, "field 'key' is 'zz', expected 64"),
     "tokens below 0": ({"prompt_tokens": -1}, "field 'prompt_tokens'"),
     "true for a number": ({"pico": True}, "field 'pico'"),
@@ -186,7 +189,7 @@ WRONG: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("what", WRONG)
-def test_a_wrong_line_is_named_and_nothing_is_imported(
+def test_a_wrong_line_is_reported_and_nothing_is_imported(
     what: str, ledger: Ledger, tmp_path: Path
 ) -> None:
     change, complaint = WRONG[what]
@@ -206,10 +209,10 @@ def test_a_wrong_line_is_named_and_nothing_is_imported(
     assert "nothing was imported" in message
 
 
-def test_files_that_cannot_be_had(ledger: Ledger, tmp_path: Path) -> None:
+def test_missing_files(ledger: Ledger, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="No such file"):
         import_answers(ledger, tmp_path / "none.jsonl")
-    with pytest.raises(UsageError, match="there is no ledger"):
+    with pytest.raises(UsageError, match="there is no such ledger"):
         maintenance.open_existing(tmp_path / "none.sqlite")
     assert not (tmp_path / "none.sqlite").exists()
     with pytest.raises(RunFolderError):
@@ -228,7 +231,7 @@ def test_files_that_cannot_be_had(ledger: Ledger, tmp_path: Path) -> None:
         ({"older_than_days": 0.0}, set()),
     ],
 )
-def test_pruning_takes_what_is_named_and_no_money(
+def test_pruning_deletes_what_is_selected_and_no_charges(
     which: dict[str, Any], left: set[str], ledger: Ledger
 ) -> None:
     ledger.transact(
@@ -243,11 +246,11 @@ def test_pruning_takes_what_is_named_and_no_money(
     assert usd == 1.25 - sum({"other": 0.25, "reasoning": 1.0}[name] for name in left)
 
 
-def test_pruning_gives_room_back(tmp_path: Path) -> None:
+def test_pruning_shrinks_the_file(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     with Ledger(path) as ledger:
         for number in range(30):
-            key, request = question(f"{number}" * 20_000)
+            key, request = pending(f"{number}" * 20_000)
             ledger.put(key, request, Completion("so"), identity=IDENTITY)
         maintenance.prune(ledger, maintenance.Pruning(model="m"))
     assert path.stat().st_size < 200_000

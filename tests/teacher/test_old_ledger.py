@@ -19,7 +19,7 @@ from tutelage.core.task import NLI
 from tutelage.core.types import Example
 from tutelage.data.synthetic import generate
 from tutelage.strategies.labelling import Labelling
-from tutelage.strategies.registry import Strategy, get_strategy
+from tutelage.strategies.lookup import Strategy, get_strategy
 from tutelage.teacher.annotate import Annotation, Options, annotate
 from tutelage.teacher.ledger import charges
 from tutelage.teacher.ledger.maintenance import overview
@@ -87,7 +87,7 @@ CASES = [(name, False) for name in STRATEGIES] + [("information_extraction", Tru
 @pytest.mark.parametrize(("name", "structured"), CASES)
 def test_an_old_ledger_answers_without_one_request(ledger, name: str, structured: bool) -> None:
     annotation = again(ledger, name, structured=structured)
-    assert annotation.requests == annotation.summary.sent == 0
+    assert annotation.requests == annotation.summary.attempts == 0
     assert [r.text for r in annotation.rationales] == [expected_text(name, e) for e in EXAMPLES]
     assert [r.uid for r in annotation.rationales] == [e.uid for e in EXAMPLES]
     assert {r.strategy for r in annotation.rationales} == {name}

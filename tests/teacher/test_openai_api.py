@@ -15,22 +15,22 @@ from tutelage.core.errors import (
 )
 from tutelage.core.task import NLI
 from tutelage.core.types import Completion, Example, Message, Request, Usage
-from tutelage.strategies.registry import get_strategy
+from tutelage.strategies.lookup import get_strategy
 from tutelage.teacher.clients.openai_api import OpenAITeacher, normalise_url
-from tutelage.teacher.clients.wire import encode
-from tutelage.teacher.cost.budget import Money
+from tutelage.teacher.clients.wire import request_body
+from tutelage.teacher.cost.budget import Budget
 from tutelage.teacher.cost.prices import request_bound
 from tutelage.teacher.engine.engine import Engine
-from tutelage.teacher.engine.failures import Kind, RetryPolicy
-from tutelage.teacher.engine.rate_limits import Governor, Health, Limits
-from tutelage.teacher.engine.requests import Renderer
+from tutelage.teacher.engine.failures import FaultKind, RetryPolicy
+from tutelage.teacher.engine.rate_limits import FailureMonitor, RateLimiter, RateLimits
+from tutelage.teacher.engine.requests import PendingRequest, RequestBuilder
 from tutelage.teacher.ledger.charges import Session
-from tutelage.teacher.ledger.store import Ledger, answer_key
+from tutelage.teacher.ledger.store import Ledger, request_key
 from tutelage.teacher.registry import open_teacher
 from tutelage.teacher.teacher import RequestFailedError
 
 QUICK = RetryPolicy(
-    dict.fromkeys(Kind, 4), first_attempts=4, base_s=0.01, cap_s=0.02, max_retry_after_s=0.5
+    dict.fromkeys(FaultKind, 4), first_attempts=4, base_s=0.01, cap_s=0.02, max_retry_after_s=0.5
 )
 KEY = "sk-very-secret-000111"
 
@@ -39,46 +39,46 @@ def settings(base_url, **more):
     return TeacherSettings(model="openai:m", base_url=base_url, **more)
 
 
-class Outcome:
-    """What the engine says became of one question."""
+class Result:
+    """A listener that keeps the result of one request."""
 
     completion = failure = None
 
-    def known(self, key, completion):
+    def cached(self, key, completion):
         raise AssertionError("the ledger is new")
 
     def answered(self, key, completion):
         self.completion = completion
 
-    def failed(self, key, failure, *, asked):
+    def failed(self, key, failure, *, sent):
         self.failure = failure
 
 
 def ask(base_url, text="Why?", policy=QUICK, **more):
-    """One question to a server, asked as the engine asks."""
+    """One request to a server, made by the engine."""
     teacher = OpenAITeacher("m", settings(base_url, **more))
-    question = Request(
+    request = Request(
         "m",
         (Message("user", text),),
         "s",
         Example("e", {}, "l"),
         parameters=teacher.settings.parameters,
     )
-    outcome = Outcome()
+    result = Result()
 
     async def run():
         with Ledger(":memory:") as ledger, Session(ledger) as session:
             engine = Engine(
-                teacher, session, Money("test", None, None), Governor(Limits(max_pause_s=0.5)),
-                outcome,
-                health=Health(proven=True, max_failed=None), policy=policy,
+                teacher, session, Budget("test", None, None),
+                RateLimiter(RateLimits(max_pause_s=0.5)), result,
+                monitor=FailureMonitor(proven=True, max_failed=None), policy=policy,
             )  # fmt: skip
-            await engine.run([(answer_key("x", question), question)])
+            await engine.run([PendingRequest(request_key("x", request), request)])
 
     asyncio.run(run())
-    if outcome.failure is not None:
-        raise RequestFailedError(outcome.failure.detail, transient=outcome.failure.transient)
-    return outcome.completion
+    if result.failure is not None:
+        raise RequestFailedError(result.failure.detail, transient=result.failure.transient)
+    return result.completion
 
 
 @pytest.fixture(autouse=True)
@@ -127,13 +127,13 @@ GOOD = Reply("so")
     ],
     ids=str,
 )
-def test_transient_faults_are_asked_again(fault):
+def test_transient_faults_are_retried(fault):
     with ScriptedServer(lambda body, before: fault if before < 2 else GOOD) as server:
         assert ask(server.base_url, timeout_s=0.3).text == "so"
     assert server.requests == 3
 
 
-def test_a_row_that_goes_on_failing_fails_after_its_attempts():
+def test_a_request_that_keeps_failing_fails_after_its_attempts():
     with (
         ScriptedServer(lambda body, before: error(500, "oops")) as server,
         pytest.raises(RequestFailedError, match=r"HTTP 500: oops \(4 attempts\)") as caught,
@@ -164,7 +164,7 @@ def test_retry_after_is_honoured_and_bounded(headers, least, most):
     assert least <= times[1] - times[0] < most
 
 
-def test_a_question_that_the_server_refuses_is_not_asked_again():
+def test_a_request_that_the_server_refuses_is_not_retried():
     with (
         ScriptedServer(lambda body, before: error(400, "too long\nby far")) as server,
         pytest.raises(RequestFailedError, match="HTTP 400: too long by far") as caught,
@@ -193,7 +193,7 @@ def test_a_content_filter_is_a_refusal():
     ],
     ids=str,
 )
-def test_a_model_that_is_not_served_is_one_line_with_what_is(fault):
+def test_the_error_for_a_model_that_is_not_served_lists_those_that_are(fault):
     served = ("m-2", "other", "/home/somebody/models/tiny.gguf")
     with (
         ScriptedServer(lambda body, before: fault, models=served) as server,
@@ -218,15 +218,15 @@ def test_a_refused_key_names_its_variable_and_never_itself(status, monkeypatch):
     assert server.requests == 1
 
 
-def test_a_server_that_wants_a_key_says_so():
+def test_a_server_that_requires_a_key_is_reported():
     with (
         ScriptedServer(lambda body, before: error(401, "who are you")) as server,
-        pytest.raises(AuthenticationError, match=r"wants a key.*OPENAI_API_KEY"),
+        pytest.raises(AuthenticationError, match=r"requires a key.*OPENAI_API_KEY"),
     ):
         ask(server.base_url)
 
 
-def test_no_key_for_the_default_address_stops_before_anything_is_sent(monkeypatch):
+def test_a_missing_key_for_the_default_address_stops_before_anything_is_sent(monkeypatch):
     async def never(*_, **__):
         raise AssertionError("something was sent")
 
@@ -235,7 +235,7 @@ def test_no_key_for_the_default_address_stops_before_anything_is_sent(monkeypatc
         ask(None)
 
 
-def test_a_key_that_an_answer_repeats_is_cut_out(monkeypatch):
+def test_a_key_that_an_answer_repeats_is_removed(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     with ScriptedServer(lambda body, before: Reply(f"your key is {KEY}")) as server:
         assert ask(server.base_url).text == "your key is [key]"
@@ -263,7 +263,7 @@ def unused_address():
         return server.base_url
 
 
-def test_a_server_that_only_hangs_up_is_unreachable():
+def test_a_server_that_only_disconnects_is_unreachable():
     with (
         ScriptedServer(lambda body, before: Reply(reset=True)) as server,
         pytest.raises(ServerUnreachableError, match="connection broke"),
@@ -273,17 +273,17 @@ def test_a_server_that_only_hangs_up_is_unreachable():
 
 
 @pytest.mark.parametrize("name", ["temperature", "seed"])
-def test_a_parameter_that_the_model_refuses_stops_the_run_in_one_line(name):
+def test_an_unsupported_parameter_stops_the_run_in_one_line(name):
     fault = error(400, f"'{name}' does not support 0.2 with this model", "unsupported_value")
     with (
         ScriptedServer(lambda body, before: fault) as server,
-        pytest.raises(TeacherError, match=rf"refuses a parameter.*teacher\.{name}"),
+        pytest.raises(TeacherError, match=rf"does not support a parameter.*teacher\.{name}"),
     ):
         ask(server.base_url, **{name: 1})
     assert server.requests == 1
 
 
-def test_the_newer_name_of_the_limit_is_learnt_once():
+def test_a_model_that_requires_the_newer_name_of_max_tokens_gets_it():
     def behave(body, before):
         if "max_tokens" in body:
             return error(400, "Use 'max_completion_tokens' instead.", "unsupported_parameter")
@@ -322,12 +322,12 @@ def test_addresses_are_shown_without_secrets_and_in_one_form(url, shown):
 
 
 @pytest.mark.parametrize("url", ["localhost:8000/v1", "ftp://x/v1", "http://", "http://h:port/"])
-def test_what_is_no_address_is_refused(url):
+def test_an_invalid_address_is_refused(url):
     with pytest.raises(UsageError, match="base_url"):
         open_teacher(settings(url))
 
 
-def test_a_schema_is_sent_where_it_is_asked_for_and_the_strategy_has_one():
+def test_a_schema_is_sent_with_structured_answers_if_the_strategy_has_one():
     example = Example("e", {"premise": "p", "hypothesis": "h"}, "neutral")
     for structured, name, expected in (
         (True, "information_extraction", True),
@@ -335,11 +335,11 @@ def test_a_schema_is_sent_where_it_is_asked_for_and_the_strategy_has_one():
         (False, "information_extraction", False),
     ):
         teacher = OpenAITeacher("m", settings("http://127.0.0.1:1/v1", structured=structured))
-        request = Renderer(get_strategy(name), NLI, teacher).request(example)
+        request = RequestBuilder(get_strategy(name), NLI, teacher).request(example)
         assert ("response_format" in request.parameters) is expected
         plain = dataclasses.replace(request, parameters={})
-        assert (answer_key("x", request) != answer_key("x", plain)) is expected
+        assert (request_key("x", request) != request_key("x", plain)) is expected
         assert (request_bound(request) > request_bound(plain)) is expected
-        assert encode(request).get("response_format", {}).get("type") == (
+        assert request_body(request).get("response_format", {}).get("type") == (
             "json_schema" if expected else None
         )

@@ -1,4 +1,4 @@
-"""The server that misbehaves on order: does it, and are its books right?"""
+"""The test server: does it produce its faults, and are its counts right?"""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def body(text: str, **more: Any) -> dict[str, Any]:
 
 
 def ask(base_url: str, bodies: list[dict[str, Any]], timeout_s: float = 5.0) -> list[Any]:
-    """(status, headers, bytes) of each, or the exception's type; all at once."""
+    """(status, headers, bytes) of each, or the type of the exception; requested concurrently."""
 
     async def one(session: aiohttp.ClientSession, value: dict[str, Any]) -> Any:
         try:
@@ -69,14 +69,16 @@ def test_an_answer_has_the_documented_shape_and_is_billed_as_its_usage_says() ->
 
 
 @pytest.mark.parametrize("text", ["", "a", "ﷺ" * 50, "x" * 999])
-def test_a_prompt_is_never_more_tokens_than_its_bytes_and_16_a_message_and_32(text: str) -> None:
+def test_a_prompt_never_has_more_tokens_than_bytes_plus_16_a_message_plus_32(
+    text: str,
+) -> None:
     for density in (1.0, 1.5, 4.0):
         with Server(bytes_per_token=density) as server:
             [(_, _, data)] = ask(server.base_url, [body(text)])
         assert json.loads(data)["usage"]["prompt_tokens"] < len(text.encode()) + 16 + 32
 
 
-def test_reasoning_may_show_only_in_the_total() -> None:
+def test_reasoning_can_be_counted_in_the_total_alone() -> None:
     with Server(**PRICES, reasoning="total") as server:
         got = ask(server.base_url, [body("q", max_tokens=500)] * 20)
     usages = [json.loads(data)["usage"] for _, _, data in got]
@@ -137,7 +139,7 @@ def test_every_fault_of_a_live_request_has_its_test() -> None:
 
 
 @pytest.mark.parametrize("kind", SEEN)
-def test_a_client_sees_the_fault_and_only_answers_and_breakages_are_billed(kind: str) -> None:
+def test_a_client_sees_the_fault_and_only_answers_and_disconnections_are_billed(kind: str) -> None:
     expected, check = SEEN[kind]
     with Server(faults={kind: 1.0}, **PRICES, slow_s=0.05) as server:
         [got] = ask(server.base_url, [body("q")], 0.3 if kind == "stall" else 5.0)
@@ -158,7 +160,7 @@ def test_a_client_sees_the_fault_and_only_answers_and_breakages_are_billed(kind:
     assert server.counts.answered == (kind in faults.ODD)
 
 
-def test_faults_come_as_often_as_asked_for_and_a_prompt_keeps_its_own() -> None:
+def test_faults_have_their_probabilities_and_a_prompt_keeps_its_own() -> None:
     shares = faults.spread(0.3, [*faults.TRANSIENT, *faults.ROW])
     options = Options(seed=3)
     chaos = Chaos(options, shares)
@@ -175,7 +177,7 @@ def test_faults_come_as_often_as_asked_for_and_a_prompt_keeps_its_own() -> None:
         Chaos(options, {"no such kind": 0.1})
 
 
-def test_a_script_decides_by_body_and_times_asked() -> None:
+def test_behave_decides_by_body_and_number_of_attempts() -> None:
     def behave(value: dict[str, Any], before: int) -> Reply | None:
         return faults.KINDS["503"](Options()) if before == 0 else None
 
@@ -207,7 +209,7 @@ def test_a_model_refuses_a_parameter_as_openai_documents_it(refused: str, code: 
     )
 
 
-def test_structured_output_follows_the_schema_where_the_model_takes_one() -> None:
+def test_structured_output_follows_the_schema_where_the_model_supports_one() -> None:
     who = {"type": "string"}
     schema = {"type": "object", "properties": {"who": who, "why": who}, "required": ["who", "why"]}
     wanted = {"type": "json_schema", "json_schema": {"name": "five", "schema": schema}}
@@ -228,7 +230,7 @@ def test_times_are_shown_as_in_openais_headers(seconds: float, shown: str) -> No
     assert duration(seconds) == shown
 
 
-def test_a_window_never_lets_more_through_than_any_stretch_of_time_allows() -> None:
+def test_a_window_never_admits_more_than_its_limit() -> None:
     draw = random.Random(1)
     window, now, taken = Window(10, 1.0), 0.0, []
     for _ in range(3000):
@@ -245,7 +247,7 @@ def test_a_window_never_lets_more_through_than_any_stretch_of_time_allows() -> N
         assert sum(a for t, a in taken if start <= t < start + 1.0 - 1e-6) <= 10
 
 
-def test_too_many_requests_are_refused_counted_and_told_when_to_come() -> None:
+def test_too_many_requests_are_refused_and_counted_with_a_retry_after() -> None:
     limits = {"requests_per_window": 5, "window_s": 0.4, "rate_headers": True}
     with Server(**limits) as server:
         got = ask(server.base_url, [body(f"q{i}") for i in range(8)])
@@ -263,7 +265,7 @@ def test_too_many_requests_are_refused_counted_and_told_when_to_come() -> None:
     assert statuses == [200, 429]
 
 
-def test_who_comes_back_before_the_retry_after_is_counted() -> None:
+def test_a_retry_before_its_retry_after_is_counted() -> None:
     with Server(faults={"429_retry_after": 1.0}, retry_after_s=0.2) as server:
         ask(server.base_url, [body("a")])
         ask(server.base_url, [body("a")])
@@ -284,7 +286,7 @@ connection.getresponse()
 """
 
 
-def test_a_process_outlives_a_killed_client_and_bills_what_it_had_asked() -> None:
+def test_a_server_process_survives_a_killed_client_and_bills_its_request() -> None:
     with ServerProcess(delay_s=0.3, **PRICES) as server:
         client = subprocess.Popen(
             [sys.executable, "-c", CLIENT, server.base_url], stdout=subprocess.PIPE, text=True
@@ -321,7 +323,7 @@ def test_the_stub_answers_late_keeps_connections_and_counts() -> None:
     assert stub.most_in_flight > 20
 
 
-def test_the_stub_takes_requests_in_pieces_and_tells_what_it_serves() -> None:
+def test_the_stub_accepts_requests_in_pieces_and_lists_its_model() -> None:
     async def talk(port: int) -> list[bytes]:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         data = b'POST /v1/chat/completions HTTP/1.1\r\ncontent-length: 6\r\n\r\n{"a":1GET /stats'

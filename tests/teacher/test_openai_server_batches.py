@@ -1,4 +1,4 @@
-"""Files and batches of the scripted server, asked by OpenAI's own client."""
+"""Files and batches of the scripted server, through OpenAI's own client."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def opened(**settings: Any) -> Iterator[tuple[Server, openai.OpenAI]]:
 def line(number: int, **more: Any) -> dict[str, Any]:
     body = {
         "model": "m",
-        "messages": [{"role": "user", "content": f"question {number}"}],
+        "messages": [{"role": "user", "content": f"request {number}"}],
         "max_tokens": 20,
     }
     request = {"custom_id": f"r{number}", "method": "POST", "url": "/v1/chat/completions"}
@@ -56,7 +56,7 @@ def create(client: openai.OpenAI, lines: list[Any], **metadata: str) -> Any:
 
 
 def finish(client: openai.OpenAI, batch: Any) -> tuple[Any, list[str]]:
-    """The batch when it is over, and the states that it was seen in."""
+    """The batch after it has ended, and the states in which it was seen."""
     seen = [batch.status]
     while batch.status not in ("completed", "failed", "expired", "cancelled"):
         batch = client.batches.retrieve(batch.id)
@@ -88,7 +88,7 @@ def test_a_batch_goes_through_its_states_and_costs_half() -> None:
     for name, row in output.items():
         answer = row["response"]["body"]
         assert row["response"]["status_code"] == 200 and row["error"] is None
-        assert answer["choices"][0]["message"]["content"].endswith(f"question {name[1:]}")
+        assert answer["choices"][0]["message"]["content"].endswith(f"request {name[1:]}")
         usage = answer["usage"]
         full = usage["prompt_tokens"] * 400_000 + usage["completion_tokens"] * 1_600_001
         spent += (full + 1) // 2
@@ -101,8 +101,8 @@ def test_a_batch_goes_through_its_states_and_costs_half() -> None:
     assert set(server.counts.asked.values()) == {1}
 
 
-def test_an_expiry_in_the_middle_bills_and_delivers_what_was_done() -> None:
-    with opened(batch_outcomes=("expired",), batch_done_share=0.3, output_price=1) as (
+def test_an_expired_batch_bills_and_delivers_what_was_processed() -> None:
+    with opened(batch_ends=("expired",), batch_done_share=0.3, output_price=1) as (
         server,
         client,
     ):
@@ -119,7 +119,7 @@ def test_an_expiry_in_the_middle_bills_and_delivers_what_was_done() -> None:
 
 
 def test_a_cancelled_batch_goes_through_cancelling_and_keeps_its_part() -> None:
-    with opened(batch_outcomes=("stuck",)) as (_, client):
+    with opened(batch_ends=("stuck",)) as (_, client):
         batch = create(client, [line(i) for i in range(6)])
         for _ in range(5):
             batch = client.batches.retrieve(batch.id)
@@ -135,7 +135,7 @@ def test_a_cancelled_batch_goes_through_cancelling_and_keeps_its_part() -> None:
             client.batches.cancel(batch.id)
 
 
-def test_some_requests_of_a_batch_fail_and_some_lines_are_odd() -> None:
+def test_requests_of_a_batch_can_fail_and_lines_can_be_malformed() -> None:
     kinds = ["400", "500", "reset", "refusal", "line_missing", "line_twice", "line_mangled"]
     shares = dict.fromkeys(kinds, 0.1)
     with opened(batch_faults=shares) as (server, client):
@@ -173,7 +173,7 @@ def test_some_requests_of_a_batch_fail_and_some_lines_are_odd() -> None:
         ([line(i) for i in range(4)], "token_limit_exceeded", None),
     ],
 )
-def test_a_file_that_is_no_batch_fails_in_validation(lines: list[Any], code: str, at: Any) -> None:
+def test_an_invalid_file_fails_in_validation(lines: list[Any], code: str, at: Any) -> None:
     limits = {"batch_max_requests": 4, "batch_max_tokens": 35, "models": ("m", "n")}
     with opened(**limits) as (server, client):
         batch, seen = finish(client, create(client, lines))
@@ -197,7 +197,7 @@ def test_batches_are_listed_page_by_page_the_newest_first() -> None:
             client.batches.list()
 
 
-def test_time_carries_a_batch_through_its_states_without_being_looked_at() -> None:
+def test_a_batch_can_change_its_state_with_time_and_without_polls() -> None:
     with opened(batch_step_s=0.1) as (_, client):
         batch = create(client, [line(0)])
         assert client.batches.retrieve(batch.id).status == "validating"
@@ -205,7 +205,7 @@ def test_time_carries_a_batch_through_its_states_without_being_looked_at() -> No
         assert client.batches.retrieve(batch.id).status == "completed"
 
 
-def test_files_are_kept_refused_and_deleted() -> None:
+def test_files_are_stored_refused_and_deleted() -> None:
     with opened(batch_max_bytes=1000) as (_, client):
         name = upload(client, [line(0)])
         assert client.files.retrieve(name).status == "processed"
@@ -240,7 +240,7 @@ def test_a_batch_may_be_accepted_and_its_answer_lost() -> None:
 
 
 @pytest.mark.parametrize("call", [name for name in CALLS if name not in ("files", "create")])
-def test_any_call_can_fail_before_it_is_carried_out(call: str) -> None:
+def test_any_call_can_fail_before_it_has_an_effect(call: str) -> None:
     with opened() as (server, client):
         batch = create(client, [line(0)])
         acts = {
@@ -266,7 +266,7 @@ def test_any_call_can_fail_before_it_is_carried_out(call: str) -> None:
         acts[call]()
 
 
-def test_a_download_may_break_off_in_its_middle() -> None:
+def test_a_download_can_break_off_in_the_middle() -> None:
     with opened(call_faults={"content": ["cut"]}) as (_, client):
         name = upload(client, [line(i) for i in range(20)])
         with pytest.raises(openai.APIConnectionError):

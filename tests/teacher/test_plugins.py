@@ -16,7 +16,7 @@ from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.errors import RecipeError, UsageError
 from tutelage.core.task import NLI
 from tutelage.core.types import Example
-from tutelage.strategies.registry import BUILT_IN, get_strategy, strategy_names
+from tutelage.strategies.lookup import BUILT_IN, get_strategy, strategy_names
 from tutelage.teacher.ledger.maintenance import overview
 from tutelage.teacher.ledger.store import Ledger
 from tutelage.teacher.registry import is_looked_up, open_teacher
@@ -154,7 +154,7 @@ def test_whatever_keeps_to_the_protocol_is_taken(install) -> None:
     assert get_strategy("extra").name == "extra"
     settings = TeacherSettings(model="their:name")
     assert open_teacher(settings).settings is settings
-    assert is_looked_up(settings)  # `paid = False` stands in the class
+    assert is_looked_up(settings)  # `paid = False` is in the class
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_a_plugin_that_breaks_the_contract_is_one_line(install, point: str, said
             open_teacher(TeacherSettings(model="extra:x"))
     message = str(caught.value)
     assert said in message and "\n" not in message
-    if "refuses" not in point:  # an error of ours is the plugin's own message
+    if "refuses" not in point:  # a TutelageError has the plugin's own message
         group, _, named = point.partition(" ")
         assert f"package 'p2', entry point '{named}' of tutelage.{group}" in message
 

@@ -68,7 +68,7 @@ def test_no_cost_exceeds_the_worst_case_of_its_bounds(
     TOKENS,
     TOKENS,
 )
-def test_the_recipes_prices_are_exact_or_rounded_up_by_less_than_a_pico_a_token(
+def test_the_recipes_prices_are_exact_or_rounded_up_by_less_than_a_pico_per_token(
     i: Decimal, c: Decimal, o: Decimal, prompt: int, cached: int, output: int
 ) -> None:
     price = price_of("any", override=PriceOverride(input=i, output=o, cached_input=c))
@@ -81,11 +81,11 @@ def test_the_recipes_prices_are_exact_or_rounded_up_by_less_than_a_pico_a_token(
     assert charged - true < max(prompt + output, 1)
 
 
-def test_floats_mean_what_a_person_wrote() -> None:
+def test_floats_are_read_as_written() -> None:
     price = price_of("any", override=PriceOverride(input=0.1, output=0.3))
     assert price is not None
     assert price.cost(Usage(1_000_000, 1_000_000)) == 4 * PICO // 10
-    assert price.describe() == "$0.1 in, $0.3 out a million tokens (the recipe's price)"
+    assert price.describe() == "$0.1 in, $0.3 out per million tokens (the recipe's price)"
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_floats_mean_what_a_person_wrote() -> None:
     ],
 )
 @pytest.mark.parametrize("tokens", [(1, 1, 0), (1234, 567, 89), (200_000, 9, 7), (200_001, 9, 7)])
-def test_the_tables_own_reckoning_agrees(
+def test_costs_agree_with_the_price_tables_own(
     model: str, url: str | None, provider: str, tokens: tuple[int, int, int]
 ) -> None:
     prompt, output, cached = tokens
@@ -119,7 +119,7 @@ def test_batches_are_charged_as_published() -> None:
         assert known(model).batch().cost(Usage(1000, 100, 300)) == published.total_price * PICO
 
 
-def test_what_nobody_prices_is_unknown() -> None:
+def test_models_without_a_price_are_unknown() -> None:
     assert price_of("no-such-model") is None
     assert price_of("gpt-4.1-mini", "http://127.0.0.1:8000/v1") is None
     assert price_of("gpt-4.1-mini", "http://127.0.0.1:8000/v1", "my-openai-proxy") is None
@@ -171,11 +171,11 @@ def test_bad_prices_are_refused() -> None:
 @pytest.mark.parametrize(
     "usage", [Usage(), Usage(5, None), Usage(None, 5), Usage(-1, 5), Usage(5, -1)]
 )
-def test_usage_that_is_missing_or_mad_has_no_cost(usage: Usage) -> None:
+def test_missing_or_impossible_usage_has_no_cost(usage: Usage) -> None:
     assert Price((Rates(-1, 1, 1, 1),), 0, "test").cost(usage) is None
 
 
-def test_more_cached_tokens_than_there_are_cost_what_there_are() -> None:
+def test_cached_tokens_above_the_prompt_do_not_count() -> None:
     price = Price((Rates(-1, 10, 1, 100),), 5, "test")
     assert price.cost(Usage(7, 2, 3)) == 4 * 10 + 3 + 200 + 5
     assert price.cost(Usage(7, 2, 999)) == 7 + 200 + 5
@@ -190,7 +190,7 @@ def test_the_worst_case_counts_the_tiers_that_the_input_may_reach() -> None:
 
 
 class Table:
-    """The price table with one model of one provider, by our own hand."""
+    """The price table with one model of one provider, made for the test."""
 
     def __init__(self, *prices: ConditionalPrice, variants: list[PriceVariant] | None = None):
         model = ModelInfo("m", ClauseEquals("m"), prices=list(prices), price_variants=variants)
@@ -210,7 +210,7 @@ def held(input: str, output: str, constraint: object = None, **more: str) -> Con
     return ConditionalPrice(constraint, prices=prices)  # type: ignore[arg-type]
 
 
-def test_a_price_that_will_rise_within_a_week_has_risen() -> None:
+def test_a_price_rise_within_a_week_counts_now() -> None:
     today = datetime.now(UTC).date()
 
     def since(days: int) -> StartDateConstraint:
@@ -222,7 +222,7 @@ def test_a_price_that_will_rise_within_a_week_has_risen() -> None:
         assert known("m").rates == (Rates(-1, 1_000_000, 1_000_000, 2_000_000),)
 
 
-def test_the_dearest_hour_counts() -> None:
+def test_the_most_expensive_hour_counts() -> None:
     night = TimeOfDateConstraint(time(0, 30, tzinfo=UTC), time(16, 30, tzinfo=UTC))
     with Table(held("1", "5", cache_read_mtok="0.5"), held("2", "4", night)):
         assert known("m").rates == (Rates(-1, 2_000_000, 2_000_000, 5_000_000),)
@@ -239,7 +239,7 @@ def test_a_price_with_a_gap_is_unknown() -> None:
         assert price_of("m") is None
 
 
-def test_writing_to_a_cache_and_hidden_reasoning_count_at_their_dearer_rates() -> None:
+def test_writing_to_a_cache_and_hidden_reasoning_count_at_their_higher_rates() -> None:
     with Table(
         held("1", "2", cache_write_mtok="1.25", cache_read_mtok="0.1", output_reasoning_mtok="3")
     ):
@@ -279,7 +279,7 @@ def test_half_a_surrogate_pair_is_bounded_too() -> None:
     assert input_bound([Message("user", "\ud83d")]) == 3 + 16 + 32
 
 
-def test_the_table_is_loaded_only_when_a_price_is_asked_for() -> None:
+def test_the_table_is_loaded_only_when_a_price_is_needed() -> None:
     code = "import sys, tutelage.teacher.cost.prices; print('genai_prices' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -1,4 +1,4 @@
-"""Rationales come in any order and stand in the order of their rows."""
+"""Rationales arrive in any order, and the file has them in the order of their rows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def rationale(number: int, text: str = "because") -> Rationale:
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(texts, max_size=30), st.randoms(use_true_random=False))
-def test_any_order_becomes_the_rows_order(
+def test_any_order_becomes_the_order_of_the_rows(
     tmp_path_factory: pytest.TempPathFactory, words: list[str], rng: object
 ) -> None:
     folder = tmp_path_factory.mktemp("any")
@@ -53,7 +53,7 @@ def test_many_rows_far_from_their_places(tmp_path: Path) -> None:
     assert all(len(row["text"]) == index % 200 for index, row in enumerate(found))
 
 
-def test_an_old_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
+def test_an_old_file_stays_until_the_new_one_is_complete(tmp_path: Path) -> None:
     output = tmp_path / "out.jsonl"
     output.write_text("old")
     with pytest.raises(KeyboardInterrupt), RationaleFile(output) as file:
@@ -62,7 +62,7 @@ def test_an_old_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
     assert output.read_text() == "old" and list(tmp_path.iterdir()) == [output]
 
 
-def test_a_row_that_is_missing_is_no_file(tmp_path: Path) -> None:
+def test_a_missing_row_leaves_no_file(tmp_path: Path) -> None:
     with RationaleFile(tmp_path / "out.jsonl") as file:
         file.keep(0, rationale(0))
         file.keep(2, rationale(2))
@@ -71,7 +71,7 @@ def test_a_row_that_is_missing_is_no_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_rows_are_an_empty_file(tmp_path: Path) -> None:
+def test_no_rows_make_an_empty_file(tmp_path: Path) -> None:
     with RationaleFile(tmp_path / "out.jsonl") as file:
         file.finish()
     assert (tmp_path / "out.jsonl").read_bytes() == b""

@@ -13,8 +13,8 @@ from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.task import NLI, Task
 from tutelage.core.types import Example
 from tutelage.strategies.labelling import Labelling
-from tutelage.strategies.registry import BUILT_IN, Strategy, get_strategy
-from tutelage.teacher.engine.requests import Renderer
+from tutelage.strategies.lookup import BUILT_IN, Strategy, get_strategy
+from tutelage.teacher.engine.requests import RequestBuilder
 from tutelage.teacher.registry import open_teacher
 
 EXAMPLE = Example(
@@ -115,8 +115,8 @@ KEYS = {
 @pytest.mark.parametrize("settings", SETTINGS)
 def test_the_key_of_a_request_stays(name: str, settings: str) -> None:
     strategy, task, example = RENDERED[name]
-    builder = Renderer(strategy, task, open_teacher(SETTINGS[settings]))
-    key, request = builder.question(example)
+    builder = RequestBuilder(strategy, task, open_teacher(SETTINGS[settings]))
+    key, request = builder.pending(example)
     assert key == KEYS[name][settings]
     assert request.messages == strategy.render(example, task)
 

@@ -36,18 +36,18 @@ def recorded(model, examples, base=None, strategy="recorded"):
 
 def test_recorded_answers_by_uid(file):
     examples = [Example(uid, FIELDS, "neutral") for uid in ("4", "c", "b", "a", "z")]
-    outcome = recorded(f"recorded:{file}#cot/big-1", examples)
-    assert [(r.uid, r.status, r.text) for r in outcome.rationales] == [
+    annotation = recorded(f"recorded:{file}#cot/big-1", examples)
+    assert [(r.uid, r.status, r.text) for r in annotation.rationales] == [
         ("4", "ok", "Since four."),
         ("c", "empty", ""),
         ("b", "empty", ""),
         ("a", "ok", "Since A."),
         ("z", "empty", ""),
     ]
-    assert outcome.requests == 0
+    assert annotation.requests == 0
 
 
-def test_a_recorded_label_is_the_teacher_s_and_stands_beside_the_text(tmp_path):
+def test_a_recorded_label_is_the_teachers_and_is_kept_apart_from_the_text(tmp_path):
     text = {"rationales": {"cot/big-1": "Since.", "other": "no"}}
     file = write(
         tmp_path / "f",
@@ -57,8 +57,8 @@ def test_a_recorded_label_is_the_teacher_s_and_stands_beside_the_text(tmp_path):
         {"uid": "d", **text, "teacher_labels": {"big-1": "none of them", "other": "neutral"}},
     )
     examples = [Example(uid, FIELDS, "neutral") for uid in "abcd"]
-    outcome = recorded(f"recorded:{file}#cot/big-1", examples)
-    assert [(r.label, r.status, r.text) for r in outcome.rationales] == [
+    annotation = recorded(f"recorded:{file}#cot/big-1", examples)
+    assert [(r.label, r.status, r.text) for r in annotation.rationales] == [
         ("neutral", "ok", "Since."),
         ("entailment", "ok", "Since."),
         ("contradiction", "empty", ""),
@@ -74,11 +74,11 @@ def test_equal_prompts_may_have_different_recorded_answers(tmp_path):
         *({"uid": u, "rationales": {"k": f"Who: {u}"}} for u in ("a", "b")),
     )
     examples = [Example(uid, FIELDS, "neutral") for uid in ("a", "b")]
-    outcome = recorded(f"recorded:{file}#k", examples, strategy="information_extraction")
-    assert [r.text for r in outcome.rationales] == ["Who: a", "Who: b"]
+    annotation = recorded(f"recorded:{file}#k", examples, strategy="information_extraction")
+    assert [r.text for r in annotation.rationales] == ["Who: a", "Who: b"]
 
 
-def test_recorded_paths_expand_and_count_from_the_base(file, monkeypatch):
+def test_recorded_paths_expand_and_are_resolved_against_the_base(file, monkeypatch):
     monkeypatch.delenv("UNSET_ONE", raising=False)
     monkeypatch.setenv("ANSWERS", str(file.parent))
     example = [Example("a", FIELDS, "neutral")]
@@ -98,10 +98,10 @@ def test_a_wrong_key_lists_the_keys(file, key, said):
         open_teacher(TeacherSettings(model=f"recorded:{file}{key}"))
 
 
-def test_recorded_files_that_are_none(tmp_path):
-    with pytest.raises(UsageError, match="cannot be read"):
+def test_recorded_files_that_cannot_be_read(tmp_path):
+    with pytest.raises(UsageError, match="could not be read"):
         open_teacher(TeacherSettings(model=f"recorded:{tmp_path}/missing#k"))
-    with pytest.raises(UsageError, match="cannot be read"):
+    with pytest.raises(UsageError, match="could not be read"):
         open_teacher(TeacherSettings(model=f"recorded:{tmp_path}#k"))
     (tmp_path / "junk").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DataError, match="UTF-8"):
@@ -111,14 +111,14 @@ def test_recorded_files_that_are_none(tmp_path):
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("{", "is no JSON"),
+        ("{", "is not valid JSON"),
         ("[1]", "`uid`"),
         ('{"uid": "a", "rationales": "x"}', "texts by name"),
         ('{"uid": "a", "teacher_labels": "x"}', "texts by name"),
         (r'{"uid": "b", "rationales": {"k": "Since \ud800."}}', "after 'Since '"),
     ],
 )
-def test_a_damaged_line_is_named(tmp_path, line, said):
+def test_a_damaged_line_is_reported(tmp_path, line, said):
     path = tmp_path / "f.jsonl"
     path.write_text('{"uid": "a", "rationales": {"k": "x"}}\n' + line + "\n")
     with pytest.raises(DataError, match=said) as caught:
@@ -134,7 +134,7 @@ def test_two_texts_under_one_uid_are_refused(tmp_path):
         open_teacher(TeacherSettings(model=f"recorded:{write(tmp_path / 'g', row, other)}#k"))
 
 
-def test_what_is_looked_up_is_known_without_reading_it(file, monkeypatch):
+def test_teachers_that_look_answers_up_are_known_without_opening_them(file, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
     gguf = file.with_suffix(".gguf")
     gguf.write_bytes(b"GGUF")
@@ -144,7 +144,7 @@ def test_what_is_looked_up_is_known_without_reading_it(file, monkeypatch):
         "recorded": f"recorded:{file}#other",
         "scripted": "scripted",
     }
-    assert {*models, "package"} == {*_SCHEMES}  # a package's file is opened as a gguf is
+    assert {*models, "package"} == {*_SCHEMES}  # a package's file is opened like a gguf file
     for model in models.values():
         settings = TeacherSettings(model=model)
         assert is_looked_up(settings) != open_teacher(settings).paid, model
@@ -156,15 +156,15 @@ def test_scripted_answers_from_the_example():
         Example("b", FIELDS, "neutral", references={"informed_reasoning": "as"}),
         *(Example(f"c{i}", FIELDS, "neutral") for i in range(9)),
     ]
-    outcome = annotate(
+    annotation = annotate(
         examples,
         strategy="informed_reasoning",
         teacher=TeacherSettings(model="scripted"),
         task=NLI,
     )
-    assert [r.text for r in outcome.rationales[:2]] == ["since", "as"]
-    assert outcome.counts["failed"] == 9
-    assert "informed_reasoning" in outcome.rationales[2].detail
+    assert [r.text for r in annotation.rationales[:2]] == ["since", "as"]
+    assert annotation.counts["failed"] == 9
+    assert "informed_reasoning" in annotation.rationales[2].detail
 
 
 @pytest.mark.parametrize(
@@ -183,19 +183,19 @@ def test_scripted_answers_from_the_example():
         ("package:os/x.gguf", "not installed"),
     ],
 )
-def test_a_wrong_model_is_one_line(model, said):
+def test_a_wrong_model_is_reported_in_one_line(model, said):
     with pytest.raises(UsageError) as caught:
         open_teacher(TeacherSettings(model=model))
     assert said in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_file_that_is_no_model(tmp_path):
+def test_a_file_that_is_not_a_model(tmp_path):
     (tmp_path / "x.gguf").write_bytes(b"hello")
     with pytest.raises(UsageError, match="no GGUF"):
         open_teacher(TeacherSettings(model="gguf:x.gguf"), tmp_path)
 
 
-def test_wrong_settings_are_all_said_at_once():
+def test_all_wrong_settings_are_reported_at_once():
     with pytest.raises(UsageError) as caught:
         TeacherSettings(model="scripted", temperature=-1, top_p=2, concurrency=0, timeout_s=0)
     for name in ("temperature", "top_p", "concurrency", "timeout_s"):

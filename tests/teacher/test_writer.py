@@ -1,4 +1,4 @@
-"""Group commit: few transactions for many, each told when its part is safe."""
+"""Group commit: many writers share few transactions, and learn when their part is on disk."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def put(number: int) -> Callable[[sqlite3.Connection], int]:
 
 
 def numbers(ledger: Ledger) -> list[int]:
-    """As another process sees them."""
+    """The rows as another process sees them."""
     with sqlite3.connect(ledger.path) as other:
         return [row[0] for row in other.execute("SELECT x FROM t ORDER BY rowid")]
 
@@ -66,7 +66,7 @@ def test_many_share_few_transactions_and_each_has_its_own_result(ledger: Countin
     assert ledger.transactions <= 3
 
 
-def test_what_is_told_to_be_safe_is(ledger: Counting) -> None:
+def test_what_is_reported_as_written_is_on_the_disk(ledger: Counting) -> None:
     async def one(writer: Writer, number: int) -> None:
         await asyncio.sleep(number % 7 / 1000)
         await writer.submit(put(number))
@@ -79,7 +79,7 @@ def test_what_is_told_to_be_safe_is(ledger: Counting) -> None:
     assert sorted(numbers(ledger)) == list(range(60))
 
 
-def test_what_was_submitted_first_is_done_first(ledger: Counting) -> None:
+def test_work_is_done_in_the_order_of_submission(ledger: Counting) -> None:
     async def work(writer: Writer) -> None:
         for number in range(50):
             writer.submit(put(number))
@@ -91,7 +91,7 @@ def test_what_was_submitted_first_is_done_first(ledger: Counting) -> None:
     run(ledger, work)
 
 
-def test_who_waits_may_be_cancelled_and_the_work_is_done_all_the_same(ledger: Counting) -> None:
+def test_work_is_done_even_if_its_waiter_is_cancelled(ledger: Counting) -> None:
     async def work(writer: Writer) -> None:
         waiting = [asyncio.ensure_future(writer.submit(put(number))) for number in range(3)]
         waiting[1].cancel()
@@ -103,18 +103,18 @@ def test_who_waits_may_be_cancelled_and_the_work_is_done_all_the_same(ledger: Co
     assert numbers(ledger) == [0, 1, 2, 3]
 
 
-def test_a_broken_transaction_is_told_to_all_in_it_and_leaves_nothing(ledger: Counting) -> None:
+def test_a_failed_transaction_is_reported_to_all_in_it_and_leaves_nothing(ledger: Counting) -> None:
     def broken(connection: sqlite3.Connection) -> None:
         raise sqlite3.OperationalError("disk full")
 
     async def work(writer: Writer) -> None:
-        outcomes = await asyncio.gather(
+        results = await asyncio.gather(
             writer.submit(put(1)), writer.submit(broken), return_exceptions=True
         )
-        assert [type(outcome) for outcome in outcomes] == [RunFolderError] * 2
-        assert "disk full" in str(outcomes[0])
+        assert [type(result) for result in results] == [RunFolderError] * 2
+        assert "disk full" in str(results[0])
         assert numbers(ledger) == []
-        assert await writer.submit(put(2)) == 20  # the next is another transaction
+        assert await writer.submit(put(2)) == 20  # the next transaction works
 
     run(ledger, work)
     assert numbers(ledger) == [2]

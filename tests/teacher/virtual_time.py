@@ -1,4 +1,4 @@
-"""An event loop whose clock jumps to whatever comes next: hours of waiting in milliseconds."""
+"""An event loop whose clock jumps to the next event: hours of waiting in milliseconds."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ T = TypeVar("T")
 
 
 class _Selector(selectors.SelectSelector):
-    """Nobody writes to it: instead of waiting it moves the clock."""
+    """Advances the clock instead of waiting; no file is ever ready."""
 
     now = 1000.0
 
     def select(self, timeout: float | None = None) -> list[Any]:
         if timeout is None:
-            raise RuntimeError("everybody waits, and nothing will ever happen")
+            raise RuntimeError("every task waits, and no event is scheduled")
         self.now += max(0.0, timeout)
         return super().select(0)
 
@@ -37,13 +37,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 def run_virtually(work: Coroutine[Any, Any, T]) -> tuple[T, float]:
-    """What the work returns, and how long it took by a clock that the governor reads too."""
+    """The result of the work, and its duration on the virtual clock (the limiter's, too)."""
     loop = VirtualLoop()
     begun = loop.time()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rate_limits, "time", SimpleNamespace(monotonic=loop.time))
         try:
-            outcome = loop.run_until_complete(work)
-            return outcome, loop.time() - begun
+            result = loop.run_until_complete(work)
+            return result, loop.time() - begun
         finally:
             loop.close()

@@ -1,4 +1,4 @@
-"""`tutelage annotate`: rationales for a file of examples, or for a recipe's arms."""
+"""`tutelage annotate`: get rationales for a file of examples, or for a recipe's arms."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tutelage.cli.terminal import command_of
 from tutelage.config.teacher_settings import TeacherSettings
 
 if TYPE_CHECKING:
-    from tutelage.teacher.annotate import Summary
+    from tutelage.api import Summary
 
 
 @takes(TeacherSettings, "Teacher", names={"model": "teacher"})
@@ -48,10 +48,11 @@ def annotate(
         typer.Option("--yes", help="Pay for answers although the task was guessed from the file."),
     ] = False,
     no_wait: Annotated[
-        bool, typer.Option("--no-wait", help="Leave open batches: a later call collects them.")
+        bool,
+        typer.Option("--no-wait", help="Do not wait for open batches: a later call collects them."),
     ] = False,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Repeat requests that have failed for good.")
+        bool, typer.Option("--retry-failed", help="Repeat requests that have failed permanently.")
     ] = False,
     ledger: Annotated[
         Path | None, typer.Option(help="The file that keeps paid answers ($TUTELAGE_LEDGER).")
@@ -62,9 +63,9 @@ def annotate(
 ) -> None:
     """Ask the teacher for a rationale for each row of a file, or for a recipe's arms.
 
-    Answers are kept as they arrive: the same command again makes only the requests that are
-    missing. Ctrl-C waits for requests in flight; a second Ctrl-C stops at once. Exit code 1 where
-    rows are left without an answer, 130 after Ctrl-C.
+    Answers are kept as they arrive, so the same command makes only the missing requests. Ctrl-C
+    waits for requests in flight; a second Ctrl-C stops at once. Exit code 1 where rows are left
+    without an answer, 130 after Ctrl-C.
 
     Example: `tutelage annotate train.jsonl --teacher openai:gpt-4.1-mini --output rationales.jsonl`
     """
@@ -89,7 +90,7 @@ def annotate(
             settings = given.build(TeacherSettings) if given.names() else None
             if settings is None and strategy != "human":
                 raise UsageError(
-                    "no teacher: name one with --teacher, such as openai:MODEL for a server or "
+                    "no teacher is named: add --teacher, such as openai:MODEL for a server or "
                     "gguf:PATH for a model file"
                 )
             found = file_task(data, task, recipe, label_column, text_columns)
@@ -97,8 +98,8 @@ def annotate(
                 bars.note(found.guess)
                 if settings is not None and settings.remote and not yes:
                     raise UsageError(
-                        f"nothing was sent, because the task is a guess: {found.guess}. If that is "
-                        "right, add --yes; if not, say it with --task or --recipe"
+                        f"nothing was sent, because the task is a guess: {found.guess}. If it is "
+                        "right, add --yes; if not, give the task with --task or --recipe"
                     )
             done = api.annotate_file(
                 data,
@@ -117,7 +118,7 @@ def annotate(
     if unanswered:
         complain(
             f"{_rows(unanswered)} no answer: the same command repeats requests that may succeed, "
-            "--retry-failed all of them; the file gives the reason for each row"
+            "--retry-failed all of them; the file has the reason for each row"
         )
         raise typer.Exit(1)
 
@@ -141,7 +142,7 @@ def _was_given(context: typer.Context, name: str) -> bool:
 
 
 def _show(path: Path, summary: Summary) -> int:
-    """Print what came of one file of rationales; return how many of its rows have no answer."""
+    """Print the summary of one file of rationales; return how many of its rows have no answer."""
     from tutelage.cli.terminal import complain
 
     counts = ", ".join(f"{count} {status}" for status, count in summary.counts.items() if count)
@@ -152,11 +153,11 @@ def _show(path: Path, summary: Summary) -> int:
     )
     for reason, count in summary.failures.items():
         print(f"  {count} failed: {reason}: {summary.examples[reason]}")
-    for reason, count in summary.unread.items():
+    for reason, count in summary.unparsable.items():
         print(f"  {count} failed: the answer could not be parsed: {reason}")
     if cut := summary.counts["truncated"]:
         complain(
-            f"{_rows(cut)} an answer that was cut at the token limit: no student learns from it. A "
+            f"{_rows(cut)} an answer that was cut at the token limit and is not trained on. A "
             "larger max_tokens means a new request for every row",
             label="note",
         )

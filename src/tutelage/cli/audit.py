@@ -1,4 +1,4 @@
-"""`tutelage audit`: lengths under the student's own tokenizer, and what does not fit."""
+"""`tutelage audit`: measure lengths in the student's tokens, and what would be cut."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tutelage.config.training_settings import StudentSettings, TrainSettings
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from tutelage.student.encoding.token_lengths import Audit, Cut, Lengths
+    from tutelage.api import Audit, Cut, Lengths
 
 
 @takes(
@@ -35,7 +35,9 @@ def audit(
     given: Given,
     rationales: Annotated[
         Path | None,
-        typer.Option(help="What `tutelage annotate` wrote.", rich_help_panel="For a data file"),
+        typer.Option(
+            help="A file that `tutelage annotate` wrote.", rich_help_panel="For a data file"
+        ),
     ] = None,
     task: TaskOption = None,
     recipe: RecipeOption = None,
@@ -46,18 +48,19 @@ def audit(
     ),
     json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
-    """Measure every field, input and rationale in the student's tokens, and what would be cut.
+    """Measure every field, input and rationale in the student's tokens.
 
-    Loads the tokenizer and no weights, trains nothing, sends nothing and writes nothing. A recipe's
-    rationales are those in its run folder.
+    Also counts what would be cut. Loads the tokenizer and no weights, trains nothing, sends nothing
+    and writes nothing. A recipe's rationales are those in its run folder.
 
     Example: `tutelage audit recipe.yaml`
     """
     from tutelage import api
     from tutelage.cli.terminal import Bars, print_json
     from tutelage.config.recipe_file import is_recipe, load_recipe
-    from tutelage.core.errors import UsageError
+    from tutelage.core.errors import UsageError, require_extra
 
+    require_extra("train", "tutelage audit")
     with Bars() as bars:
         if is_recipe(data):
             wrong = [*given.names(), *(["--rationales"] if rationales is not None else [])]
@@ -111,7 +114,9 @@ def _show(audit: Audit) -> None:
     console.print(table)
     for split in audit.splits:
         if split.cut.rows_beyond:
-            complaint = f"{split.name}: {split.cut.rows_beyond:,} inputs lose more than the field "
+            complaint = (
+                f"{split.name}: in {split.cut.rows_beyond:,} inputs more is cut than the field "
+            )
             console.print(complaint + "that is cut first: raise max_source_tokens", markup=False)
     for arm in audit.arms:
         pad = arm.padding

@@ -1,4 +1,4 @@
-"""`tutelage compare`: two students on the same rows, or two whole runs."""
+"""`tutelage compare`: compare two students on the same rows, or two whole runs."""
 
 from __future__ import annotations
 
@@ -10,26 +10,29 @@ import typer
 from tutelage.cli.terminal import command_of
 
 if TYPE_CHECKING:
-    from tutelage.report.compare_runs import TwoRuns
+    from tutelage.api import TwoRuns
 
 
 def compare(
     arm: Annotated[
-        Path, typer.Argument(help="A run's folder; or predictions: a file, or an arm's folder.")
+        Path, typer.Argument(help="A run folder, an arm's folder or a file of predictions.")
     ],
-    baseline: Annotated[Path, typer.Argument(help="The same, of the other run or student.")],
+    baseline: Annotated[Path, typer.Argument(help="The same for the other run or student.")],
     data: Annotated[
         str | None,
-        typer.Option(help="The rows that were read, so that shared premises count; a run has its."),
+        typer.Option(
+            help="The predicted rows, to group those of one premise; a run folder has them."
+        ),
     ] = None,
     recipe: Annotated[
-        str | None, typer.Option(help="For its task and columns, if they are its own.")
+        str | None, typer.Option(help="A recipe that has the task and columns. Default: NLI.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
-    """The difference in accuracy with its interval and test, paired row by row.
+    """Compare two students on the same rows, or two whole runs.
 
-    Two runs are compared arm by arm, on the test rows that both have read.
+    Prints the difference in accuracy with its interval and test, paired row by row. Two runs are
+    compared arm by arm, on the test rows that both have.
 
     Example: `tutelage compare runs/anli runs/anli-larger-student`
 
@@ -42,7 +45,7 @@ def compare(
     from tutelage.cli.terminal import (
         print_comparisons,
         print_json,
-        print_read,
+        print_scores,
         task_and_columns,
         warn_of_independence,
     )
@@ -57,7 +60,10 @@ def compare(
                 "two arms' folders or files of predictions"
             )
         if data is not None or recipe is not None:
-            raise UsageError("got --data or --recipe with two runs: their folders say all of that")
+            raise UsageError(
+                "got --data or --recipe with two runs, whose folders have the rows and the task: "
+                "remove these options"
+            )
         both = api.compare_runs(arm, baseline)
         if json:
             print_json(both)
@@ -69,7 +75,7 @@ def compare(
     if independent:
         warn_of_independence(task.context)
     if json:
-        print_read(found, independent)
+        print_scores(found, independent)
         return
     title = f"Difference in accuracy, in points, on {found.n} rows and {found.seeds} seeds"
     print_comparisons([found], title)
@@ -77,12 +83,12 @@ def compare(
 
 
 def _print_runs(both: TwoRuns) -> None:
-    """A table of the arms in both, and what to know of them."""
+    """Print a table of the arms that both runs have, and remarks."""
     from rich.markup import escape
     from rich.table import Table
 
     from tutelage.cli.terminal import out_console
-    from tutelage.report import wording
+    from tutelage.core import wording
 
     console = out_console()
     for letter, name, rows, cost in zip("AB", both.runs, both.rows, both.cost_usd, strict=True):

@@ -1,4 +1,4 @@
-"""Options with which the owner of a data file says what is in it."""
+"""Options that describe the contents of a data file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from tutelage.data.file_task import FileTask
+    from tutelage.api import FileTask
 
 _PANEL = "What the file holds"
 
@@ -47,7 +47,7 @@ def file_task(
     label_column: str | None,
     text_columns: list[str] | None,
 ) -> FileTask:
-    """The task and columns of a file, from these options or, where they are silent, guessed."""
+    """Find the task and columns of a file from these options, or guess them from the file."""
     from tutelage import api
     from tutelage.config.recipe_file import load_recipe
 

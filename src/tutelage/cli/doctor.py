@@ -1,4 +1,4 @@
-"""`tutelage doctor`: what is there, what is missing, and what to do about it."""
+"""`tutelage doctor`: check what is installed and reachable, and say how to fix the rest."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from tutelage.cli.terminal import command_of
 
 def doctor(
     recipe: Annotated[
-        str | None, typer.Argument(help="A recipe whose teachers and student are tried as well.")
+        str | None,
+        typer.Argument(help="A recipe whose data, teachers and student are also checked."),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
-    """Check packages, device, ledger, keys and servers. Exit code 1 where something needs doing.
+    """Check packages, device, ledger, keys and servers. Exit code 1 where something is missing.
 
     Example: `tutelage doctor quickstart`
     """

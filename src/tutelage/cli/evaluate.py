@@ -1,4 +1,4 @@
-"""`tutelage evaluate`: accuracy and its kin, from predictions."""
+"""`tutelage evaluate`: accuracy and other metrics of predictions."""
 
 from __future__ import annotations
 
@@ -16,19 +16,23 @@ def evaluate(
     ],
     data: Annotated[
         str | None,
-        typer.Option(help="The rows that were read, so that shared premises count; a run has its."),
+        typer.Option(
+            help="The predicted rows, to group those of one premise; a run folder has them."
+        ),
     ] = None,
     recipe: Annotated[
-        str | None, typer.Option(help="For its task and columns, if they are its own.")
+        str | None, typer.Option(help="A recipe that has the task and columns. Default: NLI.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
-    """Accuracy with its interval, macro-F1, and precision and recall of each label.
+    """Print accuracy with its interval, macro-F1, precision and recall.
+
+    Precision, recall and F1 are given for each label.
 
     Example: `tutelage evaluate predictions.jsonl`
     """
     from tutelage import api
-    from tutelage.cli.terminal import print_read, task_and_columns, warn_of_independence
+    from tutelage.cli.terminal import print_scores, task_and_columns, warn_of_independence
     from tutelage.config.recipe_file import load_recipe
 
     task, columns = task_and_columns(None if recipe is None else load_recipe(recipe))
@@ -36,7 +40,7 @@ def evaluate(
     if independent:
         warn_of_independence(task.context)
     if json:
-        print_read(found, independent)
+        print_scores(found, independent)
         return
     low, high = found.ci95
     print(f"accuracy {found.accuracy:.3f} ({low:.3f} to {high:.3f}; {found.ci_method})")

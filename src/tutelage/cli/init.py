@@ -1,4 +1,4 @@
-"""`tutelage init`: a recipe for a data file."""
+"""`tutelage init`: draft a recipe for a data file."""
 
 from __future__ import annotations
 
@@ -12,16 +12,14 @@ from tutelage.cli.terminal import command_of
 
 def init(
     file: Annotated[Path, typer.Argument(help="Training rows: .jsonl, .csv or .parquet.")],
-    output: Annotated[Path, typer.Option(help="Where the recipe is written.")] = Path(
-        "recipe.yaml"
-    ),
+    output: Annotated[Path, typer.Option(help="The recipe file to write.")] = Path("recipe.yaml"),
     dev: Annotated[str | None, typer.Option(help="Dev file (default: a tenth of train).")] = None,
     test: Annotated[str | None, typer.Option(help="Test file (default: a fifth of train).")] = None,
     teacher: Annotated[
-        str, typer.Option(help="Who explains: openai:MODEL, gguf:PATH, package:PACKAGE/FILE.")
+        str, typer.Option(help="The teacher: openai:MODEL, gguf:PATH, package:PACKAGE/FILE.")
     ] = "openai:gpt-4.1-mini",
     student: Annotated[
-        str, typer.Option(help="Who learns: a hub name or folder, package:…, scratch:t5-tiny.")
+        str, typer.Option(help="The student: a hub name or folder, package:…, scratch:t5-tiny.")
     ] = "google-t5/t5-small",
 ) -> None:
     """Write a recipe for a data file, to be read and changed before it is run.
@@ -33,7 +31,7 @@ def init(
     from tutelage.core.errors import UsageError
 
     if output.exists():
-        raise UsageError(f"{output}: is there already: name another with --output, or remove it")
+        raise UsageError(f"{output}: exists already: name another file with --output, or remove it")
     text, found = api.draft(file, dev=dev, test=test, teacher=teacher, student=student)
     output.write_text(text, encoding="utf-8")
     say = out_console().print
@@ -42,7 +40,7 @@ def init(
         f"{file}: {kind} in column {found.label_column!r}; text: {', '.join(found.fields)}",
         markup=False,
     )
-    say(f"Wrote {output}. Read it, then: tutelage run {output}", markup=False)
+    say(f"Wrote {output}. Check it, then run: tutelage run {output}", markup=False)
 
 
 app = command_of(init)

@@ -1,4 +1,4 @@
-"""`tutelage ledger`: the answers that were paid for, and batches that are open."""
+"""`tutelage ledger`: show, export, import and prune stored answers; act on open batches."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from tutelage.teacher.batch.batches import BatchRow
-    from tutelage.teacher.ledger.maintenance import Overview
+    from tutelage.api import BatchRow, Overview
 
 app = typer.Typer(
     name="ledger",
@@ -93,9 +92,9 @@ def _show(found: Overview) -> None:
     for row in found.batches:
         print(_batch_line(row))
     for failed in found.failures:
-        kind = "failed for good" if failed.final else "failed and can be repeated"
+        kind = "failed permanently" if failed.final else "failed and can be repeated"
         print(
-            f"{failed.questions:,} of {failed.strategy} {kind}: {failed.reason}, such as: "
+            f"{failed.requests:,} of {failed.strategy} {kind}: {failed.reason}, for example: "
             f"{failed.example}"
         )
 
@@ -117,10 +116,10 @@ def export_(
     file: Annotated[Path, typer.Argument(help="The .jsonl file to write.")],
     ledger: LedgerOption = None,
     strategy: Annotated[
-        list[str] | None, typer.Option(help="Of this strategy alone; may be repeated.")
+        list[str] | None, typer.Option(help="Only answers to this strategy; may be repeated.")
     ] = None,
 ) -> None:
-    """Write answers to a file, one a line, for a backup or another machine.
+    """Write answers to a file, one per line, for a backup or another machine.
 
     Example: `tutelage ledger export answers.jsonl --strategy informed_reasoning`
     """
@@ -134,16 +133,16 @@ def import_(
     file: Annotated[Path, typer.Argument(help="A file that `tutelage ledger export` wrote.")],
     ledger: LedgerOption = None,
 ) -> None:
-    """Add exported answers: all of a file, or none where a line of it is wrong.
+    """Add exported answers: all of a file, or none where one of its lines is faulty.
 
-    An answer that is there already stays. No budget is charged.
+    Answers that the ledger already has are kept. No budget is charged.
 
     Example: `tutelage ledger import answers.jsonl`
     """
     from tutelage import api
 
     new, known = api.ledger_import(ledger, file)
-    print(f"{new:,} answers imported, {known:,} were there already")
+    print(f"{new:,} answers imported, {known:,} already known")
 
 
 @app.command()
@@ -155,11 +154,11 @@ def prune(
         str | None, typer.Option(help="Only answers of this teacher, as `show` names it.")
     ] = None,
     older_than: Annotated[
-        float | None, typer.Option(help="Only answers that came so many days ago or earlier.")
+        float | None, typer.Option(help="Only answers at least this many days old.")
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Delete; without this, only count.")] = False,
 ) -> None:
-    """Delete answers for good. What they cost stays charged to their budgets.
+    """Delete answers permanently. Their cost stays charged to their budgets.
 
     Example: `tutelage ledger prune --model gpt-3.5-turbo-0125 --older-than 90`
     """
@@ -176,24 +175,27 @@ def prune(
     if usd is None:
         print(f"{count:,} answers deleted")
     else:
-        print(f"{count:,} answers, which cost {_usd(usd)}, would be deleted; add --yes to do it")
+        print(
+            f"{count:,} answers, which cost {_usd(usd)}, would be deleted; add --yes to delete them"
+        )
 
 
 @app.command()
 def batches(
     ledger: LedgerOption = None,
     cancel: Annotated[
-        int | None, typer.Option(help="End this batch early; what it has answered is kept.")
+        int | None, typer.Option(help="End this batch early; its answers so far are kept.")
     ] = None,
     adopt: Annotated[
         str | None,
-        typer.Option(help="NUMBER=ID: the server has this batch, under that id.", metavar="N=ID"),
+        typer.Option(help="NUMBER=ID: the server has this batch under that id.", metavar="N=ID"),
     ] = None,
     forget: Annotated[
-        int | None, typer.Option(help="Give this batch up; what it may cost stays charged.")
+        int | None, typer.Option(help="Abandon this batch; its possible cost stays charged.")
     ] = None,
     base_url: Annotated[
-        str | None, typer.Option(help="Of the server, if not where the batch was sent.")
+        str | None,
+        typer.Option(help="Address of the server, if it has changed since the batch was sent."),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,
 ) -> None:
@@ -206,19 +208,21 @@ def batches(
     from tutelage.core.errors import UsageError
 
     if sum(choice is not None for choice in (cancel, adopt, forget)) > 1:
-        raise UsageError("ledger batches: expected one of --cancel, --adopt and --forget at a time")
+        raise UsageError(
+            "ledger batches: expected only one of --cancel, --adopt and --forget at a time"
+        )
     if cancel is not None:
         state = "will end" if api.cancel_batch(ledger, cancel, base_url) else "has already ended"
-        print(f"batch {cancel} {state}; the next run of its recipe collects what it answered")
+        print(f"batch {cancel} {state}; the next run of its recipe collects its answers")
     elif adopt is not None:
         number, equals, remote_id = adopt.partition("=")
         if not (number.strip().isdigit() and equals and remote_id.strip()):
             raise UsageError(f"ledger batches --adopt {adopt}: expected NUMBER=ID")
         api.adopt_batch(ledger, int(number), remote_id.strip(), base_url)
-        print(f"batch {number} is {remote_id}: the next run of its recipe collects it")
+        print(f"batch {number} is {remote_id}; the next run of its recipe collects its answers")
     elif forget is not None:
         held = api.forget_batch(ledger, forget)
-        print(f"batch {forget}: given up; {held:,} requests can be made again")
+        print(f"batch {forget}: abandoned; {held:,} requests can be made again")
     else:
         rows = api.ledger_overview(ledger)[0].batches
         if json:

@@ -1,11 +1,12 @@
-"""`tutelage`: the list of commands, and how errors end them."""
+"""`tutelage`: the list of commands, and how errors end a call."""
 
 from __future__ import annotations
 
 import importlib
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -29,7 +30,7 @@ COMMANDS: Mapping[str, str] = {
     "predict": "Predict a label with probabilities for each row of a file.",
     "ledger": "Show, export, import and prune the answers that were paid for.",
 }
-"""Each command and the first sentence of its help: so that `tutelage --help` imports none of them.
+"""Each command and the first sentence of its help, so that `tutelage --help` imports none of them.
 `tests/cli/test_commands.py` checks that they are the same."""
 
 
@@ -52,9 +53,18 @@ class _LazyGroup(TyperGroup):
         return command
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
+        with self._listing():
+            super().format_help(ctx, formatter)
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+        with self._listing():
+            return super().shell_complete(ctx, incomplete)
+
+    @contextmanager
+    def _listing(self) -> Iterator[None]:
         self.listing = True
         try:
-            super().format_help(ctx, formatter)
+            yield
         finally:
             self.listing = False
 
@@ -95,8 +105,8 @@ def _tutelage(
 def main() -> None:
     """Run the command line.
 
-    Exit codes: 0 done, 1 the work failed, 2 the call is wrong, 130 interrupted (typer turns Ctrl-C
-    into that).
+    Exit codes: 0 done, 1 the work failed, 2 the call is wrong, 130 interrupted (typer's code for
+    Ctrl-C).
     """
     try:
         app()

@@ -1,13 +1,13 @@
-"""Options of a command that come from the definitions of settings, not from a list of its own.
+"""Derive a command's options from the definitions of settings.
 
     @takes(TeacherSettings, "Teacher", names={"model": "teacher"})
     def command(data: …, *, given: Given) -> None:
         settings = given.build(TeacherSettings)
 
-Each field becomes an option of its name, with its description and default. What an option takes is
-what the recipe's key takes; a section, as `price` or `lora`, is written as in a recipe:
-`--price '{input: 0.5, output: 1.5}'`. Only options that were given are passed on, so that the
-definition alone knows the defaults and the constraints.
+Each field becomes an option of its name, with its description and default. An option takes what the
+recipe's key takes; a section such as `price` or `lora` is written as in a recipe:
+`--price '{input: 0.5, output: 1.5}'`. Only options that were given are passed on, so defaults and
+constraints are defined in one place.
 """
 
 from __future__ import annotations
@@ -38,11 +38,14 @@ class Given:
     options: dict[type[Settings], dict[str, str]] = field(default_factory=dict)
 
     def names(self) -> list[str]:
-        """The options that were given, as they are written."""
+        """The names of the options that were given, as on the command line."""
         return [self.options[kind][name] for kind, found in self.values.items() for name in found]
 
     def build(self, kind: type[S], **others: Any) -> S:
-        """The settings: those given, `others`, and defaults. Raises UsageError, one line."""
+        """Build the settings from the given options, `others` and defaults.
+
+        Raises UsageError, whose message is one line.
+        """
         values = {**others, **self.values.get(kind, {})}
         try:
             return kind.model_validate(values)
@@ -52,7 +55,7 @@ class Given:
             for line in problems_of(error, kind):
                 key, colon, rest = line.partition(":")
                 first, _, deeper = key.partition(".")
-                # A position in a list that repeated options make up says nothing to their writer.
+                # A position in a list built from repeated options means nothing to the user.
                 deeper = "" if deeper.isdigit() else deeper
                 lines.append(f"{names.get(first, first)}{deeper and '.'}{deeper}{colon}{rest}")
             raise UsageError("; ".join(lines)) from error
@@ -70,7 +73,7 @@ def takes(
     only: Collection[str] | None = None,
     names: Mapping[str, str] | None = None,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the options of the fields of `kind`; it receives them as `given`.
+    """Add an option for each field of `kind` to a command, which receives them as `given`.
 
     panel: the heading under which `--help` lists them
     only:  these fields; None: all
@@ -146,7 +149,7 @@ def _option_type(annotation: Any) -> tuple[Any, dict[str, Any]]:
     if plain in (bool, str, Path):
         return plain, {}
     if plain in (int, float):
-        # As text: the definition converts and checks it, and words the complaint.
+        # As text: the definition converts and checks it, and words the error.
         return str, {"metavar": "INTEGER" if plain is int else "NUMBER"}
     return str, {"metavar": "YAML"}
 

@@ -13,8 +13,7 @@ from tutelage.cli.terminal import command_of
 from tutelage.config.plan_settings import PlanSettings
 
 if TYPE_CHECKING:
-    from tutelage.planning.plan import Plan
-    from tutelage.teacher.cost.forecast import Amount
+    from tutelage.api import Amount, Plan
 
 
 @takes(PlanSettings, "What the plan rests on")
@@ -54,37 +53,36 @@ def plan(
 
 
 def _show(plan: Plan) -> None:
-    for question in plan.questions:
-        asked = "" if question.teacher is None else f" asked of {question.teacher}"
-        print(f"{', '.join(question.arms) or question.title}: {question.strategy}{asked}")
-        print(f"  price          {question.price or 'unknown'}")
-        if question.requests:
-            failed = f"{question.failed:,} failed for good, " if question.failed else ""
-            shared = f"{question.shared:,} asked above, " if question.shared else ""
+    for group in plan.requests:
+        teacher = "" if group.teacher is None else f", answered by {group.teacher}"
+        print(f"{', '.join(group.arms) or group.title}: {group.strategy}{teacher}")
+        print(f"  price          {group.price or 'unknown'}")
+        if group.requests:
+            failed = f"{group.failed:,} failed permanently, " if group.failed else ""
+            shared = f"{group.shared:,} counted above, " if group.shared else ""
             print(
-                f"  questions      {question.requests:,} for {question.rows:,} rows of "
-                f"{question.split}: {question.known:,} answered already, {failed}{shared}"
-                f"{question.missing:,} to ask"
+                f"  requests       {group.requests:,} for {group.rows:,} {group.split} rows: "
+                f"{group.known:,} answered already, {failed}{shared}{group.missing:,} to send"
             )
-        if question.missing:
-            basis = f"{question.answers:,} answers" if question.answers else "assumptions"
-            print(f"  input tokens   {_tokens(question.input)}, from {basis}")
-            print(f"  output tokens  {_tokens(question.output)}")
-            print(f"  cost           {_cost(question.dollars)}")
-            if question.batch is not None:
-                print(f"  by batch API   {_cost(question.batch)}")
-    if plan.asked:
-        print(f"pilot: {plan.asked:,} requests were sent; their answers are kept")
+        if group.missing:
+            basis = f"{group.answers:,} answers" if group.answers else "assumptions"
+            print(f"  input tokens   {_tokens(group.input)}, from {basis}")
+            print(f"  output tokens  {_tokens(group.output)}")
+            print(f"  cost           {_cost(group.dollars)}")
+            if group.batch is not None:
+                print(f"  by batch API   {_cost(group.batch)}")
+    if plan.pilot_requests:
+        print(f"pilot: {plan.pilot_requests:,} requests sent; their answers are kept")
     print(f"total: {_cost(plan.dollars)}")
-    if any(question.batch is not None for question in plan.questions):
+    if any(group.batch is not None for group in plan.requests):
         print(f"total by batch API: {_cost(plan.batch)}")
     for budget in plan.budgets:
         print(
-            f"budget: {_usd(budget.budget_usd)}, of which {_usd(budget.charged_usd, up=True)} "
-            f"are charged and {_usd(budget.left_usd)} left"
+            f"budget: {_usd(budget.budget_usd)}, of which {_usd(budget.charged_usd, up=True)} is "
+            f"charged and {_usd(budget.left_usd)} left"
         )
-    if plan.foresight is not None:
-        print("\n".join(plan.foresight.sentences()))
+    if plan.power_analysis is not None:
+        print("\n".join(plan.power_analysis.sentences()))
 
 
 def _tokens(amount: Amount) -> str:
@@ -107,17 +105,19 @@ def _words(amount: Amount, show: Callable[..., str]) -> str:
     parts = ["unknown" if amount.expected is None else f"{show(amount.expected)} expected"]
     if amount.low is not None and amount.high is not None:
         parts[0] += f" (95%: {show(amount.low)} to {show(amount.high, up=True)})"
-    parts.append("no bound" if amount.most is None else f"{show(amount.most, up=True)} at most")
+    parts.append(
+        "no upper bound" if amount.most is None else f"{show(amount.most, up=True)} at most"
+    )
     return ", ".join(parts)
 
 
 def _usd(dollars: float, up: bool = False) -> str:
-    """In cents; below a dollar with three digits that count. up: never less than it is."""
+    """`$1.20`; below a dollar three significant digits. up: round up."""
     if dollars == 0:
         return "$0"
     digits = 2 if dollars >= 1 else 2 - math.floor(math.log10(dollars))
     scale = 10**digits
-    # What is a whole number of such units but for a float's last digit is not rounded up.
+    # The margin keeps a float's rounding error from adding a unit.
     value = math.ceil(dollars * scale - 1e-6) / scale if up else dollars
     return f"${value:,.{digits}f}"
 

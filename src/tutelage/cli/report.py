@@ -1,4 +1,4 @@
-"""`tutelage report`: the report of a run, made again from what is in its folder."""
+"""`tutelage report`: write a run's report again from the files in its folder."""
 
 from __future__ import annotations
 
@@ -13,11 +13,15 @@ from tutelage.cli.terminal import command_of
 def report(
     run: Annotated[Path, typer.Argument(help="A run folder, such as runs/quickstart.")],
     output: Annotated[
-        Path | None, typer.Option(help="Where the page goes (default: report.html in the run).")
+        Path | None, typer.Option(help="Path of the page. Default: report.html in the run folder.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print results.json, no tables.")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print results.json instead of tables.")
+    ] = False,
 ) -> None:
-    """Make report.html, and report.md beside it, of a run's folder, and print its tables.
+    """Write the report of a finished run again, and print its tables.
+
+    Writes report.html, and report.md in the same folder.
 
     Example: `tutelage report runs/quickstart`
     """
@@ -30,7 +34,7 @@ def report(
     if not path.exists():
         raise UsageError(f"{run}: holds no results.json: expected the folder of a finished run")
     if output is not None and output.suffix == ".md":
-        raise UsageError(f"{output}: is where report.md would go: name the page, such as x.html")
+        raise UsageError(f"{output}: is the path of report.md: name the page, such as x.html")
     page = api.write_report(run, output)
     results = load_results(path)
     if json:

@@ -1,4 +1,4 @@
-"""`tutelage run`: one experiment from end to end."""
+"""`tutelage run`: run an experiment from end to end."""
 
 from __future__ import annotations
 
@@ -14,30 +14,34 @@ def run(
     recipe: Annotated[str, typer.Argument(help="A YAML file, or `quickstart`, or `anli-r1`.")],
     runs: Annotated[Path, typer.Option(help="The folder that holds the runs.")] = Path("runs"),
     ledger: Annotated[
-        Path | None, typer.Option(help="Where paid answers are kept (TUTELAGE_LEDGER).")
+        Path | None, typer.Option(help="The file that keeps paid answers ($TUTELAGE_LEDGER).")
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Trainings at once (default: what fits).")
+        int | None, typer.Option(min=1, help="Trainings at the same time. Default: as many as fit.")
     ] = None,
     no_wait: Annotated[
-        bool, typer.Option("--no-wait", help="Leave open batches: a later call collects them.")
+        bool,
+        typer.Option("--no-wait", help="Do not wait for open batches: a later call collects them."),
     ] = False,
     retry_failed: Annotated[
-        bool, typer.Option(help="Ask again what is known to have failed for good.")
+        bool, typer.Option(help="Repeat requests that have failed permanently.")
     ] = False,
     fractions: Annotated[
         list[str] | None,
         typer.Option(
             metavar="0.1,0.3",
-            help="Train the chosen configurations on these fractions of the rows too, for learning "
-            "curves on dev. Without it results.json has no curve; what was trained stays.",
+            help="Also train the chosen configurations on these fractions of the rows, for "
+            "learning curves on dev. Default: no curves in results.json; fractions that were "
+            "trained before are kept.",
         ),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print results.json.")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print results.json instead of tables.")
+    ] = False,
 ) -> None:
     """Run an experiment: annotate, train, evaluate, compare, report.
 
-    The same command again goes on where an interrupted run stopped, and does nothing twice.
+    The same command continues an interrupted run, and repeats nothing.
 
     Example: `tutelage run quickstart`
     """

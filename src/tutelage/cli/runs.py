@@ -1,4 +1,4 @@
-"""`tutelage runs`: the runs of a folder."""
+"""`tutelage runs`: list the runs in a folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def runs(
     folder: Annotated[Path, typer.Argument(help="The folder that holds the runs.")] = Path("runs"),
     json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,
 ) -> None:
-    """List runs: when they were begun, whether they are finished, and what they found.
+    """List runs: when they began, whether they are finished, and what they found.
 
     Example: `tutelage runs`
     """
@@ -49,7 +49,7 @@ def runs(
         print_json(found)
         return
     if not found:
-        print(f"No runs in {folder}/. `tutelage run quickstart` makes one.")
+        print(f"No runs in {folder}/. Start one with `tutelage run quickstart`.")
     for run in found:
         print(f"{run['name']}  {run['started']}  {run['state']}  {run['folder']}")
         for sentence in run["answer"]:

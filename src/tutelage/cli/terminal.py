@@ -1,4 +1,4 @@
-"""What the commands show: progress, tables, one-line complaints."""
+"""Terminal output of the commands: progress, tables, one-line errors and warnings."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import typer
 
+from tutelage.cli.jobs_progress import JobsProgress
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -19,50 +21,52 @@ if TYPE_CHECKING:
     from tutelage.core.results import Comparison, Results
     from tutelage.core.task import Task
 
-_TO_TELL = 10
-"""Requests answered from which on their rate tells how long the rest takes."""
+_ENOUGH_REQUESTS = 10
+"""Requests after which their rate predicts how long the rest takes."""
 _PLAIN_EVERY_S = 15.0
-"""Seconds between two lines of progress where the output is no terminal."""
+"""Seconds between two lines of progress where the output is not a terminal."""
 
 
 def command_of(function: Callable[..., None]) -> typer.Typer:
-    """An app of one command, from which `cli.main` takes it."""
+    """Make an app of one command, for `cli.main`."""
     single = typer.Typer(add_completion=False, rich_markup_mode="markdown")
     single.command()(function)
     return single
 
 
 def complain(message: str, label: str = "error") -> None:
-    """One line on standard error, without a colour and without a line break in it."""
+    """Print one plain line on standard error."""
     print(f"tutelage: {label}: {' '.join(message.split())}", file=sys.stderr)
 
 
 def print_json(value: Any) -> None:
-    """For machines, on standard output."""
+    """Print a value as JSON on standard output."""
     from tutelage.core.storage import as_json
 
     print(json.dumps(as_json(value), indent=2, ensure_ascii=False))
 
 
-def print_read(found: Any, independent: bool) -> None:
-    """What was found in files of predictions, for machines, and whether rows count as independent
-    for want of knowing better."""
+def print_scores(found: Any, independent: bool) -> None:
+    """Print results on files of predictions as JSON.
+
+    independent: whether rows were treated as independent because their groups are unknown
+    """
     from tutelage.core.storage import as_json
 
     print_json(as_json(found) | {"rows_taken_as_independent": independent})
 
 
 def warn_of_independence(context: str | None) -> None:
-    """One line: nobody said which rows share the field `context`."""
+    """Warn that the rows that share a `context` are unknown."""
     complain(
-        f"rows are taken as independent: where several share a {context}, intervals and tests are "
-        "too sure of themselves. `--data ROWS` names the rows that were read",
+        f"rows are treated as independent: where several share a {context}, intervals are too "
+        "narrow and p-values too small. Name the predicted rows with --data",
         label="warning",
     )
 
 
 def task_and_columns(recipe: Recipe | None) -> tuple[Task, dict[str, str] | None]:
-    """The task and columns of a recipe; NLI and the task's own names where there is none."""
+    """The task and columns of a recipe; without one, NLI and its own column names."""
     from tutelage.core.task import NLI
 
     if recipe is None:
@@ -71,14 +75,14 @@ def task_and_columns(recipe: Recipe | None) -> tuple[Task, dict[str, str] | None
 
 
 def error_console() -> Console:
-    """Where progress goes: standard error, so that standard output stays clean."""
+    """The console for progress: standard error, so that standard output has only results."""
     from rich.console import Console
 
     return Console(stderr=True, highlight=False)
 
 
 def out_console() -> Console:
-    """Where results go. Wide enough for a table where the output is a file."""
+    """The console for results, wide enough for a table where the output is a file."""
     from rich.console import Console
 
     console = Console(highlight=False)
@@ -86,41 +90,48 @@ def out_console() -> Console:
 
 
 def _span(seconds: float) -> str:
-    """A time about as long: `40 s`, `12 min`, `3.5 h`."""
+    """An approximate time: `about 40 s`, `about 12 min`, `about 3.5 h`."""
     if seconds < 100:
         return f"about {seconds:.0f} s"
     return f"about {seconds / 60:.0f} min" if seconds < 6000 else f"about {seconds / 3600:.1f} h"
 
 
-class Bars:
-    """An observer with a bar for each thing under way; plain lines where there is no terminal."""
+def _left(seconds: float | None) -> list[str]:
+    return [f"{_span(seconds)} left"] if seconds else []
 
-    def __init__(self) -> None:
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-        )
+
+class Bars:
+    """An observer with a bar for each thing in progress; plain lines where there is no terminal.
+
+    console: where they go; None: standard error
+    clock:   returns seconds
+    """
+
+    def __init__(
+        self, console: Console | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
         from rich.table import Column
 
-        self.console = error_console()
+        self.console = console or error_console()
         self.bars = Progress(
             TextColumn("  {task.description}"),
             BarColumn(bar_width=12),
             MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            # What there is no room for is left out here, and not what stands before it.
+            # Where the line is too long, the details are cut and not the columns before them.
             TextColumn("{task.fields[details]}", table_column=Column(no_wrap=True, ratio=1)),
             expand=True,
             console=self.console,
             transient=True,
             disable=not self.console.is_terminal,
         )
+        self.clock = clock
+        self.began = clock()
         self.shown: dict[str, Any] = {}
-        self.last_plain = 0.0
-        self.began = time.monotonic()
+        self.last_plain: float | None = None
+        self.students: JobsProgress | None = None
+        self.verb = ""
+        self.single: JobsProgress | None = None
 
     def __enter__(self) -> Self:
         self.bars.start()
@@ -134,12 +145,15 @@ class Bars:
     ) -> None:
         self.bars.stop()
         if kind is not None and issubclass(kind, KeyboardInterrupt):
-            complain("what was done is kept: the same command goes on here", label="interrupted")
+            complain("finished work is kept: run the same command to continue", label="interrupted")
 
     def stage(self, title: str) -> None:
         """A new stage begins."""
-        self._clear()
-        self._line(f"[{time.monotonic() - self.began:6.1f} s] {title}")
+        for bar in self.shown.values():
+            self.bars.remove_task(bar)
+        self.shown.clear()
+        self.students = self.single = None
+        self._line(f"[{self.clock() - self.began:6.1f} s] {title}")
 
     def note(self, line: str) -> None:
         """Something that a person should know."""
@@ -153,7 +167,7 @@ class Bars:
         if progress.cost_usd:
             cost = f"${progress.cost_usd:.4f}"
             if progress.total and progress.done < progress.total:
-                # What was known came free and first: the rest costs what was asked so far did.
+                # Known answers are free and come first; the rest costs as much as those so far.
                 left = progress.total - progress.done
                 cost += f" of about ${progress.cost_usd * (1 + left / progress.requests):.4f}"
             details.append(cost)
@@ -164,55 +178,68 @@ class Bars:
             details.append(f"{rate:,.0f} requests/s" if rate >= 10 else f"{rate:.2g} requests/s")
             if progress.tokens:
                 details.append(f"{progress.tokens / progress.seconds:,.0f} tokens/s")
-            if progress.total and progress.requests >= _TO_TELL and not self.console.is_terminal:
+            if progress.total and progress.requests >= _ENOUGH_REQUESTS:
                 details.append(f"{_span((progress.total - progress.done) / rate)} left")
         total = progress.total or max(progress.done, 1)
-        self._show(f"answers for {arm}", progress.done, total, details=", ".join(details))
+        self._show(f"answers for {arm}", progress.done, total, details)
 
-    def jobs(self, done: int, total: int) -> None:
-        """How many trainings or readings of this stage are complete."""
-        if total:
-            self._show("students", done, total, always=True)
+    def jobs(self, done: int, total: int, verb: str) -> None:
+        """How many students of this stage are `verb`: trained, for example."""
+        if not total:
+            return
+        if self.students is None:
+            self.students = JobsProgress(total, done, self.clock)
+            self._start_timer()
+        self.students.done = done
+        self.verb = verb
+        self._show_students(self.students)
 
     def job(self, progress: JobProgress) -> None:
-        """How far one of them is."""
-        self._show(progress.name, progress.done, progress.total, vanish=True)
+        """How far one of them is; or how far the only one is, where none were counted."""
+        if self.students is not None:
+            self.students.update(progress)
+            self._show_students(self.students)
+            return
+        share = progress.done / max(progress.total, 1)
+        if self.single is None or share < self.single.completed:  # the same rows once more
+            self.single = JobsProgress(1, 0, self.clock)
+            self._start_timer()
+        self.single.update(progress)
+        left = _left(self.single.seconds_left)
+        self._show(progress.name, progress.done, progress.total, left)
+
+    def _show_students(self, students: JobsProgress) -> None:
+        left = _left(students.seconds_left)
+        if self.console.is_terminal:
+            self._show("students", students.completed, students.total, left)
+        else:
+            self._show("students", students.done, students.total, left, f" {self.verb}")
+
+    def _start_timer(self) -> None:
+        """Print no plain line before another 15 s: the stage's title has just been printed."""
+        self.last_plain = self.clock()
 
     def _show(
-        self,
-        text: str,
-        done: int,
-        total: int,
-        *,
-        details: str = "",
-        always: bool = False,
-        vanish: bool = False,
+        self, text: str, done: float, total: int, details: Sequence[str], unit: str = ""
     ) -> None:
+        described = ", ".join(details)
         if self.console.is_terminal:
             if text not in self.shown:
                 self.shown[text] = self.bars.add_task(text, total=total, details="")
-            self.bars.update(self.shown[text], completed=done, details=details)
-            if vanish and done >= total:
-                self.bars.remove_task(self.shown.pop(text))
+            self.bars.update(self.shown[text], completed=done, details=described)
             return
-        now = time.monotonic()
-        ended = done == total and not vanish  # a job's end is told by the count of jobs
-        if always or ended or now - self.last_plain > _PLAIN_EVERY_S:
+        now, last = self.clock(), self.last_plain
+        if done == total or last is None or now - last >= _PLAIN_EVERY_S:
             self.last_plain = now
-            self._line(f"           {text}: {done} of {total}{details and ', '}{details}")
+            self._line(f"           {text}: {done} of {total}{unit}{described and ', '}{described}")
 
     def _line(self, text: str) -> None:
-        # Not broken where there is no terminal: a line in a log is a line.
+        # Not wrapped where there is no terminal, so that a log has one line for each message.
         self.console.print(text, markup=False, soft_wrap=True)
-
-    def _clear(self) -> None:
-        for bar in self.shown.values():
-            self.bars.remove_task(bar)
-        self.shown.clear()
 
 
 def print_results(results: Results) -> None:
-    """The arms, the comparisons and the answer, for a person."""
+    """Print the arms, the comparisons and the answer."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -240,7 +267,7 @@ def print_results(results: Results) -> None:
         rows = results.comparisons_unseen[0].n
         print_comparisons(
             results.comparisons_unseen,
-            f"The same on the {rows} rows whose context train lacks: a second look, outside the "
+            f"The same on the {rows} test rows whose context is not in train; not part of the "
             "correction above",
         )
     for sentence in api.answer_sentences(results):
@@ -248,20 +275,28 @@ def print_results(results: Results) -> None:
 
 
 def print_comparisons(comparisons: Sequence[Comparison], title: str) -> None:
-    """One table of differences."""
+    """Print one table of differences."""
     from rich.markup import escape
     from rich.table import Table
 
     from tutelage.core.results import ComparisonResult
 
     table = Table(title=title, title_justify="left", caption_justify="left")
-    for name in ("arm", "against", "difference", "95% interval", "p", "p (Holm)", "detectable"):
-        table.add_column(name, justify="left" if name in ("arm", "against") else "right")
+    for name in (
+        "arm",
+        "compared with",
+        "difference",
+        "95% interval",
+        "p",
+        "p (Holm)",
+        "detectable",
+    ):
+        table.add_column(name, justify="left" if name in ("arm", "compared with") else "right")
     for row in comparisons:
         secondary = isinstance(row, ComparisonResult) and not row.primary
         if secondary and table.caption is None:
             table.add_section()
-            table.caption = "Below the line: secondary comparisons, with a correction of their own"
+            table.caption = "Below the line: secondary comparisons, corrected separately"
         low, high = row.ci95
         smallest = row.minimum_detectable_difference
         table.add_row(

@@ -1,4 +1,4 @@
-"""`tutelage train`: one student on one file, or all students of a recipe."""
+"""`tutelage train`: train one student on a file, or all students of a recipe."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def train(
     output: Annotated[Path, typer.Option(help="The folder of the checkpoint.")] = Path("student"),
     rationales: Annotated[
         Path | None,
-        typer.Option(help="A file that `tutelage annotate` wrote. Without it: labels alone."),
+        typer.Option(help="A file that `tutelage annotate` wrote. Default: none, labels alone."),
     ] = None,
     task: TaskOption = None,
     recipe: RecipeOption = None,

@@ -1,1 +1,1 @@
-"""The recipe: one definition per setting, the rules of the design, and the packaged recipes."""
+"""The recipe: one definition per setting, the protocol's rules, and the packaged recipes."""

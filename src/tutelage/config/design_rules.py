@@ -1,8 +1,9 @@
-"""The rules of a fair experiment that a recipe could break: its controls, baselines and seeds.
+"""The experiment's protocol, as far as a recipe decides it: controls, baselines and seeds.
 
-A rationale arm is held against controls, which learn a target of the same kind without what the
-teacher said. Arms that a recipe lists under `controls` and `baselines` and does not write out are
-added here; what is then still missing is a departure, for which the recipe has to state a reason.
+A treatment arm is compared with controls, which learn a target of the same form without the
+teacher's content. The arms that a recipe asks for under `controls` and `baselines` are added here
+unless it lists them itself. What is then still missing is a departure from the protocol, and the
+recipe has to give a reason for it.
 """
 
 from __future__ import annotations
@@ -17,35 +18,40 @@ from tutelage.core.task import NLI, Task
 from tutelage.core.types import ControlName, ObjectiveName
 
 CONTROLS: tuple[ControlName, ...] = ("shuffled", "label_echo", "filler")
-"""What every rationale arm is held against, unless a recipe says why not."""
+"""The controls that every treatment arm is compared with, unless the recipe gives a reason."""
 
 BASELINES: tuple[BaselineName, ...] = get_args(BaselineName)
 
 SHUFFLED: frozenset[ControlName] = frozenset({"shuffled", "shuffled_within_label"})
-"""Controls with other rows' rationales: those that the primary comparisons are made with."""
+"""Controls with other rows' rationales: the primary comparisons use them."""
 
 FEWEST_SEEDS = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Departure:
-    """A rule that a recipe leaves: its name in `departures`, what is not as it says, and why."""
+    """A departure of a recipe from the protocol.
+
+    rule:   name of the rule in `departures`: controls, baselines or seeds
+    what:   what is missing
+    reason: the recipe's
+    """
 
     rule: str
     what: str
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.rule}: {self.what} ({self.reason})"
+        return f"departure from the protocol ({self.rule}): {self.what} ({self.reason})"
 
 
-def rationale_arms(arms: Sequence[ArmSection]) -> list[ArmSection]:
-    """The arms whose worth is in question: with a strategy, and no control."""
+def treatment_arms(arms: Sequence[ArmSection]) -> list[ArmSection]:
+    """The treatment arms: those with a strategy that are not controls."""
     return [arm for arm in arms if arm.strategy is not None and arm.control is None]
 
 
-def equal_names(arms: Sequence[ArmSection]) -> list[str]:
-    """One line for each pair of arms that would share a folder: some file systems ignore case."""
+def name_collisions(arms: Sequence[ArmSection]) -> list[str]:
+    """Find arms that would share a folder, one line each; some file systems ignore case."""
     names: dict[str, str] = {}
     lines = []
     for arm in arms:
@@ -53,22 +59,22 @@ def equal_names(arms: Sequence[ArmSection]) -> list[str]:
         if first is None:
             names[arm.name.lower()] = arm.name
         elif first == arm.name:
-            lines.append(f"two are named {first!r}")
+            lines.append(f"two arms are named {first!r}: rename one")
         else:
             lines.append(
-                f"{first!r} and {arm.name!r} differ only in case, and some systems would give them "
-                "one folder: rename one"
+                f"{first!r} and {arm.name!r} differ only in case and would share a folder on some "
+                "systems: rename one"
             )
     return lines
 
 
 def controls_of(arm: ArmSection, arms: Sequence[ArmSection]) -> list[ArmSection]:
-    """The controls of a rationale arm, in the order of `arms`.
+    """The controls of a treatment arm, in the order of `arms`.
 
-    They put its question and have its objective. A label echo says nothing of the explanation:
-    where an arm has none with its own question, the first one of its objective serves.
+    A control has the arm's strategy, template, teacher and objective. A label echo contains nothing
+    from the teacher, so an arm without its own shares the first label echo of its objective.
     """
-    own = [c for c in arms if c.control is not None and _alike(c, arm)]
+    own = [c for c in arms if c.control is not None and _same_requests(c, arm)]
     if not any(c.control == "label_echo" for c in own):
         own += [
             c
@@ -78,25 +84,27 @@ def controls_of(arm: ArmSection, arms: Sequence[ArmSection]) -> list[ArmSection]
     return own
 
 
-def completed(
+def with_added_arms(
     arms: Sequence[ArmSection],
     controls: Sequence[ControlName],
     baselines: Sequence[BaselineName],
     task: Task | None,
 ) -> list[ArmSection]:
-    """`arms`, and those that `controls` and `baselines` ask for and that are not among them.
+    """Add the arms that `controls` and `baselines` ask for and that `arms` lacks.
 
-    ARM-shuffled and ARM-filler follow their arm; then label-echo (one serves all arms of an
-    objective: label-echo-OBJECTIVE where there are several), then the student without the context.
-    An arm of objective `label` learns no rationale, and gets no control. Completing the result
-    again changes nothing. task: None where it is not known, and no field can be left out.
+    task: None where it is not known; then no arm omits the context
+
+    ARM-shuffled and ARM-filler follow their arm. Then come label-echo (all arms of an objective
+    share one; label-echo-OBJECTIVE where there are several objectives) and the student without the
+    context. An arm of objective `label` learns no rationale and gets no control. Calling this on
+    its own result adds nothing.
 
     Raises ValueError where an added arm's name is taken, or too long.
     """
     complete = list(arms)
-    taught = _taught(arms)
-    objectives = {arm.effective_objective for arm in taught}
-    for arm in taught:
+    learners = _rationale_learners(arms)
+    objectives = {arm.effective_objective for arm in learners}
+    for arm in learners:
         for control in controls:
             present = controls_of(arm, complete)
             if any(c.control == control for c in present):
@@ -104,7 +112,7 @@ def completed(
             echo = control == "label_echo"
             name = _echo_name(arm, objectives) if echo else f"{arm.name}-{_hyphens(control)}"
             _check_name(name, complete, f"the control {control} of {arm.name!r}")
-            # Of what belongs to the arm the last place; an echo belongs to several.
+            # After the arm and its own controls. A label echo belongs to several arms: at the end.
             own = [arm, *(c for c in present if c.control != "label_echo")]
             place = len(complete) if echo else 1 + max(complete.index(one) for one in own)
             complete.insert(place, arm.model_copy(update={"name": name, "control": control}))
@@ -116,66 +124,74 @@ def completed(
     return complete
 
 
-def broken(
+def protocol_breaches(
     arms: Sequence[ArmSection],
     baselines: Sequence[BaselineName],
     seeds: Sequence[int],
     task: Task | None,
 ) -> dict[str, str]:
-    """What is not as the rules say, by rule; `arms` are the completed ones."""
+    """What is missing, by rule (controls, baselines, seeds).
+
+    arms: with those that `with_added_arms` adds
+    """
     found = {
         "controls": _missing_controls(arms),
         "baselines": _missing_baselines(arms, baselines, task),
         "seeds": ""
         if len(seeds) >= FEWEST_SEEDS
-        else f"{len(seeds)} seed, which says nothing beyond one training",
+        else f"{len(seeds)} seed, which shows nothing of how seeds vary",
     }
     return {rule: what for rule, what in found.items() if what}
 
 
-def problems(breaches: Mapping[str, str], reasons: Mapping[str, str | None]) -> list[str]:
-    """A line for each breach without a reason, and for each reason without a breach."""
+def departure_problems(breaches: Mapping[str, str], reasons: Mapping[str, str | None]) -> list[str]:
+    """Find breaches without a reason and reasons without a breach, one line each.
+
+    breaches: as from `protocol_breaches`
+    reasons:  the recipe's `departures`, by rule
+    """
     lines = [
-        f'{rule}: {what}: {_WAYS_OUT[rule]}, or say why not: departures: {{{rule}: "your reason"}}'
+        f"{rule}: {what}: {_REMEDIES[rule]}, or give a reason: "
+        f'departures: {{{rule}: "your reason"}}'
         for rule, what in breaches.items()
         if reasons.get(rule) is None
     ]
     lines += [
-        f"departures.{rule}: gives a reason, but the recipe keeps to this rule: leave it out"
+        f"departures.{rule}: gives a reason, but the recipe follows this rule: remove it"
         for rule, reason in reasons.items()
         if reason is not None and rule not in breaches
     ]
     return lines
 
 
-_WAYS_OUT: Mapping[str, str] = {
-    "controls": f"every rationale arm needs them (controls: [{', '.join(CONTROLS)}], the default)",
-    "baselines": f"all belong to an experiment (baselines: [{', '.join(BASELINES)}], the default)",
+_REMEDIES: Mapping[str, str] = {
+    "controls": f"every treatment arm needs them (controls: [{', '.join(CONTROLS)}], the default)",
+    "baselines": f"the protocol has them all (baselines: [{', '.join(BASELINES)}], the default)",
     "seeds": "name two or more (seeds: [0, 1, 2, 3, 4] is the default)",
 }
 
 
-def _alike(one: ArmSection, other: ArmSection) -> bool:
+def _same_requests(one: ArmSection, other: ArmSection) -> bool:
     same = one.effective_objective == other.effective_objective
     return same and one.annotation_key == other.annotation_key
 
 
-def _taught(arms: Sequence[ArmSection]) -> list[ArmSection]:
-    return [arm for arm in rationale_arms(arms) if arm.effective_objective != "label"]
+def _rationale_learners(arms: Sequence[ArmSection]) -> list[ArmSection]:
+    return [arm for arm in treatment_arms(arms) if arm.effective_objective != "label"]
 
 
 def _missing_controls(arms: Sequence[ArmSection]) -> str:
-    taught = _taught(arms)
+    learners = _rationale_learners(arms)
     parts = []
     for control in CONTROLS:
         counts: frozenset[ControlName] = SHUFFLED if control in SHUFFLED else frozenset({control})
         without = [
             arm.name
-            for arm in taught
+            for arm in learners
             if not any(c.control in counts for c in controls_of(arm, arms))
         ]
         if without:
-            whose = "" if len(without) == len(taught) else f" for {', '.join(without)}"
+            whose = "" if len(without) == len(learners) else f" for {', '.join(without)}"
             parts.append(f"no {control} control{whose}")
     return "; ".join(parts)
 
@@ -183,7 +199,7 @@ def _missing_controls(arms: Sequence[ArmSection]) -> str:
 def _missing_baselines(
     arms: Sequence[ArmSection], baselines: Sequence[BaselineName], task: Task | None
 ) -> str:
-    asks = any(arm.strategy != "human" for arm in rationale_arms(arms))
+    asks = any(arm.strategy != "human" for arm in treatment_arms(arms))
     applies: Mapping[BaselineName, Callable[[], bool]] = {
         "majority": lambda: True,
         "omitted_context": lambda: task is not None and not _has_omitted(arms, task),
@@ -195,7 +211,7 @@ def _missing_baselines(
 
 
 def _has_omitted(arms: Sequence[ArmSection], task: Task) -> bool:
-    """Whether a student without the context is among the arms, or makes no sense in this task."""
+    """Whether an arm omits the context, or the task has no context that could be omitted."""
     if task.context is None or len(task.fields) == 1:
         return True
     return any(arm.omits == (task.context,) for arm in arms)
@@ -211,8 +227,6 @@ def _hyphens(name: str) -> str:
 
 def _check_name(name: str, arms: Sequence[ArmSection], whose: str) -> None:
     if any(arm.name.lower() == name.lower() for arm in arms):
-        raise ValueError(
-            f"{whose} would be named {name!r}, as another arm is: give that one another name"
-        )
+        raise ValueError(f"{whose} would be named {name!r}, as another arm is: rename that arm")
     if not NAME.fullmatch(name):
         raise ValueError(f"{whose} would be named {name!r}, which is too long: shorten the arm's")

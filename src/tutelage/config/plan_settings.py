@@ -10,7 +10,7 @@ from tutelage.config.settings import Integer, Settings
 
 
 class PlanSettings(Settings):
-    """What a plan rests on: answers in a ledger, a pilot, an earlier run."""
+    """The basis of a plan: answers in a ledger, a pilot, an earlier run."""
 
     pilot: Integer | None = Field(
         None,

@@ -1,4 +1,4 @@
-"""The typed description of one experiment: YAML in, every problem told at once."""
+"""The recipe: the typed description of one experiment, which reports all its problems at once."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ from tutelage.core.types import ControlName
 
 @dataclass(frozen=True, slots=True)
 class Families:
-    """Pairs (arm, baseline) that are compared; Holm corrects each family by itself.
+    """Pairs (arm, baseline) that are compared. Holm's correction is applied to each family alone.
 
-    primary:   each rationale arm with labels alone, and with its shuffled controls
-    secondary: each rationale arm with its other controls (label echo, filler)
+    primary:   each treatment arm with labels alone, and with its shuffled controls
+    secondary: each treatment arm with its other controls (label echo, filler)
     """
 
     primary: tuple[tuple[str, str], ...]
@@ -46,7 +46,7 @@ class Families:
 
 
 class Recipe(Settings):
-    """One experiment. The arms are, once checked, with those that were added to them."""
+    """One experiment. After validation `arms` includes the controls and baselines added to it."""
 
     name: str = Field(
         description="Name of the experiment, and of its folder of results.", examples=["reviews"]
@@ -90,7 +90,7 @@ class Recipe(Settings):
         description="How the teacher is asked for labels.",
         examples=[{"rows": 200}],
     )
-    # After everything that decides which arms are added to it.
+    # After the fields that decide which arms are added to it.
     arms: list[ArmSection] = Field(
         min_length=1,
         description="The arms. Exactly one learns labels alone.",
@@ -134,33 +134,33 @@ class Recipe(Settings):
     def _complete(cls, arms: list[ArmSection], info: ValidationInfo) -> list[ArmSection]:
         known = info.data
         if any(key not in known for key in ("task", "controls", "baselines")):
-            return arms  # one of them is wrong, which is told by itself
+            return arms  # one of them is wrong, which is reported separately
         try:
             task = task_from(known["task"])
         except UsageError:
             task = None
-        return design_rules.completed(arms, known["controls"], known["baselines"], task)
+        return design_rules.with_added_arms(arms, known["controls"], known["baselines"], task)
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
         problems: list[str] = []
         if not NAME.fullmatch(self.name):
             problems.append(f"name: got {self.name!r}, {NAME_EXPECTED}")
-        problems += [f"arms: {line}" for line in design_rules.equal_names(self.arms)]
+        problems += [f"arms: {line}" for line in design_rules.name_collisions(self.arms)]
         plain = [arm.name for arm in self.arms if arm.strategy is None and not arm.omits]
         if len(plain) != 1:
             problems.append(
-                "arms: expected exactly one without a strategy, the baseline of labels alone, "
-                f"got {plain or 'none'}"
+                "arms: expected exactly one without a strategy, the baseline of labels alone, got "
+                f"{', '.join(plain) or 'none'}"
             )
-        for arm in design_rules.rationale_arms(self.arms):
+        for arm in design_rules.treatment_arms(self.arms):
             if arm.strategy != "human" and not (arm.teacher or self.teacher):
-                problems.append(f"arms: {arm.name!r} asks a teacher, and the recipe names none")
+                problems.append(f"arms: {arm.name!r} needs a teacher, and the recipe names none")
         for arm in self.arms:
-            if arm.control is not None and not self.treated(arm):
+            if arm.control is not None and not self.treatments_of(arm):
                 problems.append(
-                    f"arms: {arm.name!r} is a control and needs the arm that it controls: one of "
-                    f"strategy {arm.strategy!r} with the same teacher and objective, no control"
+                    f"arms: {arm.name!r} is a control without a treatment arm: add one with "
+                    f"strategy {arm.strategy!r} and the same teacher and objective"
                 )
         for where, seeds in (("seeds", self.seeds), ("search.seeds", self.search.seeds or [])):
             if len(set(seeds)) != len(seeds):
@@ -170,7 +170,9 @@ class Recipe(Settings):
                 problems.append(f"{key}: {list(values)} lists a value twice")
         try:
             problems += self._omitted_fields(self.resolved_task())
-            problems += design_rules.problems(self._broken(), self.departures.model_dump())
+            problems += design_rules.departure_problems(
+                self._breaches(), self.departures.model_dump()
+            )
         except UsageError as error:
             problems.append(str(error))
         if problems:
@@ -178,7 +180,7 @@ class Recipe(Settings):
         return self
 
     def _omitted_fields(self, task: Task) -> list[str]:
-        """What is wrong with the fields that arms omit."""
+        """Problems of the fields that arms omit, one line each."""
         faults = []
         for arm in self.arms:
             if unknown := [name for name in arm.omits if name not in task.fields]:
@@ -187,14 +189,16 @@ class Recipe(Settings):
                     f"{', '.join(task.fields)}"
                 )
             elif set(arm.omits) == set(task.fields):
-                faults.append(f"arms: {arm.name!r} omits all fields: leave one to read")
+                faults.append(f"arms: {arm.name!r} omits all fields: leave one as input")
         return faults
 
-    def _broken(self) -> dict[str, str]:
-        return design_rules.broken(self.arms, self.baselines, self.seeds, self.resolved_task())
+    def _breaches(self) -> dict[str, str]:
+        return design_rules.protocol_breaches(
+            self.arms, self.baselines, self.seeds, self.resolved_task()
+        )
 
     def resolved_task(self) -> Task:
-        """The task itself."""
+        """The task that the key `task` describes."""
         return task_from(self.task)
 
     @property
@@ -202,36 +206,36 @@ class Recipe(Settings):
         """The arm of labels alone."""
         return next(arm for arm in self.arms if arm.strategy is None and not arm.omits)
 
-    def treated(self, control: ArmSection) -> list[ArmSection]:
-        """The arms that `control` is a control of."""
-        arms = design_rules.rationale_arms(self.arms)
+    def treatments_of(self, control: ArmSection) -> list[ArmSection]:
+        """The treatment arms that `control` is a control of."""
+        arms = design_rules.treatment_arms(self.arms)
         return [arm for arm in arms if control in design_rules.controls_of(arm, self.arms)]
 
     def comparisons(self) -> Families:
         """Which arms are compared with which."""
         primary: list[tuple[str, str]] = []
         secondary: list[tuple[str, str]] = []
-        for arm in design_rules.rationale_arms(self.arms):
+        for arm in design_rules.treatment_arms(self.arms):
             primary.append((arm.name, self.baseline.name))
             for control in design_rules.controls_of(arm, self.arms):
                 family = primary if control.control in design_rules.SHUFFLED else secondary
                 family.append((arm.name, control.name))
         return Families(tuple(primary), tuple(secondary))
 
-    def departed(self) -> list[Departure]:
-        """The rules of the experiment that this recipe leaves, with its reasons."""
+    def departures_made(self) -> list[Departure]:
+        """The recipe's departures from the protocol, with its reasons."""
         reasons = self.departures.model_dump()
-        return [Departure(rule, what, reasons[rule]) for rule, what in self._broken().items()]
+        return [Departure(rule, what, reasons[rule]) for rule, what in self._breaches().items()]
 
     def teacher_of(self, arm: ArmSection) -> TeacherSettings | None:
         """The arm's own teacher, or the recipe's."""
         return arm.teacher or self.teacher
 
     def configs(self, arm: ArmSection) -> list[Config]:
-        """What the arm tries: every arm the same number.
+        """The configurations that the arm tries; every arm tries the same number.
 
-        An arm that learns labels alone has no weight to try, and tries rates in the place of it:
-        all that the others try, so that it lacks none of theirs, and then some between.
+        An arm of labels alone has no label weight to vary, so it tries more learning rates: all
+        that the other arms try, and then some between them.
         """
         rates, weights = self.search.learning_rate, self.search.label_weight
         if arm.effective_objective != "label":
@@ -244,7 +248,7 @@ class Recipe(Settings):
         return self.seeds[:1] if self.search.seeds is None else self.search.seeds
 
     def to_yaml(self) -> str:
-        """The resolved recipe: what `load_recipe` reads back as the same."""
+        """The resolved recipe as YAML, which `load_recipe` reads back as an equal one."""
         values = self.model_dump(mode="json", exclude_none=True)
         for arm in values["arms"]:
             if not arm["omits"]:
@@ -253,17 +257,18 @@ class Recipe(Settings):
 
 
 def _filled_up(rates: Sequence[float], count: int) -> list[float]:
-    """`count` learning rates: those given, in their order, and then, one by one, the geometric
-    middle of the widest gap between two that are there, the lowest gap of equally wide ones.
+    """`rates`, filled up to `count` learning rates.
 
-    A single rate has no gap: half of it and twice it come first. Four digits, for names to read.
+    Each added rate is the geometric mean of the two neighbours with the widest gap so far, the
+    lowest of equally wide gaps. A single rate has no gap: half of it and twice it are added first.
+    Added rates are rounded to four digits, which keeps the names of configurations short.
     """
     filled = list(rates)
     if len(rates) == 1:
         filled += [rates[0] / 2, rates[0] * 2]
     while len(filled) < count:
         logs = sorted(math.log(rate) for rate in filled)
-        # Equal gaps differ in their last digits.
+        # Rounded, because floats make equal gaps differ in their last digits.
         low, high = max(itertools.pairwise(logs), key=lambda gap: round(gap[1] - gap[0], 9))
         filled.append(math.exp((low + high) / 2))
     return filled[: len(rates)] + [float(f"{rate:.4g}") for rate in filled[len(rates) : count]]

@@ -1,4 +1,4 @@
-"""Recipe files: finding, reading and checking one."""
+"""Load recipes: find the file, parse it and check it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RECIPE_SUFFIXES = (".yaml", ".yml")
 
 
 def packaged_recipes() -> dict[str, Path]:
-    """The recipes that come with Tutelage, by name."""
+    """The recipe files that come with Tutelage, by name."""
     folder = Path(__file__).parent / "recipes"
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
@@ -29,7 +29,7 @@ def is_recipe(source: str) -> bool:
 
 
 def load_recipe(source: str | Path) -> Recipe:
-    """The recipe in a YAML file, or the packaged recipe of that name.
+    """Load the recipe in a YAML file, or the packaged recipe of that name.
 
     Raises RecipeError, which holds every problem found, one line each.
     """
@@ -55,7 +55,10 @@ def load_recipe(source: str | Path) -> Recipe:
 
 
 def parse_recipe(values: object, name: str = "recipe") -> Recipe:
-    """The recipe that a mapping describes; `name` is for messages."""
+    """Make the recipe that a mapping describes. Raises RecipeError.
+
+    name: of the source, for messages
+    """
     if not isinstance(values, Mapping):
         raise RecipeError(
             f"{name}: got {type(values).__name__}, expected a mapping with name, data, arms, …"

@@ -1,4 +1,4 @@
-"""docs/recipe.md, written from the definitions: every key, its type, default, meaning, example.
+"""Write docs/recipe.md from the definitions: each key's type, default, meaning and example.
 
 python -m tutelage.config.reference > docs/recipe.md
 """
@@ -18,7 +18,7 @@ from tutelage.config.settings import Settings, nested_section
 _INTRODUCTION = """\
 # Recipe reference
 
-*Written from the definitions in `src/tutelage/config` by `make docs`; do not edit it by hand.*
+*Generated from the definitions in `src/tutelage/config` by `make docs`; do not edit it by hand.*
 
 A recipe is one YAML file. `name`, `data` and `arms` are required; everything else has a default.
 The same names are the arguments of the Python classes (`TeacherSettings`, `TrainSettings`) and,
@@ -27,7 +27,7 @@ with hyphens, the options of `tutelage annotate`, `train` and `plan` ([cli.md](c
 
 
 def recipe_reference() -> str:
-    """The whole page, as Markdown."""
+    """The complete page, as Markdown."""
     parts = [_INTRODUCTION]
     for title, kind, prefix in _sections(Recipe, "", "The recipe"):
         summary = " ".join((kind.__doc__ or "").split("\n\n")[0].split())
@@ -110,7 +110,7 @@ def _example(field: FieldInfo) -> str:
 
 
 def _yaml(value: Any) -> str:
-    """A value as it is written in a recipe, on one line."""
+    """A value in the notation of a recipe, on one line."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {_yaml(part)}" for key, part in value.items()) + "}"
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""The other sections of a recipe: task, data, arms, search, and reasons for departures."""
+"""Sections of a recipe: task, data, arms, search, and reasons for departures."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from tutelage.config.settings import Integer, Number, Seed, Settings, Text
 from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.errors import UsageError
 from tutelage.core.types import ControlName, ObjectiveName
-from tutelage.strategies.registry import get_strategy
+from tutelage.strategies.lookup import get_strategy
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
-"""Names of recipes and arms: they become names of folders."""
+"""Names of recipes and arms, which name folders."""
 
 NAME_EXPECTED = "expected letters, digits, '.', '_' and '-', at most 80 (it names a folder)"
 
 BaselineName = Literal["majority", "omitted_context", "teacher_labels", "teacher"]
-"""What a student's accuracy is compared with: the most frequent label; a student that does not see
-the context; the labels in the teacher's answers, where there are any; the teacher as a labeller."""
+"""Baselines: the most frequent label; a student that does not see the context; the labels in the
+teacher's answers, where there are any; the teacher asked for labels."""
 
 Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
@@ -38,11 +38,11 @@ class TaskSection(Settings):
 
     name: Text = Field("task", description="Name, for messages and prompts.", examples=["reviews"])
     fields: list[Text] = Field(
-        description="Input fields, in the order in which the student reads them.",
+        description="Input fields, in the order of the student's input.",
         examples=[["text"]],
     )
     labels: list[Text] = Field(
-        description="Labels, in the order in which probabilities are given.",
+        description="Labels, in the order of their probabilities.",
         examples=[["good", "bad"]],
     )
     spellings: dict[str, str] = Field(
@@ -169,9 +169,11 @@ class ArmSection(Settings):
         if self.strategy is None:
             for key in ("template", "control", "teacher"):
                 if getattr(self, key) is not None:
-                    raise ValueError(f"{key}: needs a strategy: name one")
+                    raise ValueError(f"{key}: needs a strategy: add one to the arm")
             if self.objective not in (None, "label"):
-                raise ValueError(f"objective: {self.objective} needs a strategy: name one")
+                raise ValueError(
+                    f"objective: {self.objective} needs a strategy: add one to the arm"
+                )
         else:
             if self.omits:
                 raise ValueError("omits: works only for an arm without a strategy")
@@ -190,7 +192,7 @@ class ArmSection(Settings):
 
     @property
     def annotation_key(self) -> tuple[Any, ...]:
-        """What its rationales depend on: arms with equal keys share the teacher's answers."""
+        """The settings that its rationales depend on: arms with equal keys share them."""
         return (self.strategy, self.template, self.teacher)
 
 

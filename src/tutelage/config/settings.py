@@ -1,7 +1,7 @@
-"""What a setting is: one definition from which everything else is derived.
+"""The base class of settings: one definition from which everything else is derived.
 
 A setting is a field of a `Settings` class: its name, type, default, constraint, description and
-example. From that one place come
+example. It defines
 
     the recipe's key              the class is the type of a section of `config.recipe.Recipe`
     what a stage receives         the stage takes an object of the class
@@ -32,10 +32,10 @@ from tutelage.core.errors import UsageError
 
 def _number(value: Any) -> Any:
     if isinstance(value, bool):
-        raise ValueError("expected a number")  # pydantic takes true for 1
+        raise ValueError("expected a number")  # pydantic reads true as 1
     if isinstance(value, str):
         try:
-            # YAML 1.1 takes 6e-4 for text (it wants 6.0e-4); whoever writes it means the number.
+            # YAML 1.1 reads 6e-4 as text (it needs 6.0e-4), but a number is meant.
             return float(value)
         except ValueError:
             return value
@@ -55,10 +55,10 @@ Integer = Annotated[int, BeforeValidator(_integer)]
 """A whole number; `true` is not one."""
 
 Seed = Annotated[int, BeforeValidator(_integer), Field(ge=0, lt=2**32)]
-"""A seed that torch, numpy and every derived generator take."""
+"""A seed in the range that torch, numpy and the generators derived from it accept."""
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
-"""A text that is not empty."""
+"""A non-empty text."""
 
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ else:
 
 
 class _SettingsType(ModelMetaclass):
-    """Makes a call of the constructor raise our error; a section in a recipe is not such a call."""
+    """Makes the constructor raise UsageError; pydantic builds sections without this call."""
 
     def __call__(cls: Any, *args: Any, **values: Any) -> Any:
         try:
@@ -78,7 +78,7 @@ class _SettingsType(ModelMetaclass):
 
 
 class Settings(BaseModel, metaclass=_SettingsType):
-    """Base of all settings: unknown names are refused, and nothing changes after it was checked.
+    """Base class of all settings: immutable, and unknown names are refused.
 
     The constructor raises UsageError with every problem found.
     """
@@ -86,7 +86,7 @@ class Settings(BaseModel, metaclass=_SettingsType):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     def replace(self, **changes: Any) -> Self:
-        """A copy with these values changed, checked again."""
+        """Copy the settings with these values changed, and check them again."""
         values = {name: getattr(self, name) for name in type(self).model_fields}
         return type(self)(**values | changes)
 
@@ -94,13 +94,13 @@ class Settings(BaseModel, metaclass=_SettingsType):
 def problems_of(error: ValidationError, root: type[Settings] | None = None) -> list[str]:
     """One line for each problem: the key, what was found and what was expected.
 
-    root: the class that was checked, for the names that an unknown key may have been meant as
+    root: the class that was checked; an unknown key is compared with its names
     """
     return [line for fault in error.errors() for line in _lines(fault, root)]
 
 
 def section_at(root: type[Settings], keys: Sequence[str]) -> type[Settings] | None:
-    """The class of the section that `keys` lead to from `root`; None where they lead elsewhere."""
+    """The class of the section at `keys` below `root`; None where there is none."""
     section: type[Settings] | None = root
     for key in keys:
         if section is None or key not in section.model_fields:
@@ -139,7 +139,7 @@ def _lines(fault: Mapping[str, Any], root: type[Settings] | None) -> list[str]:
 
 
 def _keys(location: Sequence[str | int], root: type[Settings] | None) -> list[str]:
-    """The keys and positions in a location. pydantic adds which member of a union it tried."""
+    """The keys and positions in a location, without the union members that pydantic adds."""
     keys: list[str] = []
     for part in location:
         names = [key for key in keys if not key.isdigit()]

@@ -1,4 +1,4 @@
-"""The settings of a teacher: which model, how requests are made, what they may cost."""
+"""The settings of a teacher: the model, how requests are made, and their budget."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Parameter = float | int | str | dict[str, Any]
 
 
 class PriceOverride(Settings):
-    """What a teacher costs, in US dollars per million tokens, instead of the published price."""
+    """A teacher's price in US dollars per million tokens, in place of the published one."""
 
     input: Number = Field(ge=0, description="Price of input tokens.", examples=[0.5])
     output: Number = Field(ge=0, description="Price of output tokens.", examples=[1.5])
@@ -28,7 +28,7 @@ class PriceOverride(Settings):
 
 
 FREE = PriceOverride(input=0, output=0)
-"""What `price: 0` means."""
+"""The price that `price: 0` stands for."""
 
 
 def _free(value: Any) -> Any:
@@ -36,7 +36,7 @@ def _free(value: Any) -> Any:
 
 
 class TeacherSettings(Settings):
-    """Which teacher, and how requests to it are made. A sampling parameter that is not set is not
+    """Which teacher, and how requests to it are made. Sampling parameters that are not set are not
     sent.
     """
 
@@ -60,7 +60,7 @@ class TeacherSettings(Settings):
     provider: Text | None = Field(
         None,
         description="A name for the server, stored with the answers instead of its address, so "
-        "that answers stay known when the server moves.",
+        "that they are found again when the address changes.",
         examples=["my-cluster"],
     )
     temperature: Number | None = Field(
@@ -82,7 +82,10 @@ class TeacherSettings(Settings):
         examples=[64],
     )
     timeout_s: Number = Field(
-        120.0, gt=0, description="Seconds for one answer, connecting included.", examples=[30]
+        120.0,
+        gt=0,
+        description="Seconds to wait for one answer, including the connection.",
+        examples=[30],
     )
     max_failed: Annotated[Integer, Field(ge=0)] | Literal["never"] | None = Field(
         None,
@@ -105,36 +108,36 @@ class TeacherSettings(Settings):
     budget_usd: Number | None = Field(
         None,
         ge=0,
-        description="US dollars that may be charged, over all runs of one name. It is never "
+        description="US dollars that all runs of one name may be charged in total. Never "
         "exceeded. Default: no limit.",
         examples=[5],
     )
     price: Annotated[PriceOverride | None, BeforeValidator(_free)] = Field(
         None,
-        description="Price in US dollars per million tokens, where no price is published or yours "
-        "differs; `0` where nothing is charged.",
+        description="Price in US dollars per million tokens, where none is published or yours "
+        "differs; `0` for a free teacher.",
         examples=[{"input": 0.5, "output": 1.5}],
     )
     mode: Mode = Field(
         "live",
-        description="`live`: one request at a time, answered at once. `batch`: the batch API, half "
-        "the price, answered within a day.",
+        description="`live`: each request is answered at once. `batch`: the batch API, half the "
+        "price, answered within a day.",
         examples=["batch"],
     )
     structured: bool = Field(
         False,
-        description="Ask for answers as JSON of the strategy's schema, where it has one.",
+        description="Request answers as JSON that matches the strategy's schema, where it has one.",
         examples=[True],
     )
 
     @property
     def remote(self) -> bool:
-        """Whether the teacher is a server, which may charge and may have rate limits."""
+        """Whether the teacher is a server, which may charge and limit the rate of requests."""
         return self.model.startswith("openai:")
 
     @property
     def parameters(self) -> dict[str, Parameter]:
-        """The sampling parameters that are set, as the API names them."""
+        """The sampling parameters that are set, by their names in the API."""
         values: dict[str, Parameter | None] = {
             "temperature": self.temperature,
             "top_p": self.top_p,
@@ -144,9 +147,9 @@ class TeacherSettings(Settings):
         return {name: value for name, value in values.items() if value is not None}
 
     def failure_limit(self, rows: int | None) -> int | None:
-        """How many rows may fail before annotation stops; None where there is no limit.
+        """The number of rows that may fail before annotation stops; None where there is no limit.
 
-        rows: how many are annotated; None where that is not known in advance (a limit of 100)
+        rows: number of rows to annotate; None where it is unknown, for a limit of 100
         """
         if self.max_failed == "never":
             return None

@@ -1,6 +1,6 @@
 """The settings of a student: which model, and how it is trained.
 
-Free of torch, so that a recipe can be read without it.
+Does not import torch, so that recipes load without it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class LoraSettings(Settings):
 
 
 class InferenceLimits(TypedDict):
-    """Limits on what a student reads and writes at once; see `TrainingOptions`."""
+    """Limits on the lengths of inputs, rationales and micro-batches; see `TrainingOptions`."""
 
     max_source_tokens: int
     max_rationale_tokens: int
@@ -48,11 +48,9 @@ class InferenceLimits(TypedDict):
 
 
 class TrainingOptions(Settings):
-    """How a student is trained: what `student:` in a recipe and a single training share."""
+    """How a student is trained: settings of a recipe's `student:` and of a single training."""
 
-    epochs: Integer = Field(
-        5, ge=1, description="Passes over the training rows, at most.", examples=[10]
-    )
+    epochs: Integer = Field(5, ge=1, description="Epochs of training, at most.", examples=[10])
     max_steps: Integer | None = Field(
         None, ge=1, description="Optimiser steps, at most. Default: no limit.", examples=[2000]
     )
@@ -92,18 +90,19 @@ class TrainingOptions(Settings):
     precision: Precision = Field(
         "auto",
         description="`fp32`, `bf16` (bf16 weights with an fp32 copy for the optimiser), or `auto`: "
-        "bf16 where the hardware has it and the model is not tiny.",
+        "bf16 where the hardware supports it and the model is not tiny.",
         examples=["bf16"],
     )
     fast: Fast = Field(
         "auto",
-        description="Whether to use what is only about speed (`auto`), or transformers' own code "
-        "alone (`off`). Results agree up to rounding and the random numbers of dropout.",
+        description="`auto` uses code of our own that only makes CPUs faster, `off` leaves the "
+        "model's modules as transformers made them. Results agree up to rounding and the random "
+        "numbers of dropout.",
         examples=["off"],
     )
     compile: bool = Field(
         False,
-        description="torch.compile each layer: pays off in trainings of many minutes.",
+        description="Compile each layer with torch.compile, which pays off in long trainings.",
         examples=[True],
     )
     lora: LoraSettings | None = Field(
@@ -127,21 +126,21 @@ class TrainingOptions(Settings):
     threads: Integer = Field(
         1,
         ge=1,
-        description="CPU threads of a training. Part of the result: sums depend on it.",
+        description="CPU threads of a training. Results depend on it, through the order of sums.",
         examples=[2],
     )
 
     @model_validator(mode="after")
     def _compatible(self) -> Self:
         if self.compile and self.lora is not None:
-            # Each evaluation merges the adapters and separates them again: layers would be
-            # compiled anew each time.
-            raise ValueError("compile: true with lora: leave one of them out")
+            # Each evaluation merges and separates the adapters, so layers would be recompiled
+            # each time.
+            raise ValueError("compile: true does not work with lora: remove one of them")
         return self
 
     @property
     def inference_limits(self) -> InferenceLimits:
-        """The limits with which the trained student is used: those that it was trained with."""
+        """The limits for inference, which are those of the training."""
         return InferenceLimits(
             max_source_tokens=self.max_source_tokens,
             max_rationale_tokens=self.max_rationale_tokens,
@@ -150,7 +149,7 @@ class TrainingOptions(Settings):
 
 
 class TrainSettings(TrainingOptions):
-    """All settings of one training: together with the data they decide its result."""
+    """All settings of one training; with the data they determine its result."""
 
     objective: ObjectiveName = Field(
         "label_then_rationale",
@@ -175,14 +174,14 @@ class TrainSettings(TrainingOptions):
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """One configuration of the search: learning rate, and w in the weights (w, 1 − w)."""
+    """One configuration of the search: the learning rate, and w in the loss weights (w, 1 − w)."""
 
     learning_rate: float
     label_weight: float
 
     @property
     def name(self) -> str:
-        """The name of its folder."""
+        """The name of the configuration's folder."""
         return f"lr-{self.learning_rate:g}_w-{self.label_weight:g}"
 
 
@@ -197,8 +196,8 @@ class StudentSettings(TrainingOptions):
     )
     tracking: tuple[TrackerName, ...] = Field(
         (),
-        description="Trackers that get a copy of each training's log: `tensorboard`, `wandb`, "
-        "`trackio`. They change no result.",
+        description="Experiment trackers that receive each training's log: `tensorboard`, `wandb`, "
+        "`trackio`. They do not affect results.",
         examples=[["tensorboard"]],
     )
 

@@ -1,8 +1,8 @@
-"""YAML as people mean it: no key twice, and words that are words.
+"""Load YAML by the rules of YAML 1.2, and refuse duplicate keys.
 
-YAML 1.1, which PyYAML implements, takes `no`, `off`, `on` and `yes` for truth values, 1:30 for 90,
-010 for 8 and 2024-01-01 for a date, and does not take 6e-4 for a number. Here, as in YAML 1.2,
-`true` and `false` are the only truth values, and numbers are written as in Python or JSON.
+PyYAML implements YAML 1.1, which reads `no`, `off`, `on` and `yes` as booleans, 1:30 as 90, 010 as
+8, 2024-01-01 as a date, and 6e-4 as text. Here only `true` and `false` are booleans, and numbers
+are written as in Python or JSON.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from tutelage.core.errors import UsageError
 
 
 class DuplicateKeyError(yaml.YAMLError):
-    """A key that a mapping holds twice; `str` says where."""
+    """A mapping has a key twice; the message has both lines."""
 
 
 class _Loader(yaml.SafeLoader):
-    yaml_implicit_resolvers = {}  # noqa: RUF012 (an attribute of PyYAML, which does not say so)
+    yaml_implicit_resolvers = {}  # noqa: RUF012 (PyYAML does not annotate it)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         lines: dict[Hashable, int] = {}
@@ -30,8 +30,7 @@ class _Loader(yaml.SafeLoader):
             line = key_node.start_mark.line + 1
             if isinstance(key, Hashable) and key in lines and key_node.value != "<<":
                 raise DuplicateKeyError(
-                    f"key {key!r} is there twice, in line {lines[key]} and in line {line}: "
-                    "keep one of them"
+                    f"key {key!r} appears twice, in lines {lines[key]} and {line}: keep one of them"
                 )
             lines[key] = line
         return super().construct_mapping(node, deep)
@@ -62,14 +61,14 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _int)
 
 
 def load_yaml(text: str) -> Any:
-    """The value of a YAML document. Raises yaml.YAMLError, which says where."""
+    """Parse a YAML document. Raises yaml.YAMLError, whose message has the place."""
     return yaml.load(text, Loader=_Loader)
 
 
 def load_yaml_option(text: str, option: str) -> Any:
-    """The value of a command's option that is written as in a recipe: `{rank: 8}`, `0`, `never`.
+    """Parse a command-line option in the notation of a recipe: `{rank: 8}`, `0`, `never`.
 
-    Raises UsageError, which names the option.
+    Raises UsageError, whose message names the option.
     """
     try:
         return load_yaml(text)

@@ -1,1 +1,1 @@
-"""What every other part uses: errors, types, the task, files, progress."""
+"""Errors, types, tasks, results, files and progress, which every other package uses."""

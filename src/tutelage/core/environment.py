@@ -1,4 +1,4 @@
-"""Environment variables in a path or address of a recipe: `${NAME}` and `${NAME:-default}`."""
+"""Expand environment variables in paths and addresses: `${NAME}` and `${NAME:-default}`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}]*))?\}")
 
 
 def expand_variables(text: str) -> str:
-    """`text` with every `${NAME}` and `${NAME:-default}` replaced.
+    """Replace every `${NAME}` and `${NAME:-default}` in `text`.
 
-    As in a shell, the default stands for a variable that is unset or empty. Raises UsageError for
-    a variable that has neither a value nor a default. Any other `$` is left as it is.
+    As in a shell, the default replaces a variable that is unset or empty. Any other `$` stays.
+
+    Raises UsageError for a variable with neither a value nor a default.
     """
 
     def value(match: re.Match[str]) -> str:

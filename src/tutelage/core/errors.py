@@ -1,20 +1,20 @@
-"""Every error that Tutelage raises on purpose.
+"""The errors that Tutelage raises, and the optional extras that MissingExtraError names.
 
     TutelageError              exit code 1: the work failed
     ├── UsageError             exit code 2: the call is wrong
-    │   ├── RecipeError        a recipe that cannot be run; carries every problem found
-    │   └── MissingExtraError  a package that an optional extra would have installed
-    ├── DataError              a data file, or a row of it
-    ├── TeacherError           an answer that cannot be had
+    │   ├── RecipeError        an invalid recipe; holds every problem found
+    │   └── MissingExtraError  a package of an optional extra is not installed
+    ├── DataError              a faulty data file or row
+    ├── TeacherError           the teacher cannot answer
     │   ├── ModelNotServedError
     │   ├── AuthenticationError
-    │   ├── BatchesOpenError   exit code 0: nothing is wrong, and nothing more to do for now
+    │   ├── BatchesOpenError   exit code 0: nothing failed; batches are still open
     │   ├── BudgetError
     │   └── ServerUnreachableError
-    ├── StudentError           a model that cannot be loaded, trained or scored
-    └── RunFolderError         a run folder that is damaged, or belongs to something else
+    ├── StudentError           a model that cannot be loaded, trained or evaluated
+    └── RunFolderError         a run folder that is damaged or of another experiment
 
-A message is one line that says what was got, what was expected and what to do.
+A message is one line: what was found, what was expected and what to do.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from pathlib import Path
 
 
 class TutelageError(Exception):
-    """Base of all of ours. Anything else that escapes is a bug in Tutelage."""
+    """Base class. Any other exception that reaches the user is a bug in Tutelage."""
 
     exit_code = 1
 
 
 class UsageError(TutelageError):
-    """The call, not the work, is at fault."""
+    """The call is at fault, not the work."""
 
     exit_code = 2
 
 
 class RecipeError(UsageError):
-    """A recipe that cannot be run. `problems` holds a line for each fault, so that all show."""
+    """An invalid recipe. `problems` holds one line for each problem found."""
 
     def __init__(self, message: str, problems: tuple[str, ...] = ()) -> None:
         super().__init__(message)
@@ -45,7 +45,10 @@ class RecipeError(UsageError):
 
 
 class MissingExtraError(UsageError):
-    """A package is missing that one of our extras installs."""
+    """A package of an optional extra is not installed.
+
+    purpose: what needs it, the subject of the message
+    """
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         super().__init__(
@@ -78,26 +81,28 @@ EXTRAS: Mapping[str, frozenset[str]] = {
 
 
 def extra_of(module: str | None) -> str | None:
-    """The extra that installs `module` (or the package that it is part of); None: none does."""
+    """The extra that installs `module` or its package; None where none does."""
     package = (module or "").partition(".")[0]
     return next((extra for extra, modules in EXTRAS.items() if package in modules), None)
 
 
-def require_extra(extra: str, purpose: str) -> None:
+def require_extra(extra: str, purpose: str, *also: str) -> None:
     """Raise MissingExtraError where a package of `extra` that `purpose` needs is not installed.
 
-    Called before anything is paid for or written. Imports none of them.
+    also: packages of the extra that not every use of it needs
+
+    Call this before anything is paid for or written. It imports none of the packages.
     """
     needed = ("torch", "transformers", "accelerate") if extra == "train" else EXTRAS[extra]
-    for package in needed:
+    for package in (*needed, *also):
         if importlib.util.find_spec(package) is None:
             raise MissingExtraError(package, extra, purpose)
 
 
 class DataError(TutelageError):
-    """A data file, or one row of it, that is not what the task expects.
+    """A data file or row that is not as the task expects.
 
-    `path`, `line` (counted from 1) and `field` say where, as far as is known.
+    `path`, `line` (counted from 1) and `field` locate the fault, as far as known.
     """
 
     def __init__(
@@ -117,34 +122,34 @@ class DataError(TutelageError):
 
 
 class TeacherError(TutelageError):
-    """The teacher cannot answer, and asking again would not help."""
+    """The teacher cannot answer, and a retry would not help."""
 
 
 class ModelNotServedError(TeacherError):
-    """The server does not know, or no longer serves, the model asked for."""
+    """The server does not have the requested model, or no longer serves it."""
 
 
 class AuthenticationError(TeacherError):
-    """No key, or a key that the server refuses."""
+    """The API key is missing, or the server refuses it."""
 
 
 class BatchesOpenError(TeacherError):
-    """Questions lie in batches that the server has not answered, and nobody wants to wait."""
+    """Requests are in batches that the server has not finished, and the call is not to wait."""
 
     exit_code = 0
 
 
 class BudgetError(TeacherError):
-    """The next question can cost more than what the budget has left."""
+    """The next request could cost more than the rest of the budget."""
 
 
 class ServerUnreachableError(TeacherError):
-    """Nothing answers at the teacher's address, or it went on failing."""
+    """The teacher's server does not respond, or keeps failing."""
 
 
 class StudentError(TutelageError):
-    """A student that cannot be loaded, trained or scored."""
+    """A student that cannot be loaded, trained or evaluated."""
 
 
 class RunFolderError(TutelageError):
-    """A run folder that is damaged, or that belongs to another experiment."""
+    """A run folder that is damaged, or that is of another experiment."""

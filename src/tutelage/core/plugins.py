@@ -1,8 +1,8 @@
-"""Plugins: what other installed packages offer through Python's entry points.
+"""Plugins: load strategies and teachers of other packages through Python's entry points.
 
 A group of entry points holds the plugins of one kind (`tutelage.strategies`, `tutelage.teachers`).
-Reading the groups searches every installed package, which takes tens of milliseconds: so nothing
-here is called for a name that is built in.
+Reading the groups searches every installed package, which takes tens of milliseconds, so nothing
+here is called for a built-in name.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Plugin:
             made = self.factory(*arguments)
         except TutelageError:
             raise
-        # Whatever else a plugin raises is the plugin's fault, not Tutelage's.
+        # Any other exception is the plugin's fault, not Tutelage's.
         except Exception as error:
             raise UsageError(f"{self.source}: failed: {_one_line(error)}") from error
         missing = [name for name in members if not _has(made, name)]

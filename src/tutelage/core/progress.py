@@ -1,4 +1,4 @@
-"""Progress of a run: what is reported, and to whom."""
+"""Progress of a run: the values reported, and the observers that receive them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Protocol
 class AnnotationProgress:
     """How far an annotation is.
 
-    done, total, failed: rows; total is None for a stream of unknown length
-    cached, requests:    answers found in the ledger, and requests made now
-    tokens, cost_usd:    of the requests made now; dollars are None where no price is known
-    seconds:             since the beginning
+    done, total, failed: numbers of rows; total is None for a stream of unknown length
+    cached, requests:    answers found in the ledger, and requests sent now
+    tokens, cost_usd:    of the requests sent now; cost_usd is None where no price is known
+    seconds:             since the start
     """
 
     done: int
@@ -30,8 +30,8 @@ class AnnotationProgress:
 class JobProgress:
     """How far one training or evaluation is.
 
-    name:        of its folder
-    done, total: steps, or rows
+    name:        its folder, which no other job of the stage has
+    done, total: numbers of steps or rows
     """
 
     name: str
@@ -42,21 +42,21 @@ class JobProgress:
 class Observer(Protocol):
     """Receives the progress of a run.
 
-    All methods are called on the thread that runs it, except `annotating`, which is called on
-    whatever thread talks to the teacher.
+    All methods are called on the thread of the run, except `annotating`, which is called on the
+    thread that sends requests to the teacher.
     """
 
     def stage(self, title: str) -> None:
         """A new stage begins."""
 
     def note(self, line: str) -> None:
-        """Something that a person should know."""
+        """A message for the user."""
 
     def annotating(self, arm: str, progress: AnnotationProgress) -> None:
         """How far one arm's annotation is."""
 
-    def jobs(self, done: int, total: int) -> None:
-        """How many trainings or evaluations of this stage are complete."""
+    def jobs(self, done: int, total: int, verb: str) -> None:
+        """How many students of this stage are `verb`: "trained", "evaluated"."""
 
     def job(self, progress: JobProgress) -> None:
         """How far one of them is."""
@@ -74,7 +74,7 @@ class Silent:
     def annotating(self, arm: str, progress: AnnotationProgress) -> None:
         """Nothing."""
 
-    def jobs(self, done: int, total: int) -> None:
+    def jobs(self, done: int, total: int, verb: str) -> None:
         """Nothing."""
 
     def job(self, progress: JobProgress) -> None:

@@ -1,4 +1,4 @@
-"""A file of rationales in the order of their rows, written as they come in any order."""
+"""Write a file of rationales in row order while they arrive in any order, and read it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,16 @@ _JSON = json.JSONEncoder(ensure_ascii=False)
 
 
 class RationaleFile:
-    """Rationales as they come, in a file beside the output; then the output, in their order."""
+    """Collects rationales in a temporary file as they arrive, then writes them in row order.
+
+    output: the final file; the temporary one is in the same folder
+    """
 
     def __init__(self, output: Path) -> None:
         self._output = output
         self._places = array.array("q")
         self._end = 0
-        # Without a name wherever that can be: a process that is killed leaves nothing behind.
+        # Unnamed where the system allows it, so that a killed process leaves nothing behind.
         self._file = tempfile.TemporaryFile(  # noqa: SIM115  closed in __exit__
             "w+b", buffering=1 << 20, dir=output.parent
         )
@@ -34,7 +37,7 @@ class RationaleFile:
         self._file.close()
 
     def keep(self, index: int, rationale: Rationale) -> None:
-        """The rationale of the row `index`."""
+        """Store the rationale of row `index`."""
         usage = rationale.usage
         record = {
             "uid": rationale.uid,
@@ -57,9 +60,9 @@ class RationaleFile:
         self._end += self._file.write(line)
 
     def finish(self) -> None:
-        """Put the lines into the order of their rows, where the output is to be.
+        """Write the output, in row order.
 
-        Raises RuntimeError where a row before the last one has none: no file is better than such.
+        Raises RuntimeError, and writes nothing, where a row before the last one has no rationale.
         """
         if -1 in self._places:
             raise RuntimeError(f"{self._output}: row {self._places.index(-1)} has no rationale")
@@ -68,7 +71,7 @@ class RationaleFile:
         try:
             with (
                 os.fdopen(handle, "wb", buffering=1 << 20) as ordered,
-                # A reader of its own: it reads little where a line is out of its place.
+                # A small buffer, so that lines out of order waste little of what is read.
                 os.fdopen(os.dup(self._file.fileno()), "rb") as lines,
             ):
                 at = lines.seek(0)
@@ -88,7 +91,7 @@ class RationaleFile:
 
 
 def read_rationales(path: Path) -> list[Rationale]:
-    """The rationales that `annotate` wrote to `path`."""
+    """Read the rationales that `annotate` wrote to `path`. Raises DataError."""
     try:
         return [
             Rationale(**{**record, "usage": Usage(**(record.get("usage") or {}))})
@@ -98,5 +101,5 @@ def read_rationales(path: Path) -> list[Rationale]:
         raise DataError("no such file: `tutelage annotate` writes one", path=path) from error
     except TypeError as error:
         raise DataError(
-            "holds no rationales: expected a file that `tutelage annotate` wrote", path=path
+            "is not a file of rationales: expected one that `tutelage annotate` wrote", path=path
         ) from error

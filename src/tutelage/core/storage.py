@@ -1,7 +1,7 @@
-"""Files of a run: atomic writes, JSON lines, the manifest.
+"""Read and write a run's files: atomic writes, JSON and JSON lines, digests.
 
-A file is either its old self or its new self, never half of either: it is written beside its
-place and moved there.
+A file is written under a temporary name in the same folder and then renamed, so a reader sees
+either the old content or the new, never a part.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ _HALF = re.compile("[\ud800-\udfff]")
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write `content` so that a reader, or a crash, never sees a part of it.
+    """Write `content` completely or not at all, even if the process crashes.
 
-    Raises RunFolderError where the disk is full or may not be written; the old file then stays.
+    Raises RunFolderError where the disk is full or not writable; the old file is then kept.
     """
     try:
         _replace(path, content.encode("utf-8") if isinstance(content, str) else content)
     except OSError as error:
         raise RunFolderError(
-            f"{path}: cannot be written ({error.strerror or error}): make room, or see who may "
-            "write there, then start the same again"
+            f"{path}: cannot be written ({error.strerror or error}): free disk space or correct "
+            "the permissions, then run the same command again"
         ) from error
 
 
@@ -53,7 +53,7 @@ def _replace(path: Path, data: bytes) -> None:
 
 
 def as_json(value: Any) -> Any:
-    """Dataclasses, settings, mappings, paths and tuples as what `json` takes."""
+    """Convert dataclasses, settings, mappings, paths and tuples to values that `json` takes."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: as_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
@@ -66,25 +66,30 @@ def as_json(value: Any) -> Any:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """One JSON document, indented, keys in the order given."""
+    """Write one JSON document, indented, with keys in the order given."""
     write_atomic(path, encode_json(json.dumps(as_json(value), indent=2, ensure_ascii=False) + "\n"))
 
 
 def write_jsonl(path: Path, records: Iterable[Any]) -> None:
-    """One JSON value a line."""
+    """Write one JSON value per line."""
     lines = (json.dumps(as_json(r), ensure_ascii=False) + "\n" for r in records)
     write_atomic(path, encode_json("".join(lines)))
 
 
 def encode_json(text: str) -> bytes:
-    """JSON as UTF-8. Half of a surrogate pair, which UTF-8 cannot hold, becomes the escape that
-    JSON has for it, so that it is read as what it was."""
+    """Encode JSON as UTF-8.
+
+    Half of a surrogate pair, which UTF-8 cannot represent, is written as a JSON escape, so that it
+    reads back unchanged.
+    """
     return text.encode("utf-8", "backslashreplace")
 
 
 def half_character(text: str) -> str | None:
-    """What to say of a text that holds half of a surrogate pair, which JSON can spell and UTF-8
-    cannot; None for any other. No tokenizer takes it."""
+    """The error message for a text with half of a surrogate pair; None for any other text.
+
+    JSON can represent such a half, UTF-8 cannot, and no tokenizer accepts it.
+    """
     half = _HALF.search(text)
     if half is None:
         return None
@@ -96,7 +101,7 @@ def half_character(text: str) -> str | None:
 
 
 def read_json(path: Path) -> Any:
-    """The document at `path`; a damaged one is a RunFolderError that names it."""
+    """Read the JSON document at `path`. Raises RunFolderError where it is damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
@@ -106,21 +111,21 @@ def read_json(path: Path) -> Any:
 
 
 def read_jsonl(path: Path) -> Iterator[Any]:
-    """The values at `path`, line by line."""
+    """Yield the values at `path`, line by line. Raises RunFolderError for a damaged line."""
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
             try:
                 yield json.loads(line)
             except ValueError as error:
                 raise RunFolderError(
-                    f"{path}:{number}: is no JSON ({error}): delete the file and run again"
+                    f"{path}:{number}: is not valid JSON ({error}): delete the file and run again"
                 ) from error
 
 
 def digest(value: Any) -> str:
-    """SHA-256 of a value's canonical JSON: equal values, equal digests, on any machine.
+    """SHA-256 of a value's canonical JSON: equal values have equal digests on any machine.
 
-    Takes what `as_json` takes, with text for keys.
+    value: as for `as_json`, with text as keys
     """
     text = json.dumps(
         value, default=_plain, sort_keys=True, ensure_ascii=True, separators=(",", ":")
@@ -129,7 +134,7 @@ def digest(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """One level of `as_json`: the encoder, which is many times faster, does the rest."""
+    """One level of `as_json`; the encoder does the rest, many times faster."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
@@ -138,14 +143,14 @@ def _plain(value: Any) -> Any:
         return str(value)
     if hasattr(value, "model_dump"):
         return value.model_dump(mode="json")
-    raise TypeError(f"{type(value).__name__} is no JSON")
+    raise TypeError(f"{type(value).__name__} cannot be converted to JSON")
 
 
 @contextmanager
 def translate_write_errors(path: Path, temporary: Path | None = None) -> Iterator[None]:
-    """Inside, whatever a library raises because `path` cannot be written becomes a RunFolderError.
+    """Raise RunFolderError for whatever a library raises because `path` cannot be written.
 
-    temporary: what is written first, in place of `path`; removed after any error
+    temporary: the file that is written first, in place of `path`; removed after any error
     """
     from safetensors import SafetensorError
 
@@ -171,7 +176,7 @@ def _reason(error: BaseException) -> str:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, or a folder with its contents, if it is there."""
+    """Remove a file, or a folder with its contents, if it exists."""
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:

@@ -1,6 +1,6 @@
-"""What is to be learnt: the input fields, the labels, and how each label is spelled.
+"""The task: its input fields, its labels, and how each label is spelled.
 
-A label is recognised in its usual spellings here and nowhere else.
+Spellings of labels in data are recognised here and nowhere else.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from tutelage.core.errors import UsageError
 from tutelage.core.types import Source
 
 _UNLABELLED = frozenset({"-1", "-", ""})
-"""How data sets write that nobody agreed: SNLI has -1 in the hub's copy, `-` in the release."""
+"""How data sets mark a row without a label: SNLI has -1 on the hub, `-` in the release."""
 
 
 @dataclass(frozen=True)
@@ -20,14 +20,16 @@ class Task:
     """A classification task over named text fields.
 
     name:        for messages and prompts
-    fields:      input fields in the order in which the student reads them
+    fields:      input fields, in the order of the student's input
     labels:      canonical labels, in the order in which probabilities are given
-    spellings:   further ways to write a label in a data file, lower case -> label
-    verbalizers: label -> the words that the student writes for it (default: the label itself)
+    spellings:   further spellings of labels in data files, lower case -> label
+    verbalizers: label -> the words that the student writes for it; default: the label itself
     context:     the field that several examples may share (NLI: the premise). Splits keep its rows
-                 together, statistics take it as the unit, information extraction asks about it
-                 alone. None where rows are independent.
+                 together, statistics treat them as one group, and information extraction asks
+                 about it alone. None where rows are independent.
     relations:   label -> the words that complete "explain why the text … " in a prompt
+
+    The constructor raises UsageError with every problem found.
     """
 
     name: str
@@ -46,16 +48,16 @@ class Task:
             problems.append(f"labels: a task needs at least two, got {list(self.labels)}")
         for name, values in (("fields", self.fields), ("labels", self.labels)):
             if len(set(values)) != len(values):
-                problems.append(f"{name}: {list(values)} names one twice")
+                problems.append(f"{name}: {list(values)} lists a name twice")
         for name, mapping in (("verbalizers", self.verbalizers), ("relations", self.relations)):
             unknown = sorted(set(mapping) - set(self.labels))
             if unknown:
-                problems.append(f"{name}: {unknown} are no labels of this task {list(self.labels)}")
+                problems.append(f"{name}: got {unknown}, expected labels of {list(self.labels)}")
         words = [self.verbalize(label).strip() for label in self.labels]
         if len(set(words)) != len(words) or not all(words):
-            problems.append(f"verbalizers: each label needs words of its own, got {words}")
+            problems.append(f"verbalizers: got {words}, expected different words for each label")
         if self.context is not None and self.context not in self.fields:
-            problems.append(f"context: {self.context!r} is no field of {list(self.fields)}")
+            problems.append(f"context: got {self.context!r}, expected one of {list(self.fields)}")
         if problems:
             raise UsageError(f"task {self.name!r}: " + "; ".join(problems))
 
@@ -66,18 +68,18 @@ class Task:
     def parse_label(self, value: object) -> str | None:
         """The task's label for a data file's value, or None for an unlabelled row.
 
-        Recognised, in any case and with spaces around: a label's name, its verbalizer, its further
-        spellings, its number in the order of `labels`. Raises ValueError for anything else,
-        saying what was got and what was expected.
+        Recognises a label's name, its verbalizer, its further spellings and its number in the order
+        of `labels`, in any case and with white space around. Raises ValueError for anything else;
+        the message says what was found and what was expected.
         """
         if isinstance(value, bool):
             text = str(value).lower()
         elif isinstance(value, float) and value.is_integer():
-            text = str(int(value))  # a CSV column with gaps reads 0, 1, 2 as 0.0, 1.0, 2.0
+            text = str(int(value))  # numbers become 0.0, 1.0, 2.0 in a column with gaps
         else:
             text = "" if value is None else str(value).strip().lower()
         if text not in self._recognised:
-            text = text.removesuffix(".0")  # the same column as CSV text
+            text = text.removesuffix(".0")  # the same column, read as text from CSV
         label = self._recognised.get(text)
         if label is None and text not in _UNLABELLED:
             raise ValueError(
@@ -95,13 +97,13 @@ class Task:
         return table
 
     def group(self, uid: str, fields: Mapping[str, str]) -> str:
-        """The key of the unit that a row belongs to: its context field, or the row itself."""
+        """The key of the group that a row belongs to: its context field, or its own uid."""
         return uid if self.context is None else " ".join(fields[self.context].split())
 
     def without(self, omitted: Collection[str]) -> Task:
-        """The same task for a student that does not see the fields `omitted`.
+        """The task of a student that does not see the fields `omitted`.
 
-        Rows that share an omitted context are independent inputs to it: its context is None.
+        Its context is None where that is omitted: such rows are independent inputs.
         """
         if not omitted:
             return self
@@ -114,7 +116,8 @@ class Task:
     def source(self, fields: Mapping[str, str]) -> Source:
         """The student's input: `Premise: … Hypothesis: …`.
 
-        What is cut first is the context field's text; without a context, the longest field's.
+        The context field's text is cut first where the input is too long; without a context, the
+        longest field's.
         """
         texts = {name: fields[name].strip() for name in self.fields}
         shortened = self.context or max(texts, key=lambda name: len(texts[name]))

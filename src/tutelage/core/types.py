@@ -1,4 +1,4 @@
-"""The values that flow through the pipeline: frozen, slotted, and all but free of behaviour.
+"""The values that flow through the pipeline, as frozen dataclasses with almost no behaviour.
 
 Example -> Request -> Completion -> Rationale -> TrainingExample -> Prediction
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 RationaleStatus = Literal["ok", "refused", "truncated", "empty", "failed"]
-"""What became of one question to the teacher. Only `ok` text is trained on; all are counted."""
+"""The result of one request to the teacher. Only `ok` text is trained on; all are counted."""
 
 RATIONALE_STATUSES: tuple[RationaleStatus, ...] = ("ok", "refused", "truncated", "empty", "failed")
 
@@ -27,8 +27,8 @@ class Example:
     fields:     the task's input fields by name
     label:      a label of the task
     reason:     the data's own explanation of the label, where it has one
-    tags:       kinds of inference, or any other names to break accuracy down by
-    references: answers known beforehand, by strategy name (synthetic data carry them)
+    tags:       kinds of inference, or other names by which accuracy is broken down
+    references: known answers by strategy name, which synthetic data have
     """
 
     uid: str
@@ -49,10 +49,10 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens as the teacher's server counted them; None where it did not say.
+    """Token counts as the teacher's server reports them; None where it does not.
 
-    completion_tokens: all that were written, hidden reasoning too
-    cached_tokens:     those of the prompt that the server had at hand, at a lower price
+    completion_tokens: all generated tokens, including hidden reasoning
+    cached_tokens:     prompt tokens from the server's cache, which cost less
     """
 
     prompt_tokens: int | None = None
@@ -62,13 +62,14 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One question to a teacher.
+    """One request to a teacher.
 
-    strategy and example say what it is about, for teachers that look answers up (recorded,
-    scripted). They are no part of its identity: two examples with equal messages are one question.
-    parameters: sampling parameters as the API names them; only those that were set. With
-                `response_format` among them where the answer is to be JSON of a schema.
-    sample:     number of the sample, where one question is asked several times.
+    strategy, example: what the request is about, for teachers that look answers up (recorded,
+                scripted). They are not part of its identity: two examples with equal messages make
+                one request.
+    parameters: sampling parameters that were set, by their names in the API; with
+                `response_format` where the answer must be JSON of a schema
+    sample:     number of the sample, where one request is made several times
     """
 
     model: str
@@ -84,8 +85,8 @@ class Completion:
     """What a teacher answered.
 
     finish_reason: as in the OpenAI API (`stop`, `length`, …)
-    pico:          what it cost, in pico-dollars (1e-12 US dollars); None where nobody knows
-    label:         the teacher's own label as it wrote it, where an answer was recorded with one
+    pico:          cost in pico-dollars (1e-12 US dollars); None where it is unknown
+    label:         the teacher's own label as written, where the answer was recorded with one
     """
 
     text: str
@@ -97,11 +98,11 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Rationale:
-    """A teacher's explanation for one example, as one strategy read it.
+    """A teacher's explanation of one example, as one strategy parsed it.
 
-    text:     what the student is to learn; empty unless status is `ok` or `truncated`
-    label:    the teacher's own label, where the answer holds one
-    detail:   why it is not `ok`, in a few words; empty where it is
+    text:     the text to learn; empty unless status is `ok` or `truncated`
+    label:    the teacher's own label, where the answer contains one
+    detail:   why the status is not `ok`, in a few words; else empty
     cost_usd: None where no price is known
     """
 
@@ -117,7 +118,7 @@ class Rationale:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What the student is to write: a label segment, then a rationale segment (maybe none)."""
+    """The text that a student learns to write: a label segment and, optionally, a rationale one."""
 
     label: str
     rationale: str | None = None
@@ -125,24 +126,24 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What the student reads, as text.
+    """The student's input, as text.
 
-    cut: start and end, in characters of `text`, of what is shortened first where the whole is too
-         long (see `student.sources`)
+    cut: start and end, in characters of `text`, of the part that is cut first where the input is
+         too long (see `student.encoding.truncation`)
     """
 
     text: str
     cut: tuple[int, int]
 
     def prefixed(self, prefix: str) -> Source:
-        """The same with `prefix` in front."""
+        """This source with `prefix` in front."""
         start, end = (place + len(prefix) for place in self.cut)
         return Source(prefix + self.text, (start, end))
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingExample:
-    """One row as the student sees it."""
+    """One row as a student's input and target."""
 
     uid: str
     source: Source
@@ -151,14 +152,14 @@ class TrainingExample:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """A student's reading of one example.
+    """A student's prediction for one example.
 
     probabilities: one for each label of the task, summing to 1
-    gold:          the example's label, kept beside it so that a file of predictions stands alone
-    truncated:     True where the input had to be cut to fit the student
-    rationale:     only where somebody asked for it
-    cut_tokens:    how many tokens of the input were cut
-    cut_beyond:    of these, those outside the field that is cut first (see `student.sources`)
+    gold:          the example's label, kept so that a file of predictions is complete in itself
+    truncated:     whether the input was cut to fit the student
+    rationale:     the student's own; None unless it was requested
+    cut_tokens:    number of input tokens that were cut
+    cut_beyond:    those of them outside the part that is cut first (see `Source.cut`)
     """
 
     uid: str
@@ -173,13 +174,13 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What a student wrote for itself about one example.
+    """A student's own explanation of one example.
 
     text:   its rationale; empty where it wrote none
-    label:  the task's label that it wrote beside it; None where that is none of the task's, or
-            where its objective writes the rationale alone
-    tokens: that it wrote, label and separators included
-    cut:    whether it came to the bound before it came to an end
+    label:  the label that it wrote with it; None where that is not one of the task's labels, or
+            where the objective generates the rationale alone
+    tokens: number of tokens written, including label and separators
+    cut:    whether it reached the token limit before it ended
     """
 
     uid: str

@@ -1,1 +1,1 @@
-"""Where examples come from (`load`, `synthetic`) and how they are divided (`split`)."""
+"""Load, generate, describe and split labelled examples."""

@@ -1,4 +1,4 @@
-"""What a data file looks like: its columns, and which of them is probably what."""
+"""Describe a data file: its columns, and which of them are probably text and label."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from tutelage.core.task import NLI
 from tutelage.data.readers import open_file
 
 _ROWS = 2000
-"""Rows that are looked at."""
+"""Rows that are examined, from the beginning of the file."""
 
 _MOST_LABELS = 20
-"""A column of more distinct values than this is taken for text."""
+"""A column with more distinct values than this is not taken as a label."""
 
 _LABEL_NAMES = ("label", "gold_label", "labels", "class", "category", "target", "sentiment", "y")
 _PREMISES = ("premise", "context", "sentence1", "text_a")
@@ -25,13 +25,13 @@ _HYPOTHESES = ("hypothesis", "sentence2", "text_b")
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """A guess at a file's meaning, to be checked by whoever owns it.
+    """A guess at what a file's columns mean, for the user to check.
 
     rows:    how many were examined
-    columns: our names -> the file's, where they differ
-    counts:  the values of the label column and their rows, most frequent first
+    columns: our field -> the file's column, where the names differ
+    counts:  rows for each value of the label column, most frequent first
     labels:  the task's labels
-    is_nli:  whether it looks like premise, hypothesis and three labels
+    is_nli:  whether the file looks like NLI: premise, hypothesis and three labels
     """
 
     rows: int
@@ -48,7 +48,7 @@ def describe_file(
 ) -> Description:
     """Examine the first rows of a `.jsonl`, `.csv` or `.parquet` file.
 
-    label_column, text_columns: where the owner says which they are
+    label_column, text_columns: the columns to use; guessed where not given
 
     Raises DataError where no label is found, or a named column is missing.
     """
@@ -58,16 +58,22 @@ def describe_file(
     names = list(rows[0])
     for wanted in (label_column, *text_columns):
         if wanted is not None and wanted not in names:
-            raise DataError(f"no column {wanted!r}: it has {', '.join(names)}", path=path)
+            raise DataError(f"no column {wanted!r}: expected one of {', '.join(names)}", path=path)
     values = {name: [str(row[name]) for row in rows if row.get(name) is not None] for name in names}
     label = label_column or _label_column(names, values, text_columns, path)
     counts = dict(Counter(values[label]).most_common())
     labels = tuple(counts)
     if len(labels) < 2:
-        raise DataError(f"column {label!r} holds {len(labels)} labels, expected two", path=path)
+        raise DataError(
+            f"column {label!r} holds {len(labels)} distinct labels, expected two or more", path=path
+        )
     texts = list(text_columns) or [n for n in names if n != label and _is_text(values[n])]
     if not texts:
-        raise DataError(f"no column of text besides the label {label!r} in {names}", path=path)
+        raise DataError(
+            f"no column of text among {names}, where {label!r} is the label: name one with "
+            "--text-columns",
+            path=path,
+        )
     premise, hypothesis = _first(texts, _PREMISES), _first(texts, _HYPOTHESES)
     if text_columns and len(texts) == 2:
         premise, hypothesis = texts
@@ -103,7 +109,7 @@ def _first(names: Sequence[str], wanted: Sequence[str]) -> str | None:
 
 
 def _is_text(values: Sequence[str]) -> bool:
-    """Words with spaces between them, in most rows."""
+    """Whether most values hold several words."""
     return bool(values) and sum(" " in value.strip() for value in values) > len(values) / 2
 
 

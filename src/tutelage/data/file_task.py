@@ -1,4 +1,4 @@
-"""Which task a data file holds: said by its owner, or guessed from the file and shown."""
+"""Find the task of a data file: as the user states it, or guessed from the file and reported."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from tutelage.data.readers import FORMATS
 
 @dataclass(frozen=True, slots=True)
 class FileTask:
-    """A task, and how a file's columns map to it.
+    """A task, and the mapping of a file's columns to it.
 
     columns: our field -> the file's column, where they differ; None where none does
-    guess:   one sentence on what was guessed from the file; empty where the owner said it
+    guess:   one sentence on what was guessed from the file; empty where the user stated the task
     """
 
     task: Task
@@ -29,7 +29,7 @@ class FileTask:
 
 
 def parse_task(text: str) -> Task:
-    """The task that `--task` names: what the recipe's key `task` may hold, as text.
+    """Parse `--task`: a value of the recipe's key `task`, as text.
 
     Raises UsageError for anything else.
     """
@@ -52,17 +52,17 @@ def task_of_file(
     label_column: str | None = None,
     text_columns: Sequence[str] = (),
 ) -> FileTask:
-    """The task of the rows that `data` names.
+    """Find the task of the rows that the data spec `data` names.
 
-    task:         as `parse_task` takes it
-    recipe:       whose task and columns hold
+    task:         as for `parse_task`
+    recipe:       take the task and columns from it
     label_column, text_columns: columns of the file; the text columns in the order of the task's
                   fields
 
     Where neither task nor recipe is given, a local file is described as `tutelage init` describes
     it, and `guess` says what was found; any other source is taken as NLI.
 
-    Raises UsageError for a combination that makes no sense, DataError for a file without labels.
+    Raises UsageError for a contradictory combination, DataError for a file without labels.
     """
     if recipe is not None:
         if task is not None or label_column or text_columns:
@@ -86,7 +86,7 @@ def task_of_file(
 
 
 def describe_guess(data: str, found: Description) -> str:
-    """What was guessed from a file, in one sentence that its owner can check."""
+    """One sentence on what was guessed from a file, for the user to check."""
     counts = ", ".join(f"{label} ({count:,})" for label, count in found.counts.items())
     fields = [found.columns.get(field, field) for field in found.fields]
     kind = "natural language inference" if found.is_nli else "classification"

@@ -1,4 +1,4 @@
-"""Labelled examples out of whatever a person has: hub, file, ANLI release or the generator.
+"""Load labelled examples from a file, the hub, an ANLI release or the generator.
 
     load_examples("train.csv", NLI)
     load_examples("hf:facebook/anli#train_r1", NLI)
@@ -7,7 +7,8 @@
     load_examples("pairs.parquet", NLI, columns={"premise": "text_a", "hypothesis": "text_b"})
 
 A spec is `[SCHEME:]PLACE[?KEY=VALUE&…][#SPLIT]`; the query may also follow the split. `${NAME}` and
-`${NAME:-default}` in it are environment variables. `?n=…&seed=…` takes a sample, in file order.
+`${NAME:-default}` in it are environment variables. `?n=…&seed=…` takes a random sample,
+kept in file order.
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ _ANLI_SPLIT = re.compile(r"(train|dev|test)_r([1-9])")
 class Examples(Sequence[Example]):
     """Examples in file order, and where they come from.
 
-    source:     the spec as it was written (environment variables not filled in)
-    unlabelled: rows of the source that were left out because they carry no label, before sampling
-    sha256:     digest of the examples: equal rows, equal digests, whatever file they came from
+    source:     the data spec as written, with environment variables not expanded
+    unlabelled: rows left out because they have no label, counted before sampling
+    sha256:     digest of the examples; equal rows from different files have equal digests
     """
 
     rows: tuple[Example, ...]
@@ -71,7 +72,7 @@ class Spec:
     split: str | None
 
     def number(self, key: str, *, least: int, default: int | None = None) -> int | None:
-        """The whole number that the query gives for `key`."""
+        """The whole number that the query gives for `key`, or `default`. Raises UsageError."""
         text = self.query.get(key)
         if text is None:
             return default
@@ -83,31 +84,31 @@ class Spec:
 
 
 def load_examples(spec: str, task: Task, *, columns: Mapping[str, str] | None = None) -> Examples:
-    """The labelled examples that `spec` names, each a valid row of `task`.
+    """Load the labelled examples that `spec` names, each a valid row of `task`.
 
-    columns: our name -> the source's, for the task's fields, `label`, `uid`, `reason` and `tags`;
-             for the last three an empty name says "use none". Without it our own names are looked
-             for, and ANLI's (`context` for the premise, `inference_tags` for the tags).
+    columns: our name -> the source's column, for the task's fields, `label`, `uid`, `reason` and
+             `tags`; an empty column name means "none" for the last three. The default is our own
+             names, or ANLI's (`context` for the premise, `inference_tags` for the tags).
 
-    A row without an id gets one made of its content, so that equal rows of two files are known as
-    equal, and further copies of it within a file are numbered. Rows without a label are left out
-    and counted in `unlabelled`.
+    A row without an id gets one computed from its content, so that equal rows of two files have
+    equal ids; further copies within a file are numbered. Rows without a label are left out and
+    counted in `unlabelled`.
 
-    Raises UsageError for a spec or a mapping that cannot be meant, MissingExtraError where a
-    format's package is not installed, and DataError for everything that is wrong with the data.
+    Raises UsageError for an invalid spec or mapping, MissingExtraError where a format's package is
+    not installed, and DataError for faults in the data.
     """
     parsed = parse_spec(spec)
     if parsed.scheme == "synthetic":
         if columns:
             raise UsageError(
-                f"data {spec!r}: generated rows have no columns to map: leave them out"
+                f"data {spec!r}: generated rows have no columns to map: remove `columns`"
             )
         rows, unlabelled = _generate(parsed, task), 0
     else:
-        # Checked before any row is read: a wrong query should not cost a download.
+        # Checked before any row is read, so that a wrong query costs no download.
         wanted, seed = parsed.number("n", least=1), parsed.number("seed", least=0, default=0)
         if wanted is None and "seed" in parsed.query:
-            raise UsageError(f"data {spec!r}: `seed` draws a sample and needs its size: add n=…")
+            raise UsageError(f"data {spec!r}: `seed` needs the size of the sample: add n=…")
         parser = RowParser(task, columns or {})
         rows, unlabelled = parser.parse(_OPENERS[parsed.scheme](parsed))
         if wanted is not None:
@@ -117,9 +118,10 @@ def load_examples(spec: str, task: Task, *, columns: Mapping[str, str] | None = 
 
 @dataclass(frozen=True)
 class ExampleStream:
-    """Examples that are read anew each time, for files that should not be held in memory.
+    """Examples that are read again on each `open`, for files too large for memory.
 
-    total: how many there are; unlabelled: rows left out because they carry no label
+    total:      number of examples
+    unlabelled: rows left out because they have no label
     """
 
     open: Callable[[], Iterator[Example]]
@@ -130,9 +132,9 @@ class ExampleStream:
 def stream_examples(
     spec: str, task: Task, *, columns: Mapping[str, str] | None = None
 ) -> ExampleStream:
-    """`load_examples` for files of any size: every row is checked now, and read again on `open`.
+    """Like `load_examples`, for files of any size: check every row now, read it again on `open`.
 
-    Samples and generated rows are held in memory all the same.
+    Samples and generated rows are held in memory.
     """
     parsed = parse_spec(spec)
     if parsed.scheme == "synthetic" or parsed.query:
@@ -146,7 +148,7 @@ def stream_examples(
         else:
             total += 1
     if not total:
-        load_examples(spec, task, columns=columns)  # says what is wrong
+        load_examples(spec, task, columns=columns)  # raises the error
     return ExampleStream(
         lambda: (example for example in parser.read(opener(parsed)) if example is not None),
         total,
@@ -155,11 +157,11 @@ def stream_examples(
 
 
 def parse_spec(spec: str) -> Spec:
-    """Take a spec apart. Raises UsageError for an unknown scheme, query key or variable."""
+    """Split a data spec into its parts. Raises UsageError for an invalid one."""
     text = expand_variables(spec)
     if not text.strip():
         raise UsageError(
-            f"data {spec!r}: names nothing; expected a file, a folder#split, hf:NAME#SPLIT or "
+            f"data {spec!r}: is blank, expected a file, a folder#split, hf:NAME#SPLIT or "
             "synthetic:nli?n=4000&seed=1"
         )
     match = _SCHEME.match(text)
@@ -174,7 +176,7 @@ def parse_spec(spec: str) -> Spec:
         )
     place, query, split = rest, "", None
     if scheme or not Path(rest).exists():
-        # `#` and `?` may come in either order; a file whose name holds one was found above.
+        # `#` and `?` may come in either order. A file whose name contains one was found above.
         place, *parts = re.split(r"(?=[?#])", rest)
         for part in parts:
             if part[0] == "?":
@@ -197,7 +199,7 @@ def _parse_query(query: str, scheme: str, spec: str) -> dict[str, str]:
                 f"{', '.join(known)}{_suggest(key, known)}"
             )
         if key in values:
-            raise UsageError(f"data {spec!r}: gives {key!r} twice")
+            raise UsageError(f"data {spec!r}: gives {key!r} twice: remove one")
         values[key] = value
     return values
 
@@ -208,9 +210,11 @@ def _suggest(word: str, known: Sequence[str]) -> str:
 
 
 def _sample(rows: list[Example], wanted: int, seed: int, spec: str) -> list[Example]:
-    """`wanted` rows drawn without replacement, in their old order."""
+    """Draw `wanted` rows without replacement, kept in file order."""
     if wanted > len(rows):
-        raise DataError(f"data {spec!r}: asks for n={wanted} rows, there are {len(rows)} labelled")
+        raise DataError(
+            f"data {spec!r}: asks for n={wanted} rows, there are {len(rows)} labelled ones"
+        )
     rng = random.Random(f"tutelage/sample/{seed}")
     return [rows[index] for index in sorted(rng.sample(range(len(rows)), wanted))]
 
@@ -222,7 +226,7 @@ def _generate(spec: Spec, task: Task) -> list[Example]:
     if not fits or set(task.labels) != set(synthetic.LABELS):
         raise UsageError(
             f"data {spec.written!r}: holds premise, hypothesis and {', '.join(synthetic.LABELS)}; "
-            f"task {task.name!r} wants {', '.join(task.fields)} and {', '.join(task.labels)}"
+            f"task {task.name!r} needs {', '.join(task.fields)} and {', '.join(task.labels)}"
         )
     n = spec.number("n", least=1, default=synthetic.DEFAULT_ROWS)
     seed = spec.number("seed", least=0, default=0)
@@ -236,12 +240,12 @@ def _open_path(spec: Spec) -> Source:
     if path.is_dir():
         return readers.open_file(_release_file(path, spec))
     if spec.split is not None and path.exists():
-        raise UsageError(f"data {spec.written!r}: a file has no splits: leave #{spec.split} out")
+        raise UsageError(f"data {spec.written!r}: a file has no splits: remove #{spec.split}")
     return readers.open_file(path)
 
 
 def _release_file(folder: Path, spec: Spec) -> Path:
-    """The file of a split in an unpacked ANLI release: `#train_r1` is R1/train.jsonl."""
+    """Find the file of a split in an unpacked ANLI release: `#train_r1` is R1/train.jsonl."""
     found = sorted(
         f"{file.stem}_{file.parent.name.lower()}"
         for file in folder.glob("R[1-9]/*.jsonl")

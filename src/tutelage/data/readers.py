@@ -1,8 +1,7 @@
-"""The formats that examples come in: JSON lines, CSV, Parquet, and the `datasets` package.
+"""Open JSON lines, CSV, Parquet files and data sets of the `datasets` package as plain rows.
 
-Each opens a Source of plain rows; what the columns mean is not decided here. One thing is: a class
-number becomes the name that the data set itself gives it, since its order of classes may differ
-from the task's.
+`data.row_parser` decides what the columns mean. Only class numbers are translated here, into the
+names that the data set gives them, because its order of classes may differ from the task's.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from tutelage.data.row_parser import Source
 
 
 def open_file(path: Path) -> Source:
-    """The rows of a `.jsonl`, `.csv` or `.parquet` file. Raises DataError where it is none."""
+    """Open a `.jsonl`, `.csv` or `.parquet` file. Raises DataError where it cannot be read."""
     if path.is_dir():
         raise DataError("is a directory, expected a file", path=path)
     if not path.exists():
@@ -50,7 +49,7 @@ def _missing(path: Path) -> str:
 
 
 def _text(path: Path) -> str:
-    """The file as text, line ends kept. Raises DataError where it is no UTF-8, or no text."""
+    """Read the file as text, line ends kept. Raises DataError where it is not UTF-8 text."""
     data = path.read_bytes()
     try:
         text = data.decode("utf-8-sig")
@@ -63,7 +62,7 @@ def _text(path: Path) -> str:
         ) from error
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
-        raise DataError("got a zero byte: this is no text file", path=path, line=line)
+        raise DataError("got a zero byte, expected a text file", path=path, line=line)
     if not text.strip():
         raise DataError("is blank, expected rows", path=path)
     return text
@@ -73,7 +72,7 @@ def _open_jsonl(path: Path) -> Source:
     text = _text(path)
 
     def rows() -> Iterator[tuple[int, Mapping[str, object]]]:
-        # Only "\n" ends a row: str.splitlines would cut at U+2028 inside a JSON string.
+        # Only "\n" ends a row: str.splitlines would also split at U+2028 inside a JSON string.
         for number, line in enumerate(text.split("\n"), 1):
             if not line.strip():
                 continue
@@ -81,11 +80,13 @@ def _open_jsonl(path: Path) -> Source:
                 row = json.loads(line)
             except (ValueError, RecursionError) as error:
                 raise DataError(
-                    f"is no JSON ({error}), expected one object a line", path=path, line=number
+                    f"is not valid JSON ({error}), expected one object on each line",
+                    path=path,
+                    line=number,
                 ) from error
             if not isinstance(row, dict):
                 raise DataError(
-                    f"got a JSON {type(row).__name__}, expected one object a line",
+                    f"got a JSON {type(row).__name__}, expected one object on each line",
                     path=path,
                     line=number,
                 )
@@ -95,7 +96,7 @@ def _open_jsonl(path: Path) -> Source:
 
 
 def _open_csv(path: Path) -> Source:
-    # strict: otherwise an unclosed quote swallows the rest of the file in silence.
+    # strict: otherwise an unclosed quote silently swallows the rest of the file.
     reader = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
 
     def records() -> Iterator[tuple[int, list[str]]]:
@@ -107,7 +108,9 @@ def _open_csv(path: Path) -> Source:
                 return
             except csv.Error as error:
                 raise DataError(
-                    f"is no CSV ({error}), in a row that begins here", path=path, line=first_line
+                    f"is not valid CSV ({error}), in the row that begins here",
+                    path=path,
+                    line=first_line,
                 ) from error
             if record:
                 yield first_line, record
@@ -116,7 +119,7 @@ def _open_csv(path: Path) -> Source:
     line, header = next(table)
     repeated = sorted({name for name in header if header.count(name) > 1})
     if repeated:
-        raise DataError(f"names a column twice: {', '.join(repeated)}", path=path, line=line)
+        raise DataError(f"has two columns of one name: {', '.join(repeated)}", path=path, line=line)
 
     def rows() -> Iterator[tuple[int, Mapping[str, object]]]:
         for line, record in table:
@@ -137,11 +140,11 @@ def _open_parquet(path: Path) -> Source:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise MissingExtraError("pyarrow", "train", f"reading {path.name}") from error
+        raise MissingExtraError("pyarrow", "train", f"loading {path.name}") from error
     try:
         table = pyarrow.parquet.read_table(path)
     except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"is no Parquet file ({_line(error)})", path=path) from error
+        raise DataError(f"is not a valid Parquet file ({_line(error)})", path=path) from error
     classes = _parquet_classes(table.schema.metadata or {})
 
     def rows() -> Iterator[tuple[int, Mapping[str, object]]]:
@@ -155,7 +158,7 @@ def _open_parquet(path: Path) -> Source:
 
 
 def _parquet_classes(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:
-    """Names of class numbers that the `datasets` package left in a Parquet file's metadata."""
+    """Class names by column, which the `datasets` package writes to a Parquet file's metadata."""
     try:
         features = json.loads(metadata[b"huggingface"])["info"]["features"]
         return {
@@ -164,22 +167,26 @@ def _parquet_classes(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:
             if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
         }
     except (KeyError, ValueError, TypeError):
-        return {}  # another program's file: its numbers are taken in the task's order
+        return {}  # written by another program: numbers follow the task's order
 
 
 def _class_name(names: list[str] | None, value: object) -> object:
     if names is None or not isinstance(value, int) or not 0 <= value < len(names):
-        return value  # -1 is the hub's "unlabelled"; the task knows it
+        return value  # -1 means unlabelled on the hub; Task.parse_label handles it
     return names[value]
 
 
 def open_hub(name: str, split: str | None, config: str | None, written: str) -> Source:
-    """The rows of a split, through the `datasets` package: a hub name, a saved or a plain folder.
+    """Open a split with the `datasets` package: of a hub data set, a saved one or a folder.
+
+    written: the data spec as written, for messages
 
     Raises DataError for whatever that package cannot find or read.
     """
     if not name:
-        raise UsageError(f"data {written!r}: names no data set, expected hf:NAME#SPLIT")
+        raise UsageError(
+            f"data {written!r}: the name of the data set is missing, expected hf:NAME#SPLIT"
+        )
     try:
         import datasets
     except ImportError as error:
@@ -187,7 +194,7 @@ def open_hub(name: str, split: str | None, config: str | None, written: str) -> 
     folder = Path(name)
     saved = any((folder / file).is_file() for file in ("dataset_dict.json", "state.json"))
     if not saved and split is None:
-        raise UsageError(f"data {written!r}: names no split, expected hf:{name}#SPLIT")
+        raise UsageError(f"data {written!r}: the split is missing, expected hf:{name}#SPLIT")
     try:
         if saved:
             data = _pick(datasets.load_from_disk(name), split, written)
@@ -211,20 +218,20 @@ def open_hub(name: str, split: str | None, config: str | None, written: str) -> 
 
 
 def _pick(saved: Any, split: str | None, written: str) -> Any:
-    """One split of what `save_to_disk` wrote: a single data set, or several by name."""
+    """Pick a split of what `save_to_disk` wrote: a single data set, or several by name."""
     if not isinstance(saved, dict):
         own = None if saved.split is None else str(saved.split)
         if split is not None and own is not None and split != own:
-            raise DataError(f"unknown split {split!r}, there is {own}", path=written)
+            raise DataError(f"unknown split {split!r}, expected {own}", path=written)
         return saved
     if split not in saved:
-        got = "names no split" if split is None else f"unknown split {split!r}"
+        got = "the split is missing" if split is None else f"unknown split {split!r}"
         raise DataError(f"{got}, expected one of {', '.join(saved)}", path=written)
     return saved[split]
 
 
 def _line(error: BaseException) -> str:
-    """The first line of a message that is not ours."""
+    """The first line of another package's error message."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__).strip()
 
 

@@ -1,4 +1,4 @@
-"""From a source's rows to examples: which column is what, and what is wrong with a row."""
+"""Turn a source's rows into examples: map its columns and check each row."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from tutelage.core.types import Example
 
 _OPTIONAL = ("uid", "reason", "tags")
 _ALIASES: Mapping[str, tuple[str, ...]] = {"premise": ("context",), "tags": ("inference_tags",)}
-"""Further names that are found without being mapped: those of the ANLI release."""
+"""Column names of the ANLI release, which need no mapping."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
     """An opened source of rows.
 
-    name:    the path or hub name for messages
-    columns: the columns that every row has; None where each row brings its own (JSON lines)
-    rows:    (place, values): the place is a line or row number, counted from 1
-    lines:   whether the places are lines of a text file
+    name:    path or hub name, for messages
+    columns: the columns of every row; None where rows may differ (JSON lines)
+    rows:    (place, values); place is a line or row number, counted from 1
+    lines:   whether places are lines of a text file
     """
 
     name: str
@@ -36,7 +36,7 @@ class Source:
     lines: bool
 
     def error(self, message: str, place: int, field: str | None = None) -> DataError:
-        """A DataError about one row."""
+        """Make a DataError for the row at `place`."""
         if self.lines:
             return DataError(message, path=self.name, line=place, field=field)
         return DataError(f"row {place}: {message}", path=self.name, field=field)
@@ -44,7 +44,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class RowParser:
-    """Reads rows as examples of `task`; `columns` maps our names to the source's."""
+    """Parses rows as examples of `task`; `columns` maps our names to the source's columns."""
 
     task: Task
     columns: Mapping[str, str]
@@ -55,16 +55,16 @@ class RowParser:
             if ours not in known:
                 near = difflib.get_close_matches(ours, known, n=1)
                 raise UsageError(
-                    f"columns: unknown name {ours!r} on the left, expected one of "
+                    f"columns: unknown name {ours!r}, expected one of "
                     f"{', '.join(known)}" + (f" (did you mean {near[0]!r}?)" if near else "")
                 )
             if not theirs and ours not in _OPTIONAL:
-                raise UsageError(f"columns: {ours!r} needs the name of a column, got none")
+                raise UsageError(f"columns: {ours!r} needs the name of a column, got an empty one")
 
     def parse(self, source: Source) -> tuple[list[Example], int]:
-        """All labelled rows in order, and the number of unlabelled ones.
+        """Parse all rows: the labelled ones in order, and the number of unlabelled ones.
 
-        Raises DataError for the first wrong row, a repeated id, or a source without labelled rows.
+        Raises DataError for the first faulty row, a repeated id, or a source without labelled rows.
         """
         examples: list[Example] = []
         unlabelled = 0
@@ -74,14 +74,16 @@ class RowParser:
             else:
                 examples.append(example)
         if not examples:
-            found = f"its {unlabelled} rows carry no label" if unlabelled else "it holds no rows"
+            found = (
+                f"none of its {unlabelled} rows has a label" if unlabelled else "it holds no rows"
+            )
             raise DataError(f"{found}, expected labelled rows", path=source.name)
         return examples, unlabelled
 
     def read(self, source: Source) -> Iterator[Example | None]:
-        """One row after the other, None for one without a label; only their ids are remembered.
+        """Yield the examples one by one, None for a row without a label; only ids stay in memory.
 
-        Raises DataError for the first wrong row, or a repeated id.
+        Raises DataError for the first faulty row, or a repeated id.
         """
         first_seen: dict[str, int] = {}
         copies: Counter[str] = Counter()
@@ -103,8 +105,8 @@ class RowParser:
                 if uid in first_seen:
                     raise source.error(
                         f"got id {uid!r}, which {'line' if source.lines else 'row'} "
-                        f"{first_seen[uid]} has as well, expected ids that do not repeat: correct "
-                        'the file, or use no ids with columns: {uid: ""}',
+                        f"{first_seen[uid]} also has, expected unique ids: correct the file, or "
+                        'ignore its ids with columns: {uid: ""}',
                         place,
                         mapped["uid"],
                     )
@@ -119,12 +121,12 @@ class RowParser:
                 reasons = self._reasons(source, place, row[mapped["reason"]], mapped["reason"])
             if "tags" in mapped:
                 tags = self._tags(source, place, row[mapped["tags"]], mapped["tags"])
-            # Those of further people are kept as what they are: answers known beforehand.
+            # The reasons of further annotators are kept as references.
             further = {f"human-{number}": text for number, text in enumerate(reasons[1:], 2)}
             yield Example(uid, fields, label, next(iter(reasons), None), tags or (), further)
 
     def _resolve(self, source: Source, place: int, present: Iterable[str]) -> dict[str, str]:
-        """Our names -> the columns that hold them; optional ones only where they are there."""
+        """Our names -> the columns that hold them; optional names only where a column exists."""
         present = list(present)
         resolved = {}
         for name in (*self.task.fields, "label", *_OPTIONAL):
@@ -133,7 +135,7 @@ class RowParser:
                 continue
             options = (name, *_ALIASES.get(name, ())) if mapped is None else (mapped,)
             column = next((option for option in options if option in present), None)
-            # JSON lines may leave an optional key out, mapped or not; a table may not.
+            # JSON lines may lack an optional key, even a mapped one; a table may not.
             required = name not in _OPTIONAL or (mapped is not None and source.columns is not None)
             if column is not None:
                 resolved[name] = column
@@ -144,7 +146,7 @@ class RowParser:
                     if mapped is None
                     else f"correct columns: {{{name}: {mapped}}}"
                 )
-                message = f"no column {options[0]!r}, there are: {there}; {advice}"
+                message = f"no column {options[0]!r}, expected one of: {there}; {advice}"
                 if source.columns is not None:
                     raise DataError(message, path=source.name)
                 raise source.error(message, place)
@@ -167,14 +169,14 @@ class RowParser:
         text = str(value).strip() if isinstance(value, (str, int)) else ""
         if not text or isinstance(value, bool):
             raise source.error(
-                f"got {_shown(value)}, expected an id (text or a whole number), or no such column",
+                f"got {_shown(value)}, expected an id (text or a whole number)",
                 place,
                 column,
             )
         return text
 
     def _reasons(self, source: Source, place: int, value: object, column: str) -> list[str]:
-        """One text, or a list of them where several people gave a reason."""
+        """Parse one text, or a list of them where several annotators gave a reason."""
         parts = value if isinstance(value, list) else [] if value is None else [value]
         texts = [part.strip() for part in parts if isinstance(part, str)]
         if len(texts) < len(parts):
@@ -184,7 +186,7 @@ class RowParser:
         return list(dict.fromkeys(text for text in texts if text))
 
     def _tags(self, source: Source, place: int, value: object, column: str) -> tuple[str, ...]:
-        """A list of texts, or one text that separates them by commas or semicolons."""
+        """Parse a list of texts, or one text separated by commas or semicolons."""
         if value is None:
             return ()
         parts = re.split(r"[;,]", value) if isinstance(value, str) else value
@@ -194,14 +196,14 @@ class RowParser:
 
 
 def _check_whole(source: Source, place: int, value: object, column: str) -> None:
-    """Refuse half of a surrogate pair here, where its row is known."""
+    """Refuse half of a surrogate pair here, where the row is known."""
     for text in value if isinstance(value, list) else (value,):
         if isinstance(text, str) and (trouble := half_character(text)) is not None:
             raise source.error(trouble, place, column)
 
 
 def _content_id(fields: Mapping[str, str], label: str) -> str:
-    """An id that a row keeps wherever it stands; two rows of one content share it."""
+    """An id computed from the row's content: equal rows have equal ids."""
     text = json.dumps([sorted(fields.items()), label])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -1,8 +1,8 @@
-"""How examples are divided: a held-out share by groups, and what splits must not have in common.
+"""Hold out dev or test rows by groups, and check what the splits share.
 
-A group is what the task calls one: in NLI, all hypotheses of a premise. Rows that train shares with
-dev or test are an error, since they would be learnt by heart; contexts that it shares are counted,
-since the report has to say on how many unseen ones a figure rests.
+The task defines the groups: in NLI, all hypotheses of a premise. Rows that train shares with dev or
+test are an error, because the student would memorise them. Shared contexts are counted, because the
+report says how many test rows have an unseen one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tutelage.core.types import Example
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """What the splits share by context; their rows are known to be distinct.
+    """The contexts that splits share; their rows are already known to be distinct.
 
     dev_rows, test_rows: rows whose context is one of train's
     unseen_test:         uids of the test rows whose context train does not have
@@ -37,14 +37,16 @@ def hold_out(
     rows: int | None = None,
     seed: int = 0,
 ) -> tuple[list[Example], list[Example]]:
-    """(train, dev), each in the old order, where dev takes about a `share` or a number of `rows`.
+    """Split `examples` into (train, dev), each in the old order.
 
-    Whole groups go to one side, in an order that `seed` shuffles; a group goes to dev where that
-    brings its size nearer to the one asked for. Labels are balanced by chance only.
+    share: the share of rows that dev takes, about; rows: their number, about
+
+    Groups are not divided. They are taken in an order that `seed` shuffles, and a group goes to dev
+    where that brings dev's size nearer to its target. Labels are not balanced.
 
     Raises UsageError unless exactly one of share (between 0 and 1) and rows (from 1 up) is given,
-    DataError where the groups cannot be divided so: either side would be empty, or dev would come
-    out at less than half or more than twice what was asked for.
+    DataError where no such split exists: either side would be empty, or dev would be smaller than
+    half or larger than twice its target.
     """
     if (share is None) == (rows is None):
         raise UsageError(f"hold_out: got share={share}, rows={rows}; expected exactly one of them")
@@ -67,7 +69,7 @@ def hold_out(
         raise DataError(
             f"cannot hold out about {target} of {len(examples)} rows: they form {len(groups)} "
             f"{unit}, the largest of {max(map(len, order), default=0)}, and the nearest choice "
-            f"holds {len(held)}: ask for another size, or give dev as a file of its own"
+            f"holds {len(held)}: choose another size, or give dev as a separate file"
         )
     train = [example for index, example in enumerate(examples) if index not in held]
     return train, [examples[index] for index in sorted(held)]
@@ -76,8 +78,9 @@ def hold_out(
 def check_splits(
     train: Sequence[Example], dev: Sequence[Example], test: Sequence[Example], task: Task
 ) -> Overlap:
-    """Hold the splits apart. Two rows are one where their uids, or their fields, are equal
-    (fields in any case and with any spaces).
+    """Check that the splits share no rows, and count the contexts that they share.
+
+    Two rows are the same where their uids are equal, or their fields up to case and white space.
 
     Raises DataError for uids that repeat within a split, and for rows that two splits share.
     """
@@ -90,14 +93,14 @@ def check_splits(
     ]
     if problems:
         raise DataError(
-            "; ".join(problems) + ": correct the files, or take these rows out of train with "
+            "; ".join(problems) + ": correct the files, or drop these rows from train with "
             "data: {overlap: drop}"
         )
     problem = _shared("dev", dev, "test", test, task)
     if problem:
         raise DataError(
-            f"{problem}: what chooses the configuration must not be what judges it; take these "
-            "rows out of either file, or hold dev out of train"
+            f"{problem}: rows that choose the configuration must not evaluate it: remove these "
+            "rows from one of the files, or hold dev out of train"
         )
     contexts = {task.group(example.uid, example.fields) for example in train}
     unseen = frozenset(e.uid for e in test if task.group(e.uid, e.fields) not in contexts)
@@ -108,14 +111,17 @@ def check_splits(
 def drop_overlap(
     train: Sequence[Example], dev: Sequence[Example], test: Sequence[Example], task: Task
 ) -> tuple[list[Example], int]:
-    """(train without the rows that dev or test has too, how many those were)."""
+    """Remove from train the rows that dev or test also has; return train and how many these were.
+
+    Raises DataError where no row would remain.
+    """
     uids = {example.uid for split in (dev, test) for example in split}
     contents = {_content(example, task) for split in (dev, test) for example in split}
     kept = [e for e in train if e.uid not in uids and _content(e, task) not in contents]
     if train and not kept:
         raise DataError(
-            f"all {len(train)} rows of train are rows of dev or test: nothing is left to learn "
-            "from; name another file as train"
+            f"all {len(train)} rows of train are also in dev or test, so none is left to train on: "
+            "name another file as train"
         )
     return kept, len(train) - len(kept)
 
@@ -134,14 +140,14 @@ def _refuse_repeated(name: str, split: Sequence[Example]) -> None:
         uid, before, after = repeated[0]
         raise DataError(
             f"{name}: {len(repeated)} rows repeat an id, for example {uid!r} (rows {before} and "
-            f'{after}): give each row its own, or use no ids with columns: {{uid: ""}}'
+            f'{after}): give each row its own, or ignore the ids with columns: {{uid: ""}}'
         )
 
 
 def _shared(
     name: str, rows: Sequence[Example], other_name: str, others: Sequence[Example], task: Task
 ) -> str | None:
-    """What two splits share, in words, or None."""
+    """Describe the rows that two splits share, or None."""
     by_uid = {example.uid: example for example in others}
     by_content = {_content(example, task): example for example in others}
     same_text = [
@@ -157,7 +163,7 @@ def _shared(
         found.append(f"{len(same_text)} rows (for example {mine!r}, there {theirs!r})")
     if same_id:
         found.append(
-            f"{len(same_id)} ids of other texts (for example {same_id[0]!r}; where ids only number "
-            'the rows of a file, use none with columns: {uid: ""})'
+            f"{len(same_id)} ids of different texts (for example {same_id[0]!r}; where ids only "
+            'number the rows of a file, ignore them with columns: {uid: ""})'
         )
     return f"{name} shares with {other_name} " + " and ".join(found) if found else None

@@ -1,12 +1,12 @@
-"""`synthetic:nli`: our own generator of small ANLI-like examples whose true reasons are known.
+"""`synthetic:nli`: generate small ANLI-like examples whose true reasons are known.
 
-A premise is a paragraph about one or two invented people; two or three hypotheses share it. Behind
-a premise stands a complete record (job, birth, deed, year, place, motive) of which the paragraph
-leaves some facts out: those are what "a fact not stated" means.
+A premise is a paragraph about one or two invented people; two or three hypotheses share it. Each
+person has a complete record (job, birth, deed, year, place, motive), and the paragraph omits some
+of its facts: these are the facts "not stated".
 
-Two things keep surface artefacts out. Labels are dealt before, and independently of, the facts that
-the hypotheses are about. And a neutral hypothesis is made exactly as a true or a false one is, from
-the hidden record: only the paragraph can tell.
+Two rules prevent surface artefacts. Labels are drawn before, and independently of, the facts that
+the hypotheses are about. And a neutral hypothesis is made exactly as a true or a false one, from
+the complete record: only the paragraph shows which it is.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tutelage.core.types import Example
 LABELS = ("entailment", "neutral", "contradiction")
 DEFAULT_ROWS = 4000
 KINDS = ("lookup", "comparison", "swapped_person", "not_stated")
-"""The kinds of inference; each example carries one as its tag."""
+"""The kinds of inference; each example has one as its tag."""
 
 _SHE = (
     *("Mira", "Tova", "Edda", "Lena", "Runa", "Ines", "Olga", "Vera"),
@@ -36,11 +36,11 @@ _SURNAMES = ("Voss", "Kern", "Lund", "Moro", "Bell", "Frey", "Hale", "Rusk", "Ta
 
 @dataclass(frozen=True, slots=True)
 class _Fact:
-    """One thing to know about a person, and the words for it.
+    """One kind of fact about a person, and its wording.
 
-    claims:  forms of the hypothesis after the name; the first is also how the reason quotes the
-             text. `{v}` is the value, `{d}` the person's deed
-    unknown: how the reason says that the text leaves it open; `{p}` is the person
+    claims:  wordings of the hypothesis after the name; the reason quotes the text with the first.
+             `{v}` is the value, `{d}` the person's deed
+    unknown: the reason's wording where the fact is not stated; `{p}` is the person
     """
 
     values: tuple[str, ...]
@@ -48,7 +48,7 @@ class _Fact:
     unknown: str
 
 
-# Few values a fact: a tiny student has to see each often enough to learn what it is the same as.
+# Few values for each fact, so that a tiny student sees each often enough to learn it.
 _PLACES = ("Arden", "Corin", "Delmar", "Elba")
 _FACTS = {
     "job": _Fact(
@@ -77,41 +77,41 @@ _FACTS = {
 }
 _YEARS = ("birth_year", "deed_year")
 _REACH = 2
-"""A comparison's year lies 1 to _REACH years from the true one, on either side equally often."""
+"""A comparison's year is 1 to _REACH years from the true one, on either side equally often."""
 _OMITTED = 3
-"""How many facts about each person the paragraph leaves out."""
+"""Number of facts about each person that the paragraph omits."""
 _ASIDES = 0.25
-"""How many of the paragraphs have a sentence about nobody."""
+"""Share of paragraphs with a sentence that is about no person."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Person:
-    """A name and the whole record, stated or not."""
+    """A name and the complete record, stated or not."""
 
     first: str
     last: str
     pronoun: str
     record: dict[str, str]
 
-    def told(self, name: str) -> str:
-        """What the text says of one fact, in the reason's words, after the name."""
+    def statement(self, name: str) -> str:
+        """One fact as the reason words it, without the name."""
         return _FACTS[name].claims[0].format(v=self.record[name], d=self.record["deed"])
 
     def quote(self, name: str) -> str:
         """The same as a sentence without its full stop."""
-        return f"{self.last} {self.told(name)}"
+        return f"{self.last} {self.statement(name)}"
 
 
 @dataclass(frozen=True, slots=True)
 class _Order:
-    """A hypothesis to be made.
+    """The plan of one hypothesis.
 
-    person:  index of the person it is about
+    person:  index of the person that it is about
     form:    `lookup`, `limit` (before or after a year) or `age` (older or younger than the other)
-    true:    whether the claim agrees with the whole record, stated or not
-    absent:  it names somebody whom the paragraph does not know (always neutral)
-    swapped: a false value is taken from the other person
-    value:   the true value that the person has to have, where the claim asks for one
+    true:    whether the claim agrees with the complete record, stated or not
+    absent:  whether it names a person who is not in the paragraph (always neutral)
+    swapped: whether a false value is taken from the other person
+    value:   the true value that the person must have, where the claim needs one
     limit:   the year of `limit`
     """
 
@@ -128,7 +128,7 @@ class _Order:
 
 @dataclass(frozen=True, slots=True)
 class _Claim:
-    """A hypothesis with its kind of inference and the true reason of its label."""
+    """A hypothesis, its kind of inference, and the true reason for its label."""
 
     hypothesis: str
     kind: str
@@ -136,18 +136,21 @@ class _Claim:
 
 
 def generate(n: int, seed: int = 0, *, people: int = 1) -> list[Example]:
-    """`n` examples of the task `nli`: the same ones for the same arguments, on any machine.
+    """Generate `n` examples of the task `nli`; equal arguments give equal examples on any machine.
 
-    people: persons in a paragraph, 1 or 2. With two, facts are swapped between them and their ages
-            compared; paragraphs are longer and the task is harder.
+    people: people in a paragraph, 1 or 2. With two, some facts are swapped between them and their
+            ages are compared; paragraphs are longer and the task is harder.
 
     Every prefix of the list is balanced over the labels to within one row, and the list is a prefix
-    of any longer one of the same seed. No premise comes again in another group of a list, and two
-    lists of different seeds hardly share one (about one in 10^9 pairs: a few, where both lists have
-    100,000 rows). Raises UsageError for a negative `n` or other `people`.
+    of any longer one of the same seed. Groups of a list have different premises, and lists of
+    different seeds share almost none (about one in 10^9 pairs: a few where both have 100,000 rows).
+
+    Raises UsageError for a negative `n` or other `people`.
     """
     if n < 0 or people not in (1, 2):
-        raise UsageError(f"synthetic:nli: got n={n}, people={people}; n >= 0 and people 1 or 2")
+        raise UsageError(
+            f"synthetic:nli: got n={n}, people={people}, expected n >= 0 and people 1 or 2"
+        )
     # `random` hashes a string seed with SHA-512, whatever PYTHONHASHSEED says.
     rng = random.Random(f"tutelage/nli/{people}/{seed}")
     deck: list[str] = []
@@ -157,11 +160,11 @@ def generate(n: int, seed: int = 0, *, people: int = 1) -> list[Example]:
         size = rng.choice((2, 3))
         while len(deck) < size:
             deck.extend(rng.sample(LABELS, 3))
-        orders = _take_orders(rng, deck[:size], people)
+        orders = _draw_orders(rng, deck[:size], people)
         del deck[:size]
-        premise, five, claims = _tell(rng, orders, people)
+        premise, five, claims = _make_group(rng, orders, people)
         while premise in seen:
-            premise, five, claims = _tell(rng, orders, people)
+            premise, five, claims = _make_group(rng, orders, people)
         seen.add(premise)
         for order, claim in zip(orders, claims, strict=True):
             examples.append(
@@ -180,21 +183,21 @@ def generate(n: int, seed: int = 0, *, people: int = 1) -> list[Example]:
     return examples[:n]
 
 
-def _take_orders(rng: random.Random, labels: Sequence[str], people: int) -> list[_Order]:
-    """One order for each label, about facts of their own, so that no two can conflict."""
+def _draw_orders(rng: random.Random, labels: Sequence[str], people: int) -> list[_Order]:
+    """Draw an order for each label, each about a different fact, so that no two conflict."""
     orders = []
     for label, fact in zip(labels, rng.sample(list(_FACTS), len(labels)), strict=True):
         form = "lookup"
         if fact in _YEARS and rng.random() < 0.7:
             form = "age" if people == 2 and fact == "birth_year" else "limit"
-        # A deed is always told, so that about it only an unknown person's can be open.
+        # Deeds are always stated, so only the deed of an absent person can be unknown.
         absent = label == "neutral" and form != "age" and (fact == "deed" or rng.random() < 0.1)
         true = rng.random() < 0.5 if label == "neutral" else label == "entailment"
         swapped = people == 2 and rng.random() < 0.5
         value, limit = None, 0
         if form == "limit":
-            # The limit first, from those with as many years within reach on either side, then the
-            # true year around it: the other way about, a limit near an end would tell.
+            # The limit is drawn first, from those with as many years in reach on either side, then
+            # the true year around it. In the other order, a limit near an end would give it away.
             years = _FACTS[fact].values
             limit = int(rng.choice(years[_REACH:-_REACH]))
             value = str(limit + rng.choice((-1, 1)) * rng.randint(1, _REACH))
@@ -203,12 +206,12 @@ def _take_orders(rng: random.Random, labels: Sequence[str], people: int) -> list
     return orders
 
 
-def _tell(
+def _make_group(
     rng: random.Random, orders: Sequence[_Order], people: int
 ) -> tuple[str, str, list[_Claim]]:
-    """A premise, its five answers, and a claim for each order; drawn until the orders fit."""
+    """Draw a premise, its five W answers, and a claim for each order, until all orders fit."""
     while True:
-        persons = _invent(rng, people)
+        persons = _draw_people(rng, people)
         for order in orders:
             if order.value is not None:
                 persons[order.person].record[order.fact] = order.value
@@ -220,8 +223,8 @@ def _tell(
             return premise, _five_w(persons[0], stated[0]), fitting
 
 
-def _invent(rng: random.Random, people: int) -> list[_Person]:
-    """New persons. Two first names each: they cost a student nothing, and keep premises apart."""
+def _draw_people(rng: random.Random, people: int) -> list[_Person]:
+    """Draw people. Two first names make premises distinct at no cost to the student."""
     persons = []
     for last in rng.sample(_SURNAMES, people):
         pronoun, names = rng.choice((("she", _SHE), ("he", _HE)))
@@ -231,27 +234,27 @@ def _invent(rng: random.Random, people: int) -> list[_Person]:
 
 
 def _choose_stated(rng: random.Random, orders: Sequence[_Order], people: int) -> list[set[str]]:
-    """The facts that the paragraph tells of each person.
+    """Choose the facts that the paragraph states about each person.
 
-    The number left out is always the same: a paragraph's length says nothing of the labels.
+    It always omits the same number, so that a paragraph's length is independent of the labels.
     """
-    told: list[set[str]] = [{"deed"} for _ in range(people)]
-    untold: list[set[str]] = [set() for _ in range(people)]
+    named: list[set[str]] = [{"deed"} for _ in range(people)]
+    omitted: list[set[str]] = [set() for _ in range(people)]
     for order in orders:
         if not order.absent:
-            (untold if order.label == "neutral" else told)[order.person].add(order.fact)
+            (omitted if order.label == "neutral" else named)[order.person].add(order.fact)
         if order.form == "age":
-            told[1 - order.person].add(order.fact)
-    for known, unknown in zip(told, untold, strict=True):
+            named[1 - order.person].add(order.fact)
+    for known, unknown in zip(named, omitted, strict=True):
         free = [name for name in _FACTS if name not in known and name not in unknown]
         unknown.update(rng.sample(free, _OMITTED - len(unknown)))
-    return [set(_FACTS) - unknown for unknown in untold]
+    return [set(_FACTS) - unknown for unknown in omitted]
 
 
 def _claim(
     rng: random.Random, order: _Order, persons: Sequence[_Person], stated: Sequence[set[str]]
 ) -> _Claim | None:
-    """The claim that an order asks for, or None where these persons do not admit it."""
+    """Make the claim that an order describes; None where these people do not allow it."""
     person = persons[order.person]
     other = persons[1 - order.person] if len(persons) == 2 else None
     if order.form == "age" and other is not None:
@@ -264,24 +267,24 @@ def _claim(
         relation, opposite = ("before", "after") if int(value) < limit else ("after", "before")
         claimed = f"{relation if order.true else opposite} {limit}"
         text = fact.claims[0].replace("in {v}", "{v}").format(v=claimed, d=deed)
-        verdict = f". {value} is {relation} {limit}."
+        addition = f". {value} is {relation} {limit}."
     elif order.true:
         text = rng.choice(fact.claims).format(v=value, d=deed)
-        verdict = ". The hypothesis says the same."
+        addition = ". The hypothesis says the same."
     else:
         owner = other if order.swapped else None
         claimed = owner.record[order.fact] if owner else rng.choice(fact.values)
         if claimed == value:
             return None
         text = rng.choice(fact.claims).format(v=claimed, d=deed)
-        verdict = f", not {claimed}."
+        addition = f", not {claimed}."
         if owner and order.fact in stated[1 - order.person]:
             kind = "swapped_person"
-            verdict += f" It is {owner.last} who {owner.told(order.fact)}."
+            addition += f" It is {owner.last} who {owner.statement(order.fact)}."
     if order.absent:
         name = rng.choice([s for s in _SURNAMES if all(s != p.last for p in persons)])
         return _Claim(f"{name} {text}.", "swapped_person", f"The text is not about {name}.")
-    reason = f"The text says that {person.quote(order.fact)}{verdict}"
+    reason = f"The text says that {person.quote(order.fact)}{addition}"
     if order.label == "neutral":
         reason = f"The text does not say {fact.unknown.format(p=person.last, d=deed)}."
         kind = kind if kind == "swapped_person" else "not_stated"
@@ -289,7 +292,7 @@ def _claim(
 
 
 def _age_claim(order: _Order, person: _Person, other: _Person) -> _Claim | None:
-    """Who of two was older, where that is not open because they are of one year."""
+    """Compare two people's ages; None where they were born in one year."""
     mine, theirs = person.record["birth_year"], other.record["birth_year"]
     if mine == theirs:
         return None
@@ -315,8 +318,10 @@ def _premise(rng: random.Random, persons: Sequence[_Person], stated: Sequence[se
 
 
 def _about(rng: random.Random, person: _Person, known: set[str], *, alone: bool) -> list[str]:
-    """The sentences about one person. The first carries the whole name; a pronoun may follow only
-    where there is nobody else whom it could mean."""
+    """Write the sentences about one person. The first has the full name.
+
+    alone: whether later sentences may use a pronoun, because it can refer to nobody else
+    """
     record = person.record
     birth = [f"in {record[name]}" for name in ("birth_place", "birth_year") if name in known]
     rng.shuffle(birth)
@@ -343,14 +348,14 @@ def _about(rng: random.Random, person: _Person, known: set[str], *, alone: bool)
 
 
 def _aside(rng: random.Random) -> str:
-    """A sentence about nobody, with a place and a year that a hypothesis may name as well."""
+    """Write a sentence about no person, with a place and a year that a hypothesis may also name."""
     place = rng.choice(_PLACES)
     year = rng.choice(_FACTS[rng.choice(_YEARS)].values)
     return rng.choice((f"There was a flood in {place} in {year}.", f"In {year} {place} was small."))
 
 
 def _five_w(person: _Person, known: set[str]) -> str:
-    """The five answers about the first person's deed, at most ten words each."""
+    """Answer the five W questions about the first person's deed, in at most ten words each."""
     record = person.record
     answers = {
         "Who": f"{person.first} {person.last}" + (f", a {record['job']}" if "job" in known else ""),
@@ -359,4 +364,4 @@ def _five_w(person: _Person, known: set[str]) -> str:
         "Where": f"in {record['deed_place']}" if "deed_place" in known else "not stated",
         "Why": record["motive"] if "motive" in known else "not stated",
     }
-    return "\n".join(f"{question}: {answer}" for question, answer in answers.items())
+    return "\n".join(f"{word}: {answer}" for word, answer in answers.items())

@@ -1,1 +1,1 @@
-"""After a run: a trained student in use."""
+"""Use a trained student after a run."""

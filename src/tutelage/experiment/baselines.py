@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tutelage.config.design_rules import rationale_arms
+from tutelage.config.design_rules import treatment_arms
 from tutelage.config.recipe import Recipe
 from tutelage.core.results import MajorityBaseline, TeacherLabelsBaseline
 from tutelage.core.types import Prediction, Rationale
@@ -47,7 +47,7 @@ def describe_teacher_labels(
         return ()
     task = recipe.resolved_task()
     entries: dict[tuple[Any, ...], TeacherLabelsBaseline] = {}
-    for arm in rationale_arms(recipe.arms):
+    for arm in treatment_arms(recipe.arms):
         if arm.annotation_key in entries:
             continue
         predictions = _labelled(splits, annotations[arm.name].rationales)

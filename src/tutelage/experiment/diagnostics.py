@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tutelage.config.design_rules import rationale_arms
+from tutelage.config.design_rules import treatment_arms
 from tutelage.config.sections import ArmSection
 from tutelage.core.results import (
     ArmDiagnostics,
@@ -56,7 +56,7 @@ def describe_diagnostics(
     groups = {e.uid: task.group(e.uid, e.fields) for e in splits.test}
     field = _longest_field(splits.test, task)
     predictions = {run.arm.name: run.test for run in runs}
-    treated = rationale_arms([run.arm for run in runs])
+    treated = treatment_arms([run.arm for run in runs])
 
     def slices(kind: Slices, arm: ArmSection) -> tuple[SliceResult, ...]:
         other = baseline if arm in treated else None

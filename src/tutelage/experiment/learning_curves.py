@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tutelage.config.design_rules import rationale_arms
+from tutelage.config.design_rules import treatment_arms
 from tutelage.config.recipe import Recipe
 from tutelage.config.sections import ArmSection
 from tutelage.config.training_settings import Config, TrainSettings
@@ -32,7 +32,7 @@ from tutelage.evaluation.metrics import evaluate
 from tutelage.experiment.prepare import Splits
 from tutelage.experiment.summarise import ArmRun, SeedPredictions, total_or_none
 from tutelage.experiment.trainings import Students
-from tutelage.strategies.registry import get_strategy
+from tutelage.strategies.lookup import get_strategy
 from tutelage.student.jobs.jobs import TrainingJob, read_predictions
 from tutelage.teacher.annotate import Annotation
 
@@ -234,7 +234,7 @@ def describe_curve(
         return None
     task = recipe.resolved_task()
     groups = {e.uid: task.group(e.uid, e.fields) for e in splits.dev}
-    treated = rationale_arms(recipe.arms)
+    treated = treatment_arms(recipe.arms)
     pairs = [(arm.name, recipe.baseline.name) for arm in treated]
     costs = [_coster(arm, annotations[arm.name], splits, task) for arm in treated]
     whole = Subset(1.0, frozenset(e.uid for e in splits.train))

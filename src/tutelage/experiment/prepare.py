@@ -18,7 +18,7 @@ from tutelage.core.types import Example, Rationale
 from tutelage.data.load import Examples, load_examples, stream_examples
 from tutelage.data.split import Overlap, check_splits, drop_overlap, hold_out
 from tutelage.rationales.controls import filler, label_echo, shuffled
-from tutelage.strategies.registry import get_strategy
+from tutelage.strategies.lookup import get_strategy
 from tutelage.teacher.annotate import Annotation, Options, Summary, annotate, annotate_to_file
 from tutelage.teacher.ledger.store import Ledger
 
@@ -75,7 +75,7 @@ def annotate_arms(
     retry_failed: bool = False,
     wait: bool = True,
 ) -> dict[str, Annotation]:
-    """The rationales of every arm with a strategy; arms with the same requests share them.
+    """The rationales of every arm that has any; arms with equal annotation keys share them.
 
     retry_failed: repeat requests that are known to have failed permanently
     wait:         wait for open batches; otherwise raise BatchesOpenError after all arms were sent

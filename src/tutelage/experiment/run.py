@@ -18,7 +18,7 @@ from typing import Literal
 
 from tutelage.config.recipe import Recipe
 from tutelage.config.training_settings import Config
-from tutelage.core.errors import UsageError
+from tutelage.core.errors import UsageError, require_extra
 from tutelage.core.progress import Observer, Silent
 from tutelage.core.results import (
     Baselines,
@@ -86,16 +86,16 @@ def run(
     fractions: of the training rows, for learning curves (see `learning_curves`); none: no curves
     until:   the last stage; after "training" the test set is unopened and there are no results
     """
+    adapted = recipe.student.lora is not None
+    require_extra("train", "running an experiment", *(("peft",) if adapted else ()))
     observer = observer or Silent()
     if track:
         student = recipe.student.model_copy(update={"tracking": tuple(track)})
         recipe = recipe.model_copy(update={"student": student})
     check_trackers(recipe.student.tracking)
     fractions = learning_curves.check_fractions(fractions)
-    for departure in recipe.departed():
-        observer.note(
-            f"departure from the protocol ({departure.rule}): {departure.reason} ({departure.what})"
-        )
+    for departure in recipe.departures_made():
+        observer.note(str(departure))
     folder = Path(runs) / recipe.name
     started = time.time()
 
@@ -252,7 +252,9 @@ def _results(
         context_comparisons=summarise.describe_context_comparisons(
             arm_runs, splits, task, majority="majority" in recipe.baselines, margin=margin
         ),
-        departures=tuple(DepartureResult(d.rule, d.what, d.reason) for d in recipe.departed()),
+        departures=tuple(
+            DepartureResult(d.rule, d.what, d.reason) for d in recipe.departures_made()
+        ),
         choosing_on_test=None,
         explanations=None,
         diagnostics=diagnostics.describe_diagnostics(arm_runs, recipe.baseline.name, splits, task),

@@ -25,7 +25,7 @@ from tutelage.evaluation.crossed import crossed_random_effects
 from tutelage.evaluation.statistics import wilson_interval
 from tutelage.experiment.prepare import Splits
 from tutelage.strategies.labelling import Labelling
-from tutelage.strategies.registry import get_strategy
+from tutelage.strategies.lookup import get_strategy
 from tutelage.teacher.annotate import Annotation, Options, annotate
 from tutelage.teacher.ledger.store import Ledger
 from tutelage.teacher.registry import is_looked_up

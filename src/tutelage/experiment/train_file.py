@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tutelage.config.training_settings import TrainSettings
+from tutelage.core.errors import require_extra
 from tutelage.core.rationale_file import read_rationales
 from tutelage.core.task import NLI, Task
 from tutelage.data.load import load_examples
@@ -33,6 +34,7 @@ def train_file(
     columns: our names -> the columns of `data` and `dev`
     track:   trackers that receive its log, under the name OUTPUT/seed-N
     """
+    require_extra("train", "training a student", *(("peft",) if settings.lora else ()))
     check_trackers(track)
     examples = load_examples(data, task, columns=columns)
     learnt = None if rationales is None else read_rationales(rationales)

@@ -67,7 +67,7 @@ class Students:
             if not (folder / "results.json").exists():
                 self.runner.warm_up()
         # Only here, while the workers start: this imports torch as well.
-        from tutelage.student.model.load import count_parameters
+        from tutelage.student.model.loading import count_parameters
 
         self.tokenizer = self._train_tokenizer() if new else None
         self.parameters = count_parameters(recipe.student.model, self.tokenizer)
@@ -190,8 +190,9 @@ class Students:
         known = {i: finished_result(job) for i, job in enumerate(jobs)}
         results = {i: result for i, result in known.items() if result is not None}
         missing = [i for i in range(len(jobs)) if i not in results]
-        self.observer.jobs(len(results), len(jobs))
+        verb = "trained" if jobs and isinstance(jobs[0], TrainingJob) else "evaluated"
+        self.observer.jobs(len(results), len(jobs), verb)
         for index, result in self.runner.run([jobs[i] for i in missing]):
             results[missing[index]] = result
-            self.observer.jobs(len(results), len(jobs))
+            self.observer.jobs(len(results), len(jobs), verb)
         return [results[i] for i in range(len(jobs))]

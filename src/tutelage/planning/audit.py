@@ -1,4 +1,4 @@
-"""Measuring a recipe's data, or a file, under a student's tokenizer: loading what is measured."""
+"""Load a recipe's data, or a file, and measure it in a student's tokens."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from tutelage.student.encoding.token_lengths import Audit
 
 Arm = tuple[str, list[TrainingExample], TrainSettings]
-"""Name, rows and settings of what is learnt."""
+"""An arm's name, training rows and settings."""
 
 
 def audit_recipe(recipe: Recipe, runs: Path, observer: Observer) -> Audit:
-    """The splits of a recipe, and every arm whose rationales are in the run's folder.
+    """Measure a recipe's splits, and every arm whose rationales are in the run's folder.
 
-    A new student's tokenizer is trained for the occasion, on what a run would train it on as far as
-    that is there. Of the test set only the inputs are measured. Nothing is written.
+    The tokenizer of a new student (`scratch:`) is trained first, on as much of a run's training
+    text as there is. Of the test set only the inputs are measured. Nothing is written.
     """
     observer.stage("Reading the data")
     splits, task = load_splits(recipe), recipe.resolved_task()
@@ -54,7 +54,9 @@ def audit_recipe(recipe: Recipe, runs: Path, observer: Observer) -> Audit:
             "(`tutelage annotate RECIPE` writes them)"
         )
         if recipe.student.model.startswith("scratch:"):
-            notes.append("the tokenizer has not seen these rationales: a run's own will differ")
+            notes.append(
+                "the tokenizer was trained without these rationales: the run's own will differ"
+            )
     parts = {"train": splits.train, "dev": splits.dev, "test": splits.test}
     return _audit(recipe.student.model, parts, arms, task, notes, observer)
 
@@ -69,12 +71,19 @@ def audit_file(
     task: Task = NLI,
     columns: Mapping[str, str] | None = None,
 ) -> Audit:
-    """The rows of `data`, with the rationales that `tutelage annotate` wrote for them."""
+    """Measure the rows of `data`, and the rationales that `tutelage annotate` wrote for them.
+
+    columns: our field → the file's column
+    """
     observer.stage("Reading the data")
     examples = load_examples(data, task, columns=columns)
     learnt = None if rationales is None else read_rationales(rationales)
     rows = build_training_examples(examples, task, learnt, settings.objective)
-    notes = [] if rationales is not None else ["no rationales were named (--rationales FILE)"]
+    notes = (
+        []
+        if rationales is not None
+        else ["rationales were not measured: name their file with --rationales"]
+    )
     return _audit(student, {"rows": examples}, [("rows", rows, settings)], task, notes, observer)
 
 
@@ -86,9 +95,9 @@ def _audit(
     notes: Sequence[str],
     observer: Observer,
 ) -> Audit:
-    # They import torch, which those who only read this module's signatures need not wait for.
+    # Imported here because they load torch, which takes seconds.
     from tutelage.student.encoding.token_lengths import Audit, audit_arm, audit_split
-    from tutelage.student.model.load import load_meta_student
+    from tutelage.student.model.loading import load_meta_student
     from tutelage.student.model.scratch import tokenizer_for
 
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""Findings about this installation and, given a recipe, about its teachers and its student."""
+"""Check this installation and, given a recipe, its data, teachers and student."""
 
 from __future__ import annotations
 
@@ -15,13 +15,22 @@ from urllib.parse import urlsplit
 
 from tutelage.config.recipe import Recipe
 from tutelage.config.teacher_settings import TeacherSettings
-from tutelage.core.errors import TutelageError
+from tutelage.core.errors import TutelageError, require_extra
 from tutelage.core.types import Example
 
 Status = Literal["ok", "missing", "optional"]
 
 _EXTRAS = {
-    "train": ("torch", "transformers", "tokenizers", "safetensors", "datasets", "pyarrow"),
+    "train": (
+        "torch",
+        "transformers",
+        "accelerate",
+        "peft",
+        "tokenizers",
+        "safetensors",
+        "datasets",
+        "pyarrow",
+    ),
     "local": ("xllamacpp",),
 }
 _NEEDED = ("train",)
@@ -29,7 +38,7 @@ _NEEDED = ("train",)
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at. `missing` stands in the way; `optional` only might."""
+    """The result of one check. `missing` prevents a run; `optional` prevents only some."""
 
     status: Status
     what: str
@@ -37,7 +46,7 @@ class Finding:
 
 
 def examine(recipe: Recipe | None = None) -> list[Finding]:
-    """Everything that can be found out without spending anything."""
+    """Run every check; only a recipe's paid teachers are sent a request, one short one each."""
     asked = () if recipe is None else recipe.student.tracking
     findings = [*_packages(), *_trackers(asked), _device(), _ledger()]
     if recipe is not None:
@@ -51,14 +60,14 @@ def _packages() -> Iterator[Finding]:
         if missing:
             status: Status = "missing" if extra in _NEEDED else "optional"
             how = f"pip install 'tutelage[{extra}]' -c constraints.txt"
-            yield Finding(status, f"extra {extra}", f"without {', '.join(missing)}: {how}")
+            yield Finding(status, f"extra {extra}", f"{', '.join(missing)} not installed: {how}")
         else:
             versions = ", ".join(f"{name} {metadata.version(name)}" for name in packages)
             yield Finding("ok", f"extra {extra}", versions)
 
 
 def _trackers(asked: Collection[str]) -> Iterator[Finding]:
-    """Who can follow a training here. What a recipe asks for and cannot have stands in the way."""
+    """Check the trackers. One that the recipe names and that cannot work is `missing`."""
     from tutelage.student.training.tracking import BACKENDS, check_trackers
 
     for name, backend in BACKENDS.items():
@@ -68,7 +77,7 @@ def _trackers(asked: Collection[str]) -> Iterator[Finding]:
         except TutelageError as error:
             yield Finding(needed, f"tracker {name}", str(error))
             continue
-        status, found = _REACHES[name]()
+        status, found = _TRACKER_CHECKS[name]()
         version = metadata.version(backend.package)
         yield Finding(needed if status != "ok" else "ok", f"tracker {name}", f"{version}, {found}")
 
@@ -82,15 +91,15 @@ def _wandb() -> tuple[Status, str]:
     if mode in ("offline", "dryrun"):
         return "ok", "offline: files in each training's folder, for `wandb sync`"
     if mode == "disabled":
-        return "optional", "WANDB_MODE=disabled keeps nothing: unset it, or set it to offline"
+        return "optional", "WANDB_MODE=disabled logs nothing: unset it, or set it to offline"
     host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
     if os.environ.get("WANDB_API_KEY") or _has_login(host):
-        return "ok", f"there is a key for {host}"
-    return "optional", f"without a key for {host}: `wandb login`, or set WANDB_MODE=offline"
+        return "ok", f"a key for {host} was found"
+    return "optional", f"no key for {host}: `wandb login`, or set WANDB_MODE=offline"
 
 
 def _has_login(host: str) -> bool:
-    """Whether a .netrc file has an entry for `host`, which is where `wandb login` puts its key."""
+    """Whether a .netrc file has an entry for `host`; `wandb login` writes its key there."""
     named = os.environ.get("NETRC")
     for path in [Path(named)] if named else [Path.home() / ".netrc", Path.home() / "_netrc"]:
         try:
@@ -110,15 +119,15 @@ def _trackio() -> tuple[Status, str]:
 
     if get_token():
         return "ok", f"runs go to the Space {space}"
-    return "optional", f"without a token for the Space {space}: `hf auth login`, or set HF_TOKEN"
+    return "optional", f"no token for the Space {space}: `hf auth login`, or set HF_TOKEN"
 
 
-_REACHES: Mapping[str, Callable[[], tuple[Status, str]]] = {
+_TRACKER_CHECKS: Mapping[str, Callable[[], tuple[Status, str]]] = {
     "tensorboard": _tensorboard,
     "wandb": _wandb,
     "trackio": _trackio,
 }
-"""By tracker: whether an installed one can work here, and where what it is told goes."""
+"""By tracker: the check of an installed one, which returns its status and where its logs go."""
 
 
 def _device() -> Finding:
@@ -145,7 +154,7 @@ def _ledger() -> Finding:
         with Ledger(path):
             return f"{path} opens"
 
-    return _tried("ledger", opened)
+    return _check("ledger", opened)
 
 
 def _recipe(recipe: Recipe) -> Iterator[Finding]:
@@ -155,27 +164,28 @@ def _recipe(recipe: Recipe) -> Iterator[Finding]:
         splits = load_splits(recipe)
         return f"{len(splits.train)} train, {len(splits.dev)} dev, {len(splits.test)} test rows"
 
-    yield _tried("data", data)
+    yield _check("data", data)
     seen = set()
     for arm in recipe.arms:
         section = recipe.teacher_of(arm) if arm.strategy not in (None, "human") else None
         if section is None or section in seen:
             continue
         seen.add(section)
-        yield _tried(f"teacher {section.model}", partial(_greet, section))
+        yield _check(f"teacher {section.model}", partial(_send_one, section))
 
     def student() -> str:
-        from tutelage.student.model.load import count_parameters
+        require_extra("train", "a student")
+        from tutelage.student.model.loading import count_parameters
 
         if recipe.student.model.startswith("scratch:"):
-            return "new weights, made when it is trained"
-        return f"{count_parameters(recipe.student.model) / 1e6:.1f} million weights"
+            return "new weights, initialised when it is trained"
+        return f"{count_parameters(recipe.student.model) / 1e6:.1f} million parameters"
 
-    yield _tried(f"student {recipe.student.model}", student)
+    yield _check(f"student {recipe.student.model}", student)
 
 
-def _greet(settings: TeacherSettings) -> str:
-    """Ask one short question, unless answers are only looked up."""
+def _send_one(settings: TeacherSettings) -> str:
+    """Send one short request, unless the teacher's answers are looked up."""
     import asyncio
 
     from tutelage.core.types import Message, Request
@@ -185,17 +195,17 @@ def _greet(settings: TeacherSettings) -> str:
     if not teacher.paid:
         return "its answers are looked up"
 
-    async def ask() -> str:
-        question = Request(
+    async def send() -> str:
+        request = Request(
             teacher.model, (Message("user", "Say yes."),), "doctor", Example("doctor", {}, "")
         )
         async with teacher:
-            return (await teacher.complete(question)).text
+            return (await teacher.complete(request)).text
 
-    return f"answers ({asyncio.run(ask())[:40]!r})"
+    return f"answers ({asyncio.run(send())[:40]!r})"
 
 
-def _tried(what: str, attempt: Callable[[], str]) -> Finding:
+def _check(what: str, attempt: Callable[[], str]) -> Finding:
     try:
         return Finding("ok", what, attempt())
     except TutelageError as error:

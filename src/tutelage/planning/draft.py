@@ -1,4 +1,4 @@
-"""Drafting a recipe from a data file."""
+"""Draft a recipe for a data file."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tutelage.config.recipe_file import parse_recipe
 from tutelage.data.describe import Description
 
 _COMMENTS = {
-    "data": "dev and test are shares of train here; name files of their own if you have them",
-    "teacher": "asked once for each training row; answers are kept in .tutelage/ledger.sqlite",
-    "controls": "arms added to each treatment arm: would other rows' rationales, the label said "
-    "again, or empty words of the same length do as well?",
+    "data": "dev and test are shares of train here; name separate files if you have them",
+    "teacher": "one request for each training row; answers are kept in .tutelage/ledger.sqlite",
+    "controls": "arms added to each treatment arm: would other rows' rationales, the label "
+    "repeated, or filler of the same length do as well?",
     "search": "each arm tries every configuration on one seed, and the best one on all seeds",
 }
 
@@ -29,7 +29,10 @@ def draft_recipe(
     teacher: str,
     student: str,
 ) -> str:
-    """A recipe for `file`, as YAML with comments; it is valid as it stands."""
+    """Write a valid recipe for `file`, as YAML with comments.
+
+    found: the file's columns, labels and task, from `data.describe`
+    """
     data: dict[str, Any] = {"train": str(file), "dev": dev or 0.1, "test": test or 0.2}
     if found.columns:
         data["columns"] = dict(found.columns)

@@ -1,7 +1,7 @@
-"""What a recipe will cost and what it could find, said before a cent is spent.
+"""Plan a recipe before anything is paid for: its cost, and the differences it can detect.
 
-The questions that its arms and baselines put to teachers are counted and priced (`survey`), and a
-pilot makes that a forecast; what differences the experiment could see is `foresight`.
+`planning.request_cost` counts and prices the requests of its arms and baselines; a pilot turns the
+count into a forecast. `planning.power_analysis` estimates the smallest detectable difference.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from tutelage.config.sections import ArmSection
 from tutelage.core.progress import Observer
 from tutelage.experiment.prepare import Splits, load_splits
 from tutelage.experiment.teacher_baseline import label_requests
-from tutelage.planning.power_analysis import Foresight, foresee
-from tutelage.planning.request_cost import Asked, QuestionPlan, Survey
-from tutelage.strategies.registry import get_strategy
+from tutelage.planning.power_analysis import PowerAnalysis, analyse_power
+from tutelage.planning.request_cost import RequestGroup, RequestPlan, RequestSurvey
+from tutelage.strategies.lookup import get_strategy
 from tutelage.teacher.cost.forecast import BYTES_PER_TOKEN, Amount, sum_of
 from tutelage.teacher.cost.prices import PICO
 from tutelage.teacher.ledger import charges
@@ -27,7 +27,10 @@ from tutelage.teacher.ledger.store import Ledger, default_path
 
 @dataclass(frozen=True, slots=True)
 class BudgetPlan:
-    """A cap of the recipe, in US dollars. charged: by runs of its name so far."""
+    """A spending limit of the recipe, in US dollars.
+
+    charged_usd: what runs of the recipe's name have been charged so far
+    """
 
     budget_usd: float
     charged_usd: float
@@ -36,52 +39,52 @@ class BudgetPlan:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a recipe's questions will take, and what its experiment could find.
+    """The cost of a recipe's requests, and the power of its experiment.
 
-    asked:   requests that the pilot sent
-    dollars, batch: of all questions; batch with what has no batch API at its own price
-    foresight: None where nothing is compared
+    pilot_requests: requests that the pilot sent
+    requests: one entry for each group of requests, in the order of the arms
+    dollars:  cost of all requests at the live price
+    batch:    the same through the batch API; requests that cannot use it keep their live price
+    power_analysis: None where the recipe compares no arms
     """
 
     name: str
-    asked: int
-    questions: tuple[QuestionPlan, ...]
+    pilot_requests: int
+    requests: tuple[RequestPlan, ...]
     dollars: Amount
     batch: Amount
     budgets: tuple[BudgetPlan, ...]
     warnings: tuple[str, ...]
-    foresight: Foresight | None
+    power_analysis: PowerAnalysis | None
 
 
 def plan_recipe(recipe: Recipe, settings: PlanSettings, observer: Observer) -> Plan:
-    """Count and price the requests of a recipe, and say what differences it can detect.
+    """Count and price the requests of a recipe, and estimate which differences it can detect.
 
-    settings: the ledger is not made where there is none; `runs` and `like` as in `foresee`
+    settings: a ledger that does not exist is not created; `runs` and `like` as in `analyse_power`
 
-    The requests of a pilot are those with the smallest keys, which are digests: a random sample
-    that does not change with the order of the rows, and of which a larger one is a continuation.
-    So a pilot asked again asks nothing. Its forecast rests on these requests alone; without a
-    pilot it rests on all answers in the ledger, which the first rows of a file may have to
-    themselves.
+    A pilot sends the requests with the smallest keys. Keys are digests, so this is a random sample
+    that does not depend on the order of the rows, and a larger pilot extends a smaller one: a
+    repeated pilot sends nothing. The forecast uses the pilot's answers alone. Without a pilot it
+    uses all answers in the ledger, which may come only from the first rows of a file.
 
-    Raises DataError and UsageError for rows and teachers as a run does, and TeacherError where a
-    pilot cannot be asked.
+    Raises DataError and UsageError for faulty rows and teachers, as a run does, and TeacherError
+    where the pilot fails.
     """
     task, splits = recipe.resolved_task(), load_splits(recipe)
-    foresight = foresee(
-        recipe, splits, settings.runs, settings.like
-    )  # before anything is asked: it may be refused
-    surveys = [Survey(asked, task, observer) for asked in _questions(recipe, splits)]
+    # Before anything is sent: `like` may be refused.
+    power_analysis = analyse_power(recipe, splits, settings.runs, settings.like)
+    surveys = [RequestSurvey(group, task, observer) for group in _request_groups(recipe, splits)]
     path = settings.ledger or default_path()
-    asked = 0
+    sent = 0
     if settings.pilot is not None:
         for survey in surveys:
-            if survey.priced is not None:
-                asked += survey.ask(settings.pilot, path, recipe.name)
+            if survey.paid_teacher is not None:
+                sent += survey.run_pilot(settings.pilot, path, recipe.name)
     planned: set[int] = set()
     book = Ledger(path) if path.exists() else None
     try:
-        questions = tuple(survey.plan(book, planned) for survey in surveys)
+        requests = tuple(survey.plan(book, planned) for survey in surveys)
         charged = 0 if book is None else charges.charged(book, recipe.name)
     finally:
         if book is not None:
@@ -91,24 +94,24 @@ def plan_recipe(recipe: Recipe, settings: PlanSettings, observer: Observer) -> P
         BudgetPlan(cap, charged / PICO, max(cap - charged / PICO, 0.0))
         for cap in sorted(cap for cap in caps if cap is not None)
     )
-    dollars = sum_of([question.dollars for question in questions])
-    batch = sum_of([question.batch or question.dollars for question in questions])
-    to_pay = sum_of([q.batch if q.mode == "batch" and q.batch else q.dollars for q in questions])
+    dollars = sum_of([group.dollars for group in requests])
+    batch = sum_of([group.batch or group.dollars for group in requests])
+    to_pay = sum_of([g.batch if g.mode == "batch" and g.batch else g.dollars for g in requests])
     warnings = tuple(itertools.chain.from_iterable(survey.warnings() for survey in surveys))
     return Plan(
         name=recipe.name,
-        asked=asked,
-        questions=questions,
+        pilot_requests=sent,
+        requests=requests,
         dollars=dollars,
         batch=batch,
         budgets=budgets,
-        warnings=(*warnings, *_assumed(questions), *_over(budgets, to_pay)),
-        foresight=foresight,
+        warnings=(*warnings, *_assumptions(requests), *_budget_warnings(budgets, to_pay)),
+        power_analysis=power_analysis,
     )
 
 
-def _questions(recipe: Recipe, splits: Splits) -> Iterator[Asked]:
-    """What arms ask, those with one question together; then what the baselines ask."""
+def _request_groups(recipe: Recipe, splits: Splits) -> Iterator[RequestGroup]:
+    """The requests of the arms, one group for arms that share them; then those of the baselines."""
     task = recipe.resolved_task()
     groups: dict[object, list[ArmSection]] = {}
     for arm in recipe.arms:
@@ -118,34 +121,35 @@ def _questions(recipe: Recipe, splits: Splits) -> Iterator[Asked]:
         assert first.strategy is not None
         strategy = get_strategy(first.strategy, template=first.template, task=task)
         settings = recipe.teacher_of(first) if strategy.asks_teacher else None
-        yield Asked(names[0], names, strategy, settings, splits.train)
-    for question in label_requests(recipe, splits)[0]:
-        yield Asked(
-            title=question.title,
+        yield RequestGroup(names[0], names, strategy, settings, splits.train)
+    for baseline in label_requests(recipe, splits)[0]:
+        yield RequestGroup(
+            title=baseline.title,
             arms=(),
-            strategy=question.strategy,
-            settings=question.settings,
-            rows=question.rows,
+            strategy=baseline.strategy,
+            settings=baseline.settings,
+            rows=baseline.rows,
             split="dev",
             batches=False,
         )
 
 
-def _assumed(questions: Iterable[QuestionPlan]) -> Iterator[str]:
-    if any(question.missing and not question.answers for question in questions):
+def _assumptions(requests: Iterable[RequestPlan]) -> Iterator[str]:
+    if any(group.missing and not group.answers for group in requests):
         yield (
-            f"where no answer is known, a token for {BYTES_PER_TOKEN} bytes of prompt and answers "
-            "of max_tokens are expected: --pilot 20 asks 20 first and forecasts from those"
+            f"without known answers the forecast assumes one token for {BYTES_PER_TOKEN} bytes of "
+            "prompt and answers of max_tokens: --pilot 20 sends 20 requests first and forecasts "
+            "from their answers"
         )
 
 
-def _over(budgets: Sequence[BudgetPlan], dollars: Amount) -> Iterator[str]:
+def _budget_warnings(budgets: Sequence[BudgetPlan], dollars: Amount) -> Iterator[str]:
     for budget in budgets:
-        left = f"the ${budget.left_usd:,.2f} that budget_usd {budget.budget_usd:g} has left"
+        left = f"the ${budget.left_usd:,.2f} left of budget_usd {budget.budget_usd:g}"
         for name, verb, value in (
             ("expected", "will", dollars.expected),
             ("worst case", "may", dollars.most),
         ):
             if value is not None and value > budget.left_usd:
-                yield f"the {name} ${value:,.2f} is more than {left}: a run {verb} stop there"
+                yield f"the {name} cost ${value:,.2f} exceeds {left}: a run {verb} stop there"
                 break

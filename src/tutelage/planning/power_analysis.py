@@ -1,7 +1,7 @@
-"""What an experiment could find, said before it is run: the smallest difference that it would see.
+"""Power analysis: the smallest difference that an experiment can detect, before it is run.
 
-The rows of test and the units they come in, the seeds and the size of Holm's family are known. How
-much two arms' students differ is not: it is taken from a finished run, or assumed and said so.
+The test rows and their groups, the seeds and the size of Holm's family are known. How much two
+arms' students differ is not: it is measured in a finished run, or assumed and reported as such.
 """
 
 from __future__ import annotations
@@ -28,16 +28,18 @@ from tutelage.report.run_files import RunFiles, read_run
 
 DISAGREEMENTS = (0.15, 0.25, 0.35)
 SEED_SDS = (0.005, 0.01, 0.015)
-"""What is assumed where nothing was measured; the middle of each makes the headline."""
+"""What is assumed where nothing was measured. The headline uses the middle of each."""
 
 OTHER_SEEDS = (3, 5, 10)
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
-    """The smallest difference that some variant of the experiment finds with the chance POWER.
+class Scenario:
+    """One variant of the experiment, and the smallest difference that it detects with power POWER.
 
-    detectable: a fraction (0.01 is one point); None: no difference that an accuracy can show
+    disagreement: share of rows on which exactly one of two arms' students is right
+    seed_sd:      SD of an arm's accuracy over seeds, a fraction
+    detectable:   a fraction (0.01 is one point); None where no possible difference is detected
     """
 
     rows: int
@@ -48,18 +50,23 @@ class Sight:
 
 
 @dataclass(frozen=True, slots=True)
-class Foresight:
-    """What an experiment can be expected to find.
+class PowerAnalysis:
+    """The differences that an experiment can be expected to detect.
 
-    rows, units: of test, and the units that the test counts: contexts, where rows share one
-    unit:        what a unit is called
-    family:      primary comparisons, Holm's family; alpha: the level of its strictest step
-    measured_in: the run that the design's assumptions come from; None: they are assumed
+    rows:        number of test rows
+    units:       number of independent units among them: contexts, where rows share one
+    unit:        name of a unit
+    family:      number of primary comparisons, which are Holm's family
+    alpha:       significance level of Holm's strictest step
+    power:       probability with which the differences below are detected
+    measured_in: the run that `design` was measured in; None where it is assumed
     design:      disagreement, seed SD and the rest, as in `evaluation.power.Design`, without sizes
-    expected:    the headline; its `detectable` is None with one seed, which tells nothing of others
+    expected:    the headline. With one seed its `detectable` is None: the variation over seeds is
+                 then unknown
     assumed:     the same for other disagreements and seed SDs; empty where they were measured
-    other_seeds, more_rows: what other seeds, and twice the rows, would make of the headline
-    remarks:     what a reader should know
+    other_seeds: the headline with other numbers of seeds
+    more_rows:   the headline with twice the rows
+    remarks:     what a reader should know, one line each
     """
 
     rows: int
@@ -71,45 +78,45 @@ class Foresight:
     power: float
     measured_in: str | None
     design: Mapping[str, float]
-    expected: Sight
-    assumed: tuple[Sight, ...]
-    other_seeds: tuple[Sight, ...]
-    more_rows: Sight
+    expected: Scenario
+    assumed: tuple[Scenario, ...]
+    other_seeds: tuple[Scenario, ...]
+    more_rows: Scenario
     remarks: tuple[str, ...]
 
     def sentences(self) -> Iterator[str]:
-        """For people, a line each."""
+        """Yield the analysis as text, line by line."""
         units = "" if self.units == self.rows else f" ({self.units:,} {self.unit}s)"
         size = f"{self.rows:,} test rows{units}, {_count(self.seeds, 'seed')}"
         size += f", {_count(self.family, 'primary comparison')}"
         if self.seeds == 1:
             yield (
-                f"what it could find: with {size}: nothing can be told of any student but the ones "
-                "trained, for nobody sees how much another seed would change; name more seeds"
+                f"power analysis: with {size}: no difference can be detected, because one seed "
+                "does not show how much accuracy varies over seeds: name two or more seeds"
             )
         else:
-            found = _found(self.expected.detectable)
-            yield f"what it could find: with {size}: {found} (5% level, Holm's strictest step)"
+            found = _detection(self.expected.detectable)
+            yield f"power analysis: with {size}: {found} (5% level, Holm's strictest step)"
         design = self.design
         yield (
-            f"  {self._basis()}: of two arms' students one alone is right on "
-            f"{100 * design['disagreement']:.0f}% of rows, on {100 * design['repeated']:.0f}% of "
-            "these whatever the seed;"
+            f"  {self._basis()}: exactly one of two arms' students is right on "
+            f"{100 * design['disagreement']:.0f}% of rows, and on {100 * design['repeated']:.0f}% "
+            "of these with every seed;"
         )
         yield (
-            f"  an arm's accuracy varies over seeds by {_points(design['seed_sd'])} (one SD); "
-            f"rows of one {self.unit} correlate by {design['within_group']:.2f}"
+            f"  the SD of an arm's accuracy over seeds is {_points(design['seed_sd'])}; rows of "
+            f"one {self.unit} correlate by {design['within_group']:.2f}"
         )
         others = [f"with {s.seeds} seeds {_points(s.detectable)}" for s in self.other_seeds]
         if self.seeds > 1:
             others.append(f"with twice the rows {_points(self.more_rows.detectable)}")
-        yield f"  otherwise: {', '.join(others)}"
+        yield f"  detectable in other designs: {', '.join(others)}"
         if self.assumed and self.seeds > 1:
             shares = "".join(f"{f'{100 * share:.0f}%':>7s}" for share in DISAGREEMENTS)
-            yield f"  in points, if one alone is right on  {shares}"
+            yield f"  in points, if exactly one is right on {shares}"
             for seed_sd in SEED_SDS:
                 cells = (_cell(s, self.expected) for s in self.assumed if s.seed_sd == seed_sd)
-                yield f"    and seeds vary by {_points(seed_sd):18s} {''.join(cells)}"
+                yield f"    and the SD over seeds is {_points(seed_sd):10s} {''.join(cells)}"
         for remark in self.remarks:
             yield f"  {remark}"
 
@@ -117,14 +124,16 @@ class Foresight:
         return "assumed" if self.measured_in is None else f"as measured in {self.measured_in}"
 
 
-def foresee(recipe: Recipe, splits: Splits, runs: Path, like: Path | None) -> Foresight | None:
-    """What the experiment of a recipe can be expected to find; None where nothing is compared.
+def analyse_power(
+    recipe: Recipe, splits: Splits, runs: Path, like: Path | None
+) -> PowerAnalysis | None:
+    """Estimate which differences a recipe's experiment detects; None where it compares no arms.
 
     runs: the folder in which a finished run of the recipe's name is looked for
-    like: another finished run whose students these will differ like
+    like: another finished run to use instead, whose students differ as these are expected to
 
     Only how much arms differ is taken from a run, never which of them is better. Raises UsageError
-    where `like` is no finished run, or holds no predictions to compare.
+    where `like` is not a finished run, or holds no predictions to compare.
     """
     family = len(recipe.comparisons().primary)
     task, seeds = recipe.resolved_task(), len(recipe.seeds)
@@ -142,9 +151,9 @@ def foresee(recipe: Recipe, splits: Splits, runs: Path, like: Path | None) -> Fo
         except RunFolderError as error:
             if like is not None:
                 raise UsageError(f"--like {like}: {error}") from error
-            source, remarks = None, [f"nothing is taken from the run of this name: {error}"]
+            source, remarks = None, [f"the finished run of this name could not be used: {error}"]
     alpha = ALPHA / family
-    return Foresight(
+    return PowerAnalysis(
         rows=sum(sizes),
         units=len(sizes),
         unit=task.context or "row",
@@ -159,44 +168,46 @@ def foresee(recipe: Recipe, splits: Splits, runs: Path, like: Path | None) -> Fo
             "repeated": design.repeated,
             "within_group": design.within_group,
         },
-        expected=_sight(design, alpha),
+        expected=_scenario(design, alpha),
         assumed=()
         if source is not None
         else tuple(
-            _sight(replace(design, disagreement=share, seed_sd=seed_sd), alpha)
+            _scenario(replace(design, disagreement=share, seed_sd=seed_sd), alpha)
             for seed_sd in SEED_SDS
             for share in DISAGREEMENTS
         ),
         other_seeds=tuple(
-            _sight(replace(design, seeds=count), alpha) for count in _other_seeds(seeds)
+            _scenario(replace(design, seeds=count), alpha) for count in _other_seeds(seeds)
         ),
-        more_rows=_sight(replace(design, group_sizes=sizes * 2), alpha),
+        more_rows=_scenario(replace(design, group_sizes=sizes * 2), alpha),
         remarks=tuple(remarks),
     )
 
 
 def _other_seeds(seeds: int) -> list[int]:
-    """What a reader may want to know beside `seeds`: the usual numbers, and always a larger one."""
+    """Numbers of seeds to compare with `seeds`: the usual ones, and always a larger one."""
     more = set() if seeds < max(OTHER_SEEDS) else {2 * seeds}
     return sorted({*OTHER_SEEDS, *more} - {seeds})
 
 
-def _sight(design: Design, alpha: float) -> Sight:
+def _scenario(design: Design, alpha: float) -> Scenario:
     size = None
     if design.seeds > 1:
         size = detectable_difference(expected_mean_squares(design), alpha, POWER)
     if size is not None and size >= 1:
         size = None
     rows = sum(design.group_sizes)
-    return Sight(rows, design.seeds, design.disagreement, design.seed_sd, size)
+    return Scenario(rows, design.seeds, design.disagreement, design.seed_sd, size)
 
 
 def _measured(
     folder: Path, assumed: Design, test: Sequence[Example], task: Task
 ) -> tuple[Design, list[str]]:
-    """`assumed`, with what a finished run's primary comparisons show in the place of assumptions.
+    """`assumed`, with its assumptions replaced by what a run's primary comparisons show; remarks.
 
-    Raises RunFolderError where they show nothing.
+    test: the recipe's test rows, whose groups are used where the run's folder holds none
+
+    Raises RunFolderError where the comparisons show nothing.
     """
     if not (folder / "results.json").exists():
         raise RunFolderError(f"{folder}: holds no results.json, expected a finished run's folder")
@@ -217,7 +228,7 @@ def _measured(
             if difference:
                 try:
                     designs.append(design_of(difference, groups))
-                except ValueError:  # no row differs, or all are of one unit: nothing to learn
+                except ValueError:  # no row differs, or all are in one unit: shows nothing
                     continue
     if not designs:
         raise RunFolderError(f"{folder}: holds no predictions of arms that differ")
@@ -229,10 +240,10 @@ def _measured(
     )
     seeds = designs[0].seeds
     if seeds == 1:
-        remarks.append(f"{folder} has one seed: how seeds vary is assumed")
+        remarks.append(f"{folder} has one seed: the SD over seeds is assumed")
         return design, remarks
     if seeds < 5:
-        remarks.append(f"{folder} has {seeds} seeds: how much seeds vary is a rough guess")
+        remarks.append(f"{folder} has {seeds} seeds: its SD over seeds is a rough estimate")
     return replace(
         design,
         seed_sd=math.sqrt(sum(d.seed_sd**2 for d in designs) / count),
@@ -241,8 +252,10 @@ def _measured(
 
 
 def _difference(files: RunFiles, arm: str, baseline: str) -> list[list[int]]:
-    """Rows × seeds: 1 where the arm alone is right, -1 where the baseline alone is; empty where the
-    two have not as many seeds."""
+    """Rows × seeds: 1 where only the arm is right, -1 where only the baseline is, else 0.
+
+    Empty where the two have different numbers of seeds.
+    """
     one, other = files.predictions[arm].labels, files.predictions[baseline].labels
     if len(one) != len(other):
         return []
@@ -252,23 +265,25 @@ def _difference(files: RunFiles, arm: str, baseline: str) -> list[list[int]]:
     ]
 
 
-def _found(detectable: float | None) -> str:
+def _detection(detectable: float | None) -> str:
     if detectable is None:
-        return "none can be promised to be found, so much may seeds vary: name more of them"
-    return f"a true difference of about {_points(detectable)} is found four times in five"
+        return (
+            "no difference is detected reliably, because seeds may vary too much: name more seeds"
+        )
+    return f"a true difference of about {_points(detectable)} is detected four times in five"
 
 
 def _points(share: float | None) -> str:
-    """`4.9 points`; whole ones from ten on, where no digit after the point means anything."""
+    """`4.9 points`; whole points from ten on, where decimals mean nothing."""
     if share is None:
         return "nothing"
     points = 100 * share
     return f"{points:.0f} points" if points >= 9.95 else f"{points:.1f} points"
 
 
-def _cell(sight: Sight, headline: Sight) -> str:
-    value = "none" if sight.detectable is None else f"{100 * sight.detectable:.1f}"
-    return f"{value + '*' * (sight == headline):>7s}"
+def _cell(scenario: Scenario, headline: Scenario) -> str:
+    value = "none" if scenario.detectable is None else f"{100 * scenario.detectable:.1f}"
+    return f"{value + '*' * (scenario == headline):>7s}"
 
 
 def _count(number: int, what: str) -> str:

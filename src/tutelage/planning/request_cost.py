@@ -1,7 +1,7 @@
-"""One question of a recipe, counted and priced before it is asked: what `planning` adds up.
+"""Count and price a recipe's requests before they are sent; `planning.plan` adds them up.
 
-The rows are rendered into prompts, the prompts' keys are looked up in the ledger, and what is
-missing is priced. Nothing is sent, unless a pilot is asked for.
+The rows are rendered into prompts, the prompts' keys are looked up in the ledger, and the missing
+requests are priced. Nothing is sent, except for a pilot.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from tutelage.core.errors import UsageError
 from tutelage.core.progress import AnnotationProgress, Observer
 from tutelage.core.task import Task
 from tutelage.core.types import Completion, Example, Request
-from tutelage.strategies.registry import Strategy
+from tutelage.strategies.lookup import Strategy
 from tutelage.teacher.annotate import Options, annotate
 from tutelage.teacher.cost.forecast import (
     NOTHING,
     Amount,
     Forecast,
-    Known,
-    Load,
+    KnownAnswer,
+    Workload,
     amount_of,
     forecast,
 )
 from tutelage.teacher.cost.prices import PICO, Price, price_of, request_bound
-from tutelage.teacher.engine.requests import Renderer
+from tutelage.teacher.engine.requests import RequestBuilder
 from tutelage.teacher.ledger import charges
 from tutelage.teacher.ledger.store import Ledger
 from tutelage.teacher.registry import open_teacher
@@ -41,18 +41,18 @@ Split = Literal["train", "dev"]
 
 _CHUNK = 500
 _REPORT_EVERY = 10_000
-"""Rows between two reports of how far counting is: fewer are counted in a moment."""
+"""Rows between two progress reports while counting. Fewer rows are counted in a moment."""
 _SAMPLE = 5000
-"""Known answers at most that a forecast looks at. More would change nothing that one can see."""
+"""Known answers that a forecast uses, at most. More would not change it visibly."""
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A question that a recipe puts, over some of its rows.
+class RequestGroup:
+    """One strategy, one teacher and some rows of a recipe: one request for each row.
 
-    title:    for people; the name of its first arm, where it has any
-    settings: of the teacher; None where the strategy asks nobody
-    batches:  whether it may go through the batch API
+    title:    for messages: the name of the first arm, or of the baseline
+    settings: the teacher's; None where the strategy needs no teacher
+    batches:  whether the batch API may be used
     """
 
     title: str
@@ -65,22 +65,25 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class QuestionPlan:
-    """What one question to one teacher, put for each of its rows, will take.
+class RequestPlan:
+    """The number and the cost of one group of requests.
 
-    title, arms: who needs the answers; a baseline is no arm
-    teacher:   as the recipe names it; None where nobody is asked
-    mode:      how a run will ask: live, or through the batch API
-    price:     in words; None: unknown
-    rows, split, requests: rows, of which part of the data, and distinct prompts among them
-    known:     requests that the ledger has the answer to
-    failed:    requests that failed for good: asked again with --retry-failed alone
-    shared:    requests without an answer that a question further up asks as well
-    missing:   the others: what a run will send
-    answers:   known answers that the expectation rests on; 0: on assumptions
-    unmeasured: those among them whose tokens the server did not count: charged at the worst case
-    input, output: tokens of the missing; dollars: what they cost, batch: through the batch API
-               (None where the teacher has none, or is asked live in any case)
+    title:     as in `RequestGroup`
+    arms:      arms that use the answers; empty for a baseline
+    teacher:   as the recipe names it; None where no teacher is needed
+    mode:      how a run sends the requests: live, or through the batch API
+    price:     in words; None where it is unknown
+    rows:      number of rows; split: the part of the data that they are from
+    requests:  distinct prompts among the rows
+    known:     requests whose answer is in the ledger
+    failed:    requests that failed permanently; only --retry-failed repeats them
+    shared:    unanswered requests that an earlier group already counts
+    missing:   the remaining requests, which a run will send
+    answers:   known answers that the forecast is based on; 0 where it is based on assumptions
+    unmeasured: those of them without token counts from the server, charged at the worst case
+    input, output: tokens of the missing requests
+    dollars:   cost of the missing requests, live
+    batch:     the same through the batch API; None where it is not available or not used
     """
 
     title: str
@@ -104,51 +107,58 @@ class QuestionPlan:
     batch: Amount | None = None
 
 
-class Survey:
-    """One question's prompts, and what is known of their answers."""
+class RequestSurvey:
+    """Renders a group's prompts and looks up which of them have answers.
 
-    def __init__(self, asked: Asked, task: Task, observer: Observer) -> None:
-        self._asked = asked
-        self._rows = asked.rows
+    settings:     the teacher's; None where no teacher is needed
+    paid_teacher: None where there is no teacher, or one whose answers are looked up
+    """
+
+    def __init__(self, group: RequestGroup, task: Task, observer: Observer) -> None:
+        self._group = group
+        self._rows = group.rows
         self._observer = observer
         self._task = task
-        self._strategy = asked.strategy
-        self.settings = asked.settings
+        self._strategy = group.strategy
+        self.settings = group.settings
         self._teacher: Teacher | None = None
         if self.settings is not None:
             self._teacher = open_teacher(self.settings)
-        self.priced: Teacher | None = self._teacher
+        self.paid_teacher: Teacher | None = self._teacher
         if self._teacher is not None and not self._teacher.paid:
-            self.priced = None  # looks its answers up
+            self.paid_teacher = None  # its answers are looked up
         self._remote = self.settings is not None and self.settings.remote
         self._price = self._find_price()
         self._pilot: frozenset[str] = frozenset()
         self._reasons: dict[str, int] = {}
-        self._plan = QuestionPlan(
-            title=asked.title,
-            arms=asked.arms,
+        self._plan = RequestPlan(
+            title=group.title,
+            arms=group.arms,
             strategy=self._strategy.name,
             teacher=None if self.settings is None else self.settings.model,
             mode="live" if self.settings is None else self.settings.mode,
             price=self._describe_price(),
-            rows=len(asked.rows),
-            split=asked.split,
+            rows=len(group.rows),
+            split=group.split,
         )
 
     def _find_price(self) -> Price | None:
         given = self.settings
-        if self.priced is None or given is None:
+        if self.paid_teacher is None or given is None:
             return price_of("", override=FREE)
         if not self._remote:
-            return price_of(self.priced.model, override=given.price or FREE)
-        return price_of(self.priced.model, given.base_url, given.provider, given.price)
+            return price_of(self.paid_teacher.model, override=given.price or FREE)
+        return price_of(self.paid_teacher.model, given.base_url, given.provider, given.price)
 
-    def ask(self, count: int, ledger: Path, scope: str) -> int:
-        """Have a sample of `count` distinct prompts answered; how many had to be sent."""
+    def run_pilot(self, count: int, ledger: Path, scope: str) -> int:
+        """Get answers to a sample of `count` distinct prompts; return how many were sent.
+
+        scope: the name whose budget is charged
+        """
         assert self.settings is not None
         smallest = heapq.nsmallest(count, self._distinct(), key=lambda found: found[0])
         self._pilot = frozenset(key for key, _ in smallest)
-        name = self._asked.title
+        name = self._group.title
 
         def on_progress(progress: AnnotationProgress) -> None:
             self._observer.annotating(f"{name}, pilot", progress)
@@ -167,31 +177,33 @@ class Survey:
         self._reasons = dict(done.summary.failures)
         return done.requests
 
-    def plan(self, book: Ledger | None, planned: set[int]) -> QuestionPlan:
-        """Count what is known and what is missing. planned: what other questions will ask
-        (`_short` keys), to which this one adds its own."""
-        if self.priced is None:
+    def plan(self, book: Ledger | None, planned: set[int]) -> RequestPlan:
+        """Count the known and the missing requests, and price the missing ones.
+
+        planned: short keys (`_short`) that earlier groups will send; this group adds its own
+        """
+        if self.paid_teacher is None:
             return self._plan
         sizes, bounds = array("q"), array("q")
-        sample: list[tuple[str, Known]] = []
+        sample: list[tuple[str, KnownAnswer]] = []
         requests = known = failed = shared = 0
         distinct = self._distinct()
         while chunk := dict(itertools.islice(distinct, _CHUNK)):
             requests += len(chunk)
             found: dict[str, Completion] = {}
-            hopeless: Collection[str] = ()
+            failures: Collection[str] = ()
             if book is not None:
                 found = book.get_many(chunk)
-                with book.reading() as connection:
-                    hopeless = charges.failures_of(connection, chunk)
+                with book.reader() as connection:
+                    failures = charges.final_failures(connection, chunk)
             known += len(found)
             for key, request in chunk.items():
                 size = sum(len(m.content.encode("utf-8", "replace")) for m in request.messages)
                 bound = request_bound(request)
                 if key in found:
                     if not self._pilot or key in self._pilot:
-                        sample.append((key, Known(size, bound, found[key].usage)))
-                elif key in hopeless:
+                        sample.append((key, KnownAnswer(size, bound, found[key].usage)))
+                elif key in failures:
                     failed += 1
                 elif _short(key) in planned:
                     shared += 1
@@ -202,12 +214,12 @@ class Survey:
             if len(sample) > 2 * _SAMPLE:
                 sample = _smallest(sample)
         answers = [one for _, one in _smallest(sample)]
-        load = Load(sizes, bounds)
+        load = Workload(sizes, bounds)
         assert self.settings is not None
         limit = self.settings.max_tokens
         live = forecast(load, answers, limit, self._price)
         batch = None
-        if self._asked.batches and self._remote and self._price and not self._price.free:
+        if self._group.batches and self._remote and self._price and not self._price.free:
             batch = _dollars(forecast(load, answers, limit, self._price.batch()))
         self._plan = replace(
             self._plan,
@@ -228,46 +240,46 @@ class Survey:
     def _describe_price(self) -> str | None:
         if self._teacher is None:
             return "free (the reasons are in the data)"
-        if self.priced is None:
+        if self.paid_teacher is None:
             return "free (the answers are looked up)"
         if self._price is not None and self._price.free and not self._remote:
             return "free (answered on this machine)"
         return None if self._price is None else self._price.describe()
 
     def warnings(self) -> Iterator[str]:
-        """What stands in the way of a number, or of a run."""
+        """What makes the forecast impossible or less certain, or a run fail; one line each."""
         plan, given = self._plan, self.settings
-        if given is None or self.priced is None:
+        if given is None or self.paid_teacher is None:
             return
         name = plan.title
         if self._price is None:
-            refused = "" if given.budget_usd is None else "; with budget_usd a run is refused"
+            refused = "" if given.budget_usd is None else "; a run with budget_usd is refused"
             yield (
                 f"{name}: no price is known for {given.model!r}{refused}: give "
                 "teacher.price {input: …, output: …} in US dollars per million tokens, or 0"
             )
         if given.max_tokens is None and plan.missing and self._remote:
-            yield f"{name}: without teacher.max_tokens there is no worst case: set it"
+            yield f"{name}: without teacher.max_tokens the cost has no upper bound: set it"
         for reason, count in self._reasons.items():
-            yield f"{name}: {count} of the pilot's questions have no answer: {reason}"
+            yield f"{name}: {count} of the pilot's requests have no answer: {reason}"
         if plan.unmeasured:
             yield (
-                f"{name}: {plan.unmeasured} of {plan.answers} answers came without usage: such "
-                "answers are charged at their worst case"
+                f"{name}: {plan.unmeasured} of {plan.answers} answers came without usage, so they "
+                "are charged at their worst case"
             )
 
     def _distinct(self) -> Iterator[tuple[str, Request]]:
-        """Each distinct prompt once, in the order of the rows."""
+        """Yield each distinct prompt once, with its key, in the order of the rows."""
         teacher, given = self._teacher, self.settings
         assert teacher is not None
         assert given is not None
         seen, total = set(), len(self._rows)
-        renderer = Renderer(self._strategy, self._task, teacher)
+        renderer = RequestBuilder(self._strategy, self._task, teacher)
         for row, example in enumerate(self._rows, 1):
             if row % _REPORT_EVERY == 0:
                 counted = AnnotationProgress(row, total, cached=0, failed=0, requests=0)
-                self._observer.annotating(f"{self._asked.title}, counted", counted)
-            key, request = renderer.question(example)
+                self._observer.annotating(f"{self._group.title}, counted", counted)
+            key, request = renderer.pending(example)
             if not request.messages:
                 raise UsageError(
                     f"strategy {self._strategy.name!r} has no prompt, and the teacher "
@@ -279,11 +291,11 @@ class Survey:
 
 
 def _short(key: str) -> int:
-    # 64 bits of a digest tell millions apart, in a third of the memory.
+    # 64 bits of a digest distinguish millions of keys, in a third of the memory.
     return int(key[:16], 16)
 
 
-def _smallest(sample: list[tuple[str, Known]]) -> list[tuple[str, Known]]:
+def _smallest(sample: list[tuple[str, KnownAnswer]]) -> list[tuple[str, KnownAnswer]]:
     return heapq.nsmallest(_SAMPLE, sample, key=lambda found: found[0])
 
 

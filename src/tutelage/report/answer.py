@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tutelage.core.results import ArmResult, ComparisonResult, Results
+from tutelage.core.wording import joined, percent, percent_interval, points, several
 from tutelage.report.findings import Conclusion, Finding, findings, gains
 from tutelage.report.sanity_checks import at_chance_level, partial_input_caveats
-from tutelage.report.wording import joined, percent, percent_interval, points, several
 
 
 @dataclass(frozen=True, slots=True)

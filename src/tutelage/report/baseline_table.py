@@ -12,7 +12,7 @@ from tutelage.core.results import (
     TeacherBaseline,
     TeacherLabelsBaseline,
 )
-from tutelage.report.wording import dollars, percent, several
+from tutelage.core.wording import dollars, percent, several
 
 FEW_ROWS = 30
 """Below this many rows the accuracy of the teacher's answers is a rough impression, and the page

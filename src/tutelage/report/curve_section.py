@@ -14,7 +14,7 @@ from tutelage.core.results import (
     CurvePoint,
     Results,
 )
-from tutelage.report.wording import percent, points_interval
+from tutelage.core.wording import percent, points_interval
 
 
 @dataclass(frozen=True, slots=True)

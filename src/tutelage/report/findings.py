@@ -19,8 +19,7 @@ from tutelage.core.results import (
     SliceDifference,
 )
 from tutelage.core.types import ControlName
-from tutelage.report.units import rows_in_words
-from tutelage.report.wording import (
+from tutelage.core.wording import (
     joined,
     margin_in_points,
     p_value,
@@ -29,6 +28,7 @@ from tutelage.report.wording import (
     points_interval,
     several,
 )
+from tutelage.report.units import rows_in_words
 
 SIGNIFICANCE_LEVEL = 0.05
 

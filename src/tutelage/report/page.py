@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from tutelage.core import wording
 from tutelage.core.errors import RunFolderError
 from tutelage.core.results import ClaimOnTest, ComparisonResult, Configuration, Results
 from tutelage.core.storage import write_atomic
 from tutelage.core.types import RATIONALE_STATUSES
-from tutelage.report import wording
 from tutelage.report.answer import answer_of, answer_sentences, families
 from tutelage.report.baseline_table import baselines_of
 from tutelage.report.costs import costs_of

@@ -16,8 +16,8 @@ from tutelage.core.results import (
     Results,
     TestEvaluation,
 )
+from tutelage.core.wording import joined, percent, points, points_interval
 from tutelage.evaluation.unpaired import difference_interval
-from tutelage.report.wording import joined, percent, points, points_interval
 
 MAJORITY = "majority class"
 """The most frequent label, as `Results.context_comparisons` names it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tutelage.core.results import Results
-from tutelage.report.wording import margin_in_points
+from tutelage.core.wording import margin_in_points
 
 
 def terms(results: Results) -> list[tuple[str, str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tutelage.core.results import Comparison
-from tutelage.report.wording import plural, several
+from tutelage.core.wording import plural, several
 
 _UNNAMED = "groups of rows"
 """As the descriptions of tests in the results have it: `crossed random effects over 200 …`."""

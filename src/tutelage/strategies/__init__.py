@@ -1,1 +1,1 @@
-"""Ways to ask a teacher for a rationale: prompt and parser side by side, one strategy a file."""
+"""Ways to ask a teacher for a rationale: each file holds one prompt and its parser."""

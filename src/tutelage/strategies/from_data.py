@@ -1,4 +1,4 @@
-"""Strategies without a prompt of ours: the data's own explanation, and answers recorded before."""
+"""Strategies without a prompt: the data's own explanations, and recorded answers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tutelage.strategies.strategy import parse_text
 
 
 class Human:
-    """The reason that the data set itself gives (ANLI's annotators wrote one). Asks no teacher."""
+    """The reason in the data set itself (ANLI's annotators wrote one). Needs no teacher."""
 
     name = "human"
     asks_teacher = False
@@ -21,29 +21,29 @@ class Human:
         return ()
 
     def parse(self, completion: Completion, example: Example, task: Task) -> Rationale:
-        """`example.reason`, word for word; `completion` is not looked at.
+        """`example.reason`, unchanged but for surrounding white space; `completion` is ignored.
 
-        A person does not refuse, so words are enough for `ok`.
+        People do not refuse, so any text is `ok`.
         """
         text = (example.reason or "").strip()
         if text:
             return Rationale(example.uid, self.name, text, "ok")
-        return Rationale(example.uid, self.name, "", "empty", detail="the data give no reason")
+        return Rationale(example.uid, self.name, "", "empty", detail="the data have no reason")
 
 
 class Recorded:
-    """The text exactly as a `recorded:` teacher holds it, but for white space around it."""
+    """The text of a `recorded:` teacher, unchanged but for surrounding white space."""
 
     name = "recorded"
     asks_teacher = True
     schema = None
 
     def render(self, example: Example, task: Task) -> tuple[Message, ...]:
-        """No prompt: what was once asked is not known."""
+        """No prompt: the original one is not known."""
         return ()
 
     def parse(self, completion: Completion, example: Example, task: Task) -> Rationale:
-        """The answer word for word, and the label recorded beside it, if it is the task's."""
+        """The answer, and the label that was recorded with it, if it is one of the task's."""
         rationale = parse_text(completion, example, self.name)
         try:
             return replace(rationale, label=task.parse_label(completion.label))

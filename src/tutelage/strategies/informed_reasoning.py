@@ -1,4 +1,4 @@
-"""Informed reasoning: why the gold label is right, told by a teacher that was given the label.
+"""Informed reasoning: why the gold label is right, by a teacher that is given the label.
 
 Premise: … Hypothesis: …, label entailment  ->  explain why the premise entails the hypothesis
 """
@@ -10,7 +10,7 @@ from tutelage.core.types import Completion, Example, Message, Rationale
 from tutelage.strategies.strategy import parse_text, render_fields
 
 MAX_WORDS = 100
-"""The limit that the prompt sets; a longer answer is kept as it is."""
+"""The limit in the prompt; longer answers are kept unchanged."""
 
 _PROMPT = """\
 {text}
@@ -26,9 +26,9 @@ class InformedReasoning:
     schema = None
 
     def render(self, example: Example, task: Task) -> tuple[Message, ...]:
-        """One user message with every input field and the label, put as the task's relation.
+        """One user message with every input field and the label, expressed as the task's relation.
 
-        A label without a relation is put as: why the answer is "…".
+        For a label without a relation it asks why the answer is "…".
         """
         relation = task.relations.get(example.label)
         claim = (
@@ -40,5 +40,5 @@ class InformedReasoning:
         return (Message("user", _PROMPT.format(text=text, claim=claim, words=MAX_WORDS)),)
 
     def parse(self, completion: Completion, example: Example, task: Task) -> Rationale:
-        """The answer word for word."""
+        """The answer, unchanged but for surrounding white space."""
         return parse_text(completion, example, self.name)

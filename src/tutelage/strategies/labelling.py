@@ -1,9 +1,9 @@
-"""The teacher's own label, without or with worked examples: a baseline, and no rationale.
+"""The teacher's own label, without or with worked examples: a baseline, not a rationale.
 
     Premise: … Hypothesis: …, the labels and what they mean  ->  "**Neutral**."  ->  neutral
 
-The worked examples are turns of the chat that have gone before. No arm learns from this, so a
-recipe cannot name it as a strategy.
+The worked examples are earlier turns of the chat. No arm learns from these answers, so a recipe
+cannot name this strategy.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ _NEGATED = re.compile(
 
 
 class Labelling:
-    """One question a row: which label fits? The answer is read into `Rationale.label`.
+    """One request per row: which label fits? The answer is parsed into `Rationale.label`.
 
-    shots: worked examples that every row's question begins with, in this order; labels are shown
-           in the task's words (`task.verbalize`)
+    shots: worked examples that every prompt begins with, in this order; their labels are written in
+           the task's words (`task.verbalize`)
     """
 
     name = "label"
@@ -68,14 +68,14 @@ class Labelling:
         self._instructions = instructions
 
     def render(self, example: Example, task: Task) -> tuple[Message, ...]:
-        """Every input field and the labels, never the row's own; the worked examples before it."""
+        """Every input field and all labels, never which one is the row's; worked examples first."""
         first, *rest = (*self._shots, Message("user", render_fields(example, task)))
         return (Message("user", f"{self._instructions}\n\n{first.content}"), *rest)
 
     def parse(self, completion: Completion, example: Example, task: Task) -> Rationale:
-        """The answer word for word, and its label; `failed` where none can be read in it.
+        """The answer and its label; `failed` where no label can be found in it.
 
-        A cut answer keeps its label where it begins with one: what was to follow is no matter.
+        A truncated answer keeps its label where it begins with one: the rest does not matter.
         """
         status, detail = status_of(completion)
         text, label = "", None
@@ -83,26 +83,27 @@ class Labelling:
             text = completion.text.strip()
             label = parse_label(text, task, whole=status == "ok")
             if label is None and status == "ok":
-                status, detail = "failed", "no label can be read in it"
+                status, detail = "failed", "no label can be found in it"
         return Rationale(
             example.uid, self.name, text, status, label, usage=completion.usage, detail=detail
         )
 
 
 def render_label(label: str, task: Task) -> str:
-    """A label as an answer says it. `parse_label` gives it back."""
+    """A label as an answer writes it. `parse_label` is the inverse."""
     return task.verbalize(label).strip()
 
 
 def parse_label(text: str, task: Task, *, whole: bool = True) -> str | None:
-    """The label that an answer gives, or None where it gives none, or more than one.
+    """The label in an answer, or None where it has none, or more than one.
 
-    whole: False for an answer that was cut: then it has to begin with its label
+    whole: False for a truncated answer, which then has to begin with its label
 
-    Read, in this order: the whole answer; `{"label": …}`; a label at its beginning that a stop or
-    a line's end follows; labels after words like "the answer is"; labels, or what they mean
-    ("contradicts the hypothesis"), anywhere, where they are all one label and none is denied. A
-    label's number, or a data file's further spellings, were not asked for and are no answer.
+    Tried in this order: the whole answer; `{"label": …}`; a label at the beginning, followed by
+    punctuation or the end of the line; labels after words such as "the answer is"; labels, or their
+    meanings ("contradicts the hypothesis"), anywhere, if all are the same label and none is
+    negated. The number of a label and the further spellings of a data file do not count: the prompt
+    does not offer them.
     """
     answer, text = text, _FENCE.sub("", _THINKING.sub("", text).strip()).strip()
     named = _Named(task)
@@ -130,10 +131,10 @@ def _structured(text: str) -> str | None:
 
 
 class _Named:
-    """The ways in which a text may name a task's labels."""
+    """The ways in which a text can name a task's labels."""
 
     def __init__(self, task: Task) -> None:
-        # What is asked for comes last, so that it wins over a label's own name.
+        # The words in the prompt come last, so that they take precedence over a label's own name.
         self._exact = {label: label for label in task.labels}
         self._exact |= {render_label(label, task): label for label in task.labels}
         folded: dict[str, set[str]] = {}
@@ -146,26 +147,27 @@ class _Named:
         self._mentions = _alternatives(self._any)
 
     def exactly(self, text: str) -> str | None:
-        """The text is a label and nothing else, but for marks around it."""
+        """The label where the text is nothing else, apart from punctuation and markup around it."""
         for said in (text.strip(), text.strip(_AROUND)):
             if said in self._exact:
                 return self._exact[said]
         return self._folded.get(_fold(text)) or self._folded.get(_fold(text.strip(_AROUND)))
 
     def at_the_beginning(self, text: str) -> str | None:
-        """A label opens the text, and a stop follows: "neutral, because …", not "neutral or"."""
+        """The label that begins the text before punctuation: "neutral, because …", not
+        "neutral or"."""
         listed = rf",(?!\W*(?:(?:or|and)\b|{self._labels}))"
         stop = rf"[*_`\"'”’)]*\s*(?:{listed}|[.;:!\n(–—]|-\s|$)"
         found = re.match(rf"\W*({self._labels}){stop}", text, re.IGNORECASE)
         return None if found is None else self._folded.get(_fold(found[1]))
 
     def after_a_cue(self, text: str) -> str | None:
-        """One label after all words like "the answer is"."""
+        """The label after words such as "the answer is", if it is the same each time."""
         found = re.findall(rf"{_CUE}({self._labels})", text, re.IGNORECASE)
         return _only({self._folded.get(_fold(words)) for words in found})
 
     def alone(self, text: str) -> str | None:
-        """One label and no other is named in the text, and never denied."""
+        """The label that the text names, if it names only one and never negates it."""
         found = list(re.finditer(self._mentions, text, re.IGNORECASE))
         if any(_NEGATED.search(_clause(text[: match.start()])) for match in found):
             return None
@@ -177,7 +179,7 @@ def _fold(words: str) -> str:
 
 
 def _alternatives(words: Mapping[str, str]) -> str:
-    """A pattern of any of the words, the longest first, that no letter adjoins."""
+    """A pattern for any of the words, the longest first, with no letter next to it."""
     longest = sorted(words, key=len, reverse=True)
     patterns = (r"\s+".join(map(re.escape, one.split())) for one in longest)
     return rf"(?<!\w)(?:{'|'.join(patterns)})(?!\w)"

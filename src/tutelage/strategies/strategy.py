@@ -1,6 +1,6 @@
-"""What a strategy is, and how any answer's status is told.
+"""The protocol of a strategy, and the status of an answer, which is the same for all strategies.
 
-A strategy renders a prompt and reads the answer to it; both halves stand side by side in one file.
+A strategy renders a prompt and parses the answer; both are in the same file.
 """
 
 from __future__ import annotations
@@ -16,38 +16,38 @@ from tutelage.core.types import Completion, Example, Message, Rationale, Rationa
 class Strategy(Protocol):
     """A way to get one rationale for one example. This is the whole contract.
 
-    asks_teacher: False where the answer lies in the data (`human`): no teacher is opened, and
-                  `parse` gets an empty completion that it does not look at.
-    schema:       JSON schema of an answer that `parse` takes as well as plain text; None: it takes
-                  plain text alone
+    asks_teacher: False where the answer is in the data (`human`): no teacher is opened, and `parse`
+                  receives an empty completion, which it ignores
+    schema:       JSON schema of answers that `parse` accepts as well as plain text; None: plain
+                  text alone
     """
 
     @property
     def name(self) -> str:
-        """As a recipe names it, and as `Rationale.strategy` records it."""
+        """The name in a recipe and in `Rationale.strategy`."""
         ...
 
     @property
     def asks_teacher(self) -> bool:
-        """Whether there is anything to ask."""
+        """Whether it needs a teacher."""
         ...
 
     @property
     def schema(self) -> Mapping[str, Any] | None:
-        """Of a structured answer, if it can be one."""
+        """The JSON schema of a structured answer, if there is one."""
         ...
 
     def render(self, example: Example, task: Task) -> tuple[Message, ...]:
-        """The prompt; empty where the strategy has none. Equal prompts are asked once."""
+        """The prompt; empty where the strategy has none. Equal prompts are requested once."""
         ...
 
     def parse(self, completion: Completion, example: Example, task: Task) -> Rationale:
-        """The answer as a Rationale with a status. Never raises for what a teacher may say."""
+        """The answer as a Rationale with a status. Never raises, whatever the teacher answers."""
         ...
 
 
 MAX_REFUSAL_WORDS = 60
-"""A longer answer explains something, however it begins."""
+"""A longer answer counts as an explanation, however it begins."""
 
 _CANNOT = (
     r"(?:\s(?:can(?:no|['’])t|can\snot|won['’]?t|will\snot)"
@@ -68,30 +68,30 @@ _REFUSAL = re.compile(
 
 
 def is_refusal(text: str) -> bool:
-    """Whether an answer begins with a refusal's formula and is short.
+    """Whether an answer is short and begins with the formula of a refusal.
 
-    Conservative: "I cannot conclude that …" is an explanation, and so is a long answer that opens
-    with an apology. A refusal taken for an answer is seen by whoever reads the rationales; an
-    answer taken for a refusal is lost.
+    Conservative: "I cannot conclude that …" is an explanation, and so is a long answer that begins
+    with an apology. A refusal that passes as an answer is noticed by readers of the rationales; an
+    answer that passes as a refusal is lost.
     """
     return len(text.split()) <= MAX_REFUSAL_WORDS and _REFUSAL.match(text) is not None
 
 
 def status_of(completion: Completion) -> tuple[RationaleStatus, str]:
-    """The status that any strategy gives an answer, and why, before it looks inside."""
+    """The status of an answer before it is parsed, and the reason where it is not `ok`."""
     if completion.finish_reason == "content_filter":
         return "refused", "the server's content filter"
     if completion.finish_reason == "length":
-        return "truncated", "cut at the limit of tokens"
+        return "truncated", "cut at the token limit"
     if not completion.text.strip():
-        return "empty", "an answer without words"
+        return "empty", "an empty answer"
     if is_refusal(completion.text):
         return "refused", _shorten(completion.text)
     return "ok", ""
 
 
 def parse_text(completion: Completion, example: Example, strategy: str) -> Rationale:
-    """The answer word for word, without the white space around it."""
+    """The answer as a Rationale, unchanged but for surrounding white space."""
     status, detail = status_of(completion)
     return Rationale(
         uid=example.uid,
@@ -104,7 +104,7 @@ def parse_text(completion: Completion, example: Example, strategy: str) -> Ratio
 
 
 def render_fields(example: Example, task: Task) -> str:
-    """The task's input fields, one a line, never the label: `Premise: …`."""
+    """The task's input fields, one per line, never the label: `Premise: …`."""
     return "\n".join(f"{name.capitalize()}: {example.fields[name].strip()}" for name in task.fields)
 
 

@@ -19,10 +19,10 @@ _OWN_VARIABLES = frozenset({"label", "labels", "reason"})
 
 
 class Template:
-    """One user message that a Jinja template renders; the answer is taken word for word.
+    """One user message, rendered from a Jinja template; the answer is used unchanged.
 
-    Raises UsageError at construction for a template that cannot be compiled and, where the task is
-    given, for one that does not render: an unknown variable, or nothing at all.
+    Raises UsageError at construction for a template that does not compile and, where the task is
+    given, for one that does not render: because of an unknown variable, or to an empty text.
     """
 
     name = "template"
@@ -39,19 +39,19 @@ class Template:
         except TemplateError as error:
             line = getattr(error, "lineno", None)
             where = "" if line is None else f" in line {line}"
-            raise UsageError(f"template: cannot be read{where}: {_one_line(error)}") from error
+            raise UsageError(f"template: does not compile{where}: {_one_line(error)}") from error
         if task is not None:
             clash = sorted(_OWN_VARIABLES & set(task.fields))
             if clash:
                 raise UsageError(
-                    f"template: the task's fields {clash} have names that a template uses for "
-                    "something else: rename them with `columns:`"
+                    f"template: the task's fields {clash} have the names of other variables of a "
+                    "template: rename them with `columns:`"
                 )
             for label in task.labels:
                 self.render(Example("check", dict.fromkeys(task.fields, "text"), label), task)
 
     def render(self, example: Example, task: Task) -> tuple[Message, ...]:
-        """The template with the example's values; a mistake in it is a one-line UsageError."""
+        """The template with the example's values. Raises UsageError where it does not render."""
         values: dict[str, Any] = {
             **example.fields,
             "label": example.label,
@@ -60,18 +60,16 @@ class Template:
         }
         try:
             text = self._template.render(values).strip()
-        # A template is a program of the user's: whatever it raises is the template's fault.
+        # A template is the user's program: whatever it raises is a mistake in the template.
         except Exception as error:
             known = ", ".join([*task.fields, "label", "labels", "reason"])
-            raise UsageError(
-                f"template: {_one_line(error)}; it may use the variables {known}"
-            ) from error
+            raise UsageError(f"template: {_one_line(error)}; the variables are {known}") from error
         if not text:
-            raise UsageError("template: renders to nothing: write the prompt into it")
+            raise UsageError("template: renders to an empty text: write the prompt into it")
         return (Message("user", text),)
 
     def parse(self, completion: Completion, example: Example, task: Task) -> Rationale:
-        """The answer word for word."""
+        """The answer, unchanged but for surrounding white space."""
         return parse_text(completion, example, self.name)
 
 

@@ -1,1 +1,1 @@
-"""The teacher: whoever is asked, how requests are made and paid for, and where answers are kept."""
+"""Asks a teacher for rationales: clients, requests, rate limits, costs, the ledger of answers."""

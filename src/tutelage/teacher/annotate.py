@@ -1,9 +1,9 @@
-"""Annotate: one rationale for each example, each question asked once, no answer lost.
+"""Annotate: one rationale for each example. Each request is made once, and no answer is lost.
 
-examples -> prompts -> what the ledger knows -> the rest, asked by the engine -> rationales
+examples -> prompts -> answers in the ledger -> the rest from the teacher -> rationales
 
-`annotate` keeps the rationales in memory; `annotate_to_file` reads a stream and writes a file, and
-keeps next to nothing.
+`annotate` keeps the rationales in memory. `annotate_to_file` reads a stream and writes a file, and
+keeps almost nothing in memory.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from tutelage.core.progress import AnnotationProgress
 from tutelage.core.rationale_file import RationaleFile
 from tutelage.core.task import Task
 from tutelage.core.types import Example, Rationale, RationaleStatus, Usage
-from tutelage.strategies.registry import Strategy, get_strategy
-from tutelage.teacher.annotation import Job, Options, Summary
-from tutelage.teacher.cost.budget import money_of
+from tutelage.strategies.lookup import Strategy, get_strategy
+from tutelage.teacher.annotation import AnnotationJob, Options
+from tutelage.teacher.cost.budget import budget_for
 from tutelage.teacher.ledger.charges import Session
 from tutelage.teacher.ledger.store import Ledger
 from tutelage.teacher.registry import open_teacher
+from tutelage.teacher.summary import Summary
 from tutelage.teacher.teacher import Teacher
 
 __all__ = ["Annotation", "Options", "AnnotationProgress", "Summary", "annotate", "annotate_to_file"]
@@ -32,7 +33,7 @@ __all__ = ["Annotation", "Options", "AnnotationProgress", "Summary", "annotate",
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """The outcome of `annotate`: one rationale for each example, in their order; see Summary."""
+    """The result of `annotate`: one rationale for each example, in their order; see Summary."""
 
     rationales: tuple[Rationale, ...]
     summary: Summary
@@ -44,17 +45,17 @@ class Annotation:
 
     @property
     def requests(self) -> int:
-        """Questions put to the teacher now."""
+        """Requests that the teacher answered or refused in this call."""
         return self.summary.requests
 
     @property
     def cached(self) -> int:
-        """Questions that the ledger had the answer to."""
+        """Requests whose answer was in the ledger."""
         return self.summary.cached
 
     @property
     def tokens(self) -> Usage:
-        """Of all answers used, each counted once."""
+        """Tokens of all answers used, each counted once."""
         return self.summary.tokens
 
 
@@ -68,18 +69,19 @@ def annotate(
     options: Options | None = None,
     base: Path | None = None,
 ) -> Annotation:
-    """A rationale for every example, whatever becomes of it.
+    """A rationale for every example, including those that fail.
 
-    teacher: who is asked; None for a strategy that asks nobody
-    ledger:  where paid answers are kept and looked for; None: the one at its default path
-    base:    the folder that relative paths in `teacher.model` count from
+    teacher: answers the requests; None for a strategy without a teacher
+    ledger:  stores paid answers; None: the one at the default path
+    base:    the folder that relative paths in `teacher.model` are resolved against
 
-    Equal prompts are asked once; the first row carries the answer's usage, the others zero tokens,
-    so that sums are right. Each answer is in the ledger before anything else happens to it: after
-    an interruption, or an error that stops the run, the same call asks only what is missing.
+    Equal prompts are requested once; the first row carries the answer's usage, the others zero
+    tokens, so that sums are right. Each answer is in the ledger before it is used: after an
+    interruption, or an error that stops the run, the same call requests only what is missing.
 
-    Works from a notebook too. Raises UsageError for a wrong call; BudgetError, TeacherError and its
-    kin where the teacher cannot go on; KeyboardInterrupt once what was under way has come home.
+    Works in a notebook too. Raises UsageError for a wrong call; BudgetError, TeacherError or a
+    subclass where the teacher cannot continue; KeyboardInterrupt after the requests in flight have
+    completed.
     """
     rationales: list[Rationale | None] = [None] * len(examples)
 
@@ -106,11 +108,12 @@ def annotate_to_file(
     base: Path | None = None,
     total: int | None = None,
 ) -> Summary:
-    """`annotate` for more rows than fit into memory: rationales go to `output`, a line each, in the
-    order of the examples. The file appears when it is whole.
+    """`annotate` for more rows than fit into memory: writes a line per rationale to `output`.
+
+    The lines are in the order of the examples. The file appears when it is complete.
 
     examples: called once, and again for each round of batches
-    total:    how many there are, for progress; None: nobody knows
+    total:    number of examples, for progress; None: unknown
     """
     output.parent.mkdir(parents=True, exist_ok=True)
     with RationaleFile(output) as lines:
@@ -134,19 +137,19 @@ def _annotate(
 ) -> Summary:
     chosen = get_strategy(strategy, task=task) if isinstance(strategy, str) else strategy
     if chosen.asks_teacher and teacher is None:
-        raise UsageError(f"strategy {chosen.name!r} asks a teacher, and none is given")
+        raise UsageError(f"strategy {chosen.name!r} needs a teacher, but none is given")
     if isinstance(teacher, TeacherSettings):
         teacher = open_teacher(teacher, base)
-    job = Job(chosen, task, keep, total, options or Options())
+    job = AnnotationJob(chosen, task, keep, total, options or Options())
     if not chosen.asks_teacher or teacher is None:
-        job.read(examples())
+        job.parse_data(examples())
     elif not teacher.paid:
         job.look_up(examples(), teacher)
     else:
-        money = money_of(teacher, job.options.budget_name)
+        budget = budget_for(teacher, job.options.budget_name)
         with ExitStack() as stack:
             if ledger is None:
                 ledger = stack.enter_context(Ledger())
             session = stack.enter_context(Session(ledger))
-            job.ask(examples, teacher, session, money)
+            job.request(examples, teacher, session, budget)
     return job.summary()

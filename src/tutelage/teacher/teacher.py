@@ -1,7 +1,7 @@
-"""What a teacher is, and how one is described. `registry` opens the described one.
+"""The protocol of a teacher, and the settings that describe one; `registry` opens it.
 
-A teacher makes one attempt at one question. Asking many, again, at the right time and within a
-budget is the engine's work (`engine`, `ledger`).
+A teacher makes one attempt at one request. Concurrency, retries, rate limits and the budget are the
+engine's work (`engine`, `ledger`).
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from tutelage.teacher.engine.failures import Fault
 
 
 class RequestFailedError(TeacherError):
-    """One question got no answer; others may. Its row becomes a `failed` rationale.
+    """One request has no answer; others may have one. Its rows become `failed` rationales.
 
-    transient: True where asking again later might help (the server's fault), False where not.
+    transient: True where a later retry may help (the server's fault), False otherwise
     """
 
     def __init__(self, message: str, *, transient: bool) -> None:
@@ -27,42 +27,45 @@ class RequestFailedError(TeacherError):
 
 
 class Teacher(Protocol):
-    """Whoever answers. This is the whole contract.
+    """Answers requests. This is the whole contract.
 
-    Opened once with `async with` before the first question, closed after the last; making one
-    costs nothing and needs no key, so that a run whose answers are all known opens none.
+    A teacher is opened once with `async with` before the first request, and closed after the last
+    one. Constructing it costs nothing and needs no key: a run whose answers are all in the ledger
+    opens none.
     """
 
     @property
     def identity(self) -> str:
-        """Who answers, as the ledger keeps it: a provider's name or address, a file's digest."""
+        """The provider in each answer's key: a name or an address, or a model file's digest."""
         ...
 
     @property
     def model(self) -> str:
-        """The model's name as the server knows it."""
+        """The model's name as the server uses it."""
         ...
 
     @property
     def paid(self) -> bool:
-        """Whether answers cost money or time: then equal prompts are asked once and kept.
-
-        False for a teacher that looks an answer up by its example.
+        """Whether an answer has a price or takes time: then equal requests are made once, and the
+        ledger keeps their answer. False for a teacher that looks answers up by their example.
         """
         ...
 
     @property
     def settings(self) -> TeacherSettings:
-        """How it is asked."""
+        """The settings that describe it."""
         ...
 
     async def complete(self, request: Request) -> Completion:
-        """One attempt at the answer. Raises Fault, which says what it calls for;
-        RequestFailedError for a question that has none; TeacherError where nothing has."""
+        """One attempt at the answer.
+
+        Raises Fault for an attempt that failed (its action says what to do), RequestFailedError for
+        a request that has no answer, TeacherError where no request has one.
+        """
         ...
 
     async def explain(self, fault: Fault) -> TeacherError:
-        """The error that ends a run after a fault that concerns every question."""
+        """The error that ends a run after a fault that concerns every request."""
         ...
 
     async def __aenter__(self) -> Self: ...

@@ -1,1 +1,1 @@
-"""An OpenAI-compatible server on loopback that misbehaves as it is told to. See `server`."""
+"""An OpenAI-compatible server on loopback that fails on demand. See `server`."""

@@ -1,4 +1,4 @@
-"""A chat completion as a server makes it: the tokens it counts, the price, the JSON."""
+"""A server's chat completion: its tokens, its price, and its JSON."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from openai_server.options import Options
 
 
 def prompt_of(body: dict[str, Any]) -> str:
-    """The words of a request, all messages together."""
+    """The text of a request: all messages together."""
     return "\n".join(message["content"] for message in body["messages"])
 
 
 def prompt_tokens(body: dict[str, Any], options: Options) -> int:
-    """What the server counts: always below the content's bytes + 16 a message + 32."""
+    """The tokens that the server counts: always below the content's bytes + 16 per message + 32."""
     size = sum(len(message["content"].encode()) for message in body["messages"])
     return math.ceil(size / options.bytes_per_token) + 4 * len(body["messages"]) + 3
 
@@ -31,7 +31,7 @@ def max_tokens(body: dict[str, Any], options: Options) -> int:
 
 @dataclass(frozen=True)
 class Tokens:
-    """What one answer took. `output` includes `reasoning`, `prompt` includes `cached`."""
+    """The tokens of one answer. `output` includes `reasoning`, `prompt` includes `cached`."""
 
     prompt: int
     cached: int
@@ -39,7 +39,7 @@ class Tokens:
     reasoning: int
 
     def cost(self, options: Options, *, batch: bool = False) -> int:
-        """Pico-dollars; half of it, rounded up, in a batch."""
+        """Pico-dollars; in a batch half of that, rounded up."""
         cached_price = options.input_price if options.cached_price is None else options.cached_price
         whole = (
             (self.prompt - self.cached) * options.input_price
@@ -63,7 +63,7 @@ class Tokens:
 
 
 def count_tokens(body: dict[str, Any], reply: Reply, before: int, options: Options) -> Tokens:
-    """Tokens of one answer, random by seed, prompt and the times that it was asked before."""
+    """The tokens of one answer: random, by seed, prompt and how often it was asked before."""
     draw = random.Random(f"{options.seed}:tokens:{before}:{prompt_of(body)}")
     most = max_tokens(body, options)
     output = draw.randint(1, most) if reply.completion_tokens is None else reply.completion_tokens
@@ -84,7 +84,7 @@ def _text(body: dict[str, Any], reply: Reply, options: Options) -> str:
 
 
 def _fill(schema: dict[str, Any]) -> Any:
-    """A value of a JSON schema's type, as structured output gives it."""
+    """A value that fits a JSON schema, as in structured output."""
     if "enum" in schema:
         return schema["enum"][0]
     kind = schema.get("type")
@@ -124,7 +124,7 @@ def completion(
 
 
 def unsupported_in(body: dict[str, Any], options: Options) -> Iterator[str]:
-    """The parameters of a request that the model refuses."""
+    """The parameters of a request that the model does not support."""
     for name in options.refuses:
         if name in body and not (name == "temperature" and body[name] == 1):
             yield name

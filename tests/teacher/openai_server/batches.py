@@ -1,10 +1,10 @@
-"""Files and batches as OpenAI keeps them: what is stored, and how a batch goes through its states.
+"""Files and batches as OpenAI stores them, and the states of a batch.
 
-validating -> in_progress -> finalizing -> completed; `failed` out of validating, `expired` out of
-in_progress, `cancelling` and `cancelled` out of any that is not over. A batch takes its next state
-after `batch_polls` looks at it, or every `batch_step_s` seconds. Entering in_progress it carries
-out `batch_done_share` of its requests, leaving it the rest, so that an expiry or a cancellation
-comes in the middle. The HTTP of it is in `calls`.
+validating -> in_progress -> finalizing -> completed; `failed` after validating, `expired` after
+in_progress, `cancelling` and `cancelled` after any state that is not final. A batch enters its next
+state after `batch_polls` polls, or every `batch_step_s` seconds. It processes `batch_done_share` of
+its requests when it enters in_progress and the rest when it leaves it, so that an expiry or a
+cancellation comes in the middle. The HTTP calls are in `calls`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from openai_server.faults import Reply
 if TYPE_CHECKING:
     from openai_server.server import Server
 
-_STAMPED = (  # validating has no time of its own but created_at
+_STAMPED = (  # the time of validating is created_at
     *("in_progress", "finalizing", "completed"),
     *("failed", "expired", "cancelling", "cancelled"),
 )
@@ -63,12 +63,12 @@ class Batch:
     endpoint: str
     completion_window: str
     metadata: dict[str, str] | None
-    outcome: str  # "completed", "failed", "expired", or "stuck": in_progress for ever
+    end: str  # "completed", "failed", "expired", or "stuck": in_progress for ever
     data: bytes
     created_at: int
-    since: float  # when it took its state, by the monotonic clock
+    since: float  # when it entered its state, on the monotonic clock
     status: str = "validating"
-    looks: int = 0
+    polls: int = 0
     stamps: dict[str, int] = field(default_factory=dict)
     errors: list[dict[str, Any]] = field(default_factory=list)
     requests: list[dict[str, Any]] = field(default_factory=list)
@@ -130,7 +130,7 @@ class Batches:
         return file
 
     def add_batch(self, file: File, call: dict[str, Any]) -> Batch:
-        outcomes = self._server.options.batch_outcomes
+        ends = self._server.options.batch_ends
         number = len(self.batches)
         batch = Batch(
             id=self._new_id("batch_"),
@@ -138,7 +138,7 @@ class Batches:
             endpoint=call["endpoint"],
             completion_window=call["completion_window"],
             metadata=call.get("metadata"),
-            outcome=outcomes[number] if number < len(outcomes) else "completed",
+            end=ends[number] if number < len(ends) else "completed",
             data=file.data,
             created_at=int(time.time()),
             since=time.monotonic(),
@@ -146,16 +146,16 @@ class Batches:
         self.batches[batch.id] = batch
         return batch
 
-    def look(self, batch: Batch) -> None:
-        """One look from outside, which may be what the next state waits for."""
+    def poll(self, batch: Batch) -> None:
+        """Count one poll, and enter the next state if it was due after this one."""
         self.tick()
         options = self._server.options
-        if options.batch_step_s is None and batch.looks >= options.batch_polls:
+        if options.batch_step_s is None and batch.polls >= options.batch_polls:
             self._step(batch)
-        batch.looks += 1
+        batch.polls += 1
 
     def tick(self) -> None:
-        """Brings all batches to where the time has them."""
+        """Bring all batches to the states that are due by now."""
         step_s = self._server.options.batch_step_s
         if step_s is None:
             return
@@ -167,7 +167,7 @@ class Batches:
                 batch.since = since
 
     def cancel(self, batch: Batch) -> bool:
-        """False where it is too late."""
+        """Cancel a batch; returns False where it is too late."""
         self.tick()
         if batch.over:
             return False
@@ -180,11 +180,11 @@ class Batches:
         return f"{prefix}{self._numbers:06d}"
 
     def _stays(self, batch: Batch) -> bool:
-        return batch.over or (batch.outcome == "stuck" and batch.status == "in_progress")
+        return batch.over or (batch.end == "stuck" and batch.status == "in_progress")
 
     def _enter(self, batch: Batch, status: str) -> None:
         batch.status = status
-        batch.looks = 0
+        batch.polls = 0
         batch.since = time.monotonic()
         batch.stamps[status] = int(time.time())
 
@@ -200,11 +200,11 @@ class Batches:
                 return
             share = self._server.options.batch_done_share
             self._enter(batch, "in_progress")
-            self._carry_out(batch, int(len(batch.requests) * share))
-        elif batch.status == "in_progress" and batch.outcome == "expired":
+            self._process(batch, int(len(batch.requests) * share))
+        elif batch.status == "in_progress" and batch.end == "expired":
             self._end(batch, "expired")
         elif batch.status == "in_progress":
-            self._carry_out(batch, total)
+            self._process(batch, total)
             self._enter(batch, "finalizing")
         elif batch.status == "finalizing":
             self._end(batch, "completed")
@@ -216,7 +216,7 @@ class Batches:
             code, message = _LEFT_OUT[status]
             batch.failures.append(_line(self._new_id, request, None, code, message))
         shuffle = random.Random(f"{self._server.options.seed}:{batch.id}").shuffle
-        shuffle(batch.output)  # the order of lines means nothing
+        shuffle(batch.output)  # the order of lines has no meaning
         shuffle(batch.failures)
         if batch.output:
             name = f"{batch.id}_output.jsonl"
@@ -227,11 +227,11 @@ class Batches:
         self._enter(batch, status)
 
     def _validate(self, batch: Batch) -> Iterator[dict[str, Any]]:
-        """What is wrong with the input file; fills `batch.requests` on the way."""
+        """The problems of the input file; also fills `batch.requests`."""
         options = self._server.options
         seen: set[str] = set()
         lines = batch.data.splitlines()
-        if batch.outcome == "failed":
+        if batch.end == "failed":
             yield _problem("invalid_request", "The batch could not be processed.")
         if not lines:
             yield _problem("empty_file", "The batch input file is empty.")
@@ -243,7 +243,7 @@ class Batches:
             try:
                 request = json.loads(text)
             except ValueError:
-                yield _problem("invalid_json_line", "This line is no valid JSON.", number)
+                yield _problem("invalid_json_line", "This line is not valid JSON.", number)
                 continue
             problem = _problem_of(request, batch.endpoint, seen)
             if problem is not None:
@@ -254,7 +254,7 @@ class Batches:
             if model not in options.models:
                 yield _problem("model_not_found", f"No model {model!r}.", number, "body.model")
             elif model != batch.requests[0]["body"]["model"]:
-                yield _problem("model_mismatch", "One model a batch.", number, "body.model")
+                yield _problem("model_mismatch", "One model per batch.", number, "body.model")
         if options.batch_max_tokens is not None:
             opened = [other for other in self.batches.values() if not other.over]
             held = sum(prompt_tokens(r["body"], options) for b in opened for r in b.requests)
@@ -265,8 +265,8 @@ class Batches:
                     "tokens. Please try again once some in_progress batches have been completed.",
                 )
 
-    def _carry_out(self, batch: Batch, end: int) -> None:
-        """The requests up to that one, by the same behaviour as live ones."""
+    def _process(self, batch: Batch, end: int) -> None:
+        """Process the requests before index `end`, with the same behaviour as live ones."""
         server = self._server
         for request in batch.requests[batch.done : end]:
             body, text = request["body"], prompt_of(request["body"])
@@ -331,7 +331,7 @@ def _problem(
 
 
 def _problem_of(request: Any, endpoint: str, seen: set[str]) -> tuple[str, str] | None:
-    """Why one line is no request of this batch."""
+    """Code and message of the problem of one line, or None for a valid request."""
     if not isinstance(request, dict) or not isinstance(request.get("custom_id"), str):
         return "missing_required_parameter", "Missing required parameter: 'custom_id'."
     if request["custom_id"] in seen:

@@ -1,10 +1,10 @@
-"""The HTTP of files and batches, and what may go wrong with each call of it.
+"""The HTTP calls for files and batches, and the faults of each.
 
-`Options.call_faults` says by the call's name what its first, second, ... call meets: "ok", any of
-`faults.KINDS` (then nothing is carried out), or one of
-    "lost"    carried out, then the connection is reset before an answer
-    "silent"  carried out, then nothing is said until the client goes
-    "cut"     carried out, then the answer breaks off in its middle
+`Options.call_faults` lists, by the name of the call, the fault of its first, second, ... call:
+"ok", any of `faults.KINDS` (then the call has no effect), or one of
+    "lost"    done, then the connection is reset before the answer
+    "silent"  done, then nothing is sent until the client disconnects
+    "cut"     done, then the answer breaks off in the middle
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _ENDPOINTS = ("/v1/chat/completions", "/v1/responses", "/v1/embeddings", "/v1/co
 
 
 class Refused(Exception):
-    """A call that gets an error for its answer."""
+    """A call that is answered with an error."""
 
     def __init__(self, reply: Reply) -> None:
         super().__init__(str(reply.body))
@@ -169,7 +169,7 @@ class _Calls:
 
     async def retrieve(self, request: web.Request) -> dict[str, Any]:
         batch = self._find_batch(request)
-        self._store.look(batch)
+        self._store.poll(batch)
         return batch.as_json()
 
     async def list_batches(self, request: web.Request) -> dict[str, Any]:
@@ -192,7 +192,7 @@ class _Calls:
 
 
 def _page(request: web.Request, rows: list[Any]) -> dict[str, Any]:
-    """A part of a list, the newest first: `limit` rows after the one whose id is `after`."""
+    """One page of a list, the newest first: `limit` rows after the one with the id `after`."""
     rows = rows[::-1]
     limit = int(request.query.get("limit", 20))
     if not 1 <= limit <= 100:

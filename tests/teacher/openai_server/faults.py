@@ -1,8 +1,8 @@
-"""What a request can meet, each kind by its name: answers, odd answers, refusals and breakages.
+"""Every kind of reply by name: answers, unusual answers, refusals and broken connections.
 
-`Chaos` draws a kind by a request's prompt and by how often that prompt was asked before, not by
-the order of arrival, so one seed gives one prompt the same faults however many are in flight. A
-fault that is the prompt's own (too long, filtered) comes back every time that it is asked.
+`Chaos` draws a kind from a request's prompt and from how often that prompt was asked before, not
+from the order of arrival. So with one seed a prompt meets the same faults however many requests are
+in flight. A fault of the prompt itself (too long, filtered) comes every time.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from openai_server.options import Options
 
 @dataclass(frozen=True)
 class Reply:
-    """What one request gets: an answer, or a fault.
+    """The reply to one request: an answer or a fault.
 
-    billed: whether the model's work is charged, got by the client or not. None: charged if the
-            status is 200 and nothing is sent in the answer's place.
+    billed: whether the model's work is charged, even if the client does not receive it. None: if
+            the status is 200 and nothing is sent in place of the answer
     """
 
     text: str | None = None  # None: by Options.text
     status: int = 200
-    body: Any = None  # sent instead of an answer: bytes as they are, anything else as JSON
+    body: Any = None  # sent instead of an answer: bytes unchanged, anything else as JSON
     headers: dict[str, str] = field(default_factory=dict)
-    delay_s: float | None = None  # before the first byte; None: by Options
+    delay_s: float | None = None  # before the first byte; None: as in Options
     finish_reason: str = "stop"
-    refusal: str | None = None  # message.refusal, the content being null
+    refusal: str | None = None  # message.refusal; the content is then null
     usage: bool = True
     completion_tokens: int | None = None  # None: random, 1..max_tokens
     choices: int = 1
     copies: int = 1  # of the whole JSON in one body
-    keep: float = 1.0  # share of the body's bytes that is sent as if it were all
+    keep: float = 1.0  # share of the body's bytes that is sent as if it were the whole
     cut: float | None = None  # share of the body after which the connection breaks
-    reset: bool = False  # it breaks by RST; without a `cut` before anything is said
-    stall: bool = False  # nothing is said until the client goes
+    reset: bool = False  # the connection breaks by RST; without a `cut`, before any byte
+    stall: bool = False  # nothing is sent until the client disconnects
     content_type: str = "application/json"
     lines: int = 1  # in a batch: how often its line is in the output file
     billed: bool | None = None
@@ -48,7 +48,7 @@ class Reply:
 
     @property
     def is_answer(self) -> bool:
-        """A client that reads what is sent finds a completion in it."""
+        """Whether the client receives a completion that it can parse."""
         broken = self.reset or self.stall or self.cut is not None
         whole = self.copies == 1 and self.keep == 1.0 and self.choices >= 1
         plain = self.status == 200 and self.body is None and self.lines > 0
@@ -75,7 +75,7 @@ def rate_limited(headers: Mapping[str, str], what: str = "requests") -> Reply:
 
 
 def unsupported(parameter: str) -> Reply:
-    """What a model says of a parameter that it does not take."""
+    """A model's error for a parameter that it does not support."""
     if parameter == "max_tokens":
         message = (
             "Unsupported parameter: 'max_tokens' is not supported with this model. "
@@ -116,7 +116,7 @@ def _limit_headers(options: Options) -> dict[str, str]:
 
 Make = Callable[[Options], Reply]
 
-# The account or the network had a bad moment: the same request may be asked again.
+# A temporary problem of the account or the network: the same request can be retried.
 TRANSIENT: dict[str, Make] = {
     "429": lambda o: rate_limited({}),
     "429_retry_after": lambda o: rate_limited({"Retry-After": f"{o.retry_after_s:g}"}),
@@ -137,7 +137,7 @@ TRANSIENT: dict[str, Make] = {
         error(500, "The upstream server failed.", kind="server_error"), status=200
     ),
 }
-# Answers, if unusual ones.
+# Answers, but unusual ones.
 ODD: dict[str, Make] = {
     "slow": lambda o: Reply(delay_s=o.slow_s),
     "length": lambda o: Reply(finish_reason="length"),
@@ -147,7 +147,7 @@ ODD: dict[str, Make] = {
     "no_usage": lambda o: Reply(usage=False),
     "two_choices": lambda o: Reply(choices=2),
 }
-# This prompt is refused, whenever it is asked.
+# This prompt is refused every time.
 ROW: dict[str, Make] = {
     "context_length": lambda o: error(
         400,
@@ -160,7 +160,7 @@ ROW: dict[str, Make] = {
     ),
     "400": lambda o: error(400, "Invalid 'messages[0].content'.", "invalid_value"),
 }
-# Nothing will be answered.
+# No request will be answered.
 ACCOUNT: dict[str, Make] = {
     "401": lambda o: error(401, "Incorrect API key provided.", "invalid_api_key"),
     "404_model": lambda o: error(
@@ -186,7 +186,7 @@ KINDS: dict[str, Make] = {**TRANSIENT, **ODD, **ROW, **ACCOUNT, **LINE}
 
 
 def spread(share: float, kinds: Iterable[str]) -> dict[str, float]:
-    """`share` of all requests, the same part of it for each kind."""
+    """Probabilities that sum to `share`, equal for all kinds."""
     names = list(kinds)
     return {name: share / len(names) for name in names}
 
@@ -208,7 +208,7 @@ class Chaos:
             return self._pick(self._own, place)
         if not self._other:
             return Reply()
-        # What is left of the whole, so that each kind has its own probability.
+        # Scaled to what is left, so that each kind has its own probability.
         again = random.Random(f"{self._options.seed}:{before}:{prompt}").random()
         return self._pick(self._other, again * (1 - own))
 

@@ -1,4 +1,4 @@
-"""Requests and tokens in a sliding window, and the headers by which a server tells of them."""
+"""Limits of requests and tokens in a sliding window, and the headers that report them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from openai_server.options import Options
 
 
 def duration(seconds: float) -> str:
-    """A time as OpenAI's headers give it: '12ms', '1.5s', '6m0s', '1h0m0s'."""
+    """A time as OpenAI's headers write it: '12ms', '1.5s', '6m0s', '1h0m0s'."""
     milliseconds = max(0, math.ceil(seconds * 1000 - 1e-9))
     if milliseconds < 1000:
         return f"{milliseconds}ms"
@@ -24,7 +24,7 @@ def duration(seconds: float) -> str:
 
 @dataclass
 class Window:
-    """The last `window_s` seconds. `allowed` None: no limit, and nothing is kept."""
+    """The last `window_s` seconds. allowed: None for no limit, and then nothing is recorded."""
 
     allowed: int | None
     window_s: float
@@ -37,7 +37,7 @@ class Window:
             self.used += amount
 
     def wait(self, amount: int, now: float) -> float:
-        """Seconds until `amount` fits; 0 if it does. inf if it never will."""
+        """Seconds until `amount` fits: 0 if it fits now, inf if it never will."""
         if self.allowed is None:
             return 0.0
         self._forget(now)
@@ -61,7 +61,7 @@ class Window:
 
 
 class Limits:
-    """Both limits of one account. A request that does not fit is refused and takes nothing."""
+    """Both limits of one account. A request that does not fit is refused and not counted."""
 
     def __init__(self, options: Options) -> None:
         self._options = options
@@ -70,7 +70,7 @@ class Limits:
         self._tokens = Window(options.tokens_per_window, window_s)
 
     def admit(self, tokens: int, now: float) -> float:
-        """Takes one request of that many tokens, or says how many seconds it is too early."""
+        """Count one request of this many tokens, or return how many seconds it is too early."""
         wait = max(self._requests.wait(1, now), self._tokens.wait(tokens, now))
         if wait == 0:
             self._requests.take(1, now)
@@ -78,7 +78,7 @@ class Limits:
         return wait
 
     def headers(self, now: float) -> dict[str, str]:
-        """What an answer says of the limits: the limit a minute, the rest of the window's."""
+        """The headers of an answer: the limit per minute, and what is left of the window."""
         found: dict[str, str] = {}
         if not self._options.rate_headers:
             return found

@@ -1,4 +1,4 @@
-"""A server in a process of its own, which stays when its clients are killed."""
+"""A server in a process of its own, which survives when its clients are killed."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any, Self
 class ServerProcess:
     """`with ServerProcess(delay_s=0.05) as server: server.base_url, server.stats()`.
 
-    plain: the quick stub instead; its settings are stub.StubOptions'.
-    `final` is what it had counted when it ended.
+    plain: the fast stub instead; the settings are then those of stub.StubOptions
+    final: the counts when it ended
     """
 
     def __init__(self, *, plain: bool = False, **settings: Any) -> None:
@@ -28,7 +28,7 @@ class ServerProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            start_new_session=True,  # a signal to the test's group is not for it
+            start_new_session=True,  # signals to the test's process group do not reach it
         )
         assert self._process.stdout is not None
         self.base_url = self._process.stdout.readline().strip()
@@ -41,17 +41,17 @@ class ServerProcess:
         return self._process.pid
 
     def stats(self, *, prompts: bool = False) -> dict[str, Any]:
-        """Its counts now."""
+        """Its current counts."""
         address = self.base_url.removesuffix("/v1") + "/stats" + ("?prompts=1" if prompts else "")
         with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(address) as answer:
             return dict(json.load(answer))
 
     def change(self, **settings: Any) -> None:
-        """Other options from now on (not of the stub)."""
+        """Change options from now on (not those of the stub)."""
         address = self.base_url.removesuffix("/v1") + "/options"
         data = json.dumps(settings).encode()
         urllib.request.build_opener(urllib.request.ProxyHandler({})).open(address, data).close()
 
     def __exit__(self, *_: object) -> None:
-        said, _err = self._process.communicate(timeout=30)
-        self.final = json.loads(said)
+        output, _errors = self._process.communicate(timeout=30)
+        self.final = json.loads(output)

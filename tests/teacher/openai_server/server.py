@@ -1,4 +1,4 @@
-"""The server itself: chat completions, models, and its own counts.
+"""The server: chat completions, models, and its own counts.
 
 Inside a test, on a thread of its own:
 
@@ -6,22 +6,22 @@ Inside a test, on a thread of its own:
         server.base_url              # "http://127.0.0.1:PORT/v1"
         server.counts                # counts.Counts: requests, asked, answered, billed_pico, ...
         server.bodies, .headers      # of every live request, in order (Options.record)
-        server.prompts, .requests    # the words of each, in order; how many
+        server.prompts, .requests    # the text of each, in order; how many there are
         server.wait_idle()           # until nothing is in flight
 
-`behave(body, before)` gets a request's body and how often its prompt was asked before, and gives
-a `faults.Reply`, or None to leave it to `Options.faults`. Every keyword is a field of
+`behave(body, before)` receives a request's body and how often its prompt was asked before. It
+returns a `faults.Reply`, or None to let `Options.faults` decide. Every keyword is a field of
 `options.Options`. `faults.KINDS` names the faults; `TRANSIENT`, `ODD`, `ROW`, `ACCOUNT` are its
 parts, and `spread(0.3, TRANSIENT)` gives each an equal share.
 
-As a process of its own, which outlives its clients (`process.ServerProcess` starts one):
+As a process of its own, which survives its clients (`process.ServerProcess` starts one):
 
     python tests/teacher/openai_server '{"delay_s": 0.05, "faults": {"500": 0.1}}'
-    python tests/teacher/openai_server stub '{"delay_s": 0.05}'      # quick and plain: stub.py
+    python tests/teacher/openai_server stub '{"delay_s": 0.05}'      # fast, without faults: stub.py
 
 prints its base URL, serves until its standard input closes, then prints its counts as JSON.
-`GET /stats` (beside /v1, not below it) gives the same, `GET /stats?prompts=1` with counts by
-prompt, `POST /options` with some of the options as JSON changes them (limits start afresh).
+`GET /stats` (not below /v1) returns the same, `GET /stats?prompts=1` with counts by prompt, and
+`POST /options` changes the options in its JSON body (rate limits start again).
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ from openai_server.options import Options
 from openai_server.thread import OnThread
 
 Behaviour = Callable[[dict[str, Any], int], Reply | None]
-"""(the request's body, how often its prompt was asked before) -> Reply, or None for the options"""
+"""(request's body, how often its prompt was asked before) -> Reply, or None: by the options"""
 
 _STALL_STEP_S = 0.05
 
@@ -75,7 +75,7 @@ class Server(OnThread):
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self._not_before: dict[str, float] = {}
-        self._random = random.Random(0)  # of delays, which come in the order of arrival
+        self._random = random.Random(0)  # for delays, in the order of arrival
         self._set(options or Options(**settings))
         self._batches = Batches(self)
         super().__init__()
@@ -87,7 +87,7 @@ class Server(OnThread):
         self._limits = Limits(options)
 
     def change(self, **settings: Any) -> None:
-        """Other options from now on."""
+        """Change options from now on."""
         self._set(dataclasses.replace(self.options, **settings))
 
     @property
@@ -99,7 +99,7 @@ class Server(OnThread):
         return [prompt_of(body) for body in self.bodies]
 
     def wait_idle(self, timeout_s: float = 10.0) -> None:
-        """Returns when no request is in flight. Raises TimeoutError."""
+        """Wait until no request is in flight. Raises TimeoutError."""
         end = time.monotonic() + timeout_s
         while self.counts.in_flight:
             if time.monotonic() > end:
@@ -153,7 +153,7 @@ class Server(OnThread):
         return key is None or authorization == f"Bearer {key}"
 
     def decide_line(self, body: dict[str, Any], before: int) -> Reply:
-        """What a request in a batch gets. Its model was looked at when the batch was."""
+        """The reply to a request in a batch, whose model was validated with the batch."""
         reply = self.refuse(body)
         if reply is None and self._behave is not None:
             reply = self._behave(body, before)
@@ -165,7 +165,7 @@ class Server(OnThread):
         return reply
 
     def refuse(self, body: dict[str, Any]) -> Reply | None:
-        """What the model itself does not take."""
+        """The error for a model or a parameter that is not supported, or None."""
         if body["model"] not in self.options.models:
             message = f"The model '{body['model']}' does not exist or you cannot use it."
             return error(404, message, "model_not_found")
@@ -176,7 +176,7 @@ class Server(OnThread):
     def settle(
         self, body: dict[str, Any], reply: Reply, before: int, *, batch: bool = False
     ) -> tuple[Any, Tokens | None]:
-        """Bills a reply. Gives its JSON or bytes, and the tokens if it was billed."""
+        """Bill a reply. Returns its JSON or bytes, and its tokens if it was billed."""
         counts, options = self.counts, self.options
         if not reply.is_billed:
             return reply.body, None
@@ -193,7 +193,7 @@ class Server(OnThread):
     async def send(
         self, request: web.Request, reply: Reply, payload: Any, text: str | None = None
     ) -> web.StreamResponse:
-        """Sends a reply as it says, or breaks off. `text` is the prompt of a live request."""
+        """Send a reply, or disconnect, as it says. text: the prompt of a live request."""
         options = self.options
         delay = options.delay_s if reply.delay_s is None else reply.delay_s
         if options.delay_spread_s:
@@ -218,7 +218,7 @@ class Server(OnThread):
         if _gone(request):
             self.counts.abandoned += text is not None
             return response
-        self._count(text, reply, 1)  # before it is sent: who has the answer finds it counted
+        self._count(text, reply, 1)  # before it is sent: a client with its answer finds it counted
         try:
             await response.prepare(request)
             await response.write_eof()
@@ -228,7 +228,7 @@ class Server(OnThread):
         return response
 
     def _count(self, text: str | None, reply: Reply, times: int) -> None:
-        """A live request that is sent its reply to the end, or is not after all."""
+        """Count a live request whose reply is sent to the end (-1: was not after all)."""
         if text is not None:
             self.counts.refused += times * (400 <= reply.status < 500)
             if reply.is_answer:
@@ -236,7 +236,7 @@ class Server(OnThread):
                 self.counts.answers[text] += times
 
     async def stall(self, request: web.Request) -> web.StreamResponse:
-        """Says nothing until the client has gone, or `stall_s` is over."""
+        """Send nothing until the client disconnects or `stall_s` is over."""
         end = time.monotonic() + self.options.stall_s
         while not _gone(request) and time.monotonic() < end:
             await asyncio.sleep(_STALL_STEP_S)
@@ -247,10 +247,10 @@ class Server(OnThread):
             return
         head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(data)}"
         request.transport.write(f"{head}\r\n\r\n".encode() + data[: int(len(data) * share)])
-        await asyncio.sleep(0.01)  # an RST may take unread bytes with it
+        await asyncio.sleep(0.01)  # an RST may discard unread bytes
 
     def cut_off(self, request: web.Request, how: str, reset: bool = True) -> web.StreamResponse:
-        """Ends the connection, by RST or by FIN, without a word more."""
+        """End the connection, by RST or by FIN, without sending more."""
         self.counts.statuses[how] += 1
         if request.transport is not None:
             if reset:

@@ -1,7 +1,7 @@
-"""A server that only answers, after a delay, and costs next to nothing: for measuring clients.
+"""A server that only answers after a delay, at almost no CPU cost: for measuring clients.
 
-HTTP/1.1 with keep-alive, spoken straight on an asyncio protocol: no router, no JSON read, every
-answer the same bytes. It counts its requests and how many were in flight at most.
+HTTP/1.1 with keep-alive, directly on an asyncio protocol: no router, no JSON parsing, and the same
+bytes for every answer. It counts its requests and how many were in flight at most.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def _completion(options: StubOptions) -> dict[str, Any]:
 
 
 def serve(settings: dict[str, Any]) -> None:
-    """The stub on this process's own loop, until standard input closes."""
+    """Serve until standard input closes."""
     with Stub(**settings) as stub:
         print(stub.base_url, flush=True)
         sys.stdin.buffer.read()

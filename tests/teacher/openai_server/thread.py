@@ -1,4 +1,4 @@
-"""What every server here runs on: a thread of its own with an event loop."""
+"""The base of every server here: a thread of its own with an event loop."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Self
 
 
 class OnThread:
-    """`with` starts the thread and what `_start` serves, and ends both."""
+    """A context manager that starts the thread and the server, and stops both."""
 
     base_url: str
-    """Where it is to be reached, up to and with `/v1`: set by `_start`."""
+    """The server's address, up to and with `/v1`; set by `_start`."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()

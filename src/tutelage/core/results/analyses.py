@@ -108,7 +108,7 @@ class BestOf:
 class Selection:
     """What choosing the best of k models on the test set shows by chance.
 
-    baseline: the arm of labels alone, that `best_of` is about
+    baseline: the arm of labels alone, whose models `best_of` is about
     by_arm:   arm -> its models
     best_of:  other numbers of models, in rising order
     """

@@ -8,6 +8,13 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from tutelage.core.results import ArmResult, Comparison, TestEvaluation
+from tutelage.core.wording import (
+    percent,
+    percent_interval,
+    points,
+    points_interval,
+    several,
+)
 from tutelage.report.figures.svg import (
     FIRST,
     GROUND,
@@ -22,13 +29,6 @@ from tutelage.report.figures.svg import (
     shortened,
 )
 from tutelage.report.findings import is_significant
-from tutelage.report.wording import (
-    percent,
-    percent_interval,
-    points,
-    points_interval,
-    several,
-)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

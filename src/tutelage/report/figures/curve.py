@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
+from tutelage.core.wording import percent, percent_interval
 from tutelage.report.curve_section import LearningCurve
 from tutelage.report.figures.svg import (
     FIRST,
@@ -21,7 +22,6 @@ from tutelage.report.figures.svg import (
     both_widths,
     shortened,
 )
-from tutelage.report.wording import percent, percent_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

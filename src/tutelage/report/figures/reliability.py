@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from tutelage.core.results import SliceResult
+from tutelage.core.wording import percent, percent_interval
 from tutelage.report.diagnostic_sections import DiagnosticSections, SliceKind
 from tutelage.report.figures.svg import (
     BAD,
@@ -24,7 +25,6 @@ from tutelage.report.figures.svg import (
     both_widths,
     shortened,
 )
-from tutelage.report.wording import percent, percent_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

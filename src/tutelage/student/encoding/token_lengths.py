@@ -27,8 +27,8 @@ FIXED_SOURCE, FIXED_TARGET = 600, 400
 class Lengths:
     """Lengths of `count` texts in tokens: sum, percentiles and maximum. All are 0 without texts.
 
-    A percentile is the smallest length that occurs and that so many percent of the texts do not
-    exceed.
+    The p-th percentile is the smallest length in the data that at least p percent of the texts do
+    not exceed.
     """
 
     count: int

@@ -1,13 +1,12 @@
 """The parts of `student.fast`: code that only makes students faster.
 
-With `fast: auto` a recipe uses every part that applies. With `fast: off` nothing in this package
-is called, and the model's modules are transformers' own. Results differ by rounding and by the
-random numbers of dropout. docs/performance.md has the gain of each part.
+With `fast: auto` a student on a CPU uses all of them; on a GPU none is used. With `fast: off`
+nothing in this package is called, and the model's modules are transformers' own. Results differ by
+rounding and by the random numbers of dropout. docs/performance.md has the gain of each part.
 
-    attention   plain matrix products instead of the fused kernel, on CPUs
-    dropout     dropout layers whose random numbers are cheap to draw, on CPUs
-    memory      freed memory is kept for the next step, on CPUs
-    head        the output head and its cross-entropy as one operation
+    attention   plain matrix products instead of the fused kernel
+    dropout     dropout layers whose random numbers are cheap to draw
+    memory      freed memory is kept for the next step
     threads     several micro-batches at once, each on CPU threads of its own
 """
 
@@ -15,11 +14,8 @@ from __future__ import annotations
 
 from typing import Any
 
-PARTS: frozenset[str] = frozenset({"attention", "dropout", "memory", "head", "threads"})
+PARTS: frozenset[str] = frozenset({"attention", "dropout", "memory", "threads"})
 """The parts that `fast: auto` uses. A benchmark removes one at a time to measure it."""
-
-CPU_PARTS: frozenset[str] = frozenset({"attention", "dropout", "memory", "threads"})
-"""The parts that only apply on a CPU."""
 
 
 def prepare_model(model: Any) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import queue
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -147,7 +147,7 @@ def run_training(
         return known
     import torch
 
-    from tutelage.student.model.load import load_student
+    from tutelage.student.model.loading import load_student
     from tutelage.student.training.trainer import train
 
     torch.set_num_threads(job.settings.threads)
@@ -196,7 +196,7 @@ def run_scoring(job: ScoringJob, on_step: Callable[[int, int], None] | None = No
     group = distributed.process_group()
     import torch
 
-    from tutelage.student.model.load import load_student
+    from tutelage.student.model.loading import load_student
     from tutelage.student.model.precision import prepare
 
     settings, rows = job.trained.settings, group.shard(job.examples)
@@ -312,17 +312,25 @@ class Runner:
             for index, job in enumerate(jobs):
                 with _errors_named(job):
                     result = _run(job, self.report)
+                self._report_end(job)
                 yield index, result
             return
         pending = {self._workers().submit(_run_in_worker, job): i for i, job in enumerate(jobs)}
         while pending:
             done, _ = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
-            _forward(self._channel, self.report)
+            running = {str(_folder(jobs[index])) for index in pending.values()}
+            _forward(self._channel, self.report, running)
             for future in done:
                 index = pending.pop(future)
                 with _errors_named(jobs[index]):
                     result = future.result()
+                self._report_end(jobs[index])
                 yield index, result
+
+    def _report_end(self, job: TrainingJob | ScoringJob) -> None:
+        """Report a job as complete. One that stopped early has not reported its last step, and a
+        worker's last report may not have arrived."""
+        self.report(JobProgress(str(_folder(job)), 1, 1))
 
     def _workers(self) -> ProcessPoolExecutor:
         """The pool. Created when it is first needed, so that each worker imports torch once."""
@@ -351,8 +359,11 @@ def _errors_named(job: TrainingJob | ScoringJob) -> Iterator[None]:
         raise StudentError(f"{_name(job)}: {' '.join(str(error).split())[:300]}") from error
 
 
-def _forward(channel: Any, report: Report) -> None:
-    """Forward what the workers have reported, only the newest of each job."""
+def _forward(channel: Any, report: Report, running: Collection[str]) -> None:
+    """Forward what the workers have reported, only the newest of each job.
+
+    running: folders of the jobs that have not ended; a late report of another is dropped
+    """
     newest: dict[str, JobProgress] = {}
     while True:
         try:
@@ -361,12 +372,16 @@ def _forward(channel: Any, report: Report) -> None:
             break
         newest[item.name] = item
     for item in newest.values():
-        report(item)
+        if item.name in running:
+            report(item)
+
+
+def _folder(job: TrainingJob | ScoringJob) -> Path:
+    return job.folder if isinstance(job, TrainingJob) else job.trained.folder
 
 
 def _name(job: TrainingJob | ScoringJob) -> str:
-    folder = job.folder if isinstance(job, TrainingJob) else job.trained.folder
-    return "/".join(folder.parts[-3:])
+    return "/".join(_folder(job).parts[-3:])
 
 
 def _run_in_worker(job: TrainingJob | ScoringJob) -> Any:
@@ -374,5 +389,5 @@ def _run_in_worker(job: TrainingJob | ScoringJob) -> Any:
 
 
 def _run(job: TrainingJob | ScoringJob, report: Report) -> Any:
-    name = _name(job)
+    name = str(_folder(job))
     return run_job(job, lambda done, total: report(JobProgress(name, done, total)))

@@ -40,8 +40,11 @@ def start(channel: Any, counter: Any, gpus: Sequence[str]) -> None:
 
 
 def _end_with_parent() -> None:
-    """End this process when its parent ends. A parent that is killed cannot stop its workers, which
-    would finish their trainings for nobody and hold gigabytes of memory."""
+    """End this process when its parent ends.
+
+    A parent that is killed cannot stop its workers. They would finish trainings whose results
+    nobody collects, and hold gigabytes of memory.
+    """
     parent = multiprocessing.parent_process()
     if parent is not None:
         multiprocessing.connection.wait([parent.sentinel])

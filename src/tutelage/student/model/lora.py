@@ -16,7 +16,7 @@ import torch
 
 from tutelage.config.training_settings import LoraSettings
 from tutelage.core.errors import StudentError
-from tutelage.student.model.load import meta_model
+from tutelage.student.model.loading import meta_model
 from tutelage.student.model.student import Student
 
 _NAME = "default"

@@ -16,7 +16,7 @@ import torch
 from tutelage.core.errors import StudentError
 from tutelage.student.fast.memory import KEPT_BELOW
 from tutelage.student.fast.parts import prepare_model
-from tutelage.student.model.load import meta_model
+from tutelage.student.model.loading import meta_model
 from tutelage.student.model.student import Student
 
 Precision = Literal["fp32", "bf16"]

@@ -1,11 +1,11 @@
 """A student: a model, its tokenizer, and what differs between the two architectures.
 
-Everything that follows takes a `Student` and need not know where the model came from (`load`).
+All other modules take a `Student` and need not know where the model came from (`load`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -48,9 +48,7 @@ class Student:
 
     def uses(self, part: str) -> bool:
         """Whether this student uses a part of `student.fast` on its device."""
-        if self.fast == "off" or part not in fast_parts.PARTS:
-            return False
-        return self.device.type == "cpu" or part not in fast_parts.CPU_PARTS
+        return self.fast == "auto" and part in fast_parts.PARTS and self.device.type == "cpu"
 
     @property
     def objective(self) -> ObjectiveName:
@@ -134,64 +132,15 @@ class Student:
         if self.model.get_output_embeddings() is None:
             return False
 
-        def narrowed(inputs: Inputs, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-            with self.narrowed_head(rows, columns):
-                logits: torch.Tensor = self.model(**inputs, use_cache=False).logits
-            return logits
-
-        return self._gives_the_models_logits(narrowed)
-
-    @contextmanager
-    def captured_head_input(
-        self, rows: torch.Tensor, columns: torch.Tensor
-    ) -> Iterator[list[torch.Tensor]]:
-        """Inside, the output head computes nothing.
-
-        After a forward pass the list holds the head's input at (rows, columns): [N, width].
-        """
-        captured: list[torch.Tensor] = []
-
-        def capture(head: Any, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-            captured.append(inputs[0][rows, columns])
-            return (inputs[0][:0], *inputs[1:])
-
-        handle = self.model.get_output_embeddings().register_forward_pre_hook(capture)
-        try:
-            yield captured
-        finally:
-            handle.remove()
-
-    @cached_property
-    def head_is_linear(self) -> bool:
-        """Whether the logits are the output of a linear head, with nothing applied after it.
-
-        Tried out on `probe_inputs`: a model may scale or cap its logits.
-        """
-        head = self.model.get_output_embeddings()
-        if type(head) is not torch.nn.Linear:
-            return False
-
-        def by_hand(inputs: Inputs, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-            with self.captured_head_input(rows, columns) as captured:
-                self.model(**inputs, use_cache=False)
-            logits: torch.Tensor = head(captured[0])
-            return logits
-
-        return self._gives_the_models_logits(by_hand)
-
-    def _gives_the_models_logits(
-        self, compute: Callable[[Inputs, torch.Tensor, torch.Tensor], torch.Tensor]
-    ) -> bool:
-        """Whether `compute`, called with (inputs, rows, columns), returns the model's own logits at
-        these positions, up to PROBE_TOLERANCE."""
         inputs = self.probe_inputs()
-        places = torch.tensor([0, 1, 1]), torch.tensor([2, 0, 3])
+        rows, columns = torch.tensor([0, 1, 1]), torch.tensor([2, 0, 3])
         training = self.model.training
         self.model.eval()
         try:
             with torch.no_grad():
-                expected = self.model(**inputs, use_cache=False).logits[places]
-                found = compute(inputs, *places)
+                expected = self.model(**inputs, use_cache=False).logits[rows, columns]
+                with self.narrowed_head(rows, columns):
+                    found = self.model(**inputs, use_cache=False).logits
         except (IndexError, RuntimeError, TypeError, ValueError):
             return False
         finally:

@@ -9,7 +9,6 @@ from torch.nn import functional
 
 from tutelage.student.encoding.batching import Batch
 from tutelage.student.encoding.packing import branch_mask
-from tutelage.student.fast.head import token_losses
 from tutelage.student.model.student import Student
 
 
@@ -36,18 +35,8 @@ class SegmentLoss:
 
 
 def batch_loss(student: Student, batch: Batch) -> SegmentLoss:
-    """Run the forward pass and return its loss.
-
-    If the model ends with a linear head, head and cross-entropy are one operation that holds only
-    one value per target token and vocabulary entry (`fast.head.token_losses`).
-    """
-    if not (student.uses("head") and student.head_is_linear):
-        return segment_loss(target_logits(student, batch), batch)
-    with student.captured_head_input(batch.rows, batch.columns) as captured:
-        student.model(**_inputs(student, batch), use_cache=False)
-    head = student.model.get_output_embeddings()
-    losses = token_losses(captured[0], head.weight, head.bias, batch.target_ids)
-    return _by_segment(losses, batch)
+    """The forward pass and its loss."""
+    return segment_loss(target_logits(student, batch), batch)
 
 
 def _inputs(student: Student, batch: Batch) -> dict[str, torch.Tensor]:
@@ -76,8 +65,5 @@ def target_logits(student: Student, batch: Batch) -> torch.Tensor:
 
 def segment_loss(logits: torch.Tensor, batch: Batch) -> SegmentLoss:
     """Cross-entropy summed over each segment. logits: [N, vocabulary], fp32."""
-    return _by_segment(functional.cross_entropy(logits, batch.target_ids, reduction="none"), batch)
-
-
-def _by_segment(token_loss: torch.Tensor, batch: Batch) -> SegmentLoss:
-    return SegmentLoss(token_loss[batch.of_label].sum(), token_loss[batch.of_rationale].sum())
+    losses = functional.cross_entropy(logits, batch.target_ids, reduction="none")
+    return SegmentLoss(losses[batch.of_label].sum(), losses[batch.of_rationale].sum())

@@ -23,7 +23,6 @@ from tutelage.core.types import Example, Prediction, TrainingExample
 from tutelage.student.encoding.batching import collate, make_micro_batches, training_steps
 from tutelage.student.encoding.packing import can_pack
 from tutelage.student.encoding.tokenise import EncodedExample, encode_examples
-from tutelage.student.fast.head import free_logits_memory
 from tutelage.student.fast.threads import ThreadedExecutor, only_fast_dropout_is_random
 from tutelage.student.inference.score import score_labels
 from tutelage.student.model.executor import Executor
@@ -156,7 +155,7 @@ class _Training:
         self.key = ""
         # What is tried out on the model is tried out on the weights that the training starts with,
         # so that a resumed training gets the same results.
-        _ = can_pack(student), student.head_can_be_narrowed, student.head_is_linear
+        _ = can_pack(student), student.head_can_be_narrowed
         self.executor = _executor(student, settings)
 
     def resume(self, key: str) -> None:
@@ -228,10 +227,8 @@ class _Training:
         return progress
 
     def close(self) -> None:
-        """End the threads and free the memory that micro-batches used again."""
+        """End the threads."""
         self.executor.close()
-        if self.student.uses("head"):
-            free_logits_memory()
 
     def _shard(self, micro_batches: list[list[EncodedExample]]) -> list[list[EncodedExample]]:
         """This process's micro-batches of a step: all of them if there is one process."""

@@ -1,7 +1,10 @@
-"""The batch API: questions in files, answered within a day at half the price.
+"""The batch API: requests in files, answered within a day at half the price.
 
-batches.py   the class that all else is reached through: reconcile, submit, collect
-sending.py   a batch sent once, whoever is killed        intake.py  answers into the ledger
-server.py    the calls                                   files.py    shapes and limits
-book.py      the ledger's rows about batches             step.py     all of it, for an annotation
+rounds.py    batches as one step of an annotation
+batches.py   the class that callers use: reconcile, submit, collect
+submit.py    sends each batch once, even if the process is killed
+collect.py   stores the answers in the ledger
+server.py    the calls to the server
+jsonl.py     the formats of files and batches, and their limits
+table.py     the ledger's table of batches
 """

@@ -1,8 +1,8 @@
-"""Taking a batch's answers into the ledger, line by line, in any order, as often as need be.
+"""Stores the answers of a batch in the ledger, line by line, in any order, and repeatably.
 
-A line settles its question once: what was settled before, by a call that was killed, is passed
-over. What no line settles costs nothing, unless the server says that it has answered more than we
-can read: then so many of the dearest stay charged.
+Each line settles its request once: lines that an earlier, killed call has settled are skipped. A
+request that no line settles costs nothing, unless the server reports more answers than could be
+parsed: then that number of the most expensive ones stay charged.
 """
 
 from __future__ import annotations
@@ -16,27 +16,29 @@ from itertools import islice
 
 from tutelage.core.types import Completion
 from tutelage.teacher.batch import table
-from tutelage.teacher.batch.jsonl import Line, RemoteBatch, read_line
-from tutelage.teacher.engine.failures import Verdict
-from tutelage.teacher.ledger.charges import Failure, keep_answer, note_failure, release
+from tutelage.teacher.batch.jsonl import Line, RemoteBatch, parse_line
+from tutelage.teacher.engine.failures import Action
+from tutelage.teacher.ledger.charges import Failure, release, store_answer, store_failure
 from tutelage.teacher.ledger.store import Ledger
 
 _GROUP = 500
-"""Lines that share a transaction."""
+"""Lines per transaction."""
 _MISSING = "no line came back for it"
 
 
 @dataclass(slots=True)
-class Tally:
-    """What became of the questions of the batches that ended.
+class BatchCounts:
+    """The results of the requests of the batches that have ended.
 
     answered:   answers that are in the ledger now
-    refused:    questions that failed for good (the ledger's `failures` say why)
-    returned:   by reason, questions to be asked again; nothing is charged for them
-    lost:       likewise, but charged at their worst case: the server may have taken money, and
-                there is no answer, or none that can be read
-    duplicates, strays, broken: lines that came twice, were nobody's, or were no JSON
-    problems:   by message, faults that asking again would only repeat
+    refused:    requests that failed for good (the ledger's `failures` say why)
+    returned:   requests to retry, by reason; nothing is charged for them
+    lost:       likewise, but charged at their worst case: the server may have charged for them, and
+                there is no answer, or none that can be parsed
+    duplicates: lines for a request that an earlier line has settled
+    strays:     lines for no request of the batch
+    broken:     lines that are not JSON or have no id
+    problems:   faults that a retry would only repeat, by message
     """
 
     answered: int = 0
@@ -49,33 +51,34 @@ class Tally:
     problems: Counter[str] = field(default_factory=Counter)
 
 
-class Intake:
-    """One batch's output and error files on their way into the ledger.
+class BatchCollector:
+    """Stores the lines of one batch's output and error files in the ledger.
 
-    rename: whether a line failed only because `max_tokens` has another name for the model
+    rename: whether a line failed only because the model has another name for `max_tokens`
     """
 
-    def __init__(self, ledger: Ledger, row: table.BatchRow, tally: Tally) -> None:
+    def __init__(self, ledger: Ledger, row: table.BatchRow, counts: BatchCounts) -> None:
         self.rename = False
         self._ledger = ledger
         self._row = row
-        self._tally = tally
-        self._questions, self._price = table.contents_of(ledger, row.id)
+        self._counts = counts
+        self._requests, self._price = table.contents_of(ledger, row.id)
         self._charges = table.charges_of(ledger, row.id)
         self._seen: set[str] = set()
-        self._unread: set[str] = set()  # answered, but not so that anybody could read it, or 5xx
-        self._nameless = 0  # likewise, and nobody knows which
+        self._unparsable: set[str] = set()  # keys of lines that may be billed, without an answer
+        self._unidentified = 0  # likewise, lines without a key
         self._reasons: dict[str, str] = {}
         self._good = self._answered = self._refused = 0
 
     def read(self, lines: Iterable[str], on_group: Callable[[], None], *, output: bool) -> None:
-        """Settle what the lines of one file say. on_group is called after each transaction.
+        """Settle the requests that the lines of one file belong to.
 
-        output: whether it is the file of answers, not the one of errors
+        on_group: called after each transaction
+        output:   whether it is the output file; False: the error file
         """
-        stream = map(read_line, lines)
+        stream = map(parse_line, lines)
         while group := list(islice(stream, _GROUP)):
-            found = [line for line in group if self._is_news(line, output)]
+            found = [line for line in group if self._settles(line, output)]
             if found:
                 self._ledger.transact(partial(self._keep, lines=found))
             for line in found:
@@ -83,54 +86,54 @@ class Intake:
                 failed = _is_final(line)
                 self._refused += failed
                 self._answered += not failed
-                self._tally.refused += failed
-                self._tally.answered += not failed
+                self._counts.refused += failed
+                self._counts.answered += not failed
             on_group()
 
-    def _is_news(self, line: Line, output: bool) -> bool:
-        """Whether a line settles a question now: an answer, or a refusal for good."""
-        tally = self._tally
+    def _settles(self, line: Line, output: bool) -> bool:
+        """Whether a line settles a request now: with an answer, or a permanent refusal."""
+        counts = self._counts
         if not line.key:
-            tally.broken += 1
-            self._nameless += output
+            counts.broken += 1
+            self._unidentified += output
             return False
-        if line.key not in self._questions:
-            tally.strays += 1
+        if line.key not in self._requests:
+            counts.strays += 1
             return False
         if line.key in self._seen:
-            tally.duplicates += 1
+            counts.duplicates += 1
             return False
         if line.billed and line.completion is None:
-            self._unread.add(line.key)
+            self._unparsable.add(line.key)
             return False
         self._seen.add(line.key)
         self._good += line.completion is not None
         if line.key not in self._charges:
             return False  # settled by an earlier call
         fault = line.fault
-        if fault is None or fault.verdict is Verdict.REFUSED or _is_final(line):
+        if fault is None or fault.action is Action.KEEP_REFUSAL or _is_final(line):
             return True
         self._reasons[line.key] = str(fault)
         self.rename |= line.rename
-        if fault.verdict is not Verdict.RETRY and not line.rename:
-            tally.problems[str(fault)] += 1
+        if fault.action is not Action.RETRY and not line.rename:
+            counts.problems[str(fault)] += 1
         return False
 
     def _keep(self, connection: sqlite3.Connection, lines: list[Line]) -> None:
         for line in lines:
-            request = self._questions[line.key]
+            request = self._requests[line.key]
             charge = self._charges[line.key].id
             if _is_final(line):
                 release(connection, [charge])
                 failure = Failure("refused", str(line.fault), transient=False)
-                note_failure(connection, line.key, request.strategy, failure)
+                store_failure(connection, line.key, request.strategy, failure)
                 continue
             completion, cost = line.completion, None
-            if completion is None:  # the filter's refusal, which costs nothing
+            if completion is None:  # a refusal of the content filter, which costs nothing
                 completion, cost = Completion("", "content_filter"), 0
             elif self._price is not None:
                 cost = self._price.cost(completion.usage)
-            keep_answer(
+            store_answer(
                 connection,
                 charge,
                 line.key,
@@ -141,20 +144,20 @@ class Intake:
             )
 
     def finish(self, remote: RemoteBatch) -> None:
-        """End the batch: nothing more will come."""
+        """End the batch after its last line."""
         left = self._charges
-        unread = sorted(self._unread.intersection(left))
-        missing = set(left).difference(unread, self._reasons)
-        doubtful = max(len(unread) + self._nameless, (remote.completed or 0) - self._good)
-        dearest = sorted(missing, key=lambda key: (-left[key].pico, key))
-        lost = [*unread, *dearest][:doubtful]
-        self._tally.lost += len(lost)
+        unparsable = sorted(self._unparsable.intersection(left))
+        missing = set(left).difference(unparsable, self._reasons)
+        doubtful = max(len(unparsable) + self._unidentified, (remote.completed or 0) - self._good)
+        most_expensive = sorted(missing, key=lambda key: (-left[key].pico, key))
+        lost = [*unparsable, *most_expensive][:doubtful]
+        self._counts.lost += len(lost)
         for key in set(left).difference(lost):
-            self._tally.returned[self._reasons.get(key, _MISSING)] += 1
+            self._counts.returned[self._reasons.get(key, _MISSING)] += 1
         again = len(left) - len(lost)
         detail = (
             f"{remote.status}: {self._answered} answered, {self._refused} refused, "
-            f"{again} to ask again" + (f", {len(lost)} lost" if lost else "")
+            f"{again} to retry" + (f", {len(lost)} lost" if lost else "")
         )
         charges = [left[key].id for key in lost]
         self._ledger.transact(
@@ -163,6 +166,6 @@ class Intake:
 
 
 def _is_final(line: Line) -> bool:
-    """Whether this question failed for good, and no other with it."""
+    """Whether this request, and no other with it, failed for good."""
     fault = line.fault
-    return fault is not None and fault.verdict is Verdict.ROW and not line.rename
+    return fault is not None and fault.action is Action.FAIL_REQUEST and not line.rename

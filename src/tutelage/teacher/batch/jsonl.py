@@ -1,7 +1,7 @@
-"""What files and batches look like: the lines that go out, those that come back, a batch's state.
+"""The formats of the batch API: the lines of input, output and error files, and batch objects.
 
-Limits of a file, ids of our own, an output in any order, an error file beside it and batches that
-expire half done are as documented for OpenAI's batch API.
+OpenAI documents the limits of a file, custom ids, output in any order, a separate error file, and
+batches that expire before all requests are done.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from dataclasses import dataclass
 from typing import IO, Any, Final
 
 from tutelage.core.types import Completion, Example, Message, Request
-from tutelage.teacher.clients.wire import encode, parse_json, read_answer, read_error
+from tutelage.teacher.clients.wire import parse_completion, parse_error, parse_json, request_body
 from tutelage.teacher.cost.prices import Price, Rates
-from tutelage.teacher.engine.failures import Fault, Kind, Verdict, judge
+from tutelage.teacher.engine.failures import Action, Fault, FaultKind, action_for
 
 ENDPOINT: Final = "/v1/chat/completions"
 WINDOW: Final = "24h"
-"""The only time that the protocol knows for a batch to be done in."""
+"""The only completion window that the protocol has."""
 TAG: Final = "tutelage"
-"""The name under which a batch's metadata carries our tag."""
+"""The name of our tag in a batch's metadata."""
 
 _ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
 _UNDONE = frozenset({"batch_expired", "batch_cancelled"})
-"""Codes of requests that were never carried out."""
+"""Error codes of requests that were never processed."""
 _NEW_NAME = "max_completion_tokens"
 _MESSAGE_LIMIT = 300
 _BLOCK = 1 << 16
@@ -33,12 +33,12 @@ _BLOCK = 1 << 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchLimits:
-    """How batches are cut, and how patiently they are waited for.
+    """The size of batches, and the times of polling.
 
-    max_requests, max_bytes: of one file, as OpenAI documents them
-    poll_s, poll_cap_s:      seconds between two looks at a batch: at first, and at most
-    settle_s:                seconds after which a batch that was accepted shows in the list
-    give_up_s:               seconds of nothing but faults after which waiting ends
+    max_requests, max_bytes: of one file, as documented by OpenAI
+    poll_s, poll_cap_s:      seconds between two polls of a batch: at first, and at most
+    settle_s:                seconds until an accepted batch appears in the server's list
+    give_up_s:               seconds without an answer of the server after which waiting ends
     """
 
     max_requests: int = 50_000
@@ -50,23 +50,23 @@ class BatchLimits:
 
 
 def request_line(key: str, request: Request, *, renamed: bool) -> bytes:
-    """One line of an input file; custom_id is the question's key.
+    """One line of an input file, with the request's key as its custom_id.
 
-    renamed: whether the model takes `max_tokens` under its newer name
+    renamed: whether the model requires the newer name of `max_tokens`
     """
-    body = encode(request)
+    body = request_body(request)
     if renamed and "max_tokens" in body:
         body[_NEW_NAME] = body.pop("max_tokens")
     line = {"custom_id": key, "method": "POST", "url": ENDPOINT, "body": body}
-    # ASCII: no character of an answer's language can be taken for the end of a line.
+    # ASCII only: some characters outside it count as line ends in some programs.
     return json.dumps(line, separators=(",", ":")).encode() + b"\n"
 
 
-def pack_questions(questions: Iterable[tuple[str, Request]]) -> bytes:
-    """Questions as the ledger keeps them beside their batch until its answers are in."""
+def pack_requests(requests: Iterable[tuple[str, Request]]) -> bytes:
+    """Compress requests for the ledger, which stores them with their batch until it has ended."""
     packer = zlib.compressobj(6)
     parts = []
-    for key, request in questions:
+    for key, request in requests:
         value = [
             key,
             request.model,
@@ -79,8 +79,8 @@ def pack_questions(questions: Iterable[tuple[str, Request]]) -> bytes:
     return b"".join([*parts, packer.flush()])
 
 
-class Questions(Mapping[str, Request]):
-    """What `pack_questions` packed, by key; each is unpacked when it is wanted."""
+class PackedRequests(Mapping[str, Request]):
+    """The requests that `pack_requests` packed, by key; each is parsed when it is accessed."""
 
     def __init__(self, packed: bytes) -> None:
         unpacker = zlib.decompressobj()
@@ -111,11 +111,11 @@ class Questions(Mapping[str, Request]):
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of an output or error file. One of `completion` and `fault` is there.
+    """One line of an output or error file, with either a completion or a fault.
 
-    key:    its custom_id; empty where the line cannot be read
-    billed: whether the server may take money for it
-    rename: whether it failed for the name of `max_tokens` alone
+    key:    its custom_id; empty where the line cannot be parsed
+    billed: whether the server may charge for it
+    rename: whether it failed only because of the name of `max_tokens`
     """
 
     key: str
@@ -125,23 +125,24 @@ class Line:
     rename: bool = False
 
 
-def read_lines(file: IO[bytes]) -> Iterator[str]:
-    """Its lines that are not empty. Only a line feed ends one: JSON may hold the other signs."""
+def result_lines(file: IO[bytes]) -> Iterator[str]:
+    """The non-empty lines of a file. Only a line feed ends a line: JSON may contain other line
+    separators."""
     file.seek(0)
     for line in file:
         if line.strip():
             yield line.decode("utf-8", "replace")
 
 
-def read_line(line: str) -> Line:
-    """What became of one request."""
+def parse_line(line: str) -> Line:
+    """Parse the result of one request."""
     value = parse_json(line)
     key = value.get("custom_id") if isinstance(value, dict) else None
     if not isinstance(key, str):
-        return _unreadable("", "a line that is no JSON")
+        return _unreadable("", "a line that is not JSON")
     error, response = value.get("error"), value.get("response")
     if error and not response:
-        # It was not carried out, and the server says so.
+        # The server says that the request was not processed.
         return _refused(key, 500, {"error": error}, json.dumps(error), billed=False)
     if not isinstance(response, dict):
         return _unreadable(key, "a line without an answer")
@@ -151,20 +152,20 @@ def read_line(line: str) -> Line:
         text = body if isinstance(body, str) else json.dumps(body)
         return _refused(key, status, body, text, billed=not 400 <= status < 500)
     if not isinstance(body, dict):
-        return _unreadable(key, "an answer that is no JSON")
+        return _unreadable(key, "an answer that is not JSON")
     try:
-        return Line(key, completion=read_answer(body), billed=True)
+        return Line(key, completion=parse_completion(body), billed=True)
     except Fault as fault:
         return Line(key, fault=fault, billed=True)
 
 
 def _unreadable(key: str, message: str) -> Line:
-    return Line(key, fault=Fault(Verdict.RETRY, message, kind=Kind.GARBLED), billed=True)
+    return Line(key, fault=Fault(Action.RETRY, message, kind=FaultKind.GARBLED), billed=True)
 
 
 def _refused(key: str, status: int, answer: Any, text: str, *, billed: bool) -> Line:
-    status, code, message = read_error(status, answer, text)
-    verdict = Verdict.RETRY if code in _UNDONE else judge(status, code, message)
+    status, code, message = parse_error(status, answer, text)
+    action = Action.RETRY if code in _UNDONE else action_for(status, code, message)
     if code in _UNDONE:
         shown = code
     else:
@@ -172,17 +173,17 @@ def _refused(key: str, status: int, answer: Any, text: str, *, billed: bool) -> 
     shown = " ".join(shown.split())
     if len(shown) > _MESSAGE_LIMIT:
         shown = shown[: _MESSAGE_LIMIT - 1] + "…"
-    rename = verdict is not Verdict.RETRY and _NEW_NAME in message
-    fault = Fault(verdict, shown, unpaid=not billed)
+    rename = action is not Action.RETRY and _NEW_NAME in message
+    fault = Fault(action, shown, unpaid=not billed)
     return Line(key, fault=fault, billed=billed, rename=rename)
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteBatch:
-    """A batch as the server tells it.
+    """A batch as the server reports it.
 
-    completed, failed, total: requests; None where the server does not count them
-    errors: why it failed as a whole, a line each; codes: the codes of these errors
+    completed, failed, total: numbers of requests; None where the server does not count them
+    errors: why the batch failed as a whole, one line each; codes: the codes of these errors
     """
 
     id: str
@@ -199,12 +200,12 @@ class RemoteBatch:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing will change any more."""
+        """Whether its state is final."""
         return self.status in _ENDED
 
 
-def read_batch(value: Mapping[str, Any]) -> RemoteBatch | None:
-    """A batch object; None for what is none."""
+def parse_batch(value: Mapping[str, Any]) -> RemoteBatch | None:
+    """Parse a batch object; None where it is not one."""
     found, status = value.get("id"), value.get("status")
     if not isinstance(found, str) or not isinstance(status, str):
         return None
@@ -247,7 +248,7 @@ def _count(value: object) -> int | None:
 
 
 def price_as_text(price: Price | None) -> str | None:
-    """A price as the ledger keeps it: a batch is paid at the price that it was sent at."""
+    """A price as the ledger stores it: a batch is charged at the price when it was sent."""
     if price is None:
         return None
     rates = [[rate.above, rate.input, rate.cached, rate.output] for rate in price.rates]
@@ -255,7 +256,7 @@ def price_as_text(price: Price | None) -> str | None:
 
 
 def price_from_text(text: str | None) -> Price | None:
-    """What `price_as_text` wrote."""
+    """Parse what `price_as_text` returns."""
     if text is None:
         return None
     rates: Sequence[Sequence[int]]

@@ -1,8 +1,8 @@
-"""Files and batches of the OpenAI protocol: the calls, through the `openai` client.
+"""The calls for files and batches of the OpenAI protocol, through the `openai` client.
 
-Its own retries are off: a call that changes nothing is repeated here, as `faults` says; the one
-that creates a batch never is, since a batch that was created unheard would be paid twice. What a
-server says is cleaned of the key before anybody reads it.
+The client's own retries are off. Calls that can be repeated safely are retried here, by the policy
+of `failures`. The call that creates a batch is never repeated: a batch that was created without our
+knowledge would be paid for twice. The API key is removed from everything that a server sends.
 """
 
 from __future__ import annotations
@@ -15,23 +15,26 @@ from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.errors import AuthenticationError, ServerUnreachableError, TeacherError
-from tutelage.teacher.batch.jsonl import ENDPOINT, TAG, WINDOW, RemoteBatch, read_batch
+from tutelage.teacher.batch.jsonl import ENDPOINT, TAG, WINDOW, RemoteBatch, parse_batch
 from tutelage.teacher.clients.openai_api import DEFAULT_BASE_URL, is_loopback, normalise_url
-from tutelage.teacher.clients.wire import parse_json, read_error
+from tutelage.teacher.clients.wire import parse_error, parse_json
 from tutelage.teacher.engine.failures import (
+    Action,
     Fault,
-    Kind,
+    FaultKind,
     RetryPolicy,
-    Verdict,
-    judge,
-    kind_of,
+    action_for,
+    fault_kind_of,
     parse_retry_after,
 )
 
 if TYPE_CHECKING:
     import openai
 
-SENDING = "take a batch"
+SENDING = "accept a batch"
+STATUS = "report on its batches"
+"""What a server may fail to do, as `BatchServer.explain` puts it."""
+
 _UNKNOWN_CALL = (404, 405, 501)
 _PAGE = 100  # batches listed at once, at most
 _MESSAGE_LIMIT = 300
@@ -41,41 +44,41 @@ T = TypeVar("T")
 
 
 class CallFault(Fault):
-    """One call that failed. status: HTTP's; None where no answer came, or none to be read.
+    """One call that failed. status: the HTTP status; None without an answer that can be parsed.
 
-    Where it is None, or 500 and above, the server may have done what it was asked.
+    Where it is None, or 500 and above, the server may have done what was requested.
     """
 
     def __init__(
         self,
-        verdict: Verdict,
+        action: Action,
         message: str,
         *,
         status: int | None = None,
-        kind: Kind = Kind.SERVER,
+        kind: FaultKind = FaultKind.SERVER,
         retry_after_s: float | None = None,
     ) -> None:
         unpaid = status is not None and (400 <= status < 500 or status in _UNKNOWN_CALL)
-        super().__init__(verdict, message, kind=kind, retry_after_s=retry_after_s, unpaid=unpaid)
+        super().__init__(action, message, kind=kind, retry_after_s=retry_after_s, unpaid=unpaid)
         self.status = status
 
 
 class CannotListError(TeacherError):
-    """A server that does not list its batches, so that nobody can say what it has accepted."""
+    """The server does not list its batches, so it is not known which ones it has accepted."""
 
 
 class BatchServer:
-    """The server that `settings` names, asked in turn; a connection is made with the first call.
+    """The server in `settings`; one call at a time, and a connection with the first one.
 
     Every call raises AuthenticationError for a key that is missing or refused, TeacherError where
-    the server has no such call or the account cannot pay, and CallFault for anything transient
-    that went on after the attempts that `policy` allows.
+    the server does not offer the call or the account cannot pay, and CallFault for a transient
+    fault that outlasted the attempts in `policy`.
     """
 
     def __init__(
         self, settings: TeacherSettings, policy: RetryPolicy, *, page: int = _PAGE
     ) -> None:
-        self.shown = normalise_url((settings.base_url or DEFAULT_BASE_URL).strip())
+        self.address = normalise_url((settings.base_url or DEFAULT_BASE_URL).strip())
         self._settings = settings
         self._policy = policy
         self._page_size = page
@@ -96,14 +99,14 @@ class BatchServer:
         settings = self._settings
         variable = settings.api_key_env
         self._key = os.environ.get(variable, "").strip()
-        if not self._key and self.shown == DEFAULT_BASE_URL:
+        if not self._key and self.address == DEFAULT_BASE_URL:
             raise AuthenticationError(
-                f"no key for {self.shown}: set the environment variable {variable}, or name "
+                f"no key for {self.address}: set the environment variable {variable}, or name "
                 "another one in teacher.api_key_env, or another server in teacher.base_url"
             )
         if not (self._key.isascii() and self._key.isprintable()):
             raise AuthenticationError(
-                f"the environment variable {variable} holds characters that no key has"
+                f"the environment variable {variable} contains characters that no key has"
             )
         parts = urlsplit((settings.base_url or DEFAULT_BASE_URL).strip())
         self._client = openai.OpenAI(
@@ -114,21 +117,22 @@ class BatchServer:
             timeout=settings.timeout_s,
             http_client=openai.DefaultHttpxClient(
                 timeout=settings.timeout_s,
-                trust_env=not is_loopback(self.shown),
+                trust_env=not is_loopback(self.address),
                 event_hooks={"request": [self._trim]},
             ),
         )
         return self._client
 
     def _trim(self, request: Any) -> None:
-        """Leave out what the client adds of its own accord: a made-up key, where there is none,
-        and an organisation from the environment, for whatever server it is."""
+        """Remove headers that the client adds by itself: a placeholder key where there is none, and
+        an organisation from the environment, whatever the server."""
         unasked = ("OpenAI-Organization", "OpenAI-Project")
         for name in unasked if self._key else (*unasked, "Authorization"):
             request.headers.pop(name, None)
 
     def upload(self, file: IO[bytes], name: str) -> str:
-        """Put a file of requests there; its id. It is read from its start, not held in memory."""
+        """Upload a file of requests, from its start, without loading it into memory; returns its
+        id."""
 
         def call() -> str:
             file.seek(0)
@@ -137,14 +141,16 @@ class BatchServer:
                 files.create(file=(name, file, "application/jsonl"), purpose="batch")
             )
             if not isinstance(answer.get("id"), str):
-                raise _garbled("an answer to an upload that names no file")
+                raise _garbled("an answer to an upload without a file id")
             return str(answer["id"])
 
         return self._repeated(call)
 
     def create(self, file_id: str, tag: str) -> RemoteBatch:
-        """Have a batch made of a file, in one attempt: after a fault whose `unpaid` is False
-        nobody knows whether it was made."""
+        """Create a batch from a file, in one attempt.
+
+        After a fault whose `unpaid` is False, it is not known whether the batch was created.
+        """
         return self._attempt(
             lambda: _batch(
                 self._value(
@@ -159,7 +165,7 @@ class BatchServer:
         )
 
     def retrieve(self, batch_id: str) -> RemoteBatch:
-        """How a batch is doing."""
+        """The current state of a batch."""
         return self._repeated(
             lambda: _batch(
                 self._value(self._open().batches.with_raw_response.retrieve(batch_id)), batch_id
@@ -167,7 +173,7 @@ class BatchServer:
         )
 
     def cancel(self, batch_id: str) -> bool:
-        """Have a batch ended early; False where the server says that it cannot be any more."""
+        """Cancel a batch; returns False where the server says that it is too late."""
         try:
             self._repeated(
                 lambda: self._value(self._open().batches.with_raw_response.cancel(batch_id))
@@ -179,7 +185,7 @@ class BatchServer:
         return True
 
     def batches(self) -> Iterator[RemoteBatch]:
-        """All batches there, page by page. Raises CannotListError where that is not to be had."""
+        """All batches on the server, page by page. Raises CannotListError where it lists none."""
         seen: set[str] = set()
         after: str | None = None
         while True:
@@ -190,7 +196,7 @@ class BatchServer:
             if not rows or not more:
                 return
             if not new:
-                raise CannotListError(f"{self.shown} lists the same batches on every page")
+                raise CannotListError(f"{self.address} lists the same batches on every page")
             after = rows[-1].id
 
     def _page(self, after: str | None) -> tuple[list[RemoteBatch], bool]:
@@ -205,7 +211,7 @@ class BatchServer:
             answer = self._value(listed)
             data = answer.get("data")
             if not isinstance(data, list):
-                raise _garbled("a list of batches that holds none")
+                raise _garbled("a list of batches without data")
             rows = [_batch(row) for row in data if isinstance(row, dict)]
             return rows, bool(answer.get("has_more", len(rows) >= self._page_size))
 
@@ -213,11 +219,13 @@ class BatchServer:
             return self._repeated(call)
         except CallFault as fault:
             if fault.status in _UNKNOWN_CALL:
-                raise CannotListError(f"{self.shown} cannot list its batches ({fault})") from fault
+                raise CannotListError(
+                    f"{self.address} cannot list its batches ({fault})"
+                ) from fault
             raise
 
     def download(self, file_id: str, into: IO[bytes]) -> None:
-        """Write a file's content to `into`, whole."""
+        """Write the whole content of a file to `into`."""
 
         def call() -> None:
             import httpx2
@@ -234,9 +242,9 @@ class BatchServer:
                 raise
             except httpx2.HTTPError as error:
                 raise CallFault(
-                    Verdict.RETRY,
+                    Action.RETRY,
                     f"the connection broke: {self._line(str(error) or type(error).__name__)}",
-                    kind=Kind.CONNECTION,
+                    kind=FaultKind.CONNECTION,
                 ) from error
 
         self._repeated(call)
@@ -244,17 +252,17 @@ class BatchServer:
     def _value(self, response: Any) -> dict[str, Any]:
         answer = parse_json(self.clean(response.text))
         if not isinstance(answer, dict):
-            raise _garbled("an answer that is no JSON object")
+            raise _garbled("an answer that is not a JSON object")
         return answer
 
     def _repeated(self, call: Callable[[], T]) -> T:
-        """A call that may be made twice."""
-        faults: dict[Kind, int] = {}
+        """Make a call that can be repeated safely, with retries."""
+        faults: dict[FaultKind, int] = {}
         while True:
             try:
                 return self._attempt(call)
             except CallFault as fault:
-                if fault.verdict is not Verdict.RETRY:
+                if fault.action is not Action.RETRY:
                     raise
                 count = faults[fault.kind] = faults.get(fault.kind, 0) + 1
                 if count >= self._policy.attempts[fault.kind]:
@@ -262,7 +270,7 @@ class BatchServer:
                 time.sleep(self._policy.delay(sum(faults.values()), fault.retry_after_s))
 
     def _attempt(self, call: Callable[[], T]) -> T:
-        """One call, its errors turned into ours."""
+        """Make one call; the client's errors become ours."""
         import openai
 
         try:
@@ -271,49 +279,49 @@ class BatchServer:
             raise self._fault(error.status_code, error.response) from error
         except openai.APITimeoutError as error:
             message = f"no answer within {self._settings.timeout_s:g} s"
-            raise CallFault(Verdict.RETRY, message, kind=Kind.TIMEOUT) from error
+            raise CallFault(Action.RETRY, message, kind=FaultKind.TIMEOUT) from error
         except openai.APIConnectionError as error:
             reason = str(error.__cause__ or "") or type(error.__cause__ or error).__name__
             message = f"the connection failed: {self._line(reason)}"
-            raise CallFault(Verdict.RETRY, message, kind=Kind.CONNECTION) from error
+            raise CallFault(Action.RETRY, message, kind=FaultKind.CONNECTION) from error
 
     def _fault(self, status: int, response: Any) -> CallFault:
         text = self.clean(response.text)
-        _, code, message = read_error(status, parse_json(text), text)
-        verdict = Verdict.MODEL if status in _UNKNOWN_CALL else judge(status, code, message)
-        if verdict is Verdict.KEY:
+        _, code, message = parse_error(status, parse_json(text), text)
+        action = Action.STOP_MODEL if status in _UNKNOWN_CALL else action_for(status, code, message)
+        if action is Action.STOP_KEY:
             variable = self._settings.api_key_env
-            held = f"refuses the key in {variable}" if self._key else "wants a key"
+            problem = f"refuses the key in {variable}" if self._key else "requires a key"
             raise AuthenticationError(
-                f"{self.shown} {held} ({self._line(f'HTTP {status}: {message}')}): set the "
+                f"{self.address} {problem} ({self._line(f'HTTP {status}: {message}')}): set the "
                 f"environment variable {variable}, or name another one in teacher.api_key_env"
             )
-        if verdict is Verdict.ACCOUNT:
-            raise TeacherError(
-                f"{self.shown} cannot be asked any more ({self._line(f'HTTP {status}: {message}')})"
-            )
+        if action is Action.STOP_ACCOUNT:
+            shown = self._line(f"HTTP {status}: {message}")
+            raise TeacherError(f"{self.address} answers no more requests ({shown})")
         return CallFault(
-            verdict,
+            action,
             self._line(f"HTTP {status}: {message}"),
             status=status,
-            kind=kind_of(status),
+            kind=fault_kind_of(status),
             retry_after_s=parse_retry_after(response.headers),
         )
 
     def explain(self, doing: str, fault: CallFault) -> TeacherError:
-        """A fault that went on, as the error that ends a run. doing: what was tried."""
+        """A persistent fault as the error that ends a run. doing: what the server failed to do."""
         if fault.status in _UNKNOWN_CALL and doing == SENDING:
             return TeacherError(
-                f"{self.shown} has no batch API ({fault}): set mode: live for this teacher"
+                f"{self.address} has no batch API ({fault}): set mode: live for this teacher"
             )
-        if fault.verdict is Verdict.RETRY:
+        if fault.action is Action.RETRY:
             return ServerUnreachableError(
-                f"{self.shown} cannot {doing} now ({fault}): nothing is lost; run again to go on"
+                f"{self.address} cannot {doing} now ({fault}): nothing is lost; run again to "
+                "continue"
             )
-        return TeacherError(f"{self.shown} does not {doing} ({fault})")
+        return TeacherError(f"{self.address} does not {doing} ({fault})")
 
     def clean(self, text: str) -> str:
-        """A server's words without our key, should it repeat it."""
+        """A server's text without the API key, in case it repeats it."""
         return text.replace(self._key, "[key]") if len(self._key) >= 8 else text
 
     def _line(self, text: str) -> str:
@@ -322,12 +330,12 @@ class BatchServer:
 
 
 def _garbled(message: str) -> CallFault:
-    return CallFault(Verdict.RETRY, message, kind=Kind.GARBLED)
+    return CallFault(Action.RETRY, message, kind=FaultKind.GARBLED)
 
 
 def _batch(value: dict[str, Any], batch_id: str | None = None) -> RemoteBatch:
-    """A batch object. batch_id: the one asked for, where it must be this."""
-    batch = read_batch(value)
+    """Parse a batch object. batch_id: the id that it must have, if any."""
+    batch = parse_batch(value)
     if batch is None or batch_id not in (None, batch.id):
-        raise _garbled("an answer that is not the batch asked for")
+        raise _garbled("an answer that is not the requested batch")
     return batch

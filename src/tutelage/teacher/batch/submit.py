@@ -1,9 +1,9 @@
-"""Sending batches, each once: from its row in the ledger to its id on the server.
+"""Sends batches, each once: from its row in the ledger to its id on the server.
 
-A batch is in the ledger, with its questions and their charges, before anything leaves; its file is
-on the server, and that is on the disk too, before the call that makes a batch of it. So whoever is
-killed at any point leaves enough for the next call to go on: a batch that may have been accepted
-unheard is looked for in the server's list, by the tag in its metadata or by its file.
+A batch is in the ledger, with its requests and their charges, before anything is sent. Its file is
+on the server, and that is on the disk as well, before the call that creates the batch. So a process
+that is killed at any point leaves enough for the next call to continue: a batch that may have been
+accepted is looked for in the server's list, by the tag in its metadata or by its file.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from tutelage.teacher.batch import table
 from tutelage.teacher.batch.jsonl import (
     BatchLimits,
     RemoteBatch,
-    pack_questions,
+    pack_requests,
     price_as_text,
     request_line,
 )
 from tutelage.teacher.batch.server import SENDING, BatchServer, CallFault, CannotListError
 from tutelage.teacher.batch.table import BatchRow
-from tutelage.teacher.cost.budget import Money
+from tutelage.teacher.cost.budget import Budget
 from tutelage.teacher.cost.prices import worst_case
-from tutelage.teacher.engine.failures import RetryPolicy, Verdict
-from tutelage.teacher.engine.requests import Question
-from tutelage.teacher.ledger.charges import Claim, Grant, Session
+from tutelage.teacher.engine.failures import Action, RetryPolicy
+from tutelage.teacher.engine.requests import PendingRequest
+from tutelage.teacher.ledger.charges import Claim, ReservationStatus, Session
 from tutelage.teacher.teacher import Teacher
 
 T = TypeVar("T")
@@ -40,34 +40,35 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """What `submit` did.
+    """What `submit` did, in numbers of requests.
 
-    questions: that are in batches now; batches: how many
-    known:     answered already; held: being asked by another process, or in an open batch
-    unfit:     the first question whose worst case does not fit into the budget: neither it nor
-               what comes after it was sent
+    requests:    sent in batches; batches: how many batches there are
+    cached:      already answered
+    held:        being made by another process, or in an open batch
+    over_budget: the first request whose worst case does not fit into the budget; neither it nor any
+                 later one was sent
     """
 
-    questions: int
+    requests: int
     batches: int
-    known: int
+    cached: int
     held: int
-    unfit: Claim | None
+    over_budget: Claim | None
 
 
-class Desk:
-    """The batches of one teacher and one budget in the ledger, and the server that they go to.
+class BatchSubmitter:
+    """Sends the batches of one teacher and one budget, and records them in the ledger.
 
-    most:    questions in a batch at most; fewer once the server's queue was full
-    renamed: whether the model takes `max_tokens` under its newer name
-    sent_renamed: the batches that were sent with that name
+    most:         requests in a batch at most; reduced once the server's queue was full
+    renamed:      whether the model requires the newer name of `max_tokens`
+    sent_renamed: numbers of the batches that were sent with that name
     """
 
     def __init__(
         self,
         session: Session,
         teacher: Teacher,
-        money: Money,
+        budget: Budget,
         limits: BatchLimits,
         policy: RetryPolicy,
     ) -> None:
@@ -82,43 +83,43 @@ class Desk:
         self._settings = teacher.settings
         self._model = teacher.model
         self._identity = teacher.identity
-        self._scope = money.scope
-        self._cap = money.cap
-        self._price = None if money.price is None else money.price.batch()
+        self._scope = budget.scope
+        self._cap = budget.cap
+        self._price = None if budget.price is None else budget.price.batch()
 
     def rows(self, *states: table.State, everything: bool) -> list[BatchRow]:
-        """Batches in these states: of this budget, or of everybody who asks this server."""
+        """The batches in these states: of this budget, or of all budgets that use this teacher."""
         scope = None if everything else self._scope
         return table.rows_of(self.ledger, states=states, identity=self._identity, scope=scope)
 
-    def take(self, row: BatchRow) -> bool:
-        """Make a batch this process's; False where another is at it."""
-        if self.transact(lambda c: table.take(c, row.id, self.session.id)):
+    def take_over(self, row: BatchRow) -> bool:
+        """Take over a batch; returns False where another process handles it."""
+        if self.transact(lambda c: table.take_over(c, row.id, self.session.id)):
             return True
-        return self.session.bury_the_dead() > 0 and self.transact(
-            lambda c: table.take(c, row.id, self.session.id)
+        return self.session.settle_dead_sessions() > 0 and self.transact(
+            lambda c: table.take_over(c, row.id, self.session.id)
         )
 
     def end(self, row: BatchRow, detail: str) -> int:
-        """End a batch that costs nothing; how many questions it held."""
+        """End a batch that costs nothing; returns how many requests it held."""
         return self.transact(lambda c: table.end(c, row.id, detail))
 
     def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Some work in one transaction."""
+        """Do `work` in one transaction of the ledger."""
         return self.ledger.transact(work)
 
-    # What a killed process left.
+    # Batches that a killed process has left.
 
     def reconcile(self) -> int:
-        """Find out about batches that may have been accepted unheard; how many were.
+        """Find batches that the server may have accepted without our knowledge; returns how many.
 
-        Those that the server does not list were not: their charges are released. Raises
-        TeacherError where it cannot list: then a person has to look.
+        What the server does not list was not accepted: its charges are released. Raises
+        TeacherError where the server cannot list batches: then the user has to look there.
         """
         mine = [
             row
             for row in self.rows("building", "creating", everything=True)
-            if row.key_env == self._settings.api_key_env and self.take(row)
+            if row.key_env == self._settings.api_key_env and self.take_over(row)
         ]
         for row in mine:
             if row.state == "building":
@@ -127,16 +128,16 @@ class Desk:
         found = self._look_for(doubtful) if doubtful else {}
         for row in doubtful:
             if row.id not in found:
-                self.end(row, "the server never had it")
+                self.end(row, "never accepted by the server")
         return len(found)
 
     def _look_for(self, rows: Sequence[BatchRow]) -> dict[int, RemoteBatch]:
-        """Those of `rows` that the server lists, which are `open` from then on."""
-        elsewhere = [row for row in rows if row.base_url != self.server.shown]
+        """Those of `rows` that the server lists, by number; they become `open`."""
+        elsewhere = [row for row in rows if row.base_url != self.server.address]
         if elsewhere:
             raise TeacherError(
-                f"a batch sent to {elsewhere[0].base_url} may have been accepted there, and this "
-                f"teacher is at {self.server.shown}: " + _way_out(elsewhere[0])
+                f"a batch sent to {elsewhere[0].base_url} may have been accepted there, but this "
+                f"teacher is at {self.server.address}: " + _adopt_hint(elsewhere[0])
             )
         found: dict[int, RemoteBatch] = {}
         try:
@@ -144,11 +145,12 @@ class Desk:
             young = max(row.changed for row in rows) + self._settings.timeout_s
             wait = min(self.limits.settle_s, young + self.limits.settle_s - time.time())
             if len(found) < len(rows) and wait > 0:
-                time.sleep(wait)  # what was sent a moment ago may still be on its way
+                time.sleep(wait)  # a batch that was sent a moment ago may not be listed yet
                 self._list(rows, found)
         except CannotListError as error:
             raise TeacherError(
-                f"{error}, and {len(rows)} sent there may have been accepted: " + _way_out(rows[0])
+                f"{error}, and {len(rows)} batches sent there may have been accepted: "
+                + _adopt_hint(rows[0])
             ) from error
         except CallFault as fault:
             raise self.server.explain("list its batches", fault) from fault
@@ -162,7 +164,7 @@ class Desk:
             if row is None:
                 continue
             if row.id in found:
-                # The call was repeated after a first that seemed to have gone astray.
+                # The call was repeated because the first one seemed to have failed.
                 if remote.id != found[row.id].id and not remote.ended:
                     self.server.cancel(remote.id)
                 continue
@@ -170,32 +172,32 @@ class Desk:
             self.adopt(row, remote)
 
     def adopt(self, row: BatchRow, remote: RemoteBatch) -> None:
-        """The server has this batch: write down under which id."""
+        """Record the server's id of a batch."""
         self.transact(lambda c: table.note_open(c, row.id, remote.id, remote.status))
 
     # Sending.
 
-    def submit(self, questions: Iterable[Question]) -> Submitted:
-        """Put questions into as many batches as the limits ask for, as far as the budget reaches.
+    def submit(self, requests: Iterable[PendingRequest]) -> Submitted:
+        """Send requests in as many batches as the limits require, as far as the budget reaches.
 
-        No more of them than one batch holds are in memory at a time.
+        No more requests than one batch holds are in memory at a time.
         """
         total = Submitted(0, 0, 0, 0, None)
-        part: list[Question] = []
+        part: list[PendingRequest] = []
         size = 0
-        for key, request in questions:
-            length = len(request_line(key, request, renamed=self.renamed))
+        for pending in requests:
+            length = len(request_line(pending.key, pending.request, renamed=self.renamed))
             if part and (len(part) >= self.most or size + length > self.limits.max_bytes):
                 total = _sum(total, self._send(part))
                 part, size = [], 0
-                if total.unfit is not None:
+                if total.over_budget is not None:
                     return total
-            part.append((key, request))
+            part.append(pending)
             size += length
         return _sum(total, self._send(part)) if part else total
 
-    def _send(self, part: list[Question]) -> Submitted:
-        """One batch, from its row in the ledger to its id on the server."""
+    def _send(self, part: list[PendingRequest]) -> Submitted:
+        """Send one batch, from its row in the ledger to its id on the server."""
         now = time.time()
         row = BatchRow(
             id=0,
@@ -203,7 +205,7 @@ class Desk:
             scope=self._scope,
             identity=self._identity,
             model=self._model,
-            base_url=self.server.shown,
+            base_url=self.server.address,
             key_env=self._settings.api_key_env,
             session=self.session.id,
             remote_id=None,
@@ -214,42 +216,55 @@ class Desk:
             changed=now,
             created=now,
         )
-        packed = pack_questions(part)
+        packed = pack_requests(part)
         claims = [Claim(key, worst_case(request, self._price)) for key, request in part]
 
-        def begin(connection: sqlite3.Connection) -> tuple[int, list[Grant], list[int]]:
+        def begin(connection: sqlite3.Connection) -> tuple[int, list[ReservationStatus], list[int]]:
             number = table.begin(connection, row, price_as_text(self._price), packed)
-            outcome = self.session.reserve(
+            reserved = self.session.reserve(
                 connection, claims, scope=self._scope, cap=self._cap, batch=number
             )
-            charges = [one.charge for one in outcome if one.grant is Grant.RESERVED]
-            table.count_in(connection, number, len(charges))
-            return number, [one.grant for one in outcome], charges
+            charges = [one.charge for one in reserved if one.status is ReservationStatus.RESERVED]
+            table.set_requests(connection, number, len(charges))
+            return number, [one.status for one in reserved], charges
 
-        number, grants, charges = self.transact(begin)
-        granted = [q for q, grant in zip(part, grants, strict=True) if grant is Grant.RESERVED]
-        if granted:
-            self._deliver(number, row.tag, granted, charges)
-        counts = Counter(grants)
-        unfit = next((c for c, g in zip(claims, grants, strict=True) if g is Grant.TOO_DEAR), None)
+        number, statuses, charges = self.transact(begin)
+        reserved = [
+            pending
+            for pending, status in zip(part, statuses, strict=True)
+            if status is ReservationStatus.RESERVED
+        ]
+        if reserved:
+            self._deliver(number, row.tag, reserved, charges)
+        counts = Counter(statuses)
+        over_budget = next(
+            (
+                claim
+                for claim, status in zip(claims, statuses, strict=True)
+                if status is ReservationStatus.OVER_BUDGET
+            ),
+            None,
+        )
         return Submitted(
-            len(granted),
-            bool(granted),
-            counts[Grant.ANSWERED],
-            counts[Grant.HELD] + counts[Grant.BATCHED],
-            unfit,
+            len(reserved),
+            bool(reserved),
+            counts[ReservationStatus.ANSWERED],
+            counts[ReservationStatus.HELD] + counts[ReservationStatus.BATCHED],
+            over_budget,
         )
 
-    def _deliver(self, number: int, tag: str, granted: list[Question], charges: list[int]) -> None:
+    def _deliver(
+        self, number: int, tag: str, requests: list[PendingRequest], charges: list[int]
+    ) -> None:
         if self.renamed:
             self.sent_renamed.add(number)
         try:
             with tempfile.TemporaryFile() as file:
-                for key, request in granted:
+                for key, request in requests:
                     file.write(request_line(key, request, renamed=self.renamed))
                 file_id = self.server.upload(file, f"tutelage-{tag}.jsonl")
         except (CallFault, TeacherError) as error:
-            self.transact(lambda c: table.end(c, number, "its file was not taken"))
+            self.transact(lambda c: table.end(c, number, "its file was not accepted"))
             if isinstance(error, CallFault):
                 raise self.server.explain(SENDING, error) from error
             raise
@@ -259,7 +274,7 @@ class Desk:
         self._create(row)
 
     def _create(self, row: BatchRow) -> None:
-        """Have the server accept it: once, whatever is heard of it."""
+        """Create a batch on the server once, even if the answer to the call is lost."""
         assert row.file_id is not None
         attempt = 0
         while True:
@@ -271,10 +286,7 @@ class Desk:
                 certain = fault.unpaid and fault.status not in (408, 409)
                 if not certain and self._look_for([row]):
                     return
-                if (
-                    fault.verdict is not Verdict.RETRY
-                    or attempt >= self.policy.attempts[fault.kind]
-                ):
+                if fault.action is not Action.RETRY or attempt >= self.policy.attempts[fault.kind]:
                     self.end(row, f"not accepted: {fault}")
                     raise self.server.explain(SENDING, fault) from fault
                 time.sleep(self.policy.delay(attempt, fault.retry_after_s))
@@ -283,26 +295,26 @@ class Desk:
                 raise
 
 
-def _way_out(row: BatchRow) -> str:
+def _adopt_hint(row: BatchRow) -> str:
     return (
-        f"look there for a batch whose metadata hold the tag {row.tag}; if there is one, "
-        f"`tutelage ledger batches --adopt {row.id}=ITS-ID` takes it up; else {giving_up(row)}"
+        f"look there for a batch with the tag {row.tag} in its metadata; if there is one, use "
+        f"`tutelage ledger batches --adopt {row.id}=ITS-ID`; otherwise {forget_hint(row)}"
     )
 
 
-def giving_up(row: BatchRow) -> str:
-    """How a person gives a batch up, and what that means."""
+def forget_hint(row: BatchRow) -> str:
+    """How the user can give a batch up, and the consequence."""
     return (
-        f"`tutelage ledger batches --forget {row.id}` gives it up ({row.requests} questions, "
-        "which stay charged at their worst case and can be asked again)"
+        f"`tutelage ledger batches --forget {row.id}` gives the batch up ({row.requests} requests, "
+        "which stay charged at their worst case and can be made again)"
     )
 
 
 def _sum(one: Submitted, other: Submitted) -> Submitted:
     return Submitted(
-        one.questions + other.questions,
+        one.requests + other.requests,
         one.batches + other.batches,
-        one.known + other.known,
+        one.cached + other.cached,
         one.held + other.held,
-        other.unfit,
+        other.over_budget,
     )

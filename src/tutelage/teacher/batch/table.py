@@ -1,12 +1,12 @@
-"""Batches in the ledger: one row each, from before it is sent until its answers are in.
+"""The ledger's table of batches: one row each, from before a batch is sent until it has ended.
 
-    building   its questions are kept and charged; nothing was sent that could cost anything
-    creating   its file is there; the call that makes a batch of it may have been made
+    building   its requests are stored and reserved; nothing was sent that could cost anything
+    creating   its file is on the server; the call that creates the batch may have been made
     open       the server has accepted it, under `remote_id`
-    ended      nothing hangs on it any more
+    ended      its answers are stored and its charges are settled
 
-A row belongs to a session, so that two processes do not take in the same answers; a dead session's
-rows are anybody's.
+Each row belongs to a session, so that no two processes collect the same answers. Any session may
+take over the rows of a dead one.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from tutelage.teacher.batch.jsonl import Questions, price_from_text
+from tutelage.teacher.batch.jsonl import PackedRequests, price_from_text
 from tutelage.teacher.cost.prices import Price
-from tutelage.teacher.ledger.charges import lose, mark_sent, release
+from tutelage.teacher.ledger.charges import mark_lost, mark_sent, release
 from tutelage.teacher.ledger.store import Ledger
 
 State = Literal["building", "creating", "open", "ended"]
@@ -32,12 +32,14 @@ _COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class BatchRow:
-    """A batch as the ledger has it.
+    """A batch in the ledger.
 
-    tag:      what its metadata carry on the server; file_id: its input file there
-    base_url: where it was sent, without user, password and query
-    key_env:  the variable that held the key
-    detail:   how it is doing, or how it ended, in words
+    tag:       in its metadata on the server
+    file_id:   of its input file on the server
+    remote_id: of the batch on the server
+    base_url:  the server's address, without user, password and query
+    key_env:   the environment variable that held the API key
+    detail:    its progress, or how it ended, in words
     changed, created: seconds since 1970
     """
 
@@ -60,7 +62,7 @@ class BatchRow:
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """What is held for one question of a batch: the charge's number, its pico-dollars."""
+    """The charge of one request in a batch: its number, and its pico-dollars."""
 
     id: int
     pico: int
@@ -73,8 +75,8 @@ def rows_of(
     identity: str | None = None,
     scope: str | None = None,
 ) -> list[BatchRow]:
-    """The batches in these states, the oldest first; None: of any identity, any budget."""
-    with ledger.reading() as connection:
+    """The batches in these states, the oldest first; None: of any teacher, of any budget."""
+    with ledger.reader() as connection:
         rows = connection.execute(
             f"SELECT {_COLUMNS} FROM batches WHERE state IN ({','.join('?' * len(states))}) "
             "AND (? IS NULL OR identity = ?) AND (? IS NULL OR scope = ?) ORDER BY id",
@@ -84,8 +86,8 @@ def rows_of(
 
 
 def row_of(ledger: Ledger, number: int) -> BatchRow | None:
-    """The batch of that number."""
-    with ledger.reading() as connection:
+    """The batch with this number."""
+    with ledger.reader() as connection:
         row = connection.execute(
             f"SELECT {_COLUMNS} FROM batches WHERE id = ?", (number,)
         ).fetchone()
@@ -93,16 +95,16 @@ def row_of(ledger: Ledger, number: int) -> BatchRow | None:
 
 
 def open_keys(ledger: Ledger) -> Iterator[str]:
-    """The questions that batches hold: not to be asked live until their batch has ended."""
-    with ledger.reading() as connection:
+    """The keys of requests in open batches: they are not made live until their batch has ended."""
+    with ledger.reader() as connection:
         rows = connection.execute("SELECT key FROM charges WHERE batch IS NOT NULL").fetchall()
     return (row[0].hex() for row in rows)
 
 
 def held_among(ledger: Ledger, keys: Iterable[str]) -> set[str]:
-    """Those of `keys` (at most 500) that a batch holds."""
+    """Those of `keys` (at most 500) that an open batch holds."""
     wanted = [bytes.fromhex(key) for key in keys]
-    with ledger.reading() as connection:
+    with ledger.reader() as connection:
         rows = connection.execute(
             "SELECT key FROM charges WHERE state != 'lost' AND batch IS NOT NULL "
             f"AND key IN ({','.join('?' * len(wanted))})",
@@ -112,7 +114,7 @@ def held_among(ledger: Ledger, keys: Iterable[str]) -> set[str]:
 
 
 def begin(connection: sqlite3.Connection, row: BatchRow, price: str | None, packed: bytes) -> int:
-    """A new batch in the state `building`; its number. `row.id` does not count."""
+    """Insert a batch in the state `building`; returns its number. `row.id` is ignored."""
     cursor = connection.execute(
         f"INSERT INTO batches ({_COLUMNS.removeprefix('id, ')}, price, questions) "
         f"VALUES ({','.join('?' * 16)})",
@@ -124,8 +126,8 @@ def begin(connection: sqlite3.Connection, row: BatchRow, price: str | None, pack
     return cursor.lastrowid
 
 
-def count_in(connection: sqlite3.Connection, number: int, requests: int) -> None:
-    """How many questions were granted; a batch without any goes."""
+def set_requests(connection: sqlite3.Connection, number: int, requests: int) -> None:
+    """Store how many requests were reserved for a batch; a batch without any is deleted."""
     if requests:
         connection.execute("UPDATE batches SET requests = ? WHERE id = ?", (requests, number))
     else:
@@ -135,7 +137,7 @@ def count_in(connection: sqlite3.Connection, number: int, requests: int) -> None
 def note_creating(
     connection: sqlite3.Connection, number: int, file_id: str, charges: Sequence[int]
 ) -> None:
-    """From now on the server may accept it."""
+    """Record that the batch is about to be created: from now on the server may accept it."""
     mark_sent(connection, charges)
     connection.execute(
         "UPDATE batches SET state = 'creating', file_id = ?, changed = ? WHERE id = ?",
@@ -144,7 +146,7 @@ def note_creating(
 
 
 def note_open(connection: sqlite3.Connection, number: int, remote_id: str, detail: str) -> None:
-    """The server has it, under that id."""
+    """Record that the server has accepted the batch, under this id."""
     connection.execute(
         "UPDATE batches SET state = 'open', remote_id = ?, detail = ?, changed = ? "
         "WHERE id = ? AND state != 'ended'",
@@ -153,12 +155,12 @@ def note_open(connection: sqlite3.Connection, number: int, remote_id: str, detai
 
 
 def note_detail(connection: sqlite3.Connection, number: int, detail: str) -> None:
-    """How it is doing."""
+    """Record a batch's progress, in words."""
     connection.execute("UPDATE batches SET detail = ? WHERE id = ?", (detail, number))
 
 
-def take(connection: sqlite3.Connection, number: int, session: int) -> bool:
-    """Make a batch this session's, if it is nobody's who is alive; whether it is."""
+def take_over(connection: sqlite3.Connection, number: int, session: int) -> bool:
+    """Make a batch this session's, unless it belongs to another live one; returns whether it is."""
     cursor = connection.execute(
         "UPDATE batches SET session = ?1 WHERE id = ?2 AND state != 'ended' "
         "AND (session = ?1 OR session NOT IN (SELECT id FROM sessions))",
@@ -168,29 +170,29 @@ def take(connection: sqlite3.Connection, number: int, session: int) -> bool:
 
 
 def charges_of(ledger: Ledger, number: int) -> dict[str, Charge]:
-    """What is still held for a batch's questions, by key."""
-    with ledger.reading() as connection:
+    """The open charges of a batch's requests, by key."""
+    with ledger.reader() as connection:
         rows = connection.execute(
             "SELECT key, id, pico FROM charges WHERE batch = ? AND state != 'lost'", (number,)
         ).fetchall()
     return {key.hex(): Charge(charge, pico) for key, charge, pico in rows}
 
 
-def contents_of(ledger: Ledger, number: int) -> tuple[Questions, Price | None]:
-    """A batch's questions, and the price that they were sent at."""
-    with ledger.reading() as connection:
+def contents_of(ledger: Ledger, number: int) -> tuple[PackedRequests, Price | None]:
+    """A batch's requests, and the price at which they were sent."""
+    with ledger.reader() as connection:
         packed, price = connection.execute(
             "SELECT questions, price FROM batches WHERE id = ?", (number,)
         ).fetchone()
-    return Questions(packed or b""), price_from_text(price)
+    return PackedRequests(packed or b""), price_from_text(price)
 
 
 def end(connection: sqlite3.Connection, number: int, detail: str, lost: Sequence[int] = ()) -> int:
-    """End a batch: charges in `lost` stay for ever, what else it holds costs nothing.
+    """End a batch: the charges in `lost` stay for ever, its other charges are released.
 
-    Returns how many charges were released.
+    Returns how many were released.
     """
-    lose(connection, lost)
+    mark_lost(connection, lost)
     rows = connection.execute(
         "SELECT id FROM charges WHERE batch = ? AND state != 'lost'", (number,)
     ).fetchall()

@@ -1,9 +1,9 @@
 """`gguf:PATH` and `package:PACKAGE/FILE`: a model file in this process, through `xllamacpp`.
 
-That is llama.cpp's own server with continuous batching: several questions share one pass of the
-model. It gives each of them a slot, and every slot the same context: tokens of prompt and answer
-together. Memory grows with it, so it begins at what most rows need and grows, by loading the model
-again, when a row needs more: up to what the model was trained for.
+That is llama.cpp's own server with continuous batching: several requests share each evaluation of
+the model. Each of them has a slot, and all slots have the same context, which holds prompt and
+answer together. Memory grows with the context. So the context starts at what most rows need; when a
+row needs more, the model is loaded again with a larger one, up to what the model was trained for.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.errors import MissingExtraError, TeacherError
 from tutelage.core.model_files import find_file, find_in_package
 from tutelage.core.types import Completion, Request
-from tutelage.teacher.clients.wire import encode, read_answer, read_error
+from tutelage.teacher.clients.wire import parse_completion, parse_error, request_body
 from tutelage.teacher.cost.prices import output_bound
-from tutelage.teacher.engine.failures import Fault, Verdict, judge
+from tutelage.teacher.engine.failures import Action, Fault, action_for
 
 T = TypeVar("T")
 
 SLOTS = 8
-"""Questions that the model works on at once, at most."""
+"""Requests that the model processes at the same time, at most."""
 
 ANSWER = 1024
-"""Tokens of an answer at most where no `max_tokens` is set: a small model may never end."""
+"""Tokens of an answer at most where `max_tokens` is not set: a small model may never stop."""
 
 _PROMPT = 512
-"""Tokens of a prompt that there is room for from the beginning."""
+"""Tokens of a prompt that the first context has room for."""
 
 _TOTAL = 16_384
-"""Tokens that all slots hold together at most; where one needs more there is one slot."""
+"""Tokens in all slots together, at most; where one slot needs more, there is only one."""
 
 _BYTES_PER_TOKEN = 3
 _TEMPLATE = 64
-"""What a prompt is taken for before the model has read it: text, and the template around it."""
+"""The assumed length of a prompt before the model has counted it: its text, and the template."""
 
 _STEP = 256  # llama.cpp rounds a context up to a multiple of this
 _LOOK_S = 0.2
@@ -60,9 +60,9 @@ def _sha256(path: Path, size: int, modified_ns: int) -> str:
 
 
 class LocalTeacher:
-    """A model file, answering in this process. The file is loaded when the teacher is opened.
+    """A model file that answers in this process. The file is loaded when the teacher is opened.
 
-    `identity` is the file's SHA-256, so one file under two names is one teacher.
+    `identity` is the file's SHA-256, so a file under two names is the same teacher.
     """
 
     model = "gguf"
@@ -74,12 +74,12 @@ class LocalTeacher:
         self._slots = min(SLOTS, settings.concurrency)
         self._threads = 0
         self._server: Any = None
-        self._context = self._trained = 0  # tokens of a slot; and at most, for it learnt no more
+        self._context = self._trained = 0  # tokens of a slot: now, and as the model was trained for
         self._pool: ThreadPoolExecutor | None = None
         self._stop = threading.Event()
-        self._inside = 0
-        self._empty = asyncio.Event()  # nobody is inside
-        self._door = asyncio.Lock()
+        self._active = 0
+        self._empty = asyncio.Event()  # set while no request uses the server
+        self._gate = asyncio.Lock()
 
     @property
     def identity(self) -> str:
@@ -89,7 +89,7 @@ class LocalTeacher:
 
     async def __aenter__(self) -> Self:
         self._stop = threading.Event()
-        self._inside, self._empty, self._door = 0, asyncio.Event(), asyncio.Lock()
+        self._active, self._empty, self._gate = 0, asyncio.Event(), asyncio.Lock()
         self._empty.set()
         self._pool = ThreadPoolExecutor(self._slots, thread_name_prefix="local-teacher")
         self._threads = await self._on_thread(_idle_cores)
@@ -98,26 +98,30 @@ class LocalTeacher:
 
     async def __aexit__(self, *_: object) -> None:
         if self._pool is not None:
-            # The model must not go while a thread is inside it: those there end at the next token.
+            # The model must not be freed while a thread uses it: those threads end at their next
+            # token.
             self._stop.set()
             self._pool.shutdown(wait=True, cancel_futures=True)
         self._pool = self._server = None
 
     async def complete(self, request: Request) -> Completion:
-        """The answer. Raises Fault for a row that the model has no room for, and for what the
-        model itself refuses."""
+        """The answer.
+
+        Raises Fault where the request does not fit into the model's context, or the model's server
+        reports an error.
+        """
         limit = output_bound(request, unset=ANSWER)
         body = {
-            **encode(request),
+            **request_body(request),
             "max_tokens": limit,
             "stream": True,  # so that it can be stopped
             "stream_options": {"include_usage": True},
         }
-        need = _guess(request) + limit
-        if need > self._context:  # nothing is loaded anew on a guess
-            need = self._room(await self._inside_of(0, _count, body), limit)
+        need = _estimated_tokens(request) + limit
+        if need > self._context:  # the model is not loaded again on a guess
+            need = self._room(await self._with_context(0, _count, body), limit)
         while True:
-            answer = await self._inside_of(need, _ask, body, self._stop)
+            answer = await self._with_context(need, _ask, body, self._stop)
             prompt = _overflow(answer, self._context, limit)
             if prompt is None:
                 break
@@ -125,49 +129,53 @@ class LocalTeacher:
                 raise self._too_long(prompt, limit)
             need = max(self._room(prompt, limit), self._context + 1)
         if "error" in answer:
-            status, code, message = read_error(200, answer, "")
-            raise Fault(judge(status, code, message), message, unpaid=True)
-        return read_answer(answer)
+            status, code, message = parse_error(200, answer, "")
+            raise Fault(action_for(status, code, message), message, unpaid=True)
+        return parse_completion(answer)
 
     async def explain(self, fault: Fault) -> TeacherError:
-        """Why no question will be answered any more."""
-        return TeacherError(f"{self._path.name} cannot be asked any more ({fault})")
+        """The error that ends the run."""
+        return TeacherError(f"{self._path.name} answers no more requests ({fault})")
 
     def _room(self, prompt: int, limit: int) -> int:
-        """Tokens of context for a row. Where an answer of `limit` would be too long it is tried all
-        the same: most end earlier. Raises Fault where the prompt alone is too long."""
+        """Tokens of context that a request needs.
+
+        A request that only fits with an answer shorter than `limit` is tried all the same, because
+        most answers end earlier. Raises Fault where the prompt alone is too long.
+        """
         if prompt >= self._trained:
             raise self._too_long(prompt, limit)
         return min(prompt + limit, self._trained)
 
     def _too_long(self, prompt: int, limit: int) -> Fault:
         return Fault(
-            Verdict.ROW,
-            f"a prompt of {prompt:,} tokens and an answer of up to {limit:,} are more than the "
-            f"context of {self._trained:,} that the model was made for: shorten the row, lower "
-            "max_tokens, or take another model",
+            Action.FAIL_REQUEST,
+            f"a prompt of {prompt:,} tokens and an answer of up to {limit:,} exceed the context of "
+            f"{self._trained:,} tokens that the model was trained for: shorten the row, lower "
+            "max_tokens, or use another model",
             unpaid=True,
         )
 
-    async def _inside_of(self, need: int, work: Callable[..., T], *values: Any) -> T:
-        """Some work with the server, once its slots have `need` tokens of context.
+    async def _with_context(self, need: int, work: Callable[..., T], *values: Any) -> T:
+        """Run `work` with the server, once its slots have `need` tokens of context.
 
-        Whoever needs more waits at the door, and the others behind, until those inside are home.
+        A request that needs more waits at the gate, with all later ones behind it, until the
+        requests in flight have completed; then the model is loaded again.
         """
-        async with self._door:
+        async with self._gate:
             if self._server is None:
-                raise RuntimeError("a teacher is opened with `async with` before it is asked")
+                raise RuntimeError("open the teacher with `async with` before the first request")
             if need > self._context:
                 await self._empty.wait()
-                self._server = None  # gone before the next one takes its room
+                self._server = None  # freed before the next one is loaded
                 await self._load(min(max(need, 2 * self._context), self._trained))
-            self._inside += 1
+            self._active += 1
             self._empty.clear()
         try:
             return await self._on_thread(self._with_server, work, *values)
         finally:
-            self._inside -= 1
-            if self._inside == 0:
+            self._active -= 1
+            if self._active == 0:
                 self._empty.set()
 
     async def _load(self, context: int) -> None:
@@ -176,9 +184,9 @@ class LocalTeacher:
         await self._on_thread(self._open, slots, context)
         self._context, self._trained = await self._on_thread(self._with_server, _contexts, context)
 
-    # The server is neither handed to a thread nor returned by one: a thread lets go of what it was
-    # given and gave back only some time after others have seen that it is done, and until then the
-    # model would stay in memory beside the next one.
+    # The server is neither an argument nor a result of a thread's work: a thread drops its
+    # references only some time after its work is seen to be done, and until then the model would
+    # stay in memory together with the next one.
 
     def _open(self, slots: int, context: int) -> None:
         self._server = _load(self._path, slots, context, self._threads)
@@ -190,14 +198,14 @@ class LocalTeacher:
         return asyncio.get_running_loop().run_in_executor(self._pool, work, *values)
 
 
-def _guess(request: Request) -> int:
-    """Tokens of a prompt, before the model has counted them."""
+def _estimated_tokens(request: Request) -> int:
+    """Tokens of a prompt, estimated before the model has counted them."""
     size = sum(len(message.content.encode("utf-8", "replace")) for message in request.messages)
     return size // _BYTES_PER_TOKEN + _TEMPLATE
 
 
 def _ask(server: Any, body: dict[str, Any], stop: threading.Event) -> dict[str, Any]:
-    """The answer in one piece, as the API has it; what there is of it where `stop` was set."""
+    """The whole answer in the API's form; only its beginning where `stop` was set."""
     texts: list[str] = []
     choice: dict[str, Any] = {"finish_reason": None}
     answer: dict[str, Any] = {"choices": [choice]}
@@ -218,10 +226,10 @@ def _ask(server: Any, body: dict[str, Any], stop: threading.Event) -> dict[str, 
 
 
 def _overflow(answer: dict[str, Any], context: int, limit: int) -> int | None:
-    """The prompt's tokens where the context was too small; None where it was not.
+    """The prompt's tokens where the context was too small; None where it was large enough.
 
-    That is a prompt which alone does not fit, or an answer that ended for want of room before it
-    had all the tokens that it may have.
+    It is too small for a prompt that does not fit by itself, and for an answer that was cut at the
+    end of the context before it had reached `limit` tokens.
     """
     error = answer.get("error")
     if isinstance(error, dict) and error.get("type") == "exceed_context_size_error":
@@ -247,7 +255,7 @@ def _load(path: Path, slots: int, context: int, threads: int) -> Any:
     params.model_alias = {path.stem}  # its name would be a path on this machine
     params.n_parallel = slots
     params.n_ctx = slots * context
-    params.cache_ram_mib = 0  # prompts are asked once: keeping them would be copying for nothing
+    params.cache_ram_mib = 0  # no prompt comes twice: caching them would only cost copies
     params.cpuparams.n_threads = threads
     params.cpuparams_batch.n_threads = threads
     params.n_threads_http = slots + 2
@@ -256,13 +264,13 @@ def _load(path: Path, slots: int, context: int, threads: int) -> Any:
         return xllamacpp.Server(params)
     except (RuntimeError, ValueError, MemoryError) as error:
         raise TeacherError(
-            f"{path}: the model cannot be loaded ({error}): check the file, and that there is "
-            f"memory for it and a context of {slots} x {context:,} tokens"
+            f"{path}: the model could not be loaded ({error}): check the file, and that there is "
+            f"memory for it and for a context of {slots} x {context:,} tokens"
         ) from error
 
 
 def _contexts(server: Any, asked: int) -> tuple[int, int]:
-    """Tokens of context that each slot has, and that the model was trained for."""
+    """Tokens of context: of each slot, and as the model was trained for."""
     status, found = _call(server, "/v1/models")
     try:
         meta = found["data"][0]["meta"]
@@ -270,14 +278,14 @@ def _contexts(server: Any, asked: int) -> tuple[int, int]:
         return min(int(meta.get("n_ctx", asked)), trained), trained
     except (LookupError, TypeError, ValueError) as error:
         raise TeacherError(
-            f"xllamacpp says nothing of its model's context (HTTP {status}, {error!r}): install "
-            "the version that constraints.txt names"
+            f"xllamacpp does not report its model's context (HTTP {status}, {error!r}): install "
+            "the version in constraints.txt"
         ) from error
 
 
 def _count(server: Any, body: dict[str, Any]) -> int:
-    """Tokens of a prompt, with the model's template around it; 0 for one that the template does
-    not take, which asking it will tell."""
+    """Tokens of a prompt with the model's chat template; 0 where the template rejects it, which the
+    request itself will then report."""
     status, answer = _call(server, "/apply-template", {"messages": body["messages"]})
     if status != 200:
         return 0
@@ -286,7 +294,10 @@ def _count(server: Any, body: dict[str, Any]) -> int:
 
 
 def _call(server: Any, path: str, body: dict[str, Any] | None = None) -> tuple[int, Any]:
-    """What the server tells over HTTP alone: status and JSON. Raises TeacherError."""
+    """Status and JSON of a call that the server offers only over HTTP.
+
+    Raises TeacherError where it fails.
+    """
     address = urlsplit(server.listening_address)
     connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=30)
     try:
@@ -304,12 +315,12 @@ def _call(server: Any, path: str, body: dict[str, Any] | None = None) -> tuple[i
 
 
 def _idle_cores() -> int:
-    """Cores that this process may use and that nobody keeps busy; all where that is not told.
+    """Cores that this process may use and that are idle; all of them where that is not known.
 
-    The model's threads wait for each other at every layer: one that must share its core holds up
-    the rest, and two threads on two busy cores answered at a third of one thread's rate.
+    The model's threads wait for each other at every layer, so one that shares its core delays all
+    others: two threads on two busy cores answered at a third of the rate of one thread.
     """
-    # As of now, and not on the average of a minute: there, a run before this one still counts.
+    # Measured now: in the load average of a minute, a run that has just ended still counts.
     mine = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
     before = _core_times()
     if mine is None or before is None:
@@ -324,7 +335,7 @@ def _idle_cores() -> int:
 
 
 def _core_times() -> dict[int, tuple[int, int]] | None:
-    """Ticks that each core was idle, and all ticks, as Linux counts them."""
+    """Idle ticks and all ticks of each core, as counted by Linux; None elsewhere."""
     try:
         lines = Path("/proc/stat").read_text(encoding="ascii").splitlines()
     except OSError:
@@ -339,13 +350,14 @@ def _core_times() -> dict[int, tuple[int, int]] | None:
 
 @contextmanager
 def serve_local(model: str | Path, *, slots: int = 4, context: int = 2048) -> Iterator[str]:
-    """Serve a model file over HTTP on a free port of loopback, for as long as the block lasts.
+    """Serve a model file over HTTP on a free port of the loopback interface, inside a `with` block.
 
     model:   `gguf:PATH`, `package:PACKAGE/FILE`, or a path
-    context: tokens of prompt and answer together that each of the slots holds
+    context: tokens of prompt and answer together in each slot
 
-    Yields the `base_url` for an `openai:` teacher. Raises UsageError, MissingExtraError or
-    TeacherError.
+    Yields the `base_url` for an `openai:` teacher. Raises UsageError for a file that is not there
+    or not a model, MissingExtraError without xllamacpp, TeacherError where the model cannot be
+    loaded.
     """
     scheme, _, name = str(model).partition(":")
     finders: dict[str, Callable[[str], Path]] = {"gguf": find_file, "package": find_in_package}

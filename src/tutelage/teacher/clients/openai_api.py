@@ -1,8 +1,8 @@
-"""`openai:MODEL`: any server that speaks OpenAI's chat completions, over aiohttp.
+"""`openai:MODEL`: any server with OpenAI's chat completions API, over aiohttp.
 
-One call is one attempt: when to try, and how often, is the governor's business, and what a fault
-calls for stands in `faults`. The key goes into one header and nowhere else: whatever a server says
-is cleaned of it before it is read.
+One call is one attempt. The engine decides when to make it and how often; `failures` decides what a
+fault calls for. The API key goes into one header and nowhere else: it is removed from everything
+that a server sends before that is parsed.
 """
 
 from __future__ import annotations
@@ -26,23 +26,33 @@ from tutelage.core.errors import (
     UsageError,
 )
 from tutelage.core.types import Completion, Request
-from tutelage.teacher.clients.wire import encode, parse_json, read_answer, read_error
-from tutelage.teacher.engine.failures import Fault, Kind, Verdict, judge, kind_of, parse_retry_after
+from tutelage.teacher.clients.wire import parse_completion, parse_error, parse_json, request_body
+from tutelage.teacher.engine.failures import (
+    Action,
+    Fault,
+    FaultKind,
+    action_for,
+    fault_kind_of,
+    parse_retry_after,
+)
 
 if TYPE_CHECKING:
     import aiohttp
 
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
-_MESSAGE_LIMIT = 300  # characters of a server's message that ours repeats
+_MESSAGE_LIMIT = 300  # characters of a server's message that are repeated in an error of ours
 _MODELS_TIMEOUT_S = 10.0
-_MIN_SECRET = 8  # shorter "keys" are words like EMPTY, which an answer may hold
+_MIN_SECRET = 8  # shorter "keys" are words such as EMPTY, which may be part of an answer
 
 
 class OpenAITeacher:
     """A model behind `POST {base_url}/chat/completions`.
 
-    Nothing is sent, and no key is needed, before it is opened with `async with`; that raises
+    Nothing is sent and no key is needed until it is opened with `async with`, which raises
     AuthenticationError where the address is OpenAI's own and the key's variable is not set.
+
+    responses:  HTTP responses received so far
+    on_headers: called with the headers of each response that states rate limits
     """
 
     paid = True
@@ -51,8 +61,8 @@ class OpenAITeacher:
         self.model = model
         self.settings = settings
         self._base = (settings.base_url or DEFAULT_BASE_URL).strip()
-        self._shown = normalise_url(self._base)
-        self.identity = settings.provider or self._shown
+        self._address = normalise_url(self._base)
+        self.identity = settings.provider or self._address
         self._key = ""
         self._proxy: str | None = None
         self._session: aiohttp.ClientSession | None = None
@@ -66,14 +76,14 @@ class OpenAITeacher:
 
         variable = self.settings.api_key_env
         self._key = os.environ.get(variable, "").strip()
-        if not self._key and self._shown == DEFAULT_BASE_URL:
+        if not self._key and self._address == DEFAULT_BASE_URL:
             raise AuthenticationError(
-                f"no key for {self._shown}: set the environment variable {variable}, or name "
+                f"no key for {self._address}: set the environment variable {variable}, or name "
                 "another one in teacher.api_key_env, or another server in teacher.base_url"
             )
         if not (self._key.isascii() and self._key.isprintable()):
             raise AuthenticationError(
-                f"the environment variable {variable} holds characters that no key has"
+                f"the environment variable {variable} contains characters that no key has"
             )
         self._proxy = _proxy_for(self._base)
         self._session = aiohttp.ClientSession(
@@ -92,12 +102,12 @@ class OpenAITeacher:
             self._session = None
 
     async def complete(self, request: Request) -> Completion:
-        """One attempt at the answer. Raises Fault for anything else."""
+        """One attempt at the answer. Raises Fault where there is none."""
         import aiohttp
 
         if self._session is None:
-            raise RuntimeError("a teacher is opened with `async with` before it is asked")
-        body = encode(request)
+            raise RuntimeError("open the teacher with `async with` before the first request")
+        body = request_body(request)
         if self._renames_max_tokens and "max_tokens" in body:
             body["max_completion_tokens"] = body.pop("max_tokens")
         try:
@@ -105,29 +115,29 @@ class OpenAITeacher:
                 self._url,
                 data=json.dumps(body).encode(),
                 proxy=self._proxy,
-                allow_redirects=False,  # a key is for the address that was given
+                allow_redirects=False,  # the key is for this address alone
             ) as response:
                 text = self._clean((await response.read()).decode("utf-8", "replace"))
                 status, headers = response.status, response.headers
         except TimeoutError as error:
             raise Fault(
-                Verdict.RETRY,
+                Action.RETRY,
                 f"no answer within {self.settings.timeout_s:g} s",
-                kind=Kind.TIMEOUT,
+                kind=FaultKind.TIMEOUT,
             ) from error
         except aiohttp.ClientConnectorCertificateError as error:
             raise Fault(
-                Verdict.ACCOUNT, f"its certificate is refused: {error}", unreached=True
+                Action.STOP_ACCOUNT, f"its certificate was rejected: {error}", unreached=True
             ) from error
         except aiohttp.ClientConnectorError as error:
             reason = error.os_error.strerror or str(error.os_error)
             raise Fault(
-                Verdict.RETRY, f"cannot connect: {reason}", kind=Kind.CONNECTION, unreached=True
+                Action.RETRY, f"cannot connect: {reason}", kind=FaultKind.CONNECTION, unreached=True
             ) from error
         except (aiohttp.ClientError, OSError) as error:
             what = str(error) or type(error).__name__
             raise Fault(
-                Verdict.RETRY, f"the connection broke: {self._line(what)}", kind=Kind.CONNECTION
+                Action.RETRY, f"the connection broke: {self._line(what)}", kind=FaultKind.CONNECTION
             ) from error
         self.responses += 1
         if self.on_headers is not None and (
@@ -136,52 +146,52 @@ class OpenAITeacher:
             self.on_headers(headers)
         answer = parse_json(text)
         if status == 200 and isinstance(answer, dict) and not answer.get("error"):
-            return read_answer(answer)
+            return parse_completion(answer)
         if status == 200 and answer is None:
-            raise Fault(Verdict.RETRY, "an answer that is no JSON", kind=Kind.GARBLED)
-        shown, code, message = read_error(status, answer, text)
-        verdict = judge(shown, code, message)
+            raise Fault(Action.RETRY, "an answer that is not JSON", kind=FaultKind.GARBLED)
+        shown, code, message = parse_error(status, answer, text)
+        action = action_for(shown, code, message)
         if "max_tokens" in body and "max_completion_tokens" in message:
-            # Some models take the limit of tokens under its newer name only, and say so.
+            # Some models accept only the newer name of the limit, and say so.
             self._renames_max_tokens = True
-            verdict = Verdict.RETRY
+            action = Action.RETRY
         raise Fault(
-            verdict,
+            action,
             self._line(f"HTTP {shown}: {message}"),
-            kind=kind_of(shown),
+            kind=fault_kind_of(shown),
             retry_after_s=parse_retry_after(headers),
             unpaid=400 <= status < 500,
         )
 
     async def explain(self, fault: Fault) -> TeacherError:
-        """Why no question will be answered any more, and what to do about it."""
+        """The error that ends the run: why no request can be answered, and what to do."""
         variable = self.settings.api_key_env
-        if fault.verdict is Verdict.MODEL:
+        if fault.action is Action.STOP_MODEL:
             return ModelNotServedError(
-                f"{self._shown} does not serve the model {self.model!r} ({fault}); "
-                + _name_served(self.model, await self._served_models())
+                f"{self._address} does not serve the model {self.model!r} ({fault}); "
+                + _models_hint(self.model, await self._served_models())
             )
-        if fault.verdict is Verdict.KEY:
-            held = f"refuses the key in {variable}" if self._key else "wants a key"
+        if fault.action is Action.STOP_KEY:
+            problem = f"refuses the key in {variable}" if self._key else "requires a key"
             return AuthenticationError(
-                f"{self._shown} {held} ({fault}): set the environment variable {variable}, or name "
-                "another one in teacher.api_key_env"
+                f"{self._address} {problem} ({fault}): set the environment variable {variable}, or "
+                "name another one in teacher.api_key_env"
             )
-        if fault.verdict is Verdict.PARAMETER:
+        if fault.action is Action.STOP_PARAMETER:
             sent = ", ".join(f"teacher.{name}" for name in self.settings.parameters) or "none"
             return TeacherError(
-                f"{self._shown}: the model {self.model!r} refuses a parameter ({fault}): take it "
-                f"out of the recipe, or change it (set are: {sent})"
+                f"{self._address}: the model {self.model!r} does not support a parameter "
+                f"({fault}): remove it from the recipe or change it (parameters set: {sent})"
             )
-        if fault.verdict is Verdict.RETRY:
+        if fault.action is Action.RETRY:
             return ServerUnreachableError(
-                f"{self._shown} does not answer ({fault}): check that the server runs and that "
+                f"{self._address} does not answer ({fault}): check that the server runs and that "
                 "teacher.base_url is its address"
             )
-        return TeacherError(f"{self._shown} cannot be asked any more ({fault})")
+        return TeacherError(f"{self._address} answers no more requests ({fault})")
 
     async def _served_models(self) -> list[str]:
-        """What `GET {base_url}/models` lists; empty where it does not answer."""
+        """The models that `GET {base_url}/models` lists; empty where it does not answer."""
         import aiohttp
 
         assert self._session is not None
@@ -193,7 +203,7 @@ class OpenAITeacher:
                 timeout=aiohttp.ClientTimeout(total=_MODELS_TIMEOUT_S),
             ) as response:
                 text = self._clean((await response.read()).decode("utf-8", "replace"))
-        except (aiohttp.ClientError, OSError):  # it is only for a better message
+        except (aiohttp.ClientError, OSError):  # the list only improves an error message
             return []
         answer = parse_json(text)
         rows = answer.get("data") if isinstance(answer, dict) else None
@@ -201,11 +211,11 @@ class OpenAITeacher:
         return [_without_folder(name) for name in ids if isinstance(name, str)]
 
     def _clean(self, text: str) -> str:
-        """A server's words without our key, should it repeat it."""
+        """A server's text without the API key, in case it repeats it."""
         return text.replace(self._key, "[key]") if len(self._key) >= _MIN_SECRET else text
 
     def _line(self, text: str) -> str:
-        """A server's message as a part of one line of ours."""
+        """A server's message as part of a one-line message."""
         line = " ".join(text.split())
         if self._key:
             line = line.replace(self._key, "[key]")
@@ -213,9 +223,9 @@ class OpenAITeacher:
 
 
 def normalise_url(url: str) -> str:
-    """An address as it is shown and kept: without user, password, query and default port.
+    """An address as it is shown and stored: without user, password, query and default port.
 
-    Raises UsageError for what is no http address.
+    Raises UsageError where it is not an http or https address.
     """
     parts = urlsplit(url)
     try:
@@ -235,13 +245,13 @@ def normalise_url(url: str) -> str:
 
 
 def endpoint(base: str, path: str) -> str:
-    """The address of one call; a query of the base (an `api-version`) is kept."""
+    """The address of an endpoint. A query of the base (an `api-version`) is kept."""
     parts = urlsplit(base)
     return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{path}", fragment=""))
 
 
 def is_loopback(url: str) -> bool:
-    """Whether an address is on this machine."""
+    """Whether an address is the loopback interface of this machine."""
     host = urlsplit(url).hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -261,14 +271,14 @@ def _without_userinfo(url: str) -> str:
 
 
 def _without_folder(name: str) -> str:
-    # llama.cpp's server gives a file's path on its machine as the model's name.
+    # llama.cpp's server lists a path on its machine as the model's name.
     return PurePath(name).name if name.startswith(("/", ".", "~")) or "\\" in name else name
 
 
-def _name_served(model: str, served: list[str]) -> str:
+def _models_hint(model: str, served: list[str]) -> str:
     if not served:
-        return "check teacher.model, and that teacher.base_url ends as the server's manual says"
+        return "check teacher.model, and the end of teacher.base_url in the server's manual"
     near = difflib.get_close_matches(model, served, n=3)
     shown = [*near, *(name for name in sorted(served) if name not in near)][:8]
     more = f" and {len(served) - len(shown)} more" if len(served) > len(shown) else ""
-    return f"it serves {', '.join(shown)}{more}: name one of these in teacher.model"
+    return f"it serves {', '.join(shown)}{more}: set teacher.model to one of these"

@@ -1,8 +1,8 @@
-"""`recorded:FILE#KEY`: answers that somebody else paid for, looked up by the example's uid.
+"""`recorded:FILE#KEY`: recorded answers, looked up by the example's uid.
 
-FILE has one JSON object a line, each with a `uid` and `rationales: {KEY: text or null}`, and maybe
-with `teacher_labels: {KEY: label}`, what the teacher itself took for the answer. There the part of
-KEY behind its last slash will do: `chain_of_thought/big-1` finds the label of `big-1`.
+FILE has one JSON object per line, each with a `uid` and `rationales: {KEY: text or null}`, and
+optionally `teacher_labels: {KEY: label}`, the label that the teacher itself gave. For labels the
+part of KEY after its last slash is enough: `chain_of_thought/big-1` finds the label of `big-1`.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from tutelage.teacher.engine.failures import Fault
 class RecordedTeacher:
     """The answers under one key of one file.
 
-    spec: `FILE#KEY`; `${NAME:-default}` in FILE is an environment variable, and a relative FILE
-          counts from `base`. A KEY may hold anything but `#`.
+    spec: `FILE#KEY`; `${NAME:-default}` in FILE is an environment variable, and a relative FILE is
+          resolved against `base`. A KEY may contain anything but `#`.
 
-    A uid without a text under the key is answered with no words, which counts as `empty`. The
-    label, where there is one, is given beside the text and is no part of it.
+    The answer for a uid without a text under the key is empty, and counts as `empty`. The label,
+    where there is one, is returned separately and is not part of the text.
 
     Raises UsageError for a missing file or unknown key, DataError for a damaged line.
     """
@@ -46,7 +46,7 @@ class RecordedTeacher:
         self._texts, self._labels = _read(self._path, self.model)
 
     async def complete(self, request: Request) -> Completion:
-        """The text recorded for the example, or no words; and the label."""
+        """The text recorded for the example (empty where there is none), and the label."""
         uid = request.example.uid
         text, label = self._texts.get(uid), self._labels.get(uid)
         if text is None:
@@ -54,7 +54,7 @@ class RecordedTeacher:
         return Completion(text, "stop", label=label)
 
     async def explain(self, fault: Fault) -> TeacherError:
-        """Nothing is wrong with a teacher that only looks answers up."""
+        """The fault as an error; a teacher that only looks answers up raises none."""
         return TeacherError(str(fault))
 
     async def __aenter__(self) -> Self:
@@ -65,7 +65,7 @@ class RecordedTeacher:
 
 
 def _read(path: Path, key: str) -> tuple[dict[str, str], dict[str, str]]:
-    """Texts, and labels, by uid."""
+    """The texts and the labels, by uid."""
     texts: dict[str, str] = {}
     labels: dict[str, str] = {}
     label_keys = (key, key.rpartition("/")[2])
@@ -86,32 +86,34 @@ def _read(path: Path, key: str) -> tuple[dict[str, str], dict[str, str]]:
                         raise DataError(trouble, path=path, line=number, field="rationales")
                     if texts.setdefault(uid, text) != text:
                         raise DataError(
-                            f"{uid!r} has another text further up: ids name one row each",
+                            f"{uid!r} has another text further up: expected one row per uid",
                             path=path,
                             line=number,
                             field="uid",
                         )
     except OSError as error:
         raise UsageError(
-            f"{path}: recorded answers cannot be read ({error.strerror}): check the path in "
+            f"{path}: recorded answers could not be read ({error.strerror}): check the path in "
             "'recorded:FILE#KEY'"
         ) from error
     except UnicodeDecodeError as error:
-        raise DataError("is no UTF-8 text: expected one JSON object a line", path=path) from error
+        raise DataError(
+            "is not UTF-8 text: expected one JSON object per line", path=path
+        ) from error
     if key not in keys:
         raise UsageError(
-            f"{path}: no row has rationales under {key!r}; there are: "
+            f"{path}: no row has rationales under {key!r}; the keys are: "
             f"{', '.join(sorted(keys)) or 'none'}"
         )
     return texts, labels
 
 
 def _row(path: Path, number: int, line: str) -> tuple[str, dict[str, object], dict[str, object]]:
-    """The uid, and what the row holds under `rationales` and `teacher_labels`."""
+    """The uid of a row, and its `rationales` and `teacher_labels`."""
     try:
         row = json.loads(line)
     except ValueError as error:
-        raise DataError(f"is no JSON ({error})", path=path, line=number) from error
+        raise DataError(f"is not valid JSON ({error})", path=path, line=number) from error
     uid = row.get("uid") if isinstance(row, dict) else None
     if uid is None:
         raise DataError("expected an object with a `uid`", path=path, line=number)

@@ -1,4 +1,4 @@
-"""`scripted`: the author of the synthetic data answers from what the examples carry."""
+"""`scripted`: the answers that the generator of the synthetic data has put into the examples."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ class ScriptedTeacher:
         self.settings = settings
 
     async def complete(self, request: Request) -> Completion:
-        """The answer that the example carries."""
+        """The answer in the example. Raises RequestFailedError where there is none."""
         text = request.example.references.get(request.strategy)
         if text is None:
             known = ", ".join(sorted(request.example.references)) or "none"
             raise RequestFailedError(
-                f"the example carries no answer for {request.strategy!r} (it has {known}): the "
+                f"the example has no answer for {request.strategy!r} (it has: {known}): the "
                 "teacher 'scripted' is for synthetic data",
                 transient=False,
             )
         return Completion(text, "stop")
 
     async def explain(self, fault: Fault) -> TeacherError:
-        """Nothing is wrong with a teacher that only looks answers up."""
+        """The fault as an error; a teacher that only looks answers up raises none."""
         return TeacherError(str(fault))
 
     async def __aenter__(self) -> Self:

@@ -1,6 +1,6 @@
-"""OpenAI's chat completions as JSON: a request written, an answer or an error read.
+"""OpenAI's chat completions as JSON: encodes requests, and parses answers and errors.
 
-Servers differ; whatever shape of theirs is known is understood here, and nowhere else.
+Servers differ. Every known variant is handled here and nowhere else.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ import json
 from typing import Any
 
 from tutelage.core.types import Completion, Request, Usage
-from tutelage.teacher.engine.failures import Fault, Kind, Verdict
+from tutelage.teacher.engine.failures import Action, Fault, FaultKind
 
 
-def encode(request: Request) -> dict[str, Any]:
-    """The body of the call: model, messages, and the parameters that are set."""
+def request_body(request: Request) -> dict[str, Any]:
+    """The body of a request: model, messages, and the parameters that are set."""
     return {
         "model": request.model,
         "messages": [{"role": m.role, "content": m.content} for m in request.messages],
@@ -22,31 +22,32 @@ def encode(request: Request) -> dict[str, Any]:
 
 
 def parse_json(text: str) -> Any:
-    """The value, or None for what is no JSON (`null` is no answer either)."""
+    """The value, or None for text that is not JSON (`null` is not an answer either)."""
     try:
         return json.loads(text)
     except ValueError:
         return None
 
 
-def read_answer(answer: dict[str, Any]) -> Completion:
-    """The first choice of a chat completion. Raises a transient Fault where there is none."""
+def parse_completion(answer: dict[str, Any]) -> Completion:
+    """The first choice of a chat completion. Raises a transient Fault where it has none."""
     choices = answer.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
     message = choice.get("message") if isinstance(choice, dict) else None
     if not isinstance(choice, dict) or not isinstance(message, dict):
-        raise Fault(Verdict.RETRY, "an answer without choices", kind=Kind.GARBLED)
+        raise Fault(Action.RETRY, "an answer without choices", kind=FaultKind.GARBLED)
     usage = answer.get("usage")
     counts = usage if isinstance(usage, dict) else {}
     reason = choice.get("finish_reason")
-    text = _read_content(message.get("content"))
+    text = _parse_content(message.get("content"))
     if not text and isinstance(message.get("refusal"), str) and message["refusal"]:
         text, reason = message["refusal"], "content_filter"
-    return Completion(text, reason if isinstance(reason, str) else None, _read_usage(counts))
+    return Completion(text, reason if isinstance(reason, str) else None, _parse_usage(counts))
 
 
-def _read_usage(counts: dict[str, Any]) -> Usage:
-    """Some servers count hidden reasoning in the total alone: what is not prompt was written."""
+def _parse_usage(counts: dict[str, Any]) -> Usage:
+    """The tokens counted. Some servers count hidden reasoning only in the total: the total less the
+    prompt is then the output."""
     prompt = _count(counts.get("prompt_tokens"))
     written = _count(counts.get("completion_tokens"))
     total = _count(counts.get("total_tokens"))
@@ -57,13 +58,13 @@ def _read_usage(counts: dict[str, Any]) -> Usage:
     return Usage(prompt, written, cached)
 
 
-def _read_content(content: object) -> str:
-    if isinstance(content, list):  # some servers answer in parts
+def _parse_content(content: object) -> str:
+    if isinstance(content, list):  # some servers send the answer in parts
         parts = [part.get("text") for part in content if isinstance(part, dict)]
         content = "".join(part for part in parts if isinstance(part, str))
     if not isinstance(content, str):
         return ""
-    return content.encode("utf-8", "replace").decode()  # half a surrogate pair cannot be kept
+    return content.encode("utf-8", "replace").decode()  # half a surrogate pair cannot be stored
 
 
 def _count(value: object) -> int | None:
@@ -72,10 +73,10 @@ def _count(value: object) -> int | None:
     return None
 
 
-def read_error(status: int, answer: Any, text: str) -> tuple[int, str, str]:
-    """Status, code and message of an error in any of the shapes that servers give it.
+def parse_error(status: int, answer: Any, text: str) -> tuple[int, str, str]:
+    """Status, code and message of an error, in any of the shapes that servers send.
 
-    An error inside a 200 has its status in its code, or is taken for the server's own fault.
+    An error inside a 200 has its status in its code, or else counts as a server error (500).
     """
     if isinstance(answer, list) and answer:
         answer = answer[0]

@@ -1,4 +1,4 @@
-"""Who pays for answers, at which prices, and up to which sum."""
+"""The budget that answers are charged to, and the prices that they are charged at."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tutelage.teacher.teacher import Teacher
 
 
 @dataclass(frozen=True, slots=True)
-class Money:
-    """Who pays, and how much at most.
+class Budget:
+    """Which budget is charged, and how much at most.
 
     scope: the budget's name; cap: pico-dollars, None for no limit; price: None where unknown
     """
@@ -24,8 +24,11 @@ class Money:
     price: Price | None
 
 
-def money_of(teacher: Teacher, scope: str) -> Money:
-    """Who pays a teacher, and at which prices. Raises UsageError for a budget without a bound."""
+def budget_for(teacher: Teacher, scope: str) -> Budget:
+    """The budget named `scope` with the cap and the price of a teacher.
+
+    Raises UsageError where `budget_usd` is set and nothing bounds what an answer can cost.
+    """
     settings = teacher.settings
     price: Price | None
     if settings.remote:
@@ -38,37 +41,38 @@ def money_of(teacher: Teacher, scope: str) -> Money:
     else:
         price = price_of(teacher.model, override=settings.price or FREE)
     if settings.budget_usd is None:
-        return Money(scope, None, price)
+        return Budget(scope, None, price)
     if price is None:
         raise UsageError(
-            f"teacher.budget_usd is set, and no price of {teacher.model!r} is known: give one, "
-            "in dollars per million tokens, as teacher.price: {input: 0.5, output: 1.5}, or "
-            "say price: 0 if it costs nothing"
+            f"teacher.budget_usd is set, but no price of {teacher.model!r} is known: set it in "
+            "dollars per million tokens, such as teacher.price: {input: 0.5, output: 1.5}, or set "
+            "price: 0 if it costs nothing"
         )
     if settings.max_tokens is None and not price.free:
         raise UsageError(
-            "teacher.budget_usd is set, and nothing bounds an answer's length: set "
-            "teacher.max_tokens (400 is what the paper used)"
+            "teacher.budget_usd is set, but nothing bounds the length of an answer: set "
+            "teacher.max_tokens (the paper used 400)"
         )
-    return Money(scope, pico(settings.budget_usd), price)
+    return Budget(scope, pico(settings.budget_usd), price)
 
 
-def out_of_money(ledger: Ledger, money: Money, worst: int) -> BudgetError:
-    """The error of a run whose next question, at `worst` pico-dollars, does not fit its budget."""
-    charged = charges.charged(ledger, money.scope)
-    lost, lost_pico = charges.lost(ledger, money.scope)
-    note = f" ({usd(lost_pico)} of them for {lost} requests lost on the way)" if lost else ""
+def budget_exceeded(ledger: Ledger, budget: Budget, worst: int) -> BudgetError:
+    """The error of a run whose next request, at `worst` pico-dollars, does not fit its budget."""
+    charged = charges.charged(ledger, budget.scope)
+    lost, lost_pico = charges.lost(ledger, budget.scope)
+    note = f", {usd(lost_pico)} of it for {lost} requests whose answers were lost" if lost else ""
     return BudgetError(
-        f"budget_usd {usd(money.cap or 0)}: {usd(charged)} of {money.scope!r} are charged{note}, "
-        f"and the next question can cost {usd(worst)}: set budget_usd to "
-        f"{usd(-(-(charged + worst) // _SHOWN) * _SHOWN)} or more to go on; answers so far are kept"
+        f"budget_usd {usd(budget.cap or 0)}: {usd(charged)} is charged to {budget.scope!r}{note}, "
+        f"and the next request can cost {usd(worst)}: set budget_usd to "
+        f"{usd(-(-(charged + worst) // _SHOWN) * _SHOWN)} or more to continue; the answers so far "
+        "are kept"
     )
 
 
 _SHOWN = 10**6
-"""Pico-dollars in the last digit that people are shown."""
+"""Pico-dollars in the last digit that is shown."""
 
 
 def usd(amount: int) -> str:
-    """Pico-dollars as people read them: `$0.0123`."""
+    """Pico-dollars as dollars for people: `$0.0123`."""
     return f"${amount / PICO:.6f}".rstrip("0").rstrip(".")

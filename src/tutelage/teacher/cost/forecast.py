@@ -1,6 +1,7 @@
-"""What unanswered questions will take: tokens and dollars, at most, and as far as one can tell.
+"""Forecasts of what unanswered requests will cost: tokens and dollars, expected and at most.
 
-Pure functions of numbers; `survey` finds the numbers. Money is in pico-dollars (see `prices`).
+Pure functions of numbers, which `planning.request_cost` collects. Costs are in pico-dollars (see
+`prices`).
 """
 
 from __future__ import annotations
@@ -17,19 +18,19 @@ from tutelage.core.types import Usage
 from tutelage.teacher.cost.prices import Price
 
 BYTES_PER_TOKEN = 4
-"""Assumed of a prompt until an answer tells: English makes a little more, most other scripts
-less."""
+"""Assumed for prompts until a server has counted some: English has slightly more, most other
+scripts have less."""
 
 MIN_FOR_SLOPE = 10
-"""Known answers from which on a prompt's length may be held responsible for what it costs."""
+"""Known answers from which on the forecast is a regression on the length of the prompt."""
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
-    """Distinct questions without an answer, an entry each in both.
+class Workload:
+    """Distinct requests without an answer, one entry each in both sequences.
 
     sizes:  bytes of the prompt's messages
-    bounds: tokens that the server can count for them at most (`prices.input_bound`)
+    bounds: tokens that the server counts for them at most (`prices.input_bound`)
     """
 
     sizes: Sequence[int]
@@ -37,8 +38,8 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """A question whose answer is known: bytes and bound of its prompt, and what was counted."""
+class KnownAnswer:
+    """A request whose answer is known: bytes and bound of its prompt, and the tokens counted."""
 
     size: int
     bound: int
@@ -47,9 +48,9 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A sum over questions not yet asked, with a 95% prediction interval.
+    """A sum over requests not yet made, with a 95% prediction interval.
 
-    low and high are None where nothing is known of how much single questions differ.
+    low and high are None where the variance between requests is unknown.
     """
 
     expected: int
@@ -59,10 +60,10 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """An Estimate and its bound for people: tokens, or US dollars.
+    """An Estimate and its upper bound, in tokens or US dollars.
 
-    expected: None where nothing tells; low, high: the 95% interval, where there is one
-    most:     never more; None where there is no such bound
+    expected: None where nothing is known; low, high: the 95% interval, where there is one
+    most:     the upper bound; None where there is none
     """
 
     expected: float | None
@@ -76,13 +77,13 @@ NOTHING = Amount(0, 0, 0, 0)
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What a Load will take.
+    """What a Workload will cost.
 
-    answers: known answers that it rests on; 0: on assumptions alone
-    unmeasured: those among them whose tokens the server did not count (they are charged at worst)
-    input, output: tokens; None where there is neither an answer nor a `max_tokens` to tell by
-    pico: pico-dollars that will be charged; None where the price, or the output, is unknown
-    most_input, most_output, most_pico: never more than that; None where there is no such bound
+    answers:    known answers that the forecast is based on; 0: on assumptions alone
+    unmeasured: those of them whose tokens the server did not count (charged at their worst case)
+    input, output: tokens; None where there is neither an answer nor a `max_tokens` to estimate from
+    pico:       pico-dollars that will be charged; None where the price or the output is unknown
+    most_input, most_output, most_pico: upper bounds; None where there is none
     """
 
     requests: int
@@ -97,17 +98,17 @@ class Forecast:
 
 
 def forecast(
-    load: Load, known: Sequence[Known], max_tokens: int | None, price: Price | None
+    load: Workload, known: Sequence[KnownAnswer], max_tokens: int | None, price: Price | None
 ) -> Forecast:
-    """What `load` will take at `price`, from what was `known` to be answered to like questions.
+    """What `load` will cost at `price`, given the `known` answers to similar requests.
 
-    Without a known answer the input is assumed to be a token for every `BYTES_PER_TOKEN` bytes,
-    and every answer to use its `max_tokens`. With answers, see `predict_total`: they have to be a
-    random sample of all questions (or alike for another reason). Nothing is forecast above the
-    worst case, which is that of each question at its bound.
+    Without a known answer the input is assumed to have a token for every `BYTES_PER_TOKEN` bytes,
+    and every answer to use its `max_tokens`. With answers, see `predict_total`: they must be a
+    random sample of all requests (or similar to them for another reason). No forecast exceeds the
+    worst case, in which each request reaches its bound.
 
-    An answer without usage is charged at its worst case, so that is what it costs here, and among
-    unanswered questions there will be as many like it.
+    An answer without usage is charged at its worst case, so that is its cost here, and the same
+    share of the unanswered requests is assumed to be like it.
     """
     counted = [one for one in known if _counted(one.usage)]
     if not load.sizes:
@@ -119,24 +120,24 @@ def forecast(
     most_input = sum(load.bounds)
     most_output = None if max_tokens is None else max_tokens * len(load.sizes)
     most_pico = worst_case(load.bounds, max_tokens, price)
-    reading: Estimate | None
-    writing: Estimate | None
+    input_tokens: Estimate | None
+    output_tokens: Estimate | None
     if counted:
         sizes = [one.size for one in counted]
         inputs = [one.usage.prompt_tokens or 0 for one in counted]
         outputs = [one.usage.completion_tokens or 0 for one in counted]
-        reading = _predict(sizes, inputs, load.sizes, most_input)
-        writing = _predict(sizes, outputs, load.sizes, most_output)
+        input_tokens = _predict(sizes, inputs, load.sizes, most_input)
+        output_tokens = _predict(sizes, outputs, load.sizes, most_output)
     else:
-        reading = Estimate(min(math.ceil(sum(load.sizes) / BYTES_PER_TOKEN), most_input))
-        writing = None if most_output is None else Estimate(most_output)
+        input_tokens = Estimate(min(math.ceil(sum(load.sizes) / BYTES_PER_TOKEN), most_input))
+        output_tokens = None if most_output is None else Estimate(most_output)
     return Forecast(
         requests=len(load.sizes),
         answers=len(known),
         unmeasured=len(known) - len(counted),
-        input=reading,
-        output=writing,
-        pico=_charges(load, known, max_tokens, price, reading, writing, most_pico),
+        input=input_tokens,
+        output=output_tokens,
+        pico=_charges(load, known, max_tokens, price, input_tokens, output_tokens, most_pico),
         most_input=most_input,
         most_output=most_output,
         most_pico=most_pico,
@@ -144,7 +145,7 @@ def forecast(
 
 
 def worst_case(bounds: Sequence[int], max_tokens: int | None, price: Price | None) -> int | None:
-    """Pico-dollars at most for questions of these bounds; None where nothing bounds them."""
+    """Pico-dollars that requests of these bounds cost at most; None where nothing bounds them."""
     if price is None:
         return None
     if price.free or not bounds:
@@ -168,8 +169,11 @@ def amount_of(estimate: Estimate | None, most: int | None, unit: int = 1) -> Amo
 
 
 def sum_of(amounts: Iterable[Amount]) -> Amount:
-    """The sum of independent amounts: the interval's ends lie away from the expectation by the
-    root of the sum of the parts' squared distances. What one part lacks, the sum lacks."""
+    """The sum of independent amounts.
+
+    The distance of each end of the interval from the expectation is the root of the sum of the
+    parts' squared distances. A value that is None in one part is None in the sum.
+    """
     parts = list(amounts)
     expected = _add(part.expected for part in parts)
     low = _add(part.low for part in parts)
@@ -181,18 +185,18 @@ def sum_of(amounts: Iterable[Amount]) -> Amount:
 
 
 def _add(values: Iterable[float | None]) -> float | None:
-    known = list(values)
-    told = [value for value in known if value is not None]
-    return math.fsum(told) if len(told) == len(known) else None
+    parts = list(values)
+    known = [value for value in parts if value is not None]
+    return math.fsum(known) if len(known) == len(parts) else None
 
 
 def _charges(
-    load: Load,
-    known: Sequence[Known],
+    load: Workload,
+    known: Sequence[KnownAnswer],
     max_tokens: int | None,
     price: Price | None,
-    reading: Estimate | None,
-    writing: Estimate | None,
+    input_tokens: Estimate | None,
+    output_tokens: Estimate | None,
     most: int | None,
 ) -> Estimate | None:
     requests = len(load.sizes)
@@ -205,12 +209,14 @@ def _charges(
             if cost is None:
                 cost = worst_case([one.bound], max_tokens, price)
             if cost is None:
-                return None  # charged at a worst case that has no bound
+                return None  # charged at a worst case that nothing bounds
             costs.append(cost)
         return _predict([one.size for one in known], costs, load.sizes, most)
-    if reading is None or writing is None:
+    if input_tokens is None or output_tokens is None:
         return None
-    typical = Usage(math.ceil(reading.expected / requests), math.ceil(writing.expected / requests))
+    typical = Usage(
+        math.ceil(input_tokens.expected / requests), math.ceil(output_tokens.expected / requests)
+    )
     cost = price.cost(typical)
     assert cost is not None
     total = cost * requests
@@ -224,7 +230,7 @@ def _counted(usage: Usage) -> bool:
 def _predict(
     sizes: Sequence[int], values: Sequence[int], rest: Sequence[int], most: int | None
 ) -> Estimate:
-    """`predict_total` in whole numbers, from 0 to `most`."""
+    """`predict_total` as whole numbers between 0 and `most`."""
     expected, half = predict_total(
         np.asarray(sizes, dtype=np.float64),
         np.asarray(values, dtype=np.float64),
@@ -246,32 +252,33 @@ def predict_total(
     """The sum of a quantity over the `rest` of a finite population, and the half-width of its 95%
     prediction interval, from a random sample of n of its units.
 
-    sizes, values: of the sample, n each: a unit's size (bytes of prompt) and quantity (tokens, …)
-    rest, rest_size: number of units outside of the sample, and the sum of their sizes
+    sizes, values: of the sample, shape (n,): a unit's size (bytes of prompt) and quantity (tokens)
+    rest, rest_size: number of units outside the sample, and the sum of their sizes
 
     The model is a line, y = a + b x + e, with x the size, e independent with variance s², and
 
         T = m ȳ + b (X - m x̄),    m = rest, X = rest_size
         Var(T - Σ y) = s² [ m + m² / n + (X - m x̄)² / Sxx ],    Sxx = Σ (x - x̄)²
 
-    of which m is the rest's own scatter and the other two are the uncertainty of the line; s² is
-    the mean square of the residuals on n - 2 degrees of freedom, whose t quantile is used. (The
-    general prediction theorem for a finite population's total: Royall 1970; Valliant, Dorfman and
-    Royall 2000, chapter 2.) Averaged over samples it is the design-based variance of the regression
-    estimator, N² (1 - n/N) s² / n with N = n + m (Cochran 1977, chapter 7).
+    The first term is the scatter of the rest itself, the other two are the uncertainty of the line.
+    s² is the mean square of the residuals with n - 2 degrees of freedom, and the t quantile is that
+    of these degrees. (General prediction theorem for the total of a finite population: Royall 1970;
+    Valliant, Dorfman and Royall 2000, chapter 2.) Averaged over samples the variance is the
+    design-based variance of the regression estimator, N² (1 - n/N) s² / n with N = n + m (Cochran
+    1977, chapter 7).
 
-    With fewer than MIN_FOR_SLOPE units, or where all have one size, b = 0: the mean per unit, s²
-    on n - 1 degrees of freedom, and the last term falls away.
+    With fewer than MIN_FOR_SLOPE units, or where all have the same size, b = 0: the mean per unit,
+    s² with n - 1 degrees of freedom, and no last term.
 
-    Degenerate cases: rest 0: (0, 0). n = 1: the half-width is None, for nothing is known of s. All
+    Degenerate cases: rest 0: (0, 0). n = 1: the half-width is None, because s is unknown. All
     values equal (or exactly on the line): the half-width is 0. n = 0: ValueError.
 
-    Simulated (see the tests): it covers 93 to 96% from 20 units on, and down to 91% with 5 to 10
-    units of a strongly skewed quantity, as any t interval does.
+    Simulated coverage (see the tests): 93 to 96% from 20 units on, and down to 91% with 5 to 10
+    units of a strongly skewed quantity, as for any t interval.
     """
     n = len(values)
     if n == 0:
-        raise ValueError("no unit was observed: nothing can be predicted from nothing")
+        raise ValueError("no unit was observed: there is nothing to predict from")
     if rest == 0:
         return 0.0, 0.0
     mean = float(values.mean())

@@ -1,7 +1,7 @@
 """What an answer costs, in whole pico-dollars, from a price table or from the recipe.
 
-Money is counted in integers of 1e-12 dollars, so that sums are exact and a cap is a cap. Every
-rounding and every doubt goes the dear way: a cost told here is never below the true one.
+Costs are integers in units of 1e-12 dollars, so that sums are exact and a cap is a cap. Every
+rounding and every doubt is resolved upwards: a cost computed here is never below the true one.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ _PER_MILLION = PICO // 10**6  # dollars per million tokens -> pico-dollars per t
 _PER_THOUSAND = PICO // 10**3
 
 _HORIZON = timedelta(days=7)
-"""A price that the table announces for so soon is counted from now on: a run, or a batch, that
-starts today may still be going."""
+"""A price change that the table announces within this time counts from now on: a run or a batch
+that starts today may still be going then."""
 
 _MESSAGE_TOKENS = 16
 _CALL_TOKENS = 32
-"""Tokens at most that a chat template puts around each message, and around all of them."""
+"""Tokens that a chat template adds to each message, and to all of them together, at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """What one token costs, in pico-dollars, where the input has more than `above` tokens."""
+    """Pico-dollars per token, where the input has more than `above` tokens."""
 
     above: int
     input: int
@@ -50,11 +50,11 @@ class Rates:
 class Price:
     """What a model charges for a request.
 
-    rates:       by size of the input, the first of them for the smallest; the number of input
-                 tokens decides what *all* tokens of a request cost, output too
+    rates:       by size of the input, the smallest size first; the number of input tokens decides
+                 what *all* tokens of a request cost, output included
     per_request: pico-dollars for each request, whatever its length
-    source:      where the prices are from, for people
-    batch_rates: what the batch API charges, where the source says; None: half
+    source:      where the prices come from, for people
+    batch_rates: of the batch API, where the source names them; None: half
     """
 
     rates: tuple[Rates, ...]
@@ -63,9 +63,9 @@ class Price:
     batch_rates: tuple[Rates, ...] | None = None
 
     def worst(self, input_tokens: int, output_tokens: int) -> int:
-        """Pico-dollars at most for a request of *at most* so many tokens.
+        """Pico-dollars that a request of *at most* this many tokens costs at most.
 
-        That is the dearest rate that an input of this size or less may meet, and nothing cached.
+        That is the highest rate of any input of this size or less, with nothing cached.
         """
         reached = [r for r in self.rates if input_tokens > r.above or r is self.rates[0]]
         return (
@@ -75,10 +75,11 @@ class Price:
         )
 
     def cost(self, usage: Usage) -> int | None:
-        """Pico-dollars for what the server counted; None where it did not count, or not sanely.
+        """Pico-dollars for the tokens that the server counted; None where the counts are missing or
+        make no sense.
 
-        What is free costs nothing, counted or not. Never below the true price: a price per token
-        that is no whole number of pico-dollars was rounded up.
+        A free model costs nothing, counted or not. The result is never below the true price: a
+        price per token that is not a whole number of pico-dollars was rounded up.
         """
         if self.free:
             return 0
@@ -101,8 +102,8 @@ class Price:
     def batch(self) -> Price:
         """The price through the batch API of the OpenAI protocol.
 
-        That is what the source says, or else half of input and output. Cached input keeps its
-        price where the source says no other: so do the published tables.
+        That is the source's batch price, or half of input and output where it names none. Cached
+        input then keeps its price, as in the published tables.
         """
         rates = self.batch_rates or tuple(
             Rates(
@@ -117,13 +118,13 @@ class Price:
 
     @property
     def free(self) -> bool:
-        """Whether nothing ever costs anything."""
+        """Whether no request costs anything."""
         return self.per_request == 0 and not any(
             r.input or r.cached or r.output for r in self.rates
         )
 
     def describe(self) -> str:
-        """The price in words: `$0.4 in, $1.6 out a million tokens (genai-prices …, openai)`."""
+        """The price in words: `$0.4 in, $1.6 out per million tokens (genai-prices …, openai)`."""
         if self.free:
             return f"free ({self.source})"
         base = self.rates[0]
@@ -131,22 +132,22 @@ class Price:
         if base.cached != base.input:
             parts.append(f"{_dollars(base.cached, _PER_MILLION)} in cached")
         parts.append(f"{_dollars(base.output, _PER_MILLION)} out")
-        text = ", ".join(parts) + " a million tokens"
+        text = ", ".join(parts) + " per million tokens"
         for r in self.rates[1:]:
             text += (
                 f"; {_dollars(r.input, _PER_MILLION)} in, {_dollars(r.output, _PER_MILLION)} out "
                 f"where the input has more than {r.above:,} tokens"
             )
         if self.per_request:
-            text += f"; {_dollars(self.per_request, PICO)} a request"
+            text += f"; {_dollars(self.per_request, PICO)} per request"
         return f"{text} ({self.source})"
 
 
 def input_bound(messages: Iterable[Message]) -> int:
-    """Tokens at most that a server counts for these messages.
+    """Tokens that a server counts for these messages, at most.
 
-    No tokenizer of bytes makes more tokens than there are bytes; on top comes what chat templates
-    wrap around each message and around all.
+    A byte-level tokenizer never makes more tokens than there are bytes. Chat templates add tokens
+    to each message and to all of them together.
     """
     total = _CALL_TOKENS
     for message in messages:
@@ -157,21 +158,21 @@ def input_bound(messages: Iterable[Message]) -> int:
 
 
 def request_bound(request: Request) -> int:
-    """Tokens of input at most: those of the messages, and of a schema that goes with them."""
+    """Tokens of input at most: those of the messages, and of a schema where there is one."""
     schema = request.parameters.get("response_format")
-    # Providers write the schema into the prompt in forms of their own: twice its length is dear.
+    # Providers add the schema to the prompt, each in its own form: twice its length is a bound.
     extra = 0 if schema is None else 2 * len(json.dumps(schema).encode())
     return input_bound(request.messages) + extra
 
 
 def output_bound(request: Request, unset: int = 4096) -> int:
-    """Tokens of an answer at most; `unset` where nothing bounds it (and no budget hangs on it)."""
+    """Tokens of an answer at most; `unset` where nothing bounds it (then no budget is set)."""
     given = request.parameters.get("max_tokens")
     return int(given) if isinstance(given, (int, float)) else unset
 
 
 def worst_case(request: Request, price: Price | None) -> int:
-    """Pico-dollars that a question costs at most; 0 where no price is known."""
+    """Pico-dollars that a request costs at most; 0 where no price is known."""
     return 0 if price is None else price.worst(request_bound(request), output_bound(request))
 
 
@@ -188,19 +189,19 @@ def price_of(
     provider: str | None = None,
     override: PriceOverride | None = None,
 ) -> Price | None:
-    """What `model` costs, or None where nobody says.
+    """What `model` costs, or None where no price is known.
 
-    model:    as the server knows it, without `openai:`
+    model:    as the server names it, without `openai:`
     base_url: of the server; None: OpenAI's own
-    provider: whose prices count where the address is nobody's that the table knows
-    override: the recipe's own prices, which go before any table
+    provider: whose prices apply where the table does not know the address
+    override: the recipe's own prices, which take precedence over the table
 
-    The table is the one inside the installed package genai-prices: nothing is fetched. Unknown is
-    also a model that it prices at zero (it says so of many whose price it does not have), and one
-    that is named after searches, for it charges for each of them. Of prices that depend on the
-    time of day, or that will change within a week, the dearest counts. Where writing to a cache
-    costs more than reading input, all input that was not cached is taken for written: servers do
-    not tell. A server's dearer service tiers are not reckoned with: they are never asked for.
+    The table is the one in the installed package genai-prices; nothing is fetched. A model that it
+    prices at zero counts as unknown (the table does that for many models whose price it lacks), and
+    so does a search model, which charges for each search. Of prices that depend on the time of day
+    or change within a week, the highest counts. Where writing to a cache costs more than input, all
+    input that was not cached is priced as written: servers do not report it. Higher service tiers
+    of a server are not considered: no request asks for them.
     """
     if override is not None:
         return _of_override(override)
@@ -231,7 +232,7 @@ def _of_override(override: PriceOverride) -> Price:
 
 
 def _look_up(model: str, base_url: str | None, provider: str | None) -> PriceCalculation | None:
-    """What the table has, asked by the address first, for it says who sends the bill."""
+    """The table's entry, looked up by the address first: the address decides who charges."""
     from genai_prices import Usage as NoUsage
     from genai_prices import calc_price
     from genai_prices.data import providers
@@ -242,7 +243,7 @@ def _look_up(model: str, base_url: str | None, provider: str | None) -> PriceCal
         return calc_price(NoUsage(), model, provider_api_url=base_url.strip())
     except LookupError:
         name = (provider or "").strip().lower()
-        # The table's own look-up guesses from parts of a name; `my-azure-proxy` is not Azure.
+        # The table's own look-up matches parts of a name; `my-azure-proxy` is not Azure.
         if base_url is None or name not in {known.id for known in providers}:
             return None
     try:
@@ -252,27 +253,27 @@ def _look_up(model: str, base_url: str | None, provider: str | None) -> PriceCal
 
 
 def _current(model: ModelInfo) -> list[ModelPrice]:
-    """The prices that may hold from now on for a week."""
+    """The prices that may apply at any time in the next week."""
     from genai_prices.types import StartDateConstraint
 
     if not isinstance(model.prices, list):
         return [model.prices]
     now = datetime.now(UTC)
-    held = []
-    for conditional in reversed(model.prices):  # of those whose condition holds the last one counts
+    applicable = []
+    for conditional in reversed(model.prices):  # the last one whose condition holds applies
         constraint = conditional.constraint
         if isinstance(constraint, StartDateConstraint):
             if not constraint.active(now + _HORIZON):
                 continue
             constraint = None if constraint.active(now) else constraint
-        held.append(conditional.prices)
+        applicable.append(conditional.prices)
         if constraint is None:
-            return held
-    return [*held, *(first.prices for first in model.prices[:1])]
+            return applicable
+    return [*applicable, *(first.prices for first in model.prices[:1])]
 
 
 def _current_batch(found: PriceCalculation) -> list[ModelPrice]:
-    """The same through the batch API; nothing where no price of it is published."""
+    """The same for the batch API; empty where no batch price is published."""
     model, asked = found.model, {"processing": "batch"}
     own = any(model is candidate for candidate in found.provider.models)
     if not own or not any(variant.when == asked for variant in model.price_variants or ()):
@@ -282,7 +283,7 @@ def _current_batch(found: PriceCalculation) -> list[ModelPrice]:
 
 
 def _rates(prices: Sequence[ModelPrice]) -> tuple[Rates, ...]:
-    """The dearest of several prices, by size of input; nothing where one of them lacks a part."""
+    """The highest of several prices, by size of input; empty where one of them lacks a part."""
     steps = {-1}
     for price in prices:
         for part in (*_inputs(price), *_outputs(price), price.cache_read_mtok):
@@ -299,8 +300,8 @@ def _rates(prices: Sequence[ModelPrice]) -> tuple[Rates, ...]:
             if not inputs[-1] or not outputs[-1] or not _at(price.input_mtok, size):
                 return ()
         if inputs:
-            dearest = (max(inputs), max(cached), max(outputs))
-            rates.append(Rates(above, *(_up(part, _PER_MILLION) for part in dearest)))
+            highest = (max(inputs), max(cached), max(outputs))
+            rates.append(Rates(above, *(_up(part, _PER_MILLION) for part in highest)))
     return tuple(rates)
 
 
@@ -315,7 +316,7 @@ def _outputs(price: ModelPrice) -> list[Decimal | TieredPrices]:
 
 
 def _at(price: Decimal | TieredPrices | None, tokens: int) -> Decimal:
-    """The price that an input of so many tokens meets."""
+    """The price that applies to an input of this many tokens."""
     if price is None:
         return Decimal(0)
     if isinstance(price, Decimal):

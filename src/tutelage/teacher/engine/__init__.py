@@ -1,1 +1,1 @@
-"""Many requests at once: attempts, retries, rate limits and interruptions."""
+"""Makes many requests at once: attempts, retries, rate limits and interruptions."""

@@ -1,7 +1,7 @@
-"""One attempt at one question: sent once that is on the disk, and settled before anything else.
+"""One attempt at one request: recorded on the disk before it is sent, and settled before it ends.
 
-What became of it is an answer, a failure for good, or a wish to be asked again after a while. A
-fault that concerns every question ends the run: `attempt` raises it.
+The result is an answer, a permanent failure, or a delay before the next attempt. A fault that
+concerns every request ends the run: `attempt` raises it.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from tutelage.core.errors import TeacherError
 from tutelage.core.types import Completion, Request, Usage
-from tutelage.teacher.cost.budget import Money
+from tutelage.teacher.cost.budget import Budget
 from tutelage.teacher.cost.prices import output_bound
-from tutelage.teacher.engine.failures import Fault, Kind, RetryPolicy, Verdict
-from tutelage.teacher.engine.rate_limits import Governor, Permit
-from tutelage.teacher.engine.requests import Sent, Ticket
+from tutelage.teacher.engine.failures import Action, Fault, FaultKind, RetryPolicy
+from tutelage.teacher.engine.rate_limits import Permit, RateLimiter
+from tutelage.teacher.engine.requests import ActiveRequest, AttemptCounts
 from tutelage.teacher.ledger import charges
 from tutelage.teacher.ledger.charges import Failure
 from tutelage.teacher.ledger.writer import Writer
@@ -22,103 +22,113 @@ from tutelage.teacher.teacher import RequestFailedError, Teacher
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
-    """A transient fault: to be asked again in so many seconds, as a new request."""
+class RetryLater:
+    """A transient fault: the request is to be sent again after `delay_s` seconds, charged anew."""
 
-    after_s: float
+    delay_s: float
 
 
-class Asker:
-    """Asks a teacher for the engine, and keeps the books of each attempt."""
+class RequestSender:
+    """Makes the engine's attempts, and records the charge of each in the ledger."""
 
     def __init__(
         self,
         teacher: Teacher,
         writer: Writer,
-        money: Money,
-        governor: Governor,
+        budget: Budget,
+        limiter: RateLimiter,
         policy: RetryPolicy,
     ) -> None:
-        self.sent = Sent()
+        self.attempts = AttemptCounts()
         self._teacher = teacher
         self._writer = writer
-        self._money = money
-        self._governor = governor
+        self._budget = budget
+        self._limiter = limiter
         self._policy = policy
 
-    async def attempt(self, ticket: Ticket, permit: Permit) -> Completion | Failure | Again:
-        """Send the question and settle its charge. Raises TeacherError where none has an answer."""
-        charge = ticket.charge
+    async def attempt(
+        self, active: ActiveRequest, permit: Permit
+    ) -> Completion | Failure | RetryLater:
+        """Send the request and settle its charge.
+
+        Raises TeacherError after a fault that concerns every request.
+        """
+        charge = active.charge
         await self._writer.submit(lambda connection: charges.mark_sent(connection, [charge]))
-        self.sent.requests += 1
+        self.attempts.sent += 1
         try:
-            completion = await self._teacher.complete(ticket.request)
+            completion = await self._teacher.complete(active.request)
         except Fault as fault:
-            if fault.verdict is Verdict.REFUSED:
-                self._governor.refused(permit)
+            if fault.action is Action.KEEP_REFUSAL:
+                self._limiter.refused(permit)
                 cost = 0 if fault.unpaid else None
-                return await self._keep(ticket, Completion("", "content_filter"), cost)
-            return await self._settle(ticket, fault, permit)
+                return await self._store(active, Completion("", "content_filter"), cost)
+            return await self._settle(active, fault, permit)
         except RequestFailedError as error:
-            self._governor.withdrawn(permit)
+            self._limiter.not_sent(permit)
             return Failure("refused", str(error), error.transient)
-        self._governor.succeeded(permit, _counted(ticket.request, completion.usage))
-        price = self._money.price
-        return await self._keep(
-            ticket, completion, None if price is None else price.cost(completion.usage)
+        self._limiter.succeeded(permit, _counted(active.request, completion.usage))
+        price = self._budget.price
+        return await self._store(
+            active, completion, None if price is None else price.cost(completion.usage)
         )
 
-    async def _keep(self, ticket: Ticket, completion: Completion, cost: int | None) -> Completion:
+    async def _store(
+        self, active: ActiveRequest, completion: Completion, cost: int | None
+    ) -> Completion:
         identity = self._teacher.identity
-        # Once submitted it is done, even if this is cancelled: nothing that was told is dropped.
+        # The writer completes what was submitted even if this coroutine is cancelled: an answer
+        # that has arrived is never dropped.
         await self._writer.submit(
-            lambda connection: charges.keep_answer(
+            lambda connection: charges.store_answer(
                 connection,
-                ticket.charge,
-                ticket.key,
-                ticket.request,
+                active.charge,
+                active.key,
+                active.request,
                 completion,
                 identity=identity,
                 cost=cost,
             )
         )
-        paid = ticket.worst if cost is None and self._money.price is not None else cost
+        paid = active.worst_pico if cost is None and self._budget.price is not None else cost
         return Completion(completion.text, completion.finish_reason, completion.usage, paid)
 
-    async def _settle(self, ticket: Ticket, fault: Fault, permit: Permit) -> Failure | Again:
-        """Charge a vain attempt or not; then ask again, fail the question, or end the run."""
-        charge, ticket.charge = ticket.charge, 0
-        settle = charges.release if fault.unpaid else charges.lose
-        self.sent.lost += not fault.unpaid
+    async def _settle(
+        self, active: ActiveRequest, fault: Fault, permit: Permit
+    ) -> Failure | RetryLater:
+        """Settle the charge of a failed attempt; then retry, fail the request, or end the run."""
+        charge, active.charge = active.charge, 0
+        settle = charges.release if fault.unpaid else charges.mark_lost
+        self.attempts.lost += not fault.unpaid
         await self._writer.submit(lambda connection: settle(connection, [charge]))
-        if fault.verdict is Verdict.ROW:
-            self._governor.refused(permit)
+        if fault.action is Action.FAIL_REQUEST:
+            self._limiter.refused(permit)
             return Failure("refused", str(fault), False)
-        if fault.verdict is not Verdict.RETRY:
+        if fault.action is not Action.RETRY:
             raise await self._end(fault)
-        ticket.faults[fault.kind] = count = ticket.faults.get(fault.kind, 0) + 1
-        total = sum(ticket.faults.values())
+        active.faults[fault.kind] = count = active.faults.get(fault.kind, 0) + 1
+        total = sum(active.faults.values())
         allowed = self._policy.attempts[fault.kind]
-        if not self._governor.answered and fault.kind is not Kind.THROTTLED:
-            # Nobody has answered yet: a server that is down is told so within seconds.
+        if not self._limiter.answered and fault.kind is not FaultKind.THROTTLED:
+            # Nothing has answered yet: a server that is down is reported within seconds.
             allowed = min(allowed, self._policy.first_attempts)
-            if fault.kind is Kind.CONNECTION and self._governor.faults + 1 >= allowed:
+            if fault.kind is FaultKind.CONNECTION and self._limiter.faults + 1 >= allowed:
                 raise await self._end(fault)
-        self._governor.failed(permit, fault)
+        self._limiter.failed(permit, fault)
         if count >= allowed:
             return Failure(fault.kind.value, f"{fault} ({total} attempts)", True)
-        return Again(self._policy.delay(total, fault.retry_after_s))
+        return RetryLater(self._policy.delay(total, fault.retry_after_s))
 
     async def _end(self, fault: Fault) -> TeacherError:
-        self._governor.close()
+        self._limiter.close()
         return await self._teacher.explain(fault)
 
 
 def _counted(request: Request, usage: Usage) -> int | None:
     """Tokens that the server's limit may have been charged for an answer; None: unknown.
 
-    Servers count a request when it comes, with all that its answer may be: so the limit of an
-    answer counts and not its length, where one was named.
+    Servers count a request when it arrives, with the longest answer that it allows. So an answer
+    counts at its limit and not at its length, where a limit was set.
     """
     if usage.prompt_tokens is None or usage.completion_tokens is None:
         return None

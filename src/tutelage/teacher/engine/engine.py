@@ -1,12 +1,13 @@
-"""The engine: asks every question of a stream once, at the pace that the governor allows, and has
-each step on the disk before the next: reserved, sent, answered.
+"""The engine: sends each request of a stream once, at the pace that the rate limiter allows.
 
-    questions -> known? -> reserve -> admit -> mark sent -> ask -> keep the answer
-                             ^                              |
-                             +------- after a while --------+ (a transient fault)
+Each step is on the disk before the next one begins: reserved, sent, answered.
 
-Of what is asked only a window is in memory: what is reserved, under way, or waiting to be asked
-again. What became of each question is told to `Events`, once.
+    requests -> in the ledger? -> reserve -> admit -> mark sent -> send -> store the answer
+                                    ^                               |
+                                    +--------- after a delay -------+ (a transient fault)
+
+Only a window of the stream is in memory: requests that are reserved, in flight, or waiting for a
+retry. The `RequestListener` learns the result of each request once.
 """
 
 from __future__ import annotations
@@ -20,64 +21,77 @@ from collections.abc import Iterable, Iterator
 
 from tutelage.core.errors import TutelageError
 from tutelage.core.types import Completion, Request
-from tutelage.teacher.cost.budget import Money, out_of_money
+from tutelage.teacher.cost.budget import Budget, budget_exceeded
 from tutelage.teacher.cost.prices import output_bound, request_bound, worst_case
-from tutelage.teacher.engine.attempt import Asker
+from tutelage.teacher.engine.attempt import RequestSender
 from tutelage.teacher.engine.failures import RetryPolicy
-from tutelage.teacher.engine.rate_limits import Governor, Health
-from tutelage.teacher.engine.requests import Events, Question, Sent, Ticket
+from tutelage.teacher.engine.rate_limits import FailureMonitor, RateLimiter
+from tutelage.teacher.engine.requests import (
+    ActiveRequest,
+    AttemptCounts,
+    PendingRequest,
+    RequestListener,
+)
 from tutelage.teacher.ledger import charges
-from tutelage.teacher.ledger.charges import Claim, Failure, Grant, Reservation, Session
+from tutelage.teacher.ledger.charges import (
+    Claim,
+    Failure,
+    Reservation,
+    ReservationStatus,
+    Session,
+)
 from tutelage.teacher.ledger.writer import Writer
 from tutelage.teacher.teacher import RequestFailedError, Teacher
 
 _CHUNK = 200
-"""Questions looked up and reserved together."""
-_MOST_REPEATS = 10_000
-"""Rows in memory because the question that they repeat is still open."""
+"""Requests that are looked up and reserved together."""
+_MAX_REPEATS = 10_000
+"""Rows that may be in memory because they repeat a request whose result is not known yet."""
 _POLL_S = 0.25
-"""Seconds between two looks at what another process is asking."""
+"""Seconds between two checks of requests that another process is making."""
 DRAIN_S = 30.0
-"""Seconds that requests under way get to come home when a run is interrupted: they are paid."""
+"""Seconds that requests in flight get to complete when a run is interrupted: they are paid for."""
 
 
 class Engine:
-    """One run over one stream of questions to one teacher. `run` is called once."""
+    """One run over one stream of requests to one teacher. `run` is called once."""
 
     def __init__(
         self,
         teacher: Teacher,
         session: Session,
-        money: Money,
-        governor: Governor,
-        events: Events,
+        budget: Budget,
+        limiter: RateLimiter,
+        listener: RequestListener,
         *,
-        health: Health,
+        monitor: FailureMonitor,
         policy: RetryPolicy | None = None,
         retry_failed: bool = False,
     ) -> None:
         self._teacher = teacher
         self._session = session
-        self._money = money
-        self._governor = governor
-        self._events = events
-        self._health = health
+        self._budget = budget
+        self._limiter = limiter
+        self._listener = listener
+        self._monitor = monitor
         self._retry_failed = retry_failed
         self._writer = Writer(session.ledger)
-        self._asker = Asker(teacher, self._writer, money, governor, policy or RetryPolicy())
-        self._ready: deque[Ticket] = deque()
-        self._open: dict[str, Ticket] = {}
-        self._held: dict[str, Ticket] = {}
-        self._broke: deque[Ticket] = deque()
-        self._ahead = 2 * governor.limits.concurrency
-        # Room for what three others of our size have reserved: past that, ours begins.
-        self._most_held = 4 * (self._ahead + _CHUNK)
+        self._sender = RequestSender(
+            teacher, self._writer, budget, limiter, policy or RetryPolicy()
+        )
+        self._ready: deque[ActiveRequest] = deque()
+        self._open: dict[str, ActiveRequest] = {}
+        self._held: dict[str, ActiveRequest] = {}
+        self._to_reserve: deque[ActiveRequest] = deque()
+        self._max_waiting = 2 * limiter.limits.concurrency
+        # Room for what three other processes of this size have reserved; after that, ours begins.
+        self._max_held = 4 * (self._max_waiting + _CHUNK)
         self._repeats = 0
         self._delayed = 0
         self._busy = 0
-        self._under_way = 0
+        self._in_flight = 0
         self._exhausted = False
-        self._look_at = 0.0
+        self._next_poll = 0.0
         self._stopping = False
         self._error: BaseException | None = None
         self._changed = asyncio.Event()
@@ -85,16 +99,19 @@ class Engine:
         self._idle: deque[asyncio.Future[None]] = deque()
 
     @property
-    def sent(self) -> Sent:
-        """What has left so far."""
-        return self._asker.sent
+    def attempts(self) -> AttemptCounts:
+        """The attempts so far."""
+        return self._sender.attempts
 
-    async def run(self, questions: Iterable[Question]) -> None:
-        """Ask them all. Raises what ends a run before its time; everything paid for is kept."""
-        stream = iter(questions)
+    async def run(self, requests: Iterable[PendingRequest]) -> None:
+        """Make all requests.
+
+        Raises the error that ends a run early; everything that was paid for is kept.
+        """
+        stream = iter(requests)
         try:
-            waiting = await self._feed(stream)
-            if self._error is not None:  # interrupted before anything had to be asked
+            waiting = await self._fill(stream)
+            if self._error is not None:  # interrupted before anything had to be sent
                 raise self._error
             if waiting:
                 async with self._teacher:
@@ -106,39 +123,39 @@ class Engine:
                 self._writer.close()
 
     def stop(self, error: BaseException) -> None:
-        """Ask nothing new; `run` raises `error` once what is under way has come home, or when
-        DRAIN_S is over."""
+        """Send nothing new. `run` raises `error` once the requests in flight have completed, after
+        DRAIN_S at the latest."""
         if self._error is None:
             self._error = error
         self._stopping = True
         self._changed.set()
 
-    # The stream: known, failed for good, under way already, or reserved.
+    # The stream. Each request is cached, failed for good, active already, or reserved.
 
-    async def _feed(self, stream: Iterator[Question]) -> bool:
-        """Take questions from the stream until some are ready to be asked; False at its end."""
-        while not (self._ready or self._exhausted or self._broke or self._has_enough()):
+    async def _fill(self, stream: Iterator[PendingRequest]) -> bool:
+        """Take requests from the stream until some are ready to be sent; False at its end."""
+        while not (self._ready or self._exhausted or self._to_reserve or self._has_enough()):
             await self._take(list(itertools.islice(stream, _CHUNK)))
             await asyncio.sleep(0)
             if self._stopping:
                 break
-        return bool(self._ready or self._held or self._broke)
+        return bool(self._ready or self._held or self._to_reserve)
 
     def _has_enough(self) -> bool:
-        """Whether to read no further for now: there is enough to do, or too much of what is to
-        come is being asked by others, or is what is being asked already."""
+        """Whether to take nothing more from the stream for now: enough requests are waiting, or
+        other processes hold too many, or too many rows repeat an active request."""
         waiting = len(self._ready) + self._delayed
         return (
-            waiting >= self._ahead
-            or len(self._held) >= self._most_held
-            or self._repeats >= _MOST_REPEATS
+            waiting >= self._max_waiting
+            or len(self._held) >= self._max_held
+            or self._repeats >= _MAX_REPEATS
         )
 
-    async def _take(self, chunk: list[Question]) -> None:
+    async def _take(self, chunk: list[PendingRequest]) -> None:
         if not chunk:
             self._exhausted = True
             return
-        new: dict[str, Ticket] = {}
+        new: dict[str, ActiveRequest] = {}
         for key, request in chunk:
             if key in self._open:
                 self._open[key].copies += 1
@@ -146,65 +163,65 @@ class Engine:
             elif key in new:
                 new[key].copies += 1
             else:
-                new[key] = self._ticket(key, request)
+                new[key] = self._active(key, request)
         for key, completion in self._session.ledger.get_many(new).items():
-            self._tell_known(new.pop(key), completion)
-        for key, failure in self._hopeless(new).items():
-            self._tell_failed(new.pop(key), failure, asked=False)
+            self._report_cached(new.pop(key), completion)
+        for key, failure in self._final_failures(new).items():
+            self._report_failed(new.pop(key), failure, sent=False)
         if new:
             self._open.update(new)
-            self._repeats += sum(ticket.copies - 1 for ticket in new.values())
+            self._repeats += sum(active.copies - 1 for active in new.values())
             await self._reserve(list(new.values()))
 
-    def _hopeless(self, keys: Iterable[str]) -> dict[str, Failure]:
+    def _final_failures(self, keys: Iterable[str]) -> dict[str, Failure]:
         if self._retry_failed:
             return {}
-        with self._session.ledger.reading() as connection:
-            return charges.failures_of(connection, keys)
+        with self._session.ledger.reader() as connection:
+            return charges.final_failures(connection, keys)
 
-    def _ticket(self, key: str, request: Request) -> Ticket:
+    def _active(self, key: str, request: Request) -> ActiveRequest:
         tokens = request_bound(request) + output_bound(request)
-        return Ticket(key, request, worst_case(request, self._money.price), tokens)
+        return ActiveRequest(key, request, worst_case(request, self._budget.price), tokens)
 
-    async def _reserve(self, tickets: list[Ticket]) -> None:
-        money = self._money
-        claims = [Claim(ticket.key, ticket.worst) for ticket in tickets]
-        outcome = await self._writer.submit(
+    async def _reserve(self, requests: list[ActiveRequest]) -> None:
+        budget = self._budget
+        claims = [Claim(active.key, active.worst_pico) for active in requests]
+        reservations = await self._writer.submit(
             lambda connection: self._session.reserve(
-                connection, claims, scope=money.scope, cap=money.cap
+                connection, claims, scope=budget.scope, cap=budget.cap
             )
         )
-        for ticket, reservation in zip(tickets, outcome, strict=True):
-            self._sort(ticket, reservation)
+        for active, reservation in zip(requests, reservations, strict=True):
+            self._sort(active, reservation)
 
-    def _sort(self, ticket: Ticket, reservation: Reservation) -> None:
-        if reservation.grant is Grant.RESERVED:
-            ticket.charge = reservation.charge
-            # What is asked again goes first: its row is the one that others wait behind.
-            (self._ready.appendleft if ticket.faults else self._ready.append)(ticket)
+    def _sort(self, active: ActiveRequest, reservation: Reservation) -> None:
+        if reservation.status is ReservationStatus.RESERVED:
+            active.charge = reservation.charge
+            # A retry goes first: its row is the one that others wait for.
+            (self._ready.appendleft if active.faults else self._ready.append)(active)
             self._wake(1)
-        elif reservation.grant is Grant.ANSWERED:
-            self._close(ticket)
-            self._tell_known(ticket, self._session.ledger.get_many([ticket.key])[ticket.key])
-        elif reservation.grant is Grant.HELD:
-            self._held[ticket.key] = ticket
-        elif reservation.grant is Grant.BATCHED:
-            self._close(ticket)
-            for _ in range(ticket.copies):
-                self._events.left(ticket.key)
+        elif reservation.status is ReservationStatus.ANSWERED:
+            self._close(active)
+            self._report_cached(active, self._session.ledger.get_many([active.key])[active.key])
+        elif reservation.status is ReservationStatus.HELD:
+            self._held[active.key] = active
+        elif reservation.status is ReservationStatus.BATCHED:
+            self._close(active)
+            for _ in range(active.copies):
+                self._listener.batched(active.key)
         else:
-            self._broke.append(ticket)
+            self._to_reserve.append(active)
 
-    # The run itself: a few workers, and one who feeds them and sees when all is done.
+    # The run itself: workers that send, and one task that feeds them and detects the end.
 
-    async def _supervise(self, stream: Iterator[Question]) -> None:
-        for _ in range(self._governor.limits.concurrency):
+    async def _supervise(self, stream: Iterator[PendingRequest]) -> None:
+        for _ in range(self._limiter.limits.concurrency):
             worker = asyncio.create_task(self._work())
             worker.add_done_callback(self._worker_ended)
             self._workers.add(worker)
         try:
             try:
-                await self._keep_them_busy(stream)
+                await self._feed_workers(stream)
             except TutelageError as error:
                 self.stop(error)
             if self._stopping:
@@ -221,25 +238,25 @@ class Engine:
         if error is not None:
             self.stop(error)
 
-    async def _keep_them_busy(self, stream: Iterator[Question]) -> None:
+    async def _feed_workers(self, stream: Iterator[PendingRequest]) -> None:
         while not self._stopping:
             self._changed.clear()
-            if self._broke:
-                await self._try_again_to_pay()
+            if self._to_reserve:
+                await self._retry_reservations()
             elif not (self._exhausted or self._has_enough()):
                 await self._take(list(itertools.islice(stream, _CHUNK)))
                 await asyncio.sleep(0)
                 continue
-            if self._held and time.monotonic() >= self._look_at:
-                await self._look_at_held()
-                self._look_at = time.monotonic() + _POLL_S
+            if self._held and time.monotonic() >= self._next_poll:
+                await self._poll_held()
+                self._next_poll = time.monotonic() + _POLL_S
             if self._exhausted and not self._open:
                 return
             if not self._stopping:
                 await self._wait_for_change()
 
     async def _wait_for_change(self) -> None:
-        timeout = max(0.0, self._look_at - time.monotonic()) if self._held else None
+        timeout = max(0.0, self._next_poll - time.monotonic()) if self._held else None
         try:
             await asyncio.wait_for(self._changed.wait(), timeout)
         except TimeoutError:
@@ -248,37 +265,38 @@ class Engine:
     async def _drain(self) -> None:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + DRAIN_S
-        while self._under_way and loop.time() < deadline:
+        while self._in_flight and loop.time() < deadline:
             self._changed.clear()
             try:
                 await asyncio.wait_for(self._changed.wait(), deadline - loop.time())
             except TimeoutError:
                 return
 
-    async def _try_again_to_pay(self) -> None:
-        """What did not fit may do so once something under way has cost less than its worst."""
-        tickets = list(self._broke)
-        self._broke.clear()
-        await self._reserve(tickets)
-        if self._broke and not (self._busy or self._ready or self._delayed or self._held):
-            worst = self._broke[0].worst
-            self.stop(out_of_money(self._session.ledger, self._money, worst))
+    async def _retry_reservations(self) -> None:
+        """Reserve again what exceeded the budget: it may fit once a request in flight has cost less
+        than its worst case."""
+        requests = list(self._to_reserve)
+        self._to_reserve.clear()
+        await self._reserve(requests)
+        if self._to_reserve and not (self._busy or self._ready or self._delayed or self._held):
+            worst = self._to_reserve[0].worst_pico
+            self.stop(budget_exceeded(self._session.ledger, self._budget, worst))
 
-    async def _look_at_held(self) -> None:
-        """Others' questions: take their answers, or the questions if the others are gone."""
+    async def _poll_held(self) -> None:
+        """Take the answers that other processes have stored, and the requests that they left."""
         for key, completion in self._session.ledger.get_many(self._held).items():
-            ticket = self._held.pop(key)
-            self._close(ticket)
-            self._tell_known(ticket, completion)
-        for key, failure in self._hopeless(self._held).items():
-            ticket = self._held.pop(key)
-            self._close(ticket)
-            self._tell_failed(ticket, failure, asked=False)
+            active = self._held.pop(key)
+            self._close(active)
+            self._report_cached(active, completion)
+        for key, failure in self._final_failures(self._held).items():
+            active = self._held.pop(key)
+            self._close(active)
+            self._report_failed(active, failure, sent=False)
         if self._held:
-            self._session.bury_the_dead()
-            tickets = list(self._held.values())
+            self._session.settle_dead_sessions()
+            requests = list(self._held.values())
             self._held.clear()
-            await self._reserve(tickets)
+            await self._reserve(requests)
 
     async def _work(self) -> None:
         while True:
@@ -287,13 +305,13 @@ class Engine:
                 self._idle.append(future)
                 self._changed.set()
                 await future
-            ticket = self._ready.popleft()
+            active = self._ready.popleft()
             self._busy += 1
             try:
-                await self._ask(ticket)
+                await self._send(active)
             finally:
                 self._busy -= 1
-                if len(self._ready) < self._governor.limits.concurrency:
+                if len(self._ready) < self._limiter.limits.concurrency:
                     self._changed.set()
 
     def _wake(self, count: int) -> None:
@@ -303,71 +321,71 @@ class Engine:
                 future.set_result(None)
                 count -= 1
 
-    async def _ask(self, ticket: Ticket) -> None:
-        """Let one question go, when it may."""
-        permit = await self._governor.admit(ticket.tokens)
+    async def _send(self, active: ActiveRequest) -> None:
+        """Make one attempt at a request as soon as the rate limiter admits it."""
+        permit = await self._limiter.admit(active.tokens)
         if self._stopping:
-            self._governor.withdrawn(permit)
+            self._limiter.not_sent(permit)
             return
-        self._under_way += 1
+        self._in_flight += 1
         try:
-            outcome = await self._asker.attempt(ticket, permit)
-            if isinstance(outcome, Completion):
-                self._answered(ticket, outcome)
-            elif isinstance(outcome, Failure):
-                await self._fail(ticket, outcome)
+            result = await self._sender.attempt(active, permit)
+            if isinstance(result, Completion):
+                self._answered(active, result)
+            elif isinstance(result, Failure):
+                await self._fail(active, result)
             else:
                 self._delayed += 1
                 loop = asyncio.get_running_loop()
-                loop.call_later(outcome.after_s, self._come_back, ticket)
+                loop.call_later(result.delay_s, self._requeue, active)
         except TutelageError:
-            self._stopping = True  # before anybody else is let go
+            self._stopping = True  # before any other request is sent
             raise
         finally:
-            self._under_way -= 1
+            self._in_flight -= 1
             if self._stopping:
                 self._changed.set()
 
-    def _come_back(self, ticket: Ticket) -> None:
-        """A question is asked again: at the price of a new request, if that fits the budget."""
+    def _requeue(self, active: ActiveRequest) -> None:
+        """Retry a request: it is reserved again, at the price of a new one."""
         self._delayed -= 1
-        self._broke.append(ticket)
+        self._to_reserve.append(active)
         self._changed.set()
 
-    def _answered(self, ticket: Ticket, completion: Completion) -> None:
-        self._health.succeeded()
-        self._close(ticket)
-        self._events.answered(ticket.key, completion)
-        for _ in range(ticket.copies - 1):
-            self._events.known(ticket.key, completion)
+    def _answered(self, active: ActiveRequest, completion: Completion) -> None:
+        self._monitor.succeeded()
+        self._close(active)
+        self._listener.answered(active.key, completion)
+        for _ in range(active.copies - 1):
+            self._listener.cached(active.key, completion)
 
-    async def _fail(self, ticket: Ticket, failure: Failure) -> None:
-        strategy = ticket.request.strategy
-        charge = ticket.charge
+    async def _fail(self, active: ActiveRequest, failure: Failure) -> None:
+        strategy = active.request.strategy
+        charge = active.charge
 
-        def note(connection: sqlite3.Connection) -> None:
+        def store(connection: sqlite3.Connection) -> None:
             if charge:
                 charges.release(connection, [charge])
-            charges.note_failure(connection, ticket.key, strategy, failure)
+            charges.store_failure(connection, active.key, strategy, failure)
 
-        await self._writer.submit(note)
-        self._close(ticket)
-        self._tell_failed(ticket, failure, asked=True)
+        await self._writer.submit(store)
+        self._close(active)
+        self._report_failed(active, failure, sent=True)
 
-    def _close(self, ticket: Ticket) -> None:
-        if self._open.pop(ticket.key, None) is not None:
-            self._repeats -= ticket.copies - 1
+    def _close(self, active: ActiveRequest) -> None:
+        if self._open.pop(active.key, None) is not None:
+            self._repeats -= active.copies - 1
         if not self._open:
             self._changed.set()
 
-    def _tell_known(self, ticket: Ticket, completion: Completion) -> None:
-        self._health.succeeded()
-        for _ in range(ticket.copies):
-            self._events.known(ticket.key, completion)
+    def _report_cached(self, active: ActiveRequest, completion: Completion) -> None:
+        self._monitor.succeeded()
+        for _ in range(active.copies):
+            self._listener.cached(active.key, completion)
 
-    def _tell_failed(self, ticket: Ticket, failure: Failure, *, asked: bool) -> None:
-        for _ in range(ticket.copies):
-            self._events.failed(ticket.key, failure, asked=asked)
+    def _report_failed(self, active: ActiveRequest, failure: Failure, *, sent: bool) -> None:
+        for _ in range(active.copies):
+            self._listener.failed(active.key, failure, sent=sent)
         error = RequestFailedError(failure.detail, transient=failure.transient)
-        tell = self._health.question_failed if asked else self._health.rows_failed
-        tell(error, ticket.copies)
+        report = self._monitor.request_failed if sent else self._monitor.rows_failed
+        report(error, active.copies)

@@ -1,4 +1,4 @@
-"""What can go wrong with one question, and what each fault calls for."""
+"""What can go wrong with an attempt at a request, and the action that each fault calls for."""
 
 from __future__ import annotations
 
@@ -11,20 +11,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
-class Verdict(enum.Enum):
-    """What an answer that is none calls for."""
+class Action(enum.Enum):
+    """What to do about an attempt that brought no answer."""
 
-    RETRY = "transient: ask again after a while"
-    ROW = "this question is at fault: its row fails"
-    REFUSED = "the server's filter: an answer of a kind"
-    MODEL = "the model is not served: stop"
-    KEY = "no key, or a wrong one: stop"
-    ACCOUNT = "nothing left to pay with: stop"
-    PARAMETER = "the model refuses a parameter: stop"
+    RETRY = "transient: retry after a delay"
+    FAIL_REQUEST = "this request is at fault: its rows fail"
+    KEEP_REFUSAL = "the content filter refused: keep that as the answer"
+    STOP_MODEL = "the model is not served: stop the run"
+    STOP_KEY = "the API key is missing or wrong: stop the run"
+    STOP_ACCOUNT = "the account cannot pay: stop the run"
+    STOP_PARAMETER = "the model does not support a parameter: stop the run"
 
 
-class Kind(enum.Enum):
-    """Sorts of transient fault, which differ in how often asking again is worth it."""
+class FaultKind(enum.Enum):
+    """Kinds of transient fault; the retry policy allows each its own number of attempts.
+
+    The values are stored in the ledger as reasons of failures: they do not change.
+    """
 
     THROTTLED = "too many requests"
     SERVER = "the server's own fault"
@@ -36,58 +39,58 @@ class Kind(enum.Enum):
 class Fault(Exception):
     """One attempt that brought no answer.
 
-    verdict:       what it calls for
-    kind:          the sort of a transient one
-    retry_after_s: how long the server asks to be left alone
+    action:        what it calls for
+    kind:          of a transient fault
+    retry_after_s: the delay that the server asks for, in seconds
     unreached:     True where the server was not even reached
     unpaid:        True where the server has certainly not answered, so that nothing is owed: it was
-                   not reached, or it refused with a 4xx. All else may have been charged
+                   not reached, or it refused with a 4xx. Any other attempt may have been charged
     """
 
     def __init__(
         self,
-        verdict: Verdict,
+        action: Action,
         message: str,
         *,
-        kind: Kind = Kind.SERVER,
+        kind: FaultKind = FaultKind.SERVER,
         retry_after_s: float | None = None,
         unreached: bool = False,
         unpaid: bool = False,
     ) -> None:
         super().__init__(message)
-        self.verdict = verdict
+        self.action = action
         self.kind = kind
         self.retry_after_s = retry_after_s
         self.unreached = unreached
         self.unpaid = unpaid or unreached
 
 
-_CODES: Mapping[str, Verdict] = {
-    "insufficient_quota": Verdict.ACCOUNT,
-    "billing_not_active": Verdict.ACCOUNT,
-    "billing_hard_limit_reached": Verdict.ACCOUNT,
-    "account_deactivated": Verdict.ACCOUNT,
-    "invalid_api_key": Verdict.KEY,
-    "content_filter": Verdict.REFUSED,
-    "content_policy_violation": Verdict.REFUSED,
-    "context_length_exceeded": Verdict.ROW,
-    "rate_limit_exceeded": Verdict.RETRY,
-    "unsupported_parameter": Verdict.PARAMETER,
-    "unsupported_value": Verdict.PARAMETER,
-    "unknown_parameter": Verdict.PARAMETER,
+_CODES: Mapping[str, Action] = {
+    "insufficient_quota": Action.STOP_ACCOUNT,
+    "billing_not_active": Action.STOP_ACCOUNT,
+    "billing_hard_limit_reached": Action.STOP_ACCOUNT,
+    "account_deactivated": Action.STOP_ACCOUNT,
+    "invalid_api_key": Action.STOP_KEY,
+    "content_filter": Action.KEEP_REFUSAL,
+    "content_policy_violation": Action.KEEP_REFUSAL,
+    "context_length_exceeded": Action.FAIL_REQUEST,
+    "rate_limit_exceeded": Action.RETRY,
+    "unsupported_parameter": Action.STOP_PARAMETER,
+    "unsupported_value": Action.STOP_PARAMETER,
+    "unknown_parameter": Action.STOP_PARAMETER,
 }
-"""Error codes of servers seen so far; they say more than the status does."""
+"""Error codes that servers are known to send. They are more specific than the status."""
 
-_STATUSES: Mapping[int, Verdict] = {
-    401: Verdict.KEY,
-    402: Verdict.ACCOUNT,
-    403: Verdict.KEY,
-    404: Verdict.MODEL,
-    408: Verdict.RETRY,
-    409: Verdict.RETRY,
-    410: Verdict.MODEL,
-    425: Verdict.RETRY,
-    429: Verdict.RETRY,
+_STATUSES: Mapping[int, Action] = {
+    401: Action.STOP_KEY,
+    402: Action.STOP_ACCOUNT,
+    403: Action.STOP_KEY,
+    404: Action.STOP_MODEL,
+    408: Action.RETRY,
+    409: Action.RETRY,
+    410: Action.STOP_MODEL,
+    425: Action.RETRY,
+    429: Action.RETRY,
 }
 
 _MODEL_CODE = re.compile(
@@ -100,47 +103,50 @@ _MODEL_MESSAGE = re.compile(
 )
 
 
-def judge(status: int, code: str = "", message: str = "") -> Verdict:
-    """The decision table: the error's code first, then what it says of the model, then the status.
+def action_for(status: int, code: str = "", message: str = "") -> Action:
+    """The action that an error response calls for.
 
-    status: HTTP's. code, message: of the error object in the body, empty where there is none.
+    The error's code decides first, then what the message says about the model, then the status.
+
+    status: the HTTP status. code, message: of the error object in the body, empty where there is
+    none.
     """
     code = code.lower()
     if code in _CODES:
         return _CODES[code]
     if _MODEL_CODE.search(code) or (status in (400, 404, 422) and _MODEL_MESSAGE.search(message)):
-        return Verdict.MODEL
-    return _STATUSES.get(status, Verdict.RETRY if status >= 500 else Verdict.ROW)
+        return Action.STOP_MODEL
+    return _STATUSES.get(status, Action.RETRY if status >= 500 else Action.FAIL_REQUEST)
 
 
-def kind_of(status: int) -> Kind:
-    """The sort of a transient fault that came as an HTTP status."""
-    return Kind.THROTTLED if status in (429, 503) else Kind.SERVER
+def fault_kind_of(status: int) -> FaultKind:
+    """The kind of a transient fault that has this HTTP status."""
+    return FaultKind.THROTTLED if status in (429, 503) else FaultKind.SERVER
 
 
-_ATTEMPTS: Mapping[Kind, int] = {
-    Kind.THROTTLED: 20,
-    Kind.SERVER: 6,
-    Kind.TIMEOUT: 3,
-    Kind.CONNECTION: 6,
-    Kind.GARBLED: 4,
+_ATTEMPTS: Mapping[FaultKind, int] = {
+    FaultKind.THROTTLED: 20,
+    FaultKind.SERVER: 6,
+    FaultKind.TIMEOUT: 3,
+    FaultKind.CONNECTION: 6,
+    FaultKind.GARBLED: 4,
 }
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often and how long apart one question is asked.
+    """How many attempts a request gets, and the delays between them.
 
-    attempts:          by the sort of fault; each sort has its own count
-    first_attempts:    while nothing at all has ever answered at the address: a server that is down
-                       is said to be down within seconds
-    base_s, cap_s:     the wait after the n-th fault is drawn evenly from half to all of
-                       base_s · 2^(n-1), at most cap_s: so clients that failed together do not
-                       come back together
-    max_retry_after_s: the most of a server's own Retry-After that is waited
+    attempts:          by kind of fault; each kind has its own count
+    first_attempts:    while nothing has ever answered at the address, so that a server that is down
+                       is reported within seconds
+    base_s, cap_s:     the delay after the n-th fault is drawn uniformly from half to all of
+                       base_s · 2^(n-1), at most cap_s, so that clients that failed together do not
+                       retry together
+    max_retry_after_s: a longer Retry-After of the server is cut to this
     """
 
-    attempts: Mapping[Kind, int] = field(default_factory=lambda: _ATTEMPTS)
+    attempts: Mapping[FaultKind, int] = field(default_factory=lambda: _ATTEMPTS)
     first_attempts: int = 3
     base_s: float = 0.5
     cap_s: float = 30.0
@@ -155,7 +161,10 @@ class RetryPolicy:
 
 
 def parse_retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that a server asks to wait: `retry-after-ms`, or `Retry-After`, a number or date."""
+    """The delay that a server asks for, in seconds, or None where it asks for none.
+
+    Read from `retry-after-ms`, then from `Retry-After`, which holds a number or a date.
+    """
     for name, unit in (("retry-after-ms", 0.001), ("Retry-After", 1.0)):
         value = headers.get(name)
         if value is None:

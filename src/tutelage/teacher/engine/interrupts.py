@@ -1,6 +1,6 @@
-"""Running a coroutine to its end from ordinary code, and what Ctrl-C does meanwhile.
+"""Run a coroutine from synchronous code, with a defined effect of Ctrl-C.
 
-The first Ctrl-C asks the work to end well, the second ends it where it stands.
+The first Ctrl-C asks the work to end in good order, the second one cancels it.
 """
 
 from __future__ import annotations
@@ -16,15 +16,17 @@ from typing import Any
 Begin = Callable[[], Coroutine[Any, Any, None]]
 
 
-class InterruptedWork(Exception):
-    """The work was asked to end, and did; `run_to_end` raises KeyboardInterrupt for it."""
+class Interrupted(Exception):
+    """The work ended because it was asked to; `run_interruptible` raises KeyboardInterrupt."""
 
 
-def run_to_end(begin: Begin, on_interrupt: Callable[[], None]) -> None:
-    """Run `begin()` on an event loop, on a thread of its own where this one's is running already.
+def run_interruptible(begin: Begin, on_interrupt: Callable[[], None]) -> None:
+    """Run `begin()` on an event loop: on another thread where this thread already runs a loop.
 
-    on_interrupt: called on the loop at the first Ctrl-C; the work should end soon with
-                  InterruptedWork
+    on_interrupt: called on the loop at the first Ctrl-C; the work should then end soon by raising
+                  Interrupted
+
+    Raises KeyboardInterrupt where the work was interrupted.
     """
     try:
         asyncio.get_running_loop()
@@ -37,19 +39,19 @@ def run_to_end(begin: Begin, on_interrupt: Callable[[], None]) -> None:
             _on_another_thread(begin, on_interrupt)
         else:
             asyncio.run(_on_this_thread(begin, on_interrupt))
-    except (InterruptedWork, asyncio.CancelledError) as error:
+    except (Interrupted, asyncio.CancelledError) as error:
         raise KeyboardInterrupt from error
 
 
-class _Presses:
-    """What each Ctrl-C does to the work; called on its loop."""
+class _CtrlC:
+    """The effect of each Ctrl-C on the work; used on its loop."""
 
     def __init__(self, task: asyncio.Task[None], on_interrupt: Callable[[], None]) -> None:
         self._task = task
         self._on_interrupt = on_interrupt
         self._times = 0
 
-    def one_more(self) -> None:
+    def pressed(self) -> None:
         self._times += 1
         if self._times == 1:
             self._on_interrupt()
@@ -61,14 +63,14 @@ async def _on_this_thread(begin: Begin, on_interrupt: Callable[[], None]) -> Non
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
     assert task is not None
-    presses = _Presses(task, on_interrupt)
+    presses = _CtrlC(task, on_interrupt)
     before = signal.getsignal(signal.SIGINT)
     try:
-        loop.add_signal_handler(signal.SIGINT, presses.one_more)
+        loop.add_signal_handler(signal.SIGINT, presses.pressed)
         by_loop = True
-    except NotImplementedError:  # Windows: its loop wakes up for signals, and leaves them to Python
+    except NotImplementedError:  # Windows: the loop wakes up for signals but leaves them to Python
         signal.signal(
-            signal.SIGINT, lambda number, frame: loop.call_soon_threadsafe(presses.one_more)
+            signal.SIGINT, lambda number, frame: loop.call_soon_threadsafe(presses.pressed)
         )
         by_loop = False
     try:
@@ -76,30 +78,33 @@ async def _on_this_thread(begin: Begin, on_interrupt: Callable[[], None]) -> Non
     finally:
         if by_loop:
             loop.remove_signal_handler(signal.SIGINT)
-        if before is not None:  # None: it was not Python that set it
+        if before is not None:  # None: the handler was not set from Python
             signal.signal(signal.SIGINT, before)
 
 
 def _on_another_thread(begin: Begin, on_interrupt: Callable[[], None]) -> None:
-    """Python hands signals to the main thread alone: where this is it, a handler passes them on.
-    (A KeyboardInterrupt raised here could come between any two lines, and leave the work running
-    with nobody to ask it to end.)"""
-    begun: Future[tuple[asyncio.AbstractEventLoop, _Presses]] = Future()
+    """Run the work on a thread of its own, and forward Ctrl-C to it.
+
+    Python delivers signals to the main thread alone: where this is the main thread, a handler
+    forwards them. (A KeyboardInterrupt could be raised between any two lines here, and leave the
+    work running with nothing to end it.)
+    """
+    begun: Future[tuple[asyncio.AbstractEventLoop, _CtrlC]] = Future()
 
     async def on_thread() -> None:
         task = asyncio.create_task(begin())
-        begun.set_result((asyncio.get_running_loop(), _Presses(task, on_interrupt)))
+        begun.set_result((asyncio.get_running_loop(), _CtrlC(task, on_interrupt)))
         await task
 
-    def pass_on(begun: Future[tuple[asyncio.AbstractEventLoop, _Presses]]) -> None:
+    def forward(begun: Future[tuple[asyncio.AbstractEventLoop, _CtrlC]]) -> None:
         loop, presses = begun.result()
-        with suppress(RuntimeError):  # the work has just ended, and its loop with it
-            loop.call_soon_threadsafe(presses.one_more)
+        with suppress(RuntimeError):  # the work and its loop have just ended
+            loop.call_soon_threadsafe(presses.pressed)
 
     before = None
     if threading.current_thread() is threading.main_thread():
         before = signal.signal(
-            signal.SIGINT, lambda number, frame: begun.add_done_callback(pass_on)
+            signal.SIGINT, lambda number, frame: begun.add_done_callback(forward)
         )
     try:
         with ThreadPoolExecutor(1, thread_name_prefix="annotate") as pool:

@@ -1,24 +1,28 @@
-"""Questions on their way through the engine, and who is told what became of them."""
+"""Requests on their way through the engine, and the listener that learns their results."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from tutelage.core.task import Task
 from tutelage.core.types import Completion, Example, Request
-from tutelage.strategies.registry import Strategy
-from tutelage.teacher.engine.failures import Kind
+from tutelage.strategies.lookup import Strategy
+from tutelage.teacher.engine.failures import FaultKind
 from tutelage.teacher.ledger.charges import Failure
-from tutelage.teacher.ledger.store import Keys
+from tutelage.teacher.ledger.store import RequestKeys
 from tutelage.teacher.teacher import Teacher
 
-Question = tuple[str, Request]
-"""A key of the ledger, and what to ask."""
+
+class PendingRequest(NamedTuple):
+    """A request, and the key under which the ledger stores its answer."""
+
+    key: str
+    request: Request
 
 
-class Renderer:
-    """Makes examples into questions to one teacher: what all of them share is made once."""
+class RequestBuilder:
+    """Builds the requests of one strategy to one teacher. What they share is computed once."""
 
     def __init__(self, strategy: Strategy, task: Task, teacher: Teacher) -> None:
         settings = teacher.settings
@@ -32,68 +36,75 @@ class Renderer:
         self._task = task
         self._model = teacher.model
         self._parameters = parameters
-        self._keys = Keys(teacher.identity, teacher.model, parameters)
+        self._keys = RequestKeys(teacher.identity, teacher.model, parameters)
 
     def request(self, example: Example) -> Request:
-        """What is asked about an example."""
+        """The request for an example."""
         strategy = self._strategy
         messages = strategy.render(example, self._task)
         return Request(self._model, messages, strategy.name, example, self._parameters)
 
-    def question(self, example: Example) -> Question:
-        """The same, under its key."""
+    def pending(self, example: Example) -> PendingRequest:
+        """The request for an example, with its key."""
         request = self.request(example)
-        return self._keys.of(request.messages, request.sample), request
+        return PendingRequest(self._keys.of(request.messages, request.sample), request)
 
 
-class Events(Protocol):
-    """Who is told what became of each question: once for each time it came in the stream."""
+class RequestListener(Protocol):
+    """Learns the result of each request, once for each time that it came in the stream."""
 
-    def known(self, key: str, completion: Completion) -> None:
-        """It was in the ledger, or another process put it there."""
-
-    def answered(self, key: str, completion: Completion) -> None:
-        """It was asked and answered."""
-
-    def left(self, key: str) -> None:
-        """An open batch holds it: it is not asked."""
-
-    def failed(self, key: str, failure: Failure, *, asked: bool) -> None:
-        """It has no answer; asked: it was asked now, not merely remembered."""
-
-
-class Unheard:
-    """Events that nobody listens to: the answers are for the ledger."""
-
-    def known(self, key: str, completion: Completion) -> None:
-        """Nothing."""
+    def cached(self, key: str, completion: Completion) -> None:
+        """The answer was in the ledger, or another process put it there."""
 
     def answered(self, key: str, completion: Completion) -> None:
+        """The request was sent and answered."""
+
+    def batched(self, key: str) -> None:
+        """An open batch holds the request: it is not sent."""
+
+    def failed(self, key: str, failure: Failure, *, sent: bool) -> None:
+        """The request has no answer. sent: it was sent now; False: the failure is an earlier one"""
+
+
+class NullListener:
+    """A listener that does nothing: the answers are for the ledger alone."""
+
+    def cached(self, key: str, completion: Completion) -> None:
         """Nothing."""
 
-    def left(self, key: str) -> None:
+    def answered(self, key: str, completion: Completion) -> None:
         """Nothing."""
 
-    def failed(self, key: str, failure: Failure, *, asked: bool) -> None:
+    def batched(self, key: str) -> None:
+        """Nothing."""
+
+    def failed(self, key: str, failure: Failure, *, sent: bool) -> None:
         """Nothing."""
 
 
 @dataclass(slots=True)
-class Ticket:
-    """One question on its way. copies: how often the stream has held it while it was."""
+class ActiveRequest:
+    """A request that the engine is working on.
+
+    worst_pico: pico-dollars that it costs at most
+    tokens:     of prompt and answer together, at most
+    charge:     number of its charge in the ledger; 0 where it has none
+    copies:     times that the stream has held it so far
+    faults:     transient faults so far, by kind
+    """
 
     key: str
     request: Request
-    worst: int
+    worst_pico: int
     tokens: int
     charge: int = 0
     copies: int = 1
-    faults: dict[Kind, int] = field(default_factory=dict)
+    faults: dict[FaultKind, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
-class Sent:
-    """What left: requests (tries), and those of them that may have been charged for nothing."""
+class AttemptCounts:
+    """What was sent: all attempts, and those of them that may have been charged for nothing."""
 
-    requests: int = 0
+    sent: int = 0
     lost: int = 0

@@ -1,1 +1,1 @@
-"""The ledger: every paid answer, and every dollar that was charged for it."""
+"""The ledger: every paid answer, and every charge."""

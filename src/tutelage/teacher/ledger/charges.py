@@ -1,11 +1,12 @@
-"""Who owes what: reservations, charges and budgets, kept in the ledger beside the answers.
+"""Reservations, charges and budgets, stored in the ledger together with the answers.
 
-A sending is a *charge*: `reserved` while its worst case is held for it, `sent` from the moment
-before it leaves, gone once its answer is kept (which then carries the real cost) or the server
-has refused it, and `lost` where it left and nobody will ever know: a lost charge stays at its worst
-case for ever. The sum of a budget changes in the same transaction as the charges that make it up.
+Each attempt has a *charge*. It is `reserved` while its worst case counts against the budget and the
+request is not yet sent, and `sent` from just before that. It is deleted once the answer is stored
+(with its real cost) or the server has refused the request. It is `lost` where the request was sent
+and its result will never be known: a lost charge stays at its worst case for ever. The sum of a
+budget changes in the same transaction as its charges.
 
-All money is in whole pico-dollars (10^-12 US dollars).
+All amounts are whole pico-dollars (10^-12 US dollars).
 """
 
 from __future__ import annotations
@@ -30,41 +31,41 @@ from tutelage.teacher.ledger.store import INSERT_ANSWER, Ledger, answer_row, sel
 
 _ANSWERED = "SELECT key FROM answers WHERE key"
 _HOLDERS = "SELECT key, batch FROM charges WHERE state != 'lost' AND key"
-_HOPELESS = "SELECT key, reason, detail FROM failures WHERE NOT transient AND key"
+_FINAL_FAILURES = "SELECT key, reason, detail FROM failures WHERE NOT transient AND key"
 
 _SWEEP_S = 3600.0
-"""Age of a lock from which on it may be swept away."""
+"""Age from which on an unused lock file is removed."""
 
 
-class Grant(enum.Enum):
-    """What became of a reservation."""
+class ReservationStatus(enum.Enum):
+    """The result of a claim."""
 
-    RESERVED = "its worst case is held: it may be sent"
+    RESERVED = "its worst case is reserved: the request may be sent"
     ANSWERED = "its answer is in the ledger by now"
-    HELD = "another session is asking it"
-    BATCHED = "an open batch holds it"
-    TOO_DEAR = "its worst case does not fit into the budget"
+    HELD = "another session is making the request"
+    BATCHED = "an open batch holds the request"
+    OVER_BUDGET = "its worst case does not fit into the budget"
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A question to be sent. worst: pico-dollars that it costs at most."""
+    """A request that is to be sent. worst_pico: pico-dollars that it costs at most."""
 
     key: str
-    worst: int
+    worst_pico: int
 
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """The outcome of a claim; `charge` numbers the charge where it was granted."""
+    """The reply to a claim. charge: number of its charge, where it was reserved."""
 
-    grant: Grant
+    status: ReservationStatus
     charge: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A question that got no answer. transient: asking again may help."""
+    """A request without an answer. transient: a retry may help."""
 
     reason: str
     detail: str
@@ -72,11 +73,11 @@ class Failure:
 
 
 class Session:
-    """One process at work on a ledger, alive for as long as it holds the lock on its own file.
+    """One process that uses a ledger. It is alive for as long as it holds the lock on its own file.
 
-    Opening one takes care of the charges of sessions that died: what they had only reserved is
-    free again, what they had sent is lost, unless a batch still holds it. A context manager; every
-    method that takes a connection runs inside `Ledger.transact`.
+    Opening a session settles the charges of sessions that died: what they had only reserved is
+    released, what they had sent is lost, unless a batch still holds it. A context manager. Methods
+    that take a connection run inside `Ledger.transact`.
     """
 
     def __init__(self, ledger: Ledger) -> None:
@@ -90,12 +91,12 @@ class Session:
 
     def __enter__(self) -> Self:
         if self._shared:
-            # The lock first: a session that anybody can see is alive already.
+            # The lock comes first: a session that others can see is alive already.
             self._folder.mkdir(exist_ok=True)
             self._lock = self._lock_of(self._name)
             self._lock.acquire(timeout=10)
         self.id = self.ledger.transact(self._begin)
-        self.bury_the_dead()
+        self.settle_dead_sessions()
         self._sweep()
         return self
 
@@ -105,7 +106,7 @@ class Session:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.ledger.transact(lambda connection: _bury(connection, self.id))
+        self.ledger.transact(lambda connection: _settle_session(connection, self.id))
         if self._lock is not None:
             self._lock.release()
             self._forget(self._name)
@@ -117,10 +118,10 @@ class Session:
         (self._folder / f"{name}.lock").unlink(missing_ok=True)
 
     def _sweep(self) -> None:
-        """Remove old locks that nobody holds: of processes that died before they were sessions."""
+        """Remove old locks that no process holds: those of processes that died while starting."""
         if not self._shared:
             return
-        # A file is there for a moment before its lock is taken: none so young is touched.
+        # A file exists for a moment before its lock is taken: young ones are not touched.
         before = time.time() - _SWEEP_S
         for file in [file for file in self._folder.glob("*.lock") if _modified(file) < before]:
             try:
@@ -136,13 +137,13 @@ class Session:
         assert cursor.lastrowid is not None
         return cursor.lastrowid
 
-    def bury_the_dead(self) -> int:
-        """Settle the charges of sessions that ended without doing so; how many there were."""
-        with self.ledger.reading() as connection:
+    def settle_dead_sessions(self) -> int:
+        """Settle the charges of sessions that died; returns how many sessions there were."""
+        with self.ledger.reader() as connection:
             others = connection.execute(
                 "SELECT id, lock FROM sessions WHERE id != ?", (self.id,)
             ).fetchall()
-        buried = 0
+        settled = 0
         for other, name in others:
             lock = self._lock_of(name)
             try:
@@ -150,12 +151,12 @@ class Session:
             except Timeout:
                 continue  # alive
             try:
-                self.ledger.transact(functools.partial(_bury, session=other))
+                self.ledger.transact(functools.partial(_settle_session, session=other))
                 self._forget(name)
-                buried += 1
+                settled += 1
             finally:
                 lock.release()
-        return buried
+        return settled
 
     def reserve(
         self,
@@ -166,51 +167,57 @@ class Session:
         cap: int | None,
         batch: int | None = None,
     ) -> list[Reservation]:
-        """Hold the worst case of each claim, in order, as far as the budget reaches.
+        """Reserve the worst case of each claim, in order, as far as the budget reaches.
 
-        scope: whose budget is charged; cap: pico-dollars, None for no limit
-        batch: number of the batch that the claims go into
+        scope: the budget's name; cap: pico-dollars, None for no limit
+        batch: number of the batch that the claims belong to
 
-        After the first claim that does not fit none is granted: questions keep their order.
+        After the first claim that does not fit, no claim is reserved: requests keep their order.
         """
         charged = _charged(connection, scope)
         before = charged
-        outcome, rows = [], []
+        reservations, rows = [], []
         full = False
         now = time.time()
-        wanted = [(bytes.fromhex(claim.key), claim.worst) for claim in claims]
+        wanted = [(bytes.fromhex(claim.key), claim.worst_pico) for claim in claims]
         keys = [key for key, _ in wanted]
         answered = {row[0] for row in select_many(connection, _ANSWERED, keys)}
         holders = dict(select_many(connection, _HOLDERS, keys))
         for key, worst in wanted:
             if key in answered:
-                outcome.append(Reservation(Grant.ANSWERED))
+                reservations.append(Reservation(ReservationStatus.ANSWERED))
                 continue
             if key in holders:
-                outcome.append(Reservation(Grant.HELD if holders[key] is None else Grant.BATCHED))
+                reservations.append(
+                    Reservation(
+                        ReservationStatus.HELD
+                        if holders[key] is None
+                        else ReservationStatus.BATCHED
+                    )
+                )
                 continue
             full = full or (cap is not None and charged + worst > cap)
             if full:
-                outcome.append(Reservation(Grant.TOO_DEAR))
+                reservations.append(Reservation(ReservationStatus.OVER_BUDGET))
                 continue
             charge = (self.id << 36) | next(self._numbers)
             rows.append((charge, key, scope, self.id, batch, worst, now))
             holders[key] = batch
             charged += worst
-            outcome.append(Reservation(Grant.RESERVED, charge))
+            reservations.append(Reservation(ReservationStatus.RESERVED, charge))
         connection.executemany("INSERT INTO charges VALUES (?, ?, ?, ?, ?, 'reserved', ?, ?)", rows)
         _add(connection, scope, charged - before)
-        return outcome
+        return reservations
 
 
 def mark_sent(connection: sqlite3.Connection, charges: Sequence[int]) -> None:
-    """The charges leave: from now on they stay unless something is known of them."""
+    """Record that requests are about to be sent: their charges stay until a result is known."""
     connection.executemany(
         "UPDATE charges SET state = 'sent' WHERE id = ?", [(charge,) for charge in charges]
     )
 
 
-def keep_answer(
+def store_answer(
     connection: sqlite3.Connection,
     charge: int,
     key: str,
@@ -220,10 +227,10 @@ def keep_answer(
     identity: str,
     cost: int | None,
 ) -> None:
-    """Keep an answer, and charge what it cost in place of its worst case.
+    """Store an answer, and charge its cost in place of its worst case.
 
-    cost: pico-dollars; None where the server did not count tokens: the worst case stays. Where
-          that is nothing either no price is known, and what the answer cost neither: not zero.
+    cost: pico-dollars; None where the server did not count tokens: the worst case stays charged.
+          Where that is 0 no price is known: the answer's cost is then stored as unknown, not as 0.
     """
     scope, worst = connection.execute(
         "SELECT scope, pico FROM charges WHERE id = ?", (charge,)
@@ -240,7 +247,7 @@ def keep_answer(
 
 
 def release(connection: sqlite3.Connection, charges: Sequence[int]) -> None:
-    """The charges cost nothing: they were not sent, or the server refused to answer them."""
+    """Delete charges that cost nothing: not sent, or refused by the server."""
     for charge in charges:
         row = connection.execute(
             "SELECT scope, pico FROM charges WHERE id = ? AND state != 'lost'", (charge,)
@@ -250,15 +257,17 @@ def release(connection: sqlite3.Connection, charges: Sequence[int]) -> None:
             connection.execute("DELETE FROM charges WHERE id = ?", (charge,))
 
 
-def lose(connection: sqlite3.Connection, charges: Sequence[int]) -> None:
-    """The charges were sent and will not be heard of: they stay at their worst case."""
+def mark_lost(connection: sqlite3.Connection, charges: Sequence[int]) -> None:
+    """Mark charges of requests whose result will never be known: they stay at their worst case."""
     connection.executemany(
         "UPDATE charges SET state = 'lost', batch = NULL WHERE id = ?", [(c,) for c in charges]
     )
 
 
-def note_failure(connection: sqlite3.Connection, key: str, strategy: str, failure: Failure) -> None:
-    """Remember why a question has no answer."""
+def store_failure(
+    connection: sqlite3.Connection, key: str, strategy: str, failure: Failure
+) -> None:
+    """Store why a request has no answer."""
     connection.execute(
         "INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?, ?)",
         (
@@ -272,21 +281,21 @@ def note_failure(connection: sqlite3.Connection, key: str, strategy: str, failur
     )
 
 
-def failures_of(connection: sqlite3.Connection, keys: Iterable[str]) -> dict[str, Failure]:
-    """What is known to have failed for good among `keys`."""
-    rows = select_many(connection, _HOPELESS, [bytes.fromhex(key) for key in keys])
+def final_failures(connection: sqlite3.Connection, keys: Iterable[str]) -> dict[str, Failure]:
+    """The permanent failures among `keys`, by key."""
+    rows = select_many(connection, _FINAL_FAILURES, [bytes.fromhex(key) for key in keys])
     return {key.hex(): Failure(reason, detail, False) for key, reason, detail in rows}
 
 
 def charged(ledger: Ledger, scope: str) -> int:
-    """Pico-dollars charged to a budget: paid, lost, and held for what is under way."""
-    with ledger.reading() as connection:
+    """Pico-dollars charged to a budget: paid, lost, and reserved for open requests."""
+    with ledger.reader() as connection:
         return _charged(connection, scope)
 
 
 def lost(ledger: Ledger, scope: str) -> tuple[int, int]:
-    """How many charges of a budget are lost, and their pico-dollars."""
-    with ledger.reading() as connection:
+    """Number of lost charges of a budget, and their pico-dollars."""
+    with ledger.reader() as connection:
         count, pico = connection.execute(
             "SELECT count(*), coalesce(sum(pico), 0) FROM charges "
             "WHERE scope = ? AND state = 'lost'",
@@ -312,12 +321,12 @@ def _add(connection: sqlite3.Connection, scope: str, pico: int) -> None:
 def _modified(file: Path) -> float:
     try:
         return file.stat().st_mtime
-    except FileNotFoundError:  # another session was faster
+    except FileNotFoundError:  # another session has removed it
         return math.inf
 
 
-def _bury(connection: sqlite3.Connection, session: int) -> None:
-    """Settle what a session leaves behind. Charges of open batches are the batch's business."""
+def _settle_session(connection: sqlite3.Connection, session: int) -> None:
+    """Settle the charges that a session leaves behind, except those of open batches."""
     reserved = connection.execute(
         "SELECT id FROM charges WHERE session = ? AND state = 'reserved' AND batch IS NULL",
         (session,),

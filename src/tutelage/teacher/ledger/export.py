@@ -1,7 +1,7 @@
-"""Taking answers out of a ledger and in again: one JSON object a line.
+"""Exports answers from a ledger and imports them into another: one JSON object per line.
 
-The file holds everything that the ledger knows of an answer, and no secrets, as the ledger holds
-none.
+The file holds everything that the ledger knows about an answer. It holds no secrets, because the
+ledger holds none.
 """
 
 from __future__ import annotations
@@ -17,15 +17,17 @@ from typing import Any
 
 from tutelage.core.errors import DataError
 from tutelage.core.types import Example, Message, Request
-from tutelage.teacher.ledger.store import INSERT_ANSWER, Ledger, answer_key
+from tutelage.teacher.ledger.store import INSERT_ANSWER, Ledger, request_key
 
 _ROLES = ("system", "user", "assistant")
 
 
 def export_answers(ledger: Ledger, path: Path, strategies: Sequence[str] = ()) -> int:
-    """Write answers to a file, one JSON object a line, in the order that they came; how many.
+    """Write answers to a file, one JSON object per line, in the order in which they arrived.
 
-    strategies: of these alone; none: all. `import_answers` reads the file back exactly.
+    strategies: answers to these alone; empty: all
+
+    Returns how many there are. `import_answers` restores them exactly.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     count = 0
@@ -47,7 +49,7 @@ def export_answers(ledger: Ledger, path: Path, strategies: Sequence[str] = ()) -
 
 def _exported(ledger: Ledger, strategies: Sequence[str]) -> Iterator[dict[str, Any]]:
     condition = f"WHERE strategy IN ({','.join('?' * len(strategies))})" if strategies else ""
-    with ledger.reading() as connection:
+    with ledger.reader() as connection:
         for row in connection.execute(
             f"SELECT {', '.join(_FIELDS)} FROM answers {condition} ORDER BY id", tuple(strategies)
         ):
@@ -59,11 +61,11 @@ def _exported(ledger: Ledger, strategies: Sequence[str]) -> Iterator[dict[str, A
 
 
 def import_answers(ledger: Ledger, path: Path) -> tuple[int, int]:
-    """Read answers that `export_answers` wrote: how many are new, and how many were there.
+    """Import answers that `export_answers` wrote; returns how many are new, and how many are not.
 
-    A key's first answer stays. No budget is charged: they were paid where they come from. Each key
-    is computed anew and compared. Raises DataError at the first line that is wrong, and then
-    nothing of the file is imported.
+    The first answer stored under a key stays. No budget is charged: the answers were paid for where
+    they come from. Each key is recomputed and compared. Raises DataError at the first line that is
+    wrong; then nothing of the file is imported.
     """
 
     def work(connection: sqlite3.Connection) -> tuple[int, int]:
@@ -86,23 +88,23 @@ def _imported(path: Path) -> Iterator[tuple[object, ...]]:
                     yield _row(json.loads(line.decode("utf-8")))
                 except (ValueError, RecursionError) as error:
                     raise DataError(
-                        f"{error}; expected a line that `tutelage ledger export` wrote: nothing "
+                        f"{error}; expected a line written by `tutelage ledger export`; nothing "
                         "was imported",
                         path=path,
                         line=number,
                     ) from error
     except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror})", path=path) from error
+        raise DataError(f"could not be read ({error.strerror})", path=path) from error
 
 
 def _row(line: Any) -> tuple[object, ...]:
-    """A line as INSERT_ANSWER takes it. Raises ValueError where it is wrong."""
+    """The parameters of INSERT_ANSWER for a line. Raises ValueError where the line is wrong."""
     if not isinstance(line, dict):
-        raise ValueError("is no JSON object")
+        raise ValueError("is not a JSON object")
     if line.keys() != set(_FIELDS):
         missing, unknown = set(_FIELDS) - line.keys(), line.keys() - set(_FIELDS)
         raise ValueError(
-            f"lacks {sorted(missing)}" if missing else f"holds unknown fields {sorted(unknown)}"
+            f"lacks {sorted(missing)}" if missing else f"has unknown fields {sorted(unknown)}"
         )
     for name, (expected, holds) in _FIELDS.items():
         if not holds(line[name]):
@@ -115,8 +117,8 @@ def _row(line: Any) -> tuple[object, ...]:
         parameters=line["parameters"],
         sample=line["sample"],
     )
-    if answer_key(line["identity"], request) != line["key"]:
-        raise ValueError("its key is not that of its question, which was changed")
+    if request_key(line["identity"], request) != line["key"]:
+        raise ValueError("its key does not match its request, which was changed")
     values = dict(line)
     values["key"] = bytes.fromhex(line["key"])
     values["messages"] = json.dumps(line["messages"], ensure_ascii=False)
@@ -125,7 +127,7 @@ def _row(line: Any) -> tuple[object, ...]:
 
 
 def _is_text(value: object) -> bool:
-    # Half a surrogate pair passes for JSON, and cannot be kept.
+    # Half a surrogate pair is valid JSON, but cannot be stored as UTF-8.
     return isinstance(value, str) and not any("\ud800" <= sign <= "\udfff" for sign in value)
 
 
@@ -163,7 +165,7 @@ def _or_null(holds: Callable[[object], bool]) -> Callable[[object], bool]:
     return lambda value: value is None or holds(value)
 
 
-# The order is that of INSERT_ANSWER.
+# In the order of INSERT_ANSWER.
 _FIELDS: Mapping[str, tuple[str, Callable[[object], bool]]] = {
     "key": ("64 hexadecimal digits", _is_key),
     "identity": ("text", _is_text),

@@ -1,7 +1,7 @@
-"""Looking after a ledger: what is in it, what it has cost, throwing answers away, open batches.
+"""Maintenance of a ledger: its contents and costs, pruning, open batches.
 
-Pruning changes nothing of what has been charged: a budget counts what was paid, whatever becomes of
-the answers.
+Pruning does not change what is charged: a budget counts what was paid, even for answers that were
+deleted.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.errors import UsageError
 from tutelage.teacher.batch.batches import Batches, forget, rows_of
 from tutelage.teacher.batch.table import BatchRow, row_of
-from tutelage.teacher.cost.budget import Money
+from tutelage.teacher.cost.budget import Budget
 from tutelage.teacher.cost.prices import PICO
 from tutelage.teacher.ledger.charges import Session
 from tutelage.teacher.ledger.store import Ledger, default_path
@@ -23,16 +23,18 @@ from tutelage.teacher.registry import open_teacher
 
 _DAY_S = 86_400.0
 
-DIGEST, SHORT = "gguf-sha256:", 12
-"""How a model file's identity begins, and how many digits tell it from others."""
+DIGEST_PREFIX, SHORT_LENGTH = "gguf-sha256:", 12
+"""The prefix of a model file's identity, and the number of its digits that people are shown."""
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerGroup:
-    """Answers of one teacher to one strategy.
+    """The answers of one teacher to one strategy.
 
-    prompt_tokens, completion_tokens: as far as the server counted them; uncounted: answers where
-    it did not. usd: what they cost, as far as it is known; unpriced: answers of which it is not
+    prompt_tokens, completion_tokens: those that the server counted
+    uncounted: answers whose tokens it did not count
+    usd:       their known cost
+    unpriced:  answers whose cost is unknown
     """
 
     identity: str
@@ -50,8 +52,11 @@ class AnswerGroup:
 class BudgetState:
     """What is charged to one budget, in US dollars.
 
-    paid: for answers; held: for questions under way, at their worst case; lost: for questions
-    that were sent and left no answer, at their worst case
+    paid: for answers
+    held: for open requests, at their worst case
+    lost: for requests that were sent and left no answer, at their worst case
+
+    held, lost (without `_usd`): numbers of requests
     """
 
     scope: str
@@ -65,18 +70,18 @@ class BudgetState:
 
 @dataclass(frozen=True, slots=True)
 class FailureGroup:
-    """Questions without an answer, by reason. final: they are not asked again by themselves."""
+    """Requests without an answer, by reason. final: only `--retry-failed` makes them again."""
 
     strategy: str
     reason: str
     final: bool
-    questions: int
+    requests: int
     example: str
 
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """A whole ledger; batches: those that have not ended."""
+    """The contents of a ledger. batches: those that have not ended."""
 
     path: str
     answers: tuple[AnswerGroup, ...]
@@ -87,7 +92,7 @@ class Overview:
 
 @dataclass(frozen=True, slots=True)
 class FailureLine:
-    """One question that failed."""
+    """One request that failed."""
 
     key: str
     strategy: str
@@ -97,19 +102,19 @@ class FailureLine:
 
 
 def open_existing(path: Path | None) -> Ledger:
-    """The ledger at `path` (None: at the default). Raises UsageError where there is none."""
+    """The ledger at `path` (None: at the default path). Raises UsageError where there is none."""
     path = default_path() if path is None else path
     if not path.exists():
         raise UsageError(
-            f"{path}: there is no ledger: run this where the annotation ran, or name the file with "
-            "--ledger or TUTELAGE_LEDGER"
+            f"{path}: there is no such ledger: run this in the folder where the annotation ran, or "
+            "name the file with --ledger or TUTELAGE_LEDGER"
         )
     return Ledger(path)
 
 
 def overview(ledger: Ledger) -> Overview:
-    """What a ledger holds and what it has cost."""
-    with ledger.reading() as connection:
+    """The contents of a ledger, and what they have cost."""
+    with ledger.reader() as connection:
         answers = connection.execute(
             "SELECT identity, model, strategy, count(*), coalesce(sum(prompt_tokens), 0), "
             "coalesce(sum(completion_tokens), 0), "
@@ -152,7 +157,7 @@ def _budget(
 ) -> BudgetState:
     held, held_pico = charges.get((scope, False), (0, 0))
     lost, lost_pico = charges.get((scope, True), (0, 0))
-    # From the sum, not from the answers: those may have been pruned, or paid by somebody else.
+    # From the sum, not from the answers: those may have been pruned, or paid from another budget.
     paid = charged - held_pico - lost_pico
     return BudgetState(
         scope, charged / PICO, paid / PICO, held_pico / PICO, lost_pico / PICO, held, lost
@@ -160,8 +165,8 @@ def _budget(
 
 
 def failures(ledger: Ledger) -> list[FailureLine]:
-    """Every question that failed, the newest last."""
-    with ledger.reading() as connection:
+    """Every request that failed, the newest last."""
+    with ledger.reader() as connection:
         rows = connection.execute(
             "SELECT key, strategy, reason, detail, NOT transient FROM failures ORDER BY created"
         ).fetchall()
@@ -173,10 +178,10 @@ def failures(ledger: Ledger) -> list[FailureLine]:
 
 @dataclass(frozen=True, slots=True)
 class Pruning:
-    """Which answers go: those that all of these hold for; None holds for all.
+    """Which answers to delete: those that match every field; None matches all.
 
-    identity:        of a model file the first digits are enough, as people are shown it
-    older_than_days: since they came
+    identity:        of the teacher; of a model file's digest the digits that are shown are enough
+    older_than_days: age of the answer, in days
     """
 
     strategy: str | None = None
@@ -188,16 +193,16 @@ class Pruning:
         named = (self.strategy, self.model, self.identity, self.older_than_days)
         if all(value is None for value in named):
             raise UsageError(
-                "prune: nothing says which answers: name --strategy, --model, --identity or "
+                "prune: no answers are selected: give --strategy, --model, --identity or "
                 "--older-than"
             )
         if self.older_than_days is not None and not self.older_than_days >= 0:
-            raise UsageError(f"prune: {self.older_than_days} days, expected 0 or more")
+            raise UsageError(f"prune: got {self.older_than_days} days, expected 0 or more")
 
 
 def is_digest(identity: str) -> bool:
-    """Whether it names a model file by its digest: then the first digits do."""
-    return identity.startswith(DIGEST) and len(identity) >= len(DIGEST) + SHORT
+    """Whether an identity is a model file's digest, whole or as short as it is shown."""
+    return identity.startswith(DIGEST_PREFIX) and len(identity) >= len(DIGEST_PREFIX) + SHORT_LENGTH
 
 
 _PRUNED = (
@@ -220,8 +225,8 @@ def _values(which: Pruning) -> dict[str, object]:
 
 
 def would_prune(ledger: Ledger, which: Pruning) -> tuple[int, float]:
-    """How many answers would go, and the US dollars that they cost."""
-    with ledger.reading() as connection:
+    """How many answers `prune` would delete, and the US dollars that they cost."""
+    with ledger.reader() as connection:
         count, pico = connection.execute(
             f"SELECT count(*), coalesce(sum(pico), 0) FROM answers {_PRUNED}", _values(which)
         ).fetchone()
@@ -229,43 +234,45 @@ def would_prune(ledger: Ledger, which: Pruning) -> tuple[int, float]:
 
 
 def prune(ledger: Ledger, which: Pruning) -> int:
-    """Throw answers away for good, and give their room back to the disk; how many went.
+    """Delete answers for good and shrink the file; returns how many were deleted.
 
     What they cost stays charged.
     """
-    gone = ledger.transact(
+    deleted = ledger.transact(
         lambda connection: connection.execute(f"DELETE FROM answers {_PRUNED}", _values(which))
     ).rowcount
-    with ledger.reading() as connection:
+    with ledger.reader() as connection:
         connection.execute("VACUUM")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    return gone
+    return deleted
 
 
 def cancel_batch(ledger: Ledger, number: int, base_url: str | None = None) -> bool:
-    """Have an open batch ended early; False where it has ended. A later run collects it.
+    """Cancel an open batch; returns False where it has ended. A later run collects its answers.
 
-    base_url: of the server, where the ledger's (which has no query) does not do
+    base_url: of the server, where the stored one (which has no query) is not enough
+
+    Raises UsageError for a batch that is not open.
     """
     row = _open_row(ledger, number)
     if row.state != "open":
         raise UsageError(
-            f"batch {number}: nobody knows its id on the server: a run of {row.scope!r} finds out, "
-            f"or `tutelage ledger batches --adopt {number}=ITS-ID`"
+            f"batch {number}: its id on the server is not known: repeat the run of {row.scope!r}, "
+            f"which looks for it, or use `tutelage ledger batches --adopt {number}=ITS-ID`"
         )
     with Session(ledger) as session, _batches(session, row, base_url) as batches:
         return batches.cancel([number]) == 1
 
 
 def adopt_batch(ledger: Ledger, number: int, remote_id: str, base_url: str | None = None) -> None:
-    """Say under which id the server has a batch that nobody heard of."""
+    """Record the server's id of a batch whose creation was never confirmed."""
     row = _open_row(ledger, number)
     with Session(ledger) as session, _batches(session, row, base_url) as batches:
         batches.adopt(number, remote_id)
 
 
 def forget_batch(ledger: Ledger, number: int) -> int:
-    """Give a batch up; how many questions it held. See `batch.forget`."""
+    """Give a batch up; returns how many requests it held. See `batches.forget`."""
     with Session(ledger) as session:
         return forget(session, number)
 
@@ -273,7 +280,7 @@ def forget_batch(ledger: Ledger, number: int) -> int:
 def _open_row(ledger: Ledger, number: int) -> BatchRow:
     row = row_of(ledger, number)
     if row is None or row.state == "ended":
-        raise UsageError(f"batch {number}: none that is open has this number")
+        raise UsageError(f"batch {number}: no open batch has this number")
     return row
 
 
@@ -283,7 +290,7 @@ def _batches(session: Session, row: BatchRow, base_url: str | None) -> Batches:
             model=f"openai:{row.model}",
             base_url=base_url or row.base_url,
             api_key_env=row.key_env,
-            provider=row.identity,  # whatever the address is now
+            provider=row.identity,  # even if the address has changed
         )
     )
-    return Batches(session, teacher, Money(row.scope, None, None))
+    return Batches(session, teacher, Budget(row.scope, None, None))

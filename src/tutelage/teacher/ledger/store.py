@@ -1,12 +1,12 @@
-"""The ledger: every answer that was paid for, and every cent that is, in one SQLite file.
+"""The ledger: every paid answer and every charge, in one SQLite file.
 
-An answer is found again by what was asked: the SHA-256 of the canonical JSON of teacher, model,
-messages, parameters and sample number. No key, header or address with a password gets in here.
-What is owed, and by whom, is in `accounts`; this module opens the file and keeps the answers.
+An answer is found again by its request: the key is the SHA-256 of the canonical JSON of teacher,
+model, messages, parameters and sample number. No API key, header or address with a password is
+stored. This module opens the file and stores the answers; charges and budgets are in `charges`.
 
-Durability: write-ahead mode with `synchronous=FULL`: what a transaction has written outlives the
-death of the process, and of the machine. Transactions are shared by many writers (`writer`), so
-that waiting for the disk costs little. Several processes may use a ledger on a local disk.
+Durability: write-ahead mode with `synchronous=FULL`, so a committed transaction survives a crash of
+the process and of the machine. Many writers share each transaction (`writer`), so that waiting for
+the disk costs little. Several processes may use one ledger on a local disk.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from tutelage.core.errors import RunFolderError
 from tutelage.core.storage import as_json
 from tutelage.core.types import Completion, Message, Parameter, Request, Usage
 
-_APPLICATION_ID = 0x7475746C  # "tutl": tells a ledger from anybody else's database
+_APPLICATION_ID = 0x7475746C  # "tutl": distinguishes a ledger from other SQLite databases
 _VERSION = 2
 _BUSY_S = 30.0
 _CHUNK = 500  # SQLite takes at most 999 variables in its older builds
 _CACHE_KIB = 65_536
-"""Of pages kept in memory: the index of a million keys fits in it."""
+"""Page cache of a connection: the index of a million keys fits in it."""
 
 T = TypeVar("T")
 
-# Rows are appended and found through an index of 32-byte digests: with the rows themselves in the
-# order of their digests, a million of them would have to be moved about the disk.
+# Rows are appended, and found through an index of 32-byte digests. If the rows themselves were in
+# the order of their digests, inserting a million of them would move rows all over the disk.
 _SCHEMA = """
 CREATE TABLE answers (
     id                INTEGER PRIMARY KEY,
@@ -105,7 +105,7 @@ CREATE TABLE failures (
 ) WITHOUT ROWID;
 """
 
-# Version 1 kept answers in the order of their keys, and no money.
+# Version 1 stored answers in the order of their keys, and no costs.
 _FROM_1 = f"""
 ALTER TABLE answers RENAME TO answers_1;
 {_SCHEMA}
@@ -132,21 +132,21 @@ _ANSWERS = (
 def select_many(
     connection: sqlite3.Connection, select: str, keys: Sequence[bytes]
 ) -> Iterator[tuple[Any, ...]]:
-    """The rows of a statement that ends in `WHERE … key`, for many keys."""
+    """The rows of a statement that ends in `WHERE … key`, for any number of keys."""
     for start in range(0, len(keys), _CHUNK):
         chunk = keys[start : start + _CHUNK]
         yield from connection.execute(f"{select} IN ({','.join('?' * len(chunk))})", chunk)
 
 
 def default_path() -> Path:
-    """Where TUTELAGE_LEDGER says, else `.tutelage/ledger.sqlite` below the current folder."""
+    """The path in TUTELAGE_LEDGER, or else `.tutelage/ledger.sqlite` in the current folder."""
     return Path(os.environ.get("TUTELAGE_LEDGER") or ".tutelage/ledger.sqlite").expanduser()
 
 
-class Keys:
-    """The keys of questions that differ in their messages alone: what they share is written once.
+class RequestKeys:
+    """The keys of requests that differ in their messages alone: what they share is encoded once.
 
-    A key is the SHA-256 of this canonical JSON, with sorted names and nothing outside of ASCII:
+    A key is the SHA-256 of this canonical JSON, with sorted names and only ASCII characters:
     `{"identity":…,"messages":[{"content":…,"role":…},…],"model":…,"parameters":{…},"sample":…}`
     """
 
@@ -158,7 +158,7 @@ class Keys:
         self._after = f'],"model":{_ascii(model)},"parameters":{settings},"sample":'
 
     def of(self, messages: Iterable[Message], sample: int = 0) -> str:
-        """The key of one of them: 64 hexadecimal digits."""
+        """The key of the request with these messages: 64 hexadecimal digits."""
         turns = ",".join(
             [f'{{"content":{_ascii(m.content)},"role":{_ascii(m.role)}}}' for m in messages]
         )
@@ -171,9 +171,11 @@ _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 _UNICODE = json.JSONEncoder(ensure_ascii=False)
 
 
-def answer_key(identity: str, request: Request) -> str:
-    """The key of a question: 64 hexadecimal digits, equal for equal questions."""
-    return Keys(identity, request.model, request.parameters).of(request.messages, request.sample)
+def request_key(identity: str, request: Request) -> str:
+    """The key of a request: 64 hexadecimal digits, equal for equal requests."""
+    return RequestKeys(identity, request.model, request.parameters).of(
+        request.messages, request.sample
+    )
 
 
 def _plain(request: Request) -> list[dict[str, str]]:
@@ -181,7 +183,7 @@ def _plain(request: Request) -> list[dict[str, str]]:
 
 
 def _canonical(parameters: Mapping[str, Parameter]) -> dict[str, Parameter]:
-    # YAML's `temperature: 0` and `0.0` ask for the same.
+    # In YAML, `temperature: 0` and `0.0` are the same setting.
     return {
         name: int(value) if isinstance(value, float) and value.is_integer() else value
         for name, value in parameters.items()
@@ -197,7 +199,10 @@ def answer_row(
     scope: str | None = None,
     pico: int | None = None,
 ) -> tuple[object, ...]:
-    """An answer as INSERT_ANSWER takes it. pico: what it cost, in pico-dollars, and whom."""
+    """The parameters of INSERT_ANSWER for an answer.
+
+    scope: the budget that it is charged to; pico: what it cost, in pico-dollars
+    """
     usage = completion.usage
     return (
         bytes.fromhex(key),
@@ -219,26 +224,26 @@ def answer_row(
 
 
 class Ledger:
-    """The answers at `path` (`default_path()` where None; `:memory:` keeps them in memory only).
+    """The ledger at `path` (None: at `default_path()`; `:memory:`: in memory only).
 
     A context manager; its methods may be called from any thread. Raises RunFolderError for a file
-    that is no ledger, is damaged, cannot be opened, or was made by a newer Tutelage.
+    that is not a ledger, is damaged, cannot be opened, or was written by a newer Tutelage.
     """
 
     def __init__(self, path: str | Path | None = None) -> None:
         self.path = default_path() if path is None else Path(path)
         self._lock = threading.Lock()
-        self._reading = threading.Lock()
-        with self._naming_the_file():
+        self._reader_lock = threading.Lock()
+        with self._ledger_errors():
             if str(path) != ":memory:":
                 self.path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = self._connect()
             self._reader = self._connection
         try:
-            with self._naming_the_file():
+            with self._ledger_errors():
                 self._prepare()
                 if str(path) != ":memory:":
-                    # Readers do not wait for the writer, who waits for the disk.
+                    # Readers do not wait for the writer, which waits for the disk.
                     self._reader = self._connect()
         except BaseException:
             self._connection.close()
@@ -253,19 +258,19 @@ class Ledger:
 
     def _prepare(self) -> None:
         connection = self._connection
-        connection.execute("BEGIN IMMEDIATE")  # one process at a time may find the file new
+        connection.execute("BEGIN IMMEDIATE")  # only one process creates the tables
         application = connection.execute("PRAGMA application_id").fetchone()[0]
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if application != _APPLICATION_ID and (application or version or tables):
             raise RunFolderError(
-                f"{self.path}: is a database, but no ledger of ours: name another file "
-                "in TUTELAGE_LEDGER"
+                f"{self.path}: is a database, but not a ledger of Tutelage: name another file in "
+                "TUTELAGE_LEDGER"
             )
         if version > _VERSION:
             raise RunFolderError(
-                f"{self.path}: is a ledger of version {version}, and this Tutelage knows "
-                f"{_VERSION}: update Tutelage, or name another file in TUTELAGE_LEDGER"
+                f"{self.path}: is a ledger of version {version}, but this Tutelage supports "
+                f"version {_VERSION}: update Tutelage, or name another file in TUTELAGE_LEDGER"
             )
         if version < _VERSION:
             connection.create_function("digest_bytes", 1, bytes.fromhex, deterministic=True)
@@ -274,7 +279,7 @@ class Ledger:
             connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {_VERSION}")
         connection.execute("COMMIT")
-        # Switching to write-ahead mode does not wait for other processes by itself.
+        # SQLite does not wait for other processes when it switches to write-ahead mode.
         deadline = time.monotonic() + _BUSY_S
         while True:
             try:
@@ -287,11 +292,11 @@ class Ledger:
         connection.execute("PRAGMA synchronous = FULL")
 
     @contextmanager
-    def _naming_the_file(self) -> Iterator[None]:
+    def _ledger_errors(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.ProgrammingError:
-            raise  # a ledger used after it was closed: the caller's bug, and no fault of the file
+            raise  # used after it was closed: the caller's bug, not a fault of the file
         except sqlite3.OperationalError as error:
             raise RunFolderError(
                 f"{self.path}: the ledger cannot be used ({error}): check the folder, the disk, "
@@ -299,23 +304,23 @@ class Ledger:
             ) from error
         except sqlite3.DatabaseError as error:
             raise RunFolderError(
-                f"{self.path}: is no readable ledger ({error}): move it away, or name another file "
-                "in TUTELAGE_LEDGER"
+                f"{self.path}: is not a readable ledger ({error}): move it away, or name another "
+                "file in TUTELAGE_LEDGER"
             ) from error
         except OSError as error:
             raise RunFolderError(
-                f"{self.path}: the ledger's folder cannot be made ({error.strerror}): name another "
-                "file in TUTELAGE_LEDGER"
+                f"{self.path}: the ledger's folder cannot be created ({error.strerror}): name "
+                "another file in TUTELAGE_LEDGER"
             ) from error
 
     def get(self, key: str) -> Completion | None:
-        """The answer kept under `key`, if there is one."""
+        """The answer stored under `key`, if there is one."""
         return self.get_many([key]).get(key)
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Completion]:
-        """The answers that are there, by key."""
+        """The stored answers among `keys`, by key."""
         wanted = [bytes.fromhex(key) for key in keys]
-        with self.reading() as connection:
+        with self.reader() as connection:
             return {
                 key.hex(): Completion(text, reason, Usage(*tokens), pico)
                 for key, text, reason, *tokens, pico in select_many(connection, _ANSWERS, wanted)
@@ -324,42 +329,42 @@ class Ledger:
     def put(
         self, key: str, request: Request, completion: Completion, *, identity: str = ""
     ) -> None:
-        """Keep an answer that nobody is charged for. A key's first answer stays.
+        """Store an answer without a charge. The first answer stored under a key stays.
 
-        identity: who answered, for people who read the file.
+        identity: of the teacher that answered, for people who inspect the file
         """
         row = answer_row(key, request, completion, identity=identity)
         self.transact(lambda connection: connection.execute(INSERT_ANSWER, row))
 
     def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Do some work in one transaction: when this returns it is on the disk, all or nothing."""
-        with self._lock, self._naming_the_file():
+        """Do `work` in one transaction, all or nothing; on return it is on the disk."""
+        with self._lock, self._ledger_errors():
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 result = work(self._connection)
                 self._connection.execute("COMMIT")
             except BaseException:
-                # A full disk may have ended the transaction already.
+                # A full disk may already have ended the transaction.
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
         return result
 
     @contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection]:
-        """A connection to read with: of what transactions have left, while nobody else uses it."""
-        lock = self._lock if self._reader is self._connection else self._reading
-        with lock, self._naming_the_file():
+    def reader(self) -> Iterator[sqlite3.Connection]:
+        """A connection for reading what is committed; one thread at a time."""
+        lock = self._lock if self._reader is self._connection else self._reader_lock
+        with lock, self._ledger_errors():
             yield self._reader
 
     def __len__(self) -> int:
-        with self.reading() as connection:
+        with self.reader() as connection:
             count: int = connection.execute("SELECT count(*) FROM answers").fetchone()[0]
         return count
 
     def close(self) -> None:
-        """Close the file; answers are safe already."""
-        with self._lock, self._reading:
+        """Close the file. The answers are on the disk already."""
+        with self._lock, self._reader_lock:
             self._reader.close()
             self._connection.close()
 

@@ -1,7 +1,7 @@
-"""Group commit: many coroutines, one transaction at a time, each told when its part is on the disk.
+"""Group commit: many coroutines share one transaction, and each learns when its part is on disk.
 
-While a transaction waits for the disk the next one gathers: the busier, the larger the groups, so
-that durability costs a request next to nothing.
+While one transaction waits for the disk, the next group collects. The busier the writer, the larger
+the groups, so that durability costs a request almost nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class Writer:
-    """Writes to a ledger from one event loop, on a thread of its own."""
+    """Writes to a ledger for one event loop, on a thread of its own."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -28,13 +28,13 @@ class Writer:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
 
     def submit(self, work: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
-        """Have `work` done in the next transaction; the future holds its result once it is safe."""
+        """Do `work` in the next transaction; the future holds its result once it is on the disk."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         self._waiting.append((work, future))
         if not self._busy:
             self._busy = True
-            # Not at once: whoever else is ready in this turn of the loop comes along.
+            # Not at once: what else is submitted in this turn of the loop joins the group.
             loop.call_soon(self._start, loop)
         return future
 
@@ -42,18 +42,18 @@ class Writer:
         group, self._waiting = self._waiting, []
         works = [work for work, _ in group]
         done = loop.run_in_executor(self._thread, self._ledger.transact, _all(works))
-        done.add_done_callback(lambda outcome: self._finish(loop, group, outcome))
+        done.add_done_callback(lambda finished: self._finish(loop, group, finished))
 
     def _finish(
         self,
         loop: asyncio.AbstractEventLoop,
         group: list[tuple[Work, asyncio.Future[Any]]],
-        outcome: asyncio.Future[list[Any]],
+        finished: asyncio.Future[list[Any]],
     ) -> None:
-        error = outcome.exception()
-        results = [None] * len(group) if error else outcome.result()
+        error = finished.exception()
+        results = [None] * len(group) if error else finished.result()
         for (_, future), result in zip(group, results, strict=True):
-            if future.done():  # whoever waited was cancelled; the work is done all the same
+            if future.done():  # the waiting coroutine was cancelled; the work is done all the same
                 continue
             if error:
                 future.set_exception(error)
@@ -65,11 +65,11 @@ class Writer:
             self._busy = False
 
     async def drain(self) -> None:
-        """Wait until everything submitted so far is on the disk."""
+        """Wait until everything that was submitted so far is on the disk."""
         await self.submit(lambda connection: None)
 
     def close(self) -> None:
-        """End the thread, once its transaction is over."""
+        """End the thread after its current transaction."""
         self._thread.shutdown(wait=True)
 
 

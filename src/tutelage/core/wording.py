@@ -1,4 +1,4 @@
-"""Formats numbers for readers: points with a sign, intervals, p-values, thousands; and lists."""
+"""Format numbers for readers: percentage points, intervals, p-values, counts, costs, times."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def points(difference: float | None, *, sign: bool = True) -> str:
 
 
 def points_interval(interval: Sequence[float], turned: bool = False) -> str:
-    """(0.012, 0.05) -> `1.2 to 5.0`; turned: of the opposite difference."""
+    """(0.012, 0.05) -> `1.2 to 5.0`; turned: that of the opposite difference."""
     low, high = (-interval[1], -interval[0]) if turned else (interval[0], interval[1])
     return f"{points(low, sign=False)} to {points(high, sign=False)}"
 
@@ -42,7 +42,7 @@ def percent_interval(interval: Sequence[float]) -> str:
 
 
 def p_value(p: float) -> str:
-    """`< 0.001`, three digits below 0.1, two above; just below 0.05 it is never shown as 0.050."""
+    """`< 0.001`, three digits below 0.1, two above; a p just below 0.05 is never shown as 0.050."""
     if p < 0.001:
         return "< 0.001"
     if 0.0495 <= p < 0.05:
@@ -74,7 +74,7 @@ def duration(seconds: float | None) -> str:
 
 
 def decimal(value: float | None) -> str:
-    """A score between 0 and 1 with three digits; a dash where it is undefined."""
+    """A score between 0 and 1, with three digits; a dash where it is undefined."""
     return UNKNOWN if value is None else f"{value:.3f}"
 
 
@@ -84,7 +84,7 @@ def several(number: int, noun: str) -> str:
 
 
 def plural(noun: str) -> str:
-    """`premises`, `stories`, `classes`; a word that ends in one s is taken for a plural."""
+    """`premises`, `stories`, `classes`; a word that ends in a single s is taken as a plural."""
     if noun.endswith(("ss", "x", "z", "ch", "sh")):
         return noun + "es"
     if noun.endswith("y") and noun[-2:-1] not in "aeiou":

