@@ -359,7 +359,7 @@ def test_the_protocol_is_followed_by_default(
     missing = "no teacher_labels, no teacher"
     assert results.departures == (DepartureResult("baselines", missing, "nobody to ask"),)
     assert observer.lines[0] == (
-        f"departure from the protocol (baselines): {missing} (nobody to ask)"
+        f"departure from the protocol (baselines): nobody to ask ({missing})"
     )
     for name in ("report.html", "report.md"):
         assert f"Departure from the protocol (baselines): nobody to ask ({missing})." in _plain(

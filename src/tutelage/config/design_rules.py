@@ -42,7 +42,7 @@ class Departure:
     reason: str
 
     def __str__(self) -> str:
-        return f"departure from the protocol ({self.rule}): {self.what} ({self.reason})"
+        return f"departure from the protocol ({self.rule}): {self.reason} ({self.what})"
 
 
 def treatment_arms(arms: Sequence[ArmSection]) -> list[ArmSection]:
