@@ -88,7 +88,7 @@ def test_an_arm_that_was_not_beaten_is_named(name: str, change: dict[str, Any], 
 
 @pytest.mark.parametrize("name", AGAINST)
 def test_one_that_is_missing_is_named(name: str) -> None:
-    assert bench.faults(found(without=name))[0] == f"{CONTROLS.get(name, name)}: not compared with"
+    assert bench.faults(found(without=name))[0] == f"{CONTROLS.get(name, name)}: not compared"
 
 
 def test_an_unfinished_run_is_a_fault() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -78,9 +79,10 @@ def here(
 def test_help_is_quick_and_shows_an_example_for_every_command(tmp_path: Path) -> None:
     times = []
     for _ in range(3):
-        start = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = tutelage("--help", cwd=tmp_path)
-        times.append(time.perf_counter() - start)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert done.returncode == 0
     commands = ("run", "init", "doctor", "annotate", "train")
     commands += ("evaluate", "compare", "report", "runs", "predict")
@@ -89,8 +91,9 @@ def test_help_is_quick_and_shows_an_example_for_every_command(tmp_path: Path) ->
         shown = tutelage(command, "--help", cwd=tmp_path)
         assert shown.returncode == 0
         assert f"tutelage {command}" in shown.stdout.split("Example:")[1]
-    # The promise is 0.5 s on an idle machine; twice that is allowed to a busy one.
-    assert min(times) < 1.0
+    # The promise is 0.3 s on an idle machine. In processor time, so that a busy one does not matter;
+    # a slow one may take more than twice as long.
+    assert min(times) < 0.8
 
 
 def test_help_imports_nothing_heavy(tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ def test_another_name_hides_no_opening(calls: tuple[Path, list[Any]], small_reci
     called = CliRunner().invoke(app, ["run", *arguments])
     assert called.exit_code == 0, called.output
     assert "other runs were evaluated on the same rows: small" in called.stderr
-    sentence = "The same test rows were read by the run small:"
+    sentence = "The run small used the same test rows:"
     assert sentence in called.stdout
     renamed = first.parent / "renamed"
     assert sentence in (renamed / "report.html").read_text(encoding="utf-8")

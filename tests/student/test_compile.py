@@ -53,7 +53,7 @@ def test_adapters_are_not_compiled(small_recipe: Callable[..., dict[str, Any]]) 
         TrainSettings(compile=True, lora=LoraSettings())
     values = small_recipe()
     values["student"] |= {"compile": True, "lora": {}}
-    with pytest.raises(UsageError, match="compile: true with lora"):
+    with pytest.raises(UsageError, match="compile: true does not work with lora"):
         parse_recipe(values)
 
 

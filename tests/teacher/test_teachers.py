@@ -175,7 +175,7 @@ def test_scripted_answers_from_the_example():
         ("openai:", "'openai:MODEL'"),
         ("openai", "'openai:MODEL'"),
         ("scripted:x", "'scripted'"),
-        ("", "recorded:FILE#KEY"),
+        ("", "model: got ''"),
         ("gguf:/nowhere/model.gguf", "cannot be read"),
         ("package:llm_smollm3/x.gguf", "not installed"),
         ("package:json", "PACKAGE/FILE"),
@@ -191,7 +191,7 @@ def test_a_wrong_model_is_reported_in_one_line(model, said):
 
 def test_a_file_that_is_not_a_model(tmp_path):
     (tmp_path / "x.gguf").write_bytes(b"hello")
-    with pytest.raises(UsageError, match="no GGUF"):
+    with pytest.raises(UsageError, match="is not a GGUF"):
         open_teacher(TeacherSettings(model="gguf:x.gguf"), tmp_path)
 
 
