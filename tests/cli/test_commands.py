@@ -91,8 +91,8 @@ def test_help_is_quick_and_shows_an_example_for_every_command(tmp_path: Path) ->
         shown = tutelage(command, "--help", cwd=tmp_path)
         assert shown.returncode == 0
         assert f"tutelage {command}" in shown.stdout.split("Example:")[1]
-    # The promise is 0.3 s on an idle machine. In processor time, so that a busy one does not matter;
-    # a slow one may take more than twice as long.
+    # The promise is 0.3 s on an idle machine. Processor time does not depend on what else runs; a
+    # slow machine may take more than twice as long.
     assert min(times) < 0.8
 
 
