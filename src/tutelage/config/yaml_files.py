@@ -53,7 +53,7 @@ for _tag, _pattern, _first in (
 
 
 def _int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
-    text = loader.construct_scalar(node).replace("_", "x")
+    text = loader.construct_scalar(node)
     return int(text, 0) if text.lstrip("+-")[:2] in ("0x", "0o") else int(text)
 
 
