@@ -1,4 +1,4 @@
-"""The replicates of a run in words and tables: what each chose, what diverged, which model to use."""
+"""The replicates of a run in words and tables: what they chose, what diverged, which is best."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _rows(arm: ArmResult) -> Iterator[ReplicateRow]:
             seed=seed,
             config="none" if config is None else config_in_words(config),
             trials=tuple(
-                (config_in_words(trial.config), _outcome(trial), trial.config == config)
+                (config_in_words(trial.config), _reached(trial), trial.config == config)
                 for trial in arm.trials
                 if trial.seed == seed
             ),
@@ -77,7 +77,7 @@ def _rows(arm: ArmResult) -> Iterator[ReplicateRow]:
         )
 
 
-def _outcome(trial: Trial) -> str:
+def _reached(trial: Trial) -> str:
     if trial.diverged_at is not None:
         return f"diverged at step {trial.diverged_at}"
     return percent(trial.dev_accuracy)
