@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
-from small_results import arm, comparison, results
 
 from tutelage.config.recipe_file import parse_recipe
 from tutelage.core.results import ArmResult, ComparisonResult, Configuration
 from tutelage.experiment.replication import describe_search, recommended_model
 from tutelage.report.answer import answer_sentences
+
+sys.path.append(str(Path(__file__).parents[1] / "report"))
+from small_results import arm, comparison, results
 
 Make = Callable[..., dict[str, Any]]
 REASONS = "informed_reasoning"
@@ -101,7 +105,8 @@ def test_the_answer_names_the_model_and_the_mean() -> None:
     (sentence,) = [s for s in answer_sentences(found) if "model to use" in s]
     assert sentence == (
         "The model to use is arms/reasons/lr-0.003_w-0.5/seed-2/model, of the 3 students of "
-        "reasons the best on dev. Expect a test accuracy of 75.0% (70.0 to 80.0%), the mean of all 3."
+        "reasons the best on dev. Expect a test accuracy of 75.0% (70.0 to 80.0%), the mean of "
+        "all 3."
     )
     plain = replace(found, recommended=recommended_model(ARMS, []))
     (sentence,) = [s for s in answer_sentences(plain) if "model to use" in s]
