@@ -16,6 +16,7 @@ from tutelage.config.recipe_file import parse_recipe
 from tutelage.core.progress import Silent
 from tutelage.core.results import Results, load_results
 from tutelage.core.storage import read_json, read_jsonl
+from tutelage.core.task import NLI
 from tutelage.experiment.prepare import load_splits
 from tutelage.experiment.run import run
 from tutelage.report.answer import answer_sentences
@@ -55,7 +56,8 @@ def _same(one: Results, other: Results) -> bool:
 
 def _majority_accuracy(values: dict[str, Any]) -> tuple[str, float]:
     splits = load_splits(parse_recipe(values))
-    label = Counter(e.label for e in splits.train).most_common(1)[0][0]
+    counts = Counter(e.label for e in splits.train)
+    label = max(NLI.labels, key=lambda name: counts[name])
     return label, sum(e.label == label for e in splits.test) / len(splits.test)
 
 
