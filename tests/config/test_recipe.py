@@ -107,7 +107,7 @@ def test_every_arm_tries_the_same_number_of_configurations(small_recipe: Make) -
         ([3e-3], 3, 0, 1),  # nothing to choose
         ([3e-3, 1e-3], 3, 2, 3),  # the whole grid
         ([3e-3, 1e-3, 1e-4, 1e-5], 3, 3, 4),
-        ([3e-3, 1e-3], 1, 0, 1),  # one is drawn, and there is nothing to choose
+        ([3e-3, 1e-3], 1, 0, 1),  # no search: the first of each list
     ],
 )
 def test_the_price_of_a_search(

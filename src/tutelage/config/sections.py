@@ -228,15 +228,15 @@ class SearchSection(Settings):
     twice it first).
 
     For each seed each arm draws `trials` of its configurations, trains each under a seed of its
-    own, chooses by dev accuracy, and trains the choice afresh: `trials` + 1 trainings. Where there
-    is one configuration, it is trained once for each seed.
+    own, chooses by dev accuracy, and trains the choice afresh: `trials` + 1 trainings. Without a
+    search there is one training for each seed.
     """
 
     trials: Integer = Field(
         3,
         ge=1,
         description="Configurations that each arm tries for each seed, drawn at random; all of "
-        "them where there are no more.",
+        "them where there are no more. 1: no search, the first of each list.",
         examples=[9],
     )
 

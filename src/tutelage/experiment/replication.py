@@ -31,7 +31,11 @@ def describe_search(recipe: Recipe) -> SearchSummary:
         ),
         held_fixed=(
             "the training rows and the dev rows",
-            *(["the teacher's sample: each request was answered once"] if _asks(recipe) else []),
+            *(
+                ["the teacher's sample: each request was answered once"]
+                if any(arm.asks_teacher for arm in recipe.arms)
+                else []
+            ),
             *(
                 ["the shuffle: each row of a shuffled control got one other row's rationale"]
                 if any(arm.control in ("shuffled", "shuffled_within_label") for arm in recipe.arms)
@@ -40,10 +44,6 @@ def describe_search(recipe: Recipe) -> SearchSummary:
             *([] if new else ["the pretrained weights"]),
         ),
     )
-
-
-def _asks(recipe: Recipe) -> bool:
-    return any(arm.strategy not in (None, "human") for arm in recipe.arms)
 
 
 def diverged_trials(trials: Mapping[str, Sequence[Trial]]) -> Iterator[str]:

@@ -169,16 +169,13 @@ class Students:
         return draw_trials(self.recipe.configs(arm), self.recipe.trials, seed, arm.name)
 
     def choose(self, trials: Mapping[str, Sequence[Trial]]) -> Choices:
-        """What each replicate of each arm chooses: by dev accuracy among its own trials. Where
-        there are no trials, the configuration that it would draw."""
+        """What each replicate of each arm chooses: by dev accuracy among its own trials. Without a
+        search it is the arm's first configuration."""
         choices: dict[str, dict[int, Config | None]] = {}
         for arm in self.recipe.arms:
             for seed in self.recipe.seeds:
                 tried = [(t.config, t.dev_accuracy) for t in trials[arm.name] if t.seed == seed]
-                if tried:
-                    chosen = choose_trial(tried)
-                else:
-                    (chosen,) = draw_trials(self.recipe.configs(arm), 1, seed, arm.name)
+                chosen = choose_trial(tried) if tried else self.recipe.configs(arm)[0]
                 choices.setdefault(arm.name, {})[seed] = chosen
         return choices
 
