@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tutelage.core.results import ArmResult, ComparisonResult, Results
 from tutelage.core.wording import joined, percent, percent_interval, points, several
+from tutelage.report.doubts import doubts
 from tutelage.report.findings import Conclusion, Finding, findings, gains
 from tutelage.report.replicates import divergence_sentences, model_sentence
 from tutelage.report.sanity_checks import at_chance_level, partial_input_caveats
@@ -86,6 +87,7 @@ def _caveats(results: Results) -> list[str]:
         sentences += [_alone(arm) for arm in results.arms]
         sentences.append("No treatment arm was compared with labels alone in this run.")
     sentences += divergence_sentences(results)
+    sentences += doubts(results)
     sentences += partial_input_caveats(results)
     sentences += [
         f"Departure from the protocol ({d.rule}): {d.reason.rstrip('.')} ({d.what})."
