@@ -13,7 +13,7 @@ from tutelage.report.findings import is_significant
 def describe_search(recipe: Recipe) -> SearchSummary:
     """`Results.search`."""
     drawn = recipe.trials
-    search = ()
+    search: tuple[str, ...] = ()
     if drawn:
         whole = drawn == recipe.configurations
         search = (

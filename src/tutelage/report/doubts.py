@@ -82,9 +82,9 @@ def _collapsed(arm: ArmResult, found: UnlikeSeeds) -> str | None:
     rest = [a for place, a in enumerate(accuracies) if place != found.place]
     seed, lowest = arm.seeds[found.place], percent(accuracies[found.place])
     return (
-        f"With seed {seed} {arm.name} reached {lowest}, far below its other seeds ({percent(min(rest))} to {percent(max(rest))}): where single "
-        "seeds collapse no t-test is exact, and a difference that does not exist is found more "
-        "often than the p-value says."
+        f"With seed {seed} {arm.name} reached {lowest}, far below its other seeds "
+        f"({percent(min(rest))} to {percent(max(rest))}): where single seeds collapse no t-test is "
+        "exact, and a difference that does not exist is found more often than the p-value says."
     )
 
 
