@@ -9,7 +9,7 @@ from tutelage.core.results import ArmResult, ComparisonResult, Results
 from tutelage.core.wording import joined, percent, percent_interval, points, several
 from tutelage.report.doubts import doubts
 from tutelage.report.findings import Conclusion, Finding, findings, gains
-from tutelage.report.replicates import divergence_sentences, model_sentence
+from tutelage.report.replicates import divergence_sentences, model_sentence, other_answers
 from tutelage.report.sanity_checks import at_chance_level, partial_input_caveats
 
 
@@ -98,12 +98,7 @@ def _caveats(results: Results) -> list[str]:
             "With one seed, the results are about these trained models only: training again may "
             "give other results."
         )
-    if (openings := results.test_set_openings) > 1:
-        sentences.append(
-            f"The test set was opened {openings} times, each time for another choice of "
-            "configurations. These results are from the last time; the more often it is opened, "
-            "the less they mean."
-        )
+    sentences += other_answers(results)
     if others := results.test_rows_also_used_by:
         runs, their = ("run", "its") if len(others) == 1 else ("runs", "their")
         sentences.append(
