@@ -116,7 +116,7 @@ def _kept(comparison: ComparisonResult) -> OtherDifference:
 
 def _other(recorded: Mapping[str, Any], opening: Opening) -> OtherAnswer:
     before, now = recorded.get("students"), opening["students"]
-    if not isinstance(before, Mapping):  # recorded before seeds were told apart
+    if not isinstance(before, Mapping):  # of an earlier version, without seeds
         before = {}
     same_rows = recorded["test_rows_sha256"] == opening["test_rows_sha256"]
     shared = before.keys() & now.keys()
