@@ -17,13 +17,15 @@ from tutelage.config.sections import NAME, ArmSection, BaselineName
 from tutelage.core.task import NLI, Task
 from tutelage.core.types import ControlName, ObjectiveName
 
-CONTROLS: tuple[ControlName, ...] = ("shuffled", "label_echo", "filler")
-"""The controls that every treatment arm is compared with, unless the recipe gives a reason."""
+CONTROLS: tuple[ControlName, ...] = ("shuffled", "scrambled", "label_echo", "filler")
+"""The controls that every treatment arm is compared with, unless the recipe gives a reason. A gain
+has to exceed all of them but `scrambled`, which says what the words bring without the reasoning."""
 
 BASELINES: tuple[BaselineName, ...] = get_args(BaselineName)
 
 SHUFFLED: frozenset[ControlName] = frozenset({"shuffled", "shuffled_within_label"})
 """Controls with other rows' rationales: the primary comparisons use them."""
+
 
 FEWEST_SEEDS = 2
 

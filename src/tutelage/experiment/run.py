@@ -30,8 +30,15 @@ from tutelage.core.results import (
     TeacherBaseline,
 )
 from tutelage.core.storage import digest, write_json, write_jsonl
+from tutelage.core.types import Prediction
 from tutelage.experiment import diagnostics, learning_curves, manifest, summarise
-from tutelage.experiment.baselines import describe_majority, describe_teacher_labels
+from tutelage.experiment.baselines import (
+    describe_bag_of_words,
+    describe_majority,
+    describe_teacher_labels,
+    fit_bag_of_words,
+)
+from tutelage.experiment.control_comparisons import describe_controls, describe_shares
 from tutelage.experiment.prepare import Splits, annotate_arms, learnt_rationales, load_splits
 from tutelage.experiment.self_explanations import describe_explanations
 from tutelage.experiment.summarise import ArmRun
@@ -87,7 +94,8 @@ def run(
     until:   the last stage; after "training" the test set is unopened and there are no results
     """
     adapted = recipe.student.lora is not None
-    require_extra("train", "running an experiment", *(("peft",) if adapted else ()))
+    also = ("sklearn",) if "bag_of_words" in recipe.baselines else ()
+    require_extra("train", "running an experiment", *also, *(("peft",) if adapted else ()))
     observer = observer or Silent()
     if track:
         student = recipe.student.model_copy(update={"tracking": tuple(track)})
@@ -169,6 +177,7 @@ def run(
             )
             for arm in recipe.arms
         ]
+        words = fit_bag_of_words(recipe, splits)
         results = _results(
             recipe,
             splits,
@@ -177,6 +186,7 @@ def run(
             students,
             baselines=Baselines(
                 majority=describe_majority(recipe, splits),
+                bag_of_words=describe_bag_of_words(words, recipe, splits),
                 teacher_labels=describe_teacher_labels(recipe, splits, annotations),
                 teacher=teacher_labels,
                 teacher_note=teacher_note,
@@ -184,6 +194,7 @@ def run(
             learning_curve=learning_curves.describe_curve(
                 curve, arm_runs, annotations, recipe, splits
             ),
+            bag_of_words=words.predictions if words else (),
             test_set_openings=openings,
             test_rows_also_used_by=others,
         )
@@ -227,11 +238,13 @@ def _results(
     *,
     baselines: Baselines,
     learning_curve: tuple[CurvePoint, ...] | None,
+    bag_of_words: Sequence[Prediction],
     test_set_openings: int,
     test_rows_also_used_by: tuple[str, ...],
 ) -> Results:
     """What is known once the test set has been opened; the last stages add the rest."""
     task, families, margin = recipe.resolved_task(), recipe.comparisons(), recipe.margin / 100
+    comparisons = summarise.describe_comparisons(arm_runs, families, splits, task, margin=margin)
     return Results(
         name=recipe.name,
         tutelage_version=manifest.version(),
@@ -245,13 +258,20 @@ def _results(
             settings=recipe.student.model_dump(mode="json", exclude={"model", "tracking"}),
         ),
         arms=summarise.describe_arms(arm_runs, splits, task),
-        comparisons=summarise.describe_comparisons(arm_runs, families, splits, task, margin=margin),
+        comparisons=comparisons,
         comparisons_unseen=summarise.describe_comparisons(
             arm_runs, families, splits, task, unseen_only=True, margin=margin
         ),
         context_comparisons=summarise.describe_context_comparisons(
-            arm_runs, splits, task, majority="majority" in recipe.baselines, margin=margin
+            arm_runs,
+            splits,
+            task,
+            majority="majority" in recipe.baselines,
+            bag_of_words=bag_of_words,
+            margin=margin,
         ),
+        control_comparisons=describe_controls(arm_runs, recipe.baseline.name, splits, task, margin),
+        shares_of_gain=describe_shares(arm_runs, recipe, comparisons, splits),
         departures=tuple(
             DepartureResult(d.rule, d.what, d.reason) for d in recipe.departures_made()
         ),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tutelage.core.results import ArmResult, ComparisonResult, Results
 from tutelage.core.wording import joined, percent, percent_interval, points, several
+from tutelage.report.control_arms import bag_of_words_caveat, harmful_controls
 from tutelage.report.findings import Conclusion, Finding, findings, gains
 from tutelage.report.sanity_checks import at_chance_level, partial_input_caveats
 
@@ -81,7 +82,9 @@ def _caveats(results: Results) -> list[str]:
     if not compared:
         sentences += [_alone(arm) for arm in results.arms]
         sentences.append("No treatment arm was compared with labels alone in this run.")
+    sentences += bag_of_words_caveat(results)
     sentences += partial_input_caveats(results)
+    sentences += harmful_controls(results)
     sentences += [
         f"Departure from the protocol ({d.rule}): {d.reason.rstrip('.')} ({d.what})."
         for d in results.departures
@@ -114,7 +117,7 @@ def families(comparisons: Sequence[ComparisonResult]) -> str:
         return several(first, "comparison")
     return (
         f"the {first} with labels alone and shuffled explanations, and separately over the "
-        f"{others} with label echo and filler"
+        f"{others} with other control arms"
     )
 
 
