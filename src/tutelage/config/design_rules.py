@@ -204,6 +204,7 @@ def _missing_baselines(
     asks = any(arm.strategy != "human" for arm in treatment_arms(arms))
     applies: Mapping[BaselineName, Callable[[], bool]] = {
         "majority": lambda: True,
+        "bag_of_words": lambda: True,
         "omitted_context": lambda: task is not None and not _has_omitted(arms, task),
         "teacher_labels": lambda: asks,
         "teacher": lambda: asks,
