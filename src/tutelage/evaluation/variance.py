@@ -72,7 +72,7 @@ def variance_estimates(
     Raises ValueError for an empty table, values that are not finite, tables of other rows, or keys
     of another length.
     """
-    tables = [_checked(each) for each in (table, baseline) if each is not None]
+    tables = [checked_table(each) for each in (table, baseline) if each is not None]
     rows = {len(each) for each in tables}
     if len(rows) > 1:
         raise ValueError(f"got tables of {len(tables[0])} and {len(tables[1])} rows")
@@ -102,11 +102,16 @@ def of_units(table: Floats, index: Ints | None) -> Floats:
 
 
 def variance_of_mean(
-    units: Sequence[Floats], effective_units: float, grouped: bool = False
+    units: Sequence[Floats],
+    effective_units: float,
+    grouped: bool = False,
+    weights: Sequence[float] | None = None,
 ) -> VarianceEstimates:
     """The parts of the variance of the mean of one arm's units, or of the first minus the second.
 
-    units: one or two arrays, … × units × seeds, as `of_units` makes them
+    units:   of each arm an array … × units × seeds, as `of_units` makes them
+    weights: of the arms' means in the mean: (1,) or (1, -1) where none are given. The parts of an
+             arm's seeds and residue are multiplied by the square of its weight
 
     With y[g, s] an arm's value for unit g and seed s, S its seeds, G units and G* effective ones
     (`numeric.effective_groups`), a dot for a mean, and the second arm's values marked by ',
@@ -120,21 +125,23 @@ def variance_of_mean(
     within a group, the sum of squares about the mean is expected to be n σ² (1 - Σ m² / n²). Where
     the rows of a group agree it is lower still; the degrees of freedom allow for that (`crossed`).
     """
+    weights = weights or (1.0, -1.0)[: len(units)]
     means = [each.mean(axis=-1) for each in units]
-    of_rows = means[0] if len(means) == 1 else means[0] - means[1]
+    of_rows = sum(weight * each for weight, each in zip(weights, means, strict=True))
     count = of_rows.shape[-1]
     mean = of_rows.mean(axis=-1)
     scale = effective_units / max(effective_units - 1, 1e-12) / count**2
     rows = scale * _squares(of_rows - mean[..., None])
     seeds, residue = [], []
-    for each, over_seeds in zip(units, means, strict=True):
+    for each, over_seeds, weight in zip(units, means, weights, strict=True):
         columns = each.shape[-1]
         by_seed = each.mean(axis=-2)
         of_seeds = by_seed - by_seed.mean(axis=-1, keepdims=True)
         left = each - over_seeds[..., None] - of_seeds[..., None, :]
         pairs = max(columns * (columns - 1), 1)
-        seeds.append(_squares(of_seeds) / pairs)
-        residue.append(scale * _squares(left.reshape(*left.shape[:-2], -1)) / pairs)
+        factor = weight**2 / pairs
+        seeds.append(factor * _squares(of_seeds))
+        residue.append(factor * scale * _squares(left.reshape(*left.shape[:-2], -1)))
     tiny = (1e-12 * np.maximum(1.0, np.max([np.abs(each).max() for each in units]))) ** 2
     if count == 1 or np.max([rows, *seeds, *residue]) <= tiny:
         rows, seeds = 0 * rows, [0 * each for each in seeds]
@@ -156,7 +163,8 @@ def _squares(values: Floats) -> Any:
     return np.einsum("...i,...i->...", values, values)
 
 
-def _checked(table: Table) -> Floats:
+def checked_table(table: Table) -> Floats:
+    """A rows × seeds table as an array of floats; ValueError for any other shape or value."""
     values: Floats = np.asarray(table, dtype=np.float64)
     if values.ndim != 2 or 0 in values.shape:
         raise ValueError(f"got shape {values.shape}, expected rows × seeds, neither zero")
