@@ -402,7 +402,7 @@ def test_rows_independent_within_unequal_groups_have_their_variance() -> None:
     assert np.mean(seen) == pytest.approx(1 / 40, rel=0.05)  # four standard errors
 
 
-def test_a_seed_that_moves_all_rows_is_no_residue_in_unequal_groups() -> None:
+def test_a_seed_that_moves_all_rows_leaves_the_residue_at_zero() -> None:
     keys = [0, 1, 1, 2, 2, 2, 2, 2]
     table = np.linspace(0, 1, 8)[:, None] + np.array([0.0, 0.1, 0.3])
     parts = variance_estimates(table, keys)

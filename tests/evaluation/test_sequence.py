@@ -13,7 +13,7 @@ from tutelage.evaluation.sequence import level_at, looks, overall_p
 PLAN = (5, 10, 15, 20)
 
 
-def test_the_looks_of_a_plan() -> None:
+def test_a_plan_lists_its_numbers_of_seeds() -> None:
     assert looks(5, 5, 20) == PLAN
     assert looks(5, 4, 15) == (5, 9, 13, 15)
     assert looks(3, 1, 3) == (3,)
@@ -27,7 +27,7 @@ def test_a_single_look_has_the_whole_level() -> None:
     assert overall_p(0.03, 5, (5,)) == 0.03
 
 
-def test_the_first_look_spends_its_share_exactly() -> None:
+def test_at_first_the_level_is_what_is_spent() -> None:
     assert level_at(5, PLAN, 0.05) == pytest.approx(0.0125, abs=1e-6)
     assert level_at(6, (6, 20), 0.0125) == pytest.approx(0.0125 * 0.3, abs=1e-6)
 

@@ -1,4 +1,4 @@
-"""The share of a gain: Fieller's interval by its closed form, in coverage, and where there is none."""
+"""The share of a gain: Fieller's interval by its closed form, in coverage, and refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plans looks at the results beforehand, for runs that add seeds until the question is decided.
+"""Plans looks at the results beforehand, for runs that add seeds until the result is clear.
 
     looks      the numbers of seeds after which the results are looked at
     level_at   the level of the test at one of these looks
@@ -50,8 +50,8 @@ def level_at(look: int, looks: Sequence[int], alpha: float = 0.05) -> float:
     was significant. With t_k the share of the last look's seeds that look k has, the levels make
     the probability of a first false alarm at look k equal to alpha (t_k - t_(k-1)), by numerical
     integration over the results that let the plan go on (Armitage, McPherson and Rowe 1969), for
-    normal seeds that are all there is to the noise. That is the worst case: what the looks share,
-    the test rows, makes them agree, and the whole plan's rate is then lower. That the test at a
+    normal seeds that are all there is to the noise. That is the worst case: the test rows, which
+    all looks share, make them agree, and the whole plan's rate is then lower. That the test at a
     look estimates the seeds' variance enters through its p-value (the significance-level approach:
     Jennison and Turnbull 2000, chapter 4.4).
 
