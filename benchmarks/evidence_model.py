@@ -5,10 +5,11 @@ A training of an arm with configuration k and seed s predicts row i correctly wi
     1 / (1 + exp(-(level + row_i + own_ai + effect_k + seed_as + gain_a)))
 
 with row_i the difficulty of the row, part of it shared by the rows of a premise; own_ai what this
-arm finds difficult (and on dev also what this configuration does); all drawn anew for every
-experiment, in which all arms have the same rows. Each replicate of each arm draws its trials with
-`experiment.search.draw_trials`, evaluates every trial training on dev, chooses with
-`experiment.search.choose_trial`, and the choice is trained afresh and predicts the test rows.
+arm finds difficult; all drawn anew for every experiment, in which all arms have the same rows.
+(Part of what one training alone finds difficult is shared by the rows of a premise too.) Each
+replicate of each arm draws its trials with `experiment.search.draw_trials`, evaluates every trial
+training on dev, chooses with `experiment.search.choose_trial`, and the choice is trained afresh and
+predicts the test rows.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ class Scenario:
     premises:  sizes of the groups of test rows: e-SNLI, alone, unequal, few
     config_sd: SD of the configurations' expected accuracies
     trials:    configurations that each replicate tries; 0 for a single configuration
-    gain:      of the BETTER arms, in logits
+    gain:      in logits: the BETTER arms have half of it more, the others half of it less
     """
 
     name: str
@@ -116,6 +117,9 @@ class Scenario:
 
     def sd_of(self, arm: str) -> float:
         return self.treatment_seed_sd if arm in TREATMENTS else self.seed_sd
+
+    def gain_of(self, arm: str) -> float:
+        return self.gain / 2 if arm in BETTER else -self.gain / 2
 
 
 @functools.cache
@@ -222,43 +226,56 @@ def choices(
 ) -> Ints:
     """The configuration that each replicate chooses: experiments × arms × seeds, places in CONFIGS.
 
-    All replicates of an experiment evaluate on the same dev rows.
+    A trial's accuracy on dev is its expected accuracy and normal deviations, which have together
+    the binomial variance: what all trainings of the arm share on these dev rows, which has no
+    effect on a choice and is left out; what those of a configuration share, over all replicates of
+    the experiment; and the training's own. It is a whole number of rows, so there are ties.
     """
     if not scenario.trials:
         return np.zeros((count, len(arms), seeds), dtype=np.int64)
     level, slope = level_of(scenario.accuracy)
     effects = config_effects(scenario)
     chosen = np.empty((count, len(arms), seeds), dtype=np.int64)
-    dev = scenario.dev
-    for experiment in range(count):
-        normal = rng.standard_normal((1 + len(arms), dev), dtype=np.float32)
-        row = np.hypot(PREMISE_SD, ROW_SD) * normal[0]
-        # Part of what a training finds difficult belongs to its configuration, whatever the seed.
-        of_config = 0.3 * rng.standard_normal((len(CONFIGS), dev), dtype=np.float32)
-        for number, arm in enumerate(arms):
-            tried = drawn_trials(arm, scenario.trials)[rng.integers(0, REPLICATES, seeds)]
-            shift = scenario.sd_of(arm) / 100 / slope * draw_seeds(rng, scenario.shape, tried.shape)
-            shift = shift + level + effects[tried] + scenario.gain * (arm in BETTER)
-            if scenario.collapse and arm == REASONING:
-                shift = np.where(_collapsed(rng, scenario, tried.shape), level_of(0.34)[0], shift)
-            own = row + np.hypot(OWN_PREMISE_SD, OWN_ROW_SD) * normal[1 + number]
-            logit = (own + of_config[tried]) + shift[..., None].astype(np.float32)
-            right = rng.random(logit.shape, dtype=np.float32) * (1 + np.exp(-logit)) < 1
-            for seed, (places, accuracies) in enumerate(
-                zip(tried.tolist(), right.mean(axis=-1).tolist(), strict=True)
-            ):
-                config = choose_trial(
-                    [(CONFIGS[k], accuracy) for k, accuracy in zip(places, accuracies, strict=True)]
-                )
+    experiments = np.arange(count)[:, None, None]
+    for number, arm in enumerate(arms):
+        drawn = rng.integers(0, REPLICATES, (count, seeds))
+        tried = drawn_trials(arm, scenario.trials)[drawn]
+        shift = scenario.sd_of(arm) / 100 / slope * draw_seeds(rng, scenario.shape, tried.shape)
+        shift = shift + level + effects[tried] + scenario.gain_of(arm)
+        if arm == REASONING and scenario.collapse:
+            collapsed = rng.random(tried.shape) < scenario.collapse
+            shift = np.where(collapsed, level_of(0.34)[0], shift)
+        expected = _interpolated(shift)
+        noise = np.sqrt(expected * (1 - expected) / scenario.dev)
+        of_config = rng.standard_normal((count, len(CONFIGS)))[experiments, tried]
+        own = rng.standard_normal(tried.shape)
+        seen = expected + noise * (OF_CONFIG**0.5 * of_config + OF_TRAINING**0.5 * own)
+        seen = np.clip(np.round(seen * scenario.dev) / scenario.dev, 0, 1)
+        for experiment, (places, accuracies) in enumerate(
+            zip(tried.tolist(), seen.tolist(), strict=True)
+        ):
+            for seed in range(seeds):
+                pairs = zip(places[seed], accuracies[seed], strict=True)
+                config = choose_trial([(CONFIGS[place], accuracy) for place, accuracy in pairs])
                 chosen[experiment, number, seed] = _PLACE[config]
     return chosen
 
 
+OF_CONFIG, OF_TRAINING = 0.1, 0.55
+"""Parts of the variance of an accuracy on dev: of a configuration's and of a training's own."""
+
+
+@functools.cache
+def _accuracies() -> tuple[Floats, Floats]:
+    levels = np.linspace(-20, 20, 4001)
+    return levels, accuracy_at(levels)
+
+
+def _interpolated(level: Floats) -> Floats:
+    return np.interp(level, *_accuracies())
+
+
 _PLACE: Mapping[Config | None, int] = {config: place for place, config in enumerate(CONFIGS)}
-
-
-def _collapsed(rng: np.random.Generator, scenario: Scenario, size: tuple[int, ...]) -> Floats:
-    return rng.random(size) < scenario.collapse
 
 
 @dataclass(frozen=True)
@@ -299,7 +316,7 @@ def simulate(
     groups = draw_groups(rng, scenario)
     premises = int(groups[-1]) + 1
     chosen = choices(rng, scenario, arms, count, seeds)
-    collapsed = _collapsed(rng, scenario, (count, seeds)) & bool(scenario.collapse)
+    collapsed = rng.random((count, seeds)) < scenario.collapse
 
     def normal(*size: int) -> Floats:
         return rng.standard_normal((count, *size), dtype=np.float32)
@@ -308,8 +325,8 @@ def simulate(
     correct = {}
     for number, arm in enumerate(arms):
         shift = scenario.sd_of(arm) / 100 / slope * draw_seeds(rng, scenario.shape, (count, seeds))
-        shift = shift + level + effects[chosen[:, number]] + scenario.gain * (arm in BETTER)
-        if arm == REASONING:
+        shift = shift + level + effects[chosen[:, number]] + scenario.gain_of(arm)
+        if arm == REASONING and scenario.collapse:
             shift = np.where(collapsed, level_of(0.34)[0], shift)
         own = OWN_PREMISE_SD * normal(premises)[:, groups] + OWN_ROW_SD * normal(scenario.rows)
         of_seed = (SEED_PREMISE_SD * normal(premises, seeds))[:, groups]
@@ -327,9 +344,9 @@ def true_accuracy(scenario: Scenario, arm: str) -> tuple[float, float]:
     """
     level, slope = level_of(scenario.accuracy)
     of_seed = scenario.sd_of(arm) / 100 / slope * seed_quantiles(scenario.shape)
-    gain = scenario.gain * (arm in BETTER)
+    center = level + scenario.gain_of(arm)
     by_config = np.array(
-        [accuracy_at(level + gain + effect + of_seed).mean() for effect in config_effects(scenario)]
+        [accuracy_at(center + effect + of_seed).mean() for effect in config_effects(scenario)]
     )
     if scenario.collapse and arm == REASONING:
         by_config = (1 - scenario.collapse) * by_config + scenario.collapse * 0.34

@@ -32,17 +32,16 @@ def test_one_comparison_has_an_effect() -> None:
 
 
 def test_a_batch_is_checked_against_compare_and_measured() -> None:
-    measured = bench.run_chunk(SMALL, model.PRIMARY, 6, [1, 2])
-    assert measured.p.shape == measured.half.shape == (6, 4)
-    assert (measured.p_adjusted >= measured.p).all()
-    outside = np.abs(measured.difference) > measured.half
-    assert (outside == (measured.p < 0.05)).all()
+    measured = bench.run_chunk(SMALL, model.PRIMARY, 6, [1, 0])
+    assert measured.difference.shape == measured.half.shape == (6, 4)
+    assert (measured.strict > measured.half).all()
+    assert measured.after.shape == (1,)
 
 
 def test_a_core_that_differs_from_compare_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench, "half_width", lambda parts, level: 0.1 * parts.mean)
     with pytest.raises(AssertionError, match="differ"):
-        bench.run_chunk(SMALL, model.PRIMARY, 2, [1, 2])
+        bench.run_chunk(SMALL, model.PRIMARY, 2, [1, 0])
 
 
 @pytest.mark.parametrize("shape", ["normal", "heavy", "humps"])

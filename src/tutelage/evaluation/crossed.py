@@ -129,7 +129,8 @@ def crossed_result(
         low, high, p = _interval_without_variance(estimate, units, confidence, bounds)
         method = f"no variance over {parts.units} {unit}: exact binomial bound"
         return CrossedResult(estimate, None, None, low, high, p, method)
-    half, error = half_width(parts, 1 - confidence), standard_error(parts)
+    half = float(half_width(parts, 1 - confidence))
+    error = float(standard_error(parts))
     return CrossedResult(
         estimate=estimate,
         standard_error=error,
@@ -160,8 +161,7 @@ def standard_error(parts: VarianceEstimates) -> Any:
 
 def half_width(parts: VarianceEstimates, level: Any) -> Any:
     """Half the width of the interval that misses the mean with probability `level`."""
-    few = welch_degrees_of_freedom(parts.seeds, parts.columns)
-    return np.sqrt(_squared_half_width(parts, level, few))
+    return np.sqrt(_squared_half_width(parts, level, _of_few_seeds(parts)))
 
 
 def welch_degrees_of_freedom(seeds: Sequence[Any], columns: Sequence[int]) -> Any:
@@ -180,6 +180,10 @@ def welch_degrees_of_freedom(seeds: Sequence[Any], columns: Sequence[int]) -> An
     return np.where(below > 0, np.minimum(total**2 / safe, largest), largest)
 
 
+def _of_few_seeds(parts: VarianceEstimates) -> Any:
+    return None if parts.one_seed else welch_degrees_of_freedom(parts.seeds, parts.columns)
+
+
 def _squared_half_width(parts: VarianceEstimates, level: Any, few: Any) -> Any:
     known = t_upper(level / 2, parts.effective_units - 1) ** 2
     if parts.one_seed:
@@ -196,7 +200,7 @@ def two_sided_level(parts: VarianceEstimates, distance: Any) -> Any:
     1 for a distance of zero. Undefined, and not to be called, without variance. By bisection of
     log(level), to ten digits; at least 1e-300.
     """
-    few = np.inf if parts.one_seed else welch_degrees_of_freedom(parts.seeds, parts.columns)
+    few = _of_few_seeds(parts)
     squared = np.asarray(distance, dtype=np.float64) ** 2
     low, high = np.zeros_like(squared), np.full_like(squared, 690.0)
     for _ in range(43):

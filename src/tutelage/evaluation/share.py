@@ -11,7 +11,13 @@ from dataclasses import dataclass
 
 from tutelage.evaluation.crossed import half_width, two_sided_level
 from tutelage.evaluation.numeric import Groups, effective_groups, shared_groups, solve
-from tutelage.evaluation.variance import Table, checked_table, of_units, variance_of_mean
+from tutelage.evaluation.variance import (
+    Table,
+    checked_table,
+    of_units,
+    variance_of_arm,
+    variance_of_mean,
+)
 
 _FURTHEST = 1e6
 
@@ -57,17 +63,15 @@ def share_of_gain(
         raise ValueError(f"got tables of {[len(each) for each in tables]} rows, expected the same")
     index = None if groups is None else shared_groups(groups, len(tables[0]))
     effective = effective_groups(index, len(tables[0]))
-    units = [of_units(each, index) for each in tables]
+    arms = [variance_of_arm(of_units(each, index), effective) for each in tables]
     level = 1 - confidence
 
     def outside(ratio: float) -> float:
         """Above zero where the primary test rejects this ratio."""
-        parts = variance_of_mean(
-            units, effective, index is not None, weights=(1.0, -ratio, ratio - 1.0)
-        )
+        parts = variance_of_mean(arms, index is not None, weights=(1.0, -ratio, ratio - 1.0))
         return abs(parts.mean) - float(half_width(parts, level))
 
-    gain = variance_of_mean(units[1:], effective, index is not None)
+    gain = variance_of_mean(arms[1:], index is not None)
     if not gain.has_variance or float(two_sided_level(gain, abs(gain.mean))) >= level:
         return None
     means = [float(each.mean()) for each in tables]

@@ -1,8 +1,9 @@
 """Estimates the variance of a mean over rows × seeds, from rows, seeds and residue separately.
 
     of_units            a rows × seeds table -> the values of its units (rows, or groups of rows)
-    variance_of_mean    units' values of one arm, or of two -> the parts of the mean's variance
-    variance_estimates  both, from tables
+    variance_of_arm     units' values of one arm -> the parts of its seeds and residue
+    variance_of_mean    one arm, or two -> the parts of the variance of the mean, or of a difference
+    variance_estimates  all of these, from tables
 
 All functions work on the last two axes, so that a simulation can pass many tables at once.
 """
@@ -78,8 +79,8 @@ def variance_estimates(
         raise ValueError(f"got tables of {len(tables[0])} and {len(tables[1])} rows")
     index = None if groups is None else shared_groups(groups, len(tables[0]))
     effective = effective_groups(index, len(tables[0]))
-    units = [of_units(each, index) for each in tables]
-    return variance_of_mean(units, effective, index is not None)
+    arms = [variance_of_arm(of_units(each, index), effective) for each in tables]
+    return variance_of_mean(arms, index is not None)
 
 
 def of_units(table: Floats, index: Ints | None) -> Floats:
@@ -95,21 +96,58 @@ def of_units(table: Floats, index: Ints | None) -> Floats:
         return table
     order = np.argsort(index, kind="stable")
     starts = np.flatnonzero(np.diff(index[order], prepend=-1))
-    means = table.mean(axis=-2, keepdims=True)
-    totals = np.add.reduceat((table - means)[..., order, :], starts, axis=-2)
-    values: Floats = means + totals * (len(starts) / len(index))
-    return values
+    # With the rows last, whose sums are over neighbours in memory.
+    by_seed = np.ascontiguousarray(table.swapaxes(-1, -2))
+    means = by_seed.mean(axis=-1, keepdims=True)
+    totals = np.add.reduceat(by_seed[..., order], starts, axis=-1)
+    sizes = np.diff(starts, append=len(index))
+    values: Floats = means + (totals - sizes * means) * (len(starts) / len(index))
+    return values.swapaxes(-1, -2)
+
+
+@dataclass(frozen=True, slots=True)
+class ArmVariance:
+    """What one arm adds to the variance of a mean: of one experiment, or of many at once.
+
+    by_unit: … × units, means over the seeds
+    seeds, residue: as in `VarianceEstimates`
+    scale:   G* / (G* - 1) / G², see `variance_of_mean`
+    tiny:    a variance below which there is only rounding
+    """
+
+    by_unit: Floats
+    seeds: Any
+    residue: Any
+    columns: int
+    effective_units: float
+    scale: float
+    tiny: float
+
+
+def variance_of_arm(units: Floats, effective_units: float) -> ArmVariance:
+    """The seeds' and the residue's part of one arm; units: … × units × seeds, from `of_units`."""
+    count, columns = units.shape[-2:]
+    scale = effective_units / max(effective_units - 1, 1e-12) / count**2
+    by_unit, by_seed = units.mean(axis=-1), units.mean(axis=-2)
+    of_seeds = by_seed - by_seed.mean(axis=-1, keepdims=True)
+    rest = units - by_unit[..., None] - of_seeds[..., None, :]
+    pairs = max(columns * (columns - 1), 1)
+    return ArmVariance(
+        by_unit=by_unit,
+        seeds=(of_seeds**2).sum(axis=-1) / pairs,
+        residue=scale * (rest**2).sum(axis=(-2, -1)) / pairs,
+        columns=columns,
+        effective_units=effective_units,
+        scale=scale,
+        tiny=(1e-12 * max(1.0, float(np.abs(units).max()))) ** 2,
+    )
 
 
 def variance_of_mean(
-    units: Sequence[Floats],
-    effective_units: float,
-    grouped: bool = False,
-    weights: Sequence[float] | None = None,
+    arms: Sequence[ArmVariance], grouped: bool = False, weights: Sequence[float] | None = None
 ) -> VarianceEstimates:
-    """The parts of the variance of the mean of one arm's units, or of the first minus the second.
+    """The parts of the variance of the mean of one arm, or of the first minus the second.
 
-    units:   of each arm an array … × units × seeds, as `of_units` makes them
     weights: of the arms' means in the mean: (1,) or (1, -1) where none are given. The parts of an
              arm's seeds and residue are multiplied by the square of its weight
 
@@ -125,25 +163,14 @@ def variance_of_mean(
     within a group, the sum of squares about the mean is expected to be n σ² (1 - Σ m² / n²). Where
     the rows of a group agree it is lower still; the degrees of freedom allow for that (`crossed`).
     """
-    weights = weights or (1.0, -1.0)[: len(units)]
-    means = [each.mean(axis=-1) for each in units]
-    of_rows = sum(weight * each for weight, each in zip(weights, means, strict=True))
-    count = of_rows.shape[-1]
-    mean = of_rows.mean(axis=-1)
-    scale = effective_units / max(effective_units - 1, 1e-12) / count**2
-    rows = scale * _squares(of_rows - mean[..., None])
-    seeds, residue = [], []
-    for each, over_seeds, weight in zip(units, means, weights, strict=True):
-        columns = each.shape[-1]
-        by_seed = each.mean(axis=-2)
-        of_seeds = by_seed - by_seed.mean(axis=-1, keepdims=True)
-        left = each - over_seeds[..., None] - of_seeds[..., None, :]
-        pairs = max(columns * (columns - 1), 1)
-        factor = weight**2 / pairs
-        seeds.append(factor * _squares(of_seeds))
-        residue.append(factor * scale * _squares(left.reshape(*left.shape[:-2], -1)))
-    tiny = (1e-12 * np.maximum(1.0, np.max([np.abs(each).max() for each in units]))) ** 2
-    if count == 1 or np.max([rows, *seeds, *residue]) <= tiny:
+    weights = weights or (1.0, -1.0)[: len(arms)]
+    by_unit = sum(weight * arm.by_unit for weight, arm in zip(weights, arms, strict=True))
+    count = arms[0].by_unit.shape[-1]
+    mean = np.asarray(by_unit).mean(axis=-1)
+    rows = arms[0].scale * ((by_unit - mean[..., None]) ** 2).sum(axis=-1)
+    seeds = [weight**2 * arm.seeds for weight, arm in zip(weights, arms, strict=True)]
+    residue = [weight**2 * arm.residue for weight, arm in zip(weights, arms, strict=True)]
+    if count == 1 or np.max([rows, *seeds, *residue]) <= max(arm.tiny for arm in arms):
         rows, seeds = 0 * rows, [0 * each for each in seeds]
         residue = [0 * each for each in residue]
     single = mean.ndim == 0
@@ -152,15 +179,11 @@ def variance_of_mean(
         rows=float(rows) if single else rows,
         seeds=tuple(float(each) if single else each for each in seeds),
         residue=tuple(float(each) if single else each for each in residue),
-        columns=tuple(each.shape[-1] for each in units),
+        columns=tuple(arm.columns for arm in arms),
         units=count,
-        effective_units=effective_units,
+        effective_units=arms[0].effective_units,
         grouped=grouped,
     )
-
-
-def _squares(values: Floats) -> Any:
-    return np.einsum("...i,...i->...", values, values)
 
 
 def checked_table(table: Table) -> Floats:
