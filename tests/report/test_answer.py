@@ -227,7 +227,7 @@ def test_an_unknown_detectable_difference_is_left_out() -> None:
     same = comparison("labels", 0.0, 0.01, 1.0, minimum_detectable_difference=None)
     [text] = answer_sentences(results(same))
     assert "four times in five" not in text
-    [text] = answer_sentences(results(replace(same, minimum_detectable_difference=1.3)))
+    [text] = answer_sentences(results(replace(same, standard_error=0.4)))
     assert "This experiment is too small to detect any true effect four times in five." in text
 
 

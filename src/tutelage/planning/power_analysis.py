@@ -19,7 +19,7 @@ from tutelage.evaluation.power import (
     Design,
     design_of,
     detectable_difference,
-    expected_mean_squares,
+    expected_variance,
 )
 from tutelage.experiment.prepare import Splits
 from tutelage.report.run_files import RunFiles, read_run
@@ -191,9 +191,7 @@ def _other_seeds(seeds: int) -> list[int]:
 def _scenario(design: Design, alpha: float) -> Scenario:
     size = None
     if design.seeds > 1:
-        size = detectable_difference(expected_mean_squares(design), alpha, POWER)
-    if size is not None and size >= 1:
-        size = None
+        size = detectable_difference(expected_variance(design), alpha, POWER)
     rows = sum(design.group_sizes)
     return Scenario(rows, design.seeds, design.disagreement, design.seed_sd, size)
 
@@ -219,10 +217,10 @@ def _measured(folder: Path, assumed: Design, known: Mapping[str, str]) -> tuple[
     designs = []
     for arm, baseline in pairs:
         if arm in files.predictions and baseline in files.predictions:
-            difference = _difference(files, arm, baseline)
-            if difference:
+            tables = _correct(files, arm), _correct(files, baseline)
+            if len(tables[0][0]) == len(tables[1][0]):
                 try:
-                    designs.append(design_of(difference, groups))
+                    designs.append(design_of(*tables, groups))
                 except ValueError:  # no row differs, or all are in one unit: shows nothing
                     continue
     if not designs:
@@ -246,18 +244,10 @@ def _measured(folder: Path, assumed: Design, known: Mapping[str, str]) -> tuple[
     ), remarks
 
 
-def _difference(files: RunFiles, arm: str, baseline: str) -> list[list[int]]:
-    """Rows × seeds: 1 where only the arm is right, -1 where only the baseline is, else 0.
-
-    Empty where the two have different numbers of seeds.
-    """
-    one, other = files.predictions[arm].labels, files.predictions[baseline].labels
-    if len(one) != len(other):
-        return []
-    return [
-        [(a[row] == gold) - (b[row] == gold) for a, b in zip(one, other, strict=True)]
-        for row, gold in enumerate(files.gold)
-    ]
+def _correct(files: RunFiles, arm: str) -> list[list[int]]:
+    """Rows × seeds: 1 where the arm's prediction is correct, else 0."""
+    by_seed = files.predictions[arm].labels
+    return [[int(labels[row] == gold) for labels in by_seed] for row, gold in enumerate(files.gold)]
 
 
 def _detection(detectable: float | None) -> str:

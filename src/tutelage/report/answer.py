@@ -10,6 +10,7 @@ from tutelage.core.wording import joined, percent, percent_interval, points, sev
 from tutelage.report.control_arms import bag_of_words_caveat, harmful_controls
 from tutelage.report.findings import Conclusion, Finding, findings, gains
 from tutelage.report.sanity_checks import at_chance_level, partial_input_caveats
+from tutelage.report.units import units_in_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,8 @@ def _caveats(results: Results) -> list[str]:
             "With one seed, the results are about these trained models only: training again may "
             "give other results."
         )
+    if any(c.few_groups for c in compared):
+        sentences.append(_few_groups(compared[0], results.task.context))
     if (openings := results.test_set_openings) > 1:
         sentences.append(
             f"The test set was opened {openings} times, each time for another choice of "
@@ -118,6 +121,17 @@ def families(comparisons: Sequence[ComparisonResult]) -> str:
     return (
         f"the {first} with labels alone and shuffled explanations, and separately over the "
         f"{others} with other control arms"
+    )
+
+
+def _few_groups(comparison: ComparisonResult, context: str | None) -> str:
+    units = units_in_words(comparison, context) or several(comparison.n, "row")
+    weigh = ""
+    if comparison.effective_groups < comparison.groups - 0.5:
+        weigh = f", which weigh as much as {comparison.effective_groups:.0f} of equal size"
+    return (
+        f"The test rows are only {units}{weigh}: with so few, a difference that does not exist is "
+        "reported as significant in up to 8% of experiments instead of 5%."
     )
 
 

@@ -299,8 +299,8 @@ def _undetected(control: _Control) -> str:
 def _minimum(comparison: Comparison, what: str) -> list[str]:
     smallest = comparison.minimum_detectable_difference
     if smallest is None:
-        return []
-    if smallest >= 1:  # no accuracy can differ that much
+        if comparison.standard_error is None:
+            return []
         return [f"This experiment is too small to detect any true {what} four times in five."]
     return [
         f"The smallest true {what} that this experiment detects four times in five is "
