@@ -48,8 +48,10 @@ def test_another_choice_is_in_the_manifest_and_the_same_is_not_repeated(
 ) -> None:
     folder, _ = calls
     openings = read_json(folder / "manifest.json")["test_set_openings"]
-    rates = [opening["chosen"]["labels"]["learning_rate"] for opening in openings]
-    assert rates == [1e-3, 2e-3, 2e-3]
+    chosen = [opening["chosen"]["labels"] for opening in openings]
+    assert all(set(by_seed) == {"0", "1"} for by_seed in chosen)
+    rates = [{of_seed["learning_rate"] for of_seed in by_seed.values()} for by_seed in chosen]
+    assert rates == [{1e-3}, {2e-3}, {2e-3}]
     assert len({opening["students"] for opening in openings}) == 3
     assert load_results(folder / "results.json").test_set_openings == 3
 
@@ -72,7 +74,7 @@ def test_the_report_tells_it(calls: tuple[Path, list[Any]], name: str) -> None:
 
 
 def test_every_training_is_timed_once(calls: tuple[Path, list[Any]]) -> None:
-    """One configuration: the search trains seed 0 of it, the other stage both seeds."""
+    """One configuration: no search, one training for each seed."""
     folder, _ = calls
     place = folder / "arms/labels"
     taken = [read_json(p)["result"]["seconds"] for p in place.glob("lr-0.002*/seed-*/done.json")]
@@ -83,7 +85,7 @@ def test_every_training_is_timed_once(calls: tuple[Path, list[Any]]) -> None:
 
 
 def test_the_same_opening_is_counted_once(tmp_path: Path) -> None:
-    chosen = {"labels": Config(1e-3, 1.0)}
+    chosen = {"labels": {0: Config(1e-3, 1.0), 1: Config(1e-3, 1.0)}}
     write_json(tmp_path / "manifest.json", {"test_set_openings": []})
     for _ in range(2):
         record_test_opening(tmp_path, chosen, "students", "a", "rows")
@@ -93,12 +95,15 @@ def test_the_same_opening_is_counted_once(tmp_path: Path) -> None:
     record_test_opening(tmp_path, chosen, "other students", "b", "rows")
     assert count_openings(tmp_path) == 3
     record_test_opening(tmp_path, chosen, "other students", "b", "other rows")
-    record_test_opening(tmp_path, {"labels": Config(2e-3, 1.0)}, "students", "a", "rows")
+    other = {"labels": {0: Config(1e-3, 1.0), 1: Config(2e-3, 1.0)}}  # of one replicate alone
+    record_test_opening(tmp_path, other, "students", "a", "rows")
     assert count_openings(tmp_path) == 5
+    record_test_opening(tmp_path, {"labels": {**other["labels"], 1: None}}, "s", "a", "rows")
+    assert count_openings(tmp_path) == 6
 
 
 def test_a_run_names_those_in_its_folder_that_used_the_same_rows(tmp_path: Path) -> None:
-    chosen = {"labels": Config(1e-3, 1.0)}
+    chosen = {"labels": {0: Config(1e-3, 1.0), 1: Config(1e-3, 1.0)}}
     for name, rows in (("b", "rows"), ("a", "rows"), ("others", "other rows"), ("me", "rows")):
         write_json(tmp_path / name / "manifest.json", {"test_set_openings": []})
         record_test_opening(tmp_path / name, chosen, "students", "one file", rows)

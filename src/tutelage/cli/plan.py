@@ -22,7 +22,7 @@ def plan(
     given: Given,
     json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
-    """Say what a recipe will cost and which differences it can detect.
+    """Say what a recipe will cost, what it trains, and which differences it can detect.
 
     The cost is in requests, tokens and US dollars. With --pilot N, N requests of each kind are
     made, within the recipe's budget, and the rest is forecast from their real lengths. Without it
@@ -81,8 +81,20 @@ def _show(plan: Plan) -> None:
             f"budget: {_usd(budget.budget_usd)}, of which {_usd(budget.charged_usd, up=True)} is "
             f"charged and {_usd(budget.left_usd)} left"
         )
+    print(f"trainings: {_trainings(plan)}")
     if plan.power_analysis is not None:
         print("\n".join(plan.power_analysis.sentences()))
+
+
+def _trainings(plan: Plan) -> str:
+    """`180: 9 arms × 5 seeds × (3 trials of 9 configurations + 1 tested student)`."""
+    found = plan.trainings
+    arms = f"{found.arms} arm{'s' if found.arms > 1 else ''}"
+    seeds = f"{found.seeds} seed{'s' if found.seeds > 1 else ''}"
+    each = ""
+    if found.trials:
+        each = f" × ({found.trials} trials of {found.configurations} configurations + 1 tested)"
+    return f"{found.total:,}: {arms} × {seeds}{each}"
 
 
 def _tokens(amount: Amount) -> str:

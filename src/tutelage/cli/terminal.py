@@ -248,18 +248,18 @@ def print_results(results: Results) -> None:
 
     console = out_console()
     arms = Table(title=f"{escape(results.name)}: accuracy", title_justify="left")
-    for name in ("arm", "configuration", "tried", "seeds", "dev", "test", "95% interval", "rows"):
-        arms.add_column(name, justify="left" if name in ("arm", "configuration") else "right")
+    for name in ("arm", "trials", "seeds", "dev", "test", "95% interval", "by seed", "rows"):
+        arms.add_column(name, justify="left" if name == "arm" else "right")
     for arm in results.arms:
-        config, test = arm.config, arm.test
+        test = arm.test
         arms.add_row(
             escape(arm.name),
-            f"lr {config.learning_rate:g}, label weight {config.label_weight:g}",
-            str(arm.configs_tried),
+            str(len(arm.trials)),
             str(len(arm.seeds)),
             f"{arm.dev.accuracy:.3f}",
             f"{test.accuracy:.3f}",
             f"{test.ci95[0]:.3f} to {test.ci95[1]:.3f}",
+            " ".join(f"{accuracy:.3f}" for accuracy in test.accuracy_by_seed),
             str(test.n),
         )
     _add_baselines(arms, results)

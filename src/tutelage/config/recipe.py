@@ -25,7 +25,7 @@ from tutelage.config.sections import (
     Teacher,
     TeacherBaselineSection,
 )
-from tutelage.config.settings import Integer, Number, Seed, Settings
+from tutelage.config.settings import Integer, Number, ReplicateSeed, Settings
 from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.config.training_settings import Config, StudentSettings
 from tutelage.core.errors import UsageError
@@ -99,13 +99,14 @@ class Recipe(Settings):
     )
     search: SearchSection = Field(
         SearchSection(),
-        description="The configurations that each arm tries.",
-        examples=[{"learning_rate": [6e-4, 1.2e-3], "label_weight": [0.25, 0.5]}],
+        description="How each arm chooses its configuration, for each seed anew.",
+        examples=[{"learning_rate": [6e-4, 1.2e-3], "label_weight": [0.25, 0.5], "trials": 3}],
     )
-    seeds: list[Seed] = Field(
+    seeds: list[ReplicateSeed] = Field(
         [0, 1, 2, 3, 4],
         min_length=1,
-        description="Seeds of the trainings: two or more.",
+        description="Seeds of the replicates: two or more. In each replicate every arm searches by "
+        "itself and trains its choice afresh.",
         examples=[[0, 1, 2]],
     )
     margin: Number = Field(
@@ -163,9 +164,8 @@ class Recipe(Settings):
                     f"arms: {arm.name!r} is a control without a treatment arm: add one with "
                     f"strategy {arm.strategy!r} and the same teacher and objective"
                 )
-        for where, seeds in (("seeds", self.seeds), ("search.seeds", self.search.seeds or [])):
-            if len(set(seeds)) != len(seeds):
-                problems.append(f"{where}: {seeds} lists a value twice")
+        if len(set(self.seeds)) != len(self.seeds):
+            problems.append(f"seeds: {self.seeds} lists a value twice")
         for key, values in (("controls", self.controls), ("baselines", self.baselines)):
             if len(set(values)) != len(values):
                 problems.append(f"{key}: {list(values)} lists a value twice")
@@ -233,10 +233,10 @@ class Recipe(Settings):
         return arm.teacher or self.teacher
 
     def configs(self, arm: ArmSection) -> list[Config]:
-        """The configurations that the arm tries; every arm tries the same number.
+        """The configurations that the arm chooses from; every arm has the same number.
 
-        An arm of labels alone has no label weight to vary, so it tries more learning rates: all
-        that the other arms try, and then some between them.
+        An arm of labels alone has no label weight to vary, so it has more learning rates: all
+        that the other arms have, and then some between them.
         """
         rates, weights = self.search.learning_rate, self.search.label_weight
         if arm.effective_objective != "label":
@@ -244,9 +244,20 @@ class Recipe(Settings):
         return [Config(rate, 1.0) for rate in _filled_up(rates, len(rates) * len(weights))]
 
     @property
-    def search_seeds(self) -> list[int]:
-        """The seeds that configurations are tried on."""
-        return self.seeds[:1] if self.search.seeds is None else self.search.seeds
+    def configurations(self) -> int:
+        """How many configurations each arm chooses from."""
+        return len(self.search.learning_rate) * len(self.search.label_weight)
+
+    @property
+    def trials(self) -> int:
+        """How many trials each replicate of each arm trains: 0 where there is nothing to choose."""
+        drawn = min(self.search.trials, self.configurations)
+        return drawn if drawn > 1 else 0
+
+    @property
+    def trainings(self) -> int:
+        """How many trainings the experiment takes, without fractions of the rows."""
+        return len(self.arms) * len(self.seeds) * (self.trials + 1)
 
     def to_yaml(self) -> str:
         """The resolved recipe as YAML, which `load_recipe` reads back as an equal one."""

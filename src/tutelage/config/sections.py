@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, StringConstraints, field_validator, model_validator
 
-from tutelage.config.settings import Integer, Number, Seed, Settings, Text
+from tutelage.config.settings import Integer, Number, Settings, Text
 from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.errors import UsageError
 from tutelage.core.types import ControlName, ObjectiveName
@@ -222,26 +222,37 @@ class DeparturesSection(Settings):
 
 
 class SearchSection(Settings):
-    """The configurations that each arm tries: every learning rate with every label weight.
+    """The search of each replicate: its configurations, and how many of them it tries.
 
-    An arm of labels alone has no label weight. It tries as many learning rates as another arm
-    tries pairs: all that are listed, then the geometric middles of the widest gaps between them
-    (of a single rate, half of it and twice it first).
+    The configurations are every learning rate with every label weight. An arm of labels alone has
+    no label weight: it has as many learning rates as another arm has pairs, all that are listed,
+    then the geometric middles of the widest gaps between them (of a single rate, half of it and
+    twice it first).
+
+    For each seed each arm draws `trials` of its configurations, trains each under a seed of its
+    own, chooses by dev accuracy, and trains the choice afresh: `trials` + 1 trainings. Without a
+    search there is one training for each seed.
     """
 
+    trials: Integer = Field(
+        3,
+        ge=1,
+        description="Configurations that each arm tries for each seed, drawn at random; all of "
+        "them where there are no more. 1: no search, the first of each list.",
+        examples=[9],
+    )
+
     learning_rate: list[Number] = Field(
-        [6e-4], min_length=1, description="Learning rates to try.", examples=[[6e-4, 1.2e-3]]
+        [6e-4],
+        min_length=1,
+        description="Learning rates to choose from.",
+        examples=[[6e-4, 1.2e-3]],
     )
     label_weight: list[Number] = Field(
         [0.5],
         min_length=1,
-        description="Weights of the label in the loss to try, between 0 and 1.",
+        description="Weights of the label in the loss to choose from, between 0 and 1.",
         examples=[[0.25, 0.5, 0.75]],
-    )
-    seeds: list[Seed] | None = Field(
-        None,
-        description="Seeds on which configurations are tried. Default: the recipe's first.",
-        examples=[[0, 1]],
     )
 
     @model_validator(mode="after")

@@ -139,7 +139,7 @@ class _Features:
             for one, other in itertools.combinations(self.fields, 2)
         ]
         # Without pairs of fields one column of zeros, so that there always is a feature.
-        table = np.array(overlaps or [0.0] * len(rows)).reshape(len(rows), -1)
+        table = np.array(overlaps).reshape(len(rows), -1) if overlaps else np.zeros((len(rows), 1))
         return hstack([*parts, csr_array(table)], format="csr")
 
 

@@ -11,6 +11,7 @@ from tutelage.core.task import Task
 from tutelage.evaluation.compare import MARGIN, compare
 from tutelage.evaluation.metrics import by_uid, correctness
 from tutelage.evaluation.numeric import Floats
+from tutelage.evaluation.share import share_of_gain
 from tutelage.experiment.prepare import Splits
 from tutelage.experiment.summarise import ArmRun
 from tutelage.report.findings import is_significant
@@ -47,8 +48,6 @@ def describe_shares(
 
     An arm without a significant gain has no share: the denominator may be zero.
     """
-    from tutelage.evaluation.share import share_of_gain
-
     task, baseline = recipe.resolved_task(), recipe.baseline.name
     units = splits.groups(splits.test, task)
     uids = [example.uid for example in splits.test]

@@ -6,16 +6,15 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from tutelage.config.recipe import Recipe
-from tutelage.config.training_settings import Config
 from tutelage.core.errors import RunFolderError
 from tutelage.core.storage import as_json, digest, read_json, write_atomic, write_json
 from tutelage.experiment.prepare import Splits
+from tutelage.experiment.trainings import Choices
 
 _PACKAGES = ("tutelage", "torch", "transformers", "tokenizers", "numpy", "scipy", "datasets")
 
@@ -53,9 +52,9 @@ def begin(folder: Path, recipe: Recipe, splits: Splits) -> None:
 
 
 def record_test_opening(
-    folder: Path, chosen: Mapping[str, Config], students: str, data_sha256: str, rows_sha256: str
+    folder: Path, choices: Choices, students: str, data_sha256: str, rows_sha256: str
 ) -> None:
-    """Record that the test set is opened for `chosen`. The same opening again is not counted twice.
+    """Record that the test set is opened for `choices`. The same again is not counted twice.
 
     students:    a digest of everything that decides what the students are: training, settings,
                  seeds
@@ -65,7 +64,7 @@ def record_test_opening(
     path = folder / "manifest.json"
     values = read_json(path)
     opening = {
-        "chosen": as_json(dict(chosen)),
+        "chosen": as_json(choices),
         "students": students,
         "test_sha256": data_sha256,
         "test_rows_sha256": rows_sha256,

@@ -1,6 +1,6 @@
 """One experiment from end to end. The file to read first.
 
-    load -> annotate -> controls -> search on dev -> chosen configuration on all seeds
+    load -> annotate -> controls -> for each seed and arm: search on dev, train the choice afresh
          -> fractions of the rows, if requested
          -> test set, opened once -> compare -> results.json, report.html and report.md
 
@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Literal
 
 from tutelage.config.recipe import Recipe
-from tutelage.config.training_settings import Config
 from tutelage.core.errors import UsageError, require_extra
 from tutelage.core.progress import Observer, Silent
 from tutelage.core.results import (
@@ -31,7 +30,13 @@ from tutelage.core.results import (
 )
 from tutelage.core.storage import digest, write_json, write_jsonl
 from tutelage.core.types import Prediction
-from tutelage.experiment import diagnostics, learning_curves, manifest, summarise
+from tutelage.experiment import (
+    diagnostics,
+    learning_curves,
+    manifest,
+    replication,
+    summarise,
+)
 from tutelage.experiment.baselines import (
     describe_bag_of_words,
     describe_majority,
@@ -43,7 +48,7 @@ from tutelage.experiment.prepare import Splits, annotate_arms, learnt_rationales
 from tutelage.experiment.self_explanations import describe_explanations
 from tutelage.experiment.summarise import ArmRun
 from tutelage.experiment.teacher_baseline import ask_for_labels
-from tutelage.experiment.trainings import Students, Tried
+from tutelage.experiment.trainings import Students
 from tutelage.report.page import write_report
 from tutelage.student.training.tracking import check_trackers
 from tutelage.teacher.annotate import Annotation
@@ -145,34 +150,38 @@ def run(
 
     students = Students(recipe, folder, splits, rationales, workers, observer)
     with students.runner:
-        observer.stage("Training: the search on dev")
-        tried = students.search()
-        chosen = {arm: choose(results) for arm, results in tried.items()}
-        observer.stage("Training: the chosen configurations on all seeds")
-        by_seed = students.train(chosen)
-        curve = learning_curves.train_subsets(students, chosen, subsets)
+        if recipe.trials:
+            observer.stage("Training: the search of each seed")
+        trials = students.search()
+        for line in replication.diverged_trials(trials):
+            observer.note(line)
+        choices = students.choose(trials)
+        observer.stage("Training: what each seed chose, afresh")
+        replicates = students.train(choices)
+        for line in replication.diverged_replicates(replicates):
+            observer.note(line)
+        curve = learning_curves.train_subsets(students, choices, subsets)
         if until == "training":
             return Run(folder, None)
 
         observer.stage("Opening the test set")
         test_sha256, rows_sha256 = splits.sources["test"].sha256, digest(list(splits.test))
         manifest.record_test_opening(
-            folder, chosen, students.identity(chosen), test_sha256, rows_sha256
+            folder, choices, students.identity(choices), test_sha256, rows_sha256
         )
         if (openings := manifest.test_set_openings(folder)) > 1:
             observer.note(f"it has now been opened {openings} times, each time for another choice")
         if others := manifest.record_runs_on_same_rows(folder, rows_sha256):
             observer.note(f"other runs were evaluated on the same rows: {', '.join(others)}")
         write_jsonl(folder / "rows.jsonl", summarise.describe_rows(splits, students.task))
-        test = students.evaluate_on_test(chosen)
+        test = students.evaluate_on_test(replicates)
         arm_runs = [
             ArmRun(
                 arm,
-                tried[arm.name],
-                chosen[arm.name],
-                by_seed[arm.name],
+                trials[arm.name],
+                replicates[arm.name],
                 rationales.get(arm.name),
-                students.evaluate_on_dev(arm, chosen[arm.name]),
+                students.evaluate_on_dev(replicates[arm.name]),
                 test[arm.name],
             )
             for arm in recipe.arms
@@ -184,6 +193,7 @@ def run(
             arm_runs,
             annotations,
             students,
+            folder,
             baselines=Baselines(
                 majority=describe_majority(recipe, splits),
                 bag_of_words=describe_bag_of_words(words, recipe, splits),
@@ -201,16 +211,16 @@ def run(
         _write(folder, results)
 
         observer.stage("What choosing on the test set would have claimed")
-        # Only now, with the answer on disk, are models that dev did not choose tested.
-        accuracies = students.accuracies_on_test(tried, chosen, test)
+        # Only now, with the answer on disk, are the trials tested.
+        accuracies = students.accuracies_on_test(trials, test)
         explained = {}
         if recipe.explain_rows:
             observer.stage("Generating the students' own rationales")
-            explained = students.explain(chosen)
+            explained = students.explain(replicates)
     results = replace(
         results,
         choosing_on_test=summarise.describe_choosing_on_test(accuracies, recipe),
-        explanations=describe_explanations(explained, arm_runs, splits, task, recipe.seeds[0]),
+        explanations=describe_explanations(explained, arm_runs, splits, task),
         selection=diagnostics.describe_selection(
             accuracies, arm_runs, recipe.baseline.name, splits, task
         ),
@@ -221,20 +231,13 @@ def run(
     return Run(folder, results)
 
 
-def choose(tried: Tried) -> Config:
-    """The configuration with the best mean dev accuracy over its seeds; the earliest of equals."""
-    by_config: dict[Config, list[float]] = {}
-    for config, _, result in tried:
-        by_config.setdefault(config, []).append(result.dev_accuracy)
-    return max(by_config, key=lambda config: sum(by_config[config]) / len(by_config[config]))
-
-
 def _results(
     recipe: Recipe,
     splits: Splits,
     arm_runs: Sequence[ArmRun],
     annotations: Mapping[str, Annotation],
     students: Students,
+    folder: Path,
     *,
     baselines: Baselines,
     learning_curve: tuple[CurvePoint, ...] | None,
@@ -244,6 +247,7 @@ def _results(
 ) -> Results:
     """What is known once the test set has been opened; the last stages add the rest."""
     task, families, margin = recipe.resolved_task(), recipe.comparisons(), recipe.margin / 100
+    arms = summarise.describe_arms(arm_runs, splits, task, recipe, folder)
     comparisons = summarise.describe_comparisons(arm_runs, families, splits, task, margin=margin)
     return Results(
         name=recipe.name,
@@ -257,7 +261,9 @@ def _results(
             parameters=students.parameters,
             settings=recipe.student.model_dump(mode="json", exclude={"model", "tracking"}),
         ),
-        arms=summarise.describe_arms(arm_runs, splits, task),
+        search=replication.describe_search(recipe),
+        arms=arms,
+        recommended=replication.recommended_model(arms, comparisons),
         comparisons=comparisons,
         comparisons_unseen=summarise.describe_comparisons(
             arm_runs, families, splits, task, unseen_only=True, margin=margin

@@ -16,7 +16,8 @@ _COMMENTS = {
     "teacher": "one request for each training row; answers are kept in .tutelage/ledger.sqlite",
     "controls": "arms added to each treatment arm: would other rows' rationales, the label "
     "repeated, or filler of the same length do as well?",
-    "search": "each arm tries every configuration on one seed, and the best one on all seeds",
+    "search": "for each seed every arm tries `trials` of the configurations, chooses by dev "
+    "accuracy, and trains its choice afresh",
 }
 
 
@@ -47,7 +48,11 @@ def draft_recipe(
             {"name": "labels"},
             {"name": "informed-reasoning", "strategy": "informed_reasoning"},
         ],
-        "search": {"learning_rate": [0.0006, 0.0012, 0.0024], "label_weight": [0.5]},
+        "search": {
+            "learning_rate": [0.0006, 0.0012, 0.0024],
+            "label_weight": [0.5],
+            "trials": 3,
+        },
         "seeds": [0, 1, 2, 3, 4],
     }
     if not found.is_nli:

@@ -38,13 +38,32 @@ class BudgetPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class TrainingPlan:
+    """How many students the experiment trains, without fractions of the rows.
+
+    arms:           with the controls and baselines that are trained
+    seeds:          replicates of each arm
+    configurations: that each arm chooses from
+    trials:         of each replicate of each arm; 0 where there is nothing to choose
+    total:          arms × seeds × (trials + 1)
+    """
+
+    arms: int
+    seeds: int
+    configurations: int
+    trials: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """The cost of a recipe's requests, and the power of its experiment.
+    """The cost of a recipe's requests, its trainings, and the power of its experiment.
 
     pilot_requests: requests that the pilot sent
     requests: one entry for each group of requests, in the order of the arms
     dollars:  cost of all requests at the live price
     batch:    the same through the batch API; requests that cannot use it keep their live price
+    trainings: how many students are trained
     power_analysis: None where the recipe compares no arms
     """
 
@@ -53,6 +72,7 @@ class Plan:
     requests: tuple[RequestPlan, ...]
     dollars: Amount
     batch: Amount
+    trainings: TrainingPlan
     budgets: tuple[BudgetPlan, ...]
     warnings: tuple[str, ...]
     power_analysis: PowerAnalysis | None
@@ -104,6 +124,13 @@ def plan_recipe(recipe: Recipe, settings: PlanSettings, observer: Observer) -> P
         requests=requests,
         dollars=dollars,
         batch=batch,
+        trainings=TrainingPlan(
+            len(recipe.arms),
+            len(recipe.seeds),
+            recipe.configurations,
+            recipe.trials,
+            recipe.trainings,
+        ),
         budgets=budgets,
         warnings=(*warnings, *_assumptions(requests), *_budget_warnings(budgets, to_pay)),
         power_analysis=power_analysis,

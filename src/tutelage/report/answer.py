@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from tutelage.core.results import ArmResult, ComparisonResult, Results
 from tutelage.core.wording import joined, percent, percent_interval, points, several
 from tutelage.report.control_arms import bag_of_words_caveat, harmful_controls
+from tutelage.report.doubts import doubts
 from tutelage.report.findings import Conclusion, Finding, findings, gains
+from tutelage.report.replicates import divergence_sentences, model_sentence
 from tutelage.report.sanity_checks import at_chance_level, partial_input_caveats
 from tutelage.report.units import units_in_words
 
@@ -20,17 +22,20 @@ class Answer:
     opening:  what stands before the findings: that nothing was learned, or an overview of several
               treatment arms; may be empty
     findings: one for each treatment arm, in the order of their conclusions, then by size
+    model:    which model to use; empty where there is none
     caveats:  what else a reader should know
     """
 
     opening: tuple[str, ...]
     findings: tuple[Finding, ...]
+    model: str
     caveats: tuple[str, ...]
 
     @property
     def sentences(self) -> list[str]:
         """Everything, in this order."""
-        return [*self.opening, *(finding.text for finding in self.findings), *self.caveats]
+        model = [self.model] if self.model else []
+        return [*self.opening, *(finding.text for finding in self.findings), *model, *self.caveats]
 
 
 def answer_of(results: Results) -> Answer:
@@ -39,7 +44,7 @@ def answer_of(results: Results) -> Answer:
     opening = [sentence] if (sentence := at_chance_level(results)) else []
     if len(found) > 1:
         opening.append(_overview(found))
-    return Answer(tuple(opening), tuple(found), tuple(_caveats(results)))
+    return Answer(tuple(opening), tuple(found), model_sentence(results), tuple(_caveats(results)))
 
 
 def answer_sentences(results: Results) -> list[str]:
@@ -84,6 +89,8 @@ def _caveats(results: Results) -> list[str]:
         sentences += [_alone(arm) for arm in results.arms]
         sentences.append("No treatment arm was compared with labels alone in this run.")
     sentences += bag_of_words_caveat(results)
+    sentences += divergence_sentences(results)
+    sentences += doubts(results)
     sentences += partial_input_caveats(results)
     sentences += harmful_controls(results)
     sentences += [

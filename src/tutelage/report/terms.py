@@ -23,7 +23,7 @@ def terms(results: Results) -> list[tuple[str, str]]:
         (
             "Arm",
             "One way of training the student. All arms get the same rows and the same number of "
-            "configurations, steps and seeds.",
+            "trials, steps and seeds.",
         ),
         ("Labels alone", "The arm that learns no explanations. The others are compared with it."),
         ("Treatment arm", "An arm that learns the teacher's explanations."),
@@ -44,8 +44,15 @@ def terms(results: Results) -> list[tuple[str, str]]:
         ),
         (
             "Seed",
-            "The number that decides the randomness of one training. Several seeds show how much "
-            "the result depends on it.",
+            "The number that decides the randomness of one repetition of the experiment: which "
+            "configurations are tried, and the training. Several seeds show how much the result "
+            "depends on it.",
+        ),
+        (
+            "Trial",
+            "A training with one configuration, such as a learning rate, to see how good it is on "
+            "dev. For each seed the best trial's configuration is trained afresh, and that student "
+            "is tested.",
         ),
         ("Points", "Percentage points of accuracy: from 42% to 45% is 3 points."),
         (

@@ -13,9 +13,15 @@ from tutelage.core.results.analyses import (
     CurvePoint,
     Selection,
 )
-from tutelage.core.results.arms import ArmResult, ComparisonResult, ContextComparison, ShareOfGain
+from tutelage.core.results.arms import (
+    ArmResult,
+    ComparisonResult,
+    Configuration,
+    ContextComparison,
+    ShareOfGain,
+)
 from tutelage.core.results.baseline_scores import Baselines, TokenCounts
-from tutelage.core.results.measurements import Comparison
+from tutelage.core.results.measurements import Comparison, Interval
 from tutelage.core.types import RationaleStatus
 
 FORMAT = 2
@@ -182,6 +188,50 @@ class StudentSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class SearchSummary:
+    """How each replicate chose its configuration.
+
+    configurations: that each arm chooses from
+    trials:         of them that each replicate of each arm trains, drawn at random; 0 where there
+                    is one configuration, and nothing to choose
+    replicated:     what was done again in every replicate, so that its chance is in the intervals
+    held_fixed:     what was the same in all of them, so that the intervals say nothing about it
+    """
+
+    configurations: int
+    trials: int
+    replicated: tuple[str, ...]
+    held_fixed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RecommendedModel:
+    """The one model to use: of the recommended arm's replicates, the one that is best on dev.
+
+    arm:          a treatment arm only where it was significantly better than labels alone and than
+                  its shuffled control; of several, the one that is best on dev; otherwise labels
+                  alone
+    better:       whether it is such a treatment arm
+    seed:         of the replicate
+    config:       with which it was trained
+    folder:       of the model in the run's folder
+    dev_accuracy: of this model, a fraction; it chose the model, so it is somewhat too high
+    accuracy:     test accuracy to expect, a fraction: the mean over all replicates of the arm,
+                  because this model was not chosen at random among them
+    ci95:         95% interval of `accuracy`
+    """
+
+    arm: str
+    better: bool
+    seed: int
+    config: Configuration
+    folder: str
+    dev_accuracy: float
+    accuracy: float
+    ci95: Interval
+
+
+@dataclass(frozen=True, slots=True)
 class DepartureResult:
     """A departure from the protocol that the recipe gives a reason for.
 
@@ -204,7 +254,9 @@ class Results:
     tutelage_version: that computed these results
     finished:         False in the file that a run writes before its last stages
     task, data, teacher, student: what the experiment was made of
+    search:           how configurations were chosen, and what was replicated
     arms:             in the recipe's order
+    recommended:      the model to use; None where no training of its arm left a checkpoint
     comparisons:      between arms on all test rows, the primary family first
     comparisons_unseen: the same on the test rows whose context no training row has; empty where
                       that is all of them or none
@@ -234,7 +286,9 @@ class Results:
     data: DataSummary
     teacher: TeacherSummary
     student: StudentSummary
+    search: SearchSummary
     arms: tuple[ArmResult, ...]
+    recommended: RecommendedModel | None
     comparisons: tuple[ComparisonResult, ...]
     comparisons_unseen: tuple[ComparisonResult, ...]
     context_comparisons: tuple[ContextComparison, ...]
