@@ -22,6 +22,9 @@ from tutelage.evaluation.variance import Table, VarianceEstimates, variance_esti
 FEW_GROUPS = 20
 """Below this number of effective groups, the test may give up to 8% false alarms instead of 5%."""
 
+_LEAST_LOG_LEVEL = 460.0
+"""-log of the smallest p-value that is computed, 1e-200."""
+
 
 @dataclass(frozen=True, slots=True)
 class CrossedResult:
@@ -198,17 +201,24 @@ def two_sided_level(parts: VarianceEstimates, distance: Any) -> Any:
     """The level at which the interval's half-width is `distance`: a two-sided p-value.
 
     1 for a distance of zero. Undefined, and not to be called, without variance. By bisection of
-    log(level), to ten digits; at least 1e-300.
+    log(level), to ten digits; not below 1e-200. The bracket is opened from the side of large
+    levels, because scipy's t quantile fails for tails below some 1e-110 of few degrees of freedom.
     """
     few = _of_few_seeds(parts)
     squared = np.asarray(distance, dtype=np.float64) ** 2
-    low, high = np.zeros_like(squared), np.full_like(squared, 690.0)
-    for _ in range(43):
+
+    def reaches(log_level: Any) -> Any:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return ~(_squared_half_width(parts, np.exp(-log_level), few) <= squared)
+
+    low, high = np.zeros_like(squared), np.ones_like(squared)
+    while (short := ~reaches(high) & (high < _LEAST_LOG_LEVEL)).any():
+        low, high = np.where(short, high, low), np.where(short, 2 * high, high)
+    for _ in range(44):
         middle = (low + high) / 2
-        with np.errstate(over="ignore"):
-            inside = _squared_half_width(parts, np.exp(-middle), few) > squared
+        inside = reaches(middle)
         low, high = np.where(inside, low, middle), np.where(inside, middle, high)
-    return np.where(squared > 0, np.exp(-low), 1.0)
+    return np.where(squared > 0, np.exp(-np.minimum(low, _LEAST_LOG_LEVEL)), 1.0)
 
 
 def equivalence(
