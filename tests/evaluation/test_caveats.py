@@ -64,7 +64,8 @@ def test_what_the_warning_says() -> None:
     assert found.ratio == pytest.approx(np.std([6, 8, 6.5, 7.5, 7]) / np.std([7, 6.9, 7, 7.1, 7]))
     assert unlike_seeds([0.7, 0.72, 0.71], [0.71, 0.7, 0.73]) is None
     assert unlike_seeds([0.7, 0.1], [0.7, 0.71]) is None
-    assert unlike_seeds([0.5] * 3, [0.5] * 3) is None
+    for accuracy in (0.5, 0.458, 1 / 3):  # equal floats whose mean may differ from them
+        assert unlike_seeds([accuracy] * 3, [0.7] * 3) is None
     equal = unlike_seeds([0.5] * 5, [0.5, 0.6, 0.7, 0.8, 0.9])
     assert equal is not None and (equal.kind, equal.arm, equal.ratio) == ("spread", 1, math.inf)
     alone = unlike_seeds([0.5] * 5, [0.5, 0.5, 0.5, 0.5, 0.2])

@@ -183,7 +183,7 @@ def results_of(predictions: Predictions) -> Results:
         **_diagnostics(predictions, best),
         baselines=BASELINES,
         learning_curve=None,
-        test_set_openings=1,
+        other_answers=(),
         test_rows_also_used_by=(),
         training_seconds={},
         seconds=None,

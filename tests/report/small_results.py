@@ -107,7 +107,7 @@ def arm(
         config_by_seed=tuple(Configuration(0.003, 0.5) for _ in seeds),
         folder_by_seed=tuple(f"arms/{name}/lr-0.003_w-0.5/seed-{seed}" for seed in seeds),
         training=TrainingSummary(
-            90, 0, None, 0, 0, 0, 0, 0, (1,) * len(seeds), (1,) * len(seeds), (None,) * len(seeds)
+            90, 0, None, 0, 0, 0, 0, 0, (2,) * len(seeds), (1,) * len(seeds), (None,) * len(seeds)
         ),
         dev=DevEvaluation(30, accuracy, by_seed, 0, 0, 0),
         test=test,
@@ -139,7 +139,7 @@ def results(**changes: Any) -> Results:
         "selection": None,
         "baselines": Baselines(None, (), (), None),
         "learning_curve": None,
-        "test_set_openings": 1,
+        "other_answers": (),
         "test_rows_also_used_by": (),
         "training_seconds": {},
         "seconds": 1.0,

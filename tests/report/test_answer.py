@@ -10,7 +10,13 @@ import pytest
 import small_results
 from report_sample import sample_results
 
-from tutelage.core.results import ComparisonResult, DepartureResult, Results
+from tutelage.core.results import (
+    ComparisonResult,
+    DepartureResult,
+    OtherAnswer,
+    OtherDifference,
+    Results,
+)
 from tutelage.core.types import ControlName
 from tutelage.report.answer import answer_of, answer_sentences, families
 from tutelage.report.findings import Conclusion, findings
@@ -242,8 +248,18 @@ def test_one_seed_and_an_unfinished_run_are_said() -> None:
 
 def test_a_second_opening_of_the_test_set_is_said() -> None:
     gain = comparison("labels", 0.03, 0.02, 0.01)
-    assert len(answer_sentences(results(gain, test_set_openings=1))) == 1
-    assert "opened 3 times" in answer_sentences(results(gain, test_set_openings=3))[-1]
+    assert len(answer_sentences(results(gain))) == 1
+    known = OtherDifference("reasons", "labels", 0.012, (-0.01, 0.03), 0.0812)
+    others = tuple(
+        OtherAnswer("2026-01-02T03:04:05Z", "choice", (0, 1), differences)
+        for differences in ((known,), ())
+    )
+    sentence = answer_sentences(results(gain, other_answers=others))[-1]
+    assert "opened 3 times" in sentence
+    assert sentence.endswith(
+        "Known before: an answer with 2 seeds (reasons − labels +1.2 points, p = 0.081) and an "
+        "answer with 2 seeds."
+    )
 
 
 def test_other_runs_that_used_the_same_rows_are_named() -> None:

@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from tutelage.config.recipe import Recipe
-from tutelage.core.results import ArmResult, ComparisonResult, RecommendedModel, SearchSummary
+from tutelage.core.results import (
+    ArmResult,
+    ComparisonResult,
+    OtherAnswer,
+    RecommendedModel,
+    SearchSummary,
+)
 from tutelage.experiment.trainings import Replicate, Trial
 from tutelage.report.findings import is_significant
 
@@ -79,6 +85,15 @@ def diverged_replicates(replicates: Mapping[str, Mapping[int, Replicate]]) -> It
                     f"{config.learning_rate:g} and label weight {config.label_weight:g} diverged "
                     f"at step {result.diverged_at}; {answers}"
                 )
+
+
+def other_openings(others: Sequence[OtherAnswer]) -> Iterator[str]:
+    """A line where the test set was opened before: for another choice, or with other seeds."""
+    choices = sum(each.change == "choice" for each in others)
+    if choices:
+        yield f"it has now been opened {choices + 1} times, each time for another choice"
+    if any(each.change == "seeds added" for each in others):
+        yield "seeds are added to an earlier answer, outside of a plan: the report says so"
 
 
 def recommended_model(

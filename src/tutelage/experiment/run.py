@@ -23,6 +23,7 @@ from tutelage.core.results import (
     Baselines,
     CurvePoint,
     DepartureResult,
+    OtherAnswer,
     Results,
     StudentSummary,
     TaskSummary,
@@ -166,11 +167,10 @@ def run(
 
         observer.stage("Opening the test set")
         test_sha256, rows_sha256 = splits.sources["test"].sha256, digest(list(splits.test))
-        manifest.record_test_opening(
-            folder, choices, students.identity(choices), test_sha256, rows_sha256
-        )
-        if (openings := manifest.test_set_openings(folder)) > 1:
-            observer.note(f"it has now been opened {openings} times, each time for another choice")
+        opening = manifest.opening_of(choices, students.identity(choices), test_sha256, rows_sha256)
+        other_answers = manifest.record_test_opening(folder, opening)
+        for line in replication.other_openings(other_answers):
+            observer.note(line)
         if others := manifest.record_runs_on_same_rows(folder, rows_sha256):
             observer.note(f"other runs were evaluated on the same rows: {', '.join(others)}")
         write_jsonl(folder / "rows.jsonl", summarise.describe_rows(splits, students.task))
@@ -205,10 +205,11 @@ def run(
                 curve, arm_runs, annotations, recipe, splits
             ),
             bag_of_words=words.predictions if words else (),
-            test_set_openings=openings,
+            other_answers=other_answers,
             test_rows_also_used_by=others,
         )
         _write(folder, results)
+        manifest.record_answer(folder, opening, results.comparisons)
 
         observer.stage("What choosing on the test set would have claimed")
         # Only now, with the answer on disk, are the trials tested.
@@ -242,7 +243,7 @@ def _results(
     baselines: Baselines,
     learning_curve: tuple[CurvePoint, ...] | None,
     bag_of_words: Sequence[Prediction],
-    test_set_openings: int,
+    other_answers: tuple[OtherAnswer, ...],
     test_rows_also_used_by: tuple[str, ...],
 ) -> Results:
     """What is known once the test set has been opened; the last stages add the rest."""
@@ -287,7 +288,7 @@ def _results(
         selection=None,
         baselines=baselines,
         learning_curve=learning_curve,
-        test_set_openings=test_set_openings,
+        other_answers=other_answers,
         test_rows_also_used_by=test_rows_also_used_by,
         training_seconds=summarise.training_seconds(arm_runs),
         seconds=None,

@@ -233,15 +233,19 @@ class Students:
     def _majority(self, rows: Sequence[Example]) -> list[Prediction]:
         return majority_predictions(self.splits.train, rows, self.task)
 
-    def identity(self, choices: Choices) -> str:
-        """A digest of everything that decides what the tested students are."""
-        return digest(
-            [
-                None if config is None else self.job(arm, config, seed).key
-                for arm in self.recipe.arms
-                for seed, config in choices[arm.name].items()
-            ]
-        )
+    def identity(self, choices: Choices) -> dict[int, str]:
+        """Seed -> a digest of everything that decides what its tested students are."""
+        return {
+            seed: digest(
+                [
+                    None
+                    if (config := choices[arm.name][seed]) is None
+                    else self.job(arm, config, seed).key
+                    for arm in self.recipe.arms
+                ]
+            )
+            for seed in self.recipe.seeds
+        }
 
     def explain(
         self, replicates: Mapping[str, Mapping[int, Replicate]]

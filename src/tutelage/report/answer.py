@@ -10,7 +10,7 @@ from tutelage.core.wording import joined, percent, percent_interval, points, sev
 from tutelage.report.control_arms import bag_of_words_caveat, harmful_controls
 from tutelage.report.doubts import doubts
 from tutelage.report.findings import Conclusion, Finding, findings, gains
-from tutelage.report.replicates import divergence_sentences, model_sentence
+from tutelage.report.replicates import divergence_sentences, model_sentence, other_answers
 from tutelage.report.sanity_checks import at_chance_level, partial_input_caveats
 from tutelage.report.units import units_in_words
 
@@ -104,12 +104,7 @@ def _caveats(results: Results) -> list[str]:
         )
     if any(c.few_groups for c in compared):
         sentences.append(_few_groups(compared[0], results.task.context))
-    if (openings := results.test_set_openings) > 1:
-        sentences.append(
-            f"The test set was opened {openings} times, each time for another choice of "
-            "configurations. These results are from the last time; the more often it is opened, "
-            "the less they mean."
-        )
+    sentences += other_answers(results)
     if others := results.test_rows_also_used_by:
         runs, their = ("run", "its") if len(others) == 1 else ("runs", "their")
         sentences.append(

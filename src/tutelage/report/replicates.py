@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from tutelage.core.results import ArmResult, Configuration, Results, Trial
-from tutelage.core.wording import joined, percent, percent_interval, several
+from tutelage.core.results import ArmResult, Configuration, OtherAnswer, Results, Trial
+from tutelage.core.wording import (
+    joined,
+    p_value,
+    percent,
+    percent_interval,
+    points,
+    several,
+)
 
 MAJORITY_ANSWERS = "the most frequent training label answered in place of a student"
 
@@ -149,3 +156,50 @@ def model_sentence(results: Results) -> str:
         f"The model to use is {model.folder}{which}. Expect a test accuracy of "
         f"{percent(model.accuracy)} ({percent_interval(model.ci95)}), {accuracy}.{why}"
     )
+
+
+def other_answers(results: Results) -> list[str]:
+    """What other openings of the test set mean for this answer, with their figures."""
+    by_change: dict[str, list[OtherAnswer]] = {}
+    for other in results.other_answers:
+        by_change.setdefault(other.change, []).append(other)
+    sentences = []
+    if added := by_change.get("seeds added"):
+        sentences.append(
+            f"Seeds were added after {_known(added)}, outside of a plan. Adding seeds until a "
+            "difference is significant finds one that does not exist in 11 to 13% of experiments "
+            "instead of 5%."
+        )
+    if left_out := by_change.get("seeds left out"):
+        sentences.append(
+            f"These results leave out seeds of {_known(left_out)}: leaving out seeds whose results "
+            "are known can bring about any answer."
+        )
+    if choices := by_change.get("choice"):
+        sentences.append(
+            f"The test set was opened {len(choices) + 1} times, each time for another choice of "
+            f"configurations, settings or rows. These results are from the last time; the more "
+            f"often it is opened, the less they mean. Known before: {_known(choices)}."
+        )
+    return sentences
+
+
+def _known(others: Sequence[OtherAnswer]) -> str:
+    """`an answer with 3 seeds (reasons − labels +1.2 points, p = 0.081)`."""
+    answers = []
+    for other in others:
+        seeds = f" with {several(len(other.seeds), 'seed')}" if other.seeds else ""
+        answers.append(f"an answer{seeds}{_figures(other)}")
+    return joined(answers)
+
+
+def _figures(other: OtherAnswer) -> str:
+    figures = [
+        f"{d.arm} − {d.baseline} {points(d.difference)} points, p {_equals(p_value(d.p_adjusted))}"
+        for d in other.differences
+    ]
+    return f" ({'; '.join(figures)})" if figures else ""
+
+
+def _equals(p: str) -> str:
+    return p if p.startswith("<") else f"= {p}"

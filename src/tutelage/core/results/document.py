@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from tutelage.core.results.analyses import (
     ArmDiagnostics,
@@ -232,6 +232,38 @@ class RecommendedModel:
 
 
 @dataclass(frozen=True, slots=True)
+class OtherDifference:
+    """A primary difference of another answer; the fields are those of `Comparison`."""
+
+    arm: str
+    baseline: str
+    difference: float
+    ci95: Interval
+    p_adjusted: float
+
+
+OtherChange = Literal["choice", "seeds added", "seeds left out"]
+"""What this run changed: seeds were added to the other answer's students, or left out; or anything
+else, such as settings, rows, or what dev chose."""
+
+
+@dataclass(frozen=True, slots=True)
+class OtherAnswer:
+    """An answer of the same run folder, from another opening of the test set.
+
+    time:        of that opening, in UTC
+    change:      what this run changed
+    seeds:       of that answer
+    differences: its primary ones; empty where that call did not get so far
+    """
+
+    time: str
+    change: OtherChange
+    seeds: tuple[int, ...]
+    differences: tuple[OtherDifference, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class DepartureResult:
     """A departure from the protocol that the recipe gives a reason for.
 
@@ -272,7 +304,7 @@ class Results:
     baselines:        scores that take no student
     learning_curve:   points in rising order of rows, the last on all rows; None where the run was
                       called without fractions
-    test_set_openings: how many different choices the test set was opened for, this one included
+    other_answers:    of this run's folder, from other openings of the test set
     test_rows_also_used_by: other runs in the same folder that were evaluated on the same test rows
     training_seconds: arm -> seconds of work of its trainings, some of which ran at the same time
     seconds:          of the last call of `tutelage run`; None until it has finished
@@ -301,7 +333,7 @@ class Results:
     selection: Selection | None
     baselines: Baselines
     learning_curve: tuple[CurvePoint, ...] | None
-    test_set_openings: int
+    other_answers: tuple[OtherAnswer, ...]
     test_rows_also_used_by: tuple[str, ...]
     training_seconds: Mapping[str, float]
     seconds: float | None
