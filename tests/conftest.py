@@ -32,6 +32,8 @@ def shared_data() -> Path:
 def small_recipe() -> Callable[..., dict[str, Any]]:
     """A recipe that runs in seconds: tiny data, a tiny student, two seeds, and no added arms."""
 
+    from tutelage.config.design_rules import BASELINES
+
     def make(**changes: Any) -> dict[str, Any]:
         reasoning = {"strategy": "informed_reasoning"}
         values = {
@@ -64,7 +66,7 @@ def small_recipe() -> Callable[..., dict[str, Any]]:
         if "departures" not in changes:
             left = {
                 "controls": any("strategy" in arm for arm in values["arms"]),
-                "baselines": len(values["baselines"]) < 4,
+                "baselines": len(values["baselines"]) < len(BASELINES),
                 "seeds": len(values["seeds"]) == 1,
             }
             values["departures"] = {rule: "a small test" for rule in left if left[rule]}

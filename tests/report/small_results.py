@@ -47,6 +47,8 @@ def comparison(
         "minimum_detectable_difference": 0.042,
         "n": 4912,
         "groups": more.get("n", 4912),
+        "effective_groups": 4912.0,
+        "few_groups": False,
         "seeds": 5,
         "family": 1,
         "standard_error": None,

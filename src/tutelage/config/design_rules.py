@@ -17,13 +17,15 @@ from tutelage.config.sections import NAME, ArmSection, BaselineName
 from tutelage.core.task import NLI, Task
 from tutelage.core.types import ControlName, ObjectiveName
 
-CONTROLS: tuple[ControlName, ...] = ("shuffled", "label_echo", "filler")
-"""The controls that every treatment arm is compared with, unless the recipe gives a reason."""
+CONTROLS: tuple[ControlName, ...] = ("shuffled", "scrambled", "label_echo", "filler")
+"""The controls that every treatment arm is compared with, unless the recipe gives a reason. A gain
+has to exceed all of them but `scrambled`, which says what the words bring without the reasoning."""
 
 BASELINES: tuple[BaselineName, ...] = get_args(BaselineName)
 
 SHUFFLED: frozenset[ControlName] = frozenset({"shuffled", "shuffled_within_label"})
 """Controls with other rows' rationales: the primary comparisons use them."""
+
 
 FEWEST_SEEDS = 2
 
@@ -202,6 +204,7 @@ def _missing_baselines(
     asks = any(arm.asks_teacher for arm in treatment_arms(arms))
     applies: Mapping[BaselineName, Callable[[], bool]] = {
         "majority": lambda: True,
+        "bag_of_words": lambda: True,
         "omitted_context": lambda: task is not None and not _has_omitted(arms, task),
         "teacher_labels": lambda: asks,
         "teacher": lambda: asks,

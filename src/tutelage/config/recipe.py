@@ -81,6 +81,7 @@ class Recipe(Settings):
     baselines: tuple[BaselineName, ...] = Field(
         design_rules.BASELINES,
         description="What the arms are compared with: `majority` (the most frequent label), "
+        "`bag_of_words` (logistic regression on the words of the input), "
         "`omitted_context` (a student that does not see the context), `teacher_labels` (labels in "
         "the teacher's answers), `teacher` (the teacher asked for labels).",
         examples=[["majority"]],

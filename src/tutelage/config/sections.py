@@ -18,9 +18,10 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 NAME_EXPECTED = "expected letters, digits, '.', '_' and '-', at most 80 (it names a folder)"
 
-BaselineName = Literal["majority", "omitted_context", "teacher_labels", "teacher"]
-"""Baselines: the most frequent label; a student that does not see the context; the labels in the
-teacher's answers, where there are any; the teacher asked for labels."""
+BaselineName = Literal["majority", "bag_of_words", "omitted_context", "teacher_labels", "teacher"]
+"""Baselines: the most frequent label; logistic regression on the words of the input; a student that
+does not see the context; the labels in the teacher's answers, where there are any; the teacher
+asked for labels."""
 
 Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
@@ -92,8 +93,8 @@ class DataSection(Settings):
     )
     overlap: Literal["error", "drop"] = Field(
         "error",
-        description="What to do where train shares rows with dev or test: stop, or drop them from "
-        "train.",
+        description="What to do where two splits share rows, or nearly equal ones: stop, or drop "
+        "them from train, and from dev what test has. No test row is dropped.",
         examples=["drop"],
     )
 
@@ -149,8 +150,8 @@ class ArmSection(Settings):
     )
     control: ControlName | None = Field(
         None,
-        description="Makes the arm a control: `shuffled`, `shuffled_within_label`, `label_echo` or "
-        "`filler` in place of its rationales.",
+        description="Makes the arm a control: `shuffled`, `shuffled_within_label`, `scrambled`, "
+        "`filler` or `label_echo` in place of its rationales.",
         examples=["shuffled"],
     )
     teacher: Teacher = Field(
@@ -208,7 +209,8 @@ class DeparturesSection(Settings):
 
     controls: Reason | None = Field(
         None,
-        description="Why a treatment arm lacks a shuffled, label-echo or filler control.",
+        description="Why a treatment arm lacks a shuffled, scrambled, label-echo or filler "
+        "control.",
         examples=["a first run, before the full experiment"],
     )
     baselines: Reason | None = Field(

@@ -244,7 +244,7 @@ def describe_curve(
     if not curve:
         return None
     task = recipe.resolved_task()
-    groups = {e.uid: task.group(e.uid, e.fields) for e in splits.dev}
+    groups = splits.groups(splits.dev, task)
     treated = treatment_arms(recipe.arms)
     pairs = [(arm.name, recipe.baseline.name) for arm in treated]
     costs = [_coster(arm, annotations[arm.name], splits, task) for arm in treated]

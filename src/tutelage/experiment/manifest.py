@@ -39,6 +39,7 @@ def begin(folder: Path, recipe: Recipe, splits: Splits) -> None:
             "started": before.get("started") or _now(),
             "last_call": _now(),
             "data_sha256": {name: source.sha256 for name, source in splits.sources.items()},
+            "duplicates": as_json(splits.duplicates),
             "versions": _versions(),
             "git_revision": _git_revision(),
             "machine": {

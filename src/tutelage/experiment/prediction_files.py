@@ -10,6 +10,7 @@ from tutelage.core.results import Comparison, Evaluation, load_results
 from tutelage.core.storage import read_jsonl
 from tutelage.core.task import NLI, Task
 from tutelage.core.types import Prediction
+from tutelage.data.duplicates import units_of
 from tutelage.data.load import load_examples
 from tutelage.evaluation.compare import compare
 from tutelage.evaluation.metrics import evaluate
@@ -70,7 +71,7 @@ def _groups(
     """uid -> the unit of the row: from `data`, or from the first run that has the rows."""
     if data is not None:
         rows = load_examples(data, task, columns=columns)
-        return {e.uid: task.group(e.uid, e.fields) for e in rows}
+        return {e.uid: unit for e, unit in zip(rows, units_of(rows, task), strict=True)}
     found = (_groups_of_run(path, by_seed) for path, by_seed in predictions.items())
     return next((groups for groups in found if groups is not None), None)
 

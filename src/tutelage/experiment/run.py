@@ -30,6 +30,7 @@ from tutelage.core.results import (
     TeacherBaseline,
 )
 from tutelage.core.storage import digest, write_json, write_jsonl
+from tutelage.core.types import Prediction
 from tutelage.experiment import (
     diagnostics,
     learning_curves,
@@ -37,7 +38,13 @@ from tutelage.experiment import (
     replication,
     summarise,
 )
-from tutelage.experiment.baselines import describe_majority, describe_teacher_labels
+from tutelage.experiment.baselines import (
+    describe_bag_of_words,
+    describe_majority,
+    describe_teacher_labels,
+    fit_bag_of_words,
+)
+from tutelage.experiment.control_comparisons import describe_controls, describe_shares
 from tutelage.experiment.prepare import Splits, annotate_arms, learnt_rationales, load_splits
 from tutelage.experiment.self_explanations import describe_explanations
 from tutelage.experiment.summarise import ArmRun
@@ -93,7 +100,8 @@ def run(
     until:   the last stage; after "training" the test set is unopened and there are no results
     """
     adapted = recipe.student.lora is not None
-    require_extra("train", "running an experiment", *(("peft",) if adapted else ()))
+    also = ("sklearn",) if "bag_of_words" in recipe.baselines else ()
+    require_extra("train", "running an experiment", *also, *(("peft",) if adapted else ()))
     observer = observer or Silent()
     if track:
         student = recipe.student.model_copy(update={"tracking": tuple(track)})
@@ -178,6 +186,7 @@ def run(
             )
             for arm in recipe.arms
         ]
+        words = fit_bag_of_words(recipe, splits)
         results = _results(
             recipe,
             splits,
@@ -187,6 +196,7 @@ def run(
             folder,
             baselines=Baselines(
                 majority=describe_majority(recipe, splits),
+                bag_of_words=describe_bag_of_words(words, recipe, splits),
                 teacher_labels=describe_teacher_labels(recipe, splits, annotations),
                 teacher=teacher_labels,
                 teacher_note=teacher_note,
@@ -194,6 +204,7 @@ def run(
             learning_curve=learning_curves.describe_curve(
                 curve, arm_runs, annotations, recipe, splits
             ),
+            bag_of_words=words.predictions if words else (),
             other_answers=other_answers,
             test_rows_also_used_by=others,
         )
@@ -231,6 +242,7 @@ def _results(
     *,
     baselines: Baselines,
     learning_curve: tuple[CurvePoint, ...] | None,
+    bag_of_words: Sequence[Prediction],
     other_answers: tuple[OtherAnswer, ...],
     test_rows_also_used_by: tuple[str, ...],
 ) -> Results:
@@ -258,8 +270,15 @@ def _results(
             arm_runs, families, splits, task, unseen_only=True, margin=margin
         ),
         context_comparisons=summarise.describe_context_comparisons(
-            arm_runs, splits, task, majority="majority" in recipe.baselines, margin=margin
+            arm_runs,
+            splits,
+            task,
+            majority="majority" in recipe.baselines,
+            bag_of_words=bag_of_words,
+            margin=margin,
         ),
+        control_comparisons=describe_controls(arm_runs, recipe.baseline.name, splits, task, margin),
+        shares_of_gain=describe_shares(arm_runs, recipe, comparisons, splits),
         departures=tuple(
             DepartureResult(d.rule, d.what, d.reason) for d in recipe.departures_made()
         ),

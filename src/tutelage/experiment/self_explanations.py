@@ -45,6 +45,7 @@ def describe_explanations(
     written: arm -> (seed of the student, what it wrote), about the same test rows
     """
     rows = {e.uid: e for e in splits.test}
+    units = splits.groups(splits.test, task)
     labels = {e.uid: e.label for e in splits.train}
     described = {}
     for run in runs:
@@ -52,7 +53,7 @@ def describe_explanations(
         if not found:
             continue
         examples = [rows[e.uid] for e in found]
-        groups = [task.group(e.uid, e.fields) for e in examples]
+        groups = [units[e.uid] for e in examples]
         predicted = {p.uid: p.label for p in run.test[seed]}
         agree = [e.label == predicted[e.uid] for e in found]
         writes_label = run.arm.effective_objective in _WRITES_LABEL

@@ -83,7 +83,7 @@ def describe_arms(
 
     folder: of the run
     """
-    groups = {e.uid: task.group(e.uid, e.fields) for e in (*splits.dev, *splits.test)}
+    groups = splits.groups((*splits.dev, *splits.test), task)
     return tuple(_describe_arm(run, splits, task, groups, recipe, folder) for run in runs)
 
 
@@ -196,7 +196,7 @@ def describe_comparisons(
                  that is all of them or none
     margin:      of equivalence, a fraction
     """
-    groups = {e.uid: task.group(e.uid, e.fields) for e in splits.test}
+    groups = splits.groups(splits.test, task)
     unseen = splits.overlap.unseen_test
     if unseen_only and not 0 < len(unseen) < len(splits.test):
         return ()
@@ -211,6 +211,9 @@ def describe_comparisons(
 MAJORITY = "majority class"
 """The most frequent label as a baseline; no arm can have this name, since it holds a space."""
 
+BAG_OF_WORDS = "bag of words"
+"""TF-IDF and logistic regression as a baseline; no arm can have this name either."""
+
 
 def describe_context_comparisons(
     runs: Sequence[ArmRun],
@@ -218,21 +221,27 @@ def describe_context_comparisons(
     task: Task,
     *,
     majority: bool,
+    bag_of_words: Sequence[Prediction] = (),
     margin: float = MARGIN,
 ) -> tuple[ContextComparison, ...]:
     """`Results.context_comparisons`: the arms compared with what is easy to predict.
 
     Labels alone and each treatment arm, over the test rows, minus each student that omits fields
-    (kind `omits`) and, if `majority`, minus the most frequent training label (kind `majority`).
+    (kind `omits`), minus the most frequent training label if `majority` (kind `majority`), and
+    minus the predictions of a bag of words, where there are any (kind `bag_of_words`). The last two
+    have no seeds: each seed of an arm is compared with the same answers.
     They belong to no family: each is made by itself, and its p_adjusted is its p_value.
     """
-    groups = {e.uid: task.group(e.uid, e.fields) for e in splits.test}
+    groups = splits.groups(splits.test, task)
     predictions: dict[str, SeedPredictions] = {r.arm.name: r.test for r in runs}
     baselines = [(r.arm.name, "omits") for r in runs if r.arm.omits]
     if majority:
         answers = majority_predictions(splits.train, splits.test, task)
         predictions[MAJORITY] = dict.fromkeys(runs[0].test, answers)
         baselines.append((MAJORITY, "majority"))
+    if bag_of_words:
+        predictions[BAG_OF_WORDS] = dict.fromkeys(runs[0].test, bag_of_words)
+        baselines.append((BAG_OF_WORDS, "bag_of_words"))
     arms = [r.arm.name for r in runs if r.arm.control is None and not r.arm.omits]
     return tuple(
         extended(
@@ -249,10 +258,8 @@ def describe_rows(splits: Splits, task: Task) -> list[dict[str, Any]]:
     """The content of rows.jsonl: the test rows, for the report to show. `group` is the uid of the
     first row of the unit that a row belongs to."""
     first: dict[str, str] = {}
-    return [
-        as_json(e) | {"group": first.setdefault(task.group(e.uid, e.fields), e.uid)}
-        for e in splits.test
-    ]
+    groups = splits.groups(splits.test, task)
+    return [as_json(e) | {"group": first.setdefault(groups[e.uid], e.uid)} for e in splits.test]
 
 
 def describe_data(splits: Splits) -> DataSummary:
@@ -270,6 +277,7 @@ def describe_data(splits: Splits) -> DataSummary:
         test=split("test", len(splits.test)),
         shared_contexts=SharedContexts(splits.overlap.dev_rows, splits.overlap.test_rows),
         dropped_overlap=splits.dropped,
+        duplicates=splits.duplicates,
         warnings=tuple(warnings(splits)),
     )
 
@@ -280,8 +288,7 @@ def warnings(splits: Splits) -> list[str]:
     for name, source in splits.sources.items():
         if source.unlabelled and (name == "train" or source is not splits.sources["train"]):
             lines.append(f"{name}: {source.unlabelled} rows have no label and were left out")
-    if splits.dropped:
-        lines.append(f"train: {splits.dropped} rows were dropped because dev or test has them too")
+    lines += splits.notes
     for name, count, total in (
         ("dev", splits.overlap.dev_rows, len(splits.dev)),
         ("test", splits.overlap.test_rows, len(splits.test)),

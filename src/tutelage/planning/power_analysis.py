@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tutelage.config.recipe import Recipe
 from tutelage.core.errors import RunFolderError, UsageError
-from tutelage.core.task import Task
-from tutelage.core.types import Example
 from tutelage.evaluation.compare import ALPHA, POWER
 from tutelage.evaluation.power import (
     Design,
     design_of,
     detectable_difference,
-    expected_mean_squares,
+    expected_variance,
 )
 from tutelage.experiment.prepare import Splits
 from tutelage.report.run_files import RunFiles, read_run
@@ -137,7 +135,7 @@ def analyse_power(
     """
     family = len(recipe.comparisons().primary)
     task, seeds = recipe.resolved_task(), len(recipe.seeds)
-    sizes = tuple(Counter(task.group(e.uid, e.fields) for e in splits.test).values())
+    sizes = tuple(Counter(splits.groups(splits.test, task).values()).values())
     if family == 0 or len(sizes) < 2:
         return None
     design = Design(sizes, seeds, DISAGREEMENTS[1], SEED_SDS[1])
@@ -147,7 +145,7 @@ def analyse_power(
         source = runs / recipe.name
     if source is not None:
         try:
-            design, remarks = _measured(source, design, splits.test, task)
+            design, remarks = _measured(source, design, splits.groups(splits.test, task))
         except RunFolderError as error:
             if like is not None:
                 raise UsageError(f"--like {like}: {error}") from error
@@ -156,7 +154,7 @@ def analyse_power(
     return PowerAnalysis(
         rows=sum(sizes),
         units=len(sizes),
-        unit=task.context or "row",
+        unit=task.context or ("row" if len(sizes) == sum(sizes) else "group"),
         seeds=seeds,
         family=family,
         alpha=alpha,
@@ -193,19 +191,15 @@ def _other_seeds(seeds: int) -> list[int]:
 def _scenario(design: Design, alpha: float) -> Scenario:
     size = None
     if design.seeds > 1:
-        size = detectable_difference(expected_mean_squares(design), alpha, POWER)
-    if size is not None and size >= 1:
-        size = None
+        size = detectable_difference(expected_variance(design), alpha, POWER)
     rows = sum(design.group_sizes)
     return Scenario(rows, design.seeds, design.disagreement, design.seed_sd, size)
 
 
-def _measured(
-    folder: Path, assumed: Design, test: Sequence[Example], task: Task
-) -> tuple[Design, list[str]]:
+def _measured(folder: Path, assumed: Design, known: Mapping[str, str]) -> tuple[Design, list[str]]:
     """`assumed`, with its assumptions replaced by what a run's primary comparisons show; remarks.
 
-    test: the recipe's test rows, whose groups are used where the run's folder holds none
+    known: uid -> unit of the recipe's test rows, used where the run's folder holds none
 
     Raises RunFolderError where the comparisons show nothing.
     """
@@ -219,15 +213,14 @@ def _measured(
     ]
     groups = list(files.groups)
     if not groups:
-        known = {row.uid: task.group(row.uid, row.fields) for row in test}
         groups = [known.get(uid, uid) for uid in files.uids]
     designs = []
     for arm, baseline in pairs:
         if arm in files.predictions and baseline in files.predictions:
-            difference = _difference(files, arm, baseline)
-            if difference:
+            tables = _correct(files, arm), _correct(files, baseline)
+            if len(tables[0][0]) == len(tables[1][0]):
                 try:
-                    designs.append(design_of(difference, groups))
+                    designs.append(design_of(*tables, groups))
                 except ValueError:  # no row differs, or all are in one unit: shows nothing
                     continue
     if not designs:
@@ -251,18 +244,10 @@ def _measured(
     ), remarks
 
 
-def _difference(files: RunFiles, arm: str, baseline: str) -> list[list[int]]:
-    """Rows × seeds: 1 where only the arm is right, -1 where only the baseline is, else 0.
-
-    Empty where the two have different numbers of seeds.
-    """
-    one, other = files.predictions[arm].labels, files.predictions[baseline].labels
-    if len(one) != len(other):
-        return []
-    return [
-        [(a[row] == gold) - (b[row] == gold) for a, b in zip(one, other, strict=True)]
-        for row, gold in enumerate(files.gold)
-    ]
+def _correct(files: RunFiles, arm: str) -> list[list[int]]:
+    """Rows × seeds: 1 where the arm's prediction is correct, else 0."""
+    by_seed = files.predictions[arm].labels
+    return [[int(labels[row] == gold) for labels in by_seed] for row, gold in enumerate(files.gold)]
 
 
 def _detection(detectable: float | None) -> str:

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 from tutelage.core.results import ArmResult, ComparisonResult, Results
 from tutelage.core.wording import joined, percent, percent_interval, points, several
+from tutelage.report.control_arms import bag_of_words_caveat, harmful_controls
 from tutelage.report.doubts import doubts
 from tutelage.report.findings import Conclusion, Finding, findings, gains
 from tutelage.report.replicates import divergence_sentences, model_sentence, other_answers
 from tutelage.report.sanity_checks import at_chance_level, partial_input_caveats
+from tutelage.report.units import units_in_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +88,11 @@ def _caveats(results: Results) -> list[str]:
     if not compared:
         sentences += [_alone(arm) for arm in results.arms]
         sentences.append("No treatment arm was compared with labels alone in this run.")
+    sentences += bag_of_words_caveat(results)
     sentences += divergence_sentences(results)
     sentences += doubts(results)
     sentences += partial_input_caveats(results)
+    sentences += harmful_controls(results)
     sentences += [
         f"Departure from the protocol ({d.rule}): {d.reason.rstrip('.')} ({d.what})."
         for d in results.departures
@@ -98,6 +102,8 @@ def _caveats(results: Results) -> list[str]:
             "With one seed, the results are about these trained models only: training again may "
             "give other results."
         )
+    if any(c.few_groups for c in compared):
+        sentences.append(_few_groups(compared[0], results.task.context))
     sentences += other_answers(results)
     if others := results.test_rows_also_used_by:
         runs, their = ("run", "its") if len(others) == 1 else ("runs", "their")
@@ -116,7 +122,18 @@ def families(comparisons: Sequence[ComparisonResult]) -> str:
         return several(first, "comparison")
     return (
         f"the {first} with labels alone and shuffled explanations, and separately over the "
-        f"{others} with label echo and filler"
+        f"{others} with other control arms"
+    )
+
+
+def _few_groups(comparison: ComparisonResult, context: str | None) -> str:
+    units = units_in_words(comparison, context) or several(comparison.n, "row")
+    weigh = ""
+    if comparison.effective_groups < comparison.groups - 0.5:
+        weigh = f", which weigh as much as {comparison.effective_groups:.0f} of equal size"
+    return (
+        f"The test rows are only {units}{weigh}: with so few, a difference that does not exist is "
+        "reported as significant in up to 8% of experiments instead of 5%."
     )
 
 

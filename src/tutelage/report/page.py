@@ -23,6 +23,7 @@ from tutelage.core.storage import write_atomic
 from tutelage.core.types import RATIONALE_STATUSES
 from tutelage.report.answer import answer_of, answer_sentences, families
 from tutelage.report.baseline_table import baselines_of
+from tutelage.report.control_arms import control_arms_line
 from tutelage.report.costs import costs_of
 from tutelage.report.curve_section import learning_curve
 from tutelage.report.diagnostic_sections import chance_section, diagnostic_sections
@@ -170,6 +171,7 @@ def _content(results: Results, files: RunFiles) -> dict[str, Any]:
         **_notes(results),
         "replicates": replicate_rows(results),
         "compared": compared_with_baselines(results),
+        "control_arms_line": control_arms_line(results.control_comparisons),
         "claims": _claims(results),
         "curve": learning_curve(results),
         "diagnostics": diagnostic_sections(results),

@@ -149,7 +149,7 @@ class ArmResult:
 
     @property
     def is_control(self) -> bool:
-        """Whether it is a control arm (shuffled rationales, label echo, filler)."""
+        """Whether it is a control arm (shuffled or scrambled rationales, label echo, filler)."""
         return self.control is not None
 
     @property
@@ -175,11 +175,30 @@ class ComparisonResult(Comparison):
 
 
 @dataclass(frozen=True, slots=True)
+class ShareOfGain:
+    """The share of an arm's gain over labels alone that its scrambled control keeps.
+
+    arm, control, baseline: their names
+    share:     (control - baseline) / (arm - baseline), a fraction; it may be below 0 or above 1
+    ci95:      its 95% interval
+    method:    how the interval was computed, in words
+    """
+
+    arm: str
+    control: str
+    baseline: str
+    share: float
+    ci95: Interval
+    method: str
+
+
+@dataclass(frozen=True, slots=True)
 class ContextComparison(Comparison):
     """An arm compared with a baseline that needs no explanation, outside of both families.
 
     kind: `omits`: a student that does not see some input fields; `majority`: the most frequent
-          label of the training rows as the answer to every row
+          label of the training rows as the answer to every row; `bag_of_words`: TF-IDF and logistic
+          regression
     """
 
-    kind: Literal["omits", "majority"]
+    kind: Literal["omits", "majority", "bag_of_words"]

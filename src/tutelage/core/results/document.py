@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tutelage.core.results.analyses import (
@@ -18,9 +18,10 @@ from tutelage.core.results.arms import (
     ComparisonResult,
     Configuration,
     ContextComparison,
+    ShareOfGain,
 )
 from tutelage.core.results.baseline_scores import Baselines, TokenCounts
-from tutelage.core.results.measurements import Interval
+from tutelage.core.results.measurements import Comparison, Interval
 from tutelage.core.types import RationaleStatus
 
 FORMAT = 2
@@ -73,6 +74,44 @@ class SharedContexts:
 
 
 @dataclass(frozen=True, slots=True)
+class DroppedRows:
+    """Rows that a split lost because another split has them.
+
+    split:       that lost them
+    other:       that has them too
+    equal:       rows equal up to case, punctuation and white space
+    swapped:     rows equal so with the two fields of a pair swapped
+    near:        rows whose word trigrams are mostly the same, in every field
+    same_id:     rows of another text but the same id
+    other_label: those of `equal` and `near` whose duplicate has another label
+    """
+
+    split: str
+    other: str
+    equal: int
+    swapped: int
+    near: int
+    same_id: int
+    other_label: int
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicates:
+    """Rows with the same or nearly the same text.
+
+    dropped:           from train what dev or test has, from dev what test has
+    test_rows_alike:   test rows with nearly the same text as another test row; none is dropped
+    test_groups_alike: groups that they form; each is one unit of the statistics
+    two_labels:        split -> its rows whose text it also has under another label
+    """
+
+    dropped: tuple[DroppedRows, ...] = ()
+    test_rows_alike: int = 0
+    test_groups_alike: int = 0
+    two_labels: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class DataSummary:
     """The rows of the experiment.
 
@@ -80,6 +119,7 @@ class DataSummary:
     shared_contexts:  rows of dev and test that share a context with train
     dropped_overlap:  training rows dropped because dev or test has them too
     warnings:         what a reader of the numbers should know about the rows, in sentences
+    duplicates:       what was dropped, what is grouped, and texts with two labels
     """
 
     train: SplitSummary
@@ -88,6 +128,7 @@ class DataSummary:
     shared_contexts: SharedContexts
     dropped_overlap: int
     warnings: tuple[str, ...]
+    duplicates: Duplicates = field(default_factory=Duplicates)
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +293,8 @@ class Results:
     comparisons_unseen: the same on the test rows whose context no training row has; empty where
                       that is all of them or none
     context_comparisons: labels alone and each treatment arm compared with baselines; no correction
+    control_comparisons: each control arm minus labels alone; descriptive, no correction
+    shares_of_gain:   of each significant gain over labels alone, what its scrambled control keeps
     departures:       from the protocol
     choosing_on_test: what choosing on the test set would have claimed; None until the last stage
     explanations:     arm -> the rationales that its student wrote; None until the last stage, or
@@ -281,6 +324,8 @@ class Results:
     comparisons: tuple[ComparisonResult, ...]
     comparisons_unseen: tuple[ComparisonResult, ...]
     context_comparisons: tuple[ContextComparison, ...]
+    control_comparisons: tuple[Comparison, ...] = ()
+    shares_of_gain: tuple[ShareOfGain, ...] = ()
     departures: tuple[DepartureResult, ...]
     choosing_on_test: ChoosingOnTest | None
     explanations: Mapping[str, ArmExplanations] | None
