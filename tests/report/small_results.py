@@ -139,6 +139,7 @@ def results(**changes: Any) -> Results:
         "selection": None,
         "baselines": Baselines(None, (), (), None),
         "learning_curve": None,
+        "looks": None,
         "other_answers": (),
         "test_rows_also_used_by": (),
         "training_seconds": {},

@@ -21,11 +21,13 @@ from tutelage.config.sections import (
     DataSection,
     DeparturesSection,
     SearchSection,
+    SeedPlanSection,
+    Seeds,
     TaskSection,
     Teacher,
     TeacherBaselineSection,
 )
-from tutelage.config.settings import Integer, Number, ReplicateSeed, Settings
+from tutelage.config.settings import Integer, Number, Settings
 from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.config.training_settings import Config, StudentSettings
 from tutelage.core.errors import UsageError
@@ -102,11 +104,11 @@ class Recipe(Settings):
         description="How each arm chooses its configuration, for each seed anew.",
         examples=[{"learning_rate": [6e-4, 1.2e-3], "label_weight": [0.25, 0.5], "trials": 3}],
     )
-    seeds: list[ReplicateSeed] = Field(
+    seeds: Seeds = Field(
         [0, 1, 2, 3, 4],
-        min_length=1,
         description="Seeds of the replicates: two or more. In each replicate every arm searches by "
-        "itself and trains its choice afresh.",
+        "itself and trains its choice afresh. Or a plan to add seeds until the question is "
+        "decided: `{start: 5, step: 5, at_most: 20}`.",
         examples=[[0, 1, 2]],
     )
     margin: Number = Field(
@@ -164,8 +166,8 @@ class Recipe(Settings):
                     f"arms: {arm.name!r} is a control without a treatment arm: add one with "
                     f"strategy {arm.strategy!r} and the same teacher and objective"
                 )
-        if len(set(self.seeds)) != len(self.seeds):
-            problems.append(f"seeds: {self.seeds} lists a value twice")
+        if len(set(self.replicates)) != len(self.replicates):
+            problems.append(f"seeds: {self.replicates} lists a value twice")
         for key, values in (("controls", self.controls), ("baselines", self.baselines)):
             if len(set(values)) != len(values):
                 problems.append(f"{key}: {list(values)} lists a value twice")
@@ -195,7 +197,7 @@ class Recipe(Settings):
 
     def _breaches(self) -> dict[str, str]:
         return design_rules.protocol_breaches(
-            self.arms, self.baselines, self.seeds, self.resolved_task()
+            self.arms, self.baselines, self.replicates, self.resolved_task()
         )
 
     def resolved_task(self) -> Task:
@@ -257,7 +259,18 @@ class Recipe(Settings):
     @property
     def trainings(self) -> int:
         """How many trainings the experiment takes, without fractions of the rows."""
-        return len(self.arms) * len(self.seeds) * (self.trials + 1)
+        return len(self.arms) * len(self.replicates) * (self.trials + 1)
+
+    @property
+    def replicates(self) -> list[int]:
+        """The seeds of the replicates; of a plan, those of its last look."""
+        if isinstance(self.seeds, SeedPlanSection):
+            return list(range(self.seeds.at_most))
+        return self.seeds
+
+    def with_first_replicates(self, count: int) -> Recipe:
+        """The recipe with its first `count` seeds alone."""
+        return self.model_copy(update={"seeds": self.replicates[:count]})
 
     def to_yaml(self) -> str:
         """The resolved recipe as YAML, which `load_recipe` reads back as an equal one."""

@@ -5,9 +5,17 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, StringConstraints, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
-from tutelage.config.settings import Integer, Number, Settings, Text
+from tutelage.config.settings import Integer, Number, ReplicateSeed, Settings, Text
 from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.errors import UsageError
 from tutelage.core.types import ControlName, ObjectiveName
@@ -219,6 +227,40 @@ class DeparturesSection(Settings):
     seeds: Reason | None = Field(
         None, description="Why there are fewer than two seeds.", examples=["a rehearsal"]
     )
+
+
+class SeedPlanSection(Settings):
+    """Seeds that are added until the question is decided: a plan of looks, made beforehand.
+
+    The results are looked at after `start` seeds, and after each `step` more, until every primary
+    comparison is decided or `at_most` seeds have been used. The level of the test is spent over the
+    looks, so that all of them together give 5% false alarms.
+    """
+
+    start: Integer = Field(ge=2, description="Seeds before the first look.", examples=[5])
+    step: Integer = Field(ge=1, description="Seeds that are added after each look.", examples=[5])
+    at_most: Integer = Field(ge=2, le=1000, description="Seeds at the last look.", examples=[20])
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.at_most <= self.start:
+            raise ValueError(
+                f"at_most: got {self.at_most}, expected more than start ({self.start}): without "
+                "further looks, list the seeds"
+            )
+        return self
+
+
+def _kind_of_seeds(value: Any) -> str:
+    return "SeedPlan" if isinstance(value, SeedPlanSection | dict) else "Seeds"
+
+
+Seeds = Annotated[
+    Annotated[list[ReplicateSeed], Field(min_length=1), Tag("Seeds")]
+    | Annotated[SeedPlanSection, Tag("SeedPlan")],
+    Discriminator(_kind_of_seeds),
+]
+"""The seeds of the replicates: a list, or a plan of looks."""
 
 
 class SearchSection(Settings):

@@ -126,7 +126,7 @@ def plan_recipe(recipe: Recipe, settings: PlanSettings, observer: Observer) -> P
         batch=batch,
         trainings=TrainingPlan(
             len(recipe.arms),
-            len(recipe.seeds),
+            len(recipe.replicates),
             recipe.configurations,
             recipe.trials,
             recipe.trainings,

@@ -232,6 +232,23 @@ class RecommendedModel:
 
 
 @dataclass(frozen=True, slots=True)
+class SeedLooks:
+    """A plan to add seeds until the question is decided, and how far it went.
+
+    plan:    numbers of seeds at which the results are looked at
+    look:    the one of these results
+    level:   of a single test at this look, so that all looks together have 5%; `p_adjusted` of the
+             comparisons is adjusted so that 0.05 is the limit as always
+    decided: whether each primary difference is significant or shown to lie within the margin
+    """
+
+    plan: tuple[int, ...]
+    look: int
+    level: float
+    decided: bool
+
+
+@dataclass(frozen=True, slots=True)
 class OtherDifference:
     """A primary difference of another answer; the fields are those of `Comparison`."""
 
@@ -242,9 +259,10 @@ class OtherDifference:
     p_adjusted: float
 
 
-OtherChange = Literal["choice", "seeds added", "seeds left out"]
-"""What this run changed: seeds were added to the other answer's students, or left out; or anything
-else, such as settings, rows, or what dev chose."""
+OtherChange = Literal["choice", "seeds added", "seeds left out", "planned look"]
+"""What differs from the other answer: seeds were added to its students, or left out, or they are
+another look of the plan that both belong to; or anything else, such as settings, rows, or what dev
+chose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,6 +322,7 @@ class Results:
     baselines:        scores that take no student
     learning_curve:   points in rising order of rows, the last on all rows; None where the run was
                       called without fractions
+    looks:            the plan to add seeds; None where the recipe lists its seeds
     other_answers:    of this run's folder, from other openings of the test set
     test_rows_also_used_by: other runs in the same folder that were evaluated on the same test rows
     training_seconds: arm -> seconds of work of its trainings, some of which ran at the same time
@@ -333,6 +352,7 @@ class Results:
     selection: Selection | None
     baselines: Baselines
     learning_curve: tuple[CurvePoint, ...] | None
+    looks: SeedLooks | None
     other_answers: tuple[OtherAnswer, ...]
     test_rows_also_used_by: tuple[str, ...]
     training_seconds: Mapping[str, float]
