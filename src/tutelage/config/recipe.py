@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -20,6 +20,7 @@ from tutelage.config.sections import (
     BaselineName,
     DataSection,
     DeparturesSection,
+    ProtocolName,
     SearchSection,
     SeedPlanSection,
     Seeds,
@@ -74,18 +75,27 @@ class Recipe(Settings):
         description="The student and its training.",
         examples=[{"model": "google-t5/t5-small"}],
     )
+    protocol: ProtocolName = Field(
+        "standard",
+        description="How much is compared. `quick`: shuffled controls, no search. `standard`: "
+        "scrambled and filler controls as well, and a search. `full`: label echoes and all "
+        "baselines as well. It sets the defaults of `controls`, `baselines` and `search.trials`; "
+        "the answer says what it leaves out.",
+        examples=["quick"],
+    )
     controls: tuple[ControlName, ...] = Field(
-        design_rules.CONTROLS,
+        design_rules.PRESETS["standard"].controls,
         description="Control arms that are added to each treatment arm, unless they are among "
-        "`arms`.",
+        "`arms`. Default: those of the protocol.",
         examples=[["shuffled"]],
     )
     baselines: tuple[BaselineName, ...] = Field(
-        design_rules.BASELINES,
+        design_rules.PRESETS["standard"].baselines,
         description="What the arms are compared with: `majority` (the most frequent label), "
         "`bag_of_words` (logistic regression on the words of the input), "
         "`omitted_context` (a student that does not see the context), `teacher_labels` (labels in "
-        "the teacher's answers), `teacher` (the teacher asked for labels).",
+        "the teacher's answers), `teacher` (the teacher asked for labels). Default: those of the "
+        "protocol.",
         examples=[["majority"]],
     )
     teacher_baseline: TeacherBaselineSection = Field(
@@ -133,6 +143,22 @@ class Recipe(Settings):
         examples=[{"seeds": "a rehearsal"}],
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_preset(cls, values: Any) -> Any:
+        """Fill in what the preset decides and the recipe does not say."""
+        if not isinstance(values, Mapping):
+            return values
+        name = values.get("protocol", "standard")
+        preset = design_rules.PRESETS.get(name) if isinstance(name, str) else None
+        if preset is None:
+            return values  # reported by its own field
+        filled = {"controls": preset.controls, "baselines": preset.baselines, **values}
+        search = filled.get("search", {})
+        if isinstance(search, Mapping):
+            filled["search"] = {"trials": preset.trials, **search}
+        return filled
+
     @field_validator("arms")
     @classmethod
     def _complete(cls, arms: list[ArmSection], info: ValidationInfo) -> list[ArmSection]:
@@ -174,7 +200,7 @@ class Recipe(Settings):
         try:
             problems += self._omitted_fields(self.resolved_task())
             problems += design_rules.departure_problems(
-                self._breaches(), self.departures.model_dump()
+                self._breaches(), self.departures.model_dump(), self.protocol
             )
         except UsageError as error:
             problems.append(str(error))
@@ -197,8 +223,15 @@ class Recipe(Settings):
 
     def _breaches(self) -> dict[str, str]:
         return design_rules.protocol_breaches(
-            self.arms, self.baselines, self.replicates, self.resolved_task()
+            self.arms, self.baselines, self.replicates, self.resolved_task(), self.protocol
         )
+
+    def left_out(self) -> tuple[str, ...]:
+        """What the preset leaves out of the full protocol, in words; departures are not in it."""
+        search = ("the search on dev",) if self.protocol == "quick" and not self.trials else ()
+        task = self.resolved_task()
+        rules = design_rules.left_out(self.arms, self.baselines, task, self.protocol)
+        return (*rules, *search)
 
     def resolved_task(self) -> Task:
         """The task that the key `task` describes."""

@@ -31,6 +31,9 @@ BaselineName = Literal["majority", "bag_of_words", "omitted_context", "teacher_l
 does not see the context; the labels in the teacher's answers, where there are any; the teacher
 asked for labels."""
 
+ProtocolName = Literal["quick", "standard", "full"]
+"""Presets: how much of the protocol an experiment carries out (`design_rules.PRESETS`)."""
+
 Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
@@ -280,7 +283,8 @@ class SearchSection(Settings):
         3,
         ge=1,
         description="Configurations that each arm tries for each seed, drawn at random; all of "
-        "them where there are no more. 1: no search, the first of each list.",
+        "them where there are no more. 1: no search, the first of each list (the default of "
+        "`protocol: quick`).",
         examples=[9],
     )
 

@@ -54,7 +54,8 @@ def _best_at_the_end(arm: ArmResult) -> tuple[int, int]:
 
 
 def _unlike(results: Results) -> Iterator[str]:
-    primary = [c for c in results.comparisons if c.primary]
+    known = {arm.name for arm in results.arms}
+    primary = [c for c in results.comparisons if c.primary and {c.arm, c.baseline} <= known]
     said: set[str] = set()
     for c in primary:
         arms = (results.arm(c.arm), results.arm(c.baseline))

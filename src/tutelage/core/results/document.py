@@ -188,6 +188,19 @@ class StudentSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class ProtocolSummary:
+    """How much of the protocol the recipe asks for.
+
+    name:     of the preset: `quick`, `standard` or `full`
+    left_out: what the preset leaves out of the full protocol, in words; what the recipe takes away
+              beyond that is in `Results.departures`
+    """
+
+    name: str
+    left_out: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SearchSummary:
     """How each replicate chose its configuration.
 
@@ -250,7 +263,13 @@ class SeedLooks:
 
 @dataclass(frozen=True, slots=True)
 class OtherDifference:
-    """A primary difference of another answer; the fields are those of `Comparison`."""
+    """A primary difference of another answer.
+
+    arm, baseline: their names
+    difference: a fraction
+    ci95:       its 95% interval
+    p_adjusted: as in `Comparison`
+    """
 
     arm: str
     baseline: str
@@ -304,6 +323,7 @@ class Results:
     tutelage_version: that computed these results
     finished:         False in the file that a run writes before its last stages
     task, data, teacher, student: what the experiment was made of
+    protocol:         how much of the protocol the recipe asks for
     search:           how configurations were chosen, and what was replicated
     arms:             in the recipe's order
     recommended:      the model to use; None where no training of its arm left a checkpoint
@@ -337,6 +357,7 @@ class Results:
     data: DataSummary
     teacher: TeacherSummary
     student: StudentSummary
+    protocol: ProtocolSummary
     search: SearchSummary
     arms: tuple[ArmResult, ...]
     recommended: RecommendedModel | None
