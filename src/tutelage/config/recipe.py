@@ -150,7 +150,7 @@ class Recipe(Settings):
         if not isinstance(values, Mapping):
             return values
         name = values.get("protocol", "standard")
-        preset = design_rules.PRESETS.get(name) if isinstance(name, str) else None
+        preset = next((p for known, p in design_rules.PRESETS.items() if known == name), None)
         if preset is None:
             return values  # reported by its own field
         filled = {"controls": preset.controls, "baselines": preset.baselines, **values}

@@ -59,7 +59,8 @@ def _unlike(results: Results) -> Iterator[str]:
     said: set[str] = set()
     for c in primary:
         arms = (results.arm(c.arm), results.arm(c.baseline))
-        found = unlike_seeds(*(a.test.accuracy_by_seed for a in arms), comparisons=len(primary))
+        accuracies = [each.test.accuracy_by_seed for each in arms]
+        found = unlike_seeds(accuracies[0], accuracies[1], comparisons=len(primary))
         if found is None:
             continue
         wide, other = arms[found.arm], arms[1 - found.arm]
