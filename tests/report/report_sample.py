@@ -185,7 +185,7 @@ def results_of(predictions: Predictions) -> Results:
         **_diagnostics(predictions, best),
         baselines=BASELINES,
         learning_curve=None,
-        looks=None,
+        interim=None,
         other_answers=(),
         test_rows_also_used_by=(),
         training_seconds={},

@@ -141,7 +141,7 @@ def results(**changes: Any) -> Results:
         "selection": None,
         "baselines": Baselines(None, (), (), None),
         "learning_curve": None,
-        "looks": None,
+        "interim": None,
         "other_answers": (),
         "test_rows_also_used_by": (),
         "training_seconds": {},
