@@ -175,7 +175,7 @@ def finished(folder: Path, test: list[Example], seeds: int, *, rows: bool = True
                 predictions.append(
                     {"uid": row.uid, "label": label, "gold": row.label, "probabilities": shares}
                 )
-            write_jsonl(folder / f"arms/{name}/c/seed-{seed}/test.jsonl", predictions)
+            write_jsonl(folder / f"arms/{name}/lr-0.003_w-0.5/seed-{seed}/test.jsonl", predictions)
         table = tuple(map(tuple, confusion))
         arms.append(small_results.arm(name, seeds=tuple(range(seeds)), confusion=table))
     if rows:
@@ -232,7 +232,7 @@ def test_a_run_without_usable_predictions(planned: Planned, tmp_path: Path) -> N
     with pytest.raises(UsageError, match=r"--like .*holds no results\.json"):
         plan((recipe, splits), like=tmp_path)
     run = finished(tmp_path / "small", list(splits.test), 2)
-    for file in run.glob("arms/reasoning/c/*/test.jsonl"):
+    for file in run.glob("arms/reasoning/*/*/test.jsonl"):
         file.unlink()
     with pytest.raises(UsageError, match="no predictions of arms that differ"):
         plan((recipe, splits), like=run)

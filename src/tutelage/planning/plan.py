@@ -18,6 +18,7 @@ from tutelage.experiment.prepare import Splits, load_splits
 from tutelage.experiment.teacher_baseline import label_requests
 from tutelage.planning.power_analysis import PowerAnalysis, analyse_power
 from tutelage.planning.request_cost import RequestGroup, RequestPlan, RequestSurvey
+from tutelage.planning.training_count import TrainingCount, count_trainings
 from tutelage.strategies.lookup import get_strategy
 from tutelage.teacher.cost.forecast import BYTES_PER_TOKEN, Amount, sum_of
 from tutelage.teacher.cost.prices import PICO
@@ -39,12 +40,13 @@ class BudgetPlan:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The cost of a recipe's requests, and the power of its experiment.
+    """The cost of a recipe's requests, its trainings, and the power of its experiment.
 
     pilot_requests: requests that the pilot sent
     requests: one entry for each group of requests, in the order of the arms
     dollars:  cost of all requests at the live price
     batch:    the same through the batch API; requests that cannot use it keep their live price
+    trainings: how many students are trained: by the recipe as it is, then by each preset
     power_analysis: None where the recipe compares no arms
     """
 
@@ -53,6 +55,7 @@ class Plan:
     requests: tuple[RequestPlan, ...]
     dollars: Amount
     batch: Amount
+    trainings: tuple[TrainingCount, ...]
     budgets: tuple[BudgetPlan, ...]
     warnings: tuple[str, ...]
     power_analysis: PowerAnalysis | None
@@ -104,6 +107,7 @@ def plan_recipe(recipe: Recipe, settings: PlanSettings, observer: Observer) -> P
         requests=requests,
         dollars=dollars,
         batch=batch,
+        trainings=count_trainings(recipe, settings.like or settings.runs / recipe.name),
         budgets=budgets,
         warnings=(*warnings, *_assumptions(requests), *_budget_warnings(budgets, to_pay)),
         power_analysis=power_analysis,

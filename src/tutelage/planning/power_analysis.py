@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tutelage.config.recipe import Recipe
 from tutelage.core.errors import RunFolderError, UsageError
-from tutelage.core.task import Task
-from tutelage.core.types import Example
 from tutelage.evaluation.compare import ALPHA, POWER
 from tutelage.evaluation.power import (
     Design,
@@ -136,8 +134,8 @@ def analyse_power(
     where `like` is not a finished run, or holds no predictions to compare.
     """
     family = len(recipe.comparisons().primary)
-    task, seeds = recipe.resolved_task(), len(recipe.seeds)
-    sizes = tuple(Counter(task.group(e.uid, e.fields) for e in splits.test).values())
+    task, seeds = recipe.resolved_task(), len(recipe.replicates)
+    sizes = tuple(Counter(splits.groups(splits.test, task).values()).values())
     if family == 0 or len(sizes) < 2:
         return None
     design = Design(sizes, seeds, DISAGREEMENTS[1], SEED_SDS[1])
@@ -147,7 +145,7 @@ def analyse_power(
         source = runs / recipe.name
     if source is not None:
         try:
-            design, remarks = _measured(source, design, splits.test, task)
+            design, remarks = _measured(source, design, splits.groups(splits.test, task))
         except RunFolderError as error:
             if like is not None:
                 raise UsageError(f"--like {like}: {error}") from error
@@ -156,7 +154,7 @@ def analyse_power(
     return PowerAnalysis(
         rows=sum(sizes),
         units=len(sizes),
-        unit=task.context or "row",
+        unit=task.context or ("row" if len(sizes) == sum(sizes) else "group"),
         seeds=seeds,
         family=family,
         alpha=alpha,
@@ -198,12 +196,10 @@ def _scenario(design: Design, alpha: float) -> Scenario:
     return Scenario(rows, design.seeds, design.disagreement, design.seed_sd, size)
 
 
-def _measured(
-    folder: Path, assumed: Design, test: Sequence[Example], task: Task
-) -> tuple[Design, list[str]]:
+def _measured(folder: Path, assumed: Design, known: Mapping[str, str]) -> tuple[Design, list[str]]:
     """`assumed`, with its assumptions replaced by what a run's primary comparisons show; remarks.
 
-    test: the recipe's test rows, whose groups are used where the run's folder holds none
+    known: uid -> unit of the recipe's test rows, used where the run's folder holds none
 
     Raises RunFolderError where the comparisons show nothing.
     """
@@ -217,7 +213,6 @@ def _measured(
     ]
     groups = list(files.groups)
     if not groups:
-        known = {row.uid: task.group(row.uid, row.fields) for row in test}
         groups = [known.get(uid, uid) for uid in files.uids]
     designs = []
     for arm, baseline in pairs:
