@@ -287,6 +287,7 @@ def _arm(name: str, test: Evaluation, unseen: Evaluation) -> ArmResult:
         ),
         dev=DevEvaluation(600, test.accuracy, test.accuracy_by_seed, 0, 0, 0),
         test=scored(test),
+        seeds_share=0.25,
         test_unseen=scored(unseen),
     )
 

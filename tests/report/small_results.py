@@ -112,6 +112,7 @@ def arm(
         ),
         dev=DevEvaluation(30, accuracy, by_seed, 0, 0, 0),
         test=test,
+        seeds_share=None,
         test_unseen=None,
     )
 

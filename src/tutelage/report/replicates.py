@@ -108,6 +108,21 @@ def _remark(arm: ArmResult, place: int) -> str:
     return f"diverged at step {step}; its best checkpoint was tested"
 
 
+def seeds_shares(results: Results) -> str:
+    """How much of each arm's uncertainty comes from its seeds; empty where nothing is known."""
+    shares = [
+        f"{arm.name} {percent(arm.seeds_share, 0)}"
+        for arm in results.arms
+        if arm.seeds_share is not None
+    ]
+    if not shares:
+        return ""
+    return (
+        "Of the variance of an arm's test accuracy, what comes from the seeds (the rest comes from "
+        f"the test rows): {', '.join(shares)}."
+    )
+
+
 def divergence_sentences(results: Results) -> list[str]:
     """What diverged, with arm, configuration and seed; empty where nothing did."""
     trials = [words for arm in results.arms if (words := _diverged_trials(arm))]
