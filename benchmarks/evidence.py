@@ -92,8 +92,8 @@ SEEDS = (3, 5, 10)
 
 MORE_FOR_POWER = 3.2
 """Times as many experiments for `found`, whose rate has the larger error."""
-CHUNK, WARNED = 50, 15
-"""Experiments simulated at a time, and how many of them are asked for warnings."""
+CHUNK = 50
+"""Experiments simulated at a time."""
 
 
 @dataclass(frozen=True)
@@ -110,8 +110,8 @@ class Limits:
 
 
 UNLIKE = Limits(width=((3, 1.6), (5, 1.3)), warned=(), warned_at_least=((10, 0.5),))
-"""With three or five seeds no test sees most of such arms at so few false warnings, since the search
-adds noise of its own to the seeds of both: the rates are printed."""
+"""With three or five seeds no test sees most of such arms at so few false warnings, since the
+search adds noise of its own to the seeds of both: the rates are printed."""
 HEAVY = Limits(warned=())
 """Alike as they are, heavy-tailed seeds often look unlike: the rate is printed."""
 OF_FEW = Limits(alarms=0.08, coverage=0.92, width=(), power=(0.0, 1.0), warned=())
@@ -119,16 +119,16 @@ OF_FEW = Limits(alarms=0.08, coverage=0.92, width=(), power=(0.0, 1.0), warned=(
 
 @dataclass(frozen=True)
 class Measured:
-    """Arrays of shape experiments × comparisons, but for the last.
+    """Arrays of experiments × comparisons; the last three: of chunks, and of experiments.
 
     difference: the estimates
     half:       half-widths of the 95% intervals
     strict:     half-widths at 5% / family, Holm's strictest step
     after:      the detectable difference that the first experiment of each chunk would state, of
                 the last comparison of `pairs`
-    warned:     of the first experiments of each chunk: whether the report would warn of unlike or
-                collapsed seeds (`caveats.unlike_seeds`) in some comparison
-    collapsed:  of the same: whether a seed collapsed
+    warned:     whether the report would warn of unlike or collapsed seeds in some comparison
+                (`caveats.unlike_seeds`)
+    collapsed:  whether a seed collapsed
     """
 
     difference: Floats
@@ -174,8 +174,8 @@ def run_chunk(scenario: Scenario, pairs: Pairs, count: int, seed: list[int]) -> 
         half=np.stack([half_width(each, ALPHA) for each in parts], axis=1),
         strict=np.stack([half_width(each, ALPHA / len(PRIMARY)) for each in parts], axis=1),
         after=np.empty(0),
-        warned=np.array([warns(batch, pairs, number) for number in range(min(count, WARNED))]),
-        collapsed=batch.collapsed[:WARNED].any(axis=1),
+        warned=np.array([warns(batch, pairs, number) for number in range(count)]),
+        collapsed=batch.collapsed.any(axis=1),
     )
     if seed[-1] == 0:
         check_against_compare(measured, from_predictions(batch, pairs))
@@ -456,7 +456,7 @@ def table(
 
 def opening(experiments: int) -> str:
     return (
-        f"{experiments:,} experiments a line, {int(experiments * MORE_FOR_POWER):,} for `found`; e-SNLI's "
+        f"{experiments:,} experiments a line, {int(experiments * MORE_FOR_POWER):,} for `found`; "
         f"premises {premises_by_rows()[1]}; {len(ARMS)} arms, {len(PRIMARY)} comparisons\n"
         "± is one standard error of the simulation; * breaks a bound; bias and sizes in points"
     )
