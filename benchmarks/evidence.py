@@ -33,7 +33,7 @@ from __future__ import annotations
 import itertools
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -59,6 +59,7 @@ from tutelage.evaluation.compare import ALPHA, POWER, compare
 from tutelage.evaluation.crossed import half_width
 from tutelage.evaluation.numeric import solve
 from tutelage.evaluation.power import detectable_difference
+from tutelage.evaluation.sequence import level_at, looks
 from tutelage.evaluation.variance import VarianceEstimates, variance_of_arm, variance_of_mean
 
 TASK = Task("right or wrong", ("text",), ("right", "wrong"))
@@ -101,7 +102,7 @@ class Limits:
 
 
 UNLIKE = Limits(width=((3, 1.6), (5, 1.3)))
-OF_FEW_GROUPS = Limits(alarms=0.08, coverage=0.92, width=(), power=(0.0, 1.0))
+OF_FEW = Limits(alarms=0.08, coverage=0.92, width=(), power=(0.0, 1.0))
 
 
 @dataclass(frozen=True)
@@ -289,6 +290,47 @@ class Bounds:
         return all(each[0] >= 0 for values in self.seen.values() for each in values)
 
 
+def sequence_chunk(scenario: Scenario, plan: tuple[int, ...], count: int, seed: list[int]) -> Any:
+    """Experiments × (any comparison false at some planned look, the same at 5% at every look)."""
+    batch = simulate(np.random.default_rng(seed), scenario, count)
+    units = {arm: batch.units(arm) for arm in batch.correct}
+    alarms = np.zeros((count, 2), dtype=bool)
+    strictest = ALPHA / len(PRIMARY)
+    for look in plan:
+        arms = {
+            arm: variance_of_arm(each[..., :look], batch.effective) for arm, each in units.items()
+        }
+        for arm, other in PRIMARY:
+            parts = variance_of_mean([arms[arm], arms[other]], batch.index is not None)
+            for number, level in enumerate((level_at(look, plan, strictest), strictest)):
+                alarms[:, number] |= np.abs(parts.mean) > half_width(parts, level)
+    return alarms
+
+
+def sequence(pool: ProcessPoolExecutor, experiments: int, bounds: Bounds) -> str:
+    """False alarms of a plan that adds seeds until something is significant."""
+    plan = looks(5, 5, 20)
+    scenario = replace(BASE, seeds=plan[-1])
+    starts = range(0, experiments, CHUNK)
+    chunks = pool.map(
+        sequence_chunk,
+        itertools.repeat(scenario),
+        itertools.repeat(plan),
+        [min(CHUNK, experiments - start) for start in starts],
+        [[2000, start] for start in starts],
+    )
+    alarms = np.concatenate(list(chunks))
+    planned, each_time = share_and_error(alarms[:, 0]), share_and_error(alarms[:, 1])
+    limit = Limits().alarms
+    where = f"looks at {', '.join(map(str, plan))} seeds"
+    mark = bounds.check(f"planned looks at most {limit:g}", planned, limit, where, at_least=False)
+    return (
+        f"\nSeeds added until some comparison is significant, {where}, family-wise:\n"
+        f"  with the levels of a plan        {planned[0]:6.1%} ±{planned[1]:.1%}{mark}\n"
+        f"  at 5% each time                  {each_time[0]:6.1%} ±{each_time[1]:.1%}"
+    )
+
+
 HEADER = (
     "scenario                seeds   false alarms   family-wise    coverage       bias"
     "           width         stated  (after)  found"
@@ -302,6 +344,7 @@ def line(
     experiments: int,
     stream: int,
     bounds: Bounds,
+    power: bool,
 ) -> str:
     """Simulate a scenario; its line of the table. Without limits, nothing is checked."""
     where = f"{scenario.name}, {scenario.seeds} seeds"
@@ -340,6 +383,8 @@ def line(
         f"width at {scenario.seeds} seeds", width, dict(kept.width).get(scenario.seeds), False
     )
     cells.append(f"{width[0]:5.2f} ±{width[1]:.2f}{mark} ")
+    if not power:
+        return " ".join(cells)
     size = stated_before(scenario)
     if size is None or size > 0.4:
         cells.append("   none can be detected" if size is None else f"{100 * size:8.1f}")
@@ -359,16 +404,20 @@ def line(
 
 
 def table(
-    scenarios: Sequence[tuple[Scenario, Limits | None]], experiments: int, bounds: Bounds
+    scenarios: Sequence[tuple[Scenario, Mapping[int, Limits]]],
+    experiments: int,
+    bounds: Bounds,
+    power: bool = True,
 ) -> None:
-    """Print a line for each scenario with each number of seeds."""
+    """Print a line for each scenario with each number of seeds; limits by number of seeds."""
     print(HEADER)
     with ProcessPoolExecutor(2) as pool:
         for number, (scenario, limits) in enumerate(scenarios):
             for seeds in SEEDS:
                 stream = 10 * number + seeds
                 of_seeds = replace(scenario, seeds=seeds)
-                print(line(pool, of_seeds, limits, experiments, stream, bounds), flush=True)
+                shown = line(pool, of_seeds, limits.get(seeds), experiments, stream, bounds, power)
+                print(shown, flush=True)
 
 
 def opening(experiments: int) -> str:
@@ -390,10 +439,13 @@ def main(experiments: int) -> int:
         "name says.\n"
     )
     bounds = Bounds()
-    scenarios: list[tuple[Scenario, Limits | None]] = [
-        (each, Limits() if each.seed_sd == each.treatment_seed_sd else UNLIKE) for each in SCENARIOS
-    ]
-    table([*scenarios, (FEW_GROUPS, OF_FEW_GROUPS), (COLLAPSING, None)], experiments, bounds)
+    scenarios: list[tuple[Scenario, Mapping[int, Limits]]] = []
+    for each in (*SCENARIOS, FEW_GROUPS):
+        limits = Limits() if each.seed_sd == each.treatment_seed_sd else UNLIKE
+        scenarios.append((each, dict.fromkeys(SEEDS, OF_FEW if each == FEW_GROUPS else limits)))
+    table([*scenarios, (COLLAPSING, {})], experiments, bounds)
+    with ProcessPoolExecutor(2) as pool:
+        print(sequence(pool, experiments, bounds))
     kept = bounds.report()
     seconds = time.perf_counter() - began
     print(f"\n{seconds:.0f} s; {'every bound holds' if kept else 'A BOUND IS BROKEN'}")

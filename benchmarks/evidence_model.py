@@ -80,7 +80,9 @@ SPREAD = float(
 )
 
 REPLICATES = 1000
-"""Seeds whose draws of trials are used, at random: `draw_trials` is a function of arm and seed."""
+"""Seeds whose draws of trials are used, at random, the same draws for every arm: `draw_trials` is a
+function of arm and seed, and another thousand for each arm would make arms differ by up to a tenth
+of a point."""
 
 
 @dataclass(frozen=True)
@@ -135,21 +137,23 @@ def accuracy_at(level: Any) -> Any:
 
 
 @functools.cache
-def level_of(accuracy: float) -> tuple[float, float]:
-    """The level in logits that gives this accuracy, and there, accuracy per logit."""
-    level = solve(lambda x: float(accuracy_at(x)) - accuracy, -15.0, 15.0)
-    slope = float(accuracy_at(level + 1e-3) - accuracy_at(level - 1e-3)) / 2e-3
-    return level, slope
+def level_of(accuracy: float) -> float:
+    """The level in logits that gives this accuracy."""
+    return solve(lambda x: float(accuracy_at(x)) - accuracy, -15.0, 15.0)
 
 
-def config_effects(scenario: Scenario) -> Floats:
-    """Effect of each of CONFIGS in logits; their expected accuracies have the SD `config_sd`."""
-    if not scenario.trials:
-        return np.zeros(len(CONFIGS))
-    ranked = ndtri((np.arange(len(CONFIGS)) + 0.5) / len(CONFIGS))
-    effects = np.empty(len(CONFIGS))
-    effects[list(CONFIG_ORDER)] = -ranked / ranked.std()
-    return effects * scenario.config_sd / 100 / level_of(scenario.accuracy)[1]
+def arm_effects(scenario: Scenario, arm: str) -> tuple[float, float, Floats]:
+    """In logits: an arm's level, the SD of its seeds, and the effect of each of CONFIGS.
+
+    The SDs are those of the scenario in points of accuracy where the arm is, gain included.
+    """
+    level = level_of(scenario.accuracy) + scenario.gain_of(arm)
+    per_logit = 100 * float(accuracy_at(level + 1e-3) - accuracy_at(level - 1e-3)) / 2e-3
+    effects = np.zeros(len(CONFIGS))
+    if scenario.trials:
+        ranked = ndtri((np.arange(len(CONFIGS)) + 0.5) / len(CONFIGS))
+        effects[list(CONFIG_ORDER)] = -ranked / ranked.std() * scenario.config_sd / per_logit
+    return level, scenario.sd_of(arm) / per_logit, effects
 
 
 def draw_seeds(rng: np.random.Generator, shape: str, size: tuple[int, ...]) -> Floats:
@@ -211,11 +215,11 @@ def draw_groups(rng: np.random.Generator, scenario: Scenario) -> Ints:
 
 
 @functools.cache
-def drawn_trials(arm: str, trials: int) -> Ints:
+def drawn_trials(trials: int) -> Ints:
     """`draw_trials` of many replicates: REPLICATES × trials, as places in CONFIGS."""
     place = {config: number for number, config in enumerate(CONFIGS)}
     table = [
-        [place[config] for config in draw_trials(CONFIGS, trials, seed, arm)]
+        [place[config] for config in draw_trials(CONFIGS, trials, seed, LABELS)]
         for seed in range(REPLICATES)
     ]
     return np.array(table)
@@ -233,18 +237,16 @@ def choices(
     """
     if not scenario.trials:
         return np.zeros((count, len(arms), seeds), dtype=np.int64)
-    level, slope = level_of(scenario.accuracy)
-    effects = config_effects(scenario)
     chosen = np.empty((count, len(arms), seeds), dtype=np.int64)
     experiments = np.arange(count)[:, None, None]
     for number, arm in enumerate(arms):
         drawn = rng.integers(0, REPLICATES, (count, seeds))
-        tried = drawn_trials(arm, scenario.trials)[drawn]
-        shift = scenario.sd_of(arm) / 100 / slope * draw_seeds(rng, scenario.shape, tried.shape)
-        shift = shift + level + effects[tried] + scenario.gain_of(arm)
+        tried = drawn_trials(scenario.trials)[drawn]
+        level, seed_sd, effects = arm_effects(scenario, arm)
+        shift = level + effects[tried] + seed_sd * draw_seeds(rng, scenario.shape, tried.shape)
         if arm == REASONING and scenario.collapse:
             collapsed = rng.random(tried.shape) < scenario.collapse
-            shift = np.where(collapsed, level_of(0.34)[0], shift)
+            shift = np.where(collapsed, level_of(0.34), shift)
         expected = _interpolated(shift)
         noise = np.sqrt(expected * (1 - expected) / scenario.dev)
         of_config = rng.standard_normal((count, len(CONFIGS)))[experiments, tried]
@@ -311,8 +313,7 @@ def simulate(
     arms: tuple[str, ...] = ARMS,
 ) -> Batch:
     """Searches, fresh trainings and their predictions of the test rows."""
-    level, slope = level_of(scenario.accuracy)
-    effects, seeds = config_effects(scenario), scenario.seeds
+    seeds = scenario.seeds
     groups = draw_groups(rng, scenario)
     premises = int(groups[-1]) + 1
     chosen = choices(rng, scenario, arms, count, seeds)
@@ -324,10 +325,11 @@ def simulate(
     shared = PREMISE_SD * normal(premises)[:, groups] + ROW_SD * normal(scenario.rows)
     correct = {}
     for number, arm in enumerate(arms):
-        shift = scenario.sd_of(arm) / 100 / slope * draw_seeds(rng, scenario.shape, (count, seeds))
-        shift = shift + level + effects[chosen[:, number]] + scenario.gain_of(arm)
+        level, seed_sd, effects = arm_effects(scenario, arm)
+        of_seeds = seed_sd * draw_seeds(rng, scenario.shape, (count, seeds))
+        shift = level + effects[chosen[:, number]] + of_seeds
         if arm == REASONING and scenario.collapse:
-            shift = np.where(collapsed, level_of(0.34)[0], shift)
+            shift = np.where(collapsed, level_of(0.34), shift)
         own = OWN_PREMISE_SD * normal(premises)[:, groups] + OWN_ROW_SD * normal(scenario.rows)
         of_seed = (SEED_PREMISE_SD * normal(premises, seeds))[:, groups]
         logit = (shared + own)[:, :, None] + of_seed + shift[:, None, :].astype(np.float32)
@@ -342,12 +344,9 @@ def true_accuracy(scenario: Scenario, arm: str) -> tuple[float, float]:
     The share of each configuration among the choices comes from a large simulation of the arm's
     search, without a gain; the expected accuracy of each, over rows and seeds, from quadrature.
     """
-    level, slope = level_of(scenario.accuracy)
-    of_seed = scenario.sd_of(arm) / 100 / slope * seed_quantiles(scenario.shape)
-    center = level + scenario.gain_of(arm)
-    by_config = np.array(
-        [accuracy_at(center + effect + of_seed).mean() for effect in config_effects(scenario)]
-    )
+    level, seed_sd, effects = arm_effects(scenario, arm)
+    of_seed = seed_sd * seed_quantiles(scenario.shape)
+    by_config = np.array([accuracy_at(level + effect + of_seed).mean() for effect in effects])
     if scenario.collapse and arm == REASONING:
         by_config = (1 - scenario.collapse) * by_config + scenario.collapse * 0.34
     if not scenario.trials:

@@ -59,6 +59,7 @@ def small_recipe() -> Callable[..., dict[str, Any]]:
             "search": {"learning_rate": [1e-3, 3e-3], "label_weight": [0.3]},
             "seeds": [0, 1],
             "explain_rows": 5,
+            "protocol": "full",
             "controls": [],
             "baselines": [],
             **changes,

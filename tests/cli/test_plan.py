@@ -343,9 +343,11 @@ def test_the_printed_plan(server: ScriptedServer, recipe: Make, tmp_path: Path) 
     done = tutelage("plan", "recipe.yaml", "--pilot", "4", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
-    assert said["trainings"] == {
-        "arms": arms, "seeds": 2, "configurations": 2, "trials": 2, "total": 6 * arms
+    assert said["trainings"][0] == {
+        "protocol": None, "arms": arms, "seeds": 2, "configurations": 2, "trials": 2,
+        "total": 6 * arms, "before_first_analysis": 6 * arms, "hours": None,
     }  # fmt: skip
+    assert [each["protocol"] for each in said["trainings"][1:]] == ["quick", "standard", "full"]
     assert said["pilot_requests"] == server.requests == 8
     assert [group["answers"] for group in said["requests"]] == [4, 4]
     assert said["budgets"][0]["charged_usd"] > 0

@@ -22,7 +22,7 @@ EXTRACTION = {"name": "extraction", "strategy": "information_extraction"}
 
 @pytest.fixture
 def make(small_recipe: Make) -> Callable[..., Recipe]:
-    """A recipe with the protocol's defaults, apart from what is given."""
+    """A recipe with the full protocol's defaults, apart from what is given."""
 
     def recipe(*arms: dict[str, Any], **changes: Any) -> Recipe:
         values = small_recipe(arms=[LABELS, *arms])
@@ -282,15 +282,16 @@ def test_a_control_is_listed_once(make: Callable[..., Recipe]) -> None:
     assert line.startswith("controls.0: got 'fillers'")
 
 
-def test_the_quickstart_gives_reasons_for_its_departures() -> None:
+def test_the_quickstart_is_a_preset_and_needs_no_reason() -> None:
     recipe = load_recipe("quickstart")
     assert [arm.name for arm in recipe.arms] == [
         "labels",
         "informed-reasoning",
         "informed-reasoning-shuffled",
     ]
-    assert [d.rule for d in recipe.departures_made()] == ["controls", "baselines"]
-    assert all(len(d.reason) > 20 for d in recipe.departures_made())
+    assert (recipe.protocol, recipe.trials) == ("quick", 0)
+    assert recipe.departures_made() == []
+    assert "the control filler" in recipe.left_out()
 
 
 def test_the_paper_s_experiment_has_no_departure() -> None:
@@ -298,3 +299,95 @@ def test_the_paper_s_experiment_has_no_departure() -> None:
     assert recipe.departures_made() == []
     assert len(recipe.comparisons().primary) == 4
     assert len(recipe.comparisons().secondary) == 6
+
+
+PRESETS = {
+    # controls, baselines, trials of four configurations, what is left out
+    "quick": (
+        ["shuffled"],
+        ("majority", "bag_of_words"),
+        0,
+        (
+            *("the control scrambled", "the control label_echo", "the control filler"),
+            *("the baseline omitted_context", "the baseline teacher_labels"),
+            *("the baseline teacher", "the search on dev"),
+        ),
+    ),
+    "standard": (
+        ["shuffled", "scrambled", "filler"],
+        ("majority", "bag_of_words"),
+        3,
+        (
+            *("the control label_echo", "the baseline omitted_context"),
+            *("the baseline teacher_labels", "the baseline teacher"),
+        ),
+    ),
+    "full": (
+        ["shuffled", "scrambled", "filler", "label_echo"],
+        ("majority", "bag_of_words", "omitted_context", "teacher_labels", "teacher"),
+        3,
+        (),
+    ),
+}
+
+
+@pytest.mark.parametrize("protocol", PRESETS)
+def test_a_preset_is_its_own_reason(make: Callable[..., Recipe], protocol: str) -> None:
+    controls, baselines, trials, left_out = PRESETS[protocol]
+    search = {"learning_rate": [1e-3, 2e-3], "label_weight": [0.3, 0.5]}
+    recipe = make(REASONING, protocol=protocol, search=search)
+    assert [arm.control for arm in recipe.arms if arm.control] == controls
+    assert recipe.baselines == baselines
+    assert recipe.trials == trials
+    assert recipe.departures_made() == []
+    assert recipe.left_out() == left_out
+    assert parse_recipe(yaml.safe_load(recipe.to_yaml())) == recipe
+
+
+def test_standard_is_the_default(make: Callable[..., Recipe], small_recipe: Make) -> None:
+    values = small_recipe(arms=[LABELS, REASONING])
+    for key in ("protocol", "controls", "baselines", "departures"):
+        del values[key]
+    assert parse_recipe(values) == make(REASONING, protocol="standard")
+
+
+def test_what_is_written_overrides_the_preset(make: Callable[..., Recipe]) -> None:
+    search = {"learning_rate": [1e-3, 2e-3], "trials": 2}
+    more = make(
+        REASONING,
+        protocol="quick",
+        controls=["shuffled", "filler"],
+        baselines=["majority", "bag_of_words", "teacher"],
+        search=search,
+    )
+    assert [arm.control for arm in more.arms if arm.control] == ["shuffled", "filler"]
+    assert more.trials == 2
+    assert more.left_out() == (
+        *("the control scrambled", "the control label_echo"),
+        *("the baseline omitted_context", "the baseline teacher_labels"),
+    )
+    # An arm that is written out counts as well.
+    own = {**REASONING, "name": "mine", "control": "label_echo"}
+    assert "the control label_echo" not in make(REASONING, own, protocol="quick").left_out()
+
+
+def test_taking_more_away_than_the_preset_needs_a_reason(make: Callable[..., Recipe]) -> None:
+    line = problem(make, REASONING, protocol="standard", controls=["shuffled", "filler"])
+    assert line.startswith("controls: no scrambled control: protocol standard has them")
+    line = problem(make, REASONING, protocol="quick", controls=[])
+    assert line.startswith("controls: no shuffled control: protocol quick has them")
+    line = problem(make, REASONING, protocol="quick", baselines=["majority"])
+    assert line.startswith("baselines: no bag_of_words: protocol quick has them")
+    fewer = make(
+        REASONING, protocol="quick", controls=[], departures={"controls": "rows without reasons"}
+    )
+    (departure,) = fewer.departures_made()
+    assert departure == Departure("controls", "no shuffled control", "rows without reasons")
+    assert "the control shuffled" not in fewer.left_out()  # it is said once
+    line = problem(make, REASONING, protocol="quick", departures={"controls": "why"})
+    assert line.startswith("departures.controls: gives a reason, but the recipe follows this rule")
+
+
+def test_an_unknown_preset_is_one_line(make: Callable[..., Recipe]) -> None:
+    line = problem(make, REASONING, protocol="thorough", controls=[], baselines=[])
+    assert line.startswith("protocol: got 'thorough'")

@@ -28,6 +28,7 @@ from tutelage.core.results import (
     DevEvaluation,
     Evaluation,
     MajorityBaseline,
+    ProtocolSummary,
     Results,
     SearchSummary,
     SharedContexts,
@@ -166,6 +167,7 @@ def results_of(predictions: Predictions) -> Results:
         student=StudentSummary(
             "scratch:t5-tiny", 431_232, {"epochs": 12, "batch_size": 64, "warmup_steps": 100}
         ),
+        protocol=ProtocolSummary("full", ()),
         search=SearchSummary(
             2, 2, ("the search <b>anew</b>", "the training"), ("the training rows", "the shuffle")
         ),
@@ -183,6 +185,7 @@ def results_of(predictions: Predictions) -> Results:
         **_diagnostics(predictions, best),
         baselines=BASELINES,
         learning_curve=None,
+        interim=None,
         other_answers=(),
         test_rows_also_used_by=(),
         training_seconds={},

@@ -355,7 +355,7 @@ def test_markdown_has_the_tables_of_the_page(folder: Path) -> None:
     c = results.comparisons[0]
     by_seed = ", ".join(p_value(p) for p in c.mcnemar_p_by_seed).replace("<", r"\<")
     assert f"| {c.arm} − {c.baseline} | {by_seed} |" in text
-    assert text.count("<details>") == text.count("</details>") == text.count("<summary>") == 5
+    assert text.count("<details>") == text.count("</details>") == text.count("<summary>") == 6
     assert "\n\n\n\n" not in text
 
 

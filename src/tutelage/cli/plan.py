@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -81,20 +81,26 @@ def _show(plan: Plan) -> None:
             f"budget: {_usd(budget.budget_usd)}, of which {_usd(budget.charged_usd, up=True)} is "
             f"charged and {_usd(budget.left_usd)} left"
         )
-    print(f"trainings: {_trainings(plan)}")
+    print("\n".join(_trainings(plan)))
     if plan.power_analysis is not None:
         print("\n".join(plan.power_analysis.sentences()))
 
 
-def _trainings(plan: Plan) -> str:
-    """`180: 9 arms × 5 seeds × (3 trials of 9 configurations + 1 tested student)`."""
-    found = plan.trainings
-    arms = f"{found.arms} arm{'s' if found.arms > 1 else ''}"
-    seeds = f"{found.seeds} seed{'s' if found.seeds > 1 else ''}"
-    each = ""
-    if found.trials:
-        each = f" × ({found.trials} trials of {found.configurations} configurations + 1 tested)"
-    return f"{found.total:,}: {arms} × {seeds}{each}"
+def _trainings(plan: Plan) -> Iterator[str]:
+    """`trainings: 180: 9 arms × 5 seeds × (3 trials of 9 configurations + 1 tested)`, and a line
+    for each preset."""
+    for found in plan.trainings:
+        arms = f"{found.arms} arm{'s' if found.arms > 1 else ''}"
+        seeds = f"{found.seeds} seed{'s' if found.seeds > 1 else ''}"
+        each = ""
+        if found.trials:
+            each = f" × ({found.trials} trials of {found.configurations} configurations + 1 tested)"
+        first = ""
+        if found.before_first_analysis < found.total:
+            first = f"{found.before_first_analysis:,} before the first analysis, at most "
+        hours = "" if found.hours is None else f", about {found.hours:.1f} hours one by one"
+        name = "trainings" if found.protocol is None else f"  protocol {found.protocol}"
+        yield f"{name}: {first}{found.total:,}: {arms} × {seeds}{each}{hours}"
 
 
 def _tokens(amount: Amount) -> str:

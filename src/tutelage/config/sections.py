@@ -5,9 +5,17 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, StringConstraints, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
-from tutelage.config.settings import Integer, Number, Settings, Text
+from tutelage.config.settings import Integer, Number, ReplicateSeed, Settings, Text
 from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.errors import UsageError
 from tutelage.core.types import ControlName, ObjectiveName
@@ -22,6 +30,9 @@ BaselineName = Literal["majority", "bag_of_words", "omitted_context", "teacher_l
 """Baselines: the most frequent label; logistic regression on the words of the input; a student that
 does not see the context; the labels in the teacher's answers, where there are any; the teacher
 asked for labels."""
+
+ProtocolName = Literal["quick", "standard", "full"]
+"""Presets: how much of the protocol an experiment carries out (`design_rules.PRESETS`)."""
 
 Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
@@ -221,6 +232,44 @@ class DeparturesSection(Settings):
     )
 
 
+class SeedPlanSection(Settings):
+    """Seeds that are added until the comparisons are decided: planned interim analyses.
+
+    The results are computed after `start` seeds, and after each `step` more, until every primary
+    comparison is decided or `at_most` seeds have been used. The level of the test is spent over the
+    analyses, so that all of them together give 5% false alarms.
+    """
+
+    start: Integer = Field(ge=2, description="Seeds before the first analysis.", examples=[5])
+    step: Integer = Field(
+        ge=1, description="Seeds that are added after each analysis.", examples=[5]
+    )
+    at_most: Integer = Field(
+        ge=2, le=1000, description="Seeds at the last analysis.", examples=[20]
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.at_most <= self.start:
+            raise ValueError(
+                f"at_most: got {self.at_most}, expected more than start ({self.start}): without "
+                "further analyses, list the seeds"
+            )
+        return self
+
+
+def _kind_of_seeds(value: Any) -> str:
+    return "SeedPlan" if isinstance(value, SeedPlanSection | dict) else "Seeds"
+
+
+Seeds = Annotated[
+    Annotated[list[ReplicateSeed], Field(min_length=1), Tag("Seeds")]
+    | Annotated[SeedPlanSection, Tag("SeedPlan")],
+    Discriminator(_kind_of_seeds),
+]
+"""The seeds of the replicates: a list, or a plan of analyses."""
+
+
 class SearchSection(Settings):
     """The search of each replicate: its configurations, and how many of them it tries.
 
@@ -238,7 +287,8 @@ class SearchSection(Settings):
         3,
         ge=1,
         description="Configurations that each arm tries for each seed, drawn at random; all of "
-        "them where there are no more. 1: no search, the first of each list.",
+        "them where there are no more. 1: no search, the first of each list (the default of "
+        "`protocol: quick`).",
         examples=[9],
     )
 

@@ -105,8 +105,8 @@ def bootstrap(
         if index is not None:
             of_rows = of_rows[:, index]
         of_seeds = _draw(rng, size, seeds)
-        parts = (of_rows, of_seeds), (of_rows, one_seed), (one_row, of_seeds)
-        values.append(np.stack([statistic(*part) for part in parts]))
+        weights = (of_rows, of_seeds), (of_rows, one_seed), (one_row, of_seeds)
+        values.append(np.stack([statistic(*pair) for pair in weights]))
     both, by_rows, by_seeds = np.concatenate(values, axis=1)
     if not np.isfinite(both + by_rows + by_seeds + estimate).all():
         raise ValueError("got a statistic that is not finite in some resample")

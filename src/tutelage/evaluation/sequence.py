@@ -95,20 +95,21 @@ def _levels(looks: tuple[int, ...], alpha: float) -> tuple[float, ...]:
     before = 0.0
     for time in times:
         spread = math.sqrt(time - before)
-
-        def crossed(
-            bound: float, at: Floats = at, mass: Floats = mass, spread: float = spread
-        ) -> float:
-            beyond = ndtr((at - bound) / spread) + ndtr((-at - bound) / spread)
-            return float(mass @ beyond)
-
-        spent = alpha * (time - before)
+        left = functools.partial(_left_of, alpha * (time - before), at, mass, spread)
         # The bound lies between zero and that of a single look at the level that is spent here.
-        highest = -float(ndtri(min(spent, 1.0) / 2)) * math.sqrt(time)
-        bound = solve(lambda b, spent=spent: spent - crossed(b), 0.0, highest, 1e-12)
+        highest = 0.01 - float(ndtri(alpha * (time - before) / 2)) * math.sqrt(time)
+        bound = solve(left, 0.0, highest, 1e-12)
         levels.append(float(2 * ndtr(-bound / math.sqrt(time))))
         points = bound * nodes
         density = np.exp(-(((points[:, None] - at) / spread) ** 2) / 2) @ mass
         mass = bound * weights * density / (spread * math.sqrt(2 * math.pi))
         at, before = points, float(time)
     return tuple(levels)
+
+
+def _left_of(spent: float, at: Floats, mass: Floats, spread: float, bound: float) -> float:
+    """What is left of `spent` after the probability of crossing a bound on either side."""
+    from scipy.special import ndtr
+
+    beyond = ndtr((at - bound) / spread) + ndtr((-at - bound) / spread)
+    return spent - float(mass @ beyond)

@@ -69,7 +69,7 @@ def share_of_gain(
     def outside(ratio: float) -> float:
         """Above zero where the primary test rejects this ratio."""
         parts = variance_of_mean(arms, index is not None, weights=(1.0, -ratio, ratio - 1.0))
-        return abs(parts.mean) - float(half_width(parts, level))
+        return float(abs(parts.mean) - half_width(parts, level))
 
     gain = variance_of_mean(arms[1:], index is not None)
     if not gain.has_variance or float(two_sided_level(gain, abs(gain.mean))) >= level:

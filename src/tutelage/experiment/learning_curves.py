@@ -213,7 +213,7 @@ def train_subsets(students: Students, choices: Choices, subsets: Sequence[Subset
     plan = [
         (subset, seed, arm, choices[arm.name][seed])
         for subset in subsets
-        for seed in recipe.seeds
+        for seed in recipe.replicates
         for arm in recipe.arms
     ]
     jobs = [

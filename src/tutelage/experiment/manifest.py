@@ -77,8 +77,13 @@ def opening_of(
     return opening
 
 
-def record_test_opening(folder: Path, opening: Opening) -> tuple[OtherAnswer, ...]:
+def record_test_opening(
+    folder: Path, opening: Opening, plan: Sequence[int] = ()
+) -> tuple[OtherAnswer, ...]:
     """Record that the test set is opened; the same opening again is not counted twice.
+
+    plan: the analyses that were planned before the first time; a plan that is made later, with the
+          answer known, is not recorded
 
     Returns the answers of all other openings, in the order in which they were first made.
     """
@@ -86,9 +91,9 @@ def record_test_opening(folder: Path, opening: Opening) -> tuple[OtherAnswer, ..
     values = read_json(path)
     known = values["test_set_openings"]
     if not any(_same(each, opening) for each in known):
-        known.append({**opening, "time": _now(), "answer": []})
+        known.append({**opening, "time": _now(), "plan": list(plan), "answer": []})
         write_json(path, values)
-    return tuple(_other(each, opening) for each in known if not _same(each, opening))
+    return tuple(_other(each, opening, plan) for each in known if not _same(each, opening))
 
 
 def record_answer(folder: Path, opening: Opening, comparisons: Sequence[ComparisonResult]) -> None:
@@ -115,15 +120,18 @@ def _kept(comparison: ComparisonResult) -> OtherDifference:
     )
 
 
-def _other(recorded: Mapping[str, Any], opening: Opening) -> OtherAnswer:
+def _other(recorded: Mapping[str, Any], opening: Opening, plan: Sequence[int]) -> OtherAnswer:
     before, now = recorded.get("students"), opening["students"]
-    if not isinstance(before, Mapping):  # recorded before seeds were told apart
+    if not isinstance(before, Mapping):  # of an earlier version, without seeds
         before = {}
     same_rows = recorded["test_rows_sha256"] == opening["test_rows_sha256"]
     shared = before.keys() & now.keys()
     change: OtherChange = "choice"
     if same_rows and shared and all(before[seed] == now[seed] for seed in shared):
-        if len(shared) == len(before):
+        planned = plan and recorded.get("plan") == list(plan)
+        if planned and len(shared) in (len(before), len(now)):
+            change = "planned analysis"
+        elif len(shared) == len(before):
             change = "seeds added"
         elif len(shared) == len(now):
             change = "seeds left out"

@@ -3,6 +3,7 @@
     load -> annotate -> controls -> for each seed and arm: search on dev, train the choice afresh
          -> fractions of the rows, if requested
          -> test set, opened once -> compare -> results.json, report.html and report.md
+         -> more seeds, if the recipe plans to add them until the comparisons are decided
 
 Everything that was done is in the run folder. So the same call again, after an interruption or at
 the end, does only what is missing and ends with the same `arms` and `comparisons`.
@@ -24,15 +25,17 @@ from tutelage.core.results import (
     CurvePoint,
     DepartureResult,
     OtherAnswer,
+    ProtocolSummary,
     Results,
     StudentSummary,
     TaskSummary,
     TeacherBaseline,
 )
 from tutelage.core.storage import digest, write_json, write_jsonl
-from tutelage.core.types import Prediction
+from tutelage.core.types import Prediction, Rationale
 from tutelage.experiment import (
     diagnostics,
+    interim,
     learning_curves,
     manifest,
     replication,
@@ -45,11 +48,12 @@ from tutelage.experiment.baselines import (
     fit_bag_of_words,
 )
 from tutelage.experiment.control_comparisons import describe_controls, describe_shares
+from tutelage.experiment.interim import Analysis
 from tutelage.experiment.prepare import Splits, annotate_arms, learnt_rationales, load_splits
 from tutelage.experiment.self_explanations import describe_explanations
 from tutelage.experiment.summarise import ArmRun
 from tutelage.experiment.teacher_baseline import ask_for_labels
-from tutelage.experiment.trainings import Students
+from tutelage.experiment.trainings import Choices, Replicate, Students, Trial
 from tutelage.report.page import write_report
 from tutelage.student.training.tracking import check_trackers
 from tutelage.teacher.annotate import Annotation
@@ -149,81 +153,35 @@ def run(
             recipe, splits, ledger, observer, retry_failed=retry_failed
         )
 
+    prepared = _Prepared(splits, annotations, rationales, teacher_labels, teacher_note)
     students = Students(recipe, folder, splits, rationales, workers, observer)
     with students.runner:
-        if recipe.trials:
-            observer.stage("Training: the search of each seed")
-        trials = students.search()
-        for line in replication.diverged_trials(trials):
-            observer.note(line)
-        choices = students.choose(trials)
-        observer.stage("Training: what each seed chose, afresh")
-        replicates = students.train(choices)
-        for line in replication.diverged_replicates(replicates):
-            observer.note(line)
-        curve = learning_curves.train_subsets(students, choices, subsets)
-        if until == "training":
-            return Run(folder, None)
-
-        observer.stage("Opening the test set")
-        test_sha256, rows_sha256 = splits.sources["test"].sha256, digest(list(splits.test))
-        opening = manifest.opening_of(choices, students.identity(choices), test_sha256, rows_sha256)
-        other_answers = manifest.record_test_opening(folder, opening)
-        for line in replication.other_openings(other_answers):
-            observer.note(line)
-        if others := manifest.record_runs_on_same_rows(folder, rows_sha256):
-            observer.note(f"other runs were evaluated on the same rows: {', '.join(others)}")
-        write_jsonl(folder / "rows.jsonl", summarise.describe_rows(splits, students.task))
-        test = students.evaluate_on_test(replicates)
-        arm_runs = [
-            ArmRun(
-                arm,
-                trials[arm.name],
-                replicates[arm.name],
-                rationales.get(arm.name),
-                students.evaluate_on_dev(replicates[arm.name]),
-                test[arm.name],
-            )
-            for arm in recipe.arms
-        ]
-        words = fit_bag_of_words(recipe, splits)
-        results = _results(
-            recipe,
-            splits,
-            arm_runs,
-            annotations,
-            students,
-            folder,
-            baselines=Baselines(
-                majority=describe_majority(recipe, splits),
-                bag_of_words=describe_bag_of_words(words, recipe, splits),
-                teacher_labels=describe_teacher_labels(recipe, splits, annotations),
-                teacher=teacher_labels,
-                teacher_note=teacher_note,
-            ),
-            learning_curve=learning_curves.describe_curve(
-                curve, arm_runs, annotations, recipe, splits
-            ),
-            bag_of_words=words.predictions if words else (),
-            other_answers=other_answers,
-            test_rows_also_used_by=others,
-        )
-        _write(folder, results)
-        manifest.record_answer(folder, opening, results.comparisons)
+        for analysis in interim.analyses_of(recipe):  # one, unless the recipe plans to add seeds
+            students.recipe = recipe.with_first_replicates(analysis.seeds)
+            if analysis.planned:
+                observer.stage(
+                    f"An interim analysis: {analysis.seeds} of at most {analysis.plan[-1]} seeds"
+                )
+            trained = _train(students, subsets)
+            if until == "training":
+                return Run(folder, None)
+            tested = _test(students, trained, prepared, analysis)
+            if tested.results.interim is None or tested.results.interim.decided:
+                break
 
         observer.stage("What choosing on the test set would have claimed")
         # Only now, with the answer on disk, are the trials tested.
-        accuracies = students.accuracies_on_test(trials, test)
+        accuracies = students.accuracies_on_test(trained.trials, tested.predictions)
         explained = {}
         if recipe.explain_rows:
             observer.stage("Generating the students' own rationales")
-            explained = students.explain(replicates)
+            explained = students.explain(trained.replicates)
     results = replace(
-        results,
+        tested.results,
         choosing_on_test=summarise.describe_choosing_on_test(accuracies, recipe),
-        explanations=describe_explanations(explained, arm_runs, splits, task),
+        explanations=describe_explanations(explained, tested.arm_runs, splits, task),
         selection=diagnostics.describe_selection(
-            accuracies, arm_runs, recipe.baseline.name, splits, task
+            accuracies, tested.arm_runs, recipe.baseline.name, splits, task
         ),
         finished=True,
         seconds=round(time.time() - started, 1),
@@ -232,13 +190,117 @@ def run(
     return Run(folder, results)
 
 
+@dataclass(frozen=True)
+class _Prepared:
+    """What is there before the first training, whatever the seeds."""
+
+    splits: Splits
+    annotations: Mapping[str, Annotation]
+    rationales: Mapping[str, list[Rationale]]
+    teacher_labels: tuple[TeacherBaseline, ...]
+    teacher_note: str | None
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """The trainings of all seeds so far, by arm."""
+
+    trials: Mapping[str, Sequence[Trial]]
+    choices: Choices
+    replicates: Mapping[str, Mapping[int, Replicate]]
+    curve: learning_curves.Curve
+
+
+@dataclass(frozen=True)
+class _Tested:
+    """What the test set showed."""
+
+    predictions: Mapping[str, Mapping[int, list[Prediction]]]
+    arm_runs: Sequence[ArmRun]
+    results: Results
+
+
+def _train(students: Students, subsets: Sequence[learning_curves.Subset]) -> _Trained:
+    """For each seed and arm: search on dev, and train the choice afresh."""
+    observer = students.observer
+    if students.recipe.trials:
+        observer.stage("Training: the search of each seed")
+    trials = students.search()
+    for line in replication.diverged_trials(trials):
+        observer.note(line)
+    choices = students.choose(trials)
+    observer.stage("Training: what each seed chose, afresh")
+    replicates = students.train(choices)
+    for line in replication.diverged_replicates(replicates):
+        observer.note(line)
+    curve = learning_curves.train_subsets(students, choices, subsets)
+    return _Trained(trials, choices, replicates, curve)
+
+
+def _test(
+    students: Students, trained: _Trained, prepared: _Prepared, analysis: Analysis
+) -> _Tested:
+    """Open the test set for what dev chose, and write the results."""
+    recipe, folder, observer = students.recipe, students.folder, students.observer
+    splits = prepared.splits
+    observer.stage("Opening the test set")
+    test_sha256, rows_sha256 = splits.sources["test"].sha256, digest(list(splits.test))
+    opening = manifest.opening_of(
+        trained.choices, students.identity(trained.choices), test_sha256, rows_sha256
+    )
+    plan = analysis.plan if analysis.planned else ()
+    other_answers = manifest.record_test_opening(folder, opening, plan)
+    for line in replication.other_openings(other_answers):
+        observer.note(line)
+    if others := manifest.record_runs_on_same_rows(folder, rows_sha256):
+        observer.note(f"other runs were evaluated on the same rows: {', '.join(others)}")
+    write_jsonl(folder / "rows.jsonl", summarise.describe_rows(splits, students.task))
+    test = students.evaluate_on_test(trained.replicates)
+    arm_runs = [
+        ArmRun(
+            arm,
+            trained.trials[arm.name],
+            trained.replicates[arm.name],
+            prepared.rationales.get(arm.name),
+            students.evaluate_on_dev(trained.replicates[arm.name]),
+            test[arm.name],
+        )
+        for arm in recipe.arms
+    ]
+    words = fit_bag_of_words(recipe, splits)
+    results = _results(
+        recipe,
+        splits,
+        arm_runs,
+        prepared.annotations,
+        students,
+        analysis,
+        baselines=Baselines(
+            majority=describe_majority(recipe, splits),
+            bag_of_words=describe_bag_of_words(words, recipe, splits),
+            teacher_labels=describe_teacher_labels(recipe, splits, prepared.annotations),
+            teacher=prepared.teacher_labels,
+            teacher_note=prepared.teacher_note,
+        ),
+        learning_curve=learning_curves.describe_curve(
+            trained.curve, arm_runs, prepared.annotations, recipe, splits
+        ),
+        bag_of_words=words.predictions if words else (),
+        other_answers=other_answers,
+        test_rows_also_used_by=others,
+    )
+    _write(folder, results)
+    manifest.record_answer(folder, opening, results.comparisons)
+    return _Tested(test, arm_runs, results)
+
+
 def _results(
     recipe: Recipe,
     splits: Splits,
     arm_runs: Sequence[ArmRun],
     annotations: Mapping[str, Annotation],
     students: Students,
-    folder: Path,
+    analysis: Analysis,
     *,
     baselines: Baselines,
     learning_curve: tuple[CurvePoint, ...] | None,
@@ -248,8 +310,16 @@ def _results(
 ) -> Results:
     """What is known once the test set has been opened; the last stages add the rest."""
     task, families, margin = recipe.resolved_task(), recipe.comparisons(), recipe.margin / 100
-    arms = summarise.describe_arms(arm_runs, splits, task, recipe, folder)
-    comparisons = summarise.describe_comparisons(arm_runs, families, splits, task, margin=margin)
+    arms = summarise.describe_arms(arm_runs, splits, task, recipe, students.folder)
+    comparisons, unseen = (
+        interim.corrected(
+            summarise.describe_comparisons(
+                arm_runs, families, splits, task, unseen_only=unseen_only, margin=margin
+            ),
+            analysis,
+        )
+        for unseen_only in (False, True)
+    )
     return Results(
         name=recipe.name,
         tutelage_version=manifest.version(),
@@ -262,13 +332,12 @@ def _results(
             parameters=students.parameters,
             settings=recipe.student.model_dump(mode="json", exclude={"model", "tracking"}),
         ),
+        protocol=ProtocolSummary(recipe.protocol, recipe.left_out()),
         search=replication.describe_search(recipe),
         arms=arms,
         recommended=replication.recommended_model(arms, comparisons),
         comparisons=comparisons,
-        comparisons_unseen=summarise.describe_comparisons(
-            arm_runs, families, splits, task, unseen_only=True, margin=margin
-        ),
+        comparisons_unseen=unseen,
         context_comparisons=summarise.describe_context_comparisons(
             arm_runs,
             splits,
@@ -288,6 +357,7 @@ def _results(
         selection=None,
         baselines=baselines,
         learning_curve=learning_curve,
+        interim=interim.describe_interim(comparisons, analysis),
         other_answers=other_answers,
         test_rows_also_used_by=test_rows_also_used_by,
         training_seconds=summarise.training_seconds(arm_runs),

@@ -153,7 +153,7 @@ class Students:
         recipe = self.recipe
         plan = [
             (arm, seed, config)
-            for seed in recipe.seeds
+            for seed in recipe.replicates
             for arm in recipe.arms
             for config in self._drawn(arm, seed)
         ]
@@ -173,7 +173,7 @@ class Students:
         search it is the arm's first configuration."""
         choices: dict[str, dict[int, Config | None]] = {}
         for arm in self.recipe.arms:
-            for seed in self.recipe.seeds:
+            for seed in self.recipe.replicates:
                 tried = [(t.config, t.dev_accuracy) for t in trials[arm.name] if t.seed == seed]
                 chosen = choose_trial(tried) if tried else self.recipe.configs(arm)[0]
                 choices.setdefault(arm.name, {})[seed] = chosen
@@ -181,7 +181,7 @@ class Students:
 
     def train(self, choices: Choices) -> dict[str, dict[int, Replicate]]:
         """Train the choice of every replicate of every arm afresh, under the replicate's seed."""
-        plan = [(arm, seed) for seed in self.recipe.seeds for arm in self.recipe.arms]
+        plan = [(arm, seed) for seed in self.recipe.replicates for arm in self.recipe.arms]
         jobs = [
             None if (config := choices[arm.name][seed]) is None else self.job(arm, config, seed)
             for arm, seed in plan
@@ -244,7 +244,7 @@ class Students:
                     for arm in self.recipe.arms
                 ]
             )
-            for seed in self.recipe.seeds
+            for seed in self.recipe.replicates
         }
 
     def explain(

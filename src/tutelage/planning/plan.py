@@ -18,6 +18,7 @@ from tutelage.experiment.prepare import Splits, load_splits
 from tutelage.experiment.teacher_baseline import label_requests
 from tutelage.planning.power_analysis import PowerAnalysis, analyse_power
 from tutelage.planning.request_cost import RequestGroup, RequestPlan, RequestSurvey
+from tutelage.planning.training_count import TrainingCount, count_trainings
 from tutelage.strategies.lookup import get_strategy
 from tutelage.teacher.cost.forecast import BYTES_PER_TOKEN, Amount, sum_of
 from tutelage.teacher.cost.prices import PICO
@@ -38,24 +39,6 @@ class BudgetPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class TrainingPlan:
-    """How many students the experiment trains, without fractions of the rows.
-
-    arms:           with the controls and baselines that are trained
-    seeds:          replicates of each arm
-    configurations: that each arm chooses from
-    trials:         of each replicate of each arm; 0 where there is nothing to choose
-    total:          arms × seeds × (trials + 1)
-    """
-
-    arms: int
-    seeds: int
-    configurations: int
-    trials: int
-    total: int
-
-
-@dataclass(frozen=True, slots=True)
 class Plan:
     """The cost of a recipe's requests, its trainings, and the power of its experiment.
 
@@ -63,7 +46,7 @@ class Plan:
     requests: one entry for each group of requests, in the order of the arms
     dollars:  cost of all requests at the live price
     batch:    the same through the batch API; requests that cannot use it keep their live price
-    trainings: how many students are trained
+    trainings: how many students are trained: by the recipe as it is, then by each preset
     power_analysis: None where the recipe compares no arms
     """
 
@@ -72,7 +55,7 @@ class Plan:
     requests: tuple[RequestPlan, ...]
     dollars: Amount
     batch: Amount
-    trainings: TrainingPlan
+    trainings: tuple[TrainingCount, ...]
     budgets: tuple[BudgetPlan, ...]
     warnings: tuple[str, ...]
     power_analysis: PowerAnalysis | None
@@ -124,13 +107,7 @@ def plan_recipe(recipe: Recipe, settings: PlanSettings, observer: Observer) -> P
         requests=requests,
         dollars=dollars,
         batch=batch,
-        trainings=TrainingPlan(
-            len(recipe.arms),
-            len(recipe.seeds),
-            recipe.configurations,
-            recipe.trials,
-            recipe.trainings,
-        ),
+        trainings=count_trainings(recipe, settings.like or settings.runs / recipe.name),
         budgets=budgets,
         warnings=(*warnings, *_assumptions(requests), *_budget_warnings(budgets, to_pay)),
         power_analysis=power_analysis,

@@ -134,7 +134,7 @@ def analyse_power(
     where `like` is not a finished run, or holds no predictions to compare.
     """
     family = len(recipe.comparisons().primary)
-    task, seeds = recipe.resolved_task(), len(recipe.seeds)
+    task, seeds = recipe.resolved_task(), len(recipe.replicates)
     sizes = tuple(Counter(splits.groups(splits.test, task).values()).values())
     if family == 0 or len(sizes) < 2:
         return None

@@ -93,6 +93,11 @@ def _caveats(results: Results) -> list[str]:
     sentences += doubts(results)
     sentences += partial_input_caveats(results)
     sentences += harmful_controls(results)
+    if left_out := results.protocol.left_out:
+        sentences.append(
+            f"The protocol {results.protocol.name} leaves out {joined(left_out)}: `protocol: full` "
+            "has everything."
+        )
     sentences += [
         f"Departure from the protocol ({d.rule}): {d.reason.rstrip('.')} ({d.what})."
         for d in results.departures

@@ -54,11 +54,13 @@ def _best_at_the_end(arm: ArmResult) -> tuple[int, int]:
 
 
 def _unlike(results: Results) -> Iterator[str]:
-    primary = [c for c in results.comparisons if c.primary]
+    known = {arm.name for arm in results.arms}
+    primary = [c for c in results.comparisons if c.primary and {c.arm, c.baseline} <= known]
     said: set[str] = set()
     for c in primary:
         arms = (results.arm(c.arm), results.arm(c.baseline))
-        found = unlike_seeds(*(a.test.accuracy_by_seed for a in arms), comparisons=len(primary))
+        accuracies = [each.test.accuracy_by_seed for each in arms]
+        found = unlike_seeds(accuracies[0], accuracies[1], comparisons=len(primary))
         if found is None:
             continue
         wide, other = arms[found.arm], arms[1 - found.arm]

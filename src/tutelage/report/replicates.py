@@ -6,7 +6,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from tutelage.core.results import ArmResult, Configuration, OtherAnswer, Results, Trial
+from tutelage.core.results import (
+    ArmResult,
+    Configuration,
+    InterimAnalyses,
+    OtherAnswer,
+    Results,
+    Trial,
+)
 from tutelage.core.wording import (
     joined,
     p_value,
@@ -163,7 +170,7 @@ def other_answers(results: Results) -> list[str]:
     by_change: dict[str, list[OtherAnswer]] = {}
     for other in results.other_answers:
         by_change.setdefault(other.change, []).append(other)
-    sentences = []
+    sentences = [] if results.interim is None else [_interim(results.interim)]
     if added := by_change.get("seeds added"):
         sentences.append(
             f"Seeds were added after {_known(added)}, outside of a plan. Adding seeds until a "
@@ -182,6 +189,23 @@ def other_answers(results: Results) -> list[str]:
             f"often it is opened, the less they mean. Known before: {_known(choices)}."
         )
     return sentences
+
+
+def _interim(interim: InterimAnalyses) -> str:
+    """Which analysis of the plan these results are, and what follows from it."""
+    numbers = joined([str(seeds) for seeds in interim.plan])
+    if interim.decided:
+        ending = "Every primary difference is decided, so no more seeds are added."
+    elif interim.seeds == interim.plan[-1]:
+        ending = "This was the last analysis; some primary differences are not decided."
+    else:
+        ending = "Not every primary difference is decided yet."
+    return (
+        f"Interim analyses were planned beforehand, after {numbers} seeds; this is the one after "
+        f"{interim.seeds}. The level of a single test is {percent(interim.level)} in it, so that "
+        "all analyses together give 5% false alarms: adjusted p-values allow for that, 95% "
+        f"intervals do not. {ending}"
+    )
 
 
 def _known(others: Sequence[OtherAnswer]) -> str:

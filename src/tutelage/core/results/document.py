@@ -188,6 +188,19 @@ class StudentSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class ProtocolSummary:
+    """How much of the protocol the recipe asks for.
+
+    name:     of the preset: `quick`, `standard` or `full`
+    left_out: what the preset leaves out of the full protocol, in words; what the recipe takes away
+              beyond that is in `Results.departures`
+    """
+
+    name: str
+    left_out: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SearchSummary:
     """How each replicate chose its configuration.
 
@@ -232,8 +245,31 @@ class RecommendedModel:
 
 
 @dataclass(frozen=True, slots=True)
+class InterimAnalyses:
+    """A plan to add seeds until the comparisons are decided, and how far it went.
+
+    plan:    numbers of seeds at which results are computed
+    seeds:   the number at which these results were computed
+    level:   of a single test in this analysis, so that all together have 5%; `p_adjusted` of the
+             comparisons is adjusted so that 0.05 is the limit as always
+    decided: whether each primary difference is significant or shown to lie within the margin
+    """
+
+    plan: tuple[int, ...]
+    seeds: int
+    level: float
+    decided: bool
+
+
+@dataclass(frozen=True, slots=True)
 class OtherDifference:
-    """A primary difference of another answer; the fields are those of `Comparison`."""
+    """A primary difference of another answer.
+
+    arm, baseline: their names
+    difference: a fraction
+    ci95:       its 95% interval
+    p_adjusted: as in `Comparison`
+    """
 
     arm: str
     baseline: str
@@ -242,9 +278,9 @@ class OtherDifference:
     p_adjusted: float
 
 
-OtherChange = Literal["choice", "seeds added", "seeds left out"]
-"""What this run changed: seeds were added to the other answer's students, or left out; or anything
-else, such as settings, rows, or what dev chose."""
+OtherChange = Literal["choice", "seeds added", "seeds left out", "planned analysis"]
+"""What differs from the other answer: seeds were added to its students, or left out, or it is
+another analysis of the plan that both belong to; or anything else: settings, rows, choices."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,6 +322,7 @@ class Results:
     tutelage_version: that computed these results
     finished:         False in the file that a run writes before its last stages
     task, data, teacher, student: what the experiment was made of
+    protocol:         how much of the protocol the recipe asks for
     search:           how configurations were chosen, and what was replicated
     arms:             in the recipe's order
     recommended:      the model to use; None where no training of its arm left a checkpoint
@@ -304,6 +341,7 @@ class Results:
     baselines:        scores that take no student
     learning_curve:   points in rising order of rows, the last on all rows; None where the run was
                       called without fractions
+    interim:          the plan to add seeds; None where the recipe lists its seeds
     other_answers:    of this run's folder, from other openings of the test set
     test_rows_also_used_by: other runs in the same folder that were evaluated on the same test rows
     training_seconds: arm -> seconds of work of its trainings, some of which ran at the same time
@@ -318,6 +356,7 @@ class Results:
     data: DataSummary
     teacher: TeacherSummary
     student: StudentSummary
+    protocol: ProtocolSummary
     search: SearchSummary
     arms: tuple[ArmResult, ...]
     recommended: RecommendedModel | None
@@ -333,6 +372,7 @@ class Results:
     selection: Selection | None
     baselines: Baselines
     learning_curve: tuple[CurvePoint, ...] | None
+    interim: InterimAnalyses | None
     other_answers: tuple[OtherAnswer, ...]
     test_rows_also_used_by: tuple[str, ...]
     training_seconds: Mapping[str, float]
