@@ -38,7 +38,7 @@ CROSSED = (
 
 
 LIMITS = {
-    seeds: Limits(alarms=most, coverage=1 - most, bias=100.0, width=())
+    seeds: Limits(alarms=most, coverage=1 - most, bias=100.0, width=(), warned=())
     for seeds, most in ALARMS.items()
 }
 """Bounds on false alarms alone."""

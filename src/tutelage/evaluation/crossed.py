@@ -106,6 +106,17 @@ def crossed_random_effects(
     above 5% where the components are independent (Banerjee 1960, Sankhyā 22). The allowance gives
     back what the quantile for few seeds adds to e, the part of c that is known well.
 
+    What it does with normal seeds, 500 rows and r from e to 3 e, by 60,000 draws for each value
+    (± 0.1%): with arms alike, 1.6 to 3.7% false alarms at 3 seeds, 2.6 to 4.6% at 5, 3.5 to 5.0% at
+    10. With c of one arm 16 times that of the other, up to 5.8%, 5.5% and 5.2%: Welch's own excess,
+    not the allowance's, which adds at most 0.3% and never to the worst case. Twice the allowance
+    would add as much again. The median width is at most 1.48, 1.17 and 1.06 times that with known
+    variances where arms are alike, and 1.64, 1.24 and 1.09 where they are not.
+
+    Tried instead: the seeds' part from the differences of paired seeds, with S - 1 degrees of
+    freedom (median width 1.8 and 1.25 at 3 and 5 seeds, as safe); one variance for the seeds of all
+    arms, or variances shrunk towards each other (13 to 20% false alarms where arms are unlike).
+
     Degenerate cases:
     - one seed in either arm: rows (groups) alone, t(G* - 1); `method` says that it applies to these
       models only

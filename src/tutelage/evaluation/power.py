@@ -4,6 +4,8 @@
     design_of                  the design estimated from an earlier experiment
     power_of                   probability that the primary test detects a difference
     detectable_difference      the difference that it detects with a given probability
+    detectable_range           the same, where few seeds show little of how seeds vary
+    seeds_needed               the number of seeds that detects a given difference
 
 The power is that of the primary test itself (`crossed.half_width`), not of a similar t-test.
 """
@@ -17,7 +19,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tutelage.evaluation.crossed import half_width
+from tutelage.evaluation.crossed import half_width, welch_degrees_of_freedom
 from tutelage.evaluation.numeric import Floats, Groups, solve
 from tutelage.evaluation.variance import Table, VarianceEstimates, variance_estimates
 
@@ -166,6 +168,55 @@ def detectable_difference(
     if _power(half, deviation, 1.0) < power:
         return None
     return solve(lambda delta: _power(half, deviation, delta) - power, 0.0, 1.0, 1e-4)
+
+
+def detectable_range(
+    parts: VarianceEstimates, alpha: float = 0.05, power: float = 0.8
+) -> tuple[float | None, float | None]:
+    """`detectable_difference` for seeds that vary as little, and as much, as the data may hide.
+
+    With ν Welch's degrees of freedom, the seeds' parts are multiplied by ν / q, q the 90% and the
+    10% quantile of chi²(ν): a range that holds the true detectable difference four times in five,
+    as far as it depends on the seeds. The upper end is None where it is above 1. Both ends are
+    `detectable_difference` itself with one seed, of which nothing is known.
+    """
+    if parts.one_seed or not parts.has_variance:
+        size = detectable_difference(parts, alpha, power)
+        return size, size
+    from scipy.special import chdtri
+
+    df = float(welch_degrees_of_freedom(parts.seeds, parts.columns))
+    ends = []
+    for tail in (0.1, 0.9):
+        factor = df / float(chdtri(df, tail))
+        moved = replace(parts, seeds=tuple(factor * part for part in parts.seeds))
+        ends.append(detectable_difference(moved, alpha, power))
+    return ends[0], ends[1]
+
+
+MOST_SEEDS = 1000
+"""More seeds than this are as good as none: what they do not detect, no number of seeds does."""
+
+
+def seeds_needed(
+    design: Design, difference: float, alpha: float = 0.05, power: float = 0.8
+) -> int | None:
+    """The smallest number of seeds, at least 2, with which `difference` is detected on these rows.
+
+    None where MOST_SEEDS are not enough: the rows themselves leave too much to chance.
+    """
+
+    def detects(seeds: int) -> bool:
+        size = detectable_difference(expected_variance(replace(design, seeds=seeds)), alpha, power)
+        return size is not None and size <= difference
+
+    if not detects(MOST_SEEDS):
+        return None
+    low, high = 1, MOST_SEEDS
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if detects(middle) else (middle, high)
+    return high
 
 
 def _possible(parts: VarianceEstimates) -> VarianceEstimates:
