@@ -435,3 +435,21 @@ def test_no_sentence_runs_into_the_next(sample: Results) -> None:
     for text in answer_sentences(sample):
         assert text.endswith(".") and "  " not in text and ".." not in text
         assert not re.search(r"[a-z]\.[A-Z]|\( | \)|,,|;;", text)
+
+
+def test_few_seeds_leave_a_range_of_detectable_differences() -> None:
+    rough = comparison("labels", 0.0, 0.2, 1.0, detectable_range=(0.02, 0.09))
+    [text] = answer_sentences(results(rough))
+    assert "four times in five is 2.0 to 9.0 points, as far as so few seeds show." in text
+    open_ended = comparison("labels", 0.0, 0.2, 1.0, detectable_range=(0.3, None))
+    [text] = answer_sentences(results(open_ended))
+    assert "four times in five is more than 30.0 points, as far as" in text
+
+
+def test_few_effective_groups_are_warned_of() -> None:
+    few = comparison("labels", 0.0, 0.02, 1.0, groups=12, effective_groups=8.4, few_groups=True)
+    sentences = answer_sentences(results(few))
+    assert any(
+        "The test rows are only 12 " in text and "weigh as much as 8 of equal size" in text
+        for text in sentences
+    )
