@@ -27,9 +27,14 @@ from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.errors import MissingExtraError, TeacherError
 from tutelage.core.model_files import find_file, find_in_package
 from tutelage.core.types import Completion, Request
-from tutelage.teacher.clients.wire import parse_completion, parse_error, request_body
+from tutelage.teacher.clients.wire import (
+    parse_completion,
+    parse_error,
+    request_body,
+    verdict_of,
+)
 from tutelage.teacher.cost.prices import output_bound
-from tutelage.teacher.engine.failures import Action, Fault, action_for
+from tutelage.teacher.engine.failures import Action, Fault
 
 T = TypeVar("T")
 
@@ -129,8 +134,8 @@ class LocalTeacher:
                 raise self._too_long(prompt, limit)
             need = max(self._room(prompt, limit), self._context + 1)
         if "error" in answer:
-            status, code, message = parse_error(200, answer, "")
-            raise Fault(action_for(status, code, message), message, unpaid=True)
+            error = parse_error(200, answer, "")
+            raise Fault(verdict_of(error, {}).action, error.message, unpaid=True)
         return parse_completion(answer)
 
     async def explain(self, fault: Fault) -> TeacherError:
