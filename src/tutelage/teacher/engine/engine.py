@@ -43,7 +43,7 @@ from tutelage.teacher.teacher import RequestFailedError, Teacher
 _CHUNK = 200
 """Requests that are looked up and reserved together."""
 _MAX_REPEATS = 10_000
-"""Rows that may be in memory because they repeat a request whose result is not known yet."""
+"""Rows in memory that repeat a request whose result is not known yet, at most."""
 _POLL_S = 0.25
 """Seconds between two checks of requests that another process is making."""
 _LEFT = (
