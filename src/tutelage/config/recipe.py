@@ -26,8 +26,7 @@ from tutelage.config.sections import (
     TeacherBaselineSection,
 )
 from tutelage.config.settings import Integer, Number, Seed, Settings
-from tutelage.config.teacher_settings import TeacherSettings
-from tutelage.config.teacher_settings import DEFAULT_TEACHER
+from tutelage.config.teacher_settings import DEFAULT_TEACHER, TeacherSettings
 from tutelage.config.training_settings import Config, StudentSettings
 from tutelage.core.errors import UsageError
 from tutelage.core.task import PRESETS, Task

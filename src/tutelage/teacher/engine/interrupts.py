@@ -26,8 +26,8 @@ class Interrupted(Exception):
 def run_interruptible(begin: Begin, on_interrupt: Callable[[], None]) -> None:
     """Run `begin()` on an event loop: on another thread where this thread already runs a loop.
 
-    on_interrupt: called on the loop at the first Ctrl-C or SIGTERM; the work should then end soon by raising
-                  Interrupted
+    on_interrupt: called on the loop at the first Ctrl-C or SIGTERM; the work should then end soon
+                  by raising Interrupted
 
     Raises KeyboardInterrupt where the work was interrupted.
     """
