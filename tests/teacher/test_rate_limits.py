@@ -18,6 +18,7 @@ from tutelage.teacher.engine.failures import (
     FaultKind,
     RetryPolicy,
     action_for,
+    parse_duration,
     parse_retry_after,
 )
 from tutelage.teacher.engine.rate_limits import (
@@ -25,7 +26,6 @@ from tutelage.teacher.engine.rate_limits import (
     RateLimiter,
     RateLimits,
     RateWindow,
-    parse_duration,
 )
 from tutelage.teacher.teacher import RequestFailedError
 
@@ -37,9 +37,9 @@ from tutelage.teacher.teacher import RequestFailedError
         (429, "insufficient_quota", "", Action.STOP_ACCOUNT),
         (503, "", "", Action.RETRY),
         (599, "", "", Action.RETRY),
-        (400, "", "bad", Action.FAIL_REQUEST),
+        (400, "", "bad", Action.JUDGE),
         (400, "context_length_exceeded", "the model's limit", Action.FAIL_REQUEST),
-        (400, "", "Unknown field. The model is fine", Action.FAIL_REQUEST),
+        (400, "", "Unknown field. The model is fine", Action.JUDGE),
         (413, "", "", Action.FAIL_REQUEST),
         (401, "", "", Action.STOP_KEY),
         (403, "model_not_found", "", Action.STOP_MODEL),

@@ -16,15 +16,18 @@ def doctor(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
-    """Check packages, device, ledger, keys and servers. Exit code 1 where something is missing.
+    """Check packages, device, ledger, disk, data, servers and student. Exit code 1 where something
+    is missing.
+
+    Each teacher of a recipe is asked one real question, with the recipe's own parameters and within
+    its budget; the answer is kept, so that a run does not pay for it again.
 
     Example: `tutelage doctor quickstart`
     """
     from tutelage import api
     from tutelage.cli.terminal import out_console, print_json
-    from tutelage.config.recipe_file import load_recipe
 
-    findings = api.doctor(None if recipe is None else load_recipe(recipe))
+    findings = api.doctor(recipe)
     if json:
         print_json(findings)
     else:

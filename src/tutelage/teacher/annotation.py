@@ -19,10 +19,9 @@ from tutelage.teacher.batch.rounds import has_batches, run_batches
 from tutelage.teacher.cost.budget import Budget
 from tutelage.teacher.cost.prices import PICO
 from tutelage.teacher.engine.engine import DRAIN_S, Engine
-from tutelage.teacher.engine.failure_monitor import FailureMonitor
 from tutelage.teacher.engine.failures import RetryPolicy
 from tutelage.teacher.engine.interrupts import Interrupted, run_interruptible
-from tutelage.teacher.engine.rate_limits import RateLimiter, RateLimits
+from tutelage.teacher.engine.rate_limits import FailureMonitor, RateLimiter, RateLimits
 from tutelage.teacher.engine.requests import (
     NullListener,
     PendingRequest,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import difflib
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import PurePath
@@ -60,7 +61,10 @@ async def list_models(
 
 
 def fetch_models(access: Access) -> list[ListedModel]:
-    """`list_models` from synchronous code, with a connection of its own. Opens `access`."""
+    """`list_models` from synchronous code, with a connection of its own. Opens `access`.
+
+    Works where an event loop is running already, as in a notebook.
+    """
     import aiohttp
 
     async def fetch() -> list[ListedModel]:
@@ -69,7 +73,8 @@ def fetch_models(access: Access) -> list[ListedModel]:
         async with aiohttp.ClientSession(connector=connector, headers=access.headers) as session:
             return await list_models(session, access)
 
-    return asyncio.run(fetch())
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, fetch()).result()
 
 
 def _shutdown(row: Mapping[str, Any]) -> date | None:

@@ -25,10 +25,9 @@ from tutelage.core.types import Completion, Request
 from tutelage.teacher.cost.budget import Budget, budget_exceeded
 from tutelage.teacher.cost.prices import output_bound, request_bound, worst_case
 from tutelage.teacher.engine.attempt import RequestSender, Undecided
-from tutelage.teacher.engine.failure_monitor import FailureMonitor
 from tutelage.teacher.engine.failures import RetryPolicy
 from tutelage.teacher.engine.judgement import Judgement
-from tutelage.teacher.engine.rate_limits import RateLimiter
+from tutelage.teacher.engine.rate_limits import FailureMonitor, RateLimiter
 from tutelage.teacher.engine.requests import (
     ActiveRequest,
     AttemptCounts,
