@@ -46,11 +46,11 @@ def asked(seen: Seen) -> Fault:
 
 @pytest.mark.parametrize(("line", "seen"), CASES, ids=lambda case: str(case)[:60])
 def test_each_example_is_judged_by_its_own_line(line: FaultLine, seen: Seen) -> None:
-    verdict = judge(seen.status, [seen.code] if seen.code else [], seen.message, seen.parameters)
-    assert verdict.line is line
-    assert verdict.action is line.action
+    ruling = judge(seen.status, [seen.code] if seen.code else [], seen.message, seen.parameters)
+    assert ruling.line is line
+    assert ruling.action is line.action
     if line.parameter:
-        assert verdict.parameter in seen.parameters
+        assert ruling.parameter in seen.parameters
 
 
 @pytest.mark.parametrize(("line", "seen"), CASES, ids=lambda case: str(case)[:60])

@@ -167,7 +167,7 @@ def test_a_longer_retry_after_ends_the_run():
     fault = dataclasses.replace(error(429, "slow down"), headers={"Retry-After": "3600"})
     with (
         ScriptedServer(lambda body, before: fault) as server,
-        pytest.raises(TeacherError, match="come back at .*, in 1 h 0 min"),
+        pytest.raises(TeacherError, match=r"come back at .*, in 1 h 0 min"),
     ):
         ask(server.base_url)
     assert server.requests == 1

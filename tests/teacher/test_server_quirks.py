@@ -180,7 +180,7 @@ def test_reasoning_in_parts_and_fields_is_kept_apart(how: str, ledger: Ledger) -
     assert (rationale.text, rationale.reasoning, rationale.status) == (ANSWER, "Perhaps.", "ok")
 
 
-def test_only_reasoning_is_no_answer(ledger: Ledger) -> None:
+def test_reasoning_alone_is_an_empty_answer(ledger: Ledger) -> None:
     rationale = one(message(None, reasoning_content="Perhaps."), ledger)
     assert (rationale.status, rationale.text) == ("empty", "")
     assert rationale.detail == "only reasoning, and no answer"
@@ -247,7 +247,7 @@ def test_finish_reasons_in_any_spelling(status: str, reason: str | None, ledger:
     assert one(message(ANSWER, reason), ledger).status == status
 
 
-def test_an_unknown_reason_is_no_regular_end(ledger: Ledger) -> None:
+def test_an_unknown_reason_is_not_a_regular_end(ledger: Ledger) -> None:
     rationale = one(message(ANSWER, "OTHER"), ledger)
     assert rationale.status == "truncated" and "other" in rationale.detail
     assert standard_reason("OTHER") == "other"
@@ -271,7 +271,7 @@ def test_an_error_inside_a_choice_is_transient(fault: Reply, ledger: Ledger) -> 
     assert [r.text for r in done.rationales] == [ANSWER] * 3 and server.requests == 6
 
 
-def test_another_model_is_kept_with_the_answer_and_a_change_is_told(ledger: Ledger) -> None:
+def test_another_model_is_kept_with_the_answer_and_a_change_is_reported(ledger: Ledger) -> None:
     def behave(body: dict[str, Any], before: int) -> Reply:
         reply = message(ANSWER)
         return Reply(body={**reply.body, "model": "m-2" if number_of(body) >= 3 else "m-1"})
@@ -285,7 +285,7 @@ def test_another_model_is_kept_with_the_answer_and_a_change_is_told(ledger: Ledg
     assert [name for (name,) in served] == ["m-1"] * 3 + ["m-2"] * 3
 
 
-# Money.
+# Costs.
 
 
 def usage(**counts: Any) -> Reply:
@@ -621,7 +621,7 @@ ADDRESSES = {
 
 
 @pytest.mark.parametrize("what", ADDRESSES)
-def test_an_address_that_is_not_the_apis_is_told_in_one_line(what: str, ledger: Ledger) -> None:
+def test_an_address_that_is_not_the_apis_is_reported_in_one_line(what: str, ledger: Ledger) -> None:
     reply, most, said = ADDRESSES[what]
     with ScriptedServer(lambda body, before: reply) as server:
         with pytest.raises(ServerUnreachableError, match=said) as stop:

@@ -19,8 +19,8 @@ def doctor(
     """Check packages, device, ledger, disk, data, servers and student. Exit code 1 where something
     is missing.
 
-    Each teacher of a recipe is asked one real question, with the recipe's own parameters and within
-    its budget; the answer is kept, so that a run does not pay for it again.
+    Each teacher of a recipe gets one real request, with the recipe's own parameters and within its
+    budget; the answer is kept, so that a run does not pay for it again.
 
     Example: `tutelage doctor quickstart`
     """

@@ -17,7 +17,7 @@ Parameter = float | int | str | bool | None | list[Any] | dict[str, Any]
 
 DEFAULT_TEACHER = "openai:gpt-6-luna"
 """The teacher of drafted recipes and of examples, named here alone: a model that is served beyond
-next year. It reasons unless it is told not to, which costs tokens that nobody sees."""
+next year. By default it reasons first, which costs tokens that nobody sees."""
 
 DEFAULT_TEACHER_SETTINGS: Mapping[str, Any] = {"reasoning_effort": "none", "max_tokens": 400}
 """How the default teacher is asked. It takes neither `temperature` nor `seed`."""
@@ -222,8 +222,8 @@ class TeacherSettings(Settings):
     )
     reasoning_markup: tuple[Text, Text] | Literal["none"] | None = Field(
         None,
-        description="What begins and what ends the reasoning in an answer's text, besides the "
-        "known mark-ups, which are always separated; `none`: separate nothing.",
+        description="What begins and what ends the reasoning in an answer's text, in addition to "
+        "the known mark-ups, which are always separated; `none`: separate nothing.",
         examples=[["((plan))", "((/plan))"]],
     )
     batch_fallback: Literal["live"] | None = Field(

@@ -42,7 +42,7 @@ _LEAST_FREE = 200_000_000
 
 
 def examine(recipe: Recipe | str | None = None) -> list[Finding]:
-    """Run every check. Only a recipe's paid teachers are asked, one question for each strategy.
+    """Run every check. Only a recipe's paid teachers get a request, one for each strategy.
 
     recipe: a recipe, or the file or name of one: a fault in it is a finding too
 

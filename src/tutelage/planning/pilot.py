@@ -44,7 +44,7 @@ class Pilot:
               counts none
     reasoned: answers with reasoning in front, which is charged and not trained on
     answers:  three of them, the first ones and one that is not usable, if there is one
-    stopped:  why the pilot ended before its last question; None where it did not
+    stopped:  why the pilot ended before its last request; None where it did not
     """
 
     asked: int

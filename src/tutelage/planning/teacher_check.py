@@ -1,6 +1,6 @@
 """`doctor` asks a recipe's teachers: is the server there, and is its answer what the arm needs?
 
-One real question is asked with the recipe's own parameters, within its budget. The answer is parsed
+One real request is made with the recipe's own parameters, within its budget. The answer is parsed
 by the arm's own strategy and kept in the ledger, so that a run does not pay for it again.
 """
 
@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
 
 from tutelage.config.recipe import Recipe
 from tutelage.config.teacher_settings import TeacherSettings
-from tutelage.core.errors import TeacherError, TutelageError
+from tutelage.core.errors import TeacherError
 from tutelage.core.types import Example, Rationale
 from tutelage.planning.findings import Finding, check
 from tutelage.strategies.lookup import Strategy, get_strategy
@@ -23,6 +25,9 @@ from tutelage.teacher.ledger import charges
 from tutelage.teacher.ledger.store import Ledger, default_path
 from tutelage.teacher.registry import open_teacher
 
+if TYPE_CHECKING:
+    from tutelage.teacher.clients.server_models import ListedModel
+
 _SHOWN = 200
 """Characters of an answer that are shown."""
 _QUICK = RetryPolicy(dict.fromkeys(FaultKind, 2), first_attempts=2, max_retry_after_s=10.0)
@@ -33,7 +38,7 @@ def check_teachers(recipe: Recipe, rows: Sequence[Example]) -> Iterator[Finding]
 
     rows: training rows; empty where the data cannot be read: then nothing is asked
     """
-    listed: set[TeacherSettings] = set()
+    servers: dict[TeacherSettings, bool] = {}
     asked: set[object] = set()
     for arm in recipe.arms:
         settings = recipe.teacher_of(arm) if arm.strategy is not None else None
@@ -43,39 +48,43 @@ def check_teachers(recipe: Recipe, rows: Sequence[Example]) -> Iterator[Finding]
         strategy = get_strategy(arm.strategy, template=arm.template, task=recipe.resolved_task())
         if not strategy.asks_teacher:
             continue
-        if settings.remote and settings not in listed:
-            listed.add(settings)
-            yield from _server(settings)
-        what = f"teacher {settings.model}, {strategy.name}"
-        yield check(what, lambda s=settings, t=strategy: _ask(recipe, s, t, rows))  # type: ignore[misc]
+        if settings.remote and settings not in servers:
+            findings = list(_server(settings))
+            servers[settings] = all(finding.status != "missing" for finding in findings)
+            yield from findings
+        if servers.get(settings, True):
+            yield check(
+                f"teacher {settings.model}", partial(_ask, recipe, settings, strategy, rows)
+            )
 
 
 def _server(settings: TeacherSettings) -> Iterator[Finding]:
-    """What the server says of itself, without a question."""
-    from tutelage.teacher.clients.access import Access
-    from tutelage.teacher.clients.server_models import fetch_models, shutdown_warning
+    """What the server says of itself, before a request. `missing`: no request can be answered."""
+    what = f"teacher {settings.model}"
+    listed: list[ListedModel] = []
+
+    def list_models() -> str:
+        from tutelage.teacher.clients.access import Access
+        from tutelage.teacher.clients.server_models import fetch_models
+
+        access = Access(settings)
+        listed.extend(fetch_models(access))
+        if not listed:
+            return f"{access.address} does not list its models"
+        there = any(row.name == name for row in listed)
+        here = "this one among them" if there else "not this one"
+        return f"{access.address} lists {len(listed)} models, {here}"
 
     name = settings.model.partition(":")[2].strip()
-    what = f"server of {settings.model}"
-    try:
-        access = Access(settings)
-        listed = fetch_models(access)
-    except TutelageError as error:
-        yield Finding("missing", what, str(error))
-        return
-    if ending := shutdown_warning(name, listed):
-        gone, words = ending
-        yield Finding("missing" if gone else "ok", what, words)
-    elif listed:
-        there = any(row.name == name for row in listed)
-        shown = f"lists {len(listed)} models, " + (
-            "this one among them" if there else "not this one"
-        )
-        yield Finding("ok", what, f"{access.address} {shown}")
-    else:
-        yield Finding("optional", what, f"{access.address} does not list its models")
-    if settings.mode == "batch":
-        yield check(f"batches of {settings.model}", lambda: _batches(settings))
+    found = check(what, list_models)
+    yield found
+    if found.status == "ok":
+        from tutelage.teacher.clients.server_models import shutdown_warning
+
+        if ending := shutdown_warning(name, listed):
+            yield Finding("missing" if ending[0] else "ok", what, ending[1])
+        if settings.mode == "batch":
+            yield check(f"batches of {settings.model}", partial(_batches, settings))
 
 
 def _batches(settings: TeacherSettings) -> str:

@@ -113,7 +113,7 @@ class Separated:
 def separate(text: str, own: Markup | None = None) -> Separated:
     """The answer and the reasoning in a text. A text without reasoning is returned unchanged.
 
-    own: a mark-up besides the known ones
+    own: a further mark-up
     """
     thoughts: list[str] = []
     unclosed = False

@@ -20,7 +20,7 @@ def parse_answer(
 ) -> Rationale:
     """The rationale in an answer, with what the model thought before it kept apart.
 
-    settings: of the teacher; `reasoning_markup` names a mark-up besides the known ones, or `none`
+    settings: of the teacher; `reasoning_markup` names a further mark-up, or `none`
     """
     if settings is None or settings.reasoning_markup != "none":
         completion = without_reasoning(completion, settings and settings.own_markup)

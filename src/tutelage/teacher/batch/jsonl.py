@@ -18,7 +18,7 @@ from tutelage.teacher.clients.wire import (
     parse_error,
     parse_json,
     request_body,
-    verdict_of,
+    ruling_of,
 )
 from tutelage.teacher.cost.prices import Price, Rates
 from tutelage.teacher.engine.failures import Action, Fault, FaultKind
@@ -177,7 +177,7 @@ def _refused(key: str, status: int, answer: Any, text: str, *, billed: bool) -> 
     error = parse_error(status, answer, text)
     undone = _UNDONE.intersection(error.codes)
     # A line's own text is not here: what it may repeat of a prompt is judged with the rest.
-    action = Action.RETRY if undone else verdict_of(error, _SENT).action
+    action = Action.RETRY if undone else ruling_of(error, _SENT).action
     if undone:
         shown = min(undone)
     elif error.status in (200, 500) and error.code:

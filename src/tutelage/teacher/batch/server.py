@@ -16,7 +16,7 @@ from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.errors import AuthenticationError, ServerUnreachableError, TeacherError
 from tutelage.teacher.batch.jsonl import ENDPOINT, TAG, WINDOW, RemoteBatch, parse_batch
 from tutelage.teacher.clients.access import Access, is_loopback
-from tutelage.teacher.clients.wire import parse_error, parse_json, verdict_of
+from tutelage.teacher.clients.wire import parse_error, parse_json, ruling_of
 from tutelage.teacher.engine.failures import (
     Action,
     Fault,
@@ -280,7 +280,7 @@ class BatchServer:
         error = parse_error(status, parse_json(text), text)
         message = error.message
         unknown = status in _UNKNOWN_CALL
-        action = Action.STOP_MODEL if unknown else verdict_of(error, {}).action
+        action = Action.STOP_MODEL if unknown else ruling_of(error, {}).action
         if action is Action.STOP_KEY:
             variable = self._settings.api_key_env
             problem = f"refuses the key in {variable}" if self._access.key else "requires a key"

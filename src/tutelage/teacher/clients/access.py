@@ -35,7 +35,7 @@ class Access:
 
     base:    the address as given, with its query; address: the same as it is shown and stored
     headers: of each request, the key included; empty until `open`
-    secrets: the key and the values of headers that are no words
+    secrets: the key and the values of headers, except short ones
 
     Raises UsageError for an address that cannot be one, and for a missing file of certificates.
     """

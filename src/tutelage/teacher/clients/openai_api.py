@@ -28,7 +28,7 @@ from tutelage.teacher.clients.wire import (
     parse_error,
     parse_json,
     request_body,
-    verdict_of,
+    ruling_of,
 )
 from tutelage.teacher.engine.failures import (
     Action,
@@ -169,8 +169,8 @@ class OpenAITeacher:
     ) -> Fault:
         error = parse_error(status, answer, text)
         prompt = "\n".join(message.content for message in request.messages)
-        verdict = verdict_of(error, dict(request.parameters), prompt)
-        action, message = verdict.action, error.message
+        ruling = ruling_of(error, dict(request.parameters), prompt)
+        action, message = ruling.action, error.message
         if "max_tokens" in body and "max_completion_tokens" in message and status == 400:
             # Some models accept only the newer name of the limit, and say so.
             self._renames_max_tokens = True
@@ -184,7 +184,7 @@ class OpenAITeacher:
             kind=fault_kind_of(error.status),
             retry_after_s=parse_retry_after(headers, error.message),
             unpaid=300 <= status < 500,
-            parameter=verdict.parameter,
+            parameter=ruling.parameter,
             page=is_page(text, headers.get("Content-Type", "")) and status >= 500,
             status=error.status,
         )

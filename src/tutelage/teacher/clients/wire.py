@@ -17,7 +17,7 @@ from tutelage.teacher.engine.failures import (
     Action,
     Fault,
     FaultKind,
-    Verdict,
+    Ruling,
     fault_kind_of,
     judge,
 )
@@ -84,8 +84,8 @@ def parse_completion(answer: dict[str, Any]) -> Completion:
 
 def _failed_choice(error: object) -> Fault:
     found = parse_error(200, {"error": error}, "")
-    verdict = judge(found.status, found.codes, found.message)
-    action = verdict.action if verdict.action is not Action.JUDGE else Action.RETRY
+    ruling = judge(found.status, found.codes, found.message)
+    action = ruling.action if ruling.action is not Action.JUDGE else Action.RETRY
     return Fault(
         action, f"an error in the answer: {found.message[:300]}", kind=fault_kind_of(found.status)
     )
@@ -232,7 +232,7 @@ def parse_error(status: int, answer: Any, text: str) -> ErrorReply:
     )
 
 
-def verdict_of(error: ErrorReply, request_parameters: dict[str, Any], prompt: str = "") -> Verdict:
+def ruling_of(error: ErrorReply, request_parameters: dict[str, Any], prompt: str = "") -> Ruling:
     """What an error calls for. prompt: text of the request, which the error may repeat"""
     message = _without_echo(error.message, prompt) if prompt else error.message
     return judge(error.status, error.codes, message, request_parameters, error.param)

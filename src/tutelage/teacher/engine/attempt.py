@@ -31,7 +31,7 @@ class RetryLater:
 
 @dataclass(frozen=True, slots=True)
 class Undecided:
-    """A refusal that may be about this row or about all: whether other rows pass decides.
+    """A refusal that may be about this row or about all: whether other rows are answered decides.
 
     seen_at: on the monotonic clock, in seconds
     """

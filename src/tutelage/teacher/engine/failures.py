@@ -21,7 +21,7 @@ __all__ = [
     "Fault",
     "FaultKind",
     "RetryPolicy",
-    "Verdict",
+    "Ruling",
     "action_for",
     "exhausted_for",
     "fault_kind_of",
@@ -90,7 +90,7 @@ class Fault(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Ruling:
     """What an error calls for. parameter: the one that is refused, where one is named"""
 
     action: Action
@@ -104,7 +104,7 @@ def judge(
     message: str = "",
     parameters: Mapping[str, Any] | None = None,
     param: str = "",
-) -> Verdict:
+) -> Ruling:
     """The first line of the fault table that applies to an error response.
 
     status:     the HTTP status; 200 for an error inside of a 200
@@ -120,17 +120,17 @@ def judge(
             continue
         if line.parameter:
             if named:
-                return Verdict(line.action, line, named)
+                return Ruling(line.action, line, named)
             continue
         if alone and line.action is Action.FAIL_REQUEST:
             continue
         if line.code is None and line.message is None:
-            return Verdict(line.action, line)
+            return Ruling(line.action, line)
         by_code = line.code is not None and any(line.code.fullmatch(code) for code in codes)
         by_message = line.message is not None and line.message.search(message) is not None
         if by_code or by_message:
-            return Verdict(line.action, line, named)
-    return Verdict(Action.RETRY, TABLE[-1])
+            return Ruling(line.action, line, named)
+    return Ruling(Action.RETRY, TABLE[-1])
 
 
 def action_for(

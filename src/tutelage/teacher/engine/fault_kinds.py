@@ -20,7 +20,7 @@ class Action(enum.Enum):
     STOP_MODEL = "the model is not served: stop the run"
     STOP_PARAMETER = "the model does not support a parameter: stop the run"
     STOP_SERVER = "the address does not lead to the API: stop the run"
-    JUDGE = "unknown: set the row aside until others pass, or stop if they do not"
+    JUDGE = "unknown: set the row aside until others are answered, or stop if they are not"
 
 
 MEANING: dict[Action, str] = {
@@ -79,7 +79,7 @@ _DONE: dict[Action, str] = {
     Action.STOP_MODEL: "the run stops; after an answer, as an unknown refusal",
     Action.STOP_PARAMETER: "the run stops and names it; after an answer, as an unknown refusal",
     Action.STOP_SERVER: "the run stops; after an answer, as an unknown refusal",
-    Action.JUDGE: "judged by whether other rows pass",
+    Action.JUDGE: "judged by whether other rows are answered",
 }
 
 

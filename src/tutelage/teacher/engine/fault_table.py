@@ -3,7 +3,7 @@
 A line applies where the status fits and, if the line names any, one of the error's codes or its
 message does. The first line that applies counts: so lines for one row come before those that speak
 of all, and lines that know a text come before those that know a status alone. What no line knows is
-judged by whether other rows pass (`judgement`).
+judged by whether other rows are answered (`judgement`).
 
 Each line has examples, as servers send them, and a source. A test plays each example to the client.
 """

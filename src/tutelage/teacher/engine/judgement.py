@@ -6,7 +6,7 @@
 An account without credit or a wrong key, in words that the fault table does not know, must not fail
 all remaining rows for good. So a refusal counts as the row's own fault only once a request that was
 sent *later* has been answered. If the same refusal comes again and again without an answer in
-between, the run stops, and nothing is held against the rows.
+between, the run stops, and no row fails for it.
 """
 
 from __future__ import annotations
@@ -47,8 +47,7 @@ class Judgement:
         count = alike if self._answered else self._in_a_row.total()
         return Fault(
             fault.action,
-            f"{fault}; {count} requests in a row were refused, and nothing is held against their "
-            "rows",
+            f"{fault}; {count} requests in a row were refused, and no row fails for it",
             unpaid=True,
             parameter=fault.parameter,
             status=fault.status,
