@@ -88,7 +88,7 @@ def no_key(monkeypatch):
 
 def test_an_answer_with_its_usage():
     with ScriptedServer(lambda body, before: Reply("so", finish_reason="length")) as server:
-        assert ask(server.base_url) == Completion("so", "length", Usage(7, 3))
+        assert ask(server.base_url) == Completion("so", "length", Usage(7, 3), served="m")
 
 
 def test_only_parameters_that_are_set_are_sent(monkeypatch):

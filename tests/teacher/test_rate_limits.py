@@ -356,7 +356,10 @@ def test_an_exhausted_account_gets_no_request_until_its_reset():
     used_up = headers(remaining_requests="0", reset_requests="12.5s")
     assert seconds_for(5, 1, used_up)[1] == pytest.approx(12.5, abs=0.1)
     far = headers(remaining_tokens="0", reset_tokens="6m0s")
-    assert seconds_for(5, 1, far)[1] == pytest.approx(RateLimits().max_pause_s, abs=0.1)
+    assert seconds_for(5, 1, far)[1] == pytest.approx(360, abs=0.1)
+    # Too long to wait for: the server refuses the next request, and that ends the run.
+    too_far = headers(remaining_tokens="0", reset_tokens="5h0m0s")
+    assert seconds_for(5, 1, too_far)[1] < 0.1
     assert seconds_for(5, 1, headers(remaining_tokens="7", reset_tokens="6m0s"))[1] < 0.1
 
 

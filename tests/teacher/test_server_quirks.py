@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +19,7 @@ from tutelage.core.errors import (
     AuthenticationError,
     BudgetError,
     ModelNotServedError,
+    RunFolderError,
     ServerUnreachableError,
     TeacherError,
     UsageError,
@@ -32,7 +36,7 @@ from tutelage.teacher.clients.wire import parse_completion, parse_error, parse_j
 from tutelage.teacher.engine.failures import FaultKind, RetryPolicy, parse_retry_after
 from tutelage.teacher.engine.requests import RequestBuilder
 from tutelage.teacher.hopeless import MOST
-from tutelage.teacher.ledger.charges import charged
+from tutelage.teacher.ledger.charges import charged, lost
 from tutelage.teacher.ledger.store import Ledger
 
 QUICK = RetryPolicy(dict.fromkeys(FaultKind, 3), first_attempts=3, base_s=0.01, cap_s=0.02)
@@ -697,3 +701,72 @@ def test_a_completion_never_raises_but_a_fault() -> None:
     for usage_ in (None, 5, [], {"prompt_tokens": True}, {"cost": "x"}, {"cost": 1e300}):
         answer = {"choices": [{"message": {"content": "x"}}], "usage": usage_}
         assert parse_completion(answer).text == "x"
+
+
+# Disks and signals.
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    def write(server: ScriptedServer) -> None:
+        annotate_to_file(
+            lambda: rows(30), tmp_path / "out.jsonl", strategy="informed_reasoning", task=NLI,
+            ledger=ledger, teacher=TeacherSettings(model="openai:m", base_url=server.base_url),
+        )  # fmt: skip
+
+    with ScriptedServer() as server:
+        with monkeypatch.context() as patch:
+            patch.setattr("tutelage.core.rationale_file.os.fsync", full)
+            with pytest.raises(RunFolderError, match="No space left on device") as stop:
+                write(server)
+        assert "\n" not in str(stop.value) and not (tmp_path / "out.jsonl").exists()
+        write(server)
+        assert server.requests == 30 and len(read_rationales(tmp_path / "out.jsonl")) == 30
+        with pytest.raises(RunFolderError, match="cannot be written"):
+            annotate_to_file(
+                lambda: rows(1), Path("/proc/none/out.jsonl"), strategy="informed_reasoning",
+                task=NLI, ledger=ledger,
+                teacher=TeacherSettings(model="openai:m", base_url=server.base_url),
+            )  # fmt: skip
+
+
+def test_a_file_that_grows_too_large_is_one_line(tmp_path: Path) -> None:
+    """The limit of the process stands for a disk that becomes full while rows arrive."""
+    code = (
+        "import resource, signal\n"
+        "from pathlib import Path\n"
+        "from tutelage.core.errors import RunFolderError\n"
+        "from tutelage.core.rationale_file import RationaleFile\n"
+        "from tutelage.core.types import Rationale\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))\n"
+        "try:\n"
+        f"    with RationaleFile(Path({str(tmp_path / 'o.jsonl')!r})) as lines:\n"
+        "        for n in range(5000):\n"
+        "            lines.keep(n, Rationale(str(n), 's', 'x' * 1000, 'ok'))\n"
+        "except RunFolderError as error:\n"
+        "    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stderr == "" and "cannot be written" in done.stdout
+
+
+def test_sigterm_waits_for_what_is_in_flight_and_loses_nothing(tmp_path: Path) -> None:
+    worker = Path(__file__).with_name("annotate_worker.py")
+    with ScriptedServer(lambda body, before: Reply("because", delay_s=0.3)) as server:
+        call = [sys.executable, str(worker), server.base_url, str(tmp_path / "l.sqlite"), "40"]
+        process = subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        while server.requests < 6:
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+        assert process.returncode not in (0, -signal.SIGTERM)  # it ended by itself
+        sent = server.requests
+        with Ledger(tmp_path / "l.sqlite") as kept:
+            assert len(kept) == sent == server.answered
+            assert lost(kept, "annotate") == (0, 0)

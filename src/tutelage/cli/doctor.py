@@ -25,7 +25,7 @@ def doctor(
     Example: `tutelage doctor quickstart`
     """
     from tutelage import api
-    from tutelage.cli.terminal import out_console, print_json
+    from tutelage.cli.terminal import print_json
 
     findings = api.doctor(recipe)
     if json:
@@ -33,8 +33,7 @@ def doctor(
     else:
         for finding in findings:
             mark = {"ok": "ok     ", "missing": "MISSING", "optional": "-      "}[finding.status]
-            line = f"{mark} {finding.what}: {finding.found}"
-            out_console().print(line, markup=False, soft_wrap=True)
+            print(f"{mark} {finding.what}: {finding.found}")  # rich reads :m: as an emoji
     if any(finding.status == "missing" for finding in findings):
         raise typer.Exit(1)
 

@@ -17,7 +17,7 @@ from tutelage.config.recipe import Recipe
 from tutelage.config.recipe_file import load_recipe
 from tutelage.core.errors import RunFolderError, StudentError, TutelageError, require_extra
 from tutelage.core.types import Example
-from tutelage.planning.findings import Finding, Status, check
+from tutelage.planning.doctor_findings import Finding, Status, check
 
 __all__ = ["Finding", "Status", "examine"]
 

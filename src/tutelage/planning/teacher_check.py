@@ -15,7 +15,7 @@ from tutelage.config.recipe import Recipe
 from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.errors import TeacherError
 from tutelage.core.types import Example, Rationale
-from tutelage.planning.findings import Finding, check
+from tutelage.planning.doctor_findings import Finding, check
 from tutelage.strategies.lookup import Strategy, get_strategy
 from tutelage.teacher.annotate import Options, annotate
 from tutelage.teacher.cost.budget import budget_for

@@ -114,7 +114,8 @@ class BatchCollector:
         fault = line.fault
         if fault is None or fault.action is Action.KEEP_REFUSAL or _is_final(line):
             return True
-        if fault.action in _JUDGED and not line.rename:
+        judged = fault.action is Action.JUDGE or (fault.inferred and fault.action in _ABOUT_ALL)
+        if judged and not line.rename:
             self._suspects[line.key] = line
             return False
         self._reasons[line.key] = str(fault)
@@ -190,7 +191,7 @@ class BatchCollector:
             self._counts.refused += len(group)
 
 
-_JUDGED = frozenset({Action.JUDGE, Action.STOP_MODEL, Action.STOP_PARAMETER, Action.STOP_SERVER})
+_ABOUT_ALL = frozenset({Action.STOP_MODEL, Action.STOP_PARAMETER, Action.STOP_SERVER})
 
 
 def _is_final(line: Line) -> bool:

@@ -177,7 +177,8 @@ def _refused(key: str, status: int, answer: Any, text: str, *, billed: bool) -> 
     error = parse_error(status, answer, text)
     undone = _UNDONE.intersection(error.codes)
     # A line's own text is not here: what it may repeat of a prompt is judged with the rest.
-    action = Action.RETRY if undone else ruling_of(error, _SENT).action
+    ruling = ruling_of(error, _SENT)
+    action = Action.RETRY if undone else ruling.action
     if undone:
         shown = min(undone)
     elif error.status in (200, 500) and error.code:
@@ -188,7 +189,7 @@ def _refused(key: str, status: int, answer: Any, text: str, *, billed: bool) -> 
     if len(shown) > _MESSAGE_LIMIT:
         shown = shown[: _MESSAGE_LIMIT - 1] + "…"
     rename = action is not Action.RETRY and _NEW_NAME in error.message
-    fault = Fault(action, shown, unpaid=not billed, status=error.status)
+    fault = Fault(action, shown, unpaid=not billed, status=error.status, inferred=ruling.inferred)
     return Line(key, fault=fault, billed=billed, rename=rename)
 
 

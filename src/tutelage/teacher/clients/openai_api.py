@@ -185,6 +185,7 @@ class OpenAITeacher:
             retry_after_s=parse_retry_after(headers, error.message),
             unpaid=300 <= status < 500,
             parameter=ruling.parameter,
+            inferred=ruling.inferred,
             page=is_page(text, headers.get("Content-Type", "")) and status >= 500,
             status=error.status,
         )

@@ -41,8 +41,8 @@ class Undecided:
 
 
 _ABOUT_ALL = frozenset({Action.STOP_MODEL, Action.STOP_PARAMETER, Action.STOP_SERVER})
-"""Said of every request. Where the same run has had an answer, that cannot be: the refusal is then
-judged like an unknown one."""
+"""Said of every request. Where that was inferred and the same run has had an answer, it cannot be:
+the refusal is then judged like an unknown one."""
 
 
 class RequestSender:
@@ -124,7 +124,9 @@ class RequestSender:
         if fault.action is Action.FAIL_REQUEST:
             self._limiter.refused(permit)
             return Failure("refused", str(fault), False)
-        if fault.action is Action.JUDGE or (self._served and fault.action in _ABOUT_ALL):
+        if fault.action is Action.JUDGE or (
+            self._served and fault.inferred and fault.action in _ABOUT_ALL
+        ):
             self._limiter.undecided(permit)
             return Undecided(fault, time.monotonic())
         if (fault.retry_after_s or 0.0) > self._policy.max_retry_after_s:

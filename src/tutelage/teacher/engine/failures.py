@@ -55,6 +55,7 @@ class Fault(Exception):
     unpaid:        True where the server has certainly not answered, so that nothing is owed: it was
                    not reached, or it refused with a 4xx. Any other attempt may have been charged
     parameter:     the parameter that is refused, where one is named
+    inferred:      True where words or a status alone say that it concerns every request
     page:          True where a web page came instead of an answer: the address may be wrong
     status:        the HTTP status; 0 without one
     """
@@ -69,6 +70,7 @@ class Fault(Exception):
         unreached: bool = False,
         unpaid: bool = False,
         parameter: str = "",
+        inferred: bool = False,
         page: bool = False,
         status: int = 0,
     ) -> None:
@@ -79,6 +81,7 @@ class Fault(Exception):
         self.unreached = unreached
         self.unpaid = unpaid or unreached
         self.parameter = parameter
+        self.inferred = inferred
         self.page = page
         self.status = status
 
@@ -91,11 +94,16 @@ class Fault(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """What an error calls for. parameter: the one that is refused, where one is named"""
+    """What an error calls for.
+
+    parameter: the one that is refused, where one is named
+    inferred:  from words or from a status alone; False where one of the error's codes says it
+    """
 
     action: Action
     line: FaultLine
     parameter: str = ""
+    inferred: bool = True
 
 
 def judge(
@@ -120,7 +128,7 @@ def judge(
             continue
         if line.parameter:
             if named:
-                return Ruling(line.action, line, named)
+                return Ruling(line.action, line, named, not _coded(codes, line.action))
             continue
         if alone and line.action is Action.FAIL_REQUEST:
             continue
@@ -129,8 +137,14 @@ def judge(
         by_code = line.code is not None and any(line.code.fullmatch(code) for code in codes)
         by_message = line.message is not None and line.message.search(message) is not None
         if by_code or by_message:
-            return Ruling(line.action, line, named)
+            return Ruling(line.action, line, named, not by_code)
     return Ruling(Action.RETRY, TABLE[-1])
+
+
+def _coded(codes: Collection[str], action: Action) -> bool:
+    """Whether a code says what a line without codes of its own was found by."""
+    patterns = [line.code for line in TABLE if line.action is action and line.code is not None]
+    return any(pattern.fullmatch(code) for pattern in patterns for code in codes)
 
 
 def action_for(

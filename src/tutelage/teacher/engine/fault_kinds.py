@@ -76,9 +76,9 @@ _DONE: dict[Action, str] = {
     Action.STOP_LATER: "the run stops and says when to come back",
     Action.STOP_ACCOUNT: "the run stops",
     Action.STOP_KEY: "the run stops",
-    Action.STOP_MODEL: "the run stops; after an answer, as an unknown refusal",
-    Action.STOP_PARAMETER: "the run stops and names it; after an answer, as an unknown refusal",
-    Action.STOP_SERVER: "the run stops; after an answer, as an unknown refusal",
+    Action.STOP_MODEL: "the run stops; without a code, after an answer: unknown",
+    Action.STOP_PARAMETER: "the run stops and names it; without a code, after an answer: unknown",
+    Action.STOP_SERVER: "the run stops; without a code, after an answer: unknown",
     Action.JUDGE: "judged by whether other rows are answered",
 }
 
