@@ -272,7 +272,7 @@ class TeacherSettings(Settings):
             "seed": self.seed,
             "reasoning_effort": self.reasoning_effort,
         }
-        found = {name: value for name, value in values.items() if value is not None}
+        found: dict[str, Parameter] = {n: value for n, value in values.items() if value is not None}
         return found | (self.extra_body or {})
 
     def failure_limit(self, rows: int | None) -> int | None:

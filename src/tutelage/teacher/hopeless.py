@@ -15,7 +15,8 @@ class HopelessError(TeacherError):
 
 
 class HopelessStreak:
-    """Counts unusable answers in a row: truncated ones, empty ones, and ones that do not parse.
+    """Counts unusable answers in a row: truncated ones and empty ones. Whether an answer that does
+    not parse is of use is the strategy's affair: it neither counts nor ends the row.
 
     Refusals count only before the first usable answer: a file that is sorted by label may have long
     rows of them. Answers from the ledger count as well, so that a run that was stopped here and is
@@ -35,7 +36,7 @@ class HopelessStreak:
             self._usable = True
             self._count = self._hidden = self._truncated = 0
             return
-        if rationale.status == "refused" and self._usable:
+        if rationale.status == "failed" or (rationale.status == "refused" and self._usable):
             return
         self._count += 1
         self._truncated += rationale.status == "truncated"

@@ -23,7 +23,8 @@ def parse_answer(
     settings: of the teacher; `reasoning_markup` names a further mark-up, or `none`
     """
     if settings is None or settings.reasoning_markup != "none":
-        completion = without_reasoning(completion, settings and settings.own_markup)
+        own = None if settings is None else settings.own_markup
+        completion = without_reasoning(completion, own)
     rationale = strategy.parse(completion, example, task)
     if not completion.reasoning:
         return rationale

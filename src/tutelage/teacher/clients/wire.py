@@ -58,15 +58,15 @@ def parse_completion(answer: dict[str, Any]) -> Completion:
         raise _failed_choice(choice["error"])
     if not isinstance(choice, dict) or not isinstance(message, dict):
         raise Fault(Action.RETRY, "an answer without choices", kind=FaultKind.GARBLED)
-    reason = choice.get("finish_reason")
-    reason = standard_reason(reason) if isinstance(reason, str) else None
+    said = choice.get("finish_reason")
+    reason = standard_reason(said) if isinstance(said, str) else None
     if reason == ERROR:
-        said = str(choice.get("finish_reason"))[:80]
+        said = str(said)[:80]
         raise Fault(Action.RETRY, f"an answer that ended with {said!r}", kind=FaultKind.SERVER)
     text, thoughts = _parse_content(message.get("content"))
     for name in ("reasoning_content", "reasoning", "thinking", "thoughts", "reasoning_details"):
-        if (said := message.get(name)) and not thoughts:
-            thoughts = _text_in(said)
+        if message.get(name) and not thoughts:
+            thoughts = _text_in(message[name])
     if not text and isinstance(message.get("refusal"), str) and message["refusal"]:
         text, reason = _storable(message["refusal"]), "content_filter"
     usage = answer.get("usage")
@@ -214,7 +214,8 @@ def parse_error(status: int, answer: Any, text: str) -> ErrorReply:
         error = error[0]
     if not isinstance(error, dict):
         error = {**body, "message": error if isinstance(error, str) else text}
-    codes, params = list(_codes(error)), []
+    codes: list[str] = list(_codes(error))
+    params: list[str] = []
     message = _message(error, codes, params) or _message(body, codes, params) or _plain(text)
     inner = parse_json(message) if message.startswith("{") else None
     if isinstance(inner, dict):  # an error of another server, as text
