@@ -160,9 +160,9 @@ def rows_of_batches(server):
 def test_a_budget_that_ends_sends_nothing_live(ledger):
     with serve() as server:
         with pytest.raises(BudgetError, match="budget_usd"):
-            ask(server, ledger, 60, budget_usd=0.002)
+            ask(server, ledger, 60, budget_usd=0.0008)
         assert server.counts.requests == 0 and server.counts.batch_requests > 0
-        assert server.counts.billed_pico <= charged(ledger, "b") <= 0.002 * 1e12
+        assert server.counts.billed_pico <= charged(ledger, "b") <= 0.0008 * 1e12
 
 
 @pytest.mark.parametrize("good", [0, 3])

@@ -501,7 +501,11 @@ def test_further_keys_are_sent_and_are_part_of_the_key_and_headers_are_neither_k
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TRACE", "trace-0123456789")
-    with ScriptedServer(lambda body, before: message("so trace-0123456789")) as server:
+
+    def echo(body: dict[str, Any], before: int) -> Reply:
+        return message(f"so {server.headers[-1].get('X-Trace')}")
+
+    with ScriptedServer(echo) as server:
         more = {"extra_body": {"provider": {"order": ["one"]}}, "reasoning_effort": "none"}
         done = ask(server, ledger, rows(1), headers={"X-Trace": "${TRACE}"}, **more)
         assert server.bodies[0]["provider"] == {"order": ["one"]}

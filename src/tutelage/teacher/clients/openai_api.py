@@ -169,7 +169,7 @@ class OpenAITeacher:
     ) -> Fault:
         error = parse_error(status, answer, text)
         prompt = "\n".join(message.content for message in request.messages)
-        ruling = ruling_of(error, dict(request.parameters), prompt)
+        ruling = ruling_of(error, request.parameters, prompt)
         action, message = ruling.action, error.message
         if "max_tokens" in body and "max_completion_tokens" in message and status == 400:
             # Some models accept only the newer name of the limit, and say so.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -233,7 +233,7 @@ def parse_error(status: int, answer: Any, text: str) -> ErrorReply:
     )
 
 
-def ruling_of(error: ErrorReply, request_parameters: dict[str, Any], prompt: str = "") -> Ruling:
+def ruling_of(error: ErrorReply, request_parameters: Mapping[str, Any], prompt: str = "") -> Ruling:
     """What an error calls for. prompt: text of the request, which the error may repeat"""
     message = _without_echo(error.message, prompt) if prompt else error.message
     return judge(error.status, error.codes, message, request_parameters, error.param)
