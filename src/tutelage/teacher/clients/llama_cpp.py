@@ -186,7 +186,8 @@ class LocalTeacher:
         context = -(-context // _STEP) * _STEP
         slots = max(1, min(self._slots, _TOTAL // context))
         # Again at each load: trainings may have begun or ended since.
-        self._threads = self.settings.threads or await self._on_thread(_idle_cores)
+        given = self.settings.threads
+        self._threads = await self._on_thread(_idle_cores) if given is None else given
         await self._on_thread(self._open, slots, context)
         self._context, self._trained = await self._on_thread(self._with_server, _contexts, context)
 

@@ -272,7 +272,7 @@ class OpenAITeacher:
     def _server_hint(self, fault: Fault) -> str:
         if "certificate" in str(fault):
             return "name the file of its certificates in teacher.ca_file, if you trust it"
-        if 300 <= fault.status < 400:
+        if 300 <= (fault.status or 0) < 400:
             return (
                 "set teacher.base_url to the address that it redirects to, without "
                 "/chat/completions; or sign in first, if a network's sign-in page does this"

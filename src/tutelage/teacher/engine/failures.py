@@ -57,7 +57,7 @@ class Fault(Exception):
     parameter:     the parameter that is refused, where one is named
     inferred:      True where words or a status alone say that it concerns every request
     page:          True where a web page came instead of an answer: the address may be wrong
-    status:        the HTTP status; 0 without one
+    status:        the HTTP status; None without one
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Fault(Exception):
         parameter: str = "",
         inferred: bool = False,
         page: bool = False,
-        status: int = 0,
+        status: int | None = None,
     ) -> None:
         super().__init__(message)
         self.action = action
