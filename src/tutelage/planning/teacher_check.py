@@ -41,13 +41,11 @@ def check_teachers(recipe: Recipe, rows: Sequence[Example]) -> Iterator[Finding]
     servers: dict[TeacherSettings, bool] = {}
     asked: set[object] = set()
     for arm in recipe.arms:
-        settings = recipe.teacher_of(arm) if arm.strategy is not None else None
+        settings = recipe.teacher_of(arm) if arm.asks_teacher else None
         if arm.strategy is None or settings is None or arm.annotation_key in asked:
             continue
         asked.add(arm.annotation_key)
         strategy = get_strategy(arm.strategy, template=arm.template, task=recipe.resolved_task())
-        if not strategy.asks_teacher:
-            continue
         if settings.remote and settings not in servers:
             findings = list(_server(settings))
             servers[settings] = all(finding.status != "missing" for finding in findings)
