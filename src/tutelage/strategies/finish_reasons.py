@@ -9,6 +9,7 @@ names. A reason that fits none is kept as it is, and is not taken for a regular 
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 STOP, LENGTH, FILTERED, ERROR = "stop", "length", "content_filter", "error"
 
@@ -40,6 +41,7 @@ _PARTS: tuple[tuple[str, re.Pattern[str]], ...] = (
 )
 
 
+@lru_cache(maxsize=256)
 def standard_reason(reason: str | None) -> str | None:
     """A finish reason in OpenAI's spelling: `stop`, `length`, `content_filter` or `error`.
 

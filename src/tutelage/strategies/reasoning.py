@@ -101,6 +101,9 @@ _WRAPPER = re.compile(
 )
 
 
+_START = re.compile(r"\s*(?:here|#|`|thinking|assistant|analysis)", re.IGNORECASE)
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Separated:
     """A text in two parts. unclosed: the reasoning does not end, so there is no answer after it."""
@@ -115,6 +118,8 @@ def separate(text: str, own: Markup | None = None) -> Separated:
 
     own: a further mark-up
     """
+    if own is None and _is_plain(text):
+        return Separated(text, "")
     thoughts: list[str] = []
     unclosed = False
     found = False
@@ -139,13 +144,24 @@ def separate(text: str, own: Markup | None = None) -> Separated:
     return Separated((wrapped["text"] if wrapped else text).strip(), _joined(thoughts), unclosed)
 
 
+def _is_plain(text: str) -> bool:
+    """Whether a text, as most are, cannot have reasoning: the patterns take longer to look for it."""
+    if "<" in text or "[" in text or "&lt;" in text:
+        return False
+    if not text.isascii() and any(mark in text for mark in "◁⟨【"):
+        return False
+    return _START.match(text) is None
+
+
 def without_reasoning(completion: Completion, own: Markup | None = None) -> Completion:
     """The completion with the answer alone as its text, and all reasoning kept apart.
 
     One whose reasoning does not end counts as cut at the token limit.
     """
+    if own is None and _is_plain(completion.text):
+        return completion
     parts = separate(completion.text, own)
-    if parts.answer == completion.text and not parts.unclosed:
+    if parts.answer is completion.text:
         return completion
     return dataclasses.replace(
         completion,
