@@ -145,7 +145,7 @@ def separate(text: str, own: Markup | None = None) -> Separated:
 
 
 def _is_plain(text: str) -> bool:
-    """Whether a text, as most are, cannot have reasoning: the patterns take longer to look for it."""
+    """Whether a text has no reasoning by a quick look, as most have none."""
     if "<" in text or "[" in text or "&lt;" in text:
         return False
     if not text.isascii() and any(mark in text for mark in "◁⟨【"):
