@@ -285,8 +285,9 @@ class AnnotationJob:
         if self.options.on_note is not None:
             self.options.on_note(line)
 
-    def _note_pause(self, seconds: float) -> None:
-        self._note(f"the server asks for a pause of {seconds:.0f} s")
+    def _note_pause(self, seconds: float, asked: bool) -> None:
+        why = "the server asks for a pause of" if asked else "the server does not answer: waiting"
+        self._note(f"{why} {seconds:.0f} s")
 
     def _note_model(self, served: str | None) -> None:
         """Tell when the replies begin to name another model."""

@@ -107,7 +107,8 @@ class RateLimiter:
 
     slow_start: begin with one request in flight; False for a teacher in this process, which has no
                 server to spare
-    on_pause:   called with the seconds of each longer pause that the server asks for
+    on_pause:   called with the seconds of each longer pause, and whether the server asks for it;
+                otherwise the server has stopped answering
     """
 
     def __init__(
@@ -115,7 +116,7 @@ class RateLimiter:
         limits: RateLimits,
         *,
         slow_start: bool = True,
-        on_pause: Callable[[float], None] | None = None,
+        on_pause: Callable[[float, bool], None] | None = None,
     ) -> None:
         self.limits = limits
         self.on_pause = on_pause
@@ -213,7 +214,7 @@ class RateLimiter:
         self._failing_since = self._failing_since or now
         if self.faults >= _UNTIL_BREAK + self.in_flight:
             self.allowed, self._doubling = 1.0, True
-            self._pause(self._probe_s, now)
+            self._pause(self._probe_s, now, asked=False)
             self._probe_s = min(2 * self._probe_s, _PROBE_CAP_S)
         self._end(permit, permit.tokens)
         if self.faults > _UNTIL_BREAK and now - self._failing_since > self.limits.give_up_s:
@@ -247,14 +248,14 @@ class RateLimiter:
                 # A longer one ends the run, when the server refuses the next request.
                 self._pause(reset, now)
 
-    def _pause(self, seconds: float, now: float) -> None:
+    def _pause(self, seconds: float, now: float, *, asked: bool = True) -> None:
         seconds = min(seconds, self.limits.max_pause_s)
         if now + seconds <= self._paused_until:
             return
         announced = self._paused_until - now >= _SHOWN_PAUSE_S
         self._paused_until = now + seconds
         if seconds >= _SHOWN_PAUSE_S and not announced and self.on_pause is not None:
-            self.on_pause(seconds)
+            self.on_pause(seconds, asked)
 
     def _delay(self, tokens: int, now: float) -> float:
         """Seconds until a request may be sent; -1: when another one has ended."""
