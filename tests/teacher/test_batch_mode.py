@@ -146,6 +146,14 @@ def test_rows_that_fail_with_500_in_a_batch_go_into_another_one(ledger):
     assert len(notes) == 2
 
 
+def test_rows_of_an_earlier_batch_that_expired_go_into_another_one(ledger):
+    with serve(batch_ends=("expired",), batch_done_share=0.5) as server:
+        with pytest.raises(BatchesOpenError):
+            ask(server, ledger, 8, wait=False)
+        annotation, _ = ask(server, ledger, 8)
+        assert annotation.counts["ok"] == 8 and server.counts.requests == 0
+
+
 def test_rows_that_never_come_back_stop_the_run_after_three_rounds(ledger):
     with serve(batch_faults={"500": 1.0}) as server:
         with pytest.raises(TeacherError, match="4 requests came back 3 times"):

@@ -86,13 +86,15 @@ def run_batches(
                     "batches)"
                 )
             if settings.mode != "batch":
+                for problem in collected.problems:
+                    note(problem)
                 return
             if collected.problems:
                 _stop(collected.problems, settings, note)
                 return
-            if over_budget is not None and not sent:
-                raise budget_exceeded(session.ledger, budget, over_budget.worst_pico)
             returned = collected.returned + Counter({"no answer that can be read": collected.lost})
+            if over_budget is not None and not sent and not +returned:
+                raise budget_exceeded(session.ledger, budget, over_budget.worst_pico)
             # A full queue takes smaller batches, in any number of rounds.
             rounds += any(reason != QUEUE_FULL for reason in +returned)
             if rounds == _ROUNDS:
@@ -100,7 +102,7 @@ def run_batches(
                 came_back = f"requests came back {rounds} times without an answer: {reasons}"
                 _stop([f"{returned.total()} {came_back}"], settings, note)
                 return
-            if not (sent and (+returned or over_budget is not None)):
+            if not (+returned or (sent and over_budget is not None)):
                 return
 
 
