@@ -594,14 +594,16 @@ def test_azures_classic_endpoint(ledger: Ledger, monkeypatch: pytest.MonkeyPatch
             ask(server, ledger, rows(3), base_url=base)
 
 
-@pytest.mark.parametrize("end", ["/chat/completions", "/completions", "/models", "/responses"])
+@pytest.mark.parametrize(
+    "end", ["/chat/completions", "/completions", "/responses", "/chat/completions/"]
+)
 def test_an_address_with_the_endpoint_is_refused_before_anything_is_sent(
     end: str, ledger: Ledger
 ) -> None:
     with ScriptedServer() as server:
         with pytest.raises(UsageError, match="leave out") as stop:
             ask(server, ledger, rows(2), base_url=server.base_url + end)
-        assert server.requests == 0 and server.base_url in str(stop.value)
+        assert server.requests == 0 and repr(server.base_url) in str(stop.value)
 
 
 def test_an_address_without_its_end_is_completed_in_one_line(ledger: Ledger) -> None:

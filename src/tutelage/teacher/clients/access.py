@@ -20,14 +20,7 @@ from tutelage.core.errors import AuthenticationError, UsageError
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
 _MESSAGE_LIMIT = 300  # characters of a server's message that are repeated in an error of ours
 _MIN_SECRET = 8  # shorter "keys" are words such as EMPTY, which may be part of an answer
-_ENDPOINTS = (
-    "/chat/completions",
-    "/completions",
-    "/responses",
-    "/messages",
-    "/models",
-    "/embeddings",
-)
+_ENDPOINTS = ("/chat/completions", "/completions", "/responses")
 
 
 class Access:
