@@ -8,12 +8,11 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from tutelage.teacher.clients.access import Access, endpoint
-from tutelage.teacher.clients.wire import parse_json
+from tutelage.teacher.clients.wire import parse_json, without_folder
 
 if TYPE_CHECKING:
     import aiohttp
@@ -54,7 +53,7 @@ async def list_models(
     rows = answer.get("data") if isinstance(answer, dict) else None
     found = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
     return [
-        ListedModel(_without_folder(row["id"]), _shutdown(row))
+        ListedModel(without_folder(row["id"]), _shutdown(row))
         for row in found
         if isinstance(row.get("id"), str)
     ]
@@ -130,8 +129,3 @@ def models_hint(model: str, served: Sequence[ListedModel]) -> str:
     shown = [*near, *(name for name in sorted(names) if name not in near)][:8]
     more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
     return f"it serves {', '.join(shown)}{more}: set teacher.model to one of these"
-
-
-def _without_folder(name: str) -> str:
-    # llama.cpp's server lists a path on its machine as the model's name.
-    return PurePath(name).name if name.startswith(("/", ".", "~")) or "\\" in name else name

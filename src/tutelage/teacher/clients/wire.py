@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 from tutelage.core.types import Completion, Request, Usage
@@ -78,8 +79,13 @@ def parse_completion(answer: dict[str, Any]) -> Completion:
         _parse_usage(counts, wrote=bool(text or thoughts)),
         pico=_parse_cost(counts),
         reasoning=thoughts,
-        served=_storable(served)[:200] if isinstance(served, str) and served else None,
+        served=without_folder(_storable(served))[:200] or None if isinstance(served, str) else None,
     )
+
+
+def without_folder(name: str) -> str:
+    """A model's name. llama.cpp's server names a path on its machine: the file's name is enough."""
+    return PurePath(name).name if name.startswith(("/", ".", "~")) or "\\" in name else name
 
 
 def _failed_choice(error: object) -> Fault:
