@@ -71,7 +71,7 @@ RULES = (
     Rule(r"\boutcomes?\b", "result"),
     Rule(r"\bgovernors?\b", "rate limits"),
     # A teacher's own word for its answer, in the pattern that finds labels, is right.
-    Rule(r"\bverdicts?\b", "action; retry policy", (r"answer\|ruling\|classification",)),
+    Rule(r"\bverdicts?\b", "action; retry policy", (r"answer\|verdict\|classification",)),
     Rule(r"\btickets?\b", "request"),
     Rule(
         r"\bquestions?\b",

@@ -27,7 +27,7 @@ Answer with one of these labels and nothing else."""
 _FENCE = re.compile(r"^```\w*\s*|\s*```$")
 _AROUND = " \t\r\n*_#`\"'“”‘’«»().,:;!?-–—>[]{}"
 _CUE = (
-    r"\b(?:label(?:\s+that\s+fits)?|answer|ruling|classification)\W{0,4}"
+    r"\b(?:label(?:\s+that\s+fits)?|answer|verdict|classification)\W{0,4}"
     r"(?:\s+(?:is|would\s+be|should\s+be))?\W{0,5}"
 )
 _NEGATED = re.compile(
