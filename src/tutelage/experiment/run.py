@@ -34,6 +34,7 @@ from tutelage.experiment import diagnostics, learning_curves, manifest, summaris
 from tutelage.experiment.baselines import describe_majority, describe_teacher_labels
 from tutelage.experiment.prepare import Splits, annotate_arms, learnt_rationales, load_splits
 from tutelage.experiment.self_explanations import describe_explanations
+from tutelage.experiment.student_check import check_student
 from tutelage.experiment.summarise import ArmRun
 from tutelage.experiment.teacher_baseline import ask_for_labels
 from tutelage.experiment.trainings import Students, Tried
@@ -117,6 +118,8 @@ def run(
         from tutelage.student.model.precision import check_compiled
 
         check_compiled(recipe.student.model)
+
+    recipe = check_student(recipe, splits, ledger, observer)
 
     observer.stage("Asking the teacher for rationales")
     annotations = annotate_arms(

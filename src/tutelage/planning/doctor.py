@@ -175,11 +175,17 @@ def _recipe(recipe: Recipe) -> Iterator[Finding]:
 
     def student() -> str:
         require_extra("train", "a student")
-        from tutelage.student.model.loading import count_parameters
+        from tutelage.experiment.student_check import examine_recipe
 
+        found = examine_recipe(recipe, load_splits(recipe))
+        told = "".join(f"; {note}" for note in found.notes)
+        size = f"{found.parameters / 1e6:.1f} million parameters"
         if recipe.student.model.startswith("scratch:"):
-            return "new weights, initialised when it is trained"
-        return f"{count_parameters(recipe.student.model) / 1e6:.1f} million parameters"
+            size = "new weights"
+        return (
+            f"{size}; computes what the plain model computes, with inputs of up to {found.longest} "
+            f"tokens (examined in {found.seconds:.1f} s){told}"
+        )
 
     yield _check(f"student {recipe.student.model}", student)
 

@@ -8,12 +8,14 @@ alone, while the source is computed once. Labels are scored this way, and so are
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 
-from tutelage.student.model.student import PROBE_TOLERANCE, Student
+from tutelage.student.model.agreement import agree, in_fp32, same
+from tutelage.student.model.student import Student
 
 Row = tuple[Sequence[int], Sequence[Sequence[int]]]
 """A source and its branches, as token ids; a branch may be empty."""
@@ -39,19 +41,76 @@ class Packed:
     starts: list[list[int]]
 
 
-def branch_mask(owners: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """The attention mask [B, 1, T, T] of packed rows with `owners` [B, T].
+def branch_mask(
+    student: Student, owners: torch.Tensor, positions: torch.Tensor
+) -> torch.Tensor | dict[str, torch.Tensor]:
+    """The attention mask of packed rows, in the form that was found to suit the student.
 
-    0 where a position (dimension 3) attends to another (dimension 4), else the lowest number of
-    `dtype`, which is the model's. The mask is added to the attention scores; every attention
-    implementation supports that.
+    owners, positions: [B, T], as in `Packed`
+
+    A mask is [B, 1, T, T]: 0 where a position (dimension 3) attends to another (dimension 4), else
+    the lowest number of the model's dtype. It is added to the attention scores; every attention
+    implementation supports that. A model whose layers attend to windows of different kinds gets one
+    mask for each kind.
     """
     seen = owners[:, None, :]
     # Padding attends to padding, so that no row of the softmax is empty.
     mask = (seen == 0) | (seen == owners[:, :, None])
     mask &= torch.ones(mask.shape[1:], dtype=torch.bool, device=owners.device).tril()
-    added = torch.zeros(mask.shape, dtype=dtype, device=owners.device)
-    return added.masked_fill_(~mask, torch.finfo(dtype).min)[:, None]
+    dtype = student.model.dtype
+
+    def added(mask: torch.Tensor) -> torch.Tensor:
+        values = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
+        return values.masked_fill_(~mask, torch.finfo(dtype).min)[:, None]
+
+    if student.packed_mask == PLAIN:
+        return added(mask)
+    windows = _windows(student)
+    if student.packed_mask == BY_LAYER:
+        return {kind: added(mask & window(positions)) for kind, window in windows.items()}
+    return added(mask & windows[student.packed_mask](positions))
+
+
+PLAIN = "plain"
+"""Form of a mask: the same for all layers, without a window."""
+
+BY_LAYER = "by layer"
+"""Form of a mask: one for each kind of layer, by the kind's name in transformers."""
+
+Window = Callable[[torch.Tensor], torch.Tensor]
+"""From positions [B, T] to a mask [B, T, T] of what lies in the window of each position."""
+
+
+def _windows(student: Student) -> dict[str, Window]:
+    """What the layers of each kind can attend to, by the kind's name in transformers.
+
+    Windows are measured in positions, not in columns: a branch's positions continue its source's.
+    """
+    config = student.model.config.get_text_config()
+    width = getattr(config, "sliding_window", None)
+    chunk = getattr(config, "attention_chunk_size", None)
+
+    def everything(at: torch.Tensor) -> torch.Tensor:
+        return torch.ones((*at.shape, at.shape[1]), dtype=torch.bool, device=at.device)
+
+    def sliding(at: torch.Tensor) -> torch.Tensor:
+        return at[:, :, None] - at[:, None, :] < int(width)
+
+    def chunked(at: torch.Tensor) -> torch.Tensor:
+        return at[:, :, None] // int(chunk) == at[:, None, :] // int(chunk)
+
+    windows: dict[str, Window] = {"full_attention": everything}
+    if width:
+        windows["sliding_attention"] = sliding
+    if chunk:
+        windows["chunked_attention"] = chunked
+    return windows
+
+
+def _forms(student: Student) -> list[str]:
+    """Forms of a mask to try out, the cheapest first."""
+    windowed = [kind for kind in _windows(student) if kind != "full_attention"]
+    return [PLAIN, *([BY_LAYER] if windowed else []), *windowed]
 
 
 def pack(rows: Sequence[Row], filler: int) -> Packed:
@@ -77,48 +136,85 @@ def pack(rows: Sequence[Row], filler: int) -> Packed:
     return Packed(fill(ids, filler), fill(positions, 0), fill(owners, _PADDING), starts)
 
 
-def can_pack(student: Student) -> bool:
+def can_pack(student: Student, length: int = 0) -> bool:
     """Whether this student computes packed rows as it computes their branches one by one.
 
-    Tried out once: not every model takes a four-dimensional mask and explicit positions. An
-    encoder-decoder needs no packing.
+    length: positions of the longest sequence that is to be packed
+
+    Tried out with rows of that length, and again when longer ones come: a model may attend to a
+    window that shorter rows do not exceed. Not every model takes a four-dimensional mask and
+    explicit positions. An encoder-decoder needs no packing.
     """
-    if student.can_pack is None:
-        student.can_pack = student.architecture == "decoder-only" and _agree(student)
-    return student.can_pack
+    length = max(length, _SHORTEST)
+    if student.can_pack is not False and length > student.packing_tried:
+        student.can_pack = student.architecture == "decoder-only" and _find_form(student, length)
+        student.packing_tried = length
+    return bool(student.can_pack)
 
 
-def _agree(student: Student) -> bool:
-    """Whether packed and separate rows give the same logits, up to PROBE_TOLERANCE."""
-    vocabulary = student.model.config.get_text_config().vocab_size
-    tokens = [i % vocabulary for i in range(5, 40)]
-    rows: list[Row] = [
-        (tokens[:9], [tokens[20:24], tokens[28:30]]),
-        (tokens[9:14], [tokens[24:25], tokens[30:33]]),
-    ]
-    device = student.device
-    training = student.model.training
-    student.model.eval()
-    try:
-        with torch.no_grad():
-            packed = pack(rows, student.pad_id)
-            together = student.model(
-                input_ids=packed.input_ids.to(device),
-                position_ids=packed.position_ids.to(device),
-                attention_mask=branch_mask(packed.owners.to(device), student.model.dtype),
-                use_cache=False,
-            ).logits
-            for i, (source, branches) in enumerate(rows):
-                for start, branch in zip(packed.starts[i], branches, strict=True):
-                    whole = torch.tensor([[*source, *branch]], device=device)
-                    alone = student.model(input_ids=whole, use_cache=False).logits[0]
-                    tolerance = PROBE_TOLERANCE.get(student.model.dtype, 0.0)
-                    limit = tolerance * alone.abs().max().clamp(min=1)
-                    found = together[i, start : start + len(branch)]
-                    if bool((found - alone[len(source) :]).abs().max() >= limit):
-                        return False
-    except (TypeError, ValueError, RuntimeError, IndexError):
+_SHORTEST = 32
+"""Positions of the rows that packing is tried out with, at least."""
+
+
+def _find_form(student: Student, length: int) -> bool:
+    """Find a form of the mask with which packed and separate rows give the same logits."""
+    with in_fp32(student) as twin, torch.no_grad():
+        rows = _rows_to_try(twin, length)
+        alone: list[torch.Tensor] = []
+
+        def agrees() -> bool:
+            if not alone:
+                alone.extend(_alone(twin, rows))
+            return agree(_together(twin, rows), torch.cat(alone))
+
+        for form in _forms(student):
+            twin.packed_mask = form
+            if same(agrees):
+                return True
+        twin.packed_mask = PLAIN
         return False
-    finally:
-        student.model.train(training)
-    return True
+
+
+def _rows_to_try(student: Student, length: int) -> list[Row]:
+    """Two rows of which the longest sequence has `length` positions: a long source with short
+    branches, and a shorter one with a long branch."""
+    short, half = 5, length // 2
+    tokens = student.any_tokens(2 * length + 4 * short)
+    parts = iter(tokens)
+
+    def take(count: int) -> list[int]:
+        return list(itertools.islice(parts, count))
+
+    first = (take(length - short), [take(short), take(short - 2)])
+    return [first, (take(half), [take(length - half), take(short)])]
+
+
+def _together(student: Student, rows: Sequence[Row]) -> torch.Tensor:
+    """Logits of all branches' tokens, computed in packed rows: [N, vocabulary]."""
+    packed = pack(rows, student.pad_id)
+    device = student.device
+    positions = packed.position_ids.to(device)
+    logits = student.model(
+        input_ids=packed.input_ids.to(device),
+        position_ids=positions,
+        attention_mask=branch_mask(student, packed.owners.to(device), positions),
+        use_cache=False,
+    ).logits
+    return torch.cat(
+        [
+            logits[row, start : start + len(branch)]
+            for row, (_, branches) in enumerate(rows)
+            for start, branch in zip(packed.starts[row], branches, strict=True)
+        ]
+    )
+
+
+def _alone(student: Student, rows: Sequence[Row]) -> list[torch.Tensor]:
+    """The same logits, one forward pass of the plain model for each branch."""
+    return [
+        student.model(
+            input_ids=torch.tensor([[*source, *branch]], device=student.device), use_cache=False
+        ).logits[0, len(source) :]
+        for source, branches in rows
+        for branch in branches
+    ]

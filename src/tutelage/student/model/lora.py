@@ -67,12 +67,13 @@ class Adapters:
 
 
 def check_targets(spec: str, settings: LoraSettings) -> None:
-    """Raise StudentError if the student that `spec` names lacks a target module.
+    """Raise StudentError if the student that `spec` names lacks a target module, or has no layer
+    that can be adapted.
 
     Loads no weights, so that it can run before anything is paid for. A new student (`scratch:`)
     is not checked: it cannot be built before it has a tokenizer.
     """
-    if settings.target_modules is not None and not spec.startswith("scratch:"):
+    if not spec.startswith("scratch:"):
         _matching_layers(meta_model(spec), settings.target_modules)
 
 
@@ -82,25 +83,30 @@ def _insert(model: Any, settings: LoraSettings, seed: int) -> dict[str, Any]:
     from peft.tuners.lora import LoraLayer
     from transformers.pytorch_utils import Conv1D
 
-    targets = settings.target_modules
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
-        target_modules="all-linear" if targets is None else _matching_layers(model, targets),
+        target_modules=_matching_layers(model, settings.target_modules),
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
     )
     torch.manual_seed(seed)
-    inject_adapter_in_model(config, model, adapter_name=_NAME)
+    try:
+        inject_adapter_in_model(config, model, adapter_name=_NAME)
+    except (ValueError, NotImplementedError, AttributeError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise StudentError(f"lora: no adapters for this student: {reason[:300]}") from error
     return {name: layer for name, layer in model.named_modules() if isinstance(layer, LoraLayer)}
 
 
-def _matching_layers(model: Any, targets: Sequence[str]) -> list[str]:
-    """Full names of the linear layers whose names end with one of `targets`, as in peft.
+def _matching_layers(model: Any, targets: Sequence[str] | None) -> list[str]:
+    """Full names of the linear layers whose names end with one of `targets`, as in peft; None: of
+    all of them.
 
     A layer that shares its weight with another one does not match: merged, it would no longer share
     it, and the checkpoint would be a different model. Nor does the output head, whose weight the
-    loss uses directly, without an adapter.
+    loss uses directly, without an adapter; nor a layer for which peft has no adapter because its
+    model uses the weight directly.
     """
     from transformers.pytorch_utils import Conv1D
 
@@ -113,16 +119,36 @@ def _matching_layers(model: Any, targets: Sequence[str]) -> list[str]:
         if isinstance(module, (torch.nn.Linear, Conv1D))
         and uses[id(module.weight)] == 1
         and module is not model.get_output_embeddings()
+        and _has_adapter(model, name)
     ]
+    known = sorted({name.rpartition(".")[2] for name in names})
+    if not names:
+        raise StudentError(
+            "lora: this student has no linear layers that adapters can be trained for: remove lora"
+        )
+    if targets is None:
+        return names
     found = {end: [n for n in names if f".{n}".endswith(f".{end}")] for end in targets}
     unknown = [end for end, matches in found.items() if not matches]
     if unknown:
-        known = sorted({name.rpartition(".")[2] for name in names})
         raise StudentError(
             f"lora.target_modules: got {', '.join(map(repr, unknown))}, expected linear layers of "
             f"this student: {', '.join(known)}; without the key all of them are adapted"
         )
     return sorted({name for matches in found.values() for name in matches})
+
+
+def _has_adapter(model: Any, name: str) -> bool:
+    """Whether peft adapts the layer `name`; of Mamba's layers, for one, it refuses some."""
+    from peft import LoraConfig, LoraModel
+
+    try:
+        LoraModel._check_target_module_compatiblity(
+            None, LoraConfig(target_modules=[name]), model, name.rpartition(".")[2]
+        )
+    except ValueError:
+        return False
+    return True
 
 
 @torch.no_grad()

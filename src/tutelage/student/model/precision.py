@@ -61,11 +61,35 @@ def prepare(student: Student, precision: str, *, compiled: bool = False) -> None
     Raises StudentError if the layers cannot be compiled.
     """
     chosen = choose_precision(precision, student.device, student.parameter_count)
-    student.model.to(torch.bfloat16 if chosen == "bf16" else torch.float32)
+    student.precision = chosen
+    _convert(student.model, torch.bfloat16 if chosen == "bf16" else torch.float32)
     if student.fast == "auto" and student.device.type == "cpu":
         prepare_model(student.model)
     if compiled:
         _compile_layers(student)
+
+
+def _convert(model: Any, dtype: torch.dtype) -> None:
+    """Convert a model to `dtype`: its weights, and of its buffers those that transformers itself
+    would load in that type.
+
+    Others it keeps in fp32, such as the frequencies of rotary positions: rounded to bf16 they would
+    place a token hundreds of positions away in another place.
+    """
+    if model.dtype == dtype:
+        return
+    with torch.device("meta"):
+        plain = dict(type(model)._from_config(model.config, dtype=dtype).named_buffers())
+    kept = [
+        (module, name, buffer)
+        for path, module in model.named_modules()
+        for name, buffer in module.named_buffers(recurse=False)
+        if (own := plain.get(f"{path}.{name}".removeprefix("."))) is not None
+        and own.dtype == buffer.dtype
+    ]
+    model.to(dtype)
+    for module, name, buffer in kept:
+        setattr(module, name, buffer)
 
 
 def _compile_layers(student: Student) -> None:
