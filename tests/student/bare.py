@@ -14,13 +14,20 @@ class Bare:
     """A model and a tokenizer of transformers, loaded from a folder."""
 
     def __init__(self, folder: str) -> None:
-        from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
-        from transformers import AutoTokenizer
+        from transformers import (
+            AutoConfig,
+            AutoModelForCausalLM,
+            AutoModelForSeq2SeqLM,
+            AutoTokenizer,
+        )
 
         self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
         self.has_encoder = AutoConfig.from_pretrained(folder).is_encoder_decoder
         kind = AutoModelForSeq2SeqLM if self.has_encoder else AutoModelForCausalLM
         self.model: Any = kind.from_pretrained(folder, dtype=torch.float32).eval()
+        if self.has_encoder:
+            shifted = self.model.prepare_decoder_input_ids_from_labels(torch.tensor([[5, 1]]))
+            self.start = int(shifted[0, 0])
 
     def ids(self, text: str) -> list[int]:
         found: list[int] = self.tokenizer(text, add_special_tokens=False).input_ids
@@ -35,10 +42,9 @@ class Bare:
     def log_probabilities(self, source: list[int], target: list[int]) -> torch.Tensor:
         """log p of each target token."""
         if self.has_encoder:
-            start = self.model.config.decoder_start_token_id
             logits = self.model(
                 input_ids=torch.tensor([source]),
-                decoder_input_ids=torch.tensor([[start, *target[:-1]]]),
+                decoder_input_ids=torch.tensor([[self.start, *target[:-1]]]),
             ).logits[0]
         else:
             logits = self.model(input_ids=torch.tensor([source + target])).logits[0]
@@ -104,10 +110,9 @@ class Bare:
         while len(written) < count:
             with torch.no_grad():
                 if self.has_encoder:
-                    start = self.model.config.decoder_start_token_id
                     logits = self.model(
                         input_ids=torch.tensor([source]),
-                        decoder_input_ids=torch.tensor([[start, *written]]),
+                        decoder_input_ids=torch.tensor([[self.start, *written]]),
                     ).logits
                 else:
                     logits = self.model(input_ids=torch.tensor([source + written])).logits

@@ -1,20 +1,13 @@
-"""Tiny models of many families with random weights, made from transformers' configurations.
-
-    python tests/student/families.py > docs/students.md
-
-trains, saves, loads, scores and generates with each of them, and writes the table of what was seen.
-"""
+"""Tiny models of many families with random weights, made from transformers' configurations."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-
-ROOT = Path(__file__).parents[2]
 
 _DECODER = {
     "hidden_size": 32,
@@ -84,7 +77,9 @@ STUDENTS = [
     Family("mT5", "MT5Config", _T5, example="google/mt5-small"),
     Family("ByT5", "T5Config", {**_T5, "vocab_size": 384}, bytes=True, example="google/byt5-small"),
     Family("UMT5", "UMT5Config", _T5, example="google/umt5-small"),
-    Family("LongT5", "LongT5Config", {**_T5, "local_radius": 8}, example="google/long-t5-local-base"),
+    Family(
+        "LongT5", "LongT5Config", {**_T5, "local_radius": 8}, example="google/long-t5-local-base"
+    ),
     Family("BART", "BartConfig", _BART, example="facebook/bart-base"),
     Family("mBART", "MBartConfig", _BART, example="facebook/mbart-large-50"),
     Family("M2M100", "M2M100Config", _BART, example="facebook/m2m100_418M"),
@@ -102,17 +97,34 @@ STUDENTS = [
         },
         example="allenai/led-base-16384",
     ),
-    Family("T5Gemma", "T5GemmaConfig", {"both": {**_HEADS, "sliding_window": 16}}, example="google/t5gemma-s-s-ul2"),
+    Family(
+        "T5Gemma",
+        "T5GemmaConfig",
+        {"both": {**_HEADS, "sliding_window": 16}},
+        example="google/t5gemma-s-s-ul2",
+    ),
     Family(
         "Switch",
         "SwitchTransformersConfig",
-        {**_T5, "num_experts": 4, "num_sparse_encoder_layers": 1, "num_sparse_decoder_layers": 1, "expert_capacity": 8},
+        {
+            **_T5,
+            "num_experts": 4,
+            "num_sparse_encoder_layers": 1,
+            "num_sparse_decoder_layers": 1,
+            "expert_capacity": 8,
+        },
         example="google/switch-base-8",
     ),
     Family(
         "NLLB-MoE",
         "NllbMoeConfig",
-        {**_BART, "num_experts": 4, "encoder_sparse_step": 2, "decoder_sparse_step": 2, "expert_capacity": 64},
+        {
+            **_BART,
+            "num_experts": 4,
+            "encoder_sparse_step": 2,
+            "decoder_sparse_step": 2,
+            "expert_capacity": 64,
+        },
         example="facebook/nllb-moe-54b",
     ),
     Family(
@@ -139,7 +151,14 @@ STUDENTS = [
     Family(
         "GPT-J",
         "GPTJConfig",
-        {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 512, "rotary_dim": 4, "initializer_range": 0.2},
+        {
+            "n_embd": 32,
+            "n_layer": 2,
+            "n_head": 4,
+            "n_positions": 512,
+            "rotary_dim": 4,
+            "initializer_range": 0.2,
+        },
         example="EleutherAI/gpt-j-6b",
     ),
     Family(
@@ -166,12 +185,34 @@ STUDENTS = [
     Family(
         "Falcon",
         "FalconConfig",
-        {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "initializer_range": 0.2},
+        {
+            "hidden_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "initializer_range": 0.2,
+        },
         example="tiiuae/falcon-rw-1b",
     ),
     Family("Llama", "LlamaConfig", _DECODER, example="HuggingFaceTB/SmolLM2-135M"),
-    Family("Llama 4", "Llama4TextConfig", {**_HEADS, "intermediate_size_mlp": 48, "attention_chunk_size": 16, "num_local_experts": 2, "layer_types": ["chunked_attention", "full_attention"], "no_rope_layers": [1, 0]}, example="meta-llama/Llama-4-Scout-17B-16E"),
-    Family("Mistral", "MistralConfig", {**_DECODER, "sliding_window": 16}, example="mistralai/Mistral-7B-v0.1"),
+    Family(
+        "Llama 4",
+        "Llama4TextConfig",
+        {
+            **_HEADS,
+            "intermediate_size_mlp": 48,
+            "attention_chunk_size": 16,
+            "num_local_experts": 2,
+            "layer_types": ["chunked_attention", "full_attention"],
+            "no_rope_layers": [1, 0],
+        },
+        example="meta-llama/Llama-4-Scout-17B-16E",
+    ),
+    Family(
+        "Mistral",
+        "MistralConfig",
+        {**_DECODER, "sliding_window": 16},
+        example="mistralai/Mistral-7B-v0.1",
+    ),
     Family(
         "Mixtral",
         "MixtralConfig",
@@ -182,11 +223,28 @@ STUDENTS = [
     Family("Qwen 3", "Qwen3Config", _HEADS, example="Qwen/Qwen3-0.6B"),
     Family("Qwen 3 MoE", "Qwen3MoeConfig", {**_HEADS, **_EXPERTS}, example="Qwen/Qwen3-30B-A3B"),
     Family("Gemma", "GemmaConfig", _HEADS, example="google/gemma-2b"),
-    Family("Gemma 2", "Gemma2Config", {**_HEADS, "sliding_window": 16}, example="google/gemma-2-2b"),
-    Family("Gemma 3", "Gemma3TextConfig", {**_HEADS, "sliding_window": 16, "layer_types": ["sliding_attention", "full_attention"]}, example="google/gemma-3-270m"),
+    Family(
+        "Gemma 2", "Gemma2Config", {**_HEADS, "sliding_window": 16}, example="google/gemma-2-2b"
+    ),
+    Family(
+        "Gemma 3",
+        "Gemma3TextConfig",
+        {**_HEADS, "sliding_window": 16, "layer_types": ["sliding_attention", "full_attention"]},
+        example="google/gemma-3-270m",
+    ),
     Family("Phi", "PhiConfig", _DECODER, example="microsoft/phi-2"),
-    Family("Phi-3", "Phi3Config", {**_DECODER, "sliding_window": 16, "pad_token_id": 0}, example="microsoft/Phi-3-mini-4k-instruct"),
-    Family("SmolLM3", "SmolLM3Config", {**_DECODER, "pad_token_id": 0}, example="HuggingFaceTB/SmolLM3-3B"),
+    Family(
+        "Phi-3",
+        "Phi3Config",
+        {**_DECODER, "sliding_window": 16, "pad_token_id": 0},
+        example="microsoft/Phi-3-mini-4k-instruct",
+    ),
+    Family(
+        "SmolLM3",
+        "SmolLM3Config",
+        {**_DECODER, "pad_token_id": 0},
+        example="HuggingFaceTB/SmolLM3-3B",
+    ),
     Family(
         "gpt-oss",
         "GptOssConfig",
@@ -195,7 +253,12 @@ STUDENTS = [
     ),
     Family("OLMo 2", "Olmo2Config", _DECODER, example="allenai/OLMo-2-0425-1B"),
     Family("StableLM", "StableLmConfig", _DECODER, example="stabilityai/stablelm-2-1_6b"),
-    Family("Starcoder 2", "Starcoder2Config", {**_DECODER, "sliding_window": 16}, example="bigcode/starcoder2-3b"),
+    Family(
+        "Starcoder 2",
+        "Starcoder2Config",
+        {**_DECODER, "sliding_window": 16},
+        example="bigcode/starcoder2-3b",
+    ),
     Family("Granite", "GraniteConfig", _DECODER, example="ibm-granite/granite-3.1-2b-base"),
     Family(
         "Mamba",
@@ -206,7 +269,13 @@ STUDENTS = [
     Family(
         "ModernBERT decoder",
         "ModernBertDecoderConfig",
-        {**_DECODER, "local_attention": 16, "global_attn_every_n_layers": 2, "cls_token_id": 1, "pad_token_id": 0},
+        {
+            **_DECODER,
+            "local_attention": 16,
+            "global_attn_every_n_layers": 2,
+            "cls_token_id": 1,
+            "pad_token_id": 0,
+        },
         example="jhu-clsp/ettin-decoder-150m",
     ),
 ]
@@ -214,7 +283,9 @@ STUDENTS = [
 
 REFUSED = [
     Family("BERT", "BertConfig", _BERT, "BertForMaskedLM", example="google-bert/bert-base-uncased"),
-    Family("RoBERTa", "RobertaConfig", _BERT, "RobertaForMaskedLM", example="FacebookAI/roberta-base"),
+    Family(
+        "RoBERTa", "RobertaConfig", _BERT, "RobertaForMaskedLM", example="FacebookAI/roberta-base"
+    ),
     Family(
         "ELECTRA",
         "ElectraConfig",
@@ -222,8 +293,20 @@ REFUSED = [
         "ElectraForMaskedLM",
         example="google/electra-small-discriminator",
     ),
-    Family("DeBERTa", "DebertaV2Config", _BERT, "DebertaV2ForMaskedLM", example="microsoft/deberta-v3-small"),
-    Family("ModernBERT", "ModernBertConfig", {**_DECODER, "pad_token_id": 0}, "ModernBertForMaskedLM", example="answerdotai/ModernBERT-base"),
+    Family(
+        "DeBERTa",
+        "DebertaV2Config",
+        _BERT,
+        "DebertaV2ForMaskedLM",
+        example="microsoft/deberta-v3-small",
+    ),
+    Family(
+        "ModernBERT",
+        "ModernBertConfig",
+        {**_DECODER, "pad_token_id": 0},
+        "ModernBertForMaskedLM",
+        example="answerdotai/ModernBERT-base",
+    ),
     Family(
         "XLNet",
         "XLNetConfig",
@@ -246,11 +329,29 @@ def make_model(family: Family, vocabulary: int, **changes: Any) -> Any:
     """A tiny model of the family with random weights, the same ones each time."""
     import transformers
 
-    values = {"vocab_size": vocabulary, "bos_token_id": 1, "eos_token_id": 1, **family.values, **changes}
+    values = {
+        "vocab_size": vocabulary,
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": 1,
+        **family.values,
+        **changes,
+    }
     both = values.pop("both", None)
     if both is not None:
-        module = {**both, "vocab_size": vocabulary, "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 1}
-        values = {"encoder": dict(module), "decoder": dict(module), "vocab_size": vocabulary, **changes}
+        module = {
+            **both,
+            "vocab_size": vocabulary,
+            "pad_token_id": 0,
+            "eos_token_id": 1,
+            "bos_token_id": 1,
+        }
+        values = {
+            "encoder": dict(module),
+            "decoder": dict(module),
+            "vocab_size": vocabulary,
+            **changes,
+        }
     config = getattr(transformers, family.config)(**values)
     torch.manual_seed(1)
     if family.model is not None:
@@ -263,9 +364,7 @@ def make_model(family: Family, vocabulary: int, **changes: Any) -> Any:
     return kind.from_config(config)
 
 
-def make_folder(
-    family: Family, folder: Path, tokenizer_folder: Path, **changes: Any
-) -> Path:
+def make_folder(family: Family, folder: Path, tokenizer_folder: Path, **changes: Any) -> Path:
     """Such a model with a tokenizer, as on a hub."""
     import transformers
 

@@ -1,6 +1,6 @@
 """Tries out a family: compares it with bare transformers, trains it, saves it, loads it again.
 
-    python tests/student/family_trial.py > docs/students.md
+python tests/student/family_trial.py > docs/students.md
 """
 
 from __future__ import annotations
@@ -40,7 +40,6 @@ TEXTS = [
     *(f"{NLI.source(e.fields).text} {e.label} Rationale: {e.reason}" for e in (*ROWS, *DEV)),
     "predict: explain: Answer: Explanation: Label: entailment neutral contradiction",
 ]
-ROUGH = "differs"
 
 
 @dataclass(frozen=True)
@@ -156,9 +155,12 @@ def refusal(family: Family, place: Path, tokenizer: Path) -> str:
 SCORING = {"fast": "shared", "batched": "one label at a time", "alone": "one row at a time"}
 GENERATION = {"batched": "batched", "alone": "one row at a time", "uncached": "without a cache"}
 DOCS = Path(__file__).parents[2] / "docs" / "students.md"
+STUDENTS_HEAD = "| family | for example | architecture | labels | packed | generation |"
+REFUSED_HEAD = "| family | message |"
 
 
 def row_of(family: Family, seen: Seen) -> str:
+    """The family's row of the table of students."""
     packed = "" if seen.kind == "encoder-decoder" else "yes" if seen.packed else "no"
     return (
         f"| {family.name} | `{family.example}` | {seen.kind} | {SCORING[seen.scoring]} | {packed} "
@@ -167,26 +169,44 @@ def row_of(family: Family, seen: Seen) -> str:
 
 
 def refused_row_of(family: Family, line: str) -> str:
+    """The family's row of the table of what is refused."""
     return f"| {family.name} | {line} |"
 
 
+def table(text: str, head: str) -> list[str]:
+    """The rows of the table of that head."""
+    lines = text.split(f"{head}\n")[1].splitlines()[1:]
+    return lines[: next((i for i, line in enumerate(lines) if not line.startswith("|")), None)]
+
+
 def main() -> None:
+    """Write the tables of docs/students.md again; names of families: print their rows alone."""
+    chosen = sys.argv[1:]
+    rows: dict[str, list[str]] = {STUDENTS_HEAD: [], REFUSED_HEAD: []}
     with tempfile.TemporaryDirectory() as place:
         tokenizer = make_tokenizer(Path(place) / "tokenizer")
-        for number, family in enumerate(STUDENTS):
-            if len(sys.argv) > 1 and family.name not in sys.argv[1:]:
+        for number, family in enumerate((*STUDENTS, *REFUSED)):
+            if chosen and family.name not in chosen:
                 continue
+            folder = Path(place) / str(number)
             try:
-                print(row_of(family, try_family(family, Path(place) / str(number), tokenizer)))
+                if family in STUDENTS:
+                    row = row_of(family, try_family(family, folder, tokenizer))
+                    rows[STUDENTS_HEAD].append(row)
+                else:
+                    row = refused_row_of(family, refusal(family, folder, tokenizer))
+                    rows[REFUSED_HEAD].append(row)
             except Exception as error:
-                print(family.name, "FAILED", type(error).__name__, " ".join(str(error).split())[:300])
-        for number, family in enumerate(REFUSED):
-            if len(sys.argv) > 1 and family.name not in sys.argv[1:]:
-                continue
-            try:
-                print(refused_row_of(family, refusal(family, Path(place) / f"r{number}", tokenizer)))
-            except Exception as error:
-                print(family.name, "FAILED", type(error).__name__, " ".join(str(error).split())[:300])
+                if not chosen:
+                    raise
+                row = f"{family.name}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            print(row, flush=True)
+    if not chosen:
+        text = DOCS.read_text(encoding="utf-8")
+        for head, found in rows.items():
+            before = table(text, head)
+            text = text.replace("\n".join(before), "\n".join(found), 1) if before else text
+        DOCS.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -2,27 +2,45 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
+from families import REFUSED, STUDENTS, Family
+from family_trial import (
+    DOCS,
+    REFUSED_HEAD,
+    STUDENTS_HEAD,
+    make_tokenizer,
+    refusal,
+    refused_row_of,
+    row_of,
+    table,
+    try_family,
+)
 
-from tests.student.bare import Bare
-from tests.student.families import REFUSED, STUDENTS, Family, make_folder
-from tutelage.config.training_settings import TrainSettings
-from tutelage.core.errors import StudentError
-from tutelage.core.task import NLI
-from tutelage.core.types import Example, Rationale
-from tutelage.data.synthetic import generate as synthetic
-from tutelage.student.encoding.batching import collate
-from tutelage.student.encoding.targets import build_training_examples
-from tutelage.student.encoding.tokenise import encode_examples, encode_prompts
-from tutelage.student.inference.generate import generate
-from tutelage.student.inference.score import score_labels
-from tutelage.student.model.loading import load_student
-from tutelage.student.model.precision import prepare
-from tutelage.student.preflight.examine import examine_student
-from tutelage.student.training.loss import batch_loss
-from tutelage.student.training.trainer import train
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tokenizer(tmp_path_factory.mktemp("tokenizer"))
+
+
+@pytest.mark.parametrize("family", STUDENTS, ids=lambda family: family.name)
+def test_a_family_is_what_transformers_computes(
+    family: Family, tokenizer: Path, tmp_path: Path
+) -> None:
+    row = row_of(family, try_family(family, tmp_path, tokenizer))
+    assert row in table(DOCS.read_text(encoding="utf-8"), STUDENTS_HEAD)
+
+
+@pytest.mark.parametrize("family", REFUSED, ids=lambda family: family.name)
+def test_a_family_is_refused(family: Family, tokenizer: Path, tmp_path: Path) -> None:
+    row = refused_row_of(family, refusal(family, tmp_path, tokenizer))
+    assert row in table(DOCS.read_text(encoding="utf-8"), REFUSED_HEAD)
+
+
+def test_the_tables_name_no_other_family() -> None:
+    text = DOCS.read_text(encoding="utf-8")
+    for head, families in ((STUDENTS_HEAD, STUDENTS), (REFUSED_HEAD, REFUSED)):
+        assert [row.split(" | ")[0].removeprefix("| ") for row in table(text, head)] == [
+            family.name for family in families
+        ]

@@ -24,7 +24,7 @@ from tutelage.teacher.ledger.store import default_path
 if TYPE_CHECKING:
     from tutelage.student.preflight.examine import Preflight
 
-_PACKAGES = ("tutelage", "torch", "transformers", "tokenizers", "peft")
+_PACKAGES = ("torch", "transformers", "tokenizers")
 """Packages whose versions decide what the preflight finds."""
 
 _NEW_STUDENTS_ROWS = 50
@@ -59,37 +59,56 @@ def examine_recipe(recipe: Recipe, splits: Splits, ledger: Path | None = None) -
     model, task = recipe.student.model, recipe.resolved_task()
     settings = _settings(recipe)
     rows = [*splits.train, *splits.dev, *splits.test]
-    key = digest(
-        {
-            "student": model,
-            "files": content_digest(model),
-            "settings": settings,
-            "task": [task.fields, task.labels, dict(task.verbalizers), task.context],
-            "rows": [e.fields for e in rows],
-            "packages": {name: _version(name) for name in _PACKAGES},
-        }
-    )
-    folder = (ledger or default_path()).parent / "preflight"
-    path = folder / f"{key[:32]}.json"
-    local = content_digest(model) is not None
-    if local and path.exists():
-        kept: dict[str, Any] = read_json(path)
-        return Preflight(**{**kept, "notes": tuple(kept["notes"])})
-    if model.startswith("scratch:"):
-        with tempfile.TemporaryDirectory() as place:
-            tokenizer = _tokenizer(recipe, rows, Path(place))
-            return examine_student(model, rows, task, settings, tokenizer)
-    found = examine_student(model, rows, task, settings)
-    if local:
-        write_json(path, as_json(found))
+
+    def path() -> Path | None:
+        """The file of the outcome; None where nobody knows whether the model stays the same."""
+        identity = _identity(model)
+        if identity is None:
+            return None
+        key = digest(
+            {
+                "student": identity,
+                "settings": settings,
+                "task": [task.fields, task.labels, dict(task.verbalizers), task.context],
+                "rows": [e.fields for e in rows],
+                "packages": {name: metadata.version(name) for name in _PACKAGES},
+                "code": _code(),
+            }
+        )
+        return (ledger or default_path()).parent / "preflight" / f"{key[:32]}.json"
+
+    kept = path()
+    if kept is not None and kept.exists():
+        values: dict[str, Any] = read_json(kept)
+        return Preflight(**{**values, "notes": tuple(values["notes"])})
+    with tempfile.TemporaryDirectory() as folder:
+        new = model.startswith("scratch:")
+        tokenizer = _tokenizer(recipe, rows, Path(folder)) if new else None
+        found = examine_student(model, rows, task, settings, tokenizer)
+    kept = path()  # a hub's model has its digest once it is here
+    if kept is not None:
+        write_json(kept, as_json(found))
     return found
 
 
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return ""
+def _identity(model: str) -> list[str] | None:
+    """What changes when the model does: a digest of its files, or a hub's commit."""
+    files = content_digest(model)
+    if files is not None:
+        return [model, files]
+    if model.startswith("scratch:"):
+        return [model]
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = try_to_load_from_cache(model, "config.json")
+    return [model, Path(cached).parent.name] if isinstance(cached, str) else None
+
+
+def _code() -> str:
+    """A digest of the code that the preflight examines: that of `student`."""
+    folder = Path(__file__).parents[1] / "student"
+    files = sorted(folder.rglob("*.py"))
+    return digest([[file.name, file.read_text(encoding="utf-8")] for file in files])
 
 
 def _settings(recipe: Recipe) -> list[TrainSettings]:

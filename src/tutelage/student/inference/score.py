@@ -167,7 +167,7 @@ def check_scoring(
 def rows_change_each_other(student: Student) -> bool:
     """Whether rows of a batch were found to change each other's scores, so that this student takes
     one row at a time, in training too."""
-    return student.ways.get(_WAY, (_FAST, 0))[0] == _ALONE
+    return any(student.ways.get(k, ("",))[0] == _ALONE for k in (_LABEL_FIRST, _LABEL_LAST))
 
 
 def _prompt(student: Student) -> Prompt:
@@ -223,7 +223,7 @@ def score_batch(
 
     Computed in the way that `find_way` has found for this student, else in the fastest one.
     """
-    way = student.ways.get(_WAY, (_FAST, 0))[0]
+    way = student.ways.get(_key(prefixes), (_FAST, 0))[0]
     if way == _FAST and student.architecture == "decoder-only":
         whole = with_prefixes(sources, prefixes)
         longest = max(map(len, whole)) + max(map(len, labels))
@@ -233,8 +233,13 @@ def score_batch(
     return _WAYS[way](student, sources, labels, prefixes)
 
 
-_WAY = "scoring"
-"""Key of the way of scoring in `Student.ways`."""
+_LABEL_FIRST, _LABEL_LAST = "scoring", "scoring after a rationale"
+"""Keys of the ways of scoring in `Student.ways`."""
+
+
+def _key(prefixes: Sequence[list[int]] | None) -> str:
+    return _LABEL_FIRST if prefixes is None else _LABEL_LAST
+
 
 _FAST, _BATCHED, _ALONE = "fast", "batched", "alone"
 
@@ -252,7 +257,7 @@ def find_way(
     It is tried out with the longest and the shortest row, and again when longer ones come.
     """
     lengths = [len(ids) for ids in with_prefixes(sources, prefixes)]
-    known = student.ways.get(_WAY)
+    known = student.ways.get(_key(prefixes))
     if known is not None and (max(lengths) <= known[1] or known[0] == _ALONE):
         return known[0]
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
@@ -280,7 +285,7 @@ def find_way(
 
             ways = [_BATCHED] if fast_is_packed else [_FAST, _BATCHED]
             found = next((way for way in ways if same(partial(agrees, way))), _ALONE)
-    student.ways[_WAY] = (found, max(lengths))
+    student.ways[_key(prefixes)] = (found, max(lengths))
     return found
 
 

@@ -38,10 +38,12 @@ def check_room(student: Student, sources: Sequence[int], targets: Sequence[int])
     """
     source, target = max(sources, default=0), max(targets, default=0)
     if student.architecture == "decoder-only":
-        _check(student, "decoder", source + target, f"{source} of input, {target} of target")
+        _check(
+            student, "decoder", source + target, f"{source} of the input, {target} of the target"
+        )
     else:
-        _check(student, "encoder", source, "of input")
-        _check(student, "decoder", target + 1, "of target")
+        _check(student, "encoder", source, "of the input")
+        _check(student, "decoder", target + 1, "of the target")
 
 
 def _check(student: Student, part: str, length: int, what: str) -> None:

@@ -108,12 +108,18 @@ class Student:
     @property
     def decoder_start_id(self) -> int:
         """The token that an encoder-decoder's decoder starts from, in training, in scoring and in
-        generation; the padding token where the model names none."""
-        for settings in (self.model.config, getattr(self.model, "generation_config", None)):
-            start = getattr(settings, "decoder_start_token_id", None)
-            if isinstance(start, int):
-                return start
-        return self.pad_id
+        generation: the one that its configuration names, else the one with which the model itself
+        shifts labels to the right, else the padding token."""
+        start = getattr(self.model.config, "decoder_start_token_id", None)
+        return self._shifted_start if start is None else int(start)
+
+    @cached_property
+    def _shifted_start(self) -> int:
+        shift = getattr(self.model, "prepare_decoder_input_ids_from_labels", None)
+        try:
+            return int(shift(labels=torch.tensor([[self.eos_id]], device=self.device))[0, 0])  # type: ignore[misc]
+        except (AttributeError, TypeError, ValueError, RuntimeError):
+            return self.pad_id  # it has no such function, or names no token either
 
     @property
     def device(self) -> torch.device:

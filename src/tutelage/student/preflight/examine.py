@@ -125,6 +125,11 @@ def _examine(
     longest = max(map(len, sources))
     if first.lora is not None:
         checked.check_adapters(student)
+    prepare(student, first.precision)
+    if student.precision == "bf16":
+        plain.fast = "off"
+        prepare(plain, "bf16")
+        notes += checked.describe_rounding(student, plain, wanted[first.objective])
     checked.check_round_trip(student, fast)
     return Preflight(
         student.parameter_count, tuple(notes), fast, longest, time.perf_counter() - began
