@@ -26,8 +26,10 @@ class Bare:
         kind = AutoModelForSeq2SeqLM if self.has_encoder else AutoModelForCausalLM
         self.model: Any = kind.from_pretrained(folder, dtype=torch.float32).eval()
         if self.has_encoder:
-            shifted = self.model.prepare_decoder_input_ids_from_labels(torch.tensor([[5, 1]]))
-            self.start = int(shifted[0, 0])
+            self.start = getattr(self.model.config, "decoder_start_token_id", None)
+            if self.start is None:
+                shifted = self.model.prepare_decoder_input_ids_from_labels(torch.tensor([[5, 1]]))
+                self.start = int(shifted[0, 0])
 
     def ids(self, text: str) -> list[int]:
         found: list[int] = self.tokenizer(text, add_special_tokens=False).input_ids

@@ -108,6 +108,7 @@ STUDENTS = [
         "SwitchTransformersConfig",
         {
             **_T5,
+            "initializer_factor": 1.0,
             "num_experts": 4,
             "num_sparse_encoder_layers": 1,
             "num_sparse_decoder_layers": 1,
@@ -361,7 +362,12 @@ def make_model(family: Family, vocabulary: int, **changes: Any) -> Any:
         if config.is_encoder_decoder
         else transformers.AutoModelForCausalLM
     )
-    return kind.from_config(config)
+    model = kind.from_config(config)
+    if values.get("tie_word_embeddings") is False:
+        # Of T5 transformers ties the two whatever its configuration says, unless they differ.
+        head = model.get_output_embeddings()
+        head.weight = torch.nn.Parameter(0.3 * torch.randn(head.weight.shape))
+    return model
 
 
 def make_folder(family: Family, folder: Path, tokenizer_folder: Path, **changes: Any) -> Path:

@@ -1,7 +1,7 @@
 """One experiment from end to end. The file to read first.
 
-    load -> annotate -> controls -> search on dev -> chosen configuration on all seeds
-         -> fractions of the rows, if requested
+    load -> examine the student -> annotate -> controls -> search on dev
+         -> chosen configuration on all seeds -> fractions of the rows, if requested
          -> test set, opened once -> compare -> results.json, report.html and report.md
 
 Everything that was done is in the run folder. So the same call again, after an interruption or at

@@ -11,12 +11,14 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from tutelage.core.errors import RunFolderError, StudentError, TutelageError
 from tutelage.core.model_files import check_model_folder
+
+T = TypeVar("T")
 
 _WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 """Parts of names that wrappers add: DistributedDataParallel, torch.compile, FSDP, activation
@@ -47,6 +49,26 @@ def loading(spec: str, load: Callable[[], Any]) -> Any:
         raise StudentError(
             f"student {spec!r} cannot be loaded: {reason[:300]} "
             "(expected a hub name, a folder, gguf:PATH, package:PACKAGE/FILE or scratch:t5-tiny)"
+        ) from error
+
+
+def computing(spec: str, compute: Callable[[], T]) -> T:
+    """What `compute` returns; whatever a model's own code raises becomes a StudentError of one
+    line. Out of memory is said to be that."""
+    try:
+        return compute()
+    except TutelageError:
+        raise
+    except torch.OutOfMemoryError as error:
+        raise StudentError(
+            f"student {spec!r}: does not fit into the memory of the device: choose a smaller one, "
+            "lower max_source_tokens, or train with lora"
+        ) from error
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise StudentError(
+            f"student {spec!r}: its model cannot be run or trained here: {reason[:300]}: choose "
+            "another student"
         ) from error
 
 
@@ -124,12 +146,26 @@ def load_weights(
             # Otherwise the wrappers' names would be written again when the student is saved.
             found[0]._weight_conversions = conversions[len(_WITHOUT_WRAPPERS) :]
     model, missing, unexpected = found
+    if not missing and "gguf_file" not in options:
+        missing = loading(spec, lambda: _lost_head(model, name))
     # From here on a dequantised GGUF model is an ordinary one, and must be saved as one.
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
         model.hf_quantizer = None
         model.is_quantized = False
     return model, missing, unexpected
+
+
+def _lost_head(model: Any, name: str) -> list[str]:
+    """The name of an output head that is not in the files, although the configuration says that
+    it is not the embeddings: transformers then takes these (T5)."""
+    values, _ = type(model.config).get_config_dict(name)
+    head, embeddings = model.get_output_embeddings(), model.get_input_embeddings()
+    if values.get("tie_word_embeddings") is not False or head is None:
+        return []
+    if head.weight is not embeddings.weight:
+        return []
+    return [f"{path}.weight" for path, module in model.named_modules() if module is head]
 
 
 def check_complete(spec: str, missing: Sequence[str], unexpected: Sequence[str]) -> None:

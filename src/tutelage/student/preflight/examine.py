@@ -32,6 +32,7 @@ from tutelage.student.model.loading import load_student
 from tutelage.student.model.precision import choose_device, prepare
 from tutelage.student.model.room import check_room, declared_positions
 from tutelage.student.model.student import Student
+from tutelage.student.model.weights import computing
 from tutelage.student.preflight.subject import Subject, prompt_of
 
 _CANDIDATES = 40
@@ -74,7 +75,7 @@ def examine_student(
     threads = torch.get_num_threads()
     torch.set_num_threads(cores())
     try:
-        return _examine(spec, examples, task, settings, tokenizer)
+        return computing(spec, lambda: _examine(spec, examples, task, settings, tokenizer))
     finally:
         torch.set_num_threads(threads)
 
