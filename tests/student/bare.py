@@ -47,9 +47,12 @@ class Bare:
             logits = self.model(
                 input_ids=torch.tensor([source]),
                 decoder_input_ids=torch.tensor([[self.start, *target[:-1]]]),
+                use_cache=False,
             ).logits[0]
         else:
-            logits = self.model(input_ids=torch.tensor([source + target])).logits[0]
+            logits = self.model(input_ids=torch.tensor([source + target]), use_cache=False).logits[
+                0
+            ]
             logits = logits[len(source) - 1 : -1]
         return torch.log_softmax(logits.float(), -1)[range(len(target)), target]
 

@@ -39,7 +39,7 @@ _T5 = {
     "num_heads": 4,
     "num_layers": 2,
     "num_decoder_layers": 2,
-    "initializer_factor": 4.0,
+    "initializer_factor": 1.0,
     "decoder_start_token_id": 0,
     "dropout_rate": 0.0,
 }
@@ -108,7 +108,6 @@ STUDENTS = [
         "SwitchTransformersConfig",
         {
             **_T5,
-            "initializer_factor": 1.0,
             "num_experts": 4,
             "num_sparse_encoder_layers": 1,
             "num_sparse_decoder_layers": 1,
@@ -279,6 +278,12 @@ STUDENTS = [
         },
         example="jhu-clsp/ettin-decoder-150m",
     ),
+    Family(
+        "RWKV",
+        "RwkvConfig",
+        {"hidden_size": 32, "num_hidden_layers": 2, "attention_hidden_size": 32},
+        example="RWKV/rwkv-4-169m-pile",
+    ),
 ]
 """Families that can be students."""
 
@@ -314,13 +319,6 @@ REFUSED = [
         {"d_model": 32, "n_layer": 2, "n_head": 4, "d_inner": 48},
         "XLNetLMHeadModel",
         example="xlnet/xlnet-base-cased",
-    ),
-    Family(
-        "RWKV",
-        "RwkvConfig",
-        {"hidden_size": 32, "num_hidden_layers": 2, "attention_hidden_size": 32},
-        "RwkvForCausalLM",
-        example="RWKV/rwkv-4-169m-pile",
     ),
 ]
 """Families that cannot."""

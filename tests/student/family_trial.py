@@ -28,7 +28,6 @@ from tutelage.student.model.loading import load_student
 from tutelage.student.model.precision import prepare
 from tutelage.student.model.scratch import train_tokenizer
 from tutelage.student.model.student import Student
-from tutelage.student.preflight.examine import examine_student
 from tutelage.student.training.loss import batch_loss
 from tutelage.student.training.trainer import train
 
@@ -147,7 +146,7 @@ def refusal(family: Family, place: Path, tokenizer: Path) -> str:
     """The line with which a family is refused, without the folder."""
     folder = str(make_folder(family, place, tokenizer))
     try:
-        examine_student(folder, DEV, NLI, [TrainSettings(objective="label", **LIMITS)])
+        load_student(folder)
     except StudentError as error:
         return str(error).replace(folder, family.example)
     raise AssertionError(f"{family.name} is not refused")

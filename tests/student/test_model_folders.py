@@ -52,9 +52,7 @@ def _configure(folder: Path, **values: Any) -> None:
     path.write_text(json.dumps(config | values), encoding="utf-8")
 
 
-@pytest.mark.parametrize(
-    "family", [f for f in REFUSED if f.name != "RWKV"], ids=lambda family: family.name
-)
+@pytest.mark.parametrize("family", REFUSED, ids=lambda family: family.name)
 def test_models_that_see_later_tokens_are_refused(
     family: Any, tmp_path: Path, tokenizer_folder: Path
 ) -> None:

@@ -15,6 +15,7 @@ from tutelage.student.model.scratch import new_model
 from tutelage.student.model.student import Architecture, Student
 from tutelage.student.model.weights import (
     check_complete,
+    check_finite,
     describe_unexpected,
     load_config,
     load_weights,
@@ -100,6 +101,7 @@ def _pretrained(spec: str, dropout: float | None) -> Student:
         config.update(_dropout_fields(config, dropout))
     model, missing, unexpected = load_weights(spec, name, config, options)
     student = Student(model, tokenizer, _architecture(config))
+    check_finite(spec, model)
     # First the kind of model: weights that an encoder lacks for writing text are no missing ones.
     check_causal(spec, student)
     check_complete(spec, missing, unexpected)

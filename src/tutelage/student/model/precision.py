@@ -21,7 +21,7 @@ from tutelage.student.model.student import Student
 
 Precision = Literal["fp32", "bf16"]
 
-_SMALL = 5_000_000
+SMALL = 5_000_000
 """Number of weights below which a CPU spends its time between the matrix products, not in them."""
 
 _NOT_COMPILED = "compile: true is for decoder-only students with one list of layers: leave it out"
@@ -48,7 +48,7 @@ def choose_precision(name: str, device: torch.device, parameters: int) -> Precis
         # Older cards only emulate bf16.
         supported = torch.cuda.is_bf16_supported(including_emulation=False)
         return "bf16" if supported else "fp32"
-    if device.type != "cpu" or parameters < _SMALL:
+    if device.type != "cpu" or parameters < SMALL:
         return "fp32"
     # Older releases of torch do not report capabilities.
     features: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()

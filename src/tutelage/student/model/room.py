@@ -50,20 +50,15 @@ def _check(student: Student, part: str, length: int, what: str) -> None:
     if length <= student.room.get(part, 0):
         return
     named = declared_positions(student)
-    if named is None or named < length + _MARGIN:
-        model = _on_cpu(student)
+    # On a GPU an index that is out of range ends the process, so that it is tried out on the CPU,
+    # and only where the configuration does not name enough positions.
+    on_cpu = student.device.type == "cpu"
+    if on_cpu or named is None or named < length + _MARGIN:
+        model = student.model if on_cpu else copy.deepcopy(student.model).cpu()
         error = _error(student, model, part, length)
         if error is not None:
             raise StudentError(_message(student, model, part, length, what, error))
     student.room[part] = length
-
-
-def _on_cpu(student: Student) -> Any:
-    """The model, or a copy of it on the CPU: on a GPU an index that is out of range ends the
-    process."""
-    if student.device.type == "cpu":
-        return student.model
-    return copy.deepcopy(student.model).cpu()
 
 
 def _error(student: Student, model: Any, part: str, length: int) -> Exception | None:

@@ -188,6 +188,18 @@ def check_complete(spec: str, missing: Sequence[str], unexpected: Sequence[str])
         )
 
 
+def check_finite(spec: str, model: Any) -> None:
+    """Raise StudentError for weights that are not numbers."""
+    broken = [
+        name for name, weight in model.named_parameters() if not bool(torch.isfinite(weight).all())
+    ]
+    if broken:
+        raise StudentError(
+            f"student {spec!r}: {_named(broken)} are not finite: its files are damaged: get them "
+            "again"
+        )
+
+
 def _named(keys: Collection[str]) -> str:
     shown = ", ".join(sorted(keys)[:_SHOWN])
     more = len(keys) - _SHOWN
