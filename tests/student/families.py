@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -380,6 +381,11 @@ def make_folder(family: Family, folder: Path, tokenizer_folder: Path, **changes:
     model = make_model(family, len(tokenizer), **changes)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    if {**family.values, **changes}.get("tie_word_embeddings") is False:
+        path = folder / "config.json"
+        config = json.loads(path.read_text(encoding="utf-8"))
+        # As on a hub; transformers itself would write that they are tied (T5).
+        path.write_text(json.dumps(config | {"tie_word_embeddings": False}), encoding="utf-8")
     return folder
 
 

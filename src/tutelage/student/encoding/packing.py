@@ -87,17 +87,19 @@ def _windows(student: Student) -> dict[str, Window]:
     Windows are measured in positions, not in columns: a branch's positions continue its source's.
     """
     config = student.model.config.get_text_config()
-    width = getattr(config, "sliding_window", None)
-    chunk = getattr(config, "attention_chunk_size", None)
+    width = int(getattr(config, "sliding_window", None) or 0)
+    chunk = int(getattr(config, "attention_chunk_size", None) or 0)
 
     def everything(at: torch.Tensor) -> torch.Tensor:
         return torch.ones((*at.shape, at.shape[1]), dtype=torch.bool, device=at.device)
 
     def sliding(at: torch.Tensor) -> torch.Tensor:
-        return at[:, :, None] - at[:, None, :] < int(width)
+        near: torch.Tensor = at[:, :, None] - at[:, None, :] < width
+        return near
 
     def chunked(at: torch.Tensor) -> torch.Tensor:
-        return at[:, :, None] // int(chunk) == at[:, None, :] // int(chunk)
+        same_chunk: torch.Tensor = at[:, :, None] // chunk == at[:, None, :] // chunk
+        return same_chunk
 
     windows: dict[str, Window] = {"full_attention": everything}
     if width:
@@ -136,30 +138,36 @@ def pack(rows: Sequence[Row], filler: int) -> Packed:
     return Packed(fill(ids, filler), fill(positions, 0), fill(owners, _PADDING), starts)
 
 
-def can_pack(student: Student, length: int = 0) -> bool:
+def can_pack(student: Student, length: int = 0, branch: int = 0) -> bool:
     """Whether this student computes packed rows as it computes their branches one by one.
 
     length: positions of the longest sequence that is to be packed
+    branch: positions of its longest branch
 
-    Tried out with rows of that length, and again when longer ones come: a model may attend to a
+    Tried out with a row of that length, and again when longer ones come: a model may attend to a
     window that shorter rows do not exceed. Not every model takes a four-dimensional mask and
     explicit positions. An encoder-decoder needs no packing.
     """
-    length = max(length, _SHORTEST)
-    if student.can_pack is not False and length > student.packing_tried:
-        student.can_pack = student.architecture == "decoder-only" and _find_form(student, length)
-        student.packing_tried = length
+    branch = max(branch, _SHORTEST_BRANCH)
+    length = max(length, branch + _SHORTEST)
+    tried = student.packing_tried
+    untried = student.can_pack is None or length > tried[0] or branch > tried[1]
+    if student.can_pack is not False and untried:
+        student.can_pack = student.architecture == "decoder-only" and _find_form(
+            student, length, branch
+        )
+        student.packing_tried = (max(length, tried[0]), max(branch, tried[1]))
     return bool(student.can_pack)
 
 
-_SHORTEST = 32
-"""Positions of the rows that packing is tried out with, at least."""
+_SHORTEST, _SHORTEST_BRANCH = 16, 5
+"""Positions of source and branch that packing is tried out with, at least."""
 
 
-def _find_form(student: Student, length: int) -> bool:
+def _find_form(student: Student, length: int, branch: int) -> bool:
     """Find a form of the mask with which packed and separate rows give the same logits."""
     with in_fp32(student) as twin, torch.no_grad():
-        rows = _rows_to_try(twin, length)
+        rows = _rows_to_try(twin, length, branch)
         alone: list[torch.Tensor] = []
 
         def agrees() -> bool:
@@ -167,26 +175,26 @@ def _find_form(student: Student, length: int) -> bool:
                 alone.extend(_alone(twin, rows))
             return agree(_together(twin, rows), torch.cat(alone))
 
+        before = twin.packed_mask
         for form in _forms(student):
             twin.packed_mask = form
             if same(agrees):
                 return True
-        twin.packed_mask = PLAIN
+        # Shorter rows that are packed already keep the form that was found for them.
+        twin.packed_mask = before
         return False
 
 
-def _rows_to_try(student: Student, length: int) -> list[Row]:
-    """Two rows of which the longest sequence has `length` positions: a long source with short
-    branches, and a shorter one with a long branch."""
-    short, half = 5, length // 2
-    tokens = student.any_tokens(2 * length + 4 * short)
-    parts = iter(tokens)
+def _rows_to_try(student: Student, length: int, branch: int) -> list[Row]:
+    """A row whose longest sequence has `length` positions, of them `branch` in a branch, with a
+    second branch after it; and a short row, which is padded."""
+    parts = iter(student.any_tokens(length + 2 * _SHORTEST))
 
     def take(count: int) -> list[int]:
         return list(itertools.islice(parts, count))
 
-    first = (take(length - short), [take(short), take(short - 2)])
-    return [first, (take(half), [take(length - half), take(short)])]
+    first = (take(length - branch), [take(branch), take(_SHORTEST_BRANCH - 2)])
+    return [first, (take(_SHORTEST), [take(2), take(_SHORTEST_BRANCH)])]
 
 
 def _together(student: Student, rows: Sequence[Row]) -> torch.Tensor:

@@ -139,8 +139,10 @@ def encode_examples(
                 target_cut,
             )
         )
-    longest = max((len(s.source) + len(s.target) for e in encoded for s in e.sequences), default=0)
-    if len(prompts) > 1 and not can_pack(student, longest):
+    pairs = [(e.shared, s) for e in encoded for s in e.sequences]
+    longest = max((len(s.source) + len(s.target) for _, s in pairs), default=0)
+    branch = max((len(s.source) - shared + len(s.target) for shared, s in pairs), default=0)
+    if len(prompts) > 1 and not can_pack(student, longest, branch):
         return [replace(e, packed=False) for e in encoded]
     return encoded
 

@@ -226,8 +226,8 @@ def score_batch(
     way = student.ways.get(_key(prefixes), (_FAST, 0))[0]
     if way == _FAST and student.architecture == "decoder-only":
         whole = with_prefixes(sources, prefixes)
-        longest = max(map(len, whole)) + max(map(len, labels))
-        if can_pack(student, longest):
+        branch = max(map(len, labels))
+        if can_pack(student, max(map(len, whole)) + branch, branch):
             return score_packed(student, whole, labels)
         way = _BATCHED
     return _WAYS[way](student, sources, labels, prefixes)
@@ -274,7 +274,8 @@ def find_way(
     )
     with in_fp32(student) as twin, torch.no_grad():
         fast_is_packed = twin.architecture == "decoder-only"
-        if fast_is_packed and can_pack(twin, max(lengths) + max(map(len, labels))):
+        branch = max(map(len, labels))
+        if fast_is_packed and can_pack(twin, max(lengths) + branch, branch):
             # Tried out there with rows of this length, in one batch and one by one.
             found = _FAST
         else:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import torch
 
 from tutelage.config.training_settings import Fast
+from tutelage.core.storage import read_json, write_json
 from tutelage.core.types import ObjectiveName
 from tutelage.student.fast import parts as fast_parts
 
@@ -49,8 +50,8 @@ class Student:
     `encoding.packing.can_pack`)."""
     packed_mask: str = "plain"
     """Which attention mask packed rows get; one of the forms of `encoding.packing`."""
-    packing_tried: float = 0
-    """Positions of the longest row that packing was tried out with."""
+    packing_tried: tuple[float, float] = (0, 0)
+    """Positions of the longest row, and of the longest branch, that packing was tried out with."""
     ways: dict[str, tuple[str, int]] = field(default_factory=dict)
     """For each thing that can be computed in several ways, the way that was found to agree with
     the plain model, and the tokens of the longest row that it was tried out with."""
@@ -215,3 +216,8 @@ class Student:
         logging.disable_progress_bar()
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
+        if getattr(self.model.config, "scale_decoder_outputs", None) is False:
+            # transformers reads from this key, which it does not write, whether a T5 scales its
+            # outputs (those of v1.1 do not).
+            path = folder / "config.json"
+            write_json(path, read_json(path) | {"tie_word_embeddings": False})

@@ -146,6 +146,7 @@ def load_weights(
             # Otherwise the wrappers' names would be written again when the student is saved.
             found[0]._weight_conversions = conversions[len(_WITHOUT_WRAPPERS) :]
     model, missing, unexpected = found
+    _own_memory(model)
     if not missing and "gguf_file" not in options:
         missing = loading(spec, lambda: _lost_head(model, name))
     # From here on a dequantised GGUF model is an ordinary one, and must be saved as one.
@@ -154,6 +155,22 @@ def load_weights(
         model.hf_quantizer = None
         model.is_quantized = False
     return model, missing, unexpected
+
+
+_ALIGNMENT = 64
+"""Bytes to which torch aligns its own memory."""
+
+
+@torch.no_grad()
+def _own_memory(model: Any) -> None:
+    """Copy weights that lie in a mapped file to memory of torch's own.
+
+    There they are aligned, so that matrix products add up in the same order wherever the weights
+    came from; and the file may be replaced.
+    """
+    for weight in model.parameters():
+        if weight.device.type == "cpu" and weight.data_ptr() % _ALIGNMENT:
+            weight.data = weight.data.clone()
 
 
 def _lost_head(model: Any, name: str) -> list[str]:
@@ -242,8 +259,8 @@ def restore_weights(model: Any, folder: Path) -> None:
             f"{folder}: holds other weights than this student's: without {missing[:_SHOWN]}, with "
             f"{unexpected[:_SHOWN]}, of other shapes {different[:_SHOWN]}"
         )
+    # In place, so that weights that were shared still are, and no others.
     model.load_state_dict(weights)
-    model.tie_weights()
 
 
 @contextmanager
