@@ -27,7 +27,7 @@ def predict(
 
     Prints how many of the predictions are right.
 
-    Example: `tutelage predict runs/quickstart/arms/labels/lr-0.005_w-1/seed-0/model test.jsonl`
+    Example: `tutelage predict runs/quickstart/arms/labels/lr-0.003_w-1/seed-0/model test.jsonl`
     """
     from tutelage import api
     from tutelage.cli.terminal import Bars, task_and_columns
