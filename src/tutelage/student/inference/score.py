@@ -25,7 +25,7 @@ from tutelage.student.encoding.packing import can_pack
 from tutelage.student.encoding.targets import Prompt
 from tutelage.student.encoding.tokenise import encode_label, encode_prompts, encode_separator
 from tutelage.student.fast.threads import ThreadedExecutor
-from tutelage.student.inference.generate import generate
+from tutelage.student.inference.generate import find_way_to_generate, generate
 from tutelage.student.inference.plain_scores import (
     score_alone,
     score_plainly,
@@ -185,6 +185,7 @@ def _find_way(
     if student.objective == "rationale_then_label":
         made_up = student.any_tokens(max_rationale_tokens)
         prefixes = [[*made_up, *encode_separator(student)]] * len(sources)
+        find_way_to_generate(student, sources, [])
     return find_way(student, sources, labels, prefixes)
 
 
