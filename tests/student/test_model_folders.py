@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from tutelage.core.errors import StudentError, TutelageError
 from tutelage.core.task import NLI, Task
 from tutelage.data.synthetic import generate as synthetic
+from tutelage.student.inference.generate import generate
 from tutelage.student.inference.score import label_ids, score_labels
 from tutelage.student.model.loading import count_parameters, load_student
 from tutelage.student.model.student import Student
@@ -309,3 +310,23 @@ def test_more_tokens_than_positions_are_refused_with_the_limit(
         with pytest.raises(StudentError, match=r"positions for 24 tokens.*lower max_source_tokens"):
             score_labels(student, rows, NLI)
         assert len(score_labels(student, rows, NLI, max_source_tokens=16)) == len(rows)
+
+
+@pytest.mark.parametrize("name", ["T5", "BART", "mT5"])
+def test_a_model_that_names_no_first_token_starts_from_one_everywhere(
+    name: str, tmp_path: Path, tokenizer_folder: Path
+) -> None:
+    """In training, in scoring and in generation alike."""
+    place = make_folder(named(name), tmp_path, tokenizer_folder, decoder_start_token_id=None)
+    (place / "generation_config.json").unlink(missing_ok=True)
+    student = load_student(str(place))
+    assert student.model.config.decoder_start_token_id is None
+    source = student.tokenizer("two dogs").input_ids
+    written: list[int] = []
+    for _ in range(3):
+        decoder = torch.tensor([[student.decoder_start_id, *written]])
+        logits = student.model(input_ids=torch.tensor([source]), decoder_input_ids=decoder).logits
+        written.append(int(logits[0, -1].argmax()))
+    found = generate(student, [source, source[:1]], [], 3)[0]
+    assert found == written[: len(found)]
+    assert len(score_labels(student, DEV, NLI, max_source_tokens=64)) == len(DEV)

@@ -90,7 +90,7 @@ def test_weights_that_are_not_finite_are_refused(
     weights = load_file(path)
     weights["shared.weight"][3, 4] = float("nan")
     save_file(weights, path, {"format": "pt"})
-    with pytest.raises(StudentError, match=r"\(shared.weight\) are not finite"):
+    with pytest.raises(StudentError, match=r"\(shared.weight\) that are not finite"):
         _examine(place, "label")
 
 

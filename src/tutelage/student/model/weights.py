@@ -212,15 +212,16 @@ def check_finite(spec: str, model: Any) -> None:
     ]
     if broken:
         raise StudentError(
-            f"student {spec!r}: {_named(broken)} are not finite: its files are damaged: get them "
-            "again"
+            f"student {spec!r}: its files hold {_named(broken)} that are not finite: they are "
+            "damaged: get them again"
         )
 
 
 def _named(keys: Collection[str]) -> str:
     shown = ", ".join(sorted(keys)[:_SHOWN])
     more = len(keys) - _SHOWN
-    return f"{len(keys)} weights ({shown}{f' and {more} more' if more > 0 else ''})"
+    noun = "weight" if len(keys) == 1 else "weights"
+    return f"{len(keys)} {noun} ({shown}{f' and {more} more' if more > 0 else ''})"
 
 
 def describe_unexpected(unexpected: Sequence[str]) -> list[str]:
