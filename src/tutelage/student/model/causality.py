@@ -28,8 +28,8 @@ def check_causal(spec: str, student: Student, rows: Sequence[Sequence[int]] | No
     for row in rows or [student.any_tokens(_LENGTH)]:
         if loading(spec, lambda row=row: _looks_ahead(student, row)):  # type: ignore[misc]
             raise StudentError(
-                f"student {spec!r}: in its {student.model.config.model_type} model tokens see those "
-                f"after them, as in an encoder: it cannot write a text: {WHAT_TO_USE}"
+                f"student {spec!r}: in its {student.model.config.model_type} model tokens see "
+                f"those after them, as in an encoder: it cannot write a text: {WHAT_TO_USE}"
             )
 
 
