@@ -52,6 +52,11 @@ def test_a_sound_student_passes(folder: Callable[..., str], name: str, precision
     assert found.parameters > 10_000
 
 
+@pytest.mark.parametrize("name", ["T5", "BART", "Qwen 2"])
+def test_a_recipe_of_labels_alone_needs_no_more_room(folder: Callable[..., str], name: str) -> None:
+    assert _examine(folder(name), "label").notes == ()
+
+
 def test_what_is_slower_is_said_once(folder: Callable[..., str]) -> None:
     found = _examine(folder("GPT-Neo"), "label_then_rationale", "multitask")
     assert [note for note in found.notes if "not packed" in note]
