@@ -44,7 +44,7 @@ def _examine(folder: str, *objectives: str, **changes: Any) -> Preflight:
 
 @pytest.mark.parametrize("name", ["T5", "Llama", "Gemma 3"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_sound_student_passes(folder: Callable[..., str], name: str, precision: str) -> None:
+def test_a_sound_student_is_accepted(folder: Callable[..., str], name: str, precision: str) -> None:
     found = _examine(folder(name), precision=precision, lora=LoraSettings(rank=2))
     assert found.notes == ()
     assert found.fast == "auto"

@@ -52,7 +52,7 @@ def check_student(
 def examine_recipe(recipe: Recipe, splits: Splits, ledger: Path | None = None) -> Preflight:
     """The preflight of the recipe's student: kept from before, or done now.
 
-    ledger: the ledger's file, in whose folder the outcome is kept; None: the usual one
+    ledger: the ledger's file, in whose folder its result is kept; None: the usual one
     """
     from tutelage.student.preflight.examine import Preflight, examine_student
 
@@ -61,7 +61,7 @@ def examine_recipe(recipe: Recipe, splits: Splits, ledger: Path | None = None) -
     rows = [*splits.train, *splits.dev, *splits.test]
 
     def path() -> Path | None:
-        """The file of the outcome; None where nobody knows whether the model stays the same."""
+        """The file of the result; None where nobody knows whether the model stays the same."""
         identity = _identity(model)
         if identity is None:
             return None

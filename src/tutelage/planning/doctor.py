@@ -178,13 +178,13 @@ def _recipe(recipe: Recipe) -> Iterator[Finding]:
         from tutelage.experiment.student_check import examine_recipe
 
         found = examine_recipe(recipe, load_splits(recipe))
-        told = "".join(f"; {note}" for note in found.notes)
+        notes = "".join(f"; {note}" for note in found.notes)
         size = f"{found.parameters / 1e6:.1f} million parameters"
         if recipe.student.model.startswith("scratch:"):
             size = "new weights"
         return (
             f"{size}; computes what the plain model computes, with inputs of up to {found.longest} "
-            f"tokens (examined in {found.seconds:.1f} s){told}"
+            f"tokens (examined in {found.seconds:.1f} s){notes}"
         )
 
     yield _check(f"student {recipe.student.model}", student)

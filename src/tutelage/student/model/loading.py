@@ -102,7 +102,7 @@ def _pretrained(spec: str, dropout: float | None) -> Student:
     model, missing, unexpected = load_weights(spec, name, config, options)
     student = Student(model, tokenizer, _architecture(config))
     check_finite(spec, model)
-    # First the kind of model: weights that an encoder lacks for writing text are no missing ones.
+    # First the kind of model: what an encoder lacks for writing text is not the fault to name.
     check_causal(spec, student)
     check_complete(spec, missing, unexpected)
     student.notes = describe_unexpected(unexpected)
