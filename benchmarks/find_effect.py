@@ -53,9 +53,6 @@ def effect_recipe(tiny: bool = False) -> Recipe:
             "arms": [{"name": LABELS}, {"name": REASONING, "strategy": "informed_reasoning"}],
             "controls": list(CONTROLS),
             "explain_rows": 0,
-            "departures": {
-                "baselines": "this is about the arms, and the teacher looks its answers up"
-            },
         }
         | (TINY if tiny else {})
     )

@@ -62,9 +62,9 @@ def plan(
 
 def simulated(
     rng: np.random.Generator, seeds: int, design: dict[str, float], true: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Differences with the design's variances: f D of rows and (1 - f) D of single answers, each
-    shared within a premise as `within_group` says, and two arms' seeds."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Two arms with the design's variances: f D of rows and (1 - f) D of single answers, half from
+    each arm, both shared within a premise as `within_group` says, and each arm's seeds."""
     groups = np.repeat(np.arange(len(SIZES)), SIZES)
     shared, own = design["within_group"] ** 0.5, (1 - design["within_group"]) ** 0.5
 
@@ -73,9 +73,11 @@ def simulated(
         return shared * of_group + own * rng.normal(size=(len(groups), columns))
 
     repeated = (design["repeated"] * design["disagreement"]) ** 0.5
-    single = ((1 - design["repeated"]) * design["disagreement"]) ** 0.5
-    of_seed = 2**0.5 * design["seed_sd"] * rng.normal(size=seeds)
-    return true + repeated * clustered(1) + single * clustered(seeds) + of_seed, groups
+    single = ((1 - design["repeated"]) * design["disagreement"] / 2) ** 0.5
+    arm, baseline = (
+        single * clustered(seeds) + design["seed_sd"] * rng.normal(size=seeds) for _ in range(2)
+    )
+    return true + repeated * clustered(1) + arm, baseline, groups
 
 
 @pytest.mark.parametrize("seeds", [3, 5])
@@ -89,9 +91,10 @@ def test_the_test_detects_a_difference_of_that_size_four_times_in_five(
     rng = np.random.default_rng(seeds)
     hits = 0
     for _ in range(600):
-        table, groups = simulated(rng, seeds, dict(found.design), size)
+        arm, baseline, groups = simulated(rng, seeds, dict(found.design), size)
         # As in Holm's strictest step.
-        hits += crossed_random_effects(table, groups.tolist()).p_value < 0.05 / found.family
+        tested = crossed_random_effects(arm, groups.tolist(), baseline=baseline)
+        hits += tested.p_value < 0.05 / found.family
     assert hits / 600 == pytest.approx(0.8, abs=0.055)  # 3.4 standard errors
 
 
@@ -172,7 +175,7 @@ def finished(folder: Path, test: list[Example], seeds: int, *, rows: bool = True
                 predictions.append(
                     {"uid": row.uid, "label": label, "gold": row.label, "probabilities": shares}
                 )
-            write_jsonl(folder / f"arms/{name}/c/seed-{seed}/test.jsonl", predictions)
+            write_jsonl(folder / f"arms/{name}/lr-0.003_w-0.5/seed-{seed}/test.jsonl", predictions)
         table = tuple(map(tuple, confusion))
         arms.append(small_results.arm(name, seeds=tuple(range(seeds)), confusion=table))
     if rows:
@@ -229,7 +232,7 @@ def test_a_run_without_usable_predictions(planned: Planned, tmp_path: Path) -> N
     with pytest.raises(UsageError, match=r"--like .*holds no results\.json"):
         plan((recipe, splits), like=tmp_path)
     run = finished(tmp_path / "small", list(splits.test), 2)
-    for file in run.glob("arms/reasoning/c/*/test.jsonl"):
+    for file in run.glob("arms/reasoning/*/*/test.jsonl"):
         file.unlink()
     with pytest.raises(UsageError, match="no predictions of arms that differ"):
         plan((recipe, splits), like=run)

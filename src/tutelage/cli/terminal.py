@@ -15,6 +15,7 @@ from tutelage.cli.jobs_progress import JobsProgress
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from tutelage.config.recipe import Recipe
     from tutelage.core.progress import AnnotationProgress, JobProgress
@@ -247,20 +248,21 @@ def print_results(results: Results) -> None:
 
     console = out_console()
     arms = Table(title=f"{escape(results.name)}: accuracy", title_justify="left")
-    for name in ("arm", "configuration", "tried", "seeds", "dev", "test", "95% interval", "rows"):
-        arms.add_column(name, justify="left" if name in ("arm", "configuration") else "right")
+    for name in ("arm", "trials", "seeds", "dev", "test", "95% interval", "by seed", "rows"):
+        arms.add_column(name, justify="left" if name == "arm" else "right")
     for arm in results.arms:
-        config, test = arm.config, arm.test
+        test = arm.test
         arms.add_row(
             escape(arm.name),
-            f"lr {config.learning_rate:g}, label weight {config.label_weight:g}",
-            str(arm.configs_tried),
+            str(len(arm.trials)),
             str(len(arm.seeds)),
             f"{arm.dev.accuracy:.3f}",
             f"{test.accuracy:.3f}",
             f"{test.ci95[0]:.3f} to {test.ci95[1]:.3f}",
+            " ".join(f"{accuracy:.3f}" for accuracy in test.accuracy_by_seed),
             str(test.n),
         )
+    _add_baselines(arms, results)
     console.print(arms)
     print_comparisons(results.comparisons, "Differences in test accuracy, in points")
     if results.comparisons_unseen:
@@ -270,8 +272,32 @@ def print_results(results: Results) -> None:
             f"The same on the {rows} test rows whose context is not in train; not part of the "
             "correction above",
         )
+    if results.control_comparisons:
+        print_comparisons(
+            results.control_comparisons,
+            "Control arms minus labels alone, to describe what each does; not corrected",
+        )
+    if results.context_comparisons:
+        print_comparisons(
+            results.context_comparisons, "Compared with baselines, row by row; not corrected"
+        )
     for sentence in api.answer_sentences(results):
         console.print(sentence, markup=False, soft_wrap=True)
+
+
+def _add_baselines(arms: Table, results: Results) -> None:
+    """Add the baselines that were evaluated on the test set to the table of arms."""
+    majority, words = results.baselines.majority, results.baselines.bag_of_words
+    for name, choice, found in (
+        ("majority class", majority and majority.label, majority),
+        ("bag of words", words and f"C {words.strength:g}", words),
+    ):
+        if found is not None:
+            low, high = found.ci95
+            arms.add_row(
+                *(name, str(choice), "", "", "", f"{found.accuracy:.3f}"),
+                *(f"{low:.3f} to {high:.3f}", str(found.n)),
+            )
 
 
 def print_comparisons(comparisons: Sequence[Comparison], title: str) -> None:

@@ -115,7 +115,7 @@ def _settings(recipe: Recipe) -> list[TrainSettings]:
     """The settings of one training for each objective of the recipe."""
     by_objective: Mapping[str, TrainSettings] = {
         arm.effective_objective: recipe.student.training(
-            Config(1e-3, 0.5), recipe.seeds[0], arm.effective_objective
+            Config(1e-3, 0.5), recipe.replicates[0], arm.effective_objective
         )
         for arm in recipe.arms
     }

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tutelage.config.training_settings import TrainSettings
-from tutelage.core.errors import require_extra
+from tutelage.core.errors import DivergedError, require_extra
 from tutelage.core.rationale_file import read_rationales
 from tutelage.core.task import NLI, Task
 from tutelage.data.load import load_examples
@@ -33,6 +33,8 @@ def train_file(
 
     columns: our names -> the columns of `data` and `dev`
     track:   trackers that receive its log, under the name OUTPUT/seed-N
+
+    Raises DivergedError where the training diverged; the best checkpoint so far, if any, is kept.
     """
     require_extra("train", "training a student", *(("peft",) if settings.lora else ()))
     check_trackers(track)
@@ -48,4 +50,11 @@ def train_file(
     dev_rows = list(load_examples(dev, task, columns=columns))
     job = TrainingJob(student, tokenizer, training, dev_rows, task, settings, output, tracking)
     result: TrainResult = run_job(job, on_step)
+    if result.diverged_at is not None:
+        kept = f"; {output / 'model'} holds the checkpoint of step {result.best_step}"
+        raise DivergedError(
+            f"{output}: the training diverged at step {result.diverged_at} (learning rate "
+            f"{settings.learning_rate:g}): lower the learning rate, or use precision fp32"
+            f"{kept if result.has_checkpoint else ''}"
+        )
     return result
