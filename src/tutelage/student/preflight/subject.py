@@ -38,6 +38,10 @@ _GRADIENT_TOLERANCE = 1e-3
 """Largest difference of a gradient in fp32, as a share of its length."""
 
 
+_MADE_UP = 128
+"""Tokens of a made-up rationale, at most. Windows and positions beyond are tried out by `can_pack`
+and `check_room`, which cost less."""
+
 _ROUNDINGS = 2
 """How far two roundings to bf16 may be apart: each is off by as much as the other."""
 
@@ -75,11 +79,11 @@ class Subject:
         """What stands before the label in a target: a made-up rationale, or nothing."""
         if settings.objective != "rationale_then_label":
             return []
-        made_up = student.any_tokens(settings.max_rationale_tokens)
+        made_up = student.any_tokens(min(settings.max_rationale_tokens, _MADE_UP))
         return [*made_up, *encode_separator(student)]
 
     def examples(self, student: Student, settings: TrainSettings) -> list[EncodedExample]:
-        """The longest row with a rationale as long as may be, and the shortest with a short one."""
+        """The longest row with a long rationale, and the shortest one with a short one."""
         student.objective = settings.objective
         chosen = [self.rows[0], self.rows[-1]][: len(self.rows)]
         made = []
@@ -95,14 +99,21 @@ class Subject:
             student,
             made,
             max_source_tokens=settings.max_source_tokens,
-            max_rationale_tokens=settings.max_rationale_tokens,
+            max_rationale_tokens=min(settings.max_rationale_tokens, _MADE_UP),
         )
+
+    def some_labels(self, student: Student) -> list[int]:
+        """The labels whose scores are compared: the first, the last, the shortest, the longest."""
+        lengths = [len(ids) for ids in label_ids(student, self.task)]
+        ends = {0, len(lengths) - 1, lengths.index(min(lengths)), lengths.index(max(lengths))}
+        return sorted(ends)
 
     def wanted(self, plain: Student) -> dict[ObjectiveName, Wanted]:
         """What the plain model computes, by objective."""
         start = plain.decoder_start_id if plain.architecture == "encoder-decoder" else None
         reference = Reference(plain.model, start)
-        labels = [encode_label(plain, self.task.verbalize(label)) for label in self.task.labels]
+        names = [self.task.labels[index] for index in self.some_labels(plain)]
+        labels = [encode_label(plain, self.task.verbalize(name)) for name in names]
         found = {}
         for settings in self.settings:
             before = self.prefix(plain, settings)
@@ -140,14 +151,15 @@ class Subject:
         return list(dict.fromkeys(notes))
 
     def scores(self, student: Student, settings: TrainSettings) -> tuple[torch.Tensor, str]:
-        """The scores of all rows [rows, labels], and the way in which they were computed."""
+        """The scores [rows, some labels], and the way in which they were computed."""
         sources = [source.ids for source in self.sources(student, settings)]
         labels = label_ids(student, self.task)
         before = self.prefix(student, settings)
         prefixes = [before] * len(sources) if before else None
         way = find_way(student, sources, labels, prefixes)
         with evaluating(student), torch.no_grad():
-            return score_batch(student, sources, labels, prefixes), way
+            every = score_batch(student, sources, labels, prefixes)
+        return every[:, self.some_labels(student)], way
 
     def compare_losses(
         self, student: Student, settings: TrainSettings, wanted: Wanted, *, alone: bool
@@ -227,7 +239,8 @@ class Subject:
         settings = self.settings[0]
         start = plain.decoder_start_id if plain.architecture == "encoder-decoder" else None
         before = self.prefix(plain, settings)
-        labels = [[*before, *ids] for ids in label_ids(plain, self.task)]
+        ids = label_ids(plain, self.task)
+        labels = [[*before, *ids[index]] for index in self.some_labels(plain)]
         sources = [source.ids for source in self.sources(plain, settings)]
         rounded = Reference(plain.model, start).scores(sources, labels, len(before))
         found, _ = self.scores(student, settings)
