@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from tutelage.evaluation.power import (
     Design,
     design_of,
     detectable_difference,
+    detectable_range,
     expected_variance,
     power_of,
 )
@@ -169,3 +171,24 @@ def test_designs_that_cannot_be_are_refused() -> None:
 def test_without_variance_nothing_can_be_said() -> None:
     nothing = variance_estimates(np.zeros((10, 3)), baseline=np.zeros((10, 3)))
     assert detectable_difference(nothing) is None
+
+
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+def test_the_range_holds_the_true_detectable_difference_four_times_in_five(seeds: int) -> None:
+    rng = np.random.default_rng(seeds)
+    truth = parts_of(1e-6, (1e-4, 1e-4), (1e-7, 1e-7), 500, seeds)
+    size = detectable_difference(truth)
+    assert size is not None
+    inside = 0
+    for _ in range(200):
+        drawn = tuple(c * rng.chisquare(seeds - 1) / (seeds - 1) for c in truth.seeds)
+        low, high = detectable_range(replace(truth, seeds=drawn))
+        assert low is not None
+        inside += low <= size and (high is None or size <= high)
+    # Welch's degrees of freedom are fewer than those of the sum where chance makes arms unlike.
+    assert 0.75 < inside / 200 < 0.93
+
+
+def test_of_one_seed_the_range_is_the_difference_itself() -> None:
+    one = parts_of(1e-4, (0.0, 0.0), (0.0, 0.0), 300, 1)
+    assert detectable_range(one) == (detectable_difference(one),) * 2

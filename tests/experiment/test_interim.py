@@ -127,7 +127,7 @@ def test_a_run_ends_with_the_look_that_decides(
     assert results.interim == InterimAnalyses(
         (2, 4, 5), last, level_at(last, (2, 4, 5)), decided_after is not None
     )
-    planned = [title for title in stages.titles if "planned analysis" in title]
+    planned = [title for title in stages.titles if "interim analysis" in title]
     assert planned == [
         f"An interim analysis: {seeds} of at most 5 seeds" for seeds in (2, 4, 5) if seeds <= last
     ]

@@ -46,6 +46,7 @@ def comparison(
         "p_adjusted": p,
         "test": "a test",
         "minimum_detectable_difference": 0.042,
+        "detectable_range": (0.041, 0.043),
         "n": 4912,
         "groups": more.get("n", 4912),
         "effective_groups": 4912.0,

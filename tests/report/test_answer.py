@@ -393,7 +393,12 @@ def test_several_treatment_arms_have_an_overview() -> None:
         "one (+22.2 points) and three (+10.0 points); 1 had no detected effect: four; 1 lowered "
         "test accuracy: two (−3.0 points).",
     )
-    assert answer.sentences == [*answer.opening, *(f.text for f in answer.findings)]
+    assert answer.sentences == [
+        *answer.opening,
+        *(f.text for f in answer.findings),
+        "Which of the 4 treatment arms is best was itself chosen by these results: the difference "
+        "of one is too large on average.",
+    ]
     assert [f.gain.arm for f in answer.findings] == ["one", "three", "four", "two"]
     assert answer_of(results(gain("one", 0.01, 0.9), gain("two", 0.01, 0.9))).opening == (
         "None of 2 ways of training on explanations had a detected effect compared with labels "
@@ -416,15 +421,35 @@ def sample() -> Results:
 
 
 def test_simulated_arms_are_answered_as_they_were_made(sample: Results) -> None:
-    overview, large, same_as_control, small = answer_sentences(sample)
+    overview, large, same_as_control, small, model, choice = answer_sentences(sample)
     assert overview.startswith("2 of 3 ways of training on explanations raised test accuracy")
     assert small.startswith("No effect of training on information-extraction explanations was")
     assert large.startswith("Training on informed-reasoning explanations raised test accuracy from")
     assert "It also beat its control arm informed-reasoning-shuffled (explanations of" in large
     assert "but it is not shown that their content made the difference" in same_as_control
+    assert model.startswith("The model to use is arms/informed-reasoning/")
+    assert choice.startswith("Which of the 3 treatment arms is best was itself chosen")
 
 
 def test_no_sentence_runs_into_the_next(sample: Results) -> None:
     for text in answer_sentences(sample):
         assert text.endswith(".") and "  " not in text and ".." not in text
         assert not re.search(r"[a-z]\.[A-Z]|\( | \)|,,|;;", text)
+
+
+def test_few_seeds_leave_a_range_of_detectable_differences() -> None:
+    rough = comparison("labels", 0.0, 0.2, 1.0, detectable_range=(0.02, 0.09))
+    [text] = answer_sentences(results(rough))
+    assert "four times in five is 2.0 to 9.0 points, as far as so few seeds show." in text
+    open_ended = comparison("labels", 0.0, 0.2, 1.0, detectable_range=(0.3, None))
+    [text] = answer_sentences(results(open_ended))
+    assert "four times in five is more than 30.0 points, as far as" in text
+
+
+def test_few_effective_groups_are_warned_of() -> None:
+    few = comparison("labels", 0.0, 0.02, 1.0, groups=12, effective_groups=8.4, few_groups=True)
+    sentences = answer_sentences(results(few))
+    assert any(
+        "The test rows are only 12 " in text and "weigh as much as 8 of equal size" in text
+        for text in sentences
+    )

@@ -306,6 +306,7 @@ def print_comparisons(comparisons: Sequence[Comparison], title: str) -> None:
     from rich.table import Table
 
     from tutelage.core.results import ComparisonResult
+    from tutelage.core.wording import detectable_points
 
     table = Table(title=title, title_justify="left", caption_justify="left")
     for name in (
@@ -324,7 +325,6 @@ def print_comparisons(comparisons: Sequence[Comparison], title: str) -> None:
             table.add_section()
             table.caption = "Below the line: secondary comparisons, corrected separately"
         low, high = row.ci95
-        smallest = row.minimum_detectable_difference
         table.add_row(
             escape(row.arm),
             escape(row.baseline),
@@ -332,6 +332,6 @@ def print_comparisons(comparisons: Sequence[Comparison], title: str) -> None:
             f"{100 * low:+.1f} to {100 * high:+.1f}",
             f"{row.p_value:.2g}",
             f"{row.p_adjusted:.2g}",
-            "unknown" if smallest is None else f"{100 * smallest:.1f}",
+            detectable_points(row.minimum_detectable_difference, row.detectable_range),
         )
     out_console().print(table)

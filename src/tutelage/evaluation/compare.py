@@ -21,7 +21,7 @@ from tutelage.evaluation.crossed import (
 )
 from tutelage.evaluation.metrics import by_uid, check_same_rows, correctness, group_keys
 from tutelage.evaluation.numeric import Floats, Groups, group_index
-from tutelage.evaluation.power import detectable_difference
+from tutelage.evaluation.power import detectable_difference, detectable_range
 from tutelage.evaluation.statistics import holm, mcnemar_exact
 from tutelage.evaluation.variance import VarianceEstimates, variance_estimates
 
@@ -132,6 +132,7 @@ def _comparison(
         p_adjusted=p_adjusted,
         test=result.method,
         minimum_detectable_difference=detectable_difference(parts, ALPHA / family, POWER),
+        detectable_range=detectable_range(parts, ALPHA / family, POWER),
         n=difference.shape[0],
         groups=parts.units,
         effective_groups=parts.effective_units,

@@ -15,6 +15,7 @@ from pathlib import Path
 from tutelage.config.recipe import Recipe
 from tutelage.core.errors import RunFolderError, UsageError
 from tutelage.core.results import load_results
+from tutelage.core.wording import STABLE
 from tutelage.evaluation.compare import ALPHA, POWER
 from tutelage.evaluation.power import (
     Design,
@@ -33,9 +34,6 @@ SEED_SDS = {False: (0.005, 0.01, 0.015), True: (0.01, 0.03, 0.05)}
 
 Such as were seen in the runs of docs/results.md: pretrained students 0.3 to 2 points, new ones 1 to
 5, and a pretrained one after 28 steps 4 to 9."""
-
-STABLE = 1.3
-"""Ends of a range that differ by a smaller factor are one number."""
 
 LITTLE_TRAINING = 50
 """Optimiser steps below which a pretrained student varies over seeds as a new one does."""

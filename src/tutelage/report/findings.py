@@ -20,6 +20,7 @@ from tutelage.core.results import (
 )
 from tutelage.core.types import ControlName
 from tutelage.core.wording import (
+    detectable_points,
     joined,
     margin_in_points,
     p_value,
@@ -297,14 +298,16 @@ def _undetected(control: _Control) -> str:
 
 
 def _minimum(comparison: Comparison, what: str) -> list[str]:
-    smallest = comparison.minimum_detectable_difference
+    smallest, spread = comparison.minimum_detectable_difference, comparison.detectable_range
     if smallest is None:
         if comparison.standard_error is None:
             return []
         return [f"This experiment is too small to detect any true {what} four times in five."]
+    size = detectable_points(smallest, spread)
+    unsure = "" if size == points(smallest, sign=False) else ", as far as so few seeds show"
     return [
-        f"The smallest true {what} that this experiment detects four times in five is "
-        f"{points(smallest, sign=False)} points."
+        f"The smallest true {what} that this experiment detects four times in five is {size} "
+        f"points{unsure}."
     ]
 
 

@@ -52,6 +52,7 @@ _FILTERS = {
     "percent": wording.percent,
     "percent_interval": wording.percent_interval,
     "points": wording.points,
+    "detectable_points": wording.detectable_points,
     "points_interval": wording.points_interval,
     "p_value": wording.p_value,
     "count": wording.count,
