@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from tutelage.config.recipe import Recipe
 from tutelage.config.recipe_file import load_recipe
-from tutelage.core.errors import RunFolderError, StudentError, TutelageError, require_extra
+from tutelage.core.errors import RunFolderError, TutelageError, require_extra
 from tutelage.core.types import Example
 from tutelage.planning.doctor_findings import Finding, Status, check
 
@@ -227,26 +227,19 @@ def _recipe(recipe: Recipe) -> Iterator[Finding]:
 
     yield check("data", data)
     yield from check_teachers(recipe, rows)
-    yield check(f"student {recipe.student.model}", partial(_student, recipe.student.model))
 
+    def student() -> str:
+        require_extra("train", "a student")
+        from tutelage.experiment.student_check import examine_recipe
 
-def _student(model: str) -> str:
-    require_extra("train", "a student")
-    from tutelage.student.model.loading import count_parameters
+        found = examine_recipe(recipe, load_splits(recipe))
+        notes = "".join(f"; {note}" for note in found.notes)
+        size = f"{found.parameters / 1e6:.1f} million parameters"
+        if recipe.student.model.startswith("scratch:"):
+            size = "new weights"
+        return (
+            f"{size}; computes what the plain model computes, with inputs of up to {found.longest} "
+            f"tokens (examined in {found.seconds:.1f} s){notes}"
+        )
 
-    if model.startswith("scratch:"):
-        return "new weights, initialised when it is trained"
-    found = f"{count_parameters(model) / 1e6:.1f} million parameters"
-    from safetensors import SafetensorError, safe_open
-
-    folder = Path(model).expanduser()
-    for file in sorted(folder.glob("*.safetensors")) if folder.is_dir() else ():
-        try:
-            with safe_open(str(file), framework="np"):
-                pass
-        except (SafetensorError, OSError) as error:
-            raise StudentError(
-                f"{file}: its weights cannot be read ({error}): the file may be cut; copy or "
-                "download it again"
-            ) from error
-    return found
+    yield check(f"student {recipe.student.model}", student)
