@@ -352,9 +352,9 @@ def test_broken_json_lines(tmp_path: Path, content: str, line: int, expected: st
         ('premise,hypothesis,label\na,b,0\n"a,b,0\nc,d,1\n', 3, "is not valid CSV"),
         ("premise,premise,label\na,b,0\n", 1, "has two columns of one name: premise"),
         (
-            "premise;hypothesis;label\na;b;0\n",
+            "premise hypothesis label\na b 0\n",
             None,
-            "no column 'premise', expected one of: premise;",
+            "no column 'premise', expected one of: premise hypothesis",
         ),
         ("premise,hypothesis,label\n", None, "it holds no rows"),
         ("premise,hypothesis,label\na,b,\nc,d,-1\n", None, "none of its 2 rows has a label"),
@@ -404,9 +404,9 @@ def test_missing_files_and_folders(tmp_path: Path) -> None:
     assert "no such file: correct the path" in message(str(tmp_path / "zzzz"))
     assert "no folder" in message(str(tmp_path / "nowhere" / "a.csv"))
     assert "expected a file: name one of train.jsonl" in message(str(tmp_path))
-    (tmp_path / "a.xlsx").write_text("x", encoding="utf-8")
-    assert "cannot read '.xlsx', expected one of .jsonl, .csv, .parquet" in message(
-        str(tmp_path / "a.xlsx")
+    (tmp_path / "a.doc").write_text("x", encoding="utf-8")
+    assert "cannot read '.doc', expected one of .jsonl, .ndjson, .json, .csv, .tsv" in message(
+        str(tmp_path / "a.doc")
     )
     assert "a file has no splits" in message(f"{tmp_path / 'train.jsonl'}#train")
 

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from tutelage.core.errors import DataError
-from tutelage.core.storage import encode_json, read_jsonl
+from tutelage.core.storage import atomic_file, encode_json, read_jsonl, refuse_folder
 from tutelage.core.types import Rationale, Usage
 
 _JSON = json.JSONEncoder(ensure_ascii=False)
@@ -19,15 +19,21 @@ class RationaleFile:
     """Collects rationales in a temporary file as they arrive, then writes them in row order.
 
     output: the final file; the temporary one is in the same folder
+
+    Raises UsageError for a folder, before anything is paid for.
     """
 
     def __init__(self, output: Path) -> None:
+        refuse_folder(output)
         self._output = output
         self._places = array.array("q")
         self._end = 0
         # Unnamed where the system allows it, so that a killed process leaves nothing behind.
+        # Of a pipe or a device the folder is not ours to write in.
+        plain = output.is_file() or not output.exists()
+        folder = output.resolve().parent if plain else None
         self._file = tempfile.TemporaryFile(  # noqa: SIM115  closed in __exit__
-            "w+b", buffering=1 << 20, dir=output.parent
+            "w+b", buffering=1 << 20, dir=folder
         )
 
     def __enter__(self) -> RationaleFile:
@@ -67,27 +73,18 @@ class RationaleFile:
         if -1 in self._places:
             raise RuntimeError(f"{self._output}: row {self._places.index(-1)} has no rationale")
         self._file.flush()
-        handle, name = tempfile.mkstemp(dir=self._output.parent, prefix=f".{self._output.name}.")
-        try:
-            with (
-                os.fdopen(handle, "wb", buffering=1 << 20) as ordered,
-                # A small buffer, so that lines out of order waste little of what is read.
-                os.fdopen(os.dup(self._file.fileno()), "rb") as lines,
-            ):
-                at = lines.seek(0)
-                for place in self._places:
-                    if place != at:
-                        lines.seek(place)
-                    line = lines.readline()
-                    at = place + len(line)
-                    ordered.write(line)
-                ordered.flush()
-                os.fsync(ordered.fileno())
-            Path(name).chmod(0o644)
-            Path(name).replace(self._output)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        with (
+            atomic_file(self._output) as ordered,
+            # A small buffer, so that lines out of order waste little of what is read.
+            os.fdopen(os.dup(self._file.fileno()), "rb") as lines,
+        ):
+            at = lines.seek(0)
+            for place in self._places:
+                if place != at:
+                    lines.seek(place)
+                line = lines.readline()
+                at = place + len(line)
+                ordered.write(line)
 
 
 def read_rationales(path: Path) -> list[Rationale]:

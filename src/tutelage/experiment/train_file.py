@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from tutelage.config.layout_settings import LayoutSettings
 from tutelage.config.training_settings import TrainSettings
 from tutelage.core.errors import require_extra
 from tutelage.core.rationale_file import read_rationales
@@ -25,18 +26,18 @@ def train_file(
     output: Path,
     *,
     task: Task = NLI,
-    columns: Mapping[str, str] | None = None,
+    layout: LayoutSettings | None = None,
     on_step: Callable[[int, int], None] | None = None,
     track: Sequence[str] = (),
 ) -> TrainResult:
     """Train `student` on the rows of `data` and save its best checkpoint in `output`/model.
 
-    columns: our names -> the columns of `data` and `dev`
+    layout: how `data` and `dev` are read
     track:   trackers that receive its log, under the name OUTPUT/seed-N
     """
     require_extra("train", "training a student", *(("peft",) if settings.lora else ()))
     check_trackers(track)
-    examples = load_examples(data, task, columns=columns)
+    examples = load_examples(data, task, layout)
     learnt = None if rationales is None else read_rationales(rationales)
     training = build_training_examples(examples, task, learnt, settings.objective)
     tokenizer = None
@@ -45,7 +46,7 @@ def train_file(
 
         tokenizer = tokenizer_for(training, output / "tokenizer")
     tracking = Tracking(tuple(track), f"{output.resolve().name}/seed-{settings.seed}")
-    dev_rows = list(load_examples(dev, task, columns=columns))
+    dev_rows = list(load_examples(dev, task, layout))
     job = TrainingJob(student, tokenizer, training, dev_rows, task, settings, output, tracking)
     result: TrainResult = run_job(job, on_step)
     return result

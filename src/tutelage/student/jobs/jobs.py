@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tutelage.config.training_settings import TrainSettings
+from tutelage.core.checkpoint_record import read_record
 from tutelage.core.errors import StudentError, TutelageError
 from tutelage.core.model_files import content_digest
 from tutelage.core.progress import JobProgress
@@ -203,6 +204,7 @@ def run_scoring(job: ScoringJob, on_step: Callable[[int, int], None] | None = No
     torch.set_num_threads(settings.threads)
 
     def compute_shard() -> list[Any]:
+        read_record(job.trained.folder / "model")  # refuses changed files
         student = load_student(str(job.trained.folder / "model"), fast=settings.fast)
         prepare(student.to(group.device), settings.precision)
         on_progress = None if on_step is None else (lambda done: on_step(done, len(rows)))
