@@ -44,6 +44,10 @@ def train(
     recipe: RecipeOption = None,
     label_column: LabelColumnOption = None,
     text_columns: TextColumnsOption = None,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace a student of other data or settings."),
+    ] = False,
     runs: Annotated[Path, typer.Option(help="For a recipe: the folder of its runs.")] = Path(
         "runs"
     ),
@@ -101,6 +105,7 @@ def train(
             layout=found.layout,
             on_step=lambda done, total: bars.job(JobProgress(str(output), done, total)),
             track=student.tracking,
+            overwrite=overwrite,
         )
     print(
         f"{output / 'model'}: dev accuracy {result.dev_accuracy:.3f} at step {result.best_step} "

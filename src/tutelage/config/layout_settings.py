@@ -61,8 +61,8 @@ class LayoutSettings(Settings):
     )
     unlabelled: list[str] = Field(
         [],
-        description="Values that mean that a row has no label, as an empty one always does. Default: -1 "
-        "and `-` where the numbers have names (see `label_names`), else none.",
+        description="Values that mean that a row has no label, as an empty one always does. "
+        "Default: -1 and `-` where the numbers have names (see `label_names`), else none.",
         examples=[["-1"]],
     )
 

@@ -72,7 +72,8 @@ class Recipe(Settings):
     task: TaskKey = Field(
         "nli",
         description="`nli` (premise, hypothesis; entailment, neutral, contradiction), `sentiment` "
-        "(text; positive, negative), `yes_no` (passage and question; yes, no), or a task of your own.",
+        "(text; positive, negative), `yes_no` (passage and question; yes, no), or a "
+        "task of your own.",
         examples=[{"fields": ["text"], "labels": ["good", "bad"]}],
     )
     data: DataSection = Field(
@@ -292,7 +293,7 @@ def _filled_up(rates: Sequence[float], count: int) -> list[float]:
     return filled[: len(rates)] + [float(f"{rate:.4g}") for rate in filled[len(rates) : count]]
 
 
-def task_from(section: str | TaskSection) -> Task:
+def task_from(section: PresetName | TaskSection) -> Task:
     """The task that the value of the key `task` describes."""
     if isinstance(section, str):
         return PRESETS[section]

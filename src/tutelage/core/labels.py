@@ -136,12 +136,19 @@ class LabelReader:
     spellings:  of the task's labels
     names:      names of the positions 0, 1, 2, …; empty: a number is never a position
     unlabelled: values that mean that a row has no label
+    only_positions: whether the source has nothing but positions where it has numbers, as a class
+                label of the `datasets` package; then a name may be a number
 
     The constructor raises ValueError for names or values that contradict the labels.
     """
 
     def __init__(
-        self, spellings: Spellings, names: Sequence[str] = (), unlabelled: Sequence[str] = ()
+        self,
+        spellings: Spellings,
+        names: Sequence[str] = (),
+        unlabelled: Sequence[str] = (),
+        *,
+        only_positions: bool = False,
     ) -> None:
         self.spellings = spellings
         self.names = tuple(names)
@@ -152,7 +159,8 @@ class LabelReader:
                 raise ValueError(f"unlabelled: {text!r} is the label {label!r}: remove one of them")
         for position, name in enumerate(names):
             number = number_of(name)
-            if number is not None and number != position and number in range(len(names)):
+            other = number is not None and number != position and number in range(len(names))
+            if other and not only_positions:
                 raise ValueError(
                     f"label_names: {list(names)} are numbers themselves, so that {name} could be a "
                     "name or a position: leave label_names out, and list the labels as the file "

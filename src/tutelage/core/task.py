@@ -67,17 +67,27 @@ class Task:
         return self.verbalizers.get(label, label)
 
     def label_reader(
-        self, names: Sequence[str] = (), unlabelled: Sequence[str] = ()
+        self,
+        names: Sequence[str] = (),
+        unlabelled: Sequence[str] = (),
+        *,
+        only_positions: bool = False,
     ) -> LabelReader:
         """The reader of this task's labels in data (see `core.labels`).
 
         names:      of the numbers 0, 1, 2, …, which the data declare; empty: the task's `positions`
         unlabelled: values of rows without a label
+        only_positions: whether the source's numbers are always positions
 
         Raises UsageError where they contradict the labels.
         """
         try:
-            return LabelReader(self._spellings, names or self.positions, unlabelled)
+            return LabelReader(
+                self._spellings,
+                names or self.positions,
+                unlabelled,
+                only_positions=only_positions,
+            )
         except ValueError as error:
             raise UsageError(str(error)) from error
 

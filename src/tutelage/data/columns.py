@@ -217,7 +217,7 @@ def text_columns(columns: Sequence[Column], label: Column, where: object) -> lis
         c for c in columns
         if c.name != label.name and not c.is_reason and not c.holds_lists and c.values
     ]  # fmt: skip
-    by_name = {}
+    by_name: dict[str, str] = {}
     for column in free:
         if all(isinstance(value, str) for value in column.values):
             by_name.setdefault(column.plain_name, column.name)

@@ -33,9 +33,8 @@ def open_delimited(path: Path, layout: LayoutSettings, delimiter: str | None) ->
     if not "".join(peeked).strip() and next(lines, None) is None:
         raise DataError("is blank, expected rows", path=path)
     chosen = layout.delimiter or delimiter or _sniff(peeked)
-    quoting = csv.QUOTE_MINIMAL
-    if chosen == "\t" and not _quotes_are_marks(path, layout):
-        quoting = csv.QUOTE_NONE
+    marks = chosen != "\t" or _quotes_are_marks(path, layout)
+    quoting = csv.QUOTE_MINIMAL if marks else csv.QUOTE_NONE
     lines = itertools.chain(peeked, lines) if peeked else lines
     # strict: otherwise an unclosed quote silently swallows the rest of the file.
     reader = csv.reader(lines, strict=True, delimiter=chosen, quoting=quoting)

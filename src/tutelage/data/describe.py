@@ -106,7 +106,7 @@ def describe_file(
     chosen = by_name[label] if label else label_column(columns, texts, spec)
     inputs = list(texts) or text_columns(columns, chosen, spec)
     names = layout.label_names or list(sample.source.names.get(chosen.name, ()))
-    found = _Labels(sample, chosen, inputs, names, layout.unlabelled, spec)
+    found = _Labels(sample, chosen, inputs, names, layout, spec)
     preset, fields = _preset(inputs, found, by_name, labels)
     task = PRESETS[preset] if preset else _own_task(inputs, fields, found, labels, sample)
     mapping: dict[str, Any] = dict(zip(fields, inputs, strict=True)) | {"label": chosen.name}
@@ -117,14 +117,14 @@ def describe_file(
     mapping |= {k: v for k, v in layout.columns.items() if k in ("uid", "reason", "tags")}
     used = {*inputs, chosen.name, *reasons, "uid", "tags", "inference_tags"}
     used |= {v for v in mapping.values() if isinstance(v, str)}
-    listed, blank, undecided = found.read(task, preset)
+    labelled, blank, undecided = found.read(task)
     return Description(
         rows=len(sample.rows),
         complete=sample.complete,
         task=task,
         preset=preset,
         label_column=chosen.name,
-        found=listed,
+        found=labelled,
         unlabelled=blank,
         undecided=undecided,
         layout=layout.replace(columns=mapping),
@@ -195,10 +195,11 @@ class _Labels:
         column: Column,
         texts: Sequence[str],
         names: Sequence[str],
-        unlabelled: Sequence[str],
+        layout: LayoutSettings,
         where: str,
     ) -> None:
-        self.names, self.unlabelled, self.where, self.column = names, unlabelled, where, column.name
+        self.names, self.unlabelled, self.where = names, layout.unlabelled, where
+        self.column, self.by_file = column.name, not layout.label_names and bool(names)
         self.counts: dict[str, int] = {}
         self.examples: dict[str, str] = {}
         self.missing = 0
@@ -269,7 +270,7 @@ class _Labels:
 
     def reader(self, task: Task) -> LabelReader:
         """The reader of the file's labels."""
-        return task.label_reader(self.names, self.unlabelled)
+        return task.label_reader(self.names, self.unlabelled, only_positions=self.by_file)
 
     @property
     def only_numbers(self) -> bool:
@@ -287,9 +288,7 @@ class _Labels:
             return False
         return (names or read) == set(task.labels) and None not in names | read
 
-    def read(
-        self, task: Task, preset: str | None
-    ) -> tuple[tuple[LabelFound, ...], int, tuple[LabelFound, ...]]:
+    def read(self, task: Task) -> tuple[tuple[LabelFound, ...], int, tuple[LabelFound, ...]]:
         """Each label, the rows without one, and the values that are neither for certain."""
         reader = self.reader(task)
         found, blank, undecided = [], self.missing, []

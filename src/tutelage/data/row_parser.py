@@ -65,7 +65,8 @@ class RowParser:
                 f"label_names: {', '.join(map(repr, unknown))} is not a label, expected "
                 f"some of {', '.join(self.task.labels)}"
             )
-        return self.task.label_reader(names, self.layout.unlabelled)
+        by_file = not self.layout.label_names and bool(declared)
+        return self.task.label_reader(names, self.layout.unlabelled, only_positions=by_file)
 
     def _label_named(self, name: str) -> str | None:
         try:

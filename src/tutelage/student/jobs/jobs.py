@@ -306,7 +306,7 @@ class Runner:
         """Have the workers import torch while the caller does something else."""
         if self.workers > 1:
             for _ in range(self.workers):
-                self._workers().submit(worker.import_torch)
+                worker.submit(self._workers(), worker.import_torch)
 
     def run(self, jobs: Sequence[TrainingJob | ScoringJob]) -> Iterator[tuple[int, Any]]:
         """Yield (index, result) as each job ends."""
@@ -317,7 +317,8 @@ class Runner:
                 self._report_end(job)
                 yield index, result
             return
-        pending = {self._workers().submit(_run_in_worker, job): i for i, job in enumerate(jobs)}
+        pool = self._workers
+        pending = {worker.submit(pool(), _run_in_worker, job): i for i, job in enumerate(jobs)}
         while pending:
             done, _ = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
             running = {str(_folder(jobs[index])) for index in pending.values()}
