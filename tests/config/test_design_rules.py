@@ -272,7 +272,6 @@ def test_the_quickstart_gives_reasons_for_its_departures() -> None:
     recipe = load_recipe("quickstart")
     assert [arm.name for arm in recipe.arms] == [
         "labels",
-        "information-extraction",
         "informed-reasoning",
         "informed-reasoning-shuffled",
     ]

@@ -10,8 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from tutelage.config.recipe_file import load_recipe
+from tutelage.cli.main import app
+from tutelage.config.recipe_file import load_recipe, parse_recipe
 from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.errors import RecipeError, UsageError
 from tutelage.core.task import NLI
@@ -208,3 +210,39 @@ def test_a_name_that_two_packages_offer_is_refused(install) -> None:
     with pytest.raises(UsageError) as caught:
         get_strategy("extra")
     assert all(f"package '{name}'" in str(caught.value) for name in ("p5", "p6"))
+
+
+OWN_TEXT = """
+from tutelage.core.types import Rationale
+class Echo:
+    name, asks_teacher, schema = "echo", False, None
+    def render(self, example, task): return ()
+    def parse(self, completion, example, task):
+        return Rationale(example.uid, self.name, example.fields["text"], "ok")
+"""
+
+
+def test_a_strategy_that_asks_no_teacher_needs_none(
+    install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install("p7", "strategies echo = p7_module:Echo", source=OWN_TEXT)
+    rows = [{"text": f"good film {i}", "label": "good" if i % 2 else "bad"} for i in range(6)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+
+    recipe = parse_recipe(
+        {
+            "name": "echo",
+            "task": {"fields": ["text"], "labels": ["good", "bad"]},
+            "data": dict.fromkeys(("train", "dev", "test"), "rows.jsonl"),
+            "arms": [{"name": "labels"}, {"name": "echo", "strategy": "echo"}],
+        }
+    )
+    assert not recipe.arms[1].asks_teacher
+
+    done = CliRunner().invoke(app, ["annotate", "rows.jsonl", "--strategy", "echo"])
+    assert done.exit_code == 0, done.output
+    lines = (tmp_path / "rationales.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["text"] for line in lines] == [row["text"] for row in rows]
+    done = CliRunner().invoke(app, ["annotate", "rows.jsonl", "--strategy", "informed_reasoning"])
+    assert "no teacher is named" in str(done.exception)

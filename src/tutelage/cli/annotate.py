@@ -76,6 +76,7 @@ def annotate(
     from tutelage.cli.terminal import Bars, complain
     from tutelage.config.recipe_file import is_recipe, load_recipe
     from tutelage.core.errors import UsageError
+    from tutelage.strategies.lookup import get_strategy
 
     with Bars() as bars:
         if is_recipe(data):
@@ -90,8 +91,9 @@ def annotate(
         else:
             if _was_given(context, "runs"):
                 raise UsageError("--runs is for a recipe: a data file's rationales go to --output")
+            prompt = None if template is None else template.read_text(encoding="utf-8")
             settings = given.build(TeacherSettings) if given.values[TeacherSettings] else None
-            if settings is None and strategy != "human":
+            if settings is None and get_strategy(strategy, template=prompt).asks_teacher:
                 raise UsageError(
                     "no teacher is named: add --teacher, such as openai:MODEL for a server or "
                     "gguf:PATH for a model file"
@@ -107,7 +109,7 @@ def annotate(
             done = api.annotate_file(
                 data,
                 strategy,
-                None if template is None else template.read_text(encoding="utf-8"),
+                prompt,
                 settings,
                 output,
                 ledger,

@@ -199,7 +199,7 @@ def _missing_controls(arms: Sequence[ArmSection]) -> str:
 def _missing_baselines(
     arms: Sequence[ArmSection], baselines: Sequence[BaselineName], task: Task | None
 ) -> str:
-    asks = any(arm.strategy != "human" for arm in treatment_arms(arms))
+    asks = any(arm.asks_teacher for arm in treatment_arms(arms))
     applies: Mapping[BaselineName, Callable[[], bool]] = {
         "majority": lambda: True,
         "omitted_context": lambda: task is not None and not _has_omitted(arms, task),

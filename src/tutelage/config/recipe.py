@@ -173,7 +173,7 @@ class Recipe(Settings):
                 f"{', '.join(plain) or 'none'}"
             )
         for arm in design_rules.treatment_arms(self.arms):
-            if arm.strategy != "human" and not (arm.teacher or self.teacher):
+            if arm.asks_teacher and not (arm.teacher or self.teacher):
                 problems.append(f"arms: {arm.name!r} needs a teacher, and the recipe names none")
         for arm in self.arms:
             if arm.control is not None and not self.treatments_of(arm):

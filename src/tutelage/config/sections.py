@@ -188,6 +188,13 @@ class ArmSection(Settings):
         return "label" if self.strategy is None else "label_then_rationale"
 
     @property
+    def asks_teacher(self) -> bool:
+        """Whether its rationales come from a teacher, not from the data."""
+        if self.strategy is None:
+            return False
+        return get_strategy(self.strategy, template=self.template).asks_teacher
+
+    @property
     def annotation_key(self) -> tuple[Any, ...]:
         """The settings that its rationales depend on: arms with equal keys share them."""
         return (self.strategy, self.template, self.teacher)

@@ -300,7 +300,7 @@ def describe_teacher(recipe: Recipe, annotations: Mapping[str, Annotation]) -> T
         owner = first.setdefault(arm.annotation_key, arm.name)
         teacher = recipe.teacher_of(arm)
         by_arm[arm.name] = ArmAnnotation(
-            model=None if arm.strategy == "human" or teacher is None else teacher.model,
+            model=teacher.model if arm.asks_teacher and teacher is not None else None,
             statuses=dict(annotation.counts),
             requests=annotation.requests,
             cached=annotation.cached,

@@ -167,7 +167,7 @@ def _recipe(recipe: Recipe) -> Iterator[Finding]:
     yield _check("data", data)
     seen = set()
     for arm in recipe.arms:
-        section = recipe.teacher_of(arm) if arm.strategy not in (None, "human") else None
+        section = recipe.teacher_of(arm) if arm.asks_teacher else None
         if section is None or section in seen:
             continue
         seen.add(section)

@@ -21,8 +21,8 @@ _SHAPES: dict[str, dict[str, int]] = {
     "t5-tiny": {
         "d_model": 64,
         "d_ff": 128,
-        "d_kv": 16,
-        "num_heads": 4,
+        "d_kv": 8,
+        "num_heads": 8,
         "num_layers": 2,
         "num_decoder_layers": 1,
     },
