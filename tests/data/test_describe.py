@@ -508,9 +508,18 @@ def test_init_says_what_it_understood(tmp_path: Path) -> None:
     assert "is a directory" in str(refused.exception)
 
 
-def test_a_large_file_is_sampled_from_everywhere(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
+def test_a_large_file_is_sampled_from_everywhere(tmp_path: Path, kind: str) -> None:
     """Sorted by label: the last ones are far from the beginning."""
     rows = [{"text": f"A sentence number {i}.", "label": f"l{i // 9000}"} for i in range(45_000)]
-    found = describe_file(table(tmp_path / "rows.csv", rows))
+    path = tmp_path / f"rows.{kind}"
+    if kind == "jsonl":
+        jsonl(path, rows)
+    elif kind == "parquet":
+        pa = pytest.importorskip("pyarrow")
+        pytest.importorskip("pyarrow.parquet").write_table(pa.Table.from_pylist(rows), path)
+    else:
+        table(path, rows, "," if kind == "csv" else "\t")
+    found = describe_file(path)
     assert not found.complete and found.rows < 30_000
     assert set(found.task.labels) == {f"l{i}" for i in range(5)}

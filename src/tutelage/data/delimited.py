@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 from tutelage.config.layout_settings import LayoutSettings
 from tutelage.core.errors import DataError
@@ -34,7 +35,7 @@ def open_delimited(path: Path, layout: LayoutSettings, delimiter: str | None) ->
         raise DataError("is blank, expected rows", path=path)
     chosen = layout.delimiter or delimiter or _sniff(peeked)
     marks = chosen != "\t" or _quotes_are_marks(path, layout)
-    quoting = csv.QUOTE_MINIMAL if marks else csv.QUOTE_NONE
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if marks else csv.QUOTE_NONE
     lines = itertools.chain(peeked, lines) if peeked else lines
     # strict: otherwise an unclosed quote silently swallows the rest of the file.
     reader = csv.reader(lines, strict=True, delimiter=chosen, quoting=quoting)

@@ -14,12 +14,13 @@ from tutelage.core.errors import DataError
 from tutelage.data.load import open_source, parse_spec
 from tutelage.data.readers import format_of
 from tutelage.data.source import Source
+from tutelage.data.tables import parquet_sample
 
 _FIRST = 20_000
 """Rows that are read from the beginning."""
 
 _PLACES, _ROWS = 400, 10
-"""Places in the rest of a large text file, and rows that are read at each. A file sorted by label
+"""Places in a large file, and rows that are read at each. A file sorted by label
 has others there than at its beginning."""
 
 
@@ -64,6 +65,9 @@ def _from_everywhere(
     path: Path, source: Source, layout: LayoutSettings
 ) -> Iterator[Mapping[str, object]]:
     suffix = format_of(path)
+    if suffix == ".parquet":
+        yield from parquet_sample(path, _PLACES, _ROWS)
+        return
     if suffix != path.suffix.lower() or layout.encoding or suffix in (".txt", ".json"):
         return
     columns = source.columns

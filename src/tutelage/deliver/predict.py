@@ -171,9 +171,10 @@ def _predicted(student: Student, rows: list[Example | DataError], explained: boo
 def _spooled() -> Iterator[str]:
     """Standard input as a file, whose format is that of its first character."""
     with tempfile.TemporaryDirectory() as folder:
-        first = sys.stdin.buffer.peek(1)[:1] if hasattr(sys.stdin, "buffer") else b""
+        first = sys.stdin.buffer.read(1)
         suffix = {b"{": ".jsonl", b"[": ".json"}.get(first, ".csv")
         path = Path(folder) / f"input{suffix}"
         with path.open("wb") as file:
+            file.write(first)
             shutil.copyfileobj(sys.stdin.buffer, file)
         yield str(path)

@@ -47,14 +47,17 @@ class Predictions(Sequence[Prediction]):
         """A DataFrame with a row for each prediction: uid, label, p(LABEL) for each label, gold."""
         import pandas
 
-        return pandas.DataFrame(
-            [
-                {"uid": p.uid, "label": p.label}
-                | {f"p({label})": value for label, value in p.probabilities.items()}
-                | {"gold": p.gold or None, "rationale": p.rationale}
-                for p in self.rows
-            ]
-        )
+        def row(p: Prediction) -> dict[str, Any]:
+            shares = {f"p({label})": share for label, share in p.probabilities.items()}
+            return {
+                "uid": p.uid,
+                "label": p.label,
+                **shares,
+                "gold": p.gold or None,
+                "rationale": p.rationale,
+            }
+
+        return pandas.DataFrame([row(prediction) for prediction in self.rows])
 
 
 @dataclass(repr=False)
@@ -159,8 +162,14 @@ class Student:
         task, limits = self.record.task, self.record.limits
         found = score_labels(self.loaded, examples, task, on_progress=on_progress, **limits)
         if explain:
-            lengths = {k: v for k, v in limits.items() if k != "tokens_per_micro_batch"}
-            texts = write(self.loaded, examples, found, task, **lengths)
+            texts = write(
+                self.loaded,
+                examples,
+                found,
+                task,
+                max_source_tokens=self.record.max_source_tokens,
+                max_rationale_tokens=self.record.max_rationale_tokens,
+            )
             found = [
                 dataclasses.replace(p, rationale=text) for p, text in zip(found, texts, strict=True)
             ]
