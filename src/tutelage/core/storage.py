@@ -157,6 +157,19 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def digest_of_rows(rows: Iterable[Any]) -> str:
+    """What `digest(list(rows))` returns, of dataclasses, without the whole text in memory."""
+    encoder = json.JSONEncoder(
+        default=_plain, sort_keys=True, ensure_ascii=True, separators=(",", ":")
+    )
+    found = hashlib.sha256(b"[")
+    for number, row in enumerate(rows):
+        values = {name: getattr(row, name) for name in row.__dataclass_fields__}
+        found.update((("," if number else "") + encoder.encode(values)).encode())
+    found.update(b"]")
+    return found.hexdigest()
+
+
 def _plain(value: Any) -> Any:
     """One level of `as_json`; the encoder does the rest, many times faster."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

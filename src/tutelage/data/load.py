@@ -25,7 +25,7 @@ from typing import overload
 from tutelage.config.layout_settings import LayoutSettings, layout_of
 from tutelage.core.environment import expand_variables
 from tutelage.core.errors import DataError, UsageError
-from tutelage.core.storage import digest
+from tutelage.core.storage import digest_of_rows
 from tutelage.core.task import Task
 from tutelage.core.types import Example
 from tutelage.data import hub, readers, synthetic
@@ -124,7 +124,7 @@ def load_examples(
         rows, unlabelled = parser.parse(_OPENERS[parsed.scheme](parsed, layout))
         if wanted is not None:
             rows = _sample(rows, wanted, seed or 0, spec)
-    return Examples(tuple(rows), spec, unlabelled, digest(rows))
+    return Examples(tuple(rows), spec, unlabelled, digest_of_rows(rows))
 
 
 @dataclass(frozen=True)
