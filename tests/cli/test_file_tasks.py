@@ -121,7 +121,7 @@ def test_the_lengths_of_a_file_are_measured() -> None:
     ("said", "message"),
     [
         (("--task", "{fields: [text]"), "not valid YAML"),
-        (("--task", "nil"), "expected nli, or fields and labels"),
+        (("--task", "nil"), "expected nli, sentiment, yes_no, or fields and labels"),
         (("--task", "{fields: [text], labels: [one]}"), "needs at least two"),
         (("--task", "nli", "--text-columns", "comment"), "one for each field of the task"),
         (("--label-column", "label"), "no column 'label': expected one of id, comment, mood"),

@@ -55,6 +55,16 @@ def test_jsonl_rows_become_examples(tmp_path: Path) -> None:
     assert examples[1:] == tuple(examples)[1:]
 
 
+def test_examples_are_shown_and_become_a_table(tmp_path: Path) -> None:
+    examples = load_examples(jsonl(tmp_path / "a.jsonl", ROWS), NLI)
+    assert repr(examples).startswith("<3 examples from ")
+    assert "entailment (1)" in repr(examples) and len(repr(examples)) < 300
+    pytest.importorskip("pandas")
+    table = examples.to_pandas()
+    assert list(table["label"]) == LABELS
+    assert list(table.columns) == ["uid", "premise", "hypothesis", "label", "reason"]
+
+
 def test_extra_columns_are_read(tmp_path: Path) -> None:
     row = ROWS[0] | {"uid": 7, "reason": " Dogs are animals. ", "tags": ["b", "a", "b"]}
     other = ROWS[1] | {"uid": "x", "reason": "", "tags": "first; second,third"}

@@ -42,7 +42,7 @@ def parse_task(text: str) -> Task:
     values = load_yaml_option(text, "--task")
     if not isinstance(values, Mapping):
         raise UsageError(
-            f"--task {text!r}: expected {' or '.join(PRESETS)}, or fields and labels such as "
+            f"--task {text!r}: expected {', '.join(PRESETS)}, or fields and labels such as "
             "'{fields: [text], labels: [good, bad]}'"
         )
     return task_from(TaskSection(**values))

@@ -17,10 +17,11 @@ from __future__ import annotations
 import difflib
 import random
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 from tutelage.config.layout_settings import LayoutSettings, layout_of
 from tutelage.core.environment import expand_variables
@@ -36,7 +37,7 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 _ANLI_SPLIT = re.compile(r"(train|dev|test)_r([1-9])")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Examples(Sequence[Example]):
     """Examples in file order, and where they come from.
 
@@ -62,6 +63,19 @@ class Examples(Sequence[Example]):
 
     def __iter__(self) -> Iterator[Example]:
         return iter(self.rows)
+
+    def __repr__(self) -> str:
+        counts = Counter(example.label for example in self.rows).most_common(5)
+        shown = ", ".join(f"{label} ({count:,})" for label, count in counts)
+        return f"<{len(self.rows):,} examples from {self.source!r}: {shown}>"
+
+    def to_pandas(self) -> Any:
+        """A DataFrame with a row for each example: uid, its fields, label, reason."""
+        import pandas
+
+        return pandas.DataFrame(
+            [{"uid": e.uid, **e.fields, "label": e.label, "reason": e.reason} for e in self.rows]
+        )
 
 
 @dataclass(frozen=True, slots=True)
