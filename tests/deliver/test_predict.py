@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -162,8 +163,6 @@ def test_a_checkpoint_knows_itself(model: Path) -> None:
 def test_a_changed_or_missing_file_of_a_checkpoint_is_refused(
     model: Path, tmp_path: Path, name: str
 ) -> None:
-    import shutil
-
     copy = tmp_path / "copy"
     shutil.copytree(model, copy)
     content = bytearray((copy / name).read_bytes())
@@ -332,3 +331,27 @@ def test_other_columns_and_separators(model: Path, tmp_path: Path) -> None:
     path.write_text("Comment;Mood\nthe film was dull;bad\nfine;good\n", encoding="utf-8")
     layout = LayoutSettings(columns={"text": "Comment", "label": "Mood"})
     assert [p.gold for p in predict_file(model, str(path), layout=layout)] == ["bad", "good"]
+
+
+def test_a_run_gives_the_model_that_it_recommends(model: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    place = run / "arms" / "labels" / "lr-0.005_w-1" / "seed-0"
+    shutil.copytree(model, place / "model")
+    results = {"recommended": {"folder": "arms/labels/lr-0.005_w-1/seed-0/model"}}
+    (run / "results.json").write_text(json.dumps(results), encoding="utf-8")
+    assert Student.load(run).folder == place / "model" == Student.load(place).folder
+    (run / "recipe.yaml").write_text(
+        "name: x\ntask: {fields: [text], labels: [good, bad]}\nteacher: scripted\n"
+        "data: {train: a.csv, dev: 0.1, test: 0.2, columns: {text: Comment}, delimiter: ';'}\n"
+        "arms: [{name: labels}, {name: r, strategy: informed_reasoning}]\n",
+        encoding="utf-8",
+    )
+    student = Student.load(run)
+    assert (student.layout.columns, student.layout.delimiter) == ({"text": "Comment"}, ";")
+    assert student.predict([{"Comment": "a dull film"}])[0].label in TASK.labels
+    path = tmp_path / "more.csv"
+    path.write_text("Comment;x\na dull film;1\n", encoding="utf-8")
+    assert len(predict_file(run, str(path))) == 1
+    (run / "results.json").write_text(json.dumps({"recommended": None}), encoding="utf-8")
+    with pytest.raises(TutelageError, match="no model that it recommends: name one"):
+        Student.load(run)

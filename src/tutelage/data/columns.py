@@ -44,7 +44,8 @@ _PAIRS = (
 )  # fmt: skip
 """Names of two texts that are judged together; the first may be shared by several rows."""
 
-_TITLES = ("title", "subject", "headline")
+TITLES = ("title", "subject", "headline")
+"""Names of the short part of a text in two parts."""
 
 _TEXTS = (
     "text", "sentence", "review", "review_text", "content", "body", "message", "comment", "tweet",
@@ -225,7 +226,7 @@ def text_columns(columns: Sequence[Column], label: Column, where: object) -> lis
         if first in by_name and second in by_name:
             return [by_name[first], by_name[second]]
     texts = [by_name[name] for name in _TEXTS if name in by_name][:1]
-    titles = [by_name[name] for name in _TITLES if name in by_name][:1]
+    titles = [by_name[name] for name in TITLES if name in by_name][:1]
     if texts:
         return titles + texts
     shaped = [c.name for c in free if c.is_text and not c.is_about_rows]

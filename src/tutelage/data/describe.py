@@ -10,9 +10,10 @@ from typing import Any
 
 from tutelage.config.layout_settings import LayoutSettings
 from tutelage.core.errors import DataError, UsageError
-from tutelage.core.labels import USUAL_MARKS, LabelReader, number_of, same_label, spelled
+from tutelage.core.labels import USUAL_MARKS, LabelReader, folded, number_of, same_label, spelled
 from tutelage.core.task import NLI, PRESETS, SENTIMENT, YES_NO, PresetName, Task
 from tutelage.data.columns import (
+    TITLES,
     Column,
     columns_of,
     label_column,
@@ -108,7 +109,8 @@ def describe_file(
     names = layout.label_names or list(sample.source.names.get(chosen.name, ()))
     found = _Labels(sample, chosen, inputs, names, layout, spec)
     preset, fields = _preset(inputs, found, by_name, labels)
-    task = PRESETS[preset] if preset else _own_task(inputs, fields, found, labels, sample)
+    plain = [by_name[name].plain_name for name in inputs]
+    task = PRESETS[preset] if preset else _own_task(inputs, plain, fields, found, labels, sample)
     mapping: dict[str, Any] = dict(zip(fields, inputs, strict=True)) | {"label": chosen.name}
     mapping = {ours: theirs for ours, theirs in mapping.items() if ours != theirs}
     reasons = reason_columns(columns, [*inputs, chosen.name])
@@ -181,7 +183,7 @@ def _first_row_is_data(sample: Sample) -> bool:
     names = sample.source.columns
     if names is None or not sample.source.lines or not sample.rows:
         return False
-    if any(number_of(name) is not None for name in names):
+    if all(number_of(name) is not None for name in names):
         return True
     return any(name.strip() and row.get(name) == name for row in sample.rows for name in names)
 
@@ -327,7 +329,9 @@ def _preset(
             return "nli", ["hypothesis", "premise"] if reverse else ["premise", "hypothesis"]
         if "question" in plain and found.fit(YES_NO):
             return "yes_no", ["question" if n == "question" else "passage" for n in plain]
-    if len(inputs) == 1 and found.fit(SENTIMENT):
+    # The names alone: a file that has `pos` and `neg` keeps its own labels.
+    named = {folded(text) for text in found.values()} == set(SENTIMENT.labels)
+    if len(inputs) == 1 and named and found.fit(SENTIMENT):
         return "sentiment", ["text"]
     return None, _field_names(inputs, by_name)
 
@@ -349,6 +353,7 @@ def _field_names(inputs: Sequence[str], by_name: Mapping[str, Column]) -> list[s
 
 def _own_task(
     inputs: Sequence[str],
+    plain: Sequence[str],
     fields: list[str],
     found: _Labels,
     labels: Sequence[str],
@@ -357,12 +362,15 @@ def _own_task(
     given = tuple(labels) or found.checked()
     if len(inputs) == 2 and any("entail" in label.casefold() for label in given):
         fields[:] = ["premise", "hypothesis"]
-    return Task("task", tuple(fields), given, context=_context(inputs, fields, sample))
+    return Task("task", tuple(fields), given, context=_context(inputs, plain, fields, sample))
 
 
-def _context(inputs: Sequence[str], fields: Sequence[str], sample: Sample) -> str | None:
-    """The field of a pair that several rows share, if there is one."""
-    if len(inputs) != 2:
+def _context(
+    inputs: Sequence[str], plain: Sequence[str], fields: Sequence[str], sample: Sample
+) -> str | None:
+    """The field of a pair that several rows share, if there is one. A title and its text are one
+    text in two parts, and no such pair."""
+    if len(inputs) != 2 or plain[0] in TITLES:
         return None
     if fields[0] in ("premise", "passage", "context", "article", "evidence"):
         return fields[0]

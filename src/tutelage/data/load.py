@@ -265,12 +265,13 @@ def _generate(spec: Spec, task: Task) -> list[Example]:
 
 
 def open_source(spec: str, layout: LayoutSettings) -> Source:
-    """Open what a data spec names as plain rows; generated rows have no source.
+    """Open what a data spec names as plain rows, all of them where it asks for a sample; generated
+    rows have no source.
 
     Raises as `load_examples` does.
     """
     parsed = parse_spec(spec)
-    if parsed.scheme not in _OPENERS or "n" in parsed.query:
+    if parsed.scheme not in _OPENERS:
         raise UsageError(f"data {spec!r}: expected a file, a folder#split or hf:NAME#SPLIT")
     return _OPENERS[parsed.scheme](parsed, layout)
 
