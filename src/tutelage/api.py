@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tutelage.core.progress import Observer
     from tutelage.core.results import Comparison, Evaluation, Results
     from tutelage.core.task import Task
-    from tutelage.data.describe import Description
+    from tutelage.data.describe import Description as Description
     from tutelage.data.file_task import FileTask as FileTask
     from tutelage.deliver.predict import Counts
     from tutelage.experiment.run import Run
@@ -81,6 +81,13 @@ def file_task(data: str, **said: Any) -> FileTask:
     from tutelage.data.file_task import task_of_file
 
     return task_of_file(data, **said)
+
+
+def asks_teacher(strategy: str, template: str | None) -> bool:
+    """Whether a strategy needs a teacher; see `strategies.strategy.Strategy`."""
+    from tutelage.strategies.lookup import get_strategy
+
+    return get_strategy(strategy, template=template).asks_teacher
 
 
 def annotate_file(

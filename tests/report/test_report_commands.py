@@ -40,7 +40,7 @@ def test_report_writes_page_and_markdown(runs: Path, tmp_path: Path) -> None:
     page = tmp_path / "mine.html"
     printed = tutelage("report", runs / "a", "--output", page, "--json").stdout
     assert json.loads(printed) == json.loads((runs / "a" / "results.json").read_text())
-    # What is named is written, and nothing beside it.
+    # What is named is written, and nothing else.
     notes = tmp_path / "mine.md"
     assert page.exists() and not notes.exists()
     tutelage("report", runs / "a", "--output", notes)

@@ -19,7 +19,7 @@ from tutelage.cli.terminal import command_of
 from tutelage.config.layout_settings import LayoutSettings
 
 if TYPE_CHECKING:
-    from tutelage.data.describe import Description
+    from tutelage.api import Description
 
 
 _SHOWN = 6

@@ -44,7 +44,7 @@ def predict(
     recommends. Every row of the input has a row in the output, in order; one that cannot be read
     has its reason there. Where the rows have labels, the accuracy is printed.
 
-    Example: `tutelage predict runs/quickstart new.csv --output predictions.csv`
+    Example: `tutelage predict student test.jsonl --output new.csv`
     """
     from tutelage import api
     from tutelage.cli.terminal import Bars, complain
