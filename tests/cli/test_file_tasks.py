@@ -155,6 +155,7 @@ def test_a_finished_student_is_replaced_only_if_that_is_said(tmp_path: Path) -> 
     assert Path("student/model/model.safetensors").read_bytes() == before
     assert call(*train, "--seed", "1", "--overwrite").exit_code == 0
     assert Path("student/model/model.safetensors").read_bytes() != before
+    assert not Path("student/.lock").exists()
     with FileLock("student/.lock"):
         both = call(*train, "--seed", "1")
     assert "another training is writing there" in str(both.exception)
@@ -162,4 +163,3 @@ def test_a_finished_student_is_replaced_only_if_that_is_said(tmp_path: Path) -> 
     assert "is a file, expected the name of a folder" in str(
         call(*train, "--output", "file").exception
     )
-    assert not Path("student/.lock").exists()

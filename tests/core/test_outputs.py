@@ -71,3 +71,15 @@ def test_a_folder_is_refused_before_any_work(tmp_path: Path) -> None:
         RationaleFile(tmp_path)
     with pytest.raises(RunFolderError, match="cannot be written"):
         write_atomic(tmp_path, b"x")
+
+
+def test_a_file_of_something_else_is_not_replaced_by_rationales(tmp_path: Path) -> None:
+    rows = tmp_path / "train.jsonl"
+    for content in ('{"text": "a"}\n', "text,label\n", "[1]\n"):
+        rows.write_text(content, encoding="utf-8")
+        with pytest.raises(UsageError, match="is not a file of rationales: name another"):
+            RationaleFile(rows)
+        assert rows.read_text(encoding="utf-8") == content
+    rows.write_text("", encoding="utf-8")
+    rationales(rows)
+    rationales(rows)

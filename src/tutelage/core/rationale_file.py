@@ -8,7 +8,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from tutelage.core.errors import DataError
+from tutelage.core.errors import DataError, UsageError
 from tutelage.core.storage import atomic_file, encode_json, read_jsonl, refuse_folder
 from tutelage.core.types import Rationale, Usage
 
@@ -20,11 +20,13 @@ class RationaleFile:
 
     output: the final file; the temporary one is in the same folder
 
-    Raises UsageError for a folder, before anything is paid for.
+    Raises UsageError for a folder, and for a file with other content than rationales, before
+    anything is paid for.
     """
 
     def __init__(self, output: Path) -> None:
         refuse_folder(output)
+        _refuse_other_content(output)
         self._output = output
         self._places = array.array("q")
         self._end = 0
@@ -85,6 +87,22 @@ class RationaleFile:
                 line = lines.readline()
                 at = place + len(line)
                 ordered.write(line)
+
+
+def _refuse_other_content(output: Path) -> None:
+    """Refuse to replace a file that is not one of rationales: a user's rows, for example."""
+    if not output.is_file():
+        return
+    with output.open("rb") as file:
+        first = file.readline()
+    try:
+        known = not first.strip() or {"uid", "strategy", "status"} <= set(json.loads(first))
+    except (ValueError, TypeError):
+        known = False
+    if not known:
+        raise UsageError(
+            f"{output}: exists, and is not a file of rationales: name another file for them"
+        )
 
 
 def read_rationales(path: Path) -> list[Rationale]:
