@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from tutelage.data.load import Examples, load_examples
     from tutelage.data.split import check_splits, hold_out
     from tutelage.data.synthetic import generate
-    from tutelage.deliver.trained import Predictions, Student
+    from tutelage.deliver.predictions import Predictions
+    from tutelage.deliver.trained import Student
     from tutelage.evaluation.compare import compare
     from tutelage.evaluation.metrics import evaluate
     from tutelage.experiment.run import Run, run
@@ -64,7 +65,8 @@ _HOMES = {
     "strategies.lookup": ("get_strategy",),
     "student.inference.explain": ("explain",),
     "student.model.loading": ("load_student",),
-    "deliver.trained": ("Predictions", "Student"),
+    "deliver.predictions": ("Predictions",),
+    "deliver.trained": ("Student",),
     "student.inference.score": ("score_labels",),
     "config.training_settings": ("TrainSettings",),
     "student.encoding.targets": ("build_training_examples",),

@@ -18,7 +18,8 @@ from tutelage.core.types import Example, Prediction
 from tutelage.data.load import load_examples, open_source, parse_spec
 from tutelage.data.row_parser import RowParser
 from tutelage.deliver.output import STANDARD, Output, Record
-from tutelage.deliver.trained import Predictions, Student, in_chunks
+from tutelage.deliver.predictions import Predictions
+from tutelage.deliver.trained import Student, in_chunks
 from tutelage.evaluation.statistics import wilson_interval
 
 CHUNK = 4096

@@ -6,58 +6,24 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, overload
+from typing import Any, Self
+
+import torch
 
 from tutelage.config.layout_settings import LayoutSettings, layout_of
 from tutelage.config.recipe_file import load_recipe
 from tutelage.config.training_settings import Fast
 from tutelage.core.checkpoint_record import RECORD, CheckpointRecord, read_record
-from tutelage.core.errors import RunFolderError, StudentError, UsageError, require_extra
+from tutelage.core.errors import RunFolderError, StudentError, UsageError
 from tutelage.core.storage import read_json
 from tutelage.core.types import Example, Prediction
 from tutelage.data.row_parser import RowParser
 from tutelage.data.source import Source
-
-
-@dataclass(frozen=True, repr=False)
-class Predictions(Sequence[Prediction]):
-    """Predictions in the order of their rows."""
-
-    rows: tuple[Prediction, ...]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    @overload
-    def __getitem__(self, index: int) -> Prediction: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[Prediction, ...]: ...
-    def __getitem__(self, index: int | slice) -> Prediction | tuple[Prediction, ...]:
-        return self.rows[index]
-
-    def __iter__(self) -> Iterator[Prediction]:
-        return iter(self.rows)
-
-    def __repr__(self) -> str:
-        shown = ", ".join(f"{p.label} ({p.probabilities[p.label]:.2f})" for p in self.rows[:5])
-        more = ", …" if len(self.rows) > 5 else ""
-        return f"<{len(self.rows)} predictions: {shown}{more}>"
-
-    def to_pandas(self) -> Any:
-        """A DataFrame with a row for each prediction: uid, label, p(LABEL) for each label, gold."""
-        import pandas
-
-        def row(p: Prediction) -> dict[str, Any]:
-            shares = {f"p({label})": share for label, share in p.probabilities.items()}
-            return {
-                "uid": p.uid,
-                "label": p.label,
-                **shares,
-                "gold": p.gold or None,
-                "rationale": p.rationale,
-            }
-
-        return pandas.DataFrame([row(prediction) for prediction in self.rows])
+from tutelage.deliver.predictions import Predictions
+from tutelage.student.inference.explain import explain as write_rationales
+from tutelage.student.inference.score import score_labels
+from tutelage.student.model.loading import load_student
+from tutelage.student.model.precision import choose_device, prepare
 
 
 @dataclass(repr=False)
@@ -86,7 +52,6 @@ class Student:
         Raises StudentError for a folder that is neither, or whose files have changed since they
         were saved.
         """
-        require_extra("train", "predicting")
         folder = checkpoint_in(Path(path))
         record = read_record(folder)
         if fast is not None:
@@ -97,11 +62,6 @@ class Student:
 
     def prepare(self) -> None:
         """Load the weights, in the precision and with the parts that they were evaluated with."""
-        import torch
-
-        from tutelage.student.model.loading import load_student
-        from tutelage.student.model.precision import choose_device, prepare
-
         torch.set_num_threads(self.record.threads)
         loaded = load_student(str(self.folder), fast=self.record.fast).to(choose_device())
         loaded.objective = self.record.objective
@@ -156,13 +116,10 @@ class Student:
         on_progress: Callable[[int], None] | None = None,
     ) -> list[Prediction]:
         """One prediction per example, as the run's own test predictions were made."""
-        from tutelage.student.inference.explain import explain as write
-        from tutelage.student.inference.score import score_labels
-
         task, limits = self.record.task, self.record.limits
         found = score_labels(self.loaded, examples, task, on_progress=on_progress, **limits)
         if explain:
-            texts = write(
+            texts = write_rationales(
                 self.loaded,
                 examples,
                 found,
