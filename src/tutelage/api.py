@@ -83,13 +83,6 @@ def file_task(data: str, **said: Any) -> FileTask:
     return task_of_file(data, **said)
 
 
-def asks_teacher(strategy: str, template: str | None) -> bool:
-    """Whether a strategy needs a teacher; see `strategies.strategy.Strategy`."""
-    from tutelage.strategies.lookup import get_strategy
-
-    return get_strategy(strategy, template=template).asks_teacher
-
-
 def annotate_file(
     data: str,
     strategy: str,
@@ -104,6 +97,13 @@ def annotate_file(
     from tutelage.experiment.prepare import annotate_file
 
     return annotate_file(data, strategy, template, teacher, output, ledger, observer, **options)
+
+
+def asks_teacher(strategy: str, template: str | None = None) -> bool:
+    """Whether the strategy of that name needs a teacher; see `strategies.lookup.get_strategy`."""
+    from tutelage.strategies.lookup import get_strategy
+
+    return get_strategy(strategy, template=template).asks_teacher
 
 
 def annotate_recipe(
