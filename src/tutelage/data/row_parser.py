@@ -183,16 +183,18 @@ class RowParser:
             uid = _content_id(fields, label or "")
             copies[uid] += 1
             uid += f"-{copies[uid]}" if copies[uid] > 1 else ""
-        reason, further = None, _NO_REFERENCES
+        reason: str | None = None
+        further = _NO_REFERENCES
         if "reason" in mapped:
             reasons: dict[str, None] = {}
             for column in mapped["reason"]:
                 value = self._value(source, place, row, column)
                 reasons.update(dict.fromkeys(self._reasons(source, place, value, column)))
-            reason, *others = [*reasons] or [None]
+            texts = list(reasons)
+            reason = texts[0] if texts else None
             # The reasons of further annotators are kept as references.
-            if others:
-                further = {f"human-{number}": str(t) for number, t in enumerate(others, 2)}
+            if len(texts) > 1:
+                further = {f"human-{number}": text for number, text in enumerate(texts[1:], 2)}
         tags: tuple[str, ...] = ()
         if "tags" in mapped:
             column = mapped["tags"][0]

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-import torch
-
 from tutelage.config.layout_settings import LayoutSettings, layout_of
 from tutelage.config.recipe_file import load_recipe
 from tutelage.config.training_settings import Fast
@@ -62,6 +60,8 @@ class Student:
 
     def prepare(self) -> None:
         """Load the weights, in the precision and with the parts that they were evaluated with."""
+        import torch
+
         torch.set_num_threads(self.record.threads)
         loaded = load_student(str(self.folder), fast=self.record.fast).to(choose_device())
         loaded.objective = self.record.objective
