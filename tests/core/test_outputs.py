@@ -26,6 +26,7 @@ def test_a_link_stays_a_link_to_the_file_that_is_written(tmp_path: Path) -> None
     real, link = tmp_path / "there" / "real.jsonl", tmp_path / "link.jsonl"
     link.symlink_to(real)
     for write in (lambda: write_jsonl(link, [1]), lambda: rationales(link)):
+        real.unlink(missing_ok=True)
         write()
         assert link.is_symlink() and real.is_file()
     assert next(iter(read_jsonl(real)))["text"] == "Because."
