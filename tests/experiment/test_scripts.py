@@ -1,4 +1,4 @@
-"""A whole experiment from a script without a main guard, from `python -`, inside a running loop."""
+"""Trainings from a script without a main guard, from `python -`, and inside a running loop."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ PLAIN = """
 import json
 from tutelage import parse_recipe, run
 recipe = parse_recipe(json.loads({recipe!r}), "recipe")
-done = run(recipe, runs={runs!r}, workers=2)
-print("finished", done.results.finished)
+run(recipe, runs={runs!r}, workers=2, until="training")
+print("finished")
 """
 
 IN_A_LOOP = """
@@ -25,10 +25,29 @@ import asyncio, json
 from tutelage import parse_recipe, run
 async def main():
     recipe = parse_recipe(json.loads({recipe!r}), "recipe")
-    done = run(recipe, runs={runs!r}, workers=2)
-    print("finished", done.results.finished)
+    run(recipe, runs={runs!r}, workers=2, until="training")
+    print("finished")
 asyncio.run(main())
 """
+
+
+POOL = """
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from tutelage.student.jobs import worker
+pool = ProcessPoolExecutor(2, multiprocessing.get_context("spawn"))
+print([worker.submit(pool, pow, 2, k).result() for k in range(4)], __file__ is not None)
+pool.shutdown()
+"""
+
+
+def test_a_worker_does_not_run_the_script_again(tmp_path: Path) -> None:
+    path = tmp_path / "script.py"
+    path.write_text(POOL, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, str(path)], capture_output=True, text=True, timeout=280, cwd=tmp_path
+    )
+    assert (done.returncode, done.stdout) == (0, "[1, 2, 4, 8] True\n"), done.stderr
 
 
 @pytest.mark.parametrize(
@@ -39,7 +58,12 @@ asyncio.run(main())
 def test_a_script_needs_no_main_guard(
     tmp_path: Path, small_recipe: Callable[..., dict[str, Any]], script: str, piped: bool
 ) -> None:
-    text = script.format(recipe=json.dumps(small_recipe()), runs=str(tmp_path / "runs"))
+    small = small_recipe(
+        arms=[{"name": "labels"}],
+        search={"learning_rate": [1e-3], "label_weight": [0.5]},
+        student={"model": "scratch:t5-tiny", "max_steps": 1, "batch_size": 16},
+    )
+    text = script.format(recipe=json.dumps(small), runs=str(tmp_path / "runs"))
     path = tmp_path / "script.py"
     path.write_text(text, encoding="utf-8")
     done = subprocess.run(
@@ -53,4 +77,4 @@ def test_a_script_needs_no_main_guard(
     )
     assert done.returncode == 0, done.stderr
     # Once: no worker has run the script again.
-    assert done.stdout.splitlines() == ["finished True"]
+    assert done.stdout.splitlines() == ["finished"]
