@@ -3,7 +3,7 @@
 # make docs         docs/recipe.md and docs/cli.md, from the definitions and the commands
 # make bench-ledger kills, faults and budgets by the thousand; some ten minutes
 # make bench-train  training and reading a student beside the usual ways; some twenty minutes
-# make bench-evidence  experiments without an effect by the thousand; under five minutes
+# make bench-evidence  whole experiments by the thousand, searches included; under ten minutes
 # make bench-effect one experiment with an effect, which has to be found; some nine minutes
 # make install      the virtual environment alone
 

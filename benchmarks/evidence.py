@@ -2,229 +2,145 @@
 
     python benchmarks/evidence.py [EXPERIMENTS]
 
-Simulates experiments without an effect, and experiments whose true difference is the detectable
-size that the power analysis states beforehand: 1,000 test rows, clustered by premise as in e-SNLI,
-with the arms and families of comparisons of a recipe with two strategies and every control. Prints
-each measurement with its Monte-Carlo error, then each bound, and exits with 1 if a bound is broken.
-The default is 2,000 experiments for each line, the number for which the bounds are promised.
+Simulates whole experiments, the search included, with the arms and the primary family of a recipe
+with two strategies: without an effect, and with a true difference of the size that the power
+analysis states beforehand. One factor is varied at a time from the base line, which is the first
+scenario; each scenario is simulated with 3, 5 and 10 seeds. Prints each measurement with its
+Monte-Carlo error, then each bound, and exits with 1 if a bound is broken: a bound holds where the
+measurement plus its error keeps it. The default is 2,000 experiments for each line, and 6,400
+for `found`, the numbers for which the bounds are promised.
 
-The family-wise bound applies to the primary family (labels and shuffled rationales). The rates of
-false alarms in the secondary family (label echo and filler), and in either family, are printed as
-well, because each family is corrected separately.
+What is measured, over all comparisons of the family unless it says otherwise:
 
-All p-values, intervals and detectable sizes come from `evaluation.compare.compare_correctness`,
-which `compare` calls on aligned predictions. The first experiment of each chunk also goes through
-`compare` itself, from predictions, and must give the same results.
+    false alarms  intervals that miss the procedures' true difference: p < 5% where it is zero
+    family-wise   experiments in which Holm's p of some comparison is below 5% (the smallest p below
+                  5% / family), where all true differences are zero
+    coverage      intervals that hold the procedures' true difference
+    bias          of the estimated difference, in points
+    width         median half-width, divided by that of an interval that knows the variance
+    warned        experiments whose report warns of unlike or collapsed seeds; among those in which
+                  a seed collapsed, where seeds do
+    found         p below 5% / family where the true difference is the stated size
+
+A procedure is a search and a training. An arm whose seeds are noisier truly chooses worse, so its
+true difference from another arm is not zero: it is measured by a large simulation of each procedure
+alone (`evidence_model.true_accuracy`).
+
+The experiments pass through the functions that `compare` uses, many at a time. The first of each
+line also goes through `compare` itself, from predictions, and must give the same results.
 """
 
 from __future__ import annotations
 
 import itertools
-import json
-import os
 import sys
 import time
-from collections import Counter
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from evidence_model import (
+    ARMS,
+    LABELS,
+    PRIMARY,
+    REASONING,
+    Batch,
+    Floats,
+    Scenario,
+    premises_by_rows,
+    simulate,
+    true_accuracy,
+)
 
-from tutelage.config.recipe_file import parse_recipe
 from tutelage.core.results import Comparison
 from tutelage.core.task import Task
 from tutelage.core.types import Prediction
-from tutelage.evaluation.compare import ALPHA, POWER, compare, compare_correctness
-from tutelage.evaluation.crossed import mean_squares
-from tutelage.evaluation.power import (
-    Design,
-    design_of,
-    detectable_difference,
-    expected_mean_squares,
-)
+from tutelage.evaluation.caveats import unlike_seeds
+from tutelage.evaluation.compare import ALPHA, POWER, compare
+from tutelage.evaluation.crossed import half_width
+from tutelage.evaluation.numeric import solve
+from tutelage.evaluation.power import detectable_difference
+from tutelage.evaluation.sequence import level_at, looks
+from tutelage.evaluation.variance import VarianceEstimates, variance_of_arm, variance_of_mean
 
-Floats = NDArray[np.float64]
-Tables = dict[str, Floats]
-
-ROWS = 1000
 TASK = Task("right or wrong", ("text",), ("right", "wrong"))
-
-LABELS = "labels"
-EXTRACTION = "information-extraction"
-REASONING = "informed-reasoning"
-RECIPE = parse_recipe(
-    {
-        "name": "evidence",
-        "data": dict.fromkeys(("train", "dev", "test"), "synthetic:nli?n=1000"),
-        "teacher": "scripted",
-        "arms": [
-            {"name": LABELS},
-            {"name": EXTRACTION, "strategy": "information_extraction"},
-            {"name": REASONING, "strategy": "informed_reasoning"},
-        ],
-    }
-)
-"""Only its families of comparisons are used: the ones that ship, with the default controls."""
-PRIMARY, SECONDARY = RECIPE.comparisons().primary, RECIPE.comparisons().secondary
-ARMS = tuple(dict.fromkeys(name for pair in (*PRIMARY, *SECONDARY) for name in pair))
-BETTER = tuple(
-    dict.fromkeys(
-        name
-        for pair in (*PRIMARY, *SECONDARY)
-        if pair[0] == REASONING
-        for name in pair
-        if name != LABELS
-    )
-)
-"""The arms with the true difference: any rationale helps, whatever its content. So one comparison
-of the primary family has an effect and the others have none, which is Holm's strictest case."""
-TRUE_DIFFERENCE = PRIMARY.index((REASONING, LABELS))
-
 Pairs = tuple[tuple[str, str], ...]
+POWER_PAIR: Pairs = ((REASONING, LABELS),)
 
-PREMISES_BY_ROWS = {1: 1265, 2: 1196, 3: 417, 4: 1}
-"""Number of premises by their rows in the shared e-SNLI test file; used where it is missing."""
+BASE = Scenario("base line")
+SCENARIOS = (
+    BASE,
+    replace(BASE, name="one configuration", trials=0),
+    replace(BASE, name="dev of 200 rows", dev=200),
+    replace(BASE, name="seed SD 0.5", seed_sd=0.5, treatment_seed_sd=0.5),
+    replace(BASE, name="seed SD 4", seed_sd=4.0, treatment_seed_sd=4.0),
+    replace(BASE, name="seed SDs 1 and 4", seed_sd=1.0, treatment_seed_sd=4.0),
+    replace(BASE, name="heavy-tailed seeds", shape="heavy"),
+    replace(BASE, name="two-humped seeds", shape="humps"),
+    replace(BASE, name="rows alone", premises="alone"),
+    replace(BASE, name="unequal groups", premises="unequal"),
+    replace(BASE, name="accuracy .34", accuracy=0.34),
+    replace(BASE, name="accuracy .92", accuracy=0.92),
+    replace(BASE, name="200 rows", rows=200),
+    replace(BASE, name="5,000 rows", rows=5000),
+)
+FEW_GROUPS = replace(BASE, name="12 unequal groups", premises="few")
+COLLAPSING = replace(BASE, name="seeds that collapse", collapse=0.15)
+SEEDS = (3, 5, 10)
 
-MOST_ALARMS, LEAST_COVERAGE, WIDEST, POWERS = 0.06, 0.93, 1.3, (0.75, 0.90)
-
-CHUNK = 100
-ALSO_FROM_PREDICTIONS = 1
-"""Experiments of each chunk that also go through `compare`."""
+MORE_FOR_POWER = 3.2
+"""Times as many experiments for `found`, whose rate has the larger error."""
+CHUNK = 50
+"""Experiments simulated at a time."""
 
 
 @dataclass(frozen=True)
-class Setting:
-    """The parameters of a simulated experiment.
+class Limits:
+    """The bounds of a scenario; widths by number of seeds."""
 
-    seed_sd:    SD of an arm's expected accuracy over seeds, in points
-    own_row_sd: SD of the rows' difficulty that is specific to an arm, in logits
-    gain:       of the BETTER arms, in logits
-    """
+    alarms: float = 0.06
+    coverage: float = 0.935
+    bias: float = 0.15
+    width: tuple[tuple[int, float], ...] = ((3, 1.6), (5, 1.2))
+    power: tuple[float, float] = (0.75, 0.88)
+    warned: tuple[tuple[int, float], ...] = ((3, 0.2), (5, 0.1), (10, 0.1))
+    warned_at_least: tuple[tuple[int, float], ...] = ()
 
-    seeds: int
-    seed_sd: float
-    own_row_sd: float
-    premises_by_rows: tuple[tuple[int, int], ...]
-    gain: float = 0.0
+
+UNLIKE = Limits(width=((3, 1.6), (5, 1.3)), warned=(), warned_at_least=((10, 0.5),))
+"""With three or five seeds no test sees most of such arms at so few false warnings, since the
+search adds noise of its own to the seeds of both: the rates are printed."""
+HEAVY = Limits(warned=())
+"""Alike as they are, heavy-tailed seeds often look unlike: the rate is printed."""
+OF_FEW = Limits(alarms=0.08, coverage=0.92, width=(), power=(0.0, 1.0), warned=())
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Arrays of shape experiments × comparisons, the primary family first."""
+    """Arrays of experiments × comparisons; the last three: of chunks, and of experiments.
 
-    p: Floats
-    p_adjusted: Floats
-    difference: Floats
-    low: Floats
-    high: Floats
-    detectable: Floats
-    mcnemar: Floats
-    rows_variance: Floats
-    """R / (G S): the part of the difference's variance that does not come from the seeds."""
-
-
-def premises_by_rows() -> tuple[tuple[tuple[int, int], ...], str]:
-    """Pairs (rows of a premise, number of such premises) of the e-SNLI test file, and a remark."""
-    folder = Path(os.environ.get("TUTELAGE_SHARED_DATA", "../shared/data"))
-    file = folder / "esnli" / "test.jsonl"
-    if not file.is_file():
-        return tuple(
-            PREMISES_BY_ROWS.items()
-        ), "generated with e-SNLI's frequencies (its file is missing)"
-    with file.open(encoding="utf-8") as lines:
-        rows = Counter(json.loads(line)["premise"] for line in lines)
-    return tuple(sorted(Counter(rows.values()).items())), "drawn from the shared e-SNLI test file"
-
-
-def draw_groups(rng: np.random.Generator, setting: Setting) -> NDArray[np.int64]:
-    """Each row's premise as a number."""
-    sizes, counts = np.array(setting.premises_by_rows).T
-    drawn = rng.choice(sizes, ROWS, p=counts / counts.sum())
-    return np.repeat(np.arange(ROWS), drawn)[:ROWS]
-
-
-def chances(
-    rng: np.random.Generator, setting: Setting, groups: NDArray[np.int64], slope: Floats
-) -> Floats:
-    """The chance that each model gets each row right: arms × rows × seeds."""
-    arms, premises, seeds = len(ARMS), int(groups[-1]) + 1, setting.seeds
-    difficulty = 0.4 + rng.normal(size=premises)[groups] + 1.2 * rng.normal(size=ROWS)
-    own = 0.6 * rng.normal(size=(arms, premises))[:, groups] + 0.8 * rng.normal(size=(arms, ROWS))
-    of_premise_and_seed = 0.3 * rng.normal(size=(arms, premises, seeds))[:, groups]
-    of_seed = rng.normal(size=(arms, 1, seeds)) * (setting.seed_sd / 100 / slope)[:, None, None]
-    gain = np.array([setting.gain * (name in BETTER) for name in ARMS])[:, None, None]
-    logit = (difficulty + setting.own_row_sd * own)[:, :, None] + of_premise_and_seed
-    chance: Floats = 1 / (1 + np.exp(-(logit + of_seed + gain)))
-    return chance
-
-
-def simulate(
-    rng: np.random.Generator, setting: Setting, slope: Floats
-) -> tuple[Tables, NDArray[np.int64]]:
-    groups = draw_groups(rng, setting)
-    chance = chances(rng, setting, groups, slope)
-    right = (rng.random(chance.shape) < chance).astype(float)
-    return dict(zip(ARMS, right, strict=True)), groups
-
-
-def slope_of(setting: Setting) -> Floats:
-    """Accuracy per logit of each arm, so that a seed SD in points becomes one in logits."""
-    rng = np.random.default_rng(0)
-    flat, ones = replace(setting, seed_sd=0.0), np.ones(len(ARMS))
-    drawn = [chances(rng, flat, draw_groups(rng, flat), ones) for _ in range(20)]
-    slope: Floats = np.mean([(chance * (1 - chance)).mean(axis=(1, 2)) for chance in drawn], axis=0)
-    return slope
-
-
-def stated_before(setting: Setting, slope: Floats) -> tuple[Design, float]:
-    """The design that earlier experiments of the kind suggest, and its detectable difference.
-
-    Holm's strictest step detects that difference in 80 of 100 experiments.
+    difference: the estimates
+    half:       half-widths of the 95% intervals
+    strict:     half-widths at 5% / family, Holm's strictest step
+    after:      the detectable difference that the first experiment of each chunk would state, of
+                the last comparison of `pairs`
+    warned:     whether the report would warn of unlike or collapsed seeds in some comparison
+                (`caveats.unlike_seeds`)
+    collapsed:  whether a seed collapsed
     """
-    rng = np.random.default_rng(1)
-    earlier = []
-    for _ in range(60):
-        tables, groups = simulate(rng, setting, slope)
-        earlier.append(design_of(tables[REASONING] - tables[LABELS], groups))
-    design = Design(
-        group_sizes=earlier[0].group_sizes,
-        seeds=setting.seeds,
-        disagreement=float(np.mean([d.disagreement for d in earlier])),
-        seed_sd=setting.seed_sd / 100,
-        repeated=float(np.mean([d.repeated for d in earlier])),
-        within_group=float(np.mean([d.within_group for d in earlier])),
-    )
-    size = detectable_difference(expected_mean_squares(design), ALPHA / len(PRIMARY), POWER)
-    assert size is not None
-    return design, size
+
+    difference: Floats
+    half: Floats
+    strict: Floats
+    after: Floats
+    warned: Floats
+    collapsed: Floats
 
 
-def gain_for(setting: Setting, slope: Floats, difference: float) -> float:
-    """The gain in logits that raises accuracy by `difference`."""
-    low, high = 0.0, 8.0
-    while high - low > 1e-4:
-        middle = (low + high) / 2
-        rng = np.random.default_rng(2)
-        gained = []
-        for _ in range(10):
-            with_gain = replace(setting, gain=middle)
-            chance = dict(
-                zip(ARMS, chances(rng, with_gain, draw_groups(rng, setting), slope), strict=True)
-            )
-            gained.append(
-                np.mean([chance[a].mean() for a in BETTER])
-                - np.mean([chance[a].mean() for a in ARMS if a not in BETTER])
-            )
-        low, high = (middle, high) if np.mean(gained) < difference else (low, middle)
-    return high
-
-
-def from_predictions(
-    tables: Tables, groups: NDArray[np.int64], families: tuple[Pairs, ...]
-) -> list[Comparison]:
-    """The comparisons of the same experiment, computed from predictions."""
+def from_predictions(batch: Batch, pairs: Pairs) -> list[Comparison]:
+    """The comparisons of a batch's first experiment, computed from predictions."""
     words = np.array(["wrong", "right"])
     predictions = {
         arm: {
@@ -232,87 +148,146 @@ def from_predictions(
                 Prediction(f"row {i}", word, {}, "right")
                 for i, word in enumerate(words[column.astype(int)].tolist())
             ]
-            for seed, column in enumerate(table.T)
+            for seed, column in enumerate(table[0].T)
         }
-        for arm, table in tables.items()
+        for arm, table in batch.correct.items()
     }
-    premises = {f"row {i}": f"premise {group}" for i, group in enumerate(groups)}
-    return [c for family in families for c in compare(predictions, family, TASK, premises)]
+    premises = {f"row {i}": f"premise {group}" for i, group in enumerate(batch.groups)}
+    return compare(predictions, pairs, TASK, premises)
 
 
-def run_chunk(
-    setting: Setting, slope: Floats, count: int, seed: list[int], families: tuple[Pairs, ...]
-) -> NDArray[np.float64]:
-    """Run `count` experiments; returns experiments × comparisons × fields of Measured."""
-    rng = np.random.default_rng(seed)
-    experiments = []
-    for number in range(count):
-        tables, groups = simulate(rng, setting, slope)
-        results = [c for pairs in families for c in compare_correctness(tables, pairs, groups)]
-        if number < ALSO_FROM_PREDICTIONS and from_predictions(tables, groups, families) != results:
-            raise AssertionError("compare and compare_correctness differ on one experiment")
-        experiments.append(
-            [
-                (
-                    r.p_value,
-                    r.p_adjusted,
-                    r.difference,
-                    *r.ci95,
-                    r.minimum_detectable_difference,
-                    r.mcnemar_p_by_seed[0],
-                    rows_variance(tables[r.arm] - tables[r.baseline], groups),
-                )
-                for r in results
-            ]
+def parts_of(batch: Batch, pairs: Pairs) -> list[VarianceEstimates]:
+    """The variances of each comparison's mean, for all experiments of a batch."""
+    arms = {arm: variance_of_arm(batch.units(arm), batch.effective) for arm in batch.correct}
+    return [
+        variance_of_mean([arms[arm], arms[other]], batch.index is not None) for arm, other in pairs
+    ]
+
+
+def run_chunk(scenario: Scenario, pairs: Pairs, count: int, seed: list[int]) -> Measured:
+    """Simulate experiments; the first of the first chunk also passes through `compare`."""
+    arms = tuple(arm for arm in ARMS if any(arm in pair for pair in pairs))
+    batch = simulate(np.random.default_rng(seed), scenario, count, arms)
+    parts = parts_of(batch, pairs)
+    measured = Measured(
+        difference=np.stack([each.mean for each in parts], axis=1),
+        half=np.stack([half_width(each, ALPHA) for each in parts], axis=1),
+        strict=np.stack([half_width(each, ALPHA / len(PRIMARY)) for each in parts], axis=1),
+        after=np.empty(0),
+        warned=np.array([warns(batch, pairs, number) for number in range(count)]),
+        collapsed=batch.collapsed.any(axis=1),
+    )
+    if seed[-1] == 0:
+        check_against_compare(measured, from_predictions(batch, pairs))
+    last = parts[-1]
+    first = replace(
+        last,
+        mean=float(last.mean[0]),
+        rows=float(last.rows[0]),
+        seeds=tuple(float(each[0]) for each in last.seeds),
+        residue=tuple(float(each[0]) for each in last.residue),
+    )
+    size = detectable_difference(first, ALPHA / len(PRIMARY), POWER)
+    return replace(measured, after=np.array([np.inf if size is None else size]))
+
+
+def warns(batch: Batch, pairs: Pairs, experiment: int) -> bool:
+    """Whether the seeds of some comparison are called unlike or collapsed."""
+    accuracies = {arm: table[experiment].mean(axis=0) for arm, table in batch.correct.items()}
+    found = (unlike_seeds(accuracies[a], accuracies[b], len(pairs)) for a, b in pairs)
+    return any(each is not None for each in found)
+
+
+def check_against_compare(measured: Measured, shipped: Sequence[Comparison]) -> None:
+    """Raises AssertionError where the first experiment differs from what `compare` says of it."""
+    for number, each in enumerate(shipped):
+        difference, half, strict = (
+            float(values[0, number])
+            for values in (measured.difference, measured.half, measured.strict)
         )
-    return np.array(experiments, dtype=np.float64)
-
-
-def rows_variance(difference: Floats, groups: NDArray[np.int64]) -> float:
-    squares = mean_squares(difference, groups)
-    return squares.rows / (squares.units * squares.columns)
+        ours = (difference, max(difference - half, -1.0), min(difference + half, 1.0))
+        theirs = (each.difference, *each.ci95)
+        alike = np.allclose(ours, theirs, rtol=1e-7, atol=1e-10)
+        alike &= (abs(difference) > half) == (each.p_value < ALPHA)
+        alike &= (abs(difference) > strict) == (each.p_value < ALPHA / len(PRIMARY))
+        if not alike:
+            raise AssertionError(f"compare and its vectorised core differ: {ours}, {theirs}")
+    adjusted = [each.p_adjusted < ALPHA for each in shipped]
+    strictest = np.abs(measured.difference[0]) > measured.strict[0]
+    if len(shipped) == len(PRIMARY) and any(adjusted) != bool(strictest.any()):
+        raise AssertionError("Holm's correction finds something where its first step does not")
 
 
 def run(
-    pool: ProcessPoolExecutor,
-    setting: Setting,
-    slope: Floats,
-    experiments: int,
-    stream: int,
-    families: tuple[Pairs, ...],
+    pool: ProcessPoolExecutor, scenario: Scenario, pairs: Pairs, experiments: int, stream: int
 ) -> Measured:
     starts = range(0, experiments, CHUNK)
-    chunks = pool.map(
-        run_chunk,
-        itertools.repeat(setting),
-        itertools.repeat(slope),
-        [min(CHUNK, experiments - start) for start in starts],
-        [[stream, start] for start in starts],
-        itertools.repeat(families),
+    chunks = list(
+        pool.map(
+            run_chunk,
+            itertools.repeat(scenario),
+            itertools.repeat(pairs),
+            [min(CHUNK, experiments - start) for start in starts],
+            [[stream, start] for start in starts],
+        )
     )
-    return Measured(*np.moveaxis(np.concatenate(list(chunks)), 2, 0))
+    return Measured(
+        *(
+            np.concatenate([getattr(chunk, each.name) for chunk in chunks])
+            for each in fields(Measured)
+        )
+    )
 
 
-def share_and_error(hits: NDArray[np.bool_]) -> tuple[float, float]:
+def true_differences(scenario: Scenario, pairs: Pairs) -> tuple[Floats, float]:
+    """The procedures' true difference of each comparison, and the error of measuring it."""
+    accuracies = {arm: (0.0, 0.0) for pair in pairs for arm in pair}
+    alike = scenario.seed_sd == scenario.treatment_seed_sd and not scenario.collapse
+    if not alike or scenario.gain:
+        accuracies = {arm: true_accuracy(scenario, arm) for arm in accuracies}
+    error = max(accuracies[a][1] + accuracies[b][1] for a, b in pairs)
+    return np.array([accuracies[a][0] - accuracies[b][0] for a, b in pairs]), error
+
+
+def stated_before(scenario: Scenario) -> float | None:
+    """The difference that the primary test is stated to detect in 80 of 100 experiments, at Holm's
+    strictest step, from the variances that experiments of this kind have on average."""
+    rng = np.random.default_rng(1)
+    arms = (LABELS, REASONING)
+    parts = [parts_of(simulate(rng, scenario, 40, arms), POWER_PAIR)[0] for _ in range(10)]
+    average = replace(
+        parts[0],
+        mean=0.0,
+        rows=float(np.mean([each.rows for each in parts])),
+        seeds=tuple(float(np.mean([each.seeds[arm] for each in parts])) for arm in (0, 1)),
+        residue=tuple(float(np.mean([each.residue[arm] for each in parts])) for arm in (0, 1)),
+        effective_units=float(np.mean([each.effective_units for each in parts])),
+    )
+    return detectable_difference(average, ALPHA / len(PRIMARY), POWER)
+
+
+def with_true_difference(scenario: Scenario, size: float) -> Scenario:
+    """The scenario with the gain in logits that makes the procedures differ by `size`."""
+
+    def off(gain: float) -> float:
+        gained = replace(scenario, gain=gain)
+        return float(true_differences(gained, POWER_PAIR)[0][0]) - size
+
+    return replace(scenario, gain=solve(off, 0.0, 12.0, 1e-4))
+
+
+def share_and_error(hits: Any) -> tuple[float, float]:
     """Share of hits, and its standard error over experiments, whose comparisons are dependent."""
-    by_experiment = hits.reshape(len(hits), -1).mean(axis=1)
-    return float(hits.mean()), float(by_experiment.std(ddof=1) / len(hits) ** 0.5)
+    by_experiment = np.asarray(hits, dtype=float).reshape(len(hits), -1).mean(axis=1)
+    return float(by_experiment.mean()), float(by_experiment.std(ddof=1) / len(hits) ** 0.5)
 
 
-def width_and_error(setting: Setting, measured: Measured) -> tuple[float, float]:
-    """Median half-width, divided by that of a known variance: 1.96 times its square root.
-
-    The known variance is the mean R / (G S) plus the simulated variance of two arms' seeds. It must
-    agree with the actual variance of the differences.
-    """
-    seeds = 2 * (setting.seed_sd / 100) ** 2 / setting.seeds
-    variance = float(measured.rows_variance.mean()) + seeds
-    spread = (measured.difference**2).mean(axis=1)
-    if abs(spread.mean() / variance - 1) > 4.5 * spread.std() / len(spread) ** 0.5 / variance:
-        raise AssertionError(f"differences vary by {spread.mean()}, expected {variance}")
-    half = (measured.high - measured.low) / 2 / (1.959964 * variance**0.5)
+def width_and_error(measured: Measured) -> tuple[float, float]:
+    """Median half-width, divided by 1.96 SDs of the estimates in this simulation."""
+    known = 1.959964 * measured.difference.std(axis=0)
+    half = measured.half / known
     rng = np.random.default_rng(3)
-    again = [np.median(half[rng.integers(0, len(half), len(half))]) for _ in range(100)]
+    again = [np.median(half[rng.integers(0, len(half), len(half))]) for _ in range(50)]
     return float(np.median(half)), float(np.std(again))
 
 
@@ -320,111 +295,196 @@ class Bounds:
     """Collects the measurements of each bound, and reports the worst."""
 
     def __init__(self) -> None:
-        self.seen: dict[str, list[tuple[float, float, bool, str]]] = {}
+        self.seen: dict[str, list[tuple[float, float, float, str]]] = {}
 
-    def check(self, name: str, value: float, error: float, kept: bool, where: str) -> str:
-        self.seen.setdefault(name, []).append((value, error, kept, where))
-        return "" if kept else "*"
+    def check(
+        self, name: str, measured: tuple[float, float], bound: float, where: str, at_least: bool
+    ) -> str:
+        """A mark where the bound is broken; `room` is what is left of it beyond the error."""
+        value, error = measured
+        room = (value - bound if at_least else bound - value) - error
+        self.seen.setdefault(name, []).append((room, value, error, where))
+        return " " if room >= 0 else "*"
 
     def report(self) -> bool:
-        print("\nbound                                     worst        where")
+        print("\nbound                                        worst        where")
         for name, values in self.seen.items():
-            broken = [value for value in values if not value[2]]
-            lowest = "at least" in name
-            value, error, _, where = sorted(broken or values, reverse=not lowest)[0]
-            state = f"FAIL in {len(broken)} of {len(values)}" if broken else "holds"
-            print(f"{name:40s}  {value:.3f} ±{error:.3f}  {where:38s} {state}")
-        return all(kept for values in self.seen.values() for _, _, kept, _ in values)
+            _, value, error, where = min(values)
+            broken = sum(each[0] < 0 for each in values)
+            state = f"FAIL in {broken} of {len(values)}" if broken else "holds"
+            print(f"{name:43s}  {value:.3f} ±{error:.3f}  {where:32s} {state}")
+        return all(each[0] >= 0 for values in self.seen.values() for each in values)
+
+
+def sequence_chunk(scenario: Scenario, plan: tuple[int, ...], count: int, seed: list[int]) -> Any:
+    """Experiments × (any comparison false at some planned look, the same at 5% at every look)."""
+    batch = simulate(np.random.default_rng(seed), scenario, count)
+    units = {arm: batch.units(arm) for arm in batch.correct}
+    alarms = np.zeros((count, 2), dtype=bool)
+    strictest = ALPHA / len(PRIMARY)
+    for look in plan:
+        arms = {
+            arm: variance_of_arm(each[..., :look], batch.effective) for arm, each in units.items()
+        }
+        for arm, other in PRIMARY:
+            parts = variance_of_mean([arms[arm], arms[other]], batch.index is not None)
+            for number, level in enumerate((level_at(look, plan, strictest), strictest)):
+                alarms[:, number] |= np.abs(parts.mean) > half_width(parts, level)
+    return alarms
+
+
+def sequence(pool: ProcessPoolExecutor, experiments: int, bounds: Bounds) -> str:
+    """False alarms of a plan that adds seeds until something is significant."""
+    plan = looks(5, 5, 20)
+    scenario = replace(BASE, seeds=plan[-1])
+    starts = range(0, experiments, CHUNK)
+    chunks = pool.map(
+        sequence_chunk,
+        itertools.repeat(scenario),
+        itertools.repeat(plan),
+        [min(CHUNK, experiments - start) for start in starts],
+        [[2000, start] for start in starts],
+    )
+    alarms = np.concatenate(list(chunks))
+    planned, each_time = share_and_error(alarms[:, 0]), share_and_error(alarms[:, 1])
+    limit = Limits().alarms
+    where = f"looks at {', '.join(map(str, plan))} seeds"
+    mark = bounds.check(f"planned looks at most {limit:g}", planned, limit, where, at_least=False)
+    return (
+        f"\nSeeds added until some comparison is significant, {where}, family-wise:\n"
+        f"  with the levels of a plan        {planned[0]:6.1%} ±{planned[1]:.1%}{mark}\n"
+        f"  at 5% each time                  {each_time[0]:6.1%} ±{each_time[1]:.1%}"
+    )
+
+
+HEADER = (
+    "scenario                seeds   false alarms   family-wise    coverage       bias"
+    "           width         warned         stated  (after)  found"
+)
+
+
+def line(
+    pool: ProcessPoolExecutor,
+    scenario: Scenario,
+    limits: Limits | None,
+    experiments: int,
+    stream: int,
+    bounds: Bounds,
+    power: bool,
+) -> str:
+    """Simulate a scenario; its line of the table. Without limits, nothing is checked."""
+    where = f"{scenario.name}, {scenario.seeds} seeds"
+    measured = run(pool, scenario, PRIMARY, experiments, stream)
+    truth, truth_error = true_differences(scenario, PRIMARY)
+    off = measured.difference - truth
+    missed = share_and_error(np.abs(off) > measured.half)
+    cells = [f"{scenario.name:22s}  {scenario.seeds:5d}  "]
+
+    def cell(name: str, value: tuple[float, float], limit: float | None, at_least: bool) -> str:
+        mark = " "
+        if limits is not None and limit is not None:
+            way = "at least" if at_least else "at most"
+            mark = bounds.check(f"{name} {way} {limit:g}", value, limit, where, at_least)
+        return mark
+
+    kept = limits or Limits()
+    mark = cell("false alarms", missed, kept.alarms, False)
+    cells.append(f"{missed[0]:6.1%} ±{missed[1]:.1%}{mark} ")
+    if np.any(truth):
+        cells.append("             –")
+    else:
+        family = share_and_error((np.abs(measured.difference) > measured.strict).any(axis=1))
+        mark = cell("family-wise", family, kept.alarms, False)
+        cells.append(f"{family[0]:6.1%} ±{family[1]:.1%}{mark} ")
+    covered = (1 - missed[0], missed[1])
+    mark = cell("coverage", covered, kept.coverage, True)
+    cells.append(f"{covered[0]:6.1%} ±{covered[1]:.1%}{mark} ")
+    by_pair = 100 * off.mean(axis=0)
+    worst = int(np.abs(by_pair).argmax())
+    error = 100 * float(off[:, worst].std() / len(off) ** 0.5) + 100 * truth_error
+    mark = cell("bias in points", (abs(float(by_pair[worst])), 0.0), kept.bias + error, False)
+    cells.append(f"{by_pair[worst]:+6.2f} ±{error:.2f}{mark} ")
+    width = width_and_error(measured)
+    mark = cell(
+        f"width at {scenario.seeds} seeds", width, dict(kept.width).get(scenario.seeds), False
+    )
+    cells.append(f"{width[0]:5.2f} ±{width[1]:.2f}{mark} ")
+    warned = share_and_error(measured.warned)
+    if scenario.collapse:
+        warned = share_and_error(measured.warned[measured.collapsed.astype(bool)])
+        where += ", where one did"
+        bounds.check("warned at least 0.9", warned, 0.9, where, at_least=True)
+    mark = cell("warned", warned, dict(kept.warned).get(scenario.seeds), False)
+    mark = max(mark, cell("warned", warned, dict(kept.warned_at_least).get(scenario.seeds), True))
+    cells.append(f"{warned[0]:6.1%} ±{warned[1]:.1%}{mark} ")
+    if not power:
+        return " ".join(cells)
+    size = stated_before(scenario)
+    if size is None or size > 0.4:
+        cells.append("   none can be detected" if size is None else f"{100 * size:8.1f}")
+        return " ".join(cells)
+    moved = with_true_difference(scenario, size)
+    count = max(int(experiments * MORE_FOR_POWER), 20)
+    powerful = run(pool, moved, POWER_PAIR, count, 1000 + stream)
+    found = share_and_error(np.abs(powerful.difference) > powerful.strict)
+    marks = [
+        cell("found", found, kept.power[0], True),
+        cell("found", found, kept.power[1], False),
+    ]
+    after = 100 * float(np.median(powerful.after))
+    mark = max(marks)
+    cells.append(f"{100 * size:6.1f}  {after:6.1f}  {found[0]:6.1%} ±{found[1]:.1%}{mark}")
+    return " ".join(cells)
+
+
+def table(
+    scenarios: Sequence[tuple[Scenario, Mapping[int, Limits]]],
+    experiments: int,
+    bounds: Bounds,
+    power: bool = True,
+) -> None:
+    """Print a line for each scenario with each number of seeds; limits by number of seeds."""
+    print(HEADER)
+    with ProcessPoolExecutor(2) as pool:
+        for number, (scenario, limits) in enumerate(scenarios):
+            for seeds in SEEDS:
+                stream = 10 * number + seeds
+                of_seeds = replace(scenario, seeds=seeds)
+                shown = line(pool, of_seeds, limits.get(seeds), experiments, stream, bounds, power)
+                print(shown, flush=True)
+
+
+def opening(experiments: int) -> str:
+    return (
+        f"{experiments:,} experiments a line, {int(experiments * MORE_FOR_POWER):,} for `found`; "
+        f"premises {premises_by_rows()[1]}; {len(ARMS)} arms, {len(PRIMARY)} comparisons\n"
+        "± is one standard error of the simulation; * breaks a bound; bias and sizes in points"
+    )
 
 
 def main(experiments: int) -> int:
     began = time.perf_counter()
-    premises, remark = premises_by_rows()
+    base = BASE
+    print(opening(experiments))
     print(
-        f"{experiments:,} experiments a line; {ROWS:,} rows, premises' sizes {remark}; "
-        f"{len(ARMS)} arms, {len(PRIMARY)} primary and {len(SECONDARY)} secondary comparisons\n"
-        "± is one standard error of the simulation; * breaks a bound; seed SD and sizes in points\n"
+        f"Base line: {base.rows:,} test rows, dev of {base.dev:,}, accuracy {base.accuracy}, seed "
+        f"SD {base.seed_sd:g} points, {base.trials} trials of 9 configurations whose SD is "
+        f"{base.config_sd:g} points, premises as in e-SNLI. Each other scenario changes what its "
+        "name says.\n"
     )
-    settings = [
-        Setting(seeds, seed_sd, own, premises)
-        for seeds, own, seed_sd in itertools.product((3, 5), (0.0, 0.7), (0.0, 0.5, 1.5))
-    ]
     bounds = Bounds()
+    scenarios: list[tuple[Scenario, Mapping[int, Limits]]] = []
+    for each in (*SCENARIOS, FEW_GROUPS):
+        limits = Limits() if each.seed_sd == each.treatment_seed_sd else UNLIKE
+        limits = {"few": OF_FEW}.get(each.premises, HEAVY if each.shape == "heavy" else limits)
+        scenarios.append((each, dict.fromkeys(SEEDS, limits)))
+    table([*scenarios, (COLLAPSING, {})], experiments, bounds)
     with ProcessPoolExecutor(2) as pool:
-        print("No effect")
-        print(
-            "                                          family-wise:\n"
-            "seeds  own rows  seed SD   false alarms   primary        secondary      either"
-            "         coverage       width        McNemar, one seed"
-        )
-        for number, setting in enumerate(settings):
-            slope = slope_of(setting)
-            measured = run(pool, setting, slope, experiments, number, (PRIMARY, SECONDARY))
-            print(null_line(setting, measured, bounds), flush=True)
-        print("\nA true difference of the size stated before (found: Holm's p below 5%)")
-        print("seeds  own rows  seed SD   stated before   stated after (median)   found")
-        for number, setting in enumerate(settings):
-            slope = slope_of(setting)
-            _, size = stated_before(setting, slope)
-            moved = replace(setting, gain=gain_for(setting, slope, size))
-            count = max(experiments // 4, 100)
-            measured = run(pool, moved, slope_of(moved), count, 100 + number, (PRIMARY,))
-            print(power_line(setting, size, measured, bounds), flush=True)
+        print(sequence(pool, experiments, bounds))
     kept = bounds.report()
     seconds = time.perf_counter() - began
     print(f"\n{seconds:.0f} s; {'every bound holds' if kept else 'A BOUND IS BROKEN'}")
     return 0 if kept else 1
-
-
-def _name(setting: Setting) -> str:
-    return (
-        f"{setting.seeds} seeds, own rows {setting.own_row_sd:.1f}, seed SD {setting.seed_sd:.1f}"
-    )
-
-
-def _cells(setting: Setting) -> str:
-    return f"{setting.seeds:5d}  {setting.own_row_sd:8.1f}  {setting.seed_sd:7.1f}"
-
-
-def null_line(setting: Setting, measured: Measured, bounds: Bounds) -> str:
-    where = _name(setting)
-    alarms = share_and_error(measured.p < ALPHA)
-    alarmed = measured.p_adjusted < ALPHA
-    family = share_and_error(alarmed[:, : len(PRIMARY)].any(axis=1))
-    secondary = share_and_error(alarmed[:, len(PRIMARY) :].any(axis=1))
-    either = share_and_error(alarmed.any(axis=1))
-    covered = share_and_error((measured.low <= 0) & (measured.high >= 0))
-    width = width_and_error(setting, measured)
-    mcnemar = share_and_error(measured.mcnemar < ALPHA)
-    marks = (
-        bounds.check("false alarms at most 6%", *alarms, alarms[0] <= MOST_ALARMS, where),
-        bounds.check("primary family-wise at most 6%", *family, family[0] <= MOST_ALARMS, where),
-        bounds.check("coverage at least 93%", *covered, covered[0] >= LEAST_COVERAGE, where),
-        bounds.check("width at 5 seeds at most 1.3", *width, width[0] <= WIDEST, where)
-        if setting.seeds == 5
-        else "",
-    )
-    shown = ((alarms, marks[0]), (family, marks[1]), (secondary, ""), (either, ""))
-    shares = "  ".join(
-        f"{value:6.1%} ±{error:.1%}{mark:1s}"
-        for (value, error), mark in (*shown, (covered, marks[2]))
-    )
-    return (
-        f"{_cells(setting)}  {shares}  {width[0]:.2f} ±{width[1]:.2f}{marks[3]:1s}  "
-        f"{mcnemar[0]:6.1%} ±{mcnemar[1]:.1%}"
-    )
-
-
-def power_line(setting: Setting, size: float, measured: Measured, bounds: Bounds) -> str:
-    found, error = share_and_error(measured.p_adjusted[:, TRUE_DIFFERENCE] < ALPHA)
-    after = float(np.median(measured.detectable[:, TRUE_DIFFERENCE]))
-    where = _name(setting)
-    mark = bounds.check("found at least 75%", found, error, found >= POWERS[0], where)
-    mark += bounds.check("found at most 90%", found, error, found <= POWERS[1], where)
-    return (
-        f"{_cells(setting)}  {size * 100:13.1f}   {after * 100:21.1f}  {found:6.1%} ±{error:.1%}"
-        f"{mark}"
-    )
 
 
 if __name__ == "__main__":

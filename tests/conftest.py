@@ -32,6 +32,8 @@ def shared_data() -> Path:
 def small_recipe() -> Callable[..., dict[str, Any]]:
     """A recipe that runs in seconds: tiny data, a tiny student, two seeds, and no added arms."""
 
+    from tutelage.config.design_rules import BASELINES
+
     def make(**changes: Any) -> dict[str, Any]:
         reasoning = {"strategy": "informed_reasoning"}
         values = {
@@ -57,6 +59,7 @@ def small_recipe() -> Callable[..., dict[str, Any]]:
             "search": {"learning_rate": [1e-3, 3e-3], "label_weight": [0.3]},
             "seeds": [0, 1],
             "explain_rows": 5,
+            "protocol": "full",
             "controls": [],
             "baselines": [],
             **changes,
@@ -64,7 +67,7 @@ def small_recipe() -> Callable[..., dict[str, Any]]:
         if "departures" not in changes:
             left = {
                 "controls": any("strategy" in arm for arm in values["arms"]),
-                "baselines": len(values["baselines"]) < 4,
+                "baselines": len(values["baselines"]) < len(BASELINES),
                 "seeds": len(values["seeds"]) == 1,
             }
             values["departures"] = {rule: "a small test" for rule in left if left[rule]}

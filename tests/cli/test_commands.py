@@ -216,7 +216,7 @@ def test_from_a_csv_file_to_a_report(tmp_path: Path, here: Here) -> None:
     results = json.loads(done.stdout)
     assert results["arms"][0]["test"]["n"] == 24
     controls = [arm["control"] for arm in results["arms"]]
-    assert controls == [None, None, "shuffled", "filler", "label_echo"]
+    assert controls == [None, None, "shuffled", "scrambled", "filler"]
     run = tmp_path / "runs" / "films"
     assert (run / "report.html").stat().st_size > 10_000
 

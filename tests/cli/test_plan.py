@@ -334,10 +334,20 @@ def test_the_printed_plan(server: ScriptedServer, recipe: Make, tmp_path: Path) 
     assert "tutelage: warning: without known answers the forecast assumes" in done.stderr
     (power,) = (line for line in lines if line.startswith("power analysis: with 45 test rows"))
     assert "2 seeds, 3 primary comparisons" in power
+    (trained,) = (line for line in lines if line.startswith("trainings: "))
+    arms = len(made.arms)
+    assert trained == (
+        f"trainings: {6 * arms}: {arms} arms × 2 seeds × (2 trials of 2 configurations + 1 tested)"
+    )
 
     done = tutelage("plan", "recipe.yaml", "--pilot", "4", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
+    assert said["trainings"][0] == {
+        "protocol": None, "arms": arms, "seeds": 2, "configurations": 2, "trials": 2,
+        "total": 6 * arms, "before_first_analysis": 6 * arms, "hours": None,
+    }  # fmt: skip
+    assert [each["protocol"] for each in said["trainings"][1:]] == ["quick", "standard", "full"]
     assert said["pilot_requests"] == server.requests == 8
     assert [group["answers"] for group in said["requests"]] == [4, 4]
     assert said["budgets"][0]["charged_usd"] > 0

@@ -22,7 +22,7 @@ EXTRACTION = {"name": "extraction", "strategy": "information_extraction"}
 
 @pytest.fixture
 def make(small_recipe: Make) -> Callable[..., Recipe]:
-    """A recipe with the protocol's defaults, apart from what is given."""
+    """A recipe with the full protocol's defaults, apart from what is given."""
 
     def recipe(*arms: dict[str, Any], **changes: Any) -> Recipe:
         values = small_recipe(arms=[LABELS, *arms])
@@ -45,13 +45,15 @@ def test_every_control_and_baseline_is_there_by_default(make: Callable[..., Reci
     recipe = make(EXTRACTION, REASONING)
     assert names(recipe) == [
         "labels",
-        *("extraction", "extraction-shuffled", "extraction-filler"),
-        *("reasoning", "reasoning-shuffled", "reasoning-filler"),
+        *("extraction", "extraction-shuffled", "extraction-scrambled", "extraction-filler"),
+        *("reasoning", "reasoning-shuffled", "reasoning-scrambled", "reasoning-filler"),
         "label-echo",
         "hypothesis-only",
     ]
-    assert recipe.baselines == ("majority", "omitted_context", "teacher_labels", "teacher")
-    for control in ("shuffled", "filler"):
+    assert recipe.baselines == (
+        *("majority", "bag_of_words", "omitted_context", "teacher_labels", "teacher"),
+    )
+    for control in ("shuffled", "scrambled", "filler"):
         added = the(recipe, f"reasoning-{control}")
         assert (added.control, added.annotation_key) == (
             control,
@@ -79,12 +81,14 @@ def test_shuffled_is_the_primary_family_and_the_others_one_of_their_own(
         ("reasoning", "reasoning-shuffled"),
     )
     assert set(families.secondary) == {
+        ("extraction", "extraction-scrambled"),
         ("extraction", "extraction-filler"),
         ("extraction", "label-echo"),
+        ("reasoning", "reasoning-scrambled"),
         ("reasoning", "reasoning-filler"),
         ("reasoning", "label-echo"),
     }
-    assert len(families.secondary) == 4
+    assert len(families.secondary) == 6
 
 
 def test_an_objective_has_an_echo_of_its_own(make: Callable[..., Recipe]) -> None:
@@ -108,7 +112,10 @@ def test_arms_that_are_written_out_are_not_added_again(make: Callable[..., Recip
     echo = {**REASONING, "name": "echo", "control": "label_echo"}
     reader = {"name": "blind", "omits": ["premise"]}
     recipe = make(REASONING, mine, echo, reader)
-    assert names(recipe) == ["labels", "reasoning", "mixed-up", "reasoning-filler", "echo", "blind"]
+    assert names(recipe) == [
+        *("labels", "reasoning", "mixed-up", "reasoning-scrambled", "reasoning-filler"),
+        *("echo", "blind"),
+    ]
     assert recipe.departures_made() == []
 
 
@@ -125,7 +132,7 @@ def test_an_arm_s_own_echo_is_used_before_another_arm_s(make: Callable[..., Reci
     "changes",
     [
         {},
-        {"controls": ["shuffled_within_label", "label_echo", "filler"]},
+        {"controls": ["shuffled_within_label", "scrambled", "label_echo", "filler"]},
         {"controls": ["shuffled"], "departures": {"controls": "why"}},
         {"baselines": ["majority"], "seeds": [3], "departures": {"baselines": "a", "seeds": "b"}},
     ],
@@ -143,7 +150,7 @@ def test_a_resolved_recipe_reads_back_equal(
 
 
 def test_shuffled_within_label_counts_as_shuffled(make: Callable[..., Recipe]) -> None:
-    controls = ["shuffled_within_label", "label_echo", "filler"]
+    controls = ["shuffled_within_label", "scrambled", "label_echo", "filler"]
     recipe = make(REASONING, controls=controls)
     assert "reasoning-shuffled-within-label" in names(recipe)
     assert ("reasoning", "reasoning-shuffled-within-label") in recipe.comparisons().primary
@@ -163,7 +170,7 @@ def test_a_task_without_a_context_has_none_to_omit(make: Callable[..., Recipe]) 
     assert names(make(task=task)) == ["labels"]
     assert make(task=task).departures_made() == []
     # Nor is the baseline missing then.
-    some = ["majority", "teacher_labels", "teacher"]
+    some = ["majority", "bag_of_words", "teacher_labels", "teacher"]
     assert make(task=task, baselines=some).departures_made() == []
     assert names(make(task={**task, "fields": ["offer"], "context": "offer"})) == ["labels"]
     recipe = make(task={**task, "context": "offer"})
@@ -181,30 +188,37 @@ def problem(make: Callable[..., Recipe], *arms: dict[str, Any], **changes: Any) 
 
 def test_a_missing_control_needs_a_reason(make: Callable[..., Recipe]) -> None:
     line = problem(make, REASONING, controls=["shuffled"])
-    assert line.startswith("controls: no label_echo control; no filler control: ")
+    assert line.startswith(
+        "controls: no scrambled control; no label_echo control; no filler control: "
+    )
     assert 'departures: {controls: "your reason"}' in line
     recipe = make(REASONING, controls=["shuffled"], departures={"controls": " too dear "})
-    what = "no label_echo control; no filler control"
+    what = "no scrambled control; no label_echo control; no filler control"
     assert recipe.departures_made() == [Departure("controls", what, "too dear")]
     assert names(recipe) == ["labels", "reasoning", "reasoning-shuffled", "hypothesis-only"]
 
 
 def test_the_arms_that_lack_a_control_are_named(make: Callable[..., Recipe]) -> None:
     mine = {**REASONING, "name": "mine", "control": "shuffled"}
-    line = problem(make, EXTRACTION, REASONING, mine, controls=["label_echo", "filler"])
+    line = problem(
+        make, EXTRACTION, REASONING, mine, controls=["scrambled", "label_echo", "filler"]
+    )
     assert line.startswith("controls: no shuffled control for extraction: ")
 
 
 def test_a_missing_baseline_needs_a_reason(make: Callable[..., Recipe]) -> None:
     line = problem(make, REASONING, baselines=["majority"])
-    assert line.startswith("baselines: no omitted_context, no teacher_labels, no teacher: ")
+    assert line.startswith(
+        "baselines: no bag_of_words, no omitted_context, no teacher_labels, no teacher: "
+    )
     assert 'departures: {baselines: "your reason"}' in line
     reader = {"name": "blind", "omits": ["premise"]}
-    some = ["majority", "teacher", "teacher_labels"]
+    some = ["majority", "bag_of_words", "teacher", "teacher_labels"]
     assert make(REASONING, reader, baselines=some).departures_made() == []
     # Without a teacher there is none to compare with.
     human = {"name": "human", "strategy": "human"}
-    assert make(human, baselines=["majority", "omitted_context"]).departures_made() == []
+    some = ["majority", "bag_of_words", "omitted_context"]
+    assert make(human, baselines=some).departures_made() == []
 
 
 def test_one_seed_needs_a_reason(make: Callable[..., Recipe]) -> None:
@@ -268,18 +282,112 @@ def test_a_control_is_listed_once(make: Callable[..., Recipe]) -> None:
     assert line.startswith("controls.0: got 'fillers'")
 
 
-def test_the_quickstart_gives_reasons_for_its_departures() -> None:
+def test_the_quickstart_is_a_preset_and_needs_no_reason() -> None:
     recipe = load_recipe("quickstart")
     assert [arm.name for arm in recipe.arms] == [
         "labels",
         "informed-reasoning",
         "informed-reasoning-shuffled",
     ]
-    assert [d.rule for d in recipe.departures_made()] == ["controls", "baselines"]
-    assert all(len(d.reason) > 20 for d in recipe.departures_made())
+    assert (recipe.protocol, recipe.trials) == ("quick", 0)
+    assert recipe.departures_made() == []
+    assert "the control filler" in recipe.left_out()
 
 
 def test_the_paper_s_experiment_has_no_departure() -> None:
     recipe = load_recipe("anli-r1")
     assert recipe.departures_made() == []
-    assert len(recipe.comparisons().primary) == len(recipe.comparisons().secondary) == 4
+    assert len(recipe.comparisons().primary) == 4
+    assert len(recipe.comparisons().secondary) == 6
+
+
+PRESETS = {
+    # controls, baselines, trials of four configurations, what is left out
+    "quick": (
+        ["shuffled"],
+        ("majority", "bag_of_words"),
+        0,
+        (
+            *("the control scrambled", "the control label_echo", "the control filler"),
+            *("the baseline omitted_context", "the baseline teacher_labels"),
+            *("the baseline teacher", "the search on dev"),
+        ),
+    ),
+    "standard": (
+        ["shuffled", "scrambled", "filler"],
+        ("majority", "bag_of_words"),
+        3,
+        (
+            *("the control label_echo", "the baseline omitted_context"),
+            *("the baseline teacher_labels", "the baseline teacher"),
+        ),
+    ),
+    "full": (
+        ["shuffled", "scrambled", "filler", "label_echo"],
+        ("majority", "bag_of_words", "omitted_context", "teacher_labels", "teacher"),
+        3,
+        (),
+    ),
+}
+
+
+@pytest.mark.parametrize("protocol", PRESETS)
+def test_a_preset_is_its_own_reason(make: Callable[..., Recipe], protocol: str) -> None:
+    controls, baselines, trials, left_out = PRESETS[protocol]
+    search = {"learning_rate": [1e-3, 2e-3], "label_weight": [0.3, 0.5]}
+    recipe = make(REASONING, protocol=protocol, search=search)
+    assert [arm.control for arm in recipe.arms if arm.control] == controls
+    assert recipe.baselines == baselines
+    assert recipe.trials == trials
+    assert recipe.departures_made() == []
+    assert recipe.left_out() == left_out
+    assert parse_recipe(yaml.safe_load(recipe.to_yaml())) == recipe
+
+
+def test_standard_is_the_default(make: Callable[..., Recipe], small_recipe: Make) -> None:
+    values = small_recipe(arms=[LABELS, REASONING])
+    for key in ("protocol", "controls", "baselines", "departures"):
+        del values[key]
+    assert parse_recipe(values) == make(REASONING, protocol="standard")
+
+
+def test_what_is_written_overrides_the_preset(make: Callable[..., Recipe]) -> None:
+    search = {"learning_rate": [1e-3, 2e-3], "trials": 2}
+    more = make(
+        REASONING,
+        protocol="quick",
+        controls=["shuffled", "filler"],
+        baselines=["majority", "bag_of_words", "teacher"],
+        search=search,
+    )
+    assert [arm.control for arm in more.arms if arm.control] == ["shuffled", "filler"]
+    assert more.trials == 2
+    assert more.left_out() == (
+        *("the control scrambled", "the control label_echo"),
+        *("the baseline omitted_context", "the baseline teacher_labels"),
+    )
+    # An arm that is written out counts as well.
+    own = {**REASONING, "name": "mine", "control": "label_echo"}
+    assert "the control label_echo" not in make(REASONING, own, protocol="quick").left_out()
+
+
+def test_taking_more_away_than_the_preset_needs_a_reason(make: Callable[..., Recipe]) -> None:
+    line = problem(make, REASONING, protocol="standard", controls=["shuffled", "filler"])
+    assert line.startswith("controls: no scrambled control: protocol standard has them")
+    line = problem(make, REASONING, protocol="quick", controls=[])
+    assert line.startswith("controls: no shuffled control: protocol quick has them")
+    line = problem(make, REASONING, protocol="quick", baselines=["majority"])
+    assert line.startswith("baselines: no bag_of_words: protocol quick has them")
+    fewer = make(
+        REASONING, protocol="quick", controls=[], departures={"controls": "rows without reasons"}
+    )
+    (departure,) = fewer.departures_made()
+    assert departure == Departure("controls", "no shuffled control", "rows without reasons")
+    assert "the control shuffled" not in fewer.left_out()  # it is said once
+    line = problem(make, REASONING, protocol="quick", departures={"controls": "why"})
+    assert line.startswith("departures.controls: gives a reason, but the recipe follows this rule")
+
+
+def test_an_unknown_preset_is_one_line(make: Callable[..., Recipe]) -> None:
+    line = problem(make, REASONING, protocol="thorough", controls=[], baselines=[])
+    assert line.startswith("protocol: got 'thorough'")

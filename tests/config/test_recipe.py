@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from tutelage.config.recipe_file import load_recipe, packaged_recipes, parse_recipe
+from tutelage.config.training_settings import Config
 from tutelage.core.errors import RecipeError
 
 Make = Callable[..., dict[str, Any]]
@@ -98,6 +99,43 @@ def test_every_arm_tries_the_same_number_of_configurations(small_recipe: Make) -
     configs = {arm.name: recipe.configs(arm) for arm in recipe.arms}
     assert {len(set(tried)) for tried in configs.values()} == {9}
     assert all(config.label_weight == 1 for config in configs["labels"])
+
+
+@pytest.mark.parametrize(
+    ("rates", "asked", "trials", "trainings"),
+    [
+        ([3e-3], 3, 0, 1),  # nothing to choose
+        ([3e-3, 1e-3], 3, 2, 3),  # the whole grid
+        ([3e-3, 1e-3, 1e-4, 1e-5], 3, 3, 4),
+        ([3e-3, 1e-3], 1, 0, 1),  # no search: the first of each list
+    ],
+)
+def test_the_price_of_a_search(
+    small_recipe: Make, rates: list[float], asked: int, trials: int, trainings: int
+) -> None:
+    search = {"learning_rate": rates, "label_weight": [0.3], "trials": asked}
+    recipe = parse_recipe(small_recipe(search=search, seeds=[0, 1, 2]))
+    assert (recipe.configurations, recipe.trials) == (len(rates), trials)
+    assert recipe.trainings == 3 * 3 * trainings  # arms, seeds
+
+
+def test_the_paper_s_recipe_takes_220_trainings() -> None:
+    recipe = load_recipe("anli-r1")
+    assert (len(recipe.arms), recipe.trials, recipe.configurations) == (11, 3, 9)
+    assert recipe.trainings == 220  # as README says
+
+
+def test_no_seed_of_a_replicate_can_be_that_of_a_trial(small_recipe: Make) -> None:
+    parse_recipe(small_recipe(seeds=[0, 2**31 - 1]))
+    with pytest.raises(RecipeError, match=r"seeds\.1: got 2147483648"):
+        parse_recipe(small_recipe(seeds=[0, 2**31]))
+
+
+def test_configurations_that_differ_have_folders_that_differ() -> None:
+    rates = [1.2e-3, 1.2000001e-3, 1.20000001e-3, 1.0, 1e-5]
+    names = [Config(rate, 0.3).name for rate in rates]
+    assert len(set(names)) == len(rates)
+    assert (names[0], names[3]) == ("lr-0.0012_w-0.3", "lr-1_w-0.3")
 
 
 @pytest.mark.parametrize(

@@ -153,7 +153,7 @@ def test_every_field_is_documented_and_so_is_none() -> None:
                 assert "None" in documented[name], f"{part.__name__}.{name}: when is it None?"
 
 
-@pytest.mark.parametrize("found", [2, 0, "1", True, 1.5, None])
+@pytest.mark.parametrize("found", [FORMAT + 1, 1, 0, "2", True, 1.5, None])
 def test_another_format_is_refused_in_one_line(sample: Results, tmp_path: Path, found: Any) -> None:
     path = tmp_path / "results.json"
     write_json(path, as_json(sample) | {"format": found})

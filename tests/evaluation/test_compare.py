@@ -11,9 +11,10 @@ from tutelage.core.errors import DataError, UsageError
 from tutelage.core.task import Task
 from tutelage.core.types import Prediction
 from tutelage.evaluation.compare import compare, compare_correctness
-from tutelage.evaluation.crossed import crossed_random_effects, equivalence, mean_squares
+from tutelage.evaluation.crossed import crossed_random_effects, equivalence
 from tutelage.evaluation.power import detectable_difference
 from tutelage.evaluation.statistics import holm, mcnemar_exact
+from tutelage.evaluation.variance import variance_estimates
 
 TASK = Task("yes or no", ("text",), ("yes", "no"))
 Arms = dict[str, dict[int, list[Prediction]]]
@@ -59,7 +60,7 @@ def test_rows_align_by_uid_and_seeds_by_rank(arms: Arms, correct: dict[str, np.n
     assert [(r.arm, r.baseline) for r in results] == pairs
     for result in results:
         a, b = correct[result.arm].astype(float), correct[result.baseline].astype(float)
-        referee = crossed_random_effects(a - b)
+        referee = crossed_random_effects(a, baseline=b)
         assert result.difference == pytest.approx(a.mean() - b.mean())
         assert result.p_value == pytest.approx(referee.p_value)
         assert result.ci95 == pytest.approx((referee.ci_low, referee.ci_high))
@@ -71,9 +72,9 @@ def test_rows_align_by_uid_and_seeds_by_rank(arms: Arms, correct: dict[str, np.n
             assert result.only_arm_right_by_seed[seed] == only_a
             assert result.mcnemar_p_by_seed[seed] == pytest.approx(mcnemar_exact(only_a, only_b))
         assert result.minimum_detectable_difference == pytest.approx(
-            detectable_difference(mean_squares(a - b), 0.05 / 3)
+            detectable_difference(variance_estimates(a, baseline=b), 0.05 / 3)
         )
-        within = equivalence(a - b, 0.01)
+        within = equivalence(a, 0.01, baseline=b)
         assert result.equivalence_margin == 0.01
         assert result.equivalence_p_value == pytest.approx(within.p_value)
         assert result.ci90 == pytest.approx(within.ci90)
@@ -107,10 +108,17 @@ def test_tables_of_correctness_say_what_predictions_say(
 def test_groups_are_the_units(arms: Arms, correct: dict[str, np.ndarray]) -> None:
     groups = {f"r{i}": f"premise {i % 40}" for i in range(120)}
     [result] = compare(arms, [("taught", "labels")], TASK, groups)
-    d = correct["taught"].astype(float) - correct["labels"]
-    referee = crossed_random_effects(d, [i % 40 for i in range(120)])
+    keys = [i % 40 for i in range(120)]
+    referee = crossed_random_effects(
+        correct["taught"].astype(float), keys, baseline=correct["labels"].astype(float)
+    )
     assert result.p_value == pytest.approx(referee.p_value)
-    assert (result.n, result.groups) == (120, 40)
+    assert (result.n, result.groups, result.few_groups) == (120, 40, False)
+    assert result.effective_groups == pytest.approx(40)
+    few = {uid: int(premise.split()[1]) // 12 for uid, premise in groups.items()}
+    [warned] = compare(arms, [("taught", "labels")], TASK, few)
+    assert (warned.groups, warned.few_groups) == (4, True)
+    assert warned.effective_groups == pytest.approx(120**2 / (3 * 36**2 + 12**2))
     del groups["r7"]
     with pytest.raises(DataError, match=r"no group for 1 rows .*'r7'"):
         compare(arms, [("taught", "labels")], TASK, groups)
@@ -120,8 +128,13 @@ def test_equal_predictions_do_not_differ(arms: Arms) -> None:
     arms["copy"] = arms["taught"]
     [result] = compare(arms, [("copy", "taught")], TASK)
     assert (result.difference, result.p_value) == (0, 1)
-    assert result.minimum_detectable_difference is None
+    # The seeds of each arm differ, so the data do not show that the arms' means agree.
+    assert result.minimum_detectable_difference is not None
     assert result.ci95[0] < 0 < result.ci95[1]
+    first = dict.fromkeys((1, 2, 3), arms["taught"][10])
+    [same] = compare({"one": first, "two": first}, [("one", "two")], TASK)
+    assert (same.difference, same.p_value) == (0, 1)
+    assert same.minimum_detectable_difference is None and same.standard_error is None
 
 
 def test_one_seed_is_said_to_apply_to_itself(arms: Arms) -> None:

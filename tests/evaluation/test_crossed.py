@@ -15,13 +15,24 @@ from statsmodels.stats.anova import anova_lm
 from statsmodels.stats.weightstats import ttost_paired
 
 from tutelage.evaluation.crossed import (
-    MeanSquares,
     crossed_random_effects,
     equivalence,
     half_width,
-    mean_squares,
     two_sided_level,
+    welch_degrees_of_freedom,
 )
+from tutelage.evaluation.numeric import effective_groups
+from tutelage.evaluation.variance import VarianceEstimates, of_units, variance_estimates
+
+
+def of_mean_squares(
+    rows: float, seeds: float, error: float, units: int, columns: int, mean: float = 0.0
+) -> VarianceEstimates:
+    """The parts for one table whose mean squares are R, C and E."""
+    cells = units * columns
+    return VarianceEstimates(
+        mean, rows / cells, (seeds / cells,), (error / cells,), (columns,), units, float(units)
+    )
 
 
 def test_three_by_two_worked_by_hand() -> None:
@@ -33,7 +44,7 @@ def test_three_by_two_worked_by_hand() -> None:
     assert result.standard_error == pytest.approx(math.sqrt((1 / 2 + 1 / 6 - 1 / 6) / 6))
     # h² = [t²(2) * (1/2 - 1/6 - 1/12) + t²(1) * 1/6] / 6; t(2) = 4.302653, t(1) = 12.706205
     half = math.sqrt((4.302653**2 / 4 + 12.706205**2 / 6) / 6)
-    assert half_width(mean_squares([[1, 0], [0, 0], [1, 1]]), 0.05) == pytest.approx(half)
+    assert half_width(variance_estimates([[1, 0], [0, 0], [1, 1]]), 0.05) == pytest.approx(half)
     assert half > 1  # so the ends are those that a difference can have
     assert (result.ci_low, result.ci_high) == (max(-1, 0.5 - half), 1.0)
     assert result.method == "crossed random effects over 3 rows and 2 seeds"
@@ -165,16 +176,25 @@ def test_all_right_with_bounds_of_a_proportion_is_clopper_and_pearson() -> None:
 
 def test_no_seed_in_common_narrows_the_interval_below_that_of_a_known_variance() -> None:
     # C below E: the floor is t²(G-1) max(R, E), as if seeds did not vary
-    lucky = MeanSquares(0.01, rows=0.3, seeds=0.01, error=0.2, units=500, columns=3)
+    lucky = of_mean_squares(rows=0.3, seeds=0.01, error=0.2, units=500, columns=3)
     known = stats.t.ppf(0.975, 499) * math.sqrt(0.3 / 1500)
     assert half_width(lucky, 0.05) == pytest.approx(known)
 
 
 def test_the_p_value_is_the_level_at_which_the_interval_ends_at_zero() -> None:
-    squares = MeanSquares(0.03, rows=0.5, seeds=0.9, error=0.3, units=400, columns=4)
+    squares = of_mean_squares(rows=0.5, seeds=0.9, error=0.3, units=400, columns=4, mean=0.03)
     for level in (0.5, 0.05, 1e-4):
         assert two_sided_level(squares, half_width(squares, level)) == pytest.approx(level)
     assert two_sided_level(squares, 0) == 1
+    # Between whole degrees of freedom, where scipy's quantile fails far out in the tail.
+    rng = np.random.default_rng(13)
+    for _ in range(200):
+        one, other = rng.normal(0, 0.02, 3), rng.normal(0, 0.08, 3)
+        found = crossed_random_effects(np.tile(one, (400, 1)), baseline=np.tile(other, (400, 1)))
+        exact = stats.ttest_ind(one, other, equal_var=False)
+        assert found.p_value == pytest.approx(exact.pvalue, rel=1e-6)
+    certain = of_mean_squares(rows=1e-8, seeds=0.0, error=0.0, units=400, columns=3, mean=0.9)
+    assert 0 < two_sided_level(certain, 0.9) < 1e-150
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 5, 10, 20])
@@ -185,8 +205,7 @@ def test_the_allowance_costs_what_the_docstring_says(seeds: int, level: float, m
     worst = 0.0
     for ratio in (1, 1.5, 2, 3, 5, 8, 12, 25, 80):
         half = [
-            half_width(MeanSquares(0.0, 1.0, ratio * q, 1.0, 10**6, seeds), level)
-            for q in quantiles
+            half_width(of_mean_squares(1.0, ratio * q, 1.0, 10**6, seeds), level) for q in quantiles
         ]
         deviation = math.sqrt(ratio / (10**6 * seeds))
         worst = max(worst, float((2 * stats.norm.sf(np.array(half) / deviation)).mean()))
@@ -195,7 +214,7 @@ def test_the_allowance_costs_what_the_docstring_says(seeds: int, level: float, m
 
 def test_the_median_width_at_five_seeds_without_seed_variance_is_1_25() -> None:
     median = stats.chi2.ppf(0.5, 4) / 4
-    half = half_width(MeanSquares(0.0, 1.0, median, 1.0, 10**6, 5), 0.05)
+    half = half_width(of_mean_squares(1.0, median, 1.0, 10**6, 5), 0.05)
     assert half / (1.959964 * math.sqrt(1 / (5 * 10**6))) == pytest.approx(1.249, abs=5e-4)
 
 
@@ -264,23 +283,159 @@ def test_wrong_tables_are_refused(d: np.ndarray, groups: list[str] | None, messa
         crossed_random_effects(d, groups)
 
 
+def arms(
+    rng: np.random.Generator, rows: int, seeds: tuple[int, int], sds: tuple[float, float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Two arms' tables on shared rows, with the SDs given of their seeds."""
+    shared = rng.normal(0, 0.3, (rows, 1))
+    one, other = (
+        shared + rng.normal(0, 0.2, (rows, count)) + rng.normal(0, sd, count)
+        for count, sd in zip(seeds, sds, strict=True)
+    )
+    return one, other
+
+
+def test_two_arms_whose_rows_agree_are_welchs_t_test_over_seeds() -> None:
+    rng = np.random.default_rng(8)
+    one, other = rng.normal(0.6, 0.02, 5), rng.normal(0.62, 0.08, 3)
+    result = crossed_random_effects(np.tile(one, (400, 1)), baseline=np.tile(other, (400, 1)))
+    referee = stats.ttest_ind(one, other, equal_var=False)
+    assert result.p_value == pytest.approx(referee.pvalue)
+    assert (result.ci_low, result.ci_high) == pytest.approx(tuple(referee.confidence_interval()))
+    assert result.degrees_of_freedom == pytest.approx(referee.df)
+
+
+def test_welchs_degrees_of_freedom() -> None:
+    assert welch_degrees_of_freedom((1.0, 1.0), (5, 5)) == pytest.approx(8)
+    assert welch_degrees_of_freedom((1.0, 0.0), (5, 5)) == pytest.approx(4)
+    assert welch_degrees_of_freedom((1.0,), (5,)) == pytest.approx(4)
+    assert welch_degrees_of_freedom((0.0, 0.0), (5, 3)) == pytest.approx(6)
+    many = welch_degrees_of_freedom((np.array([1.0, 2.0]), np.array([1.0, 0.0])), (3, 3))
+    assert many == pytest.approx([4, 2])
+
+
+@pytest.mark.parametrize("seeds", [(5, 5), (5, 3), (2, 2)])
+def test_two_arms_by_an_independent_computation(seeds: tuple[int, int]) -> None:
+    """The formula of the docstring written out with loops, and mean squares of statsmodels."""
+    rng = np.random.default_rng(seeds)
+    one, other = arms(rng, 40, seeds, (0.05, 0.1))
+    parts: list[tuple[float, float, int]] = []
+    for table in (one, other):
+        rows, count = table.shape
+        frame = pandas.DataFrame(
+            {
+                "y": table.ravel(),
+                "row": np.repeat(np.arange(rows), count),
+                "seed": np.tile(np.arange(count), rows),
+            }
+        )
+        squares = anova_lm(ols("y ~ C(row) + C(seed)", frame).fit())
+        _, c, e = squares["sum_sq"] / squares["df"]
+        parts.append((c / (rows * count), e / (rows * count), count))
+    by_row = one.mean(axis=1) - other.mean(axis=1)
+    of_rows = by_row.var(ddof=1) / 40
+    c, e = sum(part[0] for part in parts), sum(part[1] for part in parts)
+    df = c**2 / sum(part[0] ** 2 / (part[2] - 1) for part in parts)
+    known, few = stats.t.ppf(0.975, 39) ** 2, stats.t.ppf(0.975, df) ** 2
+    allowance = known * e / (2 * (sum(seeds) - 2))
+    variance = max(of_rows + c - e, of_rows, e)
+    half = math.sqrt(max(known * (of_rows - e) + few * c - allowance, known * variance))
+    result = crossed_random_effects(one, baseline=other)
+    assert result.estimate == pytest.approx(by_row.mean())
+    assert result.standard_error == pytest.approx(math.sqrt(variance))
+    assert result.ci_high - result.estimate == pytest.approx(half)
+
+
+def test_the_order_of_an_arms_seeds_does_not_matter() -> None:
+    one, other = arms(np.random.default_rng(9), 60, (4, 4), (0.1, 0.1))
+    once = crossed_random_effects(one, baseline=other)
+    again = crossed_random_effects(one[:, [2, 0, 3, 1]], baseline=other)
+    assert again.p_value == pytest.approx(once.p_value)
+    assert once.method == "crossed random effects over 60 rows and 4 seeds of each arm"
+
+
+def test_unequal_numbers_of_seeds() -> None:
+    one, other = arms(np.random.default_rng(9), 60, (4, 2), (0.1, 0.1))
+    result = crossed_random_effects(one, baseline=other)
+    assert result.method == "crossed random effects over 60 rows and 2 and 4 seeds of the arms"
+    single = crossed_random_effects(one, baseline=other[:, :1])
+    assert "not to other seeds" in single.method
+    with pytest.raises(ValueError, match="60 and 59 rows"):
+        crossed_random_effects(one, baseline=other[:59])
+
+
+def test_many_tables_at_once_are_each_table_alone() -> None:
+    rng = np.random.default_rng(10)
+    tables = rng.integers(0, 2, (6, 30, 4)).astype(float)
+    keys = np.sort(rng.integers(0, 9, 30))
+    _, index = np.unique(keys, return_inverse=True)
+    at_once = of_units(tables, index)
+    for table, units in zip(tables, at_once, strict=True):
+        assert of_units(table, index) == pytest.approx(units)
+    shuffled = rng.permutation(30)
+    alone = variance_estimates(tables[0], keys.tolist())
+    moved = variance_estimates(tables[0][shuffled], keys[shuffled].tolist())
+    assert (moved.rows, *moved.seeds, *moved.residue) == pytest.approx(
+        (alone.rows, *alone.seeds, *alone.residue)
+    )
+
+
+def test_effective_groups() -> None:
+    assert effective_groups(None, 7) == 7
+    assert effective_groups(np.array([0, 0, 1, 1, 2, 2]), 6) == pytest.approx(3)
+    assert effective_groups(np.array([0, 0, 0, 1]), 4) == pytest.approx(16 / 10)
+
+
+def test_unequal_groups_have_the_t_quantile_of_effective_groups() -> None:
+    # One seed, groups of 1, 2 and 5 rows: linearised totals by hand.
+    d = np.array([[0.3], [0.1], [0.5], [-0.2], [0.4], [0.0], [0.1], [0.6]])
+    keys = [0, 1, 1, 2, 2, 2, 2, 2]
+    mean = d.mean()
+    totals = [
+        sum(v - mean for v, key in zip(d[:, 0], keys, strict=True) if key == g) for g in (0, 1, 2)
+    ]
+    effective = 64 / (1 + 4 + 25)
+    variance = sum(t**2 for t in totals) / 64 * effective / (effective - 1)
+    result = crossed_random_effects(d, keys)
+    assert result.standard_error == pytest.approx(math.sqrt(variance))
+    quantile = stats.t.ppf(0.975, effective - 1)
+    assert result.ci_low == pytest.approx(mean - quantile * math.sqrt(variance))
+    assert result.degrees_of_freedom == pytest.approx(effective - 1)
+
+
+def test_rows_independent_within_unequal_groups_have_their_variance() -> None:
+    """The factor G* / (G* - 1): with independent rows the estimate is unbiased."""
+    rng = np.random.default_rng(12)
+    keys = np.repeat(np.arange(6), (1, 2, 3, 4, 10, 20))
+    seen = [variance_estimates(rng.normal(0, 1, (40, 1)), keys).rows for _ in range(4000)]
+    assert np.mean(seen) == pytest.approx(1 / 40, rel=0.05)  # four standard errors
+
+
+def test_a_seed_that_moves_all_rows_leaves_the_residue_at_zero() -> None:
+    keys = [0, 1, 1, 2, 2, 2, 2, 2]
+    table = np.linspace(0, 1, 8)[:, None] + np.array([0.0, 0.1, 0.3])
+    parts = variance_estimates(table, keys)
+    assert parts.residue[0] == pytest.approx(0, abs=1e-20)
+    assert parts.seeds[0] == pytest.approx(np.var([0.0, 0.1, 0.3], ddof=1) / 3)
+
+
 def simulate(
     rng: np.random.Generator, seeds: int, seed_sd: float, effect: float, own: float
-) -> np.ndarray:
-    """Correctness of one arm minus another's: 1,000 rows in 333 groups × seeds.
+) -> tuple[np.ndarray, np.ndarray]:
+    """Correctness of two arms: 1,000 rows in 333 groups × seeds.
 
     Rows are hard or easy by group and by themselves; `own` is what an arm finds easy by itself,
     on the scale of log-odds. seed_sd (a fraction) moves all rows of one arm's seed together.
     """
     group = np.arange(1000) % 333
     hard = rng.normal(0, 1, 333)[group] + rng.normal(0, 1.2, 1000)
-    arms = []
+    tables = []
     for shift in (effect, 0.0):
         mine = hard + own * (rng.normal(0, 0.6, 333)[group] + rng.normal(0, 0.8, 1000))
         logits = mine[:, None] + rng.normal(0, 0.3, (333, seeds))[group]
         chance = 1 / (1 + np.exp(-logits)) + shift + rng.normal(0, seed_sd, seeds)
-        arms.append(rng.random((1000, seeds)) < chance)
-    return arms[0].astype(float) - arms[1]
+        tables.append((rng.random((1000, seeds)) < chance).astype(float))
+    return tables[0], tables[1]
 
 
 @pytest.mark.parametrize("seeds", [3, 5])
@@ -291,11 +446,11 @@ def test_calibrated(seeds: int, seed_sd: float) -> None:
     group = (np.arange(1000) % 333).tolist()
     alarms, covered, naive, total = 0, 0, 0, 300
     for _ in range(total):
-        d = simulate(rng, seeds, seed_sd, effect=0.0, own=0.7)
-        result = crossed_random_effects(d, group)
+        one, other = simulate(rng, seeds, seed_sd, effect=0.0, own=0.7)
+        result = crossed_random_effects(one, group, baseline=other)
         alarms += result.p_value < 0.05
         covered += result.ci_low <= 0 <= result.ci_high
-        naive += stats.ttest_1samp(d.mean(axis=1), 0).pvalue < 0.05
+        naive += stats.ttest_1samp((one - other).mean(axis=1), 0).pvalue < 0.05
     # 300 draws at a true 5% exceed 26 once in 500; the measured rate is 1 to 4%.
     assert alarms <= 26
     assert covered >= total - 26

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import pytest
 
 from tutelage.config.sections import ArmSection
-from tutelage.config.training_settings import Config
 from tutelage.core.results import ArmDiagnostics, SliceResult
 from tutelage.core.task import NLI, Task
 from tutelage.core.types import Example, Prediction
@@ -53,10 +52,7 @@ def read(correct: list[list[int]], seeds: int = 2) -> dict[int, list[Prediction]
 
 
 def arm_runs(seeds: int = 2) -> list[ArmRun]:
-    return [
-        ArmRun(arm, (), Config(1e-3, 0.5), {}, None, {}, read(correct, seeds))
-        for arm, correct in ARMS
-    ]
+    return [ArmRun(arm, (), {}, None, {}, read(correct, seeds)) for arm, correct in ARMS]
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tutelage.config.recipe_file import parse_recipe
-from tutelage.config.training_settings import Config, TrainSettings
+from tutelage.config.training_settings import TrainSettings
 from tutelage.core.errors import UsageError
 from tutelage.core.progress import JobProgress, Silent
 from tutelage.core.results import CurveAnnotation, TokenCounts, load_results
@@ -188,7 +188,6 @@ def test_what_annotating_a_subset_took(small_recipe: Make) -> None:
             ArmRun(
                 arm,
                 [],
-                Config(1e-3, 1.0),
                 {},
                 changed[arm.name].rationales if arm.strategy else None,
                 dev,

@@ -18,23 +18,19 @@ import pytest
 import yaml
 
 from tutelage.config.recipe_file import load_recipe, parse_recipe
-from tutelage.config.training_settings import Config
 from tutelage.core.errors import TeacherError
 from tutelage.core.progress import Silent
 from tutelage.core.results import (
-    ArmResult,
     DepartureResult,
     Results,
-    TriedConfiguration,
     load_results,
 )
 from tutelage.core.storage import read_json, read_jsonl
 from tutelage.core.types import TrainingExample
 from tutelage.evaluation.statistics import holm
 from tutelage.experiment import trainings
-from tutelage.experiment.run import choose, run
+from tutelage.experiment.run import run
 from tutelage.student.encoding.targets import build_training_examples
-from tutelage.student.training.result import TrainResult
 
 Make = Callable[..., dict[str, Any]]
 FOLDER = Path(__file__).parent
@@ -44,26 +40,29 @@ def _same(one: Results, other: Results) -> bool:
     return (one.arms, one.comparisons) == (other.arms, other.comparisons)
 
 
-def _config(arm: ArmResult | TriedConfiguration) -> str:
-    """The name of its configuration's folder."""
-    return Config(arm.config.learning_rate, arm.config.label_weight).name
-
-
 def test_the_files_of_a_run(finished: Path) -> None:
     names = {str(p.relative_to(finished)) for p in finished.rglob("*") if p.is_file()}
     assert {"recipe.yaml", "manifest.json", "results.json", "report.html"} <= names
     assert {f"rationales/{arm}.jsonl" for arm in ("reasoning", "reasoning-shuffled")} <= names
     results = load_results(finished / "results.json")
     for arm in results.arms:
-        config = _config(arm)
-        for tried in arm.grid:
-            folder = f"arms/{arm.name}/{_config(tried)}/seed-{tried.seed}"
+        folders = list(arm.folder_by_seed)
+        for seed, config, folder in zip(
+            arm.seeds, arm.config_by_seed, arm.folder_by_seed, strict=True
+        ):
+            assert config is not None
+            name = f"lr-{config.learning_rate:g}_w-{config.label_weight:g}"
+            assert folder == f"arms/{arm.name}/{name}/seed-{seed}"
+        for trial in arm.trials:
+            name = f"lr-{trial.config.learning_rate:g}_w-{trial.config.label_weight:g}"
+            folders.append(f"arms/{arm.name}/{name}/trial-{trial.seed}")
+        for folder in folders:
             assert {f"{folder}/{f}" for f in ("log.jsonl", "dev.jsonl", "done.json")} <= names
             assert f"{folder}/model/model.safetensors" in names
         read = {n for n in names if n.startswith(f"arms/{arm.name}/") and "test" in n}
         expected = {
-            f"arms/{arm.name}/{config}/seed-{seed}/test{suffix}"
-            for seed in arm.seeds
+            f"{folder}/test{suffix}"
+            for folder in arm.folder_by_seed
             for suffix in (".jsonl", ".key.json")
         }
         assert read == expected
@@ -80,15 +79,14 @@ def test_results_say_what_the_predictions_say(finished: Path) -> None:
     means = {}
     for arm in results.arms:
         by_seed = []
-        for seed in arm.seeds:
-            path = finished / "arms" / arm.name / _config(arm) / f"seed-{seed}" / "test.jsonl"
-            rows = list(read_jsonl(path))
+        for folder in arm.folder_by_seed:
+            rows = list(read_jsonl(finished / folder / "test.jsonl"))
             by_seed.append(sum(r["gold"] == r["label"] for r in rows) / len(rows))
             assert len(rows) == 45
             assert all(abs(sum(r["probabilities"].values()) - 1) < 1e-6 for r in rows)
         assert arm.test.accuracy_by_seed == pytest.approx(by_seed)
         means[arm.name] = sum(by_seed) / len(by_seed)
-        assert arm.configs_tried == 2
+        assert (arm.configurations, len(arm.trials)) == (2, 2 * 2)
         assert arm.training.rows == 90
     for comparison in results.comparisons:
         difference = means[comparison.arm] - means[comparison.baseline]
@@ -96,7 +94,7 @@ def test_results_say_what_the_predictions_say(finished: Path) -> None:
     assert results.choosing_on_test is not None and results.selection is not None
     claimed = results.choosing_on_test.by_arm
     for arm in results.arms:
-        assert claimed[arm.name].models_tried == 3
+        assert claimed[arm.name].models_tried == 2 * (2 + 1)  # seeds × (trials + the tested one)
         assert claimed[arm.name].best_accuracy >= max(arm.test.accuracy_by_seed)
     for arm in results.arms:
         diagnostics = results.diagnostics[arm.name]
@@ -172,7 +170,7 @@ def _run_script(script: Path, folder: Path, kill: str | None) -> dict[str, Any]:
                 and len(asked.read_text(encoding="utf-8")) > 200
             ):
                 break
-            if kill == "training" and list(arms.glob("reasoning/*/seed-0/state.pt")):
+            if kill == "training" and list(arms.glob("reasoning/*/trial-0/state.pt")):
                 break
             time.sleep(0.01)
         assert process.poll() is None, process.communicate()[1]
@@ -314,7 +312,7 @@ def test_the_protocol_is_followed_by_default(
         "label-echo": ("label_echo", ()),
         "hypothesis-only": (None, ("premise",)),
     }
-    assert {arm.configs_tried for arm in arms.values()} == {1}
+    assert {(arm.configurations, arm.trials) for arm in arms.values()} == {(1, ())}
     learnt = {p.stem: list(read_jsonl(p)) for p in (done.folder / "rationales").glob("*.jsonl")}
     assert set(learnt) == {"reasoning", "reasoning-shuffled", "reasoning-filler", "label-echo"}
     for own, filled in zip(learnt["reasoning"], learnt["reasoning-filler"], strict=True):
@@ -395,21 +393,3 @@ def test_a_teacher_that_never_answers_well_stops_the_run(
     values["teacher"] = f"recorded:{tmp_path / 'empty.jsonl'}#k"
     with pytest.raises(TeacherError, match="none of 90 rationales can be used"):
         run(parse_recipe(values), runs=tmp_path / "runs", workers=1)
-
-
-def test_the_choice_is_dev_accuracy_and_the_earliest_of_equals() -> None:
-    def result(accuracy: float) -> TrainResult:
-        return TrainResult(accuracy, 1, 1, 1, False, 0, 0, 0, 0, 0, 0.0)
-
-    one, two, three = (Config(rate, 0.5) for rate in (1e-4, 2e-4, 3e-4))
-    tried = [
-        (one, 0, result(0.5)),
-        (two, 0, result(0.9)),
-        (three, 0, result(0.7)),
-        (one, 1, result(0.5)),
-        (two, 1, result(0.4)),
-        (three, 1, result(0.6)),
-    ]
-    assert choose(tried) == two
-    tried[4] = (two, 1, result(0.4 - 1e-9))
-    assert choose(tried) == three

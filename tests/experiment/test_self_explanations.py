@@ -12,11 +12,10 @@ import pytest
 
 from tutelage.config.recipe_file import parse_recipe
 from tutelage.config.sections import ArmSection
-from tutelage.config.training_settings import Config
 from tutelage.core.progress import Silent
 from tutelage.core.results import ArmExplanations, Results, load_results
 from tutelage.core.storage import read_jsonl
-from tutelage.core.task import NLI
+from tutelage.core.task import NLI, Task
 from tutelage.core.types import Example, Explanation, ObjectiveName, Prediction, Rationale
 from tutelage.evaluation.overlap import chrf, rouge_l
 from tutelage.experiment.prepare import Splits
@@ -59,8 +58,11 @@ def _arm_run(
         Prediction(e.uid, e.label if i else "neutral", {}, e.label) for i, e in enumerate(test)
     ]
     rationales = [Rationale(e.uid, "x", text(e.label), "ok") for e in train]
-    config = Config(0.1, 0.5)
-    return ArmRun(arm, [], config, {}, rationales, {3: predictions}, {3: predictions})
+    return ArmRun(arm, [], {}, rationales, {3: predictions}, {3: predictions})
+
+
+def _own_groups(rows: Sequence[Example], task: Task) -> dict[str, str]:
+    return {e.uid: task.group(e.uid, e.fields) for e in rows}
 
 
 def _described(
@@ -69,8 +71,8 @@ def _described(
     train: Sequence[Example],
     test: Sequence[Example],
 ) -> ArmExplanations:
-    splits: Splits = SimpleNamespace(train=train, test=test)  # type: ignore[assignment]
-    described = describe_explanations({"arm": written}, [arm_run], splits, NLI, 3)
+    splits: Splits = SimpleNamespace(train=train, test=test, groups=_own_groups)  # type: ignore[assignment]
+    described = describe_explanations({"arm": (3, written)}, [arm_run], splits, NLI)
     assert described is not None
     return described["arm"]
 
@@ -176,8 +178,8 @@ def test_no_overlap_at_all_is_not_known_to_be_none() -> None:
 
 
 def test_nothing_written_is_none() -> None:
-    splits: Splits = SimpleNamespace(train=[], test=[])  # type: ignore[assignment]
-    assert describe_explanations({}, [], splits, NLI, 0) is None
+    splits: Splits = SimpleNamespace(train=[], test=[], groups=_own_groups)  # type: ignore[assignment]
+    assert describe_explanations({}, [], splits, NLI) is None
 
 
 class _Watching(Silent):

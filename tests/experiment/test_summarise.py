@@ -9,7 +9,6 @@ import pytest
 
 from tutelage.config.recipe import Families
 from tutelage.config.sections import ArmSection
-from tutelage.config.training_settings import Config
 from tutelage.core.task import NLI
 from tutelage.core.types import Example, Prediction
 from tutelage.data.split import Overlap
@@ -42,8 +41,7 @@ def arm_run(name: str, right: set[int], **section: Any) -> ArmRun:
         ]
 
     arm = ArmSection(name=name, **section)
-    config = Config(0.1, 1.0)
-    return ArmRun(arm, (), config, {}, None, {}, {0: predictions(set()), 1: predictions({0})})
+    return ArmRun(arm, (), {}, None, {}, {0: predictions(set()), 1: predictions({0})})
 
 
 def _other(label: str) -> str:

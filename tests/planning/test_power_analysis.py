@@ -62,9 +62,9 @@ def plan(
 
 def simulated(
     rng: np.random.Generator, seeds: int, design: dict[str, float], true: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Differences with the design's variances: f D of rows and (1 - f) D of single answers, each
-    shared within a premise as `within_group` says, and two arms' seeds."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Two arms with the design's variances: f D of rows and (1 - f) D of single answers, half from
+    each arm, both shared within a premise as `within_group` says, and each arm's seeds."""
     groups = np.repeat(np.arange(len(SIZES)), SIZES)
     shared, own = design["within_group"] ** 0.5, (1 - design["within_group"]) ** 0.5
 
@@ -73,9 +73,11 @@ def simulated(
         return shared * of_group + own * rng.normal(size=(len(groups), columns))
 
     repeated = (design["repeated"] * design["disagreement"]) ** 0.5
-    single = ((1 - design["repeated"]) * design["disagreement"]) ** 0.5
-    of_seed = 2**0.5 * design["seed_sd"] * rng.normal(size=seeds)
-    return true + repeated * clustered(1) + single * clustered(seeds) + of_seed, groups
+    single = ((1 - design["repeated"]) * design["disagreement"] / 2) ** 0.5
+    arm, baseline = (
+        single * clustered(seeds) + design["seed_sd"] * rng.normal(size=seeds) for _ in range(2)
+    )
+    return true + repeated * clustered(1) + arm, baseline, groups
 
 
 @pytest.mark.parametrize("seeds", [3, 5])
@@ -89,9 +91,10 @@ def test_the_test_detects_a_difference_of_that_size_four_times_in_five(
     rng = np.random.default_rng(seeds)
     hits = 0
     for _ in range(600):
-        table, groups = simulated(rng, seeds, dict(found.design), size)
+        arm, baseline, groups = simulated(rng, seeds, dict(found.design), size)
         # As in Holm's strictest step.
-        hits += crossed_random_effects(table, groups.tolist()).p_value < 0.05 / found.family
+        tested = crossed_random_effects(arm, groups.tolist(), baseline=baseline)
+        hits += tested.p_value < 0.05 / found.family
     assert hits / 600 == pytest.approx(0.8, abs=0.055)  # 3.4 standard errors
 
 
@@ -105,8 +108,9 @@ def test_it_counts_rows_units_seeds_and_comparisons(planned: Planned) -> None:
     assert len(headline) == 1
     assert found.assumed[4] == headline[0]  # the middle of the table
     by_size = sorted(found.assumed, key=lambda scenario: scenario.detectable or 1)
-    assert (by_size[0].disagreement, by_size[0].seed_sd) == (0.15, 0.005)
-    assert (by_size[-1].disagreement, by_size[-1].seed_sd) == (0.35, 0.015)
+    # A new student: its seeds vary more than those of a pretrained one.
+    assert (by_size[0].disagreement, by_size[0].seed_sd) == (0.15, 0.01)
+    assert (by_size[-1].disagreement, by_size[-1].seed_sd) == (0.35, 0.05)
     assert [scenario.seeds for scenario in found.other_seeds] == [3, 10]
     three, ten = (scenario.detectable or 0 for scenario in found.other_seeds)
     expected = found.expected.detectable or 0
@@ -122,7 +126,7 @@ def test_the_printed_sentences(planned: Planned) -> None:
     points = 100 * (found.expected.detectable or 0)
     assert first.startswith(
         "power analysis: with 240 test rows (120 premises), 5 seeds, 2 primary comparisons: "
-        f"a true difference of about {points:.1f} points is detected four times in five"
+        f"a true difference of about {points:.0f} points is detected four times in five"
     )
     assert any(line.startswith("  assumed: ") and "on 25% of rows" in line for line in others)
     assert any(
@@ -172,7 +176,7 @@ def finished(folder: Path, test: list[Example], seeds: int, *, rows: bool = True
                 predictions.append(
                     {"uid": row.uid, "label": label, "gold": row.label, "probabilities": shares}
                 )
-            write_jsonl(folder / f"arms/{name}/c/seed-{seed}/test.jsonl", predictions)
+            write_jsonl(folder / f"arms/{name}/lr-0.003_w-0.5/seed-{seed}/test.jsonl", predictions)
         table = tuple(map(tuple, confusion))
         arms.append(small_results.arm(name, seeds=tuple(range(seeds)), confusion=table))
     if rows:
@@ -220,7 +224,7 @@ def test_an_earlier_run_of_few_seeds_gives_a_rough_seed_sd_and_one_seed_none(
     assert any("rough estimate" in remark for remark in two.remarks)
     one = plan((recipe, splits), like=finished(tmp_path / "one", list(splits.test), 1))
     assert any("the SD over seeds is assumed" in remark for remark in one.remarks)
-    assert (one.design["seed_sd"], one.design["repeated"]) == (0.01, 0.5)
+    assert (one.design["seed_sd"], one.design["repeated"]) == (0.03, 0.5)
     assert one.design["disagreement"] != 0.25
 
 
@@ -229,7 +233,7 @@ def test_a_run_without_usable_predictions(planned: Planned, tmp_path: Path) -> N
     with pytest.raises(UsageError, match=r"--like .*holds no results\.json"):
         plan((recipe, splits), like=tmp_path)
     run = finished(tmp_path / "small", list(splits.test), 2)
-    for file in run.glob("arms/reasoning/c/*/test.jsonl"):
+    for file in run.glob("arms/reasoning/*/*/test.jsonl"):
         file.unlink()
     with pytest.raises(UsageError, match="no predictions of arms that differ"):
         plan((recipe, splits), like=run)
@@ -248,3 +252,43 @@ def test_rows_of_one_premise_are_one_unit(planned: Planned) -> None:
     assert alone.units == alone.rows
     assert "premises" not in next(iter(alone.sentences()))
     assert (alone.expected.detectable or 1) < (plan((recipe, splits)).expected.detectable or 0)
+
+
+def test_the_assumed_seed_sds_are_those_of_the_kind_of_student(
+    planned: Planned, small_recipe: SmallRecipe
+) -> None:
+    recipe, splits = planned(5)
+    assert plan((recipe, splits)).seed_sds == (0.01, 0.03, 0.05)
+    student = small_recipe()["student"] | {"model": "google-t5/t5-small", "epochs": 3}
+    pretrained = parse_recipe(
+        small_recipe(student={**student, "max_steps": 400, "batch_size": 1}, seeds=[0, 1, 2, 3, 4])
+    )
+    assert plan((pretrained, splits)).seed_sds == (0.005, 0.01, 0.015)
+    hardly = parse_recipe(
+        small_recipe(student={**student, "max_steps": 28, "batch_size": 1}, seeds=[0, 1, 2, 3, 4])
+    )
+    assert plan((hardly, splits)).seed_sds == (0.01, 0.03, 0.05)
+
+
+def test_a_run_of_few_seeds_gives_a_range_and_one_of_many_a_number(
+    planned: Planned, tmp_path: Path
+) -> None:
+    recipe, splits = planned(5)
+    three = plan((recipe, splits), like=finished(tmp_path / "three", list(splits.test), 3))
+    low, middle, high = three.seed_sds
+    assert low < middle == three.design["seed_sd"] < high
+    assert [s.seed_sd for s in three.possible] == [low, high]
+    many = plan((recipe, splits), like=finished(tmp_path / "many", list(splits.test), 40))
+    assert many.seed_sds[2] / max(many.seed_sds[0], 1e-9) < high / max(low, 1e-9) or low == 0
+
+
+def test_another_run_with_the_same_student_and_labels_is_used(
+    planned: Planned, tmp_path: Path
+) -> None:
+    recipe, splits = planned(5)
+    finished(tmp_path / "other", list(splits.test), 6)
+    found = plan((recipe, splits), tmp_path)
+    assert found.measured_in == str(tmp_path / "other")
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "results.json").write_text("{", encoding="utf-8")
+    assert plan((recipe, splits), tmp_path).measured_in == str(tmp_path / "other")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tutelage.core.errors import UsageError
 from tutelage.core.task import NLI, Task
 from tutelage.core.types import Example, Rationale, Usage
-from tutelage.rationales.controls import filler, label_echo, shuffled
+from tutelage.rationales.controls import filler, label_echo, scrambled, shuffled
 
 STATUSES = ("ok", "ok", "ok", "refused", "truncated", "empty", "failed")
 
@@ -117,6 +117,29 @@ def test_label_echo_is_the_verbalized_label_without_the_text():
     echo = label_echo(rationales, examples, task)
     assert echo[0].text == "The answer is splendid." and echo[0].label is None
     assert echo[0].status == "ok" and echo[1] == rationales[1]
+
+
+@given(st.lists(st.text(), min_size=1, max_size=8))
+def test_scrambled_keeps_a_row_s_own_words_and_nothing_of_their_order(texts):
+    rationales = [Rationale(f"u{i}", "s", text, "ok") for i, text in enumerate(texts)]
+    result = scrambled(rationales)
+    for before, after in zip(rationales, result, strict=True):
+        assert Counter(after.text.split()) == Counter(before.text.split())
+        if len(set(before.text.split())) > 1:
+            assert after.text.split() != before.text.split()
+        assert (after.uid, after.status) == (before.uid, before.status)
+
+
+def test_the_order_of_scrambled_words_is_the_row_s_and_fixed():
+    text = "Oslo lies in Norway, and Norway is cold in winter, so it is cold there."
+    rows = [Rationale("a", "s", text, "ok", "entailment"), Rationale("b", "s", text, "ok")]
+    first, second = scrambled(rows)
+    assert first.text != second.text  # each row has an order of its own
+    assert scrambled(rows[::-1]) == [second, first]  # whatever rows come before
+    assert first.label is None
+    assert first.text == ("Norway, it is and Norway so in is Oslo lies in cold there. winter, cold")
+    other = [Rationale("c", "s", "cut of", "truncated"), Rationale("d", "s", "", "refused")]
+    assert scrambled(other) == other
 
 
 @given(st.lists(st.integers(1, 900), min_size=1, max_size=8))

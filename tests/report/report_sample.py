@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from tutelage.config.sections import ArmSection
-from tutelage.config.training_settings import Config
 from tutelage.core.results import (
     ArmAnnotation,
     ArmResult,
@@ -29,7 +28,9 @@ from tutelage.core.results import (
     DevEvaluation,
     Evaluation,
     MajorityBaseline,
+    ProtocolSummary,
     Results,
+    SearchSummary,
     SharedContexts,
     SplitSummary,
     StudentSummary,
@@ -40,7 +41,7 @@ from tutelage.core.results import (
     TestEvaluation,
     TokenCounts,
     TrainingSummary,
-    TriedConfiguration,
+    Trial,
 )
 from tutelage.core.results.decode import decode
 from tutelage.core.storage import as_json, write_json, write_jsonl
@@ -51,6 +52,7 @@ from tutelage.evaluation.compare import compare
 from tutelage.evaluation.metrics import evaluate
 from tutelage.experiment.diagnostics import describe_diagnostics, describe_selection
 from tutelage.experiment.prepare import Splits
+from tutelage.experiment.replication import recommended_model
 from tutelage.experiment.summarise import ArmRun, extended
 
 Predictions = Mapping[str, Mapping[int, list[Prediction]]]
@@ -165,20 +167,26 @@ def results_of(predictions: Predictions) -> Results:
         student=StudentSummary(
             "scratch:t5-tiny", 431_232, {"epochs": 12, "batch_size": 64, "warmup_steps": 100}
         ),
+        protocol=ProtocolSummary("full", ()),
+        search=SearchSummary(
+            2, 2, ("the search <b>anew</b>", "the training"), ("the training rows", "the shuffle")
+        ),
         arms=tuple(arms),
+        recommended=recommended_model(arms, compared(predictions)),
         comparisons=compared(predictions),
         comparisons_unseen=compared(unseen),
         context_comparisons=(),
         departures=(),
         choosing_on_test=ChoosingOnTest(
-            by_arm={name: BestOnTest(value, 9 + seeds - 1) for name, value in best.items()},
+            by_arm={name: BestOnTest(value, 3 * seeds) for name, value in best.items()},
             claims=tuple(ClaimOnTest(a, b, best[a] - best[b]) for a, b in pairs),
         ),
         explanations=None,
         **_diagnostics(predictions, best),
         baselines=BASELINES,
         learning_curve=None,
-        test_set_openings=1,
+        interim=None,
+        other_answers=(),
         test_rows_also_used_by=(),
         training_seconds={},
         seconds=None,
@@ -198,9 +206,7 @@ def _diagnostics(predictions: Predictions, best: Mapping[str, float]) -> dict[st
         )
         for name in predictions
     ]
-    runs = [
-        ArmRun(arm, (), Config(0.003, 0.5), {}, None, {}, predictions[arm.name]) for arm in arms
-    ]
+    runs = [ArmRun(arm, (), {}, None, {}, predictions[arm.name]) for arm in arms]
     examples = [
         Example(row["uid"], row["fields"], row["label"], tags=tuple(row["tags"]))
         for row in sample_rows(len(predictions["labels"][0]))
@@ -257,13 +263,15 @@ def _arm(name: str, test: Evaluation, unseen: Evaluation) -> ArmResult:
         objective="label_then_rationale" if with_rationales else "label",
         control="shuffled" if name in CONTROLS else None,
         omits=(),
-        config=config,
-        configs_tried=2,
-        grid=tuple(
-            TriedConfiguration(Configuration(rate, config.label_weight), 0, test.accuracy - rate)
+        configurations=2,
+        trials=tuple(
+            Trial(Configuration(rate, config.label_weight), seed, test.accuracy - rate, None)
+            for seed in test.seeds
             for rate in (0.003, 0.006)
         ),
         seeds=test.seeds,
+        config_by_seed=tuple(config for _ in test.seeds),
+        folder_by_seed=tuple(f"arms/{name}/lr-0.003_w-1/seed-{seed}" for seed in test.seeds),
         training=TrainingSummary(
             rows=4000,
             with_rationale=3950 if with_rationales else 0,
@@ -275,9 +283,11 @@ def _arm(name: str, test: Evaluation, unseen: Evaluation) -> ArmResult:
             sources_cut_beyond=0,
             steps_by_seed=tuple(744 for _ in test.seeds),
             best_step_by_seed=tuple(700 for _ in test.seeds),
+            diverged_at_by_seed=tuple(None for _ in test.seeds),
         ),
         dev=DevEvaluation(600, test.accuracy, test.accuracy_by_seed, 0, 0, 0),
         test=scored(test),
+        seeds_share=0.25,
         test_unseen=scored(unseen),
     )
 

@@ -10,7 +10,13 @@ import pytest
 import small_results
 from report_sample import sample_results
 
-from tutelage.core.results import ComparisonResult, DepartureResult, Results
+from tutelage.core.results import (
+    ComparisonResult,
+    DepartureResult,
+    OtherAnswer,
+    OtherDifference,
+    Results,
+)
 from tutelage.core.types import ControlName
 from tutelage.report.answer import answer_of, answer_sentences, families
 from tutelage.report.findings import Conclusion, findings
@@ -57,7 +63,8 @@ def test_a_gain_that_is_the_content_s() -> None:
         "Training on informed-reasoning explanations (arm taught) raised test accuracy from 42.7% "
         "with labels alone to 45.8% (+3.1 points, 95% interval 1.2 to 5.0; 4,912 rows, 5 seeds). "
         "It also beat its control arm shuffled (explanations of other rows) by 2.4 points (0.6 to "
-        "4.2), so the gain comes from what the explanations say."
+        "4.2), so the gain depends on explanations of the row itself; whether on their words or "
+        "their reasoning, explanations of other rows do not show."
     )
 
 
@@ -80,7 +87,7 @@ def test_a_gain_that_the_control_shares_is_not_credited_to_the_content() -> None
         "+0.4 points (95% interval −1.6 to 2.4)." in text
     )
     assert "true difference that this experiment detects four times in five is 4.2 points." in text
-    assert "also beat" not in text and "so the gain comes from" not in text
+    assert "also beat" not in text and "so the gain depends on" not in text
 
 
 def test_a_gain_below_the_control_s() -> None:
@@ -126,8 +133,9 @@ def test_beaten_secondary_controls_are_named_with_the_primary_one() -> None:
     assert found.sentences[1:] == (
         "It also beat its control arms shuffled (explanations of other rows) by 2.4 points (0.6 to "
         "4.2), echo (a sentence that repeats the label) by 2.0 points (1.0 to 3.0) and filler "
-        "(filler text of the same length) by 3.0 points (2.0 to 4.0), so the gain comes from what "
-        "the explanations say.",
+        "(filler text of the same length) by 3.0 points (2.0 to 4.0), so the gain depends on "
+        "explanations of the row itself; whether on their words or their reasoning, explanations "
+        "of other rows do not show.",
     )
 
 
@@ -149,7 +157,7 @@ def test_a_secondary_control_that_is_not_beaten_leaves_the_content_open(
     [found] = findings(document)
     assert found.conclusion == "gain"
     assert found.sentences[0].endswith(means)
-    assert "so the gain comes from" not in found.text
+    assert "so the gain depends on" not in found.text
 
 
 def test_without_shuffled_explanations_beating_the_others_is_not_enough() -> None:
@@ -159,15 +167,15 @@ def test_without_shuffled_explanations_beating_the_others_is_not_enough() -> Non
     [found] = findings(document)
     assert found.conclusion == "gain"
     assert "has no control arm with explanations of other rows" in found.text
-    assert "so the gain comes from" not in found.text
+    assert "so the gain depends on" not in found.text
 
 
 def test_families_are_counted_apart() -> None:
     first = comparison("labels", 0.031, 0.019, 0.01)
     assert families([first, first]) == "2 comparisons"
     assert families([first, secondary("echo", 0, 1, 1), secondary("filler", 0, 1, 1)]) == (
-        "the 1 with labels alone and shuffled explanations, and separately over the 2 with label "
-        "echo and filler"
+        "the 1 with labels alone and shuffled explanations, and separately over the 2 with other "
+        "control arms"
     )
 
 
@@ -225,7 +233,7 @@ def test_an_unknown_detectable_difference_is_left_out() -> None:
     same = comparison("labels", 0.0, 0.01, 1.0, minimum_detectable_difference=None)
     [text] = answer_sentences(results(same))
     assert "four times in five" not in text
-    [text] = answer_sentences(results(replace(same, minimum_detectable_difference=1.3)))
+    [text] = answer_sentences(results(replace(same, standard_error=0.4)))
     assert "This experiment is too small to detect any true effect four times in five." in text
 
 
@@ -240,8 +248,18 @@ def test_one_seed_and_an_unfinished_run_are_said() -> None:
 
 def test_a_second_opening_of_the_test_set_is_said() -> None:
     gain = comparison("labels", 0.03, 0.02, 0.01)
-    assert len(answer_sentences(results(gain, test_set_openings=1))) == 1
-    assert "opened 3 times" in answer_sentences(results(gain, test_set_openings=3))[-1]
+    assert len(answer_sentences(results(gain))) == 1
+    known = OtherDifference("reasons", "labels", 0.012, (-0.01, 0.03), 0.0812)
+    others = tuple(
+        OtherAnswer("2026-01-02T03:04:05Z", "choice", (0, 1), differences)
+        for differences in ((known,), ())
+    )
+    sentence = answer_sentences(results(gain, other_answers=others))[-1]
+    assert "opened 3 times" in sentence
+    assert sentence.endswith(
+        "Known before: an answer with 2 seeds (reasons − labels +1.2 points, p = 0.081) and an "
+        "answer with 2 seeds."
+    )
 
 
 def test_other_runs_that_used_the_same_rows_are_named() -> None:
@@ -375,7 +393,12 @@ def test_several_treatment_arms_have_an_overview() -> None:
         "one (+22.2 points) and three (+10.0 points); 1 had no detected effect: four; 1 lowered "
         "test accuracy: two (−3.0 points).",
     )
-    assert answer.sentences == [*answer.opening, *(f.text for f in answer.findings)]
+    assert answer.sentences == [
+        *answer.opening,
+        *(f.text for f in answer.findings),
+        "Which of the 4 treatment arms is best was itself chosen by these results: the difference "
+        "of one is too large on average.",
+    ]
     assert [f.gain.arm for f in answer.findings] == ["one", "three", "four", "two"]
     assert answer_of(results(gain("one", 0.01, 0.9), gain("two", 0.01, 0.9))).opening == (
         "None of 2 ways of training on explanations had a detected effect compared with labels "
@@ -398,15 +421,35 @@ def sample() -> Results:
 
 
 def test_simulated_arms_are_answered_as_they_were_made(sample: Results) -> None:
-    overview, large, same_as_control, small = answer_sentences(sample)
+    overview, large, same_as_control, small, model, choice = answer_sentences(sample)
     assert overview.startswith("2 of 3 ways of training on explanations raised test accuracy")
     assert small.startswith("No effect of training on information-extraction explanations was")
     assert large.startswith("Training on informed-reasoning explanations raised test accuracy from")
     assert "It also beat its control arm informed-reasoning-shuffled (explanations of" in large
     assert "but it is not shown that their content made the difference" in same_as_control
+    assert model.startswith("The model to use is arms/informed-reasoning/")
+    assert choice.startswith("Which of the 3 treatment arms is best was itself chosen")
 
 
 def test_no_sentence_runs_into_the_next(sample: Results) -> None:
     for text in answer_sentences(sample):
         assert text.endswith(".") and "  " not in text and ".." not in text
         assert not re.search(r"[a-z]\.[A-Z]|\( | \)|,,|;;", text)
+
+
+def test_few_seeds_leave_a_range_of_detectable_differences() -> None:
+    rough = comparison("labels", 0.0, 0.2, 1.0, detectable_range=(0.02, 0.09))
+    [text] = answer_sentences(results(rough))
+    assert "four times in five is 2.0 to 9.0 points, as far as so few seeds show." in text
+    open_ended = comparison("labels", 0.0, 0.2, 1.0, detectable_range=(0.3, None))
+    [text] = answer_sentences(results(open_ended))
+    assert "four times in five is more than 30.0 points, as far as" in text
+
+
+def test_few_effective_groups_are_warned_of() -> None:
+    few = comparison("labels", 0.0, 0.02, 1.0, groups=12, effective_groups=8.4, few_groups=True)
+    sentences = answer_sentences(results(few))
+    assert any(
+        "The test rows are only 12 " in text and "weigh as much as 8 of equal size" in text
+        for text in sentences
+    )

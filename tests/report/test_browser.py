@@ -24,7 +24,6 @@ from report_sample import (
     write_folder,
 )
 
-from tutelage.config.training_settings import Config
 from tutelage.core.results import load_results
 from tutelage.core.storage import read_jsonl, write_jsonl
 from tutelage.core.types import Example
@@ -116,11 +115,10 @@ def test_the_report_of_a_real_run(finished: Path, opened: Open) -> None:
     results = load_results(finished / "results.json")
     rows = list(read_jsonl(finished / "rows.jsonl"))
     (arm,) = (a for a in results.arms if a.is_treatment)
-    config = Config(arm.config.learning_rate, arm.config.label_weight).name
     hits = [0] * len(rows)
-    for seed in arm.seeds:
-        path = finished / "arms" / arm.name / config / f"seed-{seed}" / "test.jsonl"
-        label = {row["uid"]: row["label"] for row in read_jsonl(path)}
+    for folder in arm.folder_by_seed:
+        rows_of_seed = read_jsonl(finished / folder / "test.jsonl")
+        label = {row["uid"]: row["label"] for row in rows_of_seed}
         hits = [n + (label[row["uid"]] == row["label"]) for n, row in zip(hits, rows, strict=True)]
     share = sum(hits) / len(rows) / len(arm.seeds)
     assert share == pytest.approx(arm.test.accuracy)

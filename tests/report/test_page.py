@@ -23,7 +23,13 @@ from report_sample import (
 )
 
 from tutelage.core.errors import RunFolderError
-from tutelage.core.results import Comparison, Configuration, ContextComparison, Results
+from tutelage.core.results import (
+    Comparison,
+    Configuration,
+    ContextComparison,
+    Results,
+    SearchSummary,
+)
 from tutelage.core.wording import p_value
 from tutelage.report.page import answer_sentences, render_markdown, render_report, write_report
 from tutelage.report.run_files import RunFiles, read_run
@@ -72,7 +78,14 @@ def results() -> Results:
 
 
 def without_arms(results: Results) -> Results:
-    return replace(results, arms=(), comparisons=(), comparisons_unseen=(), choosing_on_test=None)
+    return replace(
+        results,
+        arms=(),
+        comparisons=(),
+        comparisons_unseen=(),
+        choosing_on_test=None,
+        recommended=None,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -216,12 +229,12 @@ def test_what_a_run_does_not_have_is_left_out(results: Results) -> None:
 
 
 def test_a_single_configuration_needs_no_table_of_those_tried(results: Results, html: str) -> None:
-    arms = tuple(replace(arm, configs_tried=1, grid=arm.grid[:1]) for arm in results.arms)
-    single = replace(results, arms=arms)
+    arms = tuple(replace(arm, configurations=1, trials=()) for arm in results.arms)
+    single = replace(results, arms=arms, search=SearchSummary(1, 0, ("training",), ("rows",)))
     shown = render_report(single, title="single")
-    assert html.count("Dev accuracy of each configuration") == len(results.arms)
-    assert "Dev accuracy of each configuration" not in shown
-    assert "there was nothing to choose" in shown and "nothing to choose" not in html
+    assert html.count("Dev accuracy of each trial") == len(results.arms)
+    assert "Dev accuracy of each trial" not in shown
+    assert "nothing to choose" in shown and "nothing to choose" not in html
 
 
 def test_a_run_that_has_tested_nothing_has_a_page(results: Results) -> None:
@@ -317,7 +330,11 @@ def test_markdown_has_the_tables_of_the_page(folder: Path) -> None:
     results = replace(
         results,
         arms=tuple(
-            replace(arm, config=config, grid=(arm.grid[0], replace(arm.grid[1], config=config)))
+            replace(
+                arm,
+                config_by_seed=(config, *arm.config_by_seed[1:]),
+                trials=(arm.trials[0], replace(arm.trials[1], config=config), *arm.trials[2:]),
+            )
             for arm in results.arms
         ),
     )
@@ -327,9 +344,13 @@ def test_markdown_has_the_tables_of_the_page(folder: Path) -> None:
         shown = [scores.precision, scores.recall, scores.f1]
         row = " | ".join(f"{score:.3f}" for score in shown)
         assert f"| {arm.name} | neutral | {row} | {scores.support} |" in text
-        tried = 100 * arm.grid[1].dev_accuracy
-        chosen = r"learning\_rate 0.0045, label\_weight 0.25"
-        assert f"| {arm.name} | {chosen} | 0 | {tried:.1f}% | chosen |" in text
+        tried = arm.trials[1].dev_accuracy
+        assert tried is not None
+        chosen = "learning rate 0.0045, label weight 0.25"
+        assert f"| {arm.name} | 0 | {chosen} | {100 * tried:.1f}% | chosen |" in text
+        reached = arm.dev.accuracy_by_seed[0], arm.test.accuracy_by_seed[0]
+        dev, test = (f"{100 * accuracy:.1f}%" for accuracy in reached)
+        assert f"| {arm.name} | 0 | {chosen} | {dev} | {test} | 700 | 744 |  |" in text
         assert f"| {arm.name} | 53 s |" in text
     for fact in (
         r"| informed-reasoning | refused | I cannot help with \<that\> | 3 |",
@@ -341,18 +362,19 @@ def test_markdown_has_the_tables_of_the_page(folder: Path) -> None:
     c = results.comparisons[0]
     by_seed = ", ".join(p_value(p) for p in c.mcnemar_p_by_seed).replace("<", r"\<")
     assert f"| {c.arm} − {c.baseline} | {by_seed} |" in text
-    assert text.count("<details>") == text.count("</details>") == text.count("<summary>") == 5
+    assert text.count("<details>") == text.count("</details>") == text.count("<summary>") == 6
     assert "\n\n\n\n" not in text
 
 
 def test_a_task_without_a_context_has_groups_of_rows(folder: Path) -> None:
     results, files = read_run(folder)
-    arms = tuple(replace(arm, configs_tried=1) for arm in results.arms)
-    results = replace(results, task=replace(results.task, context=None), arms=arms)
+    arms = tuple(replace(arm, configurations=1, trials=()) for arm in results.arms)
+    search = SearchSummary(1, 0, ("training",), ("rows",))
+    results = replace(results, task=replace(results.task, context=None), arms=arms, search=search)
     text = render_markdown(results, title="none", files=files)
     assert "over 40 groups of rows and 3 seeds" in text
     assert "120 rows in 40 groups of rows, 3 seeds)" in text
-    assert "Test rows whose context was not seen" in text and "Configurations tried" not in text
+    assert "Test rows whose context was not seen" in text and "Trials:" not in text
     assert "\n\n\n\n" not in text
     page = Page(render_report(replace(results, comparisons_unseen=()), title="none"))
     assert "McNemar p by seed" in page.text

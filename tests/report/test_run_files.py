@@ -112,7 +112,7 @@ def test_predictions_of_other_rows_or_labels_are_foreign(folder: Path) -> None:
 
 def test_files_of_something_else_are_one_clear_line(folder: Path) -> None:
     _change(folder, "labels", 1, [{"text": "no prediction"}])
-    with pytest.raises(RunFolderError, match=r"lr-0.003_w-1: .* without predictions"):
+    with pytest.raises(RunFolderError, match=r"arms.labels: .* without predictions"):
         read_run(folder)
     (folder / "rows.jsonl").write_text(json.dumps({"uid": "r0"}) + "\n")
     with pytest.raises(RunFolderError, match=r"rows.jsonl:1: is not a test row"):

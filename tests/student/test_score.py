@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tutelage.core.errors import StudentError
+from tutelage.core.errors import DivergedError, StudentError
 from tutelage.core.task import NLI, Task
 from tutelage.core.types import Example
 from tutelage.student.encoding.tokenise import encode_label, encode_separator
@@ -154,7 +154,7 @@ def test_a_label_that_begins_another_is_refused(student: Student) -> None:
 def test_scores_that_are_not_finite_are_an_error(encoder_decoder: Student) -> None:
     with torch.no_grad():
         encoder_decoder.model.shared.weight.fill_(float("nan"))
-    with pytest.raises(StudentError, match="not finite"):
+    with pytest.raises(DivergedError, match="not finite"):
         score_labels(encoder_decoder, EXAMPLES, NLI)
 
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from tutelage.core.task import NLI
 from tutelage.core.types import Rationale
 from tutelage.data.synthetic import generate
 from tutelage.student.encoding.targets import build_training_examples
+from tutelage.student.inference.score import score_labels
 from tutelage.student.model.loading import load_student
 from tutelage.student.model.precision import Optimizer, prepare
 from tutelage.student.model.scratch import tokenizer_for
@@ -178,12 +180,58 @@ def test_a_state_of_other_settings_is_refused(new: Callable[[], Student], tmp_pa
         train(new(), ROWS, DEV, NLI, SETTINGS, tmp_path)
 
 
-def test_a_loss_that_is_not_finite_is_reported(new: Callable[[], Student], tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_ends_the_training(
+    new: Callable[[], Student], tmp_path: Path
+) -> None:
     student = new()
     with torch.no_grad():
         student.model.shared.weight.fill_(float("inf"))
-    with pytest.raises(StudentError, match="not finite at step 1"):
-        train(student, ROWS, DEV, NLI, SETTINGS, tmp_path)
+    (tmp_path / "model").mkdir()  # of a training with other settings
+    (tmp_path / "dev.jsonl").write_text("", encoding="utf-8")
+    result = train(student, ROWS, DEV, NLI, SETTINGS, tmp_path)
+    assert (result.diverged_at, result.steps, result.evaluations) == (1, 1, 0)
+    assert (result.dev_accuracy, result.best_step, result.has_checkpoint) == (None, 0, False)
+    assert not result.stopped_early
+    assert {path.name for path in tmp_path.iterdir()} == {"log.jsonl"}
+
+
+@pytest.mark.parametrize("what", ["loss", "gradients", "scores"])
+def test_after_a_checkpoint_a_training_that_diverges_keeps_it(
+    new: Callable[[], Student], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """In step 6, between the evaluations after steps 4 and 8; the log would look at step 20."""
+    student, steps = new(), 0
+    step = Optimizer.step
+
+    def failing(self: Optimizer, *arguments: Any) -> torch.Tensor:
+        nonlocal steps
+        steps += 1
+        if what == "gradients" and steps == 6:
+            self.weights[0].grad = torch.full_like(self.weights[0], float("nan"))
+        norm = step(self, *arguments)
+        if what == "loss" and steps == 5:
+            with torch.no_grad():
+                student.model.shared.weight.fill_(float("nan"))
+        if what == "scores" and steps == 8:
+            with torch.no_grad():
+                student.model.shared.weight.fill_(float("nan"))
+        return norm
+
+    monkeypatch.setattr(Optimizer, "step", failing)
+    result = train(student, ROWS, DEV, NLI, SETTINGS, tmp_path)
+    assert result.diverged_at == (8 if what == "scores" else 6)
+    assert (result.best_step, result.evaluations) == (4, 1)
+    assert result.steps == 8  # it is noticed before, or in, the next evaluation
+    assert not (tmp_path / "state.pt").exists()
+    lines = _log(tmp_path)
+    assert [line["dev_accuracy"] for line in lines if "dev_accuracy" in line] == [
+        result.dev_accuracy
+    ]
+    assert lines[-1] == {"step": 8, "diverged_at": result.diverged_at}
+    # The student has the checkpoint's weights again.
+    assert all(bool(torch.isfinite(w).all()) for w in student.model.parameters())
+    kept = score_labels(student, DEV, NLI)
+    assert sum(p.label == p.gold for p in kept) / len(DEV) == result.dev_accuracy
 
 
 def test_training_needs_rows(new: Callable[[], Student], tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from tutelage.cli.terminal import command_of
 
 def evaluate(
     predictions: Annotated[
-        Path, typer.Argument(help="A file of predictions, or runs/NAME/arms/ARM/CONFIG.")
+        Path, typer.Argument(help="A file of predictions, or runs/NAME/arms/ARM.")
     ],
     data: Annotated[
         str | None,

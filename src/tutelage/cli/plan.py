@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -22,7 +22,7 @@ def plan(
     given: Given,
     json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
-    """Say what a recipe will cost and which differences it can detect.
+    """Say what a recipe will cost, what it trains, and which differences it can detect.
 
     The cost is in requests, tokens and US dollars. With --pilot N, N requests of each kind are
     made, within the recipe's budget, and the rest is forecast from their real lengths. Without it
@@ -30,6 +30,8 @@ def plan(
 
     Which difference can be detected depends on how much students differ from each other: measured
     in an earlier run of the recipe or in the one that --like names, otherwise assumed.
+
+    With --detect 2.3, it says how many seeds, rows and trainings it takes to detect 2.3 points.
 
     Example: `tutelage plan recipe.yaml --pilot 20`
     """
@@ -81,8 +83,28 @@ def _show(plan: Plan) -> None:
             f"budget: {_usd(budget.budget_usd)}, of which {_usd(budget.charged_usd, up=True)} is "
             f"charged and {_usd(budget.left_usd)} left"
         )
+    print("\n".join(_trainings(plan)))
     if plan.power_analysis is not None:
         print("\n".join(plan.power_analysis.sentences()))
+    if plan.detection is not None:
+        print("\n".join(plan.detection.sentences()))
+
+
+def _trainings(plan: Plan) -> Iterator[str]:
+    """`trainings: 180: 9 arms × 5 seeds × (3 trials of 9 configurations + 1 tested)`, and a line
+    for each preset."""
+    for found in plan.trainings:
+        arms = f"{found.arms} arm{'s' if found.arms > 1 else ''}"
+        seeds = f"{found.seeds} seed{'s' if found.seeds > 1 else ''}"
+        each = ""
+        if found.trials:
+            each = f" × ({found.trials} trials of {found.configurations} configurations + 1 tested)"
+        first = ""
+        if found.before_first_analysis < found.total:
+            first = f"{found.before_first_analysis:,} before the first analysis, at most "
+        hours = "" if found.hours is None else f", about {found.hours:.1f} hours one by one"
+        name = "trainings" if found.protocol is None else f"  protocol {found.protocol}"
+        yield f"{name}: {first}{found.total:,}: {arms} × {seeds}{each}{hours}"
 
 
 def _tokens(amount: Amount) -> str:

@@ -30,7 +30,7 @@ def run(
         list[str] | None,
         typer.Option(
             metavar="0.1,0.3",
-            help="Also train the chosen configurations on these fractions of the rows, for "
+            help="Also train what each seed chose on these fractions of the rows, for "
             "learning curves on dev. Default: no curves in results.json; fractions that were "
             "trained before are kept.",
         ),

@@ -15,6 +15,7 @@ from tutelage.cli.jobs_progress import JobsProgress
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from tutelage.config.layout_settings import LayoutSettings
     from tutelage.config.recipe import Recipe
@@ -248,20 +249,21 @@ def print_results(results: Results) -> None:
 
     console = out_console()
     arms = Table(title=f"{escape(results.name)}: accuracy", title_justify="left")
-    for name in ("arm", "configuration", "tried", "seeds", "dev", "test", "95% interval", "rows"):
-        arms.add_column(name, justify="left" if name in ("arm", "configuration") else "right")
+    for name in ("arm", "trials", "seeds", "dev", "test", "95% interval", "by seed", "rows"):
+        arms.add_column(name, justify="left" if name == "arm" else "right")
     for arm in results.arms:
-        config, test = arm.config, arm.test
+        test = arm.test
         arms.add_row(
             escape(arm.name),
-            f"lr {config.learning_rate:g}, label weight {config.label_weight:g}",
-            str(arm.configs_tried),
+            str(len(arm.trials)),
             str(len(arm.seeds)),
             f"{arm.dev.accuracy:.3f}",
             f"{test.accuracy:.3f}",
             f"{test.ci95[0]:.3f} to {test.ci95[1]:.3f}",
+            " ".join(f"{accuracy:.3f}" for accuracy in test.accuracy_by_seed),
             str(test.n),
         )
+    _add_baselines(arms, results)
     console.print(arms)
     print_comparisons(results.comparisons, "Differences in test accuracy, in points")
     if results.comparisons_unseen:
@@ -271,8 +273,32 @@ def print_results(results: Results) -> None:
             f"The same on the {rows} test rows whose context is not in train; not part of the "
             "correction above",
         )
+    if results.control_comparisons:
+        print_comparisons(
+            results.control_comparisons,
+            "Control arms minus labels alone, to describe what each does; not corrected",
+        )
+    if results.context_comparisons:
+        print_comparisons(
+            results.context_comparisons, "Compared with baselines, row by row; not corrected"
+        )
     for sentence in api.answer_sentences(results):
         console.print(sentence, markup=False, soft_wrap=True)
+
+
+def _add_baselines(arms: Table, results: Results) -> None:
+    """Add the baselines that were evaluated on the test set to the table of arms."""
+    majority, words = results.baselines.majority, results.baselines.bag_of_words
+    for name, choice, found in (
+        ("majority class", majority and majority.label, majority),
+        ("bag of words", words and f"C {words.strength:g}", words),
+    ):
+        if found is not None:
+            low, high = found.ci95
+            arms.add_row(
+                *(name, str(choice), "", "", "", f"{found.accuracy:.3f}"),
+                *(f"{low:.3f} to {high:.3f}", str(found.n)),
+            )
 
 
 def print_comparisons(comparisons: Sequence[Comparison], title: str) -> None:
@@ -281,6 +307,7 @@ def print_comparisons(comparisons: Sequence[Comparison], title: str) -> None:
     from rich.table import Table
 
     from tutelage.core.results import ComparisonResult
+    from tutelage.core.wording import detectable_points
 
     table = Table(title=title, title_justify="left", caption_justify="left")
     for name in (
@@ -299,7 +326,6 @@ def print_comparisons(comparisons: Sequence[Comparison], title: str) -> None:
             table.add_section()
             table.caption = "Below the line: secondary comparisons, corrected separately"
         low, high = row.ci95
-        smallest = row.minimum_detectable_difference
         table.add_row(
             escape(row.arm),
             escape(row.baseline),
@@ -307,6 +333,6 @@ def print_comparisons(comparisons: Sequence[Comparison], title: str) -> None:
             f"{100 * low:+.1f} to {100 * high:+.1f}",
             f"{row.p_value:.2g}",
             f"{row.p_adjusted:.2g}",
-            "unknown" if smallest is None else f"{100 * smallest:.1f}",
+            detectable_points(row.minimum_detectable_difference, row.detectable_range),
         )
     out_console().print(table)

@@ -1,9 +1,9 @@
-"""The experiment's protocol, as far as a recipe decides it: controls, baselines and seeds.
+"""The experiment's protocol, as far as a recipe decides it: presets, controls, baselines, seeds.
 
 A treatment arm is compared with controls, which learn a target of the same form without the
 teacher's content. The arms that a recipe asks for under `controls` and `baselines` are added here
-unless it lists them itself. What is then still missing is a departure from the protocol, and the
-recipe has to give a reason for it.
+unless it lists them itself; where it says nothing, its preset (`protocol`) decides. What the preset
+has and the recipe lacks is a departure, and the recipe has to give a reason for it.
 """
 
 from __future__ import annotations
@@ -13,19 +13,45 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-from tutelage.config.sections import NAME, ArmSection, BaselineName
+from tutelage.config.sections import NAME, ArmSection, BaselineName, ProtocolName
 from tutelage.core.task import NLI, Task
 from tutelage.core.types import ControlName, ObjectiveName
 
-CONTROLS: tuple[ControlName, ...] = ("shuffled", "label_echo", "filler")
-"""The controls that every treatment arm is compared with, unless the recipe gives a reason."""
+CONTROLS: tuple[ControlName, ...] = ("shuffled", "scrambled", "label_echo", "filler")
+"""The controls that every treatment arm is compared with, unless the recipe gives a reason. A gain
+has to exceed all of them but `scrambled`, which says what the words bring without the reasoning."""
 
 BASELINES: tuple[BaselineName, ...] = get_args(BaselineName)
 
 SHUFFLED: frozenset[ControlName] = frozenset({"shuffled", "shuffled_within_label"})
 """Controls with other rows' rationales: the primary comparisons use them."""
 
+
 FEWEST_SEEDS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """How much of the protocol an experiment carries out; what it leaves out needs no reason.
+
+    controls:  of each treatment arm
+    baselines: that the arms are compared with
+    trials:    of each replicate's search; 1 means no search
+    """
+
+    controls: tuple[ControlName, ...]
+    baselines: tuple[BaselineName, ...]
+    trials: int
+
+
+_CHEAP: tuple[BaselineName, ...] = ("majority", "bag_of_words")
+"""Baselines that cost seconds: every preset has them."""
+
+PRESETS: Mapping[ProtocolName, Preset] = {
+    "quick": Preset(("shuffled",), _CHEAP, 1),
+    "standard": Preset(("shuffled", "scrambled", "filler"), _CHEAP, 3),
+    "full": Preset(CONTROLS, BASELINES, 3),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,14 +155,20 @@ def protocol_breaches(
     baselines: Sequence[BaselineName],
     seeds: Sequence[int],
     task: Task | None,
+    protocol: ProtocolName,
 ) -> dict[str, str]:
-    """What is missing, by rule (controls, baselines, seeds).
+    """What is missing of the preset, by rule (controls, baselines, seeds).
 
     arms: with those that `with_added_arms` adds
     """
+    preset = PRESETS[protocol]
+    missing = _missing_baselines(preset.baselines, arms, baselines, task)
     found = {
-        "controls": _missing_controls(arms),
-        "baselines": _missing_baselines(arms, baselines, task),
+        "controls": "; ".join(
+            f"no {control} control{whose}"
+            for control, whose in _missing_controls(preset.controls, arms)
+        ),
+        "baselines": f"no {', no '.join(missing)}" if missing else "",
         "seeds": ""
         if len(seeds) >= FEWEST_SEEDS
         else f"{len(seeds)} seed, which shows nothing of how seeds vary",
@@ -144,31 +176,50 @@ def protocol_breaches(
     return {rule: what for rule, what in found.items() if what}
 
 
-def departure_problems(breaches: Mapping[str, str], reasons: Mapping[str, str | None]) -> list[str]:
+def left_out(
+    arms: Sequence[ArmSection],
+    baselines: Sequence[BaselineName],
+    task: Task | None,
+    protocol: ProtocolName,
+) -> tuple[str, ...]:
+    """What the preset leaves out of the full protocol and the recipe does not add, in words."""
+    preset, full = PRESETS[protocol], PRESETS["full"]
+    controls = tuple(control for control in full.controls if control not in preset.controls)
+    others = tuple(name for name in full.baselines if name not in preset.baselines)
+    return (
+        *(f"the control {c}{whose}" for c, whose in _missing_controls(controls, arms)),
+        *(f"the baseline {b}" for b in _missing_baselines(others, arms, baselines, task)),
+    )
+
+
+def departure_problems(
+    breaches: Mapping[str, str], reasons: Mapping[str, str | None], protocol: ProtocolName
+) -> list[str]:
     """Find breaches without a reason and reasons without a breach, one line each.
 
     breaches: as from `protocol_breaches`
     reasons:  the recipe's `departures`, by rule
     """
+    preset = PRESETS[protocol]
+    remedies = {
+        "controls": f"protocol {protocol} has them for every treatment arm (controls: "
+        f"[{', '.join(preset.controls)}], its default)",
+        "baselines": f"protocol {protocol} has them (baselines: [{', '.join(preset.baselines)}], "
+        "its default)",
+        "seeds": "name two or more (seeds: [0, 1, 2, 3, 4] is the default)",
+    }
     lines = [
-        f"{rule}: {what}: {_REMEDIES[rule]}, or give a reason: "
-        f'departures: {{{rule}: "your reason"}}'
+        f'{rule}: {what}: {remedies[rule]}, or give a reason: departures: {{{rule}: "your reason"}}'
         for rule, what in breaches.items()
         if reasons.get(rule) is None
     ]
     lines += [
-        f"departures.{rule}: gives a reason, but the recipe follows this rule: remove it"
+        f"departures.{rule}: gives a reason, but the recipe follows this rule of protocol "
+        f"{protocol}: remove it"
         for rule, reason in reasons.items()
         if reason is not None and rule not in breaches
     ]
     return lines
-
-
-_REMEDIES: Mapping[str, str] = {
-    "controls": f"every treatment arm needs them (controls: [{', '.join(CONTROLS)}], the default)",
-    "baselines": f"the protocol has them all (baselines: [{', '.join(BASELINES)}], the default)",
-    "seeds": "name two or more (seeds: [0, 1, 2, 3, 4] is the default)",
-}
 
 
 def _same_requests(one: ArmSection, other: ArmSection) -> bool:
@@ -180,10 +231,13 @@ def _rationale_learners(arms: Sequence[ArmSection]) -> list[ArmSection]:
     return [arm for arm in treatment_arms(arms) if arm.effective_objective != "label"]
 
 
-def _missing_controls(arms: Sequence[ArmSection]) -> str:
+def _missing_controls(
+    wanted: Sequence[ControlName], arms: Sequence[ArmSection]
+) -> list[tuple[ControlName, str]]:
+    """Each control that an arm lacks, and ` for ARM, …` where not all arms do."""
     learners = _rationale_learners(arms)
     parts = []
-    for control in CONTROLS:
+    for control in wanted:
         counts: frozenset[ControlName] = SHUFFLED if control in SHUFFLED else frozenset({control})
         without = [
             arm.name
@@ -192,22 +246,25 @@ def _missing_controls(arms: Sequence[ArmSection]) -> str:
         ]
         if without:
             whose = "" if len(without) == len(learners) else f" for {', '.join(without)}"
-            parts.append(f"no {control} control{whose}")
-    return "; ".join(parts)
+            parts.append((control, whose))
+    return parts
 
 
 def _missing_baselines(
-    arms: Sequence[ArmSection], baselines: Sequence[BaselineName], task: Task | None
-) -> str:
+    wanted: Sequence[BaselineName],
+    arms: Sequence[ArmSection],
+    baselines: Sequence[BaselineName],
+    task: Task | None,
+) -> list[BaselineName]:
     asks = any(arm.asks_teacher for arm in treatment_arms(arms))
     applies: Mapping[BaselineName, Callable[[], bool]] = {
         "majority": lambda: True,
+        "bag_of_words": lambda: True,
         "omitted_context": lambda: task is not None and not _has_omitted(arms, task),
         "teacher_labels": lambda: asks,
         "teacher": lambda: asks,
     }
-    missing = [name for name in BASELINES if name not in baselines and applies[name]()]
-    return f"no {', no '.join(missing)}" if missing else ""
+    return [name for name in wanted if name not in baselines and applies[name]()]
 
 
 def _has_omitted(arms: Sequence[ArmSection], task: Task) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from tutelage.config.settings import Integer, Settings
+from tutelage.config.settings import Integer, Number, Settings
 
 
 class PlanSettings(Settings):
@@ -24,6 +24,14 @@ class PlanSettings(Settings):
         description="The file that keeps paid answers. Default: $TUTELAGE_LEDGER, or "
         ".tutelage/ledger.sqlite.",
         examples=["answers.sqlite"],
+    )
+    detect: Number | None = Field(
+        None,
+        gt=0,
+        le=100,
+        description="A true difference in points of accuracy: say how many seeds, rows and "
+        "trainings it takes to detect it.",
+        examples=[2.3],
     )
     runs: Path = Field(Path("runs"), description="The folder of runs.", examples=["runs"])
     like: Path | None = Field(

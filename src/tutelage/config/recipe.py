@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -26,12 +26,15 @@ from tutelage.config.sections import (
     BaselineName,
     DataSection,
     DeparturesSection,
+    ProtocolName,
     SearchSection,
+    SeedPlanSection,
+    Seeds,
     TaskSection,
     Teacher,
     TeacherBaselineSection,
 )
-from tutelage.config.settings import Integer, Number, Seed, Settings
+from tutelage.config.settings import Integer, Number, Settings
 from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.config.training_settings import Config, StudentSettings
 from tutelage.config.yaml_files import dump_yaml
@@ -91,17 +94,27 @@ class Recipe(Settings):
         description="The student and its training.",
         examples=[{"model": "google-t5/t5-small"}],
     )
+    protocol: ProtocolName = Field(
+        "standard",
+        description="How much is compared. `quick`: shuffled controls, no search. `standard`: "
+        "scrambled and filler controls as well, and a search. `full`: label echoes and all "
+        "baselines as well. It sets the defaults of `controls`, `baselines` and `search.trials`; "
+        "the answer says what it leaves out.",
+        examples=["quick"],
+    )
     controls: tuple[ControlName, ...] = Field(
-        design_rules.CONTROLS,
+        design_rules.PRESETS["standard"].controls,
         description="Control arms that are added to each treatment arm, unless they are among "
-        "`arms`.",
+        "`arms`. Default: those of the protocol.",
         examples=[["shuffled"]],
     )
     baselines: tuple[BaselineName, ...] = Field(
-        design_rules.BASELINES,
+        design_rules.PRESETS["standard"].baselines,
         description="What the arms are compared with: `majority` (the most frequent label), "
+        "`bag_of_words` (logistic regression on the words of the input), "
         "`omitted_context` (a student that does not see the context), `teacher_labels` (labels in "
-        "the teacher's answers), `teacher` (the teacher asked for labels).",
+        "the teacher's answers), `teacher` (the teacher asked for labels). Default: those of the "
+        "protocol.",
         examples=[["majority"]],
     )
     teacher_baseline: TeacherBaselineSection = Field(
@@ -117,13 +130,14 @@ class Recipe(Settings):
     )
     search: SearchSection = Field(
         SearchSection(),
-        description="The configurations that each arm tries.",
-        examples=[{"learning_rate": [6e-4, 1.2e-3], "label_weight": [0.25, 0.5]}],
+        description="How each arm chooses its configuration, for each seed anew.",
+        examples=[{"learning_rate": [6e-4, 1.2e-3], "label_weight": [0.25, 0.5], "trials": 3}],
     )
-    seeds: list[Seed] = Field(
+    seeds: Seeds = Field(
         [0, 1, 2, 3, 4],
-        min_length=1,
-        description="Seeds of the trainings: two or more.",
+        description="Seeds of the replicates: two or more. In each replicate every arm searches by "
+        "itself and trains its choice afresh. Or a plan to add seeds until the comparisons are "
+        "decided: `{start: 5, step: 5, at_most: 20}`.",
         examples=[[0, 1, 2]],
     )
     margin: Number = Field(
@@ -147,6 +161,22 @@ class Recipe(Settings):
         description="Reasons for departures from the protocol.",
         examples=[{"seeds": "a rehearsal"}],
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_preset(cls, values: Any) -> Any:
+        """Fill in what the preset decides and the recipe does not say."""
+        if not isinstance(values, Mapping):
+            return values
+        name = values.get("protocol", "standard")
+        preset = next((p for known, p in design_rules.PRESETS.items() if known == name), None)
+        if preset is None:
+            return values  # reported by its own field
+        filled = {"controls": preset.controls, "baselines": preset.baselines, **values}
+        search = filled.get("search", {})
+        if isinstance(search, Mapping):
+            filled["search"] = {"trials": preset.trials, **search}
+        return filled
 
     @field_validator("arms")
     @classmethod
@@ -181,16 +211,15 @@ class Recipe(Settings):
                     f"arms: {arm.name!r} is a control without a treatment arm: add one with "
                     f"strategy {arm.strategy!r} and the same teacher and objective"
                 )
-        for where, seeds in (("seeds", self.seeds), ("search.seeds", self.search.seeds or [])):
-            if len(set(seeds)) != len(seeds):
-                problems.append(f"{where}: {seeds} lists a value twice")
+        if len(set(self.replicates)) != len(self.replicates):
+            problems.append(f"seeds: {self.replicates} lists a value twice")
         for key, values in (("controls", self.controls), ("baselines", self.baselines)):
             if len(set(values)) != len(values):
                 problems.append(f"{key}: {list(values)} lists a value twice")
         try:
             problems += self._omitted_fields(self.resolved_task())
             problems += design_rules.departure_problems(
-                self._breaches(), self.departures.model_dump()
+                self._breaches(), self.departures.model_dump(), self.protocol
             )
         except UsageError as error:
             problems.append(str(error))
@@ -213,8 +242,15 @@ class Recipe(Settings):
 
     def _breaches(self) -> dict[str, str]:
         return design_rules.protocol_breaches(
-            self.arms, self.baselines, self.seeds, self.resolved_task()
+            self.arms, self.baselines, self.replicates, self.resolved_task(), self.protocol
         )
+
+    def left_out(self) -> tuple[str, ...]:
+        """What the preset leaves out of the full protocol, in words; departures are not in it."""
+        search = ("the search on dev",) if self.protocol == "quick" and not self.trials else ()
+        task = self.resolved_task()
+        rules = design_rules.left_out(self.arms, self.baselines, task, self.protocol)
+        return (*rules, *search)
 
     def resolved_task(self) -> Task:
         """The task that the key `task` describes."""
@@ -251,10 +287,10 @@ class Recipe(Settings):
         return arm.teacher or self.teacher
 
     def configs(self, arm: ArmSection) -> list[Config]:
-        """The configurations that the arm tries; every arm tries the same number.
+        """The configurations that the arm chooses from; every arm has the same number.
 
-        An arm of labels alone has no label weight to vary, so it tries more learning rates: all
-        that the other arms try, and then some between them.
+        An arm of labels alone has no label weight to vary, so it has more learning rates: all
+        that the other arms have, and then some between them.
         """
         rates, weights = self.search.learning_rate, self.search.label_weight
         if arm.effective_objective != "label":
@@ -262,9 +298,31 @@ class Recipe(Settings):
         return [Config(rate, 1.0) for rate in _filled_up(rates, len(rates) * len(weights))]
 
     @property
-    def search_seeds(self) -> list[int]:
-        """The seeds that configurations are tried on."""
-        return self.seeds[:1] if self.search.seeds is None else self.search.seeds
+    def configurations(self) -> int:
+        """How many configurations each arm chooses from."""
+        return len(self.search.learning_rate) * len(self.search.label_weight)
+
+    @property
+    def trials(self) -> int:
+        """How many trials each replicate of each arm trains: 0 where there is nothing to choose."""
+        drawn = min(self.search.trials, self.configurations)
+        return drawn if drawn > 1 else 0
+
+    @property
+    def trainings(self) -> int:
+        """How many trainings the experiment takes, without fractions of the rows."""
+        return len(self.arms) * len(self.replicates) * (self.trials + 1)
+
+    @property
+    def replicates(self) -> list[int]:
+        """The seeds of the replicates; of a plan, those of its last analysis."""
+        if isinstance(self.seeds, SeedPlanSection):
+            return list(range(self.seeds.at_most))
+        return self.seeds
+
+    def with_first_replicates(self, count: int) -> Recipe:
+        """The recipe with its first `count` seeds alone."""
+        return self.model_copy(update={"seeds": self.replicates[:count]})
 
     def to_yaml(self) -> str:
         """The resolved recipe as YAML, which `load_recipe` reads back as an equal one."""

@@ -5,10 +5,18 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, StringConstraints, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
 from tutelage.config.layout_settings import LabelText, LayoutSettings
-from tutelage.config.settings import Integer, Number, Seed, Settings, Text
+from tutelage.config.settings import Integer, Number, ReplicateSeed, Settings, Text
 from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.errors import UsageError
 from tutelage.core.types import ControlName, ObjectiveName
@@ -19,9 +27,13 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 NAME_EXPECTED = "expected letters, digits, '.', '_' and '-', at most 80 (it names a folder)"
 
-BaselineName = Literal["majority", "omitted_context", "teacher_labels", "teacher"]
-"""Baselines: the most frequent label; a student that does not see the context; the labels in the
-teacher's answers, where there are any; the teacher asked for labels."""
+BaselineName = Literal["majority", "bag_of_words", "omitted_context", "teacher_labels", "teacher"]
+"""Baselines: the most frequent label; logistic regression on the words of the input; a student that
+does not see the context; the labels in the teacher's answers, where there are any; the teacher
+asked for labels."""
+
+ProtocolName = Literal["quick", "standard", "full"]
+"""Presets: how much of the protocol an experiment carries out (`design_rules.PRESETS`)."""
 
 Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
@@ -89,8 +101,8 @@ class DataSection(LayoutSettings):
     )
     overlap: Literal["error", "drop"] = Field(
         "error",
-        description="What to do where train shares rows with dev or test: stop, or drop them from "
-        "train.",
+        description="What to do where two splits share rows, or nearly equal ones: stop, or drop "
+        "them from train, and from dev what test has. No test row is dropped.",
         examples=["drop"],
     )
 
@@ -146,8 +158,8 @@ class ArmSection(Settings):
     )
     control: ControlName | None = Field(
         None,
-        description="Makes the arm a control: `shuffled`, `shuffled_within_label`, `label_echo` or "
-        "`filler` in place of its rationales.",
+        description="Makes the arm a control: `shuffled`, `shuffled_within_label`, `scrambled`, "
+        "`filler` or `label_echo` in place of its rationales.",
         examples=["shuffled"],
     )
     teacher: Teacher = Field(
@@ -205,7 +217,8 @@ class DeparturesSection(Settings):
 
     controls: Reason | None = Field(
         None,
-        description="Why a treatment arm lacks a shuffled, label-echo or filler control.",
+        description="Why a treatment arm lacks a shuffled, scrambled, label-echo or filler "
+        "control.",
         examples=["a first run, before the full experiment"],
     )
     baselines: Reason | None = Field(
@@ -216,27 +229,77 @@ class DeparturesSection(Settings):
     )
 
 
-class SearchSection(Settings):
-    """The configurations that each arm tries: every learning rate with every label weight.
+class SeedPlanSection(Settings):
+    """Seeds that are added until the comparisons are decided: planned interim analyses.
 
-    An arm of labels alone has no label weight. It tries as many learning rates as another arm
-    tries pairs: all that are listed, then the geometric middles of the widest gaps between them
-    (of a single rate, half of it and twice it first).
+    The results are computed after `start` seeds, and after each `step` more, until every primary
+    comparison is decided or `at_most` seeds have been used. The level of the test is spent over the
+    analyses, so that all of them together give 5% false alarms.
     """
 
+    start: Integer = Field(ge=2, description="Seeds before the first analysis.", examples=[5])
+    step: Integer = Field(
+        ge=1, description="Seeds that are added after each analysis.", examples=[5]
+    )
+    at_most: Integer = Field(
+        ge=2, le=1000, description="Seeds at the last analysis.", examples=[20]
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.at_most <= self.start:
+            raise ValueError(
+                f"at_most: got {self.at_most}, expected more than start ({self.start}): without "
+                "further analyses, list the seeds"
+            )
+        return self
+
+
+def _kind_of_seeds(value: Any) -> str:
+    return "SeedPlan" if isinstance(value, SeedPlanSection | dict) else "Seeds"
+
+
+Seeds = Annotated[
+    Annotated[list[ReplicateSeed], Field(min_length=1), Tag("Seeds")]
+    | Annotated[SeedPlanSection, Tag("SeedPlan")],
+    Discriminator(_kind_of_seeds),
+]
+"""The seeds of the replicates: a list, or a plan of analyses."""
+
+
+class SearchSection(Settings):
+    """The search of each replicate: its configurations, and how many of them it tries.
+
+    The configurations are every learning rate with every label weight. An arm of labels alone has
+    no label weight: it has as many learning rates as another arm has pairs, all that are listed,
+    then the geometric middles of the widest gaps between them (of a single rate, half of it and
+    twice it first).
+
+    For each seed each arm draws `trials` of its configurations, trains each under a seed of its
+    own, chooses by dev accuracy, and trains the choice afresh: `trials` + 1 trainings. Without a
+    search there is one training for each seed.
+    """
+
+    trials: Integer = Field(
+        3,
+        ge=1,
+        description="Configurations that each arm tries for each seed, drawn at random; all of "
+        "them where there are no more. 1: no search, the first of each list (the default of "
+        "`protocol: quick`).",
+        examples=[9],
+    )
+
     learning_rate: list[Number] = Field(
-        [6e-4], min_length=1, description="Learning rates to try.", examples=[[6e-4, 1.2e-3]]
+        [6e-4],
+        min_length=1,
+        description="Learning rates to choose from.",
+        examples=[[6e-4, 1.2e-3]],
     )
     label_weight: list[Number] = Field(
         [0.5],
         min_length=1,
-        description="Weights of the label in the loss to try, between 0 and 1.",
+        description="Weights of the label in the loss to choose from, between 0 and 1.",
         examples=[[0.25, 0.5, 0.75]],
-    )
-    seeds: list[Seed] | None = Field(
-        None,
-        description="Seeds on which configurations are tried. Default: the recipe's first.",
-        examples=[[0, 1]],
     )
 
     @model_validator(mode="after")

@@ -57,6 +57,13 @@ Integer = Annotated[int, BeforeValidator(_integer)]
 Seed = Annotated[int, BeforeValidator(_integer), Field(ge=0, lt=2**32)]
 """A seed in the range that torch, numpy and the generators derived from it accept."""
 
+TRIAL_SEEDS_FROM = 2**31
+"""Seeds of an experiment's replicates are below this, those of their trials are not: no trial can
+share its randomness with a training that is tested."""
+
+ReplicateSeed = Annotated[int, BeforeValidator(_integer), Field(ge=0, lt=TRIAL_SEEDS_FROM)]
+"""The seed of a replicate of an experiment."""
+
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 """A non-empty text."""
 

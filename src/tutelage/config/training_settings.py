@@ -182,7 +182,13 @@ class Config:
     @property
     def name(self) -> str:
         """The name of the configuration's folder."""
-        return f"lr-{self.learning_rate:g}_w-{self.label_weight:g}"
+        return f"lr-{_shortest(self.learning_rate)}_w-{_shortest(self.label_weight)}"
+
+
+def _shortest(value: float) -> str:
+    """Six significant digits where they are enough: two values never have one name."""
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
 
 
 class StudentSettings(TrainingOptions):

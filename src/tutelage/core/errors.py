@@ -153,5 +153,9 @@ class StudentError(TutelageError):
     """A student that cannot be loaded, trained or evaluated."""
 
 
+class DivergedError(StudentError):
+    """A student whose scores are not finite, because its training diverged."""
+
+
 class RunFolderError(TutelageError):
     """A run folder that is damaged, or that is of another experiment."""

@@ -17,7 +17,7 @@ RATIONALE_STATUSES: tuple[RationaleStatus, ...] = ("ok", "refused", "truncated",
 Parameter = float | int | str | Mapping[str, Any]
 
 ObjectiveName = Literal["label", "label_then_rationale", "rationale_then_label", "multitask"]
-ControlName = Literal["shuffled", "shuffled_within_label", "label_echo", "filler"]
+ControlName = Literal["shuffled", "shuffled_within_label", "scrambled", "filler", "label_echo"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,26 @@ def points_interval(interval: Sequence[float], turned: bool = False) -> str:
     return f"{points(low, sign=False)} to {points(high, sign=False)}"
 
 
+STABLE = 1.3
+"""Ends of a range whose ratio is smaller are shown as one number."""
+
+
+def detectable_points(size: float | None, spread: Sequence[float | None]) -> str:
+    """The size that a test detects, or the range that few seeds leave possible: `4.2`, `12 to 57`.
+
+    size, spread: fractions; None for what not even a difference of 100 points is, and `–` where
+    nothing is known
+    """
+    low, high = spread
+    if low is None:
+        return UNKNOWN
+    if high is None:
+        return f"more than {points(low, sign=False)}"
+    if size is not None and high < STABLE * low:
+        return points(size, sign=False)
+    return points_interval((low, high))
+
+
 def margin_in_points(margin: float) -> str:
     """A margin of equivalence, with as many digits as the recipe gave: 0.01 -> `1.0 points`."""
     value = 100 * margin

@@ -3,6 +3,9 @@
     metrics       accuracy, per-label scores and their intervals
     compare       predictions of two arms -> a Comparison
     crossed       the primary test: over rows (or their groups) and seeds; equivalence
+    variance      the parts of a mean's variance: rows, each arm's seeds, residue
+    sequence      levels for looking at the results after each of several planned numbers of seeds
+    share         the share of one arm's gain that another arm has as well
     statistics    Wilson, McNemar, Holm
     power         the difference that an experiment can detect, before it and after
     selection     how far the best of several models lies above their mean by chance

@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 
 from tutelage.core.task import Task
 from tutelage.core.types import Prediction
-from tutelage.evaluation.crossed import MeanSquares, half_width, standard_error
+from tutelage.evaluation.crossed import half_width, standard_error
 from tutelage.evaluation.metrics import by_uid, group_keys
-from tutelage.evaluation.numeric import Floats, Groups, shared_groups
+from tutelage.evaluation.numeric import Floats, Groups, effective_groups, shared_groups
+from tutelage.evaluation.variance import VarianceEstimates
 
 Statistic = Callable[[Floats, Floats], Floats]
 """(row weights B × n, seed weights B × S) -> B values. A weight is how often the row or seed was
@@ -64,12 +65,13 @@ def bootstrap(
 
     With w and v the drawn weights of rows and seeds, T the statistic and 1 weights of one,
 
-        R / (G S) = G/(G-1) Var T(w, 1)        C / (G S) = S/(S-1) Var T(1, v)
-        E / (G S) = G/(G-1) S/(S-1) Var [T(w, v) - T(w, 1) - T(1, v) + T(1, 1)]
+        rows = G*/(G*-1) Var T(w, 1)        seeds = S/(S-1) Var T(1, v)
+        residue = G*/(G*-1) S/(S-1) Var [T(w, v) - T(w, 1) - T(1, v) + T(1, 1)]
 
-    for a mean these are, up to the random draws, the mean squares of the table; for any other
-    smooth quantity, those of its linear part. The interval is computed from them as in the primary
-    test. With one seed it applies to these models only.
+    (G* effective groups.) For a mean these are, up to the random draws, the parts that
+    `variance.variance_of_mean` computes; for any other smooth quantity, those of its linear part.
+    The interval is computed from them as in the primary test. With one seed it applies to these
+    models only.
 
     bounds: the smallest and the largest value that the quantity can have
     seed:   of the draws: the same seed gives the same interval, whatever was drawn before
@@ -103,34 +105,36 @@ def bootstrap(
         if index is not None:
             of_rows = of_rows[:, index]
         of_seeds = _draw(rng, size, seeds)
-        parts = (of_rows, of_seeds), (of_rows, one_seed), (one_row, of_seeds)
-        values.append(np.stack([statistic(*part) for part in parts]))
+        weights = (of_rows, of_seeds), (of_rows, one_seed), (one_row, of_seeds)
+        values.append(np.stack([statistic(*pair) for pair in weights]))
     both, by_rows, by_seeds = np.concatenate(values, axis=1)
     if not np.isfinite(both + by_rows + by_seeds + estimate).all():
         raise ValueError("got a statistic that is not finite in some resample")
 
-    scale, rows_factor = units * seeds, units / (units - 1)
-    of_seeds_squared = of_residue = 0.0
+    effective = effective_groups(index, rows)
+    rows_factor = effective / (effective - 1)
+    of_seeds_only = of_residue = 0.0
     method = f"bootstrap over {unit} of one seed: applies to these models only, not to other seeds"
     if seeds > 1:
         seeds_factor = seeds / (seeds - 1)
         interaction = both - by_rows - by_seeds + estimate
-        of_seeds_squared = scale * seeds_factor * float(by_seeds.var())
-        of_residue = scale * rows_factor * seeds_factor * float(interaction.var())
+        of_seeds_only = seeds_factor * float(by_seeds.var())
+        of_residue = rows_factor * seeds_factor * float(interaction.var())
         method = f"bootstrap of variance components over {units:,} {unit} and {seeds} seeds"
-    squares = MeanSquares(
+    parts = VarianceEstimates(
         mean=estimate,
-        rows=scale * rows_factor * float(by_rows.var()),
-        seeds=of_seeds_squared,
-        error=of_residue,
+        rows=rows_factor * float(by_rows.var()),
+        seeds=(of_seeds_only,),
+        residue=(of_residue,),
+        columns=(seeds,),
         units=units,
-        columns=seeds,
+        effective_units=effective,
     )
-    error = standard_error(squares)
+    error = float(standard_error(parts))
     if error <= _NO_VARIANCE:
         why = f"no interval: no variance over {units:,} {unit}"
         return BootstrapResult(estimate, None, None, why)
-    half = half_width(squares, 0.05)
+    half = float(half_width(parts, 0.05))
     ci95 = max(estimate - half, bounds[0]), min(estimate + half, bounds[1])
     return BootstrapResult(estimate, error, ci95, f"{method}, {resamples:,} resamples")
 

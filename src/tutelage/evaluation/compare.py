@@ -14,16 +14,16 @@ from tutelage.core.results.measurements import Comparison
 from tutelage.core.task import Task
 from tutelage.core.types import Prediction
 from tutelage.evaluation.crossed import (
+    FEW_GROUPS,
     CrossedResult,
-    MeanSquares,
     crossed_result,
     equivalence_result,
-    mean_squares,
 )
 from tutelage.evaluation.metrics import by_uid, check_same_rows, correctness, group_keys
 from tutelage.evaluation.numeric import Floats, Groups, group_index
-from tutelage.evaluation.power import detectable_difference
+from tutelage.evaluation.power import detectable_difference, detectable_range
 from tutelage.evaluation.statistics import holm, mcnemar_exact
+from tutelage.evaluation.variance import VarianceEstimates, variance_estimates
 
 ALPHA, POWER = 0.05, 0.8
 
@@ -41,7 +41,8 @@ def compare(
     """A Comparison for each (arm, baseline) of `pairs`, in this order; `pairs` is Holm's family.
 
     predictions: arm -> seed -> predictions. Rows are matched by uid, in any order. The seeds of two
-                 arms are paired by rank: the sets may be disjoint but have to be of equal size
+                 arms are separate draws: the sets may be disjoint but have to be of equal size.
+                 (McNemar's secondary tests take them in pairs, by rank.)
     groups:      uid -> key of the row's unit (`task.group`); None where rows are independent
     margin:      of equivalence, a fraction
 
@@ -74,12 +75,15 @@ def compare_correctness(
     """`compare` on tables: arm -> rows × seeds, 1.0 where correct, all with the same row order."""
     index = None if groups is None else group_index(groups)
     differences = [correct[arm] - correct[baseline] for arm, baseline in pairs]
-    squares = [mean_squares(table, index) for table in differences]
-    results = [crossed_result(of_pair) for of_pair in squares]
+    parts = [
+        variance_estimates(correct[arm], index, baseline=correct[baseline])
+        for arm, baseline in pairs
+    ]
+    results = [crossed_result(of_pair) for of_pair in parts]
     adjusted = holm([result.p_value for result in results])
     return [
         _comparison(*of_pair, family=len(pairs), margin=margin)
-        for of_pair in zip(pairs, differences, squares, results, adjusted, strict=True)
+        for of_pair in zip(pairs, differences, parts, results, adjusted, strict=True)
     ]
 
 
@@ -109,14 +113,14 @@ def _check_pairs(
 def _comparison(
     pair: tuple[str, str],
     difference: Floats,
-    squares: MeanSquares,
+    parts: VarianceEstimates,
     result: CrossedResult,
     p_adjusted: float,
     *,
     family: int,
     margin: float,
 ) -> Comparison:
-    within = equivalence_result(squares, margin, ALPHA)
+    within = equivalence_result(parts, margin, ALPHA)
     only_arm = tuple(int(count) for count in (difference > 0).sum(axis=0))
     only_baseline = tuple(int(count) for count in (difference < 0).sum(axis=0))
     return Comparison(
@@ -127,9 +131,12 @@ def _comparison(
         p_value=result.p_value,
         p_adjusted=p_adjusted,
         test=result.method,
-        minimum_detectable_difference=detectable_difference(squares, ALPHA / family, POWER),
+        minimum_detectable_difference=detectable_difference(parts, ALPHA / family, POWER),
+        detectable_range=detectable_range(parts, ALPHA / family, POWER),
         n=difference.shape[0],
-        groups=squares.units,
+        groups=parts.units,
+        effective_groups=parts.effective_units,
+        few_groups=parts.effective_units < FEW_GROUPS,
         seeds=difference.shape[1],
         family=family,
         standard_error=result.standard_error,

@@ -12,14 +12,16 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
-def t_upper(tail: float, df: float) -> float:
+def t_upper(tail: Any, df: Any) -> Any:
     """The value that Student's t exceeds with probability `tail`; infinite for a tail of zero.
+
+    tail, df: numbers, or arrays that broadcast; df need not be whole
 
     Computed from the lower tail, which is exact.
     """
     from scipy.special import stdtrit
 
-    return -float(stdtrit(df, tail))
+    return -stdtrit(df, tail)
 
 
 def solve(
@@ -63,3 +65,14 @@ def shared_groups(groups: Groups, rows: int) -> Ints | None:
         raise ValueError(f"got {len(groups)} group keys for {rows} rows, expected one for each row")
     index = group_index(groups)
     return None if rows and int(index.max()) + 1 == rows else index
+
+
+def effective_groups(index: Ints | None, rows: int) -> float:
+    """n² / Σ m² over groups of m rows, n in all: as many equal groups weigh as much (Kish 1965).
+
+    index: each row's group as a number from 0; None where each row is a group of its own
+    """
+    if index is None:
+        return float(rows)
+    sizes = np.bincount(index).astype(np.float64)
+    return float(sizes.sum() ** 2 / (sizes**2).sum())

@@ -1,12 +1,13 @@
 """Power analysis: the difference that an experiment can detect, from its design or its data.
 
-    Design, expected_mean_squares  rows, groups, seeds, disagreement, seed SD -> R, C, E
-    design_of                      the design estimated from an earlier experiment
-    power_of                       probability that the primary test detects a difference
-    detectable_difference          the difference that it detects with a given probability
+    Design, expected_variance  rows, groups, seeds, disagreement, seed SDs -> parts of the variance
+    design_of                  the design estimated from an earlier experiment
+    power_of                   probability that the primary test detects a difference
+    detectable_difference      the difference that it detects with a given probability
+    detectable_range           the same, where few seeds show little of how seeds vary
+    seeds_needed               the number of seeds that detects a given difference
 
-The power is that of the primary test itself (`crossed.squared_half_width`), not of a similar
-t-test.
+The power is that of the primary test itself (`crossed.half_width`), not of a similar t-test.
 """
 
 from __future__ import annotations
@@ -14,16 +15,16 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tutelage.evaluation.crossed import MeanSquares, Table, mean_squares, squared_half_width
+from tutelage.evaluation.crossed import half_width, welch_degrees_of_freedom
 from tutelage.evaluation.numeric import Floats, Groups, solve
+from tutelage.evaluation.variance import Table, VarianceEstimates, variance_estimates
 
-_SEED_POINTS, _ROW_POINTS, _ROW_POINTS_OF_ONE_SEED = 96, 4, 2000
-"""Numbers of quantiles of C and R to average the power over; rows are many, seeds are few."""
+_SEED_POINTS, _ROW_POINTS, _ROW_POINTS_OF_ONE_SEED = 40, 4, 2000
+"""Numbers of quantiles of each part to average the power over; rows are many, seeds are few."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,125 +66,186 @@ class Design:
             raise ValueError("expected " + "; ".join(problems))
 
 
-def expected_mean_squares(design: Design) -> MeanSquares:
-    """The expected R, C and E of the units × seeds table of an experiment with this design.
+def expected_variance(design: Design) -> VarianceEstimates:
+    """The expected parts of the variance of an experiment with this design.
 
-    With n rows, G groups, D the disagreement (the variance of a difference that is -1, 0 or 1 and
-    has a small mean), f its repeated share, and the design effect of clusters
+    With n rows, D the disagreement (the variance of a difference that is -1, 0 or 1 and has a small
+    mean), f its repeated share, S seeds of each arm, and the design effect of clusters
 
         deff = 1 + within_group (Σ m² / n - 1)          over group sizes m (Kish 1965)
 
-    the variances of rows, residue and seeds are f D deff, (1 - f) D deff and 2 seed_sd² (two arms
-    with separate trainings), and
+    the residue of the two arms together is (1 - f) D deff / (n S), half of it from each arm; rows,
+    which contain the residue, are f D deff / n more; and the seeds of each arm, which contain the
+    arm's residue, are seed_sd² / S more. So rows + seeds - residue is
 
-        E = (G / n) (1 - f) D deff,   R = E + S (G / n) f D deff,   C = E + G 2 seed_sd²
-
-    so that (R + C - E) / (G S) = f D deff / n + (1 - f) D deff / (n S) + 2 seed_sd² / S.
+        f D deff / n + (1 - f) D deff / (n S) + 2 seed_sd² / S
     """
     sizes = np.asarray(design.group_sizes, dtype=np.float64)
-    units, rows, seeds = len(sizes), float(sizes.sum()), design.seeds
-    effect = 1 + design.within_group * (float((sizes**2).sum()) / rows - 1)
-    per_unit = units / rows * design.disagreement * effect
-    error = (1 - design.repeated) * per_unit
-    squares = error + seeds * design.repeated * per_unit
-    if seeds == 1:
-        # With one seed, neither the variance of seeds nor the residue can be separated from rows.
-        return MeanSquares(0.0, squares, 0.0, 0.0, units, 1)
-    return MeanSquares(0.0, squares, error + units * 2 * design.seed_sd**2, error, units, seeds)
+    rows, seeds = float(sizes.sum()), design.seeds
+    effective = rows**2 / float((sizes**2).sum())
+    effect = 1 + design.within_group * (rows / effective - 1)
+    per_row = design.disagreement * effect / rows
+    residue = (1 - design.repeated) * per_row / seeds
+    of_rows = design.repeated * per_row + residue
+    # With one seed, neither the variance of seeds nor the residue can be separated from rows.
+    of_seeds = residue / 2 + design.seed_sd**2 / seeds if seeds > 1 else 0.0
+    each = residue / 2 if seeds > 1 else 0.0
+    return VarianceEstimates(
+        mean=0.0,
+        rows=of_rows,
+        seeds=(of_seeds, of_seeds),
+        residue=(each, each),
+        columns=(seeds, seeds),
+        units=len(sizes),
+        effective_units=effective,
+        grouped=len(sizes) < rows,
+    )
 
 
-def design_of(difference: Table, groups: Groups | None = None) -> Design:
-    """The design estimated from two arms' differences in correctness (rows × seeds: -1, 0, 1).
+def design_of(arm: Table, baseline: Table, groups: Groups | None = None) -> Design:
+    """The design estimated from two arms' correctness (rows × seeds, 1 or 0, as many seeds each).
 
-    The inverse of `expected_mean_squares` by the method of moments, with shares clamped to [0, 1].
-    A seed SD from few seeds is a rough estimate. With one seed, `repeated` is 1 and `seed_sd` is 0,
+    The inverse of `expected_variance` by the method of moments, with shares clamped to [0, 1]. A
+    seed SD from few seeds is a rough estimate. With one seed, `repeated` is 1 and `seed_sd` is 0,
     since they cannot be estimated. Raises ValueError where no row differs, or all rows are of one
     group.
     """
-    d = np.asarray(difference, dtype=np.float64)
-    disagreement = float((d**2).mean())
+    first, second = np.asarray(arm, dtype=np.float64), np.asarray(baseline, dtype=np.float64)
+    # The mean over all pairs of a seed of one arm and a seed of the other.
+    one, other = first.mean(axis=1), second.mean(axis=1)
+    disagreement = float((one * (1 - other) + other * (1 - one)).mean())
     if disagreement == 0:
         raise ValueError("got arms that agree on every row, expected some that differ")
-    by_unit = mean_squares(d, groups)
-    sizes = (1,) * len(d) if groups is None else tuple(Counter(groups).values())
-    rows, units, seeds = len(d), by_unit.units, by_unit.columns
-    repeats = max(by_unit.rows - by_unit.error, 0.0) / seeds
-    spread = repeats + by_unit.error
-    effect = spread * rows / units / disagreement
-    weighted = sum(size**2 for size in sizes) / rows
-    seed_variance = max(by_unit.seeds - by_unit.error, 0.0) / units
+    parts = variance_estimates(first, groups, baseline=second)
+    sizes = (1,) * len(first) if groups is None else tuple(Counter(groups).values())
+    rows, seeds = len(first), parts.columns[0]
+    residue = sum(parts.residue)
+    repeats = max(parts.rows - residue, 0.0)
+    spread = repeats + seeds * residue
+    effect = spread * rows / disagreement
+    weighted = rows / parts.effective_units
+    seed_variance = seeds * max(sum(parts.seeds) - residue, 0.0) / 2
     return Design(
         group_sizes=sizes,
         seeds=seeds,
         disagreement=disagreement,
-        seed_sd=math.sqrt(seed_variance / 2),
+        seed_sd=math.sqrt(seed_variance),
         repeated=repeats / spread if spread else 1.0,
         within_group=min(max((effect - 1) / (weighted - 1), 0.0), 1.0) if weighted > 1 else 0.0,
     )
 
 
-def power_of(squares: MeanSquares, difference: float, alpha: float = 0.05) -> float:
+def power_of(parts: VarianceEstimates, difference: float, alpha: float = 0.05) -> float:
     """The probability that the primary test at level `alpha` detects a true `difference`.
 
-    squares: expected mean squares, or those of an experiment; `mean` is not used. C or R below E is
-             raised to E, since an expectation cannot be lower
+    parts: expected parts of the variance, or those of an experiment; `mean` is not used. Seeds or
+           rows below the residue are raised to it, since an expectation cannot be lower
 
-    The average of P(|N(difference, Var(mean))| > h(R, C, E)) over the distributions of C (chi² with
-    S - 1 degrees of freedom) and R (G - 1), at midpoint quantiles. E has many degrees of freedom
-    and is taken as known.
+    The average of P(|N(difference, Var(mean))| > h) over the distributions of each arm's seeds
+    (chi² with S - 1 degrees of freedom) and of rows (G* - 1), at midpoint quantiles. The residue
+    has many degrees of freedom and is taken as known.
     """
-    return float(_power(_half_widths(squares, alpha), _standard_deviation(squares), difference))
+    known = _possible(parts)
+    return _power(_half_widths(known, alpha), _standard_deviation(known), difference)
 
 
 def detectable_difference(
-    squares: MeanSquares, alpha: float = 0.05, power: float = 0.8
+    parts: VarianceEstimates, alpha: float = 0.05, power: float = 0.8
 ) -> float | None:
     """The true difference that the primary test at level `alpha` detects with probability `power`.
 
     Solves `power_of`(δ) = power, in the unit of the differences. For Holm's strictest step, divide
-    alpha by the size of the family. None without variance. With one seed it is that of a t-test
-    (Cohen 1988, chapter 2) and applies to fixed models.
+    alpha by the size of the family. None without variance, and where it is larger than 1, which no
+    difference of two accuracies is. With one seed it is that of a t-test (Cohen 1988, chapter 2)
+    and applies to fixed models.
     """
     if not 0 < alpha < power < 1:
         raise ValueError(f"got alpha {alpha} and power {power}, expected 0 < alpha < power < 1")
-    if squares.units < 2 or max(squares.rows, squares.error) <= 0:
+    if not parts.has_variance:
         return None
-    half, deviation = _half_widths(squares, alpha), _standard_deviation(squares)
-    highest = deviation
-    while _power(half, deviation, highest) < power:
-        highest *= 2
-    return solve(lambda delta: _power(half, deviation, delta) - power, 0.0, highest, 1e-4)
+    known = _possible(parts)
+    half, deviation = _half_widths(known, alpha), _standard_deviation(known)
+    if _power(half, deviation, 1.0) < power:
+        return None
+    return solve(lambda delta: _power(half, deviation, delta) - power, 0.0, 1.0, 1e-4)
 
 
-def _standard_deviation(squares: MeanSquares) -> float:
-    rows, seeds = max(squares.rows, squares.error), max(squares.seeds, squares.error)
-    return math.sqrt((rows + seeds - squares.error) / (squares.units * squares.columns))
+def detectable_range(
+    parts: VarianceEstimates, alpha: float = 0.05, power: float = 0.8
+) -> tuple[float | None, float | None]:
+    """`detectable_difference` for seeds that vary as little, and as much, as the data may hide.
+
+    With ν Welch's degrees of freedom, the seeds' parts are multiplied by ν / q, q the 90% and the
+    10% quantile of chi²(ν): a range that holds the true detectable difference four times in five,
+    as far as it depends on the seeds. The upper end is None where it is above 1. Both ends are
+    `detectable_difference` itself with one seed, of which nothing is known.
+    """
+    if parts.one_seed or not parts.has_variance:
+        size = detectable_difference(parts, alpha, power)
+        return size, size
+    from scipy.special import chdtri
+
+    df = float(welch_degrees_of_freedom(parts.seeds, parts.columns))
+    ends = []
+    for tail in (0.1, 0.9):
+        factor = df / float(chdtri(df, tail))
+        moved = replace(parts, seeds=tuple(factor * part for part in parts.seeds))
+        ends.append(detectable_difference(moved, alpha, power))
+    return ends[0], ends[1]
 
 
-def _half_widths(squares: MeanSquares, alpha: float) -> Floats:
+MOST_SEEDS = 1000
+"""More seeds than this are as good as none: what they do not detect, no number of seeds does."""
+
+
+def seeds_needed(
+    design: Design, difference: float, alpha: float = 0.05, power: float = 0.8
+) -> int | None:
+    """The smallest number of seeds, at least 2, with which `difference` is detected on these rows.
+
+    None where MOST_SEEDS are not enough: the rows themselves leave too much to chance.
+    """
+
+    def detects(seeds: int) -> bool:
+        size = detectable_difference(expected_variance(replace(design, seeds=seeds)), alpha, power)
+        return size is not None and size <= difference
+
+    if not detects(MOST_SEEDS):
+        return None
+    low, high = 1, MOST_SEEDS
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if detects(middle) else (middle, high)
+    return high
+
+
+def _possible(parts: VarianceEstimates) -> VarianceEstimates:
+    """The parts as expectations: rows and seeds are at least their residue."""
+    seeds = tuple(max(c, e) for c, e in zip(parts.seeds, parts.residue, strict=True))
+    return replace(parts, rows=max(parts.rows, sum(parts.residue)), seeds=seeds)
+
+
+def _standard_deviation(parts: VarianceEstimates) -> float:
+    return math.sqrt(parts.rows + sum(parts.seeds) - sum(parts.residue))
+
+
+def _half_widths(parts: VarianceEstimates, alpha: float) -> Floats:
     """Possible half-widths of the test at level `alpha`, all equally likely."""
-    one_seed = squares.columns == 1
-    points = _ROW_POINTS_OF_ONE_SEED if one_seed else _ROW_POINTS
-    rows = max(squares.rows, squares.error) * _mean_square_law(points, squares.units - 1)
-    if one_seed:
-        seeds = np.zeros_like(rows)
-    else:
-        law = _mean_square_law(_SEED_POINTS, squares.columns - 1)
-        rows, seeds = rows[:, None], max(squares.seeds, squares.error) * law
-    widths: Floats = np.sqrt(
-        squared_half_width(
-            alpha, rows, seeds, squares.error, squares.units, squares.columns, _largest
-        )
-    )
+    points = _ROW_POINTS_OF_ONE_SEED if parts.one_seed else _ROW_POINTS
+    rows = parts.rows * _mean_square_law(points, parts.effective_units - 1)
+    seeds: tuple[Floats, ...] = tuple(np.zeros(1) for _ in parts.seeds)
+    if not parts.one_seed:
+        laws = [
+            part * _mean_square_law(_SEED_POINTS, columns - 1)
+            for part, columns in zip(parts.seeds, parts.columns, strict=True)
+        ]
+        rows, *seeds_of = np.meshgrid(rows, *laws, indexing="ij", sparse=True)
+        seeds = tuple(seeds_of)
+    widths: Floats = half_width(replace(parts, rows=rows, seeds=seeds), alpha)
     return widths
 
 
-def _largest(first: Any, second: Any, third: Any) -> Floats:
-    largest: Floats = np.maximum(np.maximum(first, second), third)
-    return largest
-
-
-def _mean_square_law(points: int, df: int) -> Floats:
+def _mean_square_law(points: int, df: float) -> Floats:
     """Quantiles of chi²(df) / df at the midpoints of `points` equal parts of probability."""
     from scipy.special import chdtri
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from tutelage.evaluation.crossed import CrossedResult, Table, crossed_random_effects
+from tutelage.evaluation.crossed import CrossedResult, crossed_random_effects
 from tutelage.evaluation.numeric import Groups, group_index
+from tutelage.evaluation.variance import Table
 
 
 def ratio_of_means(

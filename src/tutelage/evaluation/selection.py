@@ -10,8 +10,8 @@ import math
 
 import numpy as np
 
-from tutelage.evaluation.crossed import Table, mean_squares
 from tutelage.evaluation.numeric import Groups
+from tutelage.evaluation.variance import Table, variance_estimates
 
 
 def expected_normal_maximum(k: int) -> float:
@@ -47,15 +47,15 @@ def spread_of_models(correct: Table, groups: Groups | None = None) -> float | No
 
     correct: rows × seeds of one arm, 1 where correct
 
-    With C and E the mean squares of seeds and residue over G rows (or groups), and S seeds,
+    With c and e the parts `seeds` and `residue` of `VarianceEstimates`, and S seeds,
 
-        sqrt(max(C, E) / G)
+        sqrt(S max(c, e))
 
-    C / G is the variance of the seeds' accuracies. E / G is its part from the noise of single
-    predictions, half of the models' disagreement over the rows, and is known far better than C
+    S c is the variance of the seeds' accuracies. S e is its part from the noise of single
+    predictions, half of the models' disagreement over the rows, and is known far better than c
     where seeds are few. What the models have in common is not part of it.
     """
-    squares = mean_squares(correct, groups)
-    if squares.columns == 1:
+    parts = variance_estimates(correct, groups)
+    if parts.one_seed:
         return None
-    return math.sqrt(max(squares.seeds, squares.error) / squares.units)
+    return math.sqrt(parts.columns[0] * max(parts.seeds[0], parts.residue[0]))

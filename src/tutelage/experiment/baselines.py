@@ -1,4 +1,4 @@
-"""`Results.baselines`: the majority class, and the labels in the teacher's own answers.
+"""`Results.baselines`: majority class, bag of words, and the labels in the teacher's own answers.
 
 They take no student. Students that do not see the context are arms.
 """
@@ -10,8 +10,9 @@ from typing import Any
 
 from tutelage.config.design_rules import treatment_arms
 from tutelage.config.recipe import Recipe
-from tutelage.core.results import MajorityBaseline, TeacherLabelsBaseline
+from tutelage.core.results import BagOfWordsBaseline, MajorityBaseline, TeacherLabelsBaseline
 from tutelage.core.types import Prediction, Rationale
+from tutelage.evaluation.bag_of_words import STRENGTHS, BagOfWords, bag_of_words
 from tutelage.evaluation.majority import majority_class, majority_label
 from tutelage.evaluation.metrics import evaluate
 from tutelage.experiment.prepare import Splits
@@ -24,7 +25,7 @@ def describe_majority(recipe: Recipe, splits: Splits) -> MajorityBaseline | None
     if "majority" not in recipe.baselines:
         return None
     task = recipe.resolved_task()
-    groups = {e.uid: task.group(e.uid, e.fields) for e in splits.test}
+    groups = splits.groups(splits.test, task)
     found = majority_class(splits.train, splits.test, task, groups)
     return MajorityBaseline(
         label=majority_label([example.label for example in splits.train], task),
@@ -32,6 +33,34 @@ def describe_majority(recipe: Recipe, splits: Splits) -> MajorityBaseline | None
         accuracy=found.accuracy,
         ci95=found.ci95,
         ci_method=found.ci_method,
+    )
+
+
+def fit_bag_of_words(recipe: Recipe, splits: Splits) -> BagOfWords | None:
+    """Logistic regression on the words of the rows; None where the recipe leaves it out."""
+    if "bag_of_words" not in recipe.baselines:
+        return None
+    return bag_of_words(splits.train, splits.dev, splits.test, recipe.resolved_task())
+
+
+def describe_bag_of_words(
+    found: BagOfWords | None, recipe: Recipe, splits: Splits
+) -> BagOfWordsBaseline | None:
+    """Its scores on the test set. Nothing about it depends on a seed: the interval is over rows
+    (or groups of rows) alone, as the majority class's is."""
+    if found is None:
+        return None
+    task = recipe.resolved_task()
+    scores = evaluate({0: list(found.predictions)}, task, splits.groups(splits.test, task))
+    return BagOfWordsBaseline(
+        strengths=STRENGTHS,
+        dev_accuracy=found.dev_accuracy,
+        strength=found.strength,
+        features=found.features,
+        n=scores.n,
+        accuracy=scores.accuracy,
+        ci95=scores.ci95,
+        ci_method=scores.ci_method,
     )
 
 

@@ -53,7 +53,7 @@ def describe_diagnostics(
     A treatment arm is compared with `baseline` in each slice, with Holm's correction over the
     slices of the same kind; the other arms are not compared.
     """
-    groups = {e.uid: task.group(e.uid, e.fields) for e in splits.test}
+    groups = splits.groups(splits.test, task)
     field = _longest_field(splits.test, task)
     predictions = {run.arm.name: run.test for run in runs}
     treated = treatment_arms([run.arm for run in runs])
@@ -131,7 +131,7 @@ def describe_selection(
     What depends on the spread of equally good models is None for an arm with one seed, which does
     not show it.
     """
-    groups = {e.uid: task.group(e.uid, e.fields) for e in splits.test}
+    groups = splits.groups(splits.test, task)
     uids = [example.uid for example in splits.test]
     spreads: dict[str, float | None] = {}
     by_arm: dict[str, ArmSelection] = {}

@@ -1,4 +1,4 @@
-"""Learning curves: the chosen configuration of each arm, trained on nested fractions of the rows.
+"""Learning curves: what each replicate chose, trained on nested fractions of the rows.
 
 They show what more rows bring, next to what rationales bring. They are evaluated on dev alone: the
 test set stays closed. The point of all rows is the dev accuracy of the students that the run trains
@@ -16,7 +16,7 @@ from typing import Any
 from tutelage.config.design_rules import treatment_arms
 from tutelage.config.recipe import Recipe
 from tutelage.config.sections import ArmSection
-from tutelage.config.training_settings import Config, TrainSettings
+from tutelage.config.training_settings import TrainSettings
 from tutelage.core.errors import UsageError
 from tutelage.core.results import (
     CurveAnnotation,
@@ -28,10 +28,11 @@ from tutelage.core.results import (
 from tutelage.core.task import Task
 from tutelage.core.types import Example, Prediction, Rationale, Usage
 from tutelage.evaluation.compare import compare
+from tutelage.evaluation.majority import majority_predictions
 from tutelage.evaluation.metrics import evaluate
 from tutelage.experiment.prepare import Splits
 from tutelage.experiment.summarise import ArmRun, SeedPredictions, total_or_none
-from tutelage.experiment.trainings import Students
+from tutelage.experiment.trainings import Choices, Students
 from tutelage.strategies.lookup import get_strategy
 from tutelage.student.jobs.jobs import TrainingJob, read_predictions
 from tutelage.teacher.annotate import Annotation
@@ -199,25 +200,35 @@ Curve = Sequence[tuple[Subset, Mapping[str, SeedPredictions]]]
 """Predictions on dev of the students of each subset, by arm."""
 
 
-def train_subsets(
-    students: Students, chosen: Mapping[str, Config], subsets: Sequence[Subset]
-) -> Curve:
-    """Train every arm's chosen configuration on each subset with all seeds; predictions on dev."""
+def train_subsets(students: Students, choices: Choices, subsets: Sequence[Subset]) -> Curve:
+    """Train what every replicate of every arm chose on each subset; predictions on dev.
+
+    Where there is no student, because trainings diverged, the most frequent label of the subset's
+    rows answers.
+    """
     if not subsets:
         return []
-    students.observer.stage("Training: the chosen configurations on fractions of the rows")
-    recipe = students.recipe
+    students.observer.stage("Training: what each seed chose, on fractions of the rows")
+    recipe, splits = students.recipe, students.splits
     plan = [
-        (subset, seed, arm) for subset in subsets for seed in recipe.seeds for arm in recipe.arms
+        (subset, seed, arm, choices[arm.name][seed])
+        for subset in subsets
+        for seed in recipe.replicates
+        for arm in recipe.arms
     ]
     jobs = [
-        subset_job(students.job(arm, chosen[arm.name], seed), subset) for subset, seed, arm in plan
+        None if config is None else subset_job(students.job(arm, config, seed), subset)
+        for subset, seed, arm, config in plan
     ]
-    students.run(jobs)
+    results = iter(students.run([job for job in jobs if job is not None]))
     dev: dict[Subset, dict[str, dict[int, Sequence[Prediction]]]] = {}
-    for (subset, seed, arm), job in zip(plan, jobs, strict=True):
-        by_seed = dev.setdefault(subset, {}).setdefault(arm.name, {})
-        by_seed[seed] = read_predictions(job.folder / "dev.jsonl")
+    for (subset, seed, arm, _), job in zip(plan, jobs, strict=True):
+        if job is not None and next(results).has_checkpoint:
+            rows = read_predictions(job.folder / "dev.jsonl")
+        else:
+            known = [example for example in splits.train if example.uid in subset.uids]
+            rows = majority_predictions(known, splits.dev, students.task)
+        dev.setdefault(subset, {}).setdefault(arm.name, {})[seed] = rows
     return list(dev.items())
 
 
@@ -233,7 +244,7 @@ def describe_curve(
     if not curve:
         return None
     task = recipe.resolved_task()
-    groups = {e.uid: task.group(e.uid, e.fields) for e in splits.dev}
+    groups = splits.groups(splits.dev, task)
     treated = treatment_arms(recipe.arms)
     pairs = [(arm.name, recipe.baseline.name) for arm in treated]
     costs = [_coster(arm, annotations[arm.name], splits, task) for arm in treated]

@@ -1,4 +1,4 @@
-"""manifest.json: what a run was made of, and every opening of its test set."""
+"""manifest.json: what a run was made of, every opening of its test set, and every answer."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from tutelage.config.recipe import Recipe
-from tutelage.config.training_settings import Config
 from tutelage.core.errors import RunFolderError
+from tutelage.core.results import ComparisonResult, OtherAnswer, OtherChange, OtherDifference
 from tutelage.core.storage import as_json, digest, read_json, write_atomic, write_json
 from tutelage.experiment.prepare import Splits
+from tutelage.experiment.trainings import Choices
 
 _PACKAGES = ("tutelage", "torch", "transformers", "tokenizers", "numpy", "scipy", "datasets")
 
@@ -38,6 +39,7 @@ def begin(folder: Path, recipe: Recipe, splits: Splits) -> None:
             "started": before.get("started") or _now(),
             "last_call": _now(),
             "data_sha256": {name: source.sha256 for name, source in splits.sources.items()},
+            "duplicates": as_json(splits.duplicates),
             "versions": _versions(),
             "git_revision": _git_revision(),
             "machine": {
@@ -51,33 +53,97 @@ def begin(folder: Path, recipe: Recipe, splits: Splits) -> None:
     )
 
 
-def record_test_opening(
-    folder: Path, chosen: Mapping[str, Config], students: str, data_sha256: str, rows_sha256: str
-) -> None:
-    """Record that the test set is opened for `chosen`. The same opening again is not counted twice.
+Opening = Mapping[str, Any]
+"""What the test set was opened for, as the manifest has it, without time and answer."""
 
-    students:    a digest of everything that decides what the students are: training, settings,
-                 seeds
+
+def opening_of(
+    choices: Choices, students: Mapping[int, str], data_sha256: str, rows_sha256: str
+) -> Opening:
+    """What the test set is opened for.
+
+    students:    seed -> a digest of everything that decides what that replicate's students are
     data_sha256: of the data that test was loaded from
     rows_sha256: of the test rows: a different digest only where they were held out of other rows
     """
+    opening: Opening = as_json(
+        {
+            "chosen": choices,
+            "students": students,
+            "test_sha256": data_sha256,
+            "test_rows_sha256": rows_sha256,
+        }
+    )
+    return opening
+
+
+def record_test_opening(
+    folder: Path, opening: Opening, plan: Sequence[int] = ()
+) -> tuple[OtherAnswer, ...]:
+    """Record that the test set is opened; the same opening again is not counted twice.
+
+    plan: the analyses that were planned before the first time; a plan that is made later, with the
+          answer known, is not recorded
+
+    Returns the answers of all other openings, in the order in which they were first made.
+    """
     path = folder / "manifest.json"
     values = read_json(path)
-    opening = {
-        "chosen": as_json(dict(chosen)),
-        "students": students,
-        "test_sha256": data_sha256,
-        "test_rows_sha256": rows_sha256,
-    }
-    known = [{**each, "time": None} for each in values["test_set_openings"]]
-    if {**opening, "time": None} not in known:
-        values["test_set_openings"].append({**opening, "time": _now()})
+    known = values["test_set_openings"]
+    if not any(_same(each, opening) for each in known):
+        known.append({**opening, "time": _now(), "plan": list(plan), "answer": []})
         write_json(path, values)
+    return tuple(_other(each, opening, plan) for each in known if not _same(each, opening))
 
 
-def test_set_openings(folder: Path) -> int:
-    """How many different choices the test set was opened for."""
-    return len(read_json(folder / "manifest.json")["test_set_openings"])
+def record_answer(folder: Path, opening: Opening, comparisons: Sequence[ComparisonResult]) -> None:
+    """Keep the primary differences with the opening that gave them, whatever comes later."""
+    path = folder / "manifest.json"
+    values = read_json(path)
+    for each in values["test_set_openings"]:
+        if _same(each, opening):
+            each["answer"] = as_json([_kept(c) for c in comparisons if c.primary])
+    write_json(path, values)
+
+
+def _same(recorded: Mapping[str, Any], opening: Opening) -> bool:
+    return {key: recorded.get(key) for key in opening} == dict(opening)
+
+
+def _kept(comparison: ComparisonResult) -> OtherDifference:
+    return OtherDifference(
+        comparison.arm,
+        comparison.baseline,
+        comparison.difference,
+        comparison.ci95,
+        comparison.p_adjusted,
+    )
+
+
+def _other(recorded: Mapping[str, Any], opening: Opening, plan: Sequence[int]) -> OtherAnswer:
+    before, now = recorded.get("students"), opening["students"]
+    if not isinstance(before, Mapping):  # of an earlier version, without seeds
+        before = {}
+    same_rows = recorded["test_rows_sha256"] == opening["test_rows_sha256"]
+    shared = before.keys() & now.keys()
+    change: OtherChange = "choice"
+    if same_rows and shared and all(before[seed] == now[seed] for seed in shared):
+        planned = plan and recorded.get("plan") == list(plan)
+        if planned and len(shared) in (len(before), len(now)):
+            change = "planned analysis"
+        elif len(shared) == len(before):
+            change = "seeds added"
+        elif len(shared) == len(now):
+            change = "seeds left out"
+    return OtherAnswer(
+        time=recorded["time"],
+        change=change,
+        seeds=tuple(int(seed) for seed in before),
+        differences=tuple(
+            OtherDifference(**each | {"ci95": tuple(each["ci95"])})
+            for each in recorded.get("answer", [])
+        ),
+    )
 
 
 def record_runs_on_same_rows(folder: Path, rows_sha256: str) -> tuple[str, ...]:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from tutelage.config.layout_settings import LayoutSettings
 from tutelage.core.errors import DataError, RunFolderError, UsageError
-from tutelage.core.results import Comparison, Evaluation
+from tutelage.core.results import Comparison, Evaluation, load_results
 from tutelage.core.storage import read_jsonl
 from tutelage.core.task import NLI, Task
 from tutelage.core.types import Prediction
+from tutelage.data.duplicates import units_of
 from tutelage.data.load import load_examples
 from tutelage.evaluation.compare import compare
 from tutelage.evaluation.metrics import evaluate
@@ -71,20 +72,18 @@ def _groups(
     """uid -> the unit of the row: from `data`, or from the first run that has the rows."""
     if data is not None:
         rows = load_examples(data, task, layout)
-        return {e.uid: task.group(e.uid, e.fields) for e in rows}
+        return {e.uid: unit for e, unit in zip(rows, units_of(rows, task), strict=True)}
     found = (_groups_of_run(path, by_seed) for path, by_seed in predictions.items())
     return next((groups for groups in found if groups is not None), None)
 
 
 def _groups_of_run(path: Path, predictions: SeedPredictions) -> dict[str, str] | None:
-    """From rows.jsonl of the run that contains `path`, which is RUN/arms/ARM/CONFIG or its
-    seed-N/test.jsonl; None where there is no such file, or it holds other rows than were
-    predicted."""
-    parents = path.resolve().parents
-    above = 2 if path.is_dir() else 4
-    if len(parents) <= above or parents[above - 1].name != "arms":
+    """From rows.jsonl of the run that contains `path`, which is RUN/arms/ARM, or a test.jsonl in
+    it; None where there is no such file, or it holds other rows than were predicted."""
+    run = _run_of(path)
+    if run is None:
         return None
-    rows = parents[above] / "rows.jsonl"
+    rows = run / "rows.jsonl"
     # rows.jsonl holds the test rows; rows of dev may have the same uids.
     if not rows.is_file() or (path.is_file() and path.name != "test.jsonl"):
         return None
@@ -100,18 +99,44 @@ def _groups_of_run(path: Path, predictions: SeedPredictions) -> dict[str, str] |
     return {uid: group for uid, (_, group) in known.items()}
 
 
+def _run_of(path: Path) -> Path | None:
+    """The run's folder, which holds the folder `arms` that `path` is in."""
+    arms = next((parent for parent in path.resolve().parents if parent.name == "arms"), None)
+    return None if arms is None else arms.parent
+
+
+def _files_of_arm(folder: Path) -> dict[int, Path]:
+    """The predictions in an arm's folder, by seed: those that its run's results are about, or else
+    every seed's in it.
+
+    Raises UsageError where there are none, or a seed has several.
+    """
+    run = _run_of(folder)
+    if run is not None and (run / "results.json").exists():
+        for arm in load_results(run / "results.json").arms:
+            if (run / "arms" / arm.name).resolve() == folder.resolve():
+                places = zip(arm.seeds, arm.folder_by_seed, strict=True)
+                return {seed: run / place / "test.jsonl" for seed, place in places}
+    files: dict[int, Path] = {}
+    for pattern in ("seed-*/test.jsonl", "*/seed-*/test.jsonl"):
+        for file in sorted(folder.glob(pattern)):
+            seed = int(file.parent.name.removeprefix("seed-"))
+            if seed in files:
+                raise UsageError(
+                    f"{folder}: holds two files of predictions with seed {seed}, {files[seed]} and "
+                    f"{file}: name a folder with one"
+                )
+            files[seed] = file
+    if not files:
+        raise UsageError(
+            f"{folder}: holds no seed-N/test.jsonl, expected a file of predictions or an arm's "
+            "folder, such as runs/NAME/arms/ARM"
+        )
+    return files
+
+
 def _by_seed(path: Path) -> dict[int, list[Prediction]]:
-    files = {0: path}
-    if path.is_dir():
-        files = {
-            int(file.parent.name.removeprefix("seed-")): file
-            for file in sorted(path.glob("seed-*/test.jsonl"))
-        }
-        if not files:
-            raise UsageError(
-                f"{path}: holds no seed-N/test.jsonl, expected a file of predictions or an arm's "
-                "folder, such as runs/NAME/arms/ARM/CONFIG"
-            )
+    files = _files_of_arm(path) if path.is_dir() else {0: path}
     try:
         return {seed: read_predictions(file) for seed, file in files.items()}
     except FileNotFoundError as error:

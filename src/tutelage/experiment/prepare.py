@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,13 @@ from tutelage.config.sections import ArmSection
 from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.errors import BatchesOpenError, TeacherError
 from tutelage.core.progress import AnnotationProgress, Observer
+from tutelage.core.results import Duplicates
 from tutelage.core.storage import write_jsonl
 from tutelage.core.task import NLI, Task
 from tutelage.core.types import Example, Rationale
 from tutelage.data.load import Examples, load_examples, stream_examples
-from tutelage.data.split import Overlap, check_splits, drop_overlap, hold_out
-from tutelage.rationales.controls import filler, label_echo, shuffled
+from tutelage.data.split import Overlap, check_labels, check_splits, hold_out
+from tutelage.rationales.controls import filler, label_echo, scrambled, shuffled
 from tutelage.strategies.lookup import get_strategy
 from tutelage.teacher.annotate import Annotation, Options, Summary, annotate, annotate_to_file
 from tutelage.teacher.ledger.store import Ledger
@@ -34,6 +35,9 @@ class Splits:
     sources: train, dev and test as the recipe names them
     overlap: contexts that dev and test share with train
     dropped: rows removed from train because dev or test has them
+    duplicates: what was dropped, what is grouped, and texts with two labels
+    units:   uid -> unit of the statistics, for rows of dev and test (see `groups`)
+    notes:   what a reader should know of duplicates and labels, one sentence each
     """
 
     train: Sequence[Example]
@@ -42,10 +46,21 @@ class Splits:
     sources: Mapping[str, Examples]
     overlap: Overlap
     dropped: int
+    duplicates: Duplicates = field(default_factory=Duplicates)
+    units: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def groups(self, rows: Sequence[Example], task: Task) -> dict[str, str]:
+        """uid -> the unit of the statistics that a row belongs to: rows of dev or test with one
+        context, or nearly the same text, are one."""
+        return {e.uid: self.units.get(e.uid) or task.group(e.uid, e.fields) for e in rows}
 
 
 def load_splits(recipe: Recipe) -> Splits:
-    """The rows of a recipe, with the overlap between the splits checked."""
+    """The rows of a recipe, with their labels and what the splits share checked.
+
+    Raises DataError where the rows allow no comparison.
+    """
     task, data = recipe.resolved_task(), recipe.data
     sources = {"train": load_examples(data.train, task, data)}
     parts: dict[str, list[Example]] = {"train": list(sources["train"])}
@@ -59,12 +74,21 @@ def load_splits(recipe: Recipe) -> Splits:
             # Of all rows of the file: a tenth is a tenth whether or not test is held out as well.
             share = None if share is None else share * len(sources["train"]) / len(parts["train"])
             parts["train"], parts[name] = hold_out(parts["train"], task, share=share, rows=rows)
-    dropped = 0
-    if data.overlap == "drop":
-        parts["train"], dropped = drop_overlap(parts["train"], parts["dev"], parts["test"], task)
-    overlap = check_splits(parts["train"], parts["dev"], parts["test"], task)
-    ordered = {name: sources[name] for name in ("train", "dev", "test")}
-    return Splits(parts["train"], parts["dev"], parts["test"], ordered, overlap, dropped)
+    checked = check_splits(
+        parts["train"], parts["dev"], parts["test"], task, drop=data.overlap == "drop"
+    )
+    label_notes = check_labels(checked.train, checked.dev, checked.test, task)
+    return Splits(
+        checked.train,
+        checked.dev,
+        checked.test,
+        {name: sources[name] for name in ("train", "dev", "test")},
+        checked.overlap,
+        len(parts["train"]) - len(checked.train),
+        checked.duplicates,
+        checked.units,
+        (*checked.notes, *label_notes),
+    )
 
 
 def annotate_arms(
@@ -130,6 +154,8 @@ def apply_control(
         return label_echo(rationales, splits.train, task)
     if arm.control == "filler":
         return filler(rationales)
+    if arm.control == "scrambled":
+        return scrambled(rationales)
     return shuffled(
         rationales,
         splits.train,

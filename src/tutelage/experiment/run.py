@@ -1,8 +1,9 @@
 """One experiment from end to end. The file to read first.
 
-    load -> annotate -> controls -> search on dev -> chosen configuration on all seeds
+    load -> annotate -> controls -> for each seed and arm: search on dev, train the choice afresh
          -> fractions of the rows, if requested
          -> test set, opened once -> compare -> results.json, report.html and report.md
+         -> more seeds, if the recipe plans to add them until the comparisons are decided
 
 Everything that was done is in the run folder. So the same call again, after an interruption or at
 the end, does only what is missing and ends with the same `arms` and `comparisons`.
@@ -17,26 +18,42 @@ from pathlib import Path
 from typing import Literal
 
 from tutelage.config.recipe import Recipe
-from tutelage.config.training_settings import Config
 from tutelage.core.errors import UsageError, require_extra
 from tutelage.core.progress import Observer, Silent
 from tutelage.core.results import (
     Baselines,
     CurvePoint,
     DepartureResult,
+    OtherAnswer,
+    ProtocolSummary,
     Results,
     StudentSummary,
     TaskSummary,
     TeacherBaseline,
 )
 from tutelage.core.storage import digest, write_json, write_jsonl
-from tutelage.experiment import diagnostics, learning_curves, manifest, summarise
-from tutelage.experiment.baselines import describe_majority, describe_teacher_labels
+from tutelage.core.types import Prediction, Rationale
+from tutelage.experiment import (
+    diagnostics,
+    interim,
+    learning_curves,
+    manifest,
+    replication,
+    summarise,
+)
+from tutelage.experiment.baselines import (
+    describe_bag_of_words,
+    describe_majority,
+    describe_teacher_labels,
+    fit_bag_of_words,
+)
+from tutelage.experiment.control_comparisons import describe_controls, describe_shares
+from tutelage.experiment.interim import Analysis
 from tutelage.experiment.prepare import Splits, annotate_arms, learnt_rationales, load_splits
 from tutelage.experiment.self_explanations import describe_explanations
 from tutelage.experiment.summarise import ArmRun
 from tutelage.experiment.teacher_baseline import ask_for_labels
-from tutelage.experiment.trainings import Students, Tried
+from tutelage.experiment.trainings import Choices, Replicate, Students, Trial
 from tutelage.report.page import write_report
 from tutelage.student.training.tracking import check_trackers
 from tutelage.teacher.annotate import Annotation
@@ -87,7 +104,8 @@ def run(
     until:   the last stage; after "training" the test set is unopened and there are no results
     """
     adapted = recipe.student.lora is not None
-    require_extra("train", "running an experiment", *(("peft",) if adapted else ()))
+    also = ("sklearn",) if "bag_of_words" in recipe.baselines else ()
+    require_extra("train", "running an experiment", *also, *(("peft",) if adapted else ()))
     observer = observer or Silent()
     if track:
         student = recipe.student.model_copy(update={"tracking": tuple(track)})
@@ -135,73 +153,35 @@ def run(
             recipe, splits, ledger, observer, retry_failed=retry_failed
         )
 
+    prepared = _Prepared(splits, annotations, rationales, teacher_labels, teacher_note)
     students = Students(recipe, folder, splits, rationales, workers, observer)
     with students.runner:
-        observer.stage("Training: the search on dev")
-        tried = students.search()
-        chosen = {arm: choose(results) for arm, results in tried.items()}
-        observer.stage("Training: the chosen configurations on all seeds")
-        by_seed = students.train(chosen)
-        curve = learning_curves.train_subsets(students, chosen, subsets)
-        if until == "training":
-            return Run(folder, None)
-
-        observer.stage("Opening the test set")
-        test_sha256, rows_sha256 = splits.sources["test"].sha256, digest(list(splits.test))
-        manifest.record_test_opening(
-            folder, chosen, students.identity(chosen), test_sha256, rows_sha256
-        )
-        if (openings := manifest.test_set_openings(folder)) > 1:
-            observer.note(f"it has now been opened {openings} times, each time for another choice")
-        if others := manifest.record_runs_on_same_rows(folder, rows_sha256):
-            observer.note(f"other runs were evaluated on the same rows: {', '.join(others)}")
-        write_jsonl(folder / "rows.jsonl", summarise.describe_rows(splits, students.task))
-        test = students.evaluate_on_test(chosen)
-        arm_runs = [
-            ArmRun(
-                arm,
-                tried[arm.name],
-                chosen[arm.name],
-                by_seed[arm.name],
-                rationales.get(arm.name),
-                students.evaluate_on_dev(arm, chosen[arm.name]),
-                test[arm.name],
-            )
-            for arm in recipe.arms
-        ]
-        results = _results(
-            recipe,
-            splits,
-            arm_runs,
-            annotations,
-            students,
-            baselines=Baselines(
-                majority=describe_majority(recipe, splits),
-                teacher_labels=describe_teacher_labels(recipe, splits, annotations),
-                teacher=teacher_labels,
-                teacher_note=teacher_note,
-            ),
-            learning_curve=learning_curves.describe_curve(
-                curve, arm_runs, annotations, recipe, splits
-            ),
-            test_set_openings=openings,
-            test_rows_also_used_by=others,
-        )
-        _write(folder, results)
+        for analysis in interim.analyses_of(recipe):  # one, unless the recipe plans to add seeds
+            students.recipe = recipe.with_first_replicates(analysis.seeds)
+            if analysis.planned:
+                observer.stage(
+                    f"An interim analysis: {analysis.seeds} of at most {analysis.plan[-1]} seeds"
+                )
+            trained = _train(students, subsets)
+            if until == "training":
+                return Run(folder, None)
+            tested = _test(students, trained, prepared, analysis)
+            if tested.results.interim is None or tested.results.interim.decided:
+                break
 
         observer.stage("What choosing on the test set would have claimed")
-        # Only now, with the answer on disk, are models that dev did not choose tested.
-        accuracies = students.accuracies_on_test(tried, chosen, test)
+        # Only now, with the answer on disk, are the trials tested.
+        accuracies = students.accuracies_on_test(trained.trials, tested.predictions)
         explained = {}
         if recipe.explain_rows:
             observer.stage("Generating the students' own rationales")
-            explained = students.explain(chosen)
+            explained = students.explain(trained.replicates)
     results = replace(
-        results,
+        tested.results,
         choosing_on_test=summarise.describe_choosing_on_test(accuracies, recipe),
-        explanations=describe_explanations(explained, arm_runs, splits, task, recipe.seeds[0]),
+        explanations=describe_explanations(explained, tested.arm_runs, splits, task),
         selection=diagnostics.describe_selection(
-            accuracies, arm_runs, recipe.baseline.name, splits, task
+            accuracies, tested.arm_runs, recipe.baseline.name, splits, task
         ),
         finished=True,
         seconds=round(time.time() - started, 1),
@@ -210,12 +190,108 @@ def run(
     return Run(folder, results)
 
 
-def choose(tried: Tried) -> Config:
-    """The configuration with the best mean dev accuracy over its seeds; the earliest of equals."""
-    by_config: dict[Config, list[float]] = {}
-    for config, _, result in tried:
-        by_config.setdefault(config, []).append(result.dev_accuracy)
-    return max(by_config, key=lambda config: sum(by_config[config]) / len(by_config[config]))
+@dataclass(frozen=True)
+class _Prepared:
+    """What is there before the first training, whatever the seeds."""
+
+    splits: Splits
+    annotations: Mapping[str, Annotation]
+    rationales: Mapping[str, list[Rationale]]
+    teacher_labels: tuple[TeacherBaseline, ...]
+    teacher_note: str | None
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """The trainings of all seeds so far, by arm."""
+
+    trials: Mapping[str, Sequence[Trial]]
+    choices: Choices
+    replicates: Mapping[str, Mapping[int, Replicate]]
+    curve: learning_curves.Curve
+
+
+@dataclass(frozen=True)
+class _Tested:
+    """What the test set showed."""
+
+    predictions: Mapping[str, Mapping[int, list[Prediction]]]
+    arm_runs: Sequence[ArmRun]
+    results: Results
+
+
+def _train(students: Students, subsets: Sequence[learning_curves.Subset]) -> _Trained:
+    """For each seed and arm: search on dev, and train the choice afresh."""
+    observer = students.observer
+    if students.recipe.trials:
+        observer.stage("Training: the search of each seed")
+    trials = students.search()
+    for line in replication.diverged_trials(trials):
+        observer.note(line)
+    choices = students.choose(trials)
+    observer.stage("Training: what each seed chose, afresh")
+    replicates = students.train(choices)
+    for line in replication.diverged_replicates(replicates):
+        observer.note(line)
+    curve = learning_curves.train_subsets(students, choices, subsets)
+    return _Trained(trials, choices, replicates, curve)
+
+
+def _test(
+    students: Students, trained: _Trained, prepared: _Prepared, analysis: Analysis
+) -> _Tested:
+    """Open the test set for what dev chose, and write the results."""
+    recipe, folder, observer = students.recipe, students.folder, students.observer
+    splits = prepared.splits
+    observer.stage("Opening the test set")
+    test_sha256, rows_sha256 = splits.sources["test"].sha256, digest(list(splits.test))
+    opening = manifest.opening_of(
+        trained.choices, students.identity(trained.choices), test_sha256, rows_sha256
+    )
+    plan = analysis.plan if analysis.planned else ()
+    other_answers = manifest.record_test_opening(folder, opening, plan)
+    for line in replication.other_openings(other_answers):
+        observer.note(line)
+    if others := manifest.record_runs_on_same_rows(folder, rows_sha256):
+        observer.note(f"other runs were evaluated on the same rows: {', '.join(others)}")
+    write_jsonl(folder / "rows.jsonl", summarise.describe_rows(splits, students.task))
+    test = students.evaluate_on_test(trained.replicates)
+    arm_runs = [
+        ArmRun(
+            arm,
+            trained.trials[arm.name],
+            trained.replicates[arm.name],
+            prepared.rationales.get(arm.name),
+            students.evaluate_on_dev(trained.replicates[arm.name]),
+            test[arm.name],
+        )
+        for arm in recipe.arms
+    ]
+    words = fit_bag_of_words(recipe, splits)
+    results = _results(
+        recipe,
+        splits,
+        arm_runs,
+        prepared.annotations,
+        students,
+        analysis,
+        baselines=Baselines(
+            majority=describe_majority(recipe, splits),
+            bag_of_words=describe_bag_of_words(words, recipe, splits),
+            teacher_labels=describe_teacher_labels(recipe, splits, prepared.annotations),
+            teacher=prepared.teacher_labels,
+            teacher_note=prepared.teacher_note,
+        ),
+        learning_curve=learning_curves.describe_curve(
+            trained.curve, arm_runs, prepared.annotations, recipe, splits
+        ),
+        bag_of_words=words.predictions if words else (),
+        other_answers=other_answers,
+        test_rows_also_used_by=others,
+    )
+    _write(folder, results)
+    manifest.record_answer(folder, opening, results.comparisons)
+    return _Tested(test, arm_runs, results)
 
 
 def _results(
@@ -224,14 +300,26 @@ def _results(
     arm_runs: Sequence[ArmRun],
     annotations: Mapping[str, Annotation],
     students: Students,
+    analysis: Analysis,
     *,
     baselines: Baselines,
     learning_curve: tuple[CurvePoint, ...] | None,
-    test_set_openings: int,
+    bag_of_words: Sequence[Prediction],
+    other_answers: tuple[OtherAnswer, ...],
     test_rows_also_used_by: tuple[str, ...],
 ) -> Results:
     """What is known once the test set has been opened; the last stages add the rest."""
     task, families, margin = recipe.resolved_task(), recipe.comparisons(), recipe.margin / 100
+    arms = summarise.describe_arms(arm_runs, splits, task, recipe, students.folder)
+    comparisons, unseen = (
+        interim.corrected(
+            summarise.describe_comparisons(
+                arm_runs, families, splits, task, unseen_only=unseen_only, margin=margin
+            ),
+            analysis,
+        )
+        for unseen_only in (False, True)
+    )
     return Results(
         name=recipe.name,
         tutelage_version=manifest.version(),
@@ -244,14 +332,22 @@ def _results(
             parameters=students.parameters,
             settings=recipe.student.model_dump(mode="json", exclude={"model", "tracking"}),
         ),
-        arms=summarise.describe_arms(arm_runs, splits, task),
-        comparisons=summarise.describe_comparisons(arm_runs, families, splits, task, margin=margin),
-        comparisons_unseen=summarise.describe_comparisons(
-            arm_runs, families, splits, task, unseen_only=True, margin=margin
-        ),
+        protocol=ProtocolSummary(recipe.protocol, recipe.left_out()),
+        search=replication.describe_search(recipe),
+        arms=arms,
+        recommended=replication.recommended_model(arms, comparisons),
+        comparisons=comparisons,
+        comparisons_unseen=unseen,
         context_comparisons=summarise.describe_context_comparisons(
-            arm_runs, splits, task, majority="majority" in recipe.baselines, margin=margin
+            arm_runs,
+            splits,
+            task,
+            majority="majority" in recipe.baselines,
+            bag_of_words=bag_of_words,
+            margin=margin,
         ),
+        control_comparisons=describe_controls(arm_runs, recipe.baseline.name, splits, task, margin),
+        shares_of_gain=describe_shares(arm_runs, recipe, comparisons, splits),
         departures=tuple(
             DepartureResult(d.rule, d.what, d.reason) for d in recipe.departures_made()
         ),
@@ -261,7 +357,8 @@ def _results(
         selection=None,
         baselines=baselines,
         learning_curve=learning_curve,
-        test_set_openings=test_set_openings,
+        interim=interim.describe_interim(comparisons, analysis),
+        other_answers=other_answers,
         test_rows_also_used_by=test_rows_also_used_by,
         training_seconds=summarise.training_seconds(arm_runs),
         seconds=None,

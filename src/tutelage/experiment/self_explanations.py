@@ -35,26 +35,25 @@ _WRITES_LABEL: tuple[ObjectiveName, ...] = ("label_then_rationale", "rationale_t
 
 
 def describe_explanations(
-    written: Mapping[str, Sequence[Explanation]],
+    written: Mapping[str, tuple[int, Sequence[Explanation]]],
     runs: Sequence[ArmRun],
     splits: Splits,
     task: Task,
-    seed: int,
 ) -> dict[str, ArmExplanations] | None:
     """`Results.explanations`; None where no arm wrote any.
 
-    written: by arm, about the same test rows
-    seed:    of the students that wrote them
+    written: arm -> (seed of the student, what it wrote), about the same test rows
     """
     rows = {e.uid: e for e in splits.test}
+    units = splits.groups(splits.test, task)
     labels = {e.uid: e.label for e in splits.train}
     described = {}
     for run in runs:
-        found = written.get(run.arm.name)
+        seed, found = written.get(run.arm.name, (0, ()))
         if not found:
             continue
         examples = [rows[e.uid] for e in found]
-        groups = [task.group(e.uid, e.fields) for e in examples]
+        groups = [units[e.uid] for e in examples]
         predicted = {p.uid: p.label for p in run.test[seed]}
         agree = [e.label == predicted[e.uid] for e in found]
         writes_label = run.arm.effective_objective in _WRITES_LABEL

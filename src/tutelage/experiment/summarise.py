@@ -9,6 +9,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from tutelage.config.recipe import Families, Recipe
@@ -31,8 +32,8 @@ from tutelage.core.results import (
     TestEvaluation,
     TokenCounts,
     TrainingSummary,
-    TriedConfiguration,
 )
+from tutelage.core.results import Trial as TrialResult
 from tutelage.core.storage import as_json
 from tutelage.core.task import Task
 from tutelage.core.types import RATIONALE_STATUSES, Prediction, Rationale
@@ -40,9 +41,10 @@ from tutelage.data.load import Examples
 from tutelage.evaluation.bootstrap import macro_f1_interval
 from tutelage.evaluation.compare import MARGIN, compare
 from tutelage.evaluation.majority import majority_predictions
-from tutelage.evaluation.metrics import evaluate
+from tutelage.evaluation.metrics import by_uid, correctness, evaluate
+from tutelage.evaluation.variance import seeds_share
 from tutelage.experiment.prepare import Splits
-from tutelage.student.training.result import TrainResult
+from tutelage.experiment.trainings import Replicate, Trial
 from tutelage.teacher.annotate import Annotation
 
 SeedPredictions = Mapping[int, Sequence[Prediction]]
@@ -55,17 +57,15 @@ T = TypeVar("T")
 class ArmRun:
     """The trainings, rationales and predictions of one arm.
 
-    tried:      every trained (configuration, seed) of the search, in order
-    chosen:     the configuration that dev chose
-    by_seed:    its training results, by seed
+    trials:     of the searches of all its replicates
+    replicates: by seed: what each chose, and trained afresh
     rationales: that the arm learns; None for an arm that learns labels alone
-    dev, test:  predictions of the chosen configuration, by seed
+    dev, test:  predictions of the replicates' students, by seed
     """
 
     arm: ArmSection
-    tried: Sequence[tuple[Config, int, TrainResult]]
-    chosen: Config
-    by_seed: Mapping[int, TrainResult]
+    trials: Sequence[Trial]
+    replicates: Mapping[int, Replicate]
     rationales: Sequence[Rationale] | None
     dev: SeedPredictions
     test: SeedPredictions
@@ -77,16 +77,31 @@ def extended(kind: type[T], base: Any, /, **more: Any) -> T:
     return kind(**values, **more)
 
 
-def describe_arms(runs: Sequence[ArmRun], splits: Splits, task: Task) -> tuple[ArmResult, ...]:
-    """`Results.arms`, in the order of `runs`."""
-    groups = {e.uid: task.group(e.uid, e.fields) for e in (*splits.dev, *splits.test)}
-    return tuple(_describe_arm(run, splits, task, groups) for run in runs)
+def describe_arms(
+    runs: Sequence[ArmRun], splits: Splits, task: Task, recipe: Recipe, folder: Path
+) -> tuple[ArmResult, ...]:
+    """`Results.arms`, in the order of `runs`.
+
+    folder: of the run
+    """
+    groups = splits.groups((*splits.dev, *splits.test), task)
+    return tuple(_describe_arm(run, splits, task, groups, recipe, folder) for run in runs)
 
 
-def _describe_arm(run: ArmRun, splits: Splits, task: Task, groups: Mapping[str, str]) -> ArmResult:
+def _describe_arm(
+    run: ArmRun,
+    splits: Splits,
+    task: Task,
+    groups: Mapping[str, str],
+    recipe: Recipe,
+    folder: Path,
+) -> ArmResult:
     arm = run.arm
     statuses = Counter(r.status for r in run.rationales or ())
-    results = [run.by_seed[seed] for seed in sorted(run.by_seed)]
+    replicates = [run.replicates[seed] for seed in sorted(run.replicates)]
+    results = [replicate.result for replicate in replicates]
+    # All trainings of an arm have the same rows, so any of them says what was cut.
+    any_result = next(r for r in (*results, *(t.result for t in run.trials)) if r is not None)
     unseen = splits.overlap.unseen_test
     has_seen = 0 < len(unseen) < len(splits.test)
     dev = evaluate(run.dev, task, groups)
@@ -96,24 +111,33 @@ def _describe_arm(run: ArmRun, splits: Splits, task: Task, groups: Mapping[str, 
         objective=arm.effective_objective,
         control=arm.control,
         omits=tuple(arm.omits),
-        config=_configuration(run.chosen),
-        configs_tried=len({config for config, _, _ in run.tried}),
-        grid=tuple(
-            TriedConfiguration(_configuration(config), seed, result.dev_accuracy)
-            for config, seed, result in run.tried
+        configurations=recipe.configurations,
+        trials=tuple(
+            TrialResult(
+                _configuration(trial.config),
+                trial.seed,
+                trial.dev_accuracy,
+                trial.result.diverged_at,
+            )
+            for trial in run.trials
         ),
-        seeds=tuple(sorted(run.by_seed)),
+        seeds=tuple(replicate.seed for replicate in replicates),
+        config_by_seed=tuple(
+            None if each.config is None else _configuration(each.config) for each in replicates
+        ),
+        folder_by_seed=tuple(each.folder.relative_to(folder).as_posix() for each in replicates),
         training=TrainingSummary(
             rows=len(splits.train),
             with_rationale=statuses["ok"] if arm.strategy else 0,
             statuses={s: statuses[s] for s in RATIONALE_STATUSES} if arm.strategy else None,
-            truncated_sources=results[0].truncated_sources,
-            truncated_targets=results[0].truncated_targets,
-            source_tokens_cut=results[0].source_tokens_cut,
-            target_tokens_cut=results[0].target_tokens_cut,
-            sources_cut_beyond=results[0].sources_cut_beyond,
-            steps_by_seed=tuple(r.steps for r in results),
-            best_step_by_seed=tuple(r.best_step for r in results),
+            truncated_sources=any_result.truncated_sources,
+            truncated_targets=any_result.truncated_targets,
+            source_tokens_cut=any_result.source_tokens_cut,
+            target_tokens_cut=any_result.target_tokens_cut,
+            sources_cut_beyond=any_result.sources_cut_beyond,
+            steps_by_seed=tuple(0 if r is None else r.steps for r in results),
+            best_step_by_seed=tuple(0 if r is None else r.best_step for r in results),
+            diverged_at_by_seed=tuple(None if r is None else r.diverged_at for r in results),
         ),
         dev=DevEvaluation(
             n=dev.n,
@@ -123,6 +147,7 @@ def _describe_arm(run: ArmRun, splits: Splits, task: Task, groups: Mapping[str, 
             **_cut(run.dev),
         ),
         test=_evaluated(run.test, task, groups),
+        seeds_share=_seeds_share(run.test, task, groups),
         test_unseen=_evaluated(_only(run.test, unseen), task, groups) if has_seen else None,
     )
 
@@ -142,15 +167,21 @@ def _evaluated(by_seed: SeedPredictions, task: Task, groups: Mapping[str, str]) 
     )
 
 
+def _seeds_share(by_seed: SeedPredictions, task: Task, groups: Mapping[str, str]) -> float | None:
+    tables = {seed: by_uid(rows, f"seed {seed}", task) for seed, rows in by_seed.items()}
+    uids = list(next(iter(tables.values())))
+    return seeds_share(correctness(tables, uids), [groups[uid] for uid in uids])
+
+
 def _cut(by_seed: SeedPredictions) -> dict[str, int]:
     """What inputs lost: tokens, and rows that lost more than the field that is cut first.
 
-    All seeds of an arm have the same inputs and one tokenizer, so any seed says it.
+    All seeds of an arm have the same inputs and one tokenizer; only where the most frequent label
+    answers in place of a student is nothing cut.
     """
-    rows = by_seed[min(by_seed)]
     return {
-        "tokens_cut": sum(p.cut_tokens for p in rows),
-        "cut_beyond": sum(p.cut_beyond > 0 for p in rows),
+        "tokens_cut": max(sum(p.cut_tokens for p in rows) for rows in by_seed.values()),
+        "cut_beyond": max(sum(p.cut_beyond > 0 for p in rows) for rows in by_seed.values()),
     }
 
 
@@ -173,7 +204,7 @@ def describe_comparisons(
                  that is all of them or none
     margin:      of equivalence, a fraction
     """
-    groups = {e.uid: task.group(e.uid, e.fields) for e in splits.test}
+    groups = splits.groups(splits.test, task)
     unseen = splits.overlap.unseen_test
     if unseen_only and not 0 < len(unseen) < len(splits.test):
         return ()
@@ -188,6 +219,9 @@ def describe_comparisons(
 MAJORITY = "majority class"
 """The most frequent label as a baseline; no arm can have this name, since it holds a space."""
 
+BAG_OF_WORDS = "bag of words"
+"""TF-IDF and logistic regression as a baseline; no arm can have this name either."""
+
 
 def describe_context_comparisons(
     runs: Sequence[ArmRun],
@@ -195,21 +229,27 @@ def describe_context_comparisons(
     task: Task,
     *,
     majority: bool,
+    bag_of_words: Sequence[Prediction] = (),
     margin: float = MARGIN,
 ) -> tuple[ContextComparison, ...]:
     """`Results.context_comparisons`: the arms compared with what is easy to predict.
 
     Labels alone and each treatment arm, over the test rows, minus each student that omits fields
-    (kind `omits`) and, if `majority`, minus the most frequent training label (kind `majority`).
+    (kind `omits`), minus the most frequent training label if `majority` (kind `majority`), and
+    minus the predictions of a bag of words, where there are any (kind `bag_of_words`). The last two
+    have no seeds: each seed of an arm is compared with the same answers.
     They belong to no family: each is made by itself, and its p_adjusted is its p_value.
     """
-    groups = {e.uid: task.group(e.uid, e.fields) for e in splits.test}
+    groups = splits.groups(splits.test, task)
     predictions: dict[str, SeedPredictions] = {r.arm.name: r.test for r in runs}
     baselines = [(r.arm.name, "omits") for r in runs if r.arm.omits]
     if majority:
         answers = majority_predictions(splits.train, splits.test, task)
         predictions[MAJORITY] = dict.fromkeys(runs[0].test, answers)
         baselines.append((MAJORITY, "majority"))
+    if bag_of_words:
+        predictions[BAG_OF_WORDS] = dict.fromkeys(runs[0].test, bag_of_words)
+        baselines.append((BAG_OF_WORDS, "bag_of_words"))
     arms = [r.arm.name for r in runs if r.arm.control is None and not r.arm.omits]
     return tuple(
         extended(
@@ -226,10 +266,8 @@ def describe_rows(splits: Splits, task: Task) -> list[dict[str, Any]]:
     """The content of rows.jsonl: the test rows, for the report to show. `group` is the uid of the
     first row of the unit that a row belongs to."""
     first: dict[str, str] = {}
-    return [
-        as_json(e) | {"group": first.setdefault(task.group(e.uid, e.fields), e.uid)}
-        for e in splits.test
-    ]
+    groups = splits.groups(splits.test, task)
+    return [as_json(e) | {"group": first.setdefault(groups[e.uid], e.uid)} for e in splits.test]
 
 
 def describe_data(splits: Splits) -> DataSummary:
@@ -247,6 +285,7 @@ def describe_data(splits: Splits) -> DataSummary:
         test=split("test", len(splits.test)),
         shared_contexts=SharedContexts(splits.overlap.dev_rows, splits.overlap.test_rows),
         dropped_overlap=splits.dropped,
+        duplicates=splits.duplicates,
         warnings=tuple(warnings(splits)),
     )
 
@@ -257,8 +296,7 @@ def warnings(splits: Splits) -> list[str]:
     for name, source in splits.sources.items():
         if source.unlabelled and (name == "train" or source is not splits.sources["train"]):
             lines.append(f"{name}: {source.unlabelled} rows have no label and were left out")
-    if splits.dropped:
-        lines.append(f"train: {splits.dropped} rows were dropped because dev or test has them too")
+    lines += splits.notes
     for name, count, total in (
         ("dev", splits.overlap.dev_rows, len(splits.dev)),
         ("test", splits.overlap.test_rows, len(splits.test)),
@@ -322,16 +360,15 @@ def describe_teacher(recipe: Recipe, annotations: Mapping[str, Annotation]) -> T
 
 
 def training_seconds(runs: Sequence[ArmRun]) -> dict[str, float]:
-    """`Results.training_seconds`: each arm's trainings, in the search and on all seeds.
+    """`Results.training_seconds`: each arm's trainings, trials and replicates.
 
-    Seconds of work, summed: some trainings ran at the same time. The search usually uses some of
-    the same seeds; a training that belongs to both stages is counted once.
+    Seconds of work, summed: some trainings ran at the same time.
     """
     seconds = {}
     for run in runs:
-        trained = {(config, seed): result for config, seed, result in run.tried}
-        trained |= {(run.chosen, seed): result for seed, result in run.by_seed.items()}
-        seconds[run.arm.name] = round(sum(result.seconds for result in trained.values()), 1)
+        results = [trial.result for trial in run.trials]
+        results += [r.result for r in run.replicates.values() if r.result is not None]
+        seconds[run.arm.name] = round(sum(result.seconds for result in results), 1)
     return seconds
 
 

@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 
 from tutelage.config.layout_settings import LayoutSettings
 from tutelage.config.training_settings import TrainSettings
-from tutelage.core.errors import UsageError, require_extra
+from tutelage.core.errors import DivergedError, UsageError, require_extra
 from tutelage.core.rationale_file import read_rationales
 from tutelage.core.storage import remove
 from tutelage.core.task import NLI, Task
@@ -40,6 +40,8 @@ def train_file(
     layout: how `data` and `dev` are read
     overwrite: replace a finished model of other data or settings
     track:   trackers that receive its log, under the name OUTPUT/seed-N
+
+    Raises DivergedError where the training diverged; the best checkpoint so far, if any, is kept.
     """
     require_extra("train", "training a student", *(("peft",) if settings.lora else ()))
     if output.exists() and not output.is_dir():
@@ -59,6 +61,13 @@ def train_file(
     with _alone_in(output):
         _refuse_another(output, job, overwrite)
         result: TrainResult = run_job(job, on_step)
+    if result.diverged_at is not None:
+        kept = f"; {output / 'model'} holds the checkpoint of step {result.best_step}"
+        raise DivergedError(
+            f"{output}: the training diverged at step {result.diverged_at} (learning rate "
+            f"{settings.learning_rate:g}): lower the learning rate, or use precision fp32"
+            f"{kept if result.has_checkpoint else ''}"
+        )
     return result
 
 

@@ -1,12 +1,14 @@
 """The students of one run: which are trained and evaluated, and in which folders.
 
-A training or an evaluation is a job in the run folder's arms/ARM/CONFIG/seed-N (`student.jobs`);
-what is already on disk is not done again.
+A training or an evaluation is a job in the run folder (`student.jobs`); what is already on disk is
+not done again. Replicate N of an arm has its trials in arms/ARM/CONFIG/trial-N, and the student
+that is tested in arms/ARM/CONFIG/seed-N.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,11 @@ from tutelage.config.recipe import Recipe
 from tutelage.config.sections import ArmSection
 from tutelage.config.training_settings import Config
 from tutelage.core.progress import Observer
-from tutelage.core.storage import digest, read_json, write_json
-from tutelage.core.types import Explanation, Prediction
+from tutelage.core.storage import digest, read_json, write_json, write_jsonl
+from tutelage.core.types import Example, Explanation, Prediction
+from tutelage.evaluation.majority import majority_predictions
 from tutelage.experiment.prepare import Splits
+from tutelage.experiment.search import choose_trial, draw_trials, trial_seed
 from tutelage.student.encoding.targets import build_training_examples
 from tutelage.student.jobs.explanation_job import ExplanationJob, sample_rows
 from tutelage.student.jobs.jobs import (
@@ -30,12 +34,53 @@ from tutelage.student.jobs.resources import concurrent_jobs, workers_for
 from tutelage.student.training.result import TrainResult
 from tutelage.student.training.tracking import Tracking
 
-Tried = Sequence[tuple[Config, int, TrainResult]]
-"""Trained configurations of one arm: (configuration, seed, result)."""
+UNTRAINED = "all-trials-diverged"
+"""In the place of CONFIG: the folder of a replicate that has nothing to train afresh."""
+
+Choices = Mapping[str, Mapping[int, Config | None]]
+"""Arm -> seed -> the configuration that the replicate chose; None where every trial diverged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A training of the search.
+
+    seed: of the replicate
+    """
+
+    seed: int
+    config: Config
+    result: TrainResult
+
+    @property
+    def dev_accuracy(self) -> float | None:
+        """By which it is chosen; None where it diverged, whatever it had reached before."""
+        return None if self.result.diverged_at is not None else self.result.dev_accuracy
+
+
+@dataclass(frozen=True, slots=True)
+class Replicate:
+    """One replicate of one arm: its choice, and the training afresh that is tested.
+
+    config: None where every trial diverged; there is then no training
+    job, result: of the training; None as above
+    folder: with the predictions, in the run's folder
+    """
+
+    seed: int
+    config: Config | None
+    job: TrainingJob | None
+    result: TrainResult | None
+    folder: Path
+
+    @property
+    def has_student(self) -> bool:
+        """Whether a checkpoint predicts; otherwise the most frequent training label does."""
+        return self.result is not None and self.result.has_checkpoint
 
 
 class Students:
-    """The trainings and evaluations of one run: jobs in the run folder's arms/ARM/CONFIG/seed-N."""
+    """The trainings and evaluations of one run."""
 
     def __init__(
         self,
@@ -84,8 +129,14 @@ class Students:
         return tokenizer_for(rows, self.folder / "tokenizer")
 
     def job(self, arm: ArmSection, config: Config, seed: int) -> TrainingJob:
-        """One training."""
-        name = f"{arm.name}/{config.name}/seed-{seed}"
+        """The training of replicate `seed` that is tested."""
+        return self._job(arm, config, seed, f"{arm.name}/{config.name}/seed-{seed}")
+
+    def trial(self, arm: ArmSection, config: Config, seed: int) -> TrainingJob:
+        """A trial of replicate `seed`."""
+        return self._job(arm, config, trial_seed(seed), f"{arm.name}/{config.name}/trial-{seed}")
+
+    def _job(self, arm: ArmSection, config: Config, seed: int, name: str) -> TrainingJob:
         return TrainingJob(
             self.recipe.student.model,
             self.tokenizer,
@@ -97,79 +148,146 @@ class Students:
             Tracking(self.recipe.student.tracking, f"{self.recipe.name}/{name}"),
         )
 
-    def search(self) -> Mapping[str, Tried]:
-        """Every configuration of every arm on the search's seeds."""
+    def search(self) -> dict[str, list[Trial]]:
+        """The trials of every replicate of every arm; none where there is one configuration."""
+        recipe = self.recipe
         plan = [
-            (arm, config, seed)
-            for seed in self.recipe.search_seeds
-            for arm in self.recipe.arms
-            for config in self.recipe.configs(arm)
+            (arm, seed, config)
+            for seed in recipe.replicates
+            for arm in recipe.arms
+            for config in self._drawn(arm, seed)
         ]
-        results = self.run([self.job(*place) for place in plan])
-        tried: dict[str, list[tuple[Config, int, TrainResult]]] = {}
-        for (arm, config, seed), result in zip(plan, results, strict=True):
-            tried.setdefault(arm.name, []).append((config, seed, result))
-        return tried
+        results = self.run([self.trial(arm, config, seed) for arm, seed, config in plan])
+        trials: dict[str, list[Trial]] = {arm.name: [] for arm in recipe.arms}
+        for (arm, seed, config), result in zip(plan, results, strict=True):
+            trials[arm.name].append(Trial(seed, config, result))
+        return trials
 
-    def train(self, chosen: Mapping[str, Config]) -> dict[str, dict[int, TrainResult]]:
-        """The chosen configuration of every arm on all seeds."""
-        plan = [(arm, seed) for seed in self.recipe.seeds for arm in self.recipe.arms]
-        jobs = [self.job(arm, chosen[arm.name], seed) for arm, seed in plan]
-        by_seed: dict[str, dict[int, TrainResult]] = {}
-        for (arm, seed), result in zip(plan, self.run(jobs), strict=True):
-            by_seed.setdefault(arm.name, {})[seed] = result
-        return by_seed
+    def _drawn(self, arm: ArmSection, seed: int) -> list[Config]:
+        if not self.recipe.trials:
+            return []
+        return draw_trials(self.recipe.configs(arm), self.recipe.trials, seed, arm.name)
 
-    def evaluate_on_dev(self, arm: ArmSection, config: Config) -> dict[int, list[Prediction]]:
-        """The predictions of the arm's students on dev, by seed, from their trainings."""
+    def choose(self, trials: Mapping[str, Sequence[Trial]]) -> Choices:
+        """What each replicate of each arm chooses: by dev accuracy among its own trials. Without a
+        search it is the arm's first configuration."""
+        choices: dict[str, dict[int, Config | None]] = {}
+        for arm in self.recipe.arms:
+            for seed in self.recipe.replicates:
+                tried = [(t.config, t.dev_accuracy) for t in trials[arm.name] if t.seed == seed]
+                chosen = choose_trial(tried) if tried else self.recipe.configs(arm)[0]
+                choices.setdefault(arm.name, {})[seed] = chosen
+        return choices
+
+    def train(self, choices: Choices) -> dict[str, dict[int, Replicate]]:
+        """Train the choice of every replicate of every arm afresh, under the replicate's seed."""
+        plan = [(arm, seed) for seed in self.recipe.replicates for arm in self.recipe.arms]
+        jobs = [
+            None if (config := choices[arm.name][seed]) is None else self.job(arm, config, seed)
+            for arm, seed in plan
+        ]
+        results = iter(self.run([job for job in jobs if job is not None]))
+        replicates: dict[str, dict[int, Replicate]] = {}
+        for (arm, seed), job in zip(plan, jobs, strict=True):
+            untrained = self.folder / "arms" / arm.name / UNTRAINED / f"seed-{seed}"
+            replicates.setdefault(arm.name, {})[seed] = Replicate(
+                seed=seed,
+                config=choices[arm.name][seed],
+                job=job,
+                result=None if job is None else next(results),
+                folder=untrained if job is None else job.folder,
+            )
+        return replicates
+
+    def evaluate_on_dev(self, replicates: Mapping[int, Replicate]) -> dict[int, list[Prediction]]:
+        """The predictions of one arm's students on dev, by seed, from their trainings."""
         return {
-            seed: read_predictions(self.job(arm, config, seed).folder / "dev.jsonl")
-            for seed in self.recipe.seeds
+            seed: read_predictions(replicate.folder / "dev.jsonl")
+            if replicate.has_student
+            else self._majority(self.splits.dev)
+            for seed, replicate in replicates.items()
         }
 
     def evaluate_on_test(
-        self, chosen: Mapping[str, Config]
+        self, replicates: Mapping[str, Mapping[int, Replicate]]
     ) -> dict[str, dict[int, list[Prediction]]]:
-        """The predictions of every chosen student on the test set, by arm and seed."""
-        plan = [(arm, seed) for seed in self.recipe.seeds for arm in self.recipe.arms]
-        jobs = [self._scoring(self.job(arm, chosen[arm.name], seed)) for arm, seed in plan]
+        """The predictions of every replicate's student on the test set, by arm and seed; without a
+        student, the most frequent training label. All are in the replicates' folders."""
+        plan = [
+            (name, replicate)
+            for name, of_arm in replicates.items()
+            for replicate in of_arm.values()
+        ]
+        jobs = [self._scoring(r.job) for _, r in plan if r.job is not None and r.has_student]
+        results = iter(self.run(jobs))
         predictions: dict[str, dict[int, list[Prediction]]] = {}
-        for (arm, seed), rows in zip(plan, self.run(jobs), strict=True):
-            predictions.setdefault(arm.name, {})[seed] = rows
+        for name, replicate in plan:
+            if replicate.has_student:
+                rows = next(results)
+            else:
+                rows = self._majority(self.splits.test)
+                write_jsonl(replicate.folder / "test.jsonl", rows)
+            predictions.setdefault(name, {})[replicate.seed] = rows
         return predictions
 
-    def identity(self, chosen: Mapping[str, Config]) -> str:
-        """A digest of everything that decides what the chosen students are."""
-        arms, seeds = self.recipe.arms, self.recipe.seeds
-        return digest([[self.job(arm, chosen[arm.name], s).key for s in seeds] for arm in arms])
+    def _majority(self, rows: Sequence[Example]) -> list[Prediction]:
+        return majority_predictions(self.splits.train, rows, self.task)
 
-    def explain(self, chosen: Mapping[str, Config]) -> dict[str, list[Explanation]]:
-        """Rationales that the first seed's student of each arm with rationales, controls included,
-        writes about the same `explain_rows` test rows."""
+    def identity(self, choices: Choices) -> dict[int, str]:
+        """Seed -> a digest of everything that decides what its tested students are."""
+        return {
+            seed: digest(
+                [
+                    None
+                    if (config := choices[arm.name][seed]) is None
+                    else self.job(arm, config, seed).key
+                    for arm in self.recipe.arms
+                ]
+            )
+            for seed in self.recipe.replicates
+        }
+
+    def explain(
+        self, replicates: Mapping[str, Mapping[int, Replicate]]
+    ) -> dict[str, tuple[int, list[Explanation]]]:
+        """Rationales that one student of each arm with rationales, controls included, writes about
+        the same `explain_rows` test rows: arm -> (seed of the student, rationales).
+
+        It is the first seed's that has a checkpoint; an arm without any writes nothing.
+        """
         rows = sample_rows(self.splits.test, self.recipe.explain_rows)
         arms = [arm for arm in self.recipe.arms if rows and arm.effective_objective != "label"]
-        trained = [self.job(arm, chosen[arm.name], self.recipe.seeds[0]) for arm in arms]
-        jobs = [ExplanationJob(job, rows, job.folder / "explanations.jsonl") for job in trained]
-        return {arm.name: found for arm, found in zip(arms, self.run(jobs), strict=True)}
+        jobs, places = [], []
+        for arm in arms:
+            found = [
+                r for r in replicates[arm.name].values() if r.job is not None and r.has_student
+            ]
+            for replicate in found[:1]:
+                assert replicate.job is not None
+                path = replicate.folder / "explanations.jsonl"
+                jobs.append(ExplanationJob(replicate.job, rows, path))
+                places.append((arm.name, replicate.seed))
+        written = self.run(jobs)
+        return {name: (seed, rows) for (name, seed), rows in zip(places, written, strict=True)}
 
-    def _scoring(self, job: TrainingJob, output: str = "test") -> ScoringJob:
-        return ScoringJob(job, self.splits.test, job.folder / f"{output}.jsonl")
+    def _scoring(self, job: TrainingJob) -> ScoringJob:
+        return ScoringJob(job, self.splits.test, job.folder / "test.jsonl")
 
     def accuracies_on_test(
         self,
-        tried: Mapping[str, Tried],
-        chosen: Mapping[str, Config],
+        trials: Mapping[str, Sequence[Trial]],
         test: Mapping[str, Mapping[int, Sequence[Prediction]]],
     ) -> dict[str, list[float]]:
-        """Test accuracy of every model of every arm, chosen or not. Of models that were not chosen
-        only the accuracy is kept, so that their predictions cannot be used for anything else."""
+        """Test accuracy of every model of every arm: the trials that did not diverge, and the
+        replicates' students. Of the trials only the accuracy is kept, so that their predictions
+        cannot be used for anything else."""
         path = self.folder / "choosing_on_test.json"
         known: dict[str, float] = read_json(path) if path.exists() else {}
         plan = [
-            (arm.name, self.job(arm, config, seed))
+            (arm.name, self.trial(arm, trial.config, trial.seed))
             for arm in self.recipe.arms
-            for config, seed, _ in tried[arm.name]
-            if config != chosen[arm.name] or seed not in self.recipe.seeds
+            for trial in trials[arm.name]
+            if trial.dev_accuracy is not None
         ]
         scorings = [ScoringJob(job, self.splits.test, None) for _, job in plan]
         missing = [scoring for scoring in scorings if scoring.key not in known]

@@ -45,7 +45,7 @@ def audit_recipe(recipe: Recipe, runs: Path, observer: Observer) -> Audit:
                 continue
             learnt = read_rationales(path)
         objective = arm.effective_objective
-        settings = recipe.student.training(recipe.configs(arm)[0], recipe.seeds[0], objective)
+        settings = recipe.student.training(recipe.configs(arm)[0], recipe.replicates[0], objective)
         rows = build_training_examples(splits.train, task.without(arm.omits), learnt, objective)
         arms.append((arm.name, rows, settings))
     notes = []

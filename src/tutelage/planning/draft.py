@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tutelage.config.design_rules import CONTROLS
 from tutelage.config.layout_settings import LayoutSettings
 from tutelage.config.recipe_file import parse_recipe
 from tutelage.config.yaml_files import dump_yaml
@@ -15,9 +14,10 @@ from tutelage.data.describe import Description
 _COMMENTS = {
     "data": "dev and test are shares of train here; name separate files if you have them",
     "teacher": "one request for each training row; answers are kept in .tutelage/ledger.sqlite",
-    "controls": "arms added to each treatment arm: would other rows' rationales, the label "
-    "repeated, or filler of the same length do as well?",
-    "search": "each arm tries every configuration on one seed, and the best one on all seeds",
+    "protocol": "quick: one control, no search; standard: more controls, a search; full: label "
+    "echo and all baselines too. `tutelage plan` says what each takes",
+    "search": "for each seed every arm tries up to `trials` of these (default 3; quick: the first "
+    "alone), chooses by dev accuracy, and trains its choice afresh",
 }
 
 
@@ -45,7 +45,7 @@ def draft_recipe(
         "data": data,
         "teacher": {"model": teacher, "temperature": 0.2, "max_tokens": 400},
         "student": {"model": student},
-        "controls": list(CONTROLS),
+        "protocol": "standard",
         "arms": [
             {"name": "labels"},
             {"name": "informed-reasoning", "strategy": "informed_reasoning"},

@@ -14,10 +14,13 @@ from tutelage.config.plan_settings import PlanSettings
 from tutelage.config.recipe import Recipe
 from tutelage.config.sections import ArmSection
 from tutelage.core.progress import Observer
+from tutelage.evaluation.compare import ALPHA, POWER
 from tutelage.experiment.prepare import Splits, load_splits
 from tutelage.experiment.teacher_baseline import label_requests
-from tutelage.planning.power_analysis import PowerAnalysis, analyse_power
+from tutelage.planning.detection import Detection, what_it_takes
+from tutelage.planning.power_analysis import PowerAnalysis, analyse_power, basis_of
 from tutelage.planning.request_cost import RequestGroup, RequestPlan, RequestSurvey
+from tutelage.planning.training_count import TrainingCount, count_trainings
 from tutelage.strategies.lookup import get_strategy
 from tutelage.teacher.cost.forecast import BYTES_PER_TOKEN, Amount, sum_of
 from tutelage.teacher.cost.prices import PICO
@@ -39,13 +42,15 @@ class BudgetPlan:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The cost of a recipe's requests, and the power of its experiment.
+    """The cost of a recipe's requests, its trainings, and the power of its experiment.
 
     pilot_requests: requests that the pilot sent
     requests: one entry for each group of requests, in the order of the arms
     dollars:  cost of all requests at the live price
     batch:    the same through the batch API; requests that cannot use it keep their live price
+    trainings: how many students are trained: by the recipe as it is, then by each preset
     power_analysis: None where the recipe compares no arms
+    detection: what it takes to detect the difference asked for; None where none was, and as above
     """
 
     name: str
@@ -53,9 +58,11 @@ class Plan:
     requests: tuple[RequestPlan, ...]
     dollars: Amount
     batch: Amount
+    trainings: tuple[TrainingCount, ...]
     budgets: tuple[BudgetPlan, ...]
     warnings: tuple[str, ...]
     power_analysis: PowerAnalysis | None
+    detection: Detection | None
 
 
 def plan_recipe(recipe: Recipe, settings: PlanSettings, observer: Observer) -> Plan:
@@ -98,15 +105,39 @@ def plan_recipe(recipe: Recipe, settings: PlanSettings, observer: Observer) -> P
     batch = sum_of([group.batch or group.dollars for group in requests])
     to_pay = sum_of([g.batch if g.mode == "batch" and g.batch else g.dollars for g in requests])
     warnings = tuple(itertools.chain.from_iterable(survey.warnings() for survey in surveys))
+    trainings = count_trainings(recipe, settings.like or settings.runs / recipe.name)
     return Plan(
         name=recipe.name,
         pilot_requests=sent,
         requests=requests,
         dollars=dollars,
         batch=batch,
+        trainings=trainings,
         budgets=budgets,
         warnings=(*warnings, *_assumptions(requests), *_budget_warnings(budgets, to_pay)),
         power_analysis=power_analysis,
+        detection=_detection(recipe, splits, settings, trainings[0]),
+    )
+
+
+def _detection(
+    recipe: Recipe, splits: Splits, settings: PlanSettings, trainings: TrainingCount
+) -> Detection | None:
+    """What it takes to detect the difference that the settings ask for; None without one."""
+    if settings.detect is None:
+        return None
+    basis = basis_of(recipe, splits, settings.runs, settings.like)
+    if basis is None:
+        return None
+    hours = None if trainings.hours is None else trainings.hours / trainings.seeds
+    return what_it_takes(
+        basis.design,
+        basis.seed_sds,
+        settings.detect / 100,
+        ALPHA / len(recipe.comparisons().primary),
+        POWER,
+        trainings.total // trainings.seeds,
+        hours,
     )
 
 

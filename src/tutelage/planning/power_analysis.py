@@ -8,27 +8,35 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tutelage.config.recipe import Recipe
 from tutelage.core.errors import RunFolderError, UsageError
-from tutelage.core.task import Task
-from tutelage.core.types import Example
+from tutelage.core.results import load_results
+from tutelage.core.wording import STABLE
 from tutelage.evaluation.compare import ALPHA, POWER
 from tutelage.evaluation.power import (
     Design,
     design_of,
     detectable_difference,
-    expected_mean_squares,
+    expected_variance,
 )
 from tutelage.experiment.prepare import Splits
 from tutelage.report.run_files import RunFiles, read_run
 
 DISAGREEMENTS = (0.15, 0.25, 0.35)
-SEED_SDS = (0.005, 0.01, 0.015)
-"""What is assumed where nothing was measured. The headline uses the middle of each."""
+"""What is assumed where nothing was measured. The headline uses the middle."""
+
+SEED_SDS = {False: (0.005, 0.01, 0.015), True: (0.01, 0.03, 0.05)}
+"""Whether a student is new, or little trained -> SDs of an arm's accuracy over seeds to assume.
+
+Such as were seen in the runs of docs/results.md: pretrained students 0.3 to 2 points, new ones 1 to
+5, and a pretrained one after 28 steps 4 to 9."""
+
+LITTLE_TRAINING = 50
+"""Optimiser steps below which a pretrained student varies over seeds as a new one does."""
 
 OTHER_SEEDS = (3, 5, 10)
 
@@ -61,6 +69,10 @@ class PowerAnalysis:
     power:       probability with which the differences below are detected
     measured_in: the run that `design` was measured in; None where it is assumed
     design:      disagreement, seed SD and the rest, as in `evaluation.power.Design`, without sizes
+    seed_sds:    the SDs over seeds that are assumed, or that a run with few seeds leaves possible
+                 (from the least to the most, each with a chance of one in ten to lie beyond); the
+                 middle one is the design's
+    possible:    the headline with the first and the last of these
     expected:    the headline. With one seed its `detectable` is None: the variation over seeds is
                  then unknown
     assumed:     the same for other disagreements and seed SDs; empty where they were measured
@@ -78,6 +90,8 @@ class PowerAnalysis:
     power: float
     measured_in: str | None
     design: Mapping[str, float]
+    seed_sds: tuple[float, ...]
+    possible: tuple[Scenario, Scenario]
     expected: Scenario
     assumed: tuple[Scenario, ...]
     other_seeds: tuple[Scenario, ...]
@@ -96,6 +110,8 @@ class PowerAnalysis:
             )
         else:
             found = _detection(self.expected.detectable)
+            if self.measured_in is not None:
+                found = _possible_detection(self.expected, self.possible)
             yield f"power analysis: with {size}: {found} (5% level, Holm's strictest step)"
         design = self.design
         yield (
@@ -114,7 +130,7 @@ class PowerAnalysis:
         if self.assumed and self.seeds > 1:
             shares = "".join(f"{f'{100 * share:.0f}%':>7s}" for share in DISAGREEMENTS)
             yield f"  in points, if exactly one is right on {shares}"
-            for seed_sd in SEED_SDS:
+            for seed_sd in self.seed_sds:
                 cells = (_cell(s, self.expected) for s in self.assumed if s.seed_sd == seed_sd)
                 yield f"    and the SD over seeds is {_points(seed_sd):10s} {''.join(cells)}"
         for remark in self.remarks:
@@ -124,63 +140,134 @@ class PowerAnalysis:
         return "assumed" if self.measured_in is None else f"as measured in {self.measured_in}"
 
 
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """What an experiment's predictions are expected to be like, and how that is known.
+
+    seed_sds: see `PowerAnalysis`
+    source:   the run that it was measured in; None where it is assumed
+    """
+
+    design: Design
+    seed_sds: tuple[float, ...]
+    source: Path | None
+    remarks: tuple[str, ...]
+
+
+def basis_of(recipe: Recipe, splits: Splits, runs: Path, like: Path | None) -> Basis | None:
+    """The design of a recipe's experiment; None where it compares no arms, or has one unit.
+
+    runs: the folder in which a finished run is looked for: the one of the recipe's name, or else
+          the latest with the same student and the same labels
+    like: another finished run to use instead, whose students differ as these are expected to
+
+    Raises UsageError where `like` is not a finished run, or holds no predictions to compare.
+    """
+    task = recipe.resolved_task()
+    groups = splits.groups(splits.test, task)
+    sizes = tuple(Counter(groups.values()).values())
+    if not recipe.comparisons().primary or len(sizes) < 2:
+        return None
+    seed_sds: tuple[float, ...] = SEED_SDS[_is_little_trained(recipe, len(splits.train))]
+    design = Design(sizes, len(recipe.replicates), DISAGREEMENTS[1], seed_sds[1])
+    remarks: list[str] = []
+    for source in (like,) if like is not None else _finished_runs(recipe, runs):
+        try:
+            measured, freedom, found = _measured(source, design, groups)
+        except RunFolderError as error:
+            if like is not None:
+                raise UsageError(f"--like {like}: {error}") from error
+            if source == runs / recipe.name:
+                remarks = [f"the finished run of this name could not be used: {error}"]
+            continue
+        if freedom:
+            seed_sds = _possible_sds(measured.seed_sd, freedom)
+        return Basis(measured, seed_sds, source, tuple(found))
+    return Basis(design, seed_sds, None, tuple(remarks))
+
+
+def _is_little_trained(recipe: Recipe, rows: int) -> bool:
+    student = recipe.student
+    steps = math.ceil(rows / student.batch_size) * student.epochs
+    if student.max_steps is not None:
+        steps = min(steps, student.max_steps)
+    return student.model.startswith("scratch:") or steps < LITTLE_TRAINING
+
+
+def _finished_runs(recipe: Recipe, runs: Path) -> list[Path]:
+    """The run of the recipe's name; otherwise the latest first of those with its student."""
+    own = runs / recipe.name
+    if (own / "results.json").exists():
+        return [own]
+    found = []
+    for file in runs.glob("*/results.json"):
+        try:
+            results = load_results(file)
+        except RunFolderError:
+            continue  # of another version: not a run of this recipe, so not worth a remark
+        same_labels = tuple(results.task.labels) == tuple(recipe.resolved_task().labels)
+        if results.finished and same_labels and results.student.model == recipe.student.model:
+            found.append((file.stat().st_mtime, file.parent))
+    return [folder for _, folder in sorted(found, reverse=True)]
+
+
+def _possible_sds(seed_sd: float, freedom: int) -> tuple[float, float, float]:
+    """The SD, between the ends of its 80% interval: SD · sqrt(ν / q), q quantiles of chi²(ν)."""
+    from scipy.special import chdtri
+
+    low, high = (seed_sd * math.sqrt(freedom / float(chdtri(freedom, t))) for t in (0.1, 0.9))
+    return low, seed_sd, high
+
+
 def analyse_power(
     recipe: Recipe, splits: Splits, runs: Path, like: Path | None
 ) -> PowerAnalysis | None:
     """Estimate which differences a recipe's experiment detects; None where it compares no arms.
 
-    runs: the folder in which a finished run of the recipe's name is looked for
-    like: another finished run to use instead, whose students differ as these are expected to
+    runs, like: as in `basis_of`, which also says what is raised
 
-    Only how much arms differ is taken from a run, never which of them is better. Raises UsageError
-    where `like` is not a finished run, or holds no predictions to compare.
+    Only how much arms differ is taken from a run, never which of them is better.
     """
-    family = len(recipe.comparisons().primary)
-    task, seeds = recipe.resolved_task(), len(recipe.seeds)
-    sizes = tuple(Counter(task.group(e.uid, e.fields) for e in splits.test).values())
-    if family == 0 or len(sizes) < 2:
+    basis = basis_of(recipe, splits, runs, like)
+    if basis is None:
         return None
-    design = Design(sizes, seeds, DISAGREEMENTS[1], SEED_SDS[1])
-    remarks: list[str] = []
-    source = like
-    if like is None and (runs / recipe.name / "results.json").exists():
-        source = runs / recipe.name
-    if source is not None:
-        try:
-            design, remarks = _measured(source, design, splits.test, task)
-        except RunFolderError as error:
-            if like is not None:
-                raise UsageError(f"--like {like}: {error}") from error
-            source, remarks = None, [f"the finished run of this name could not be used: {error}"]
+    design, task, seed_sds = basis.design, recipe.resolved_task(), basis.seed_sds
+    sizes, seeds = design.group_sizes, design.seeds
+    family = len(recipe.comparisons().primary)
     alpha = ALPHA / family
     return PowerAnalysis(
         rows=sum(sizes),
         units=len(sizes),
-        unit=task.context or "row",
+        unit=task.context or ("row" if len(sizes) == sum(sizes) else "group"),
         seeds=seeds,
         family=family,
         alpha=alpha,
         power=POWER,
-        measured_in=None if source is None else str(source),
+        measured_in=None if basis.source is None else str(basis.source),
         design={
             "disagreement": design.disagreement,
             "seed_sd": design.seed_sd,
             "repeated": design.repeated,
             "within_group": design.within_group,
         },
+        seed_sds=seed_sds,
+        possible=(
+            _scenario(replace(design, seed_sd=seed_sds[0]), alpha),
+            _scenario(replace(design, seed_sd=seed_sds[-1]), alpha),
+        ),
         expected=_scenario(design, alpha),
         assumed=()
-        if source is not None
+        if basis.source is not None
         else tuple(
             _scenario(replace(design, disagreement=share, seed_sd=seed_sd), alpha)
-            for seed_sd in SEED_SDS
+            for seed_sd in seed_sds
             for share in DISAGREEMENTS
         ),
         other_seeds=tuple(
             _scenario(replace(design, seeds=count), alpha) for count in _other_seeds(seeds)
         ),
-        more_rows=_scenario(replace(design, group_sizes=sizes * 2), alpha),
-        remarks=tuple(remarks),
+        more_rows=_scenario(replace(design, group_sizes=(*sizes, *sizes)), alpha),
+        remarks=basis.remarks,
     )
 
 
@@ -193,19 +280,18 @@ def _other_seeds(seeds: int) -> list[int]:
 def _scenario(design: Design, alpha: float) -> Scenario:
     size = None
     if design.seeds > 1:
-        size = detectable_difference(expected_mean_squares(design), alpha, POWER)
-    if size is not None and size >= 1:
-        size = None
+        size = detectable_difference(expected_variance(design), alpha, POWER)
     rows = sum(design.group_sizes)
     return Scenario(rows, design.seeds, design.disagreement, design.seed_sd, size)
 
 
 def _measured(
-    folder: Path, assumed: Design, test: Sequence[Example], task: Task
-) -> tuple[Design, list[str]]:
-    """`assumed`, with its assumptions replaced by what a run's primary comparisons show; remarks.
+    folder: Path, assumed: Design, known: Mapping[str, str]
+) -> tuple[Design, int, list[str]]:
+    """`assumed`, with its assumptions replaced by what a run's primary comparisons show; the
+    degrees of freedom of the SD over seeds, 0 where it remains assumed; remarks.
 
-    test: the recipe's test rows, whose groups are used where the run's folder holds none
+    known: uid -> unit of the recipe's test rows, used where the run's folder holds none
 
     Raises RunFolderError where the comparisons show nothing.
     """
@@ -219,15 +305,16 @@ def _measured(
     ]
     groups = list(files.groups)
     if not groups:
-        known = {row.uid: task.group(row.uid, row.fields) for row in test}
         groups = [known.get(uid, uid) for uid in files.uids]
     designs = []
+    freedom: dict[str, int] = {}
     for arm, baseline in pairs:
         if arm in files.predictions and baseline in files.predictions:
-            difference = _difference(files, arm, baseline)
-            if difference:
+            tables = _correct(files, arm), _correct(files, baseline)
+            if len(tables[0][0]) == len(tables[1][0]):
                 try:
-                    designs.append(design_of(difference, groups))
+                    designs.append(design_of(*tables, groups))
+                    freedom |= dict.fromkeys((arm, baseline), len(tables[0][0]) - 1)
                 except ValueError:  # no row differs, or all are in one unit: shows nothing
                     continue
     if not designs:
@@ -241,28 +328,21 @@ def _measured(
     seeds = designs[0].seeds
     if seeds == 1:
         remarks.append(f"{folder} has one seed: the SD over seeds is assumed")
-        return design, remarks
+        return design, 0, remarks
     if seeds < 5:
         remarks.append(f"{folder} has {seeds} seeds: its SD over seeds is a rough estimate")
-    return replace(
+    measured = replace(
         design,
         seed_sd=math.sqrt(sum(d.seed_sd**2 for d in designs) / count),
         repeated=sum(d.repeated for d in designs) / count,
-    ), remarks
+    )
+    return measured, sum(freedom.values()), remarks
 
 
-def _difference(files: RunFiles, arm: str, baseline: str) -> list[list[int]]:
-    """Rows × seeds: 1 where only the arm is right, -1 where only the baseline is, else 0.
-
-    Empty where the two have different numbers of seeds.
-    """
-    one, other = files.predictions[arm].labels, files.predictions[baseline].labels
-    if len(one) != len(other):
-        return []
-    return [
-        [(a[row] == gold) - (b[row] == gold) for a, b in zip(one, other, strict=True)]
-        for row, gold in enumerate(files.gold)
-    ]
+def _correct(files: RunFiles, arm: str) -> list[list[int]]:
+    """Rows × seeds: 1 where the arm's prediction is correct, else 0."""
+    by_seed = files.predictions[arm].labels
+    return [[int(labels[row] == gold) for labels in by_seed] for row, gold in enumerate(files.gold)]
 
 
 def _detection(detectable: float | None) -> str:
@@ -271,6 +351,20 @@ def _detection(detectable: float | None) -> str:
             "no difference is detected reliably, because seeds may vary too much: name more seeds"
         )
     return f"a true difference of about {_points(detectable)} is detected four times in five"
+
+
+def _possible_detection(expected: Scenario, possible: tuple[Scenario, Scenario]) -> str:
+    """As `_detection`, with a range where the run leaves the SD over seeds so uncertain."""
+    low, high = (each.detectable for each in possible)
+    if low is None or (high is not None and high < STABLE * low):
+        return _detection(expected.detectable)
+    least = f"{100 * low:.1f}"
+    if high is None:
+        return f"a true difference is detected four times in five from {least} points at best"
+    return (
+        f"a true difference of about {least} to {_points(high)} is detected four times in five, as "
+        "far as so few seeds show"
+    )
 
 
 def _points(share: float | None) -> str:

@@ -1,6 +1,8 @@
-"""Builds control rationales, which keep everything but the content, to show whether that matters.
+"""Builds control rationales, which keep some of a rationale and take the rest away.
 
-shuffled:   each row learns the rationale of another row
+shuffled:   each row learns the rationale of another row: neither the words nor the reasoning fit
+scrambled:  each row learns the words of its own rationale in random order: the words fit, without
+            the reasoning that their order expresses
 label echo: each row learns a sentence that repeats its label
 filler:     each row learns meaningless text, about as long as its rationale
 """
@@ -62,6 +64,31 @@ def shuffled(
                     rationales[index], text=donor.text, label=donor.label
                 )
     return result
+
+
+def scrambled(rationales: Sequence[Rationale]) -> list[Rationale]:
+    """Each `ok` row's text becomes its own words in random order; other rows stay.
+
+    Words are what white space divides, with their punctuation, joined by single spaces. The order
+    is decided by a digest of the row's uid, so that every seed and every run learn the same text.
+    It differs from the order as written wherever two words differ.
+    """
+    return [
+        dataclasses.replace(rationale, text=_scrambled(rationale), label=None)
+        if rationale.status == "ok"
+        else rationale
+        for rationale in rationales
+    ]
+
+
+def _scrambled(rationale: Rationale) -> str:
+    words = rationale.text.split()
+    order = list(words)
+    # A string seeds by its digest, whatever PYTHONHASHSEED says.
+    generator = random.Random(f"scrambled {rationale.uid}")
+    while order == words and len(set(words)) > 1:
+        generator.shuffle(order)
+    return " ".join(order)
 
 
 def label_echo(

@@ -7,8 +7,12 @@ from dataclasses import dataclass
 
 from tutelage.core.results import ArmResult, ComparisonResult, Results
 from tutelage.core.wording import joined, percent, percent_interval, points, several
+from tutelage.report.control_arms import bag_of_words_caveat, harmful_controls
+from tutelage.report.doubts import doubts
 from tutelage.report.findings import Conclusion, Finding, findings, gains
+from tutelage.report.replicates import divergence_sentences, model_sentence, other_answers
 from tutelage.report.sanity_checks import at_chance_level, partial_input_caveats
+from tutelage.report.units import units_in_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,17 +22,20 @@ class Answer:
     opening:  what stands before the findings: that nothing was learned, or an overview of several
               treatment arms; may be empty
     findings: one for each treatment arm, in the order of their conclusions, then by size
+    model:    which model to use; empty where there is none
     caveats:  what else a reader should know
     """
 
     opening: tuple[str, ...]
     findings: tuple[Finding, ...]
+    model: str
     caveats: tuple[str, ...]
 
     @property
     def sentences(self) -> list[str]:
         """Everything, in this order."""
-        return [*self.opening, *(finding.text for finding in self.findings), *self.caveats]
+        model = [self.model] if self.model else []
+        return [*self.opening, *(finding.text for finding in self.findings), *model, *self.caveats]
 
 
 def answer_of(results: Results) -> Answer:
@@ -37,7 +44,7 @@ def answer_of(results: Results) -> Answer:
     opening = [sentence] if (sentence := at_chance_level(results)) else []
     if len(found) > 1:
         opening.append(_overview(found))
-    return Answer(tuple(opening), tuple(found), tuple(_caveats(results)))
+    return Answer(tuple(opening), tuple(found), model_sentence(results), tuple(_caveats(results)))
 
 
 def answer_sentences(results: Results) -> list[str]:
@@ -81,7 +88,16 @@ def _caveats(results: Results) -> list[str]:
     if not compared:
         sentences += [_alone(arm) for arm in results.arms]
         sentences.append("No treatment arm was compared with labels alone in this run.")
+    sentences += bag_of_words_caveat(results)
+    sentences += divergence_sentences(results)
+    sentences += doubts(results)
     sentences += partial_input_caveats(results)
+    sentences += harmful_controls(results)
+    if left_out := results.protocol.left_out:
+        sentences.append(
+            f"The protocol {results.protocol.name} leaves out {joined(left_out)}: `protocol: full` "
+            "has everything."
+        )
     sentences += [
         f"Departure from the protocol ({d.rule}): {d.reason.rstrip('.')} ({d.what})."
         for d in results.departures
@@ -91,12 +107,9 @@ def _caveats(results: Results) -> list[str]:
             "With one seed, the results are about these trained models only: training again may "
             "give other results."
         )
-    if (openings := results.test_set_openings) > 1:
-        sentences.append(
-            f"The test set was opened {openings} times, each time for another choice of "
-            "configurations. These results are from the last time; the more often it is opened, "
-            "the less they mean."
-        )
+    if any(c.few_groups for c in compared):
+        sentences.append(_few_groups(compared[0], results.task.context))
+    sentences += other_answers(results)
     if others := results.test_rows_also_used_by:
         runs, their = ("run", "its") if len(others) == 1 else ("runs", "their")
         sentences.append(
@@ -114,7 +127,18 @@ def families(comparisons: Sequence[ComparisonResult]) -> str:
         return several(first, "comparison")
     return (
         f"the {first} with labels alone and shuffled explanations, and separately over the "
-        f"{others} with label echo and filler"
+        f"{others} with other control arms"
+    )
+
+
+def _few_groups(comparison: ComparisonResult, context: str | None) -> str:
+    units = units_in_words(comparison, context) or several(comparison.n, "row")
+    weigh = ""
+    if comparison.effective_groups < comparison.groups - 0.5:
+        weigh = f", which weigh as much as {comparison.effective_groups:.0f} of equal size"
+    return (
+        f"The test rows are only {units}{weigh}: with so few, a difference that does not exist is "
+        "reported as significant in up to 8% of experiments instead of 5%."
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tutelage.core.results import (
     ArmResult,
+    BagOfWordsBaseline,
     MajorityBaseline,
     Results,
     TeacherBaseline,
@@ -41,6 +42,7 @@ def baselines_of(results: Results) -> list[Baseline]:
     """The baselines, then the students to compare with them; empty where there are no baselines."""
     known = results.baselines
     lines = [_majority(known.majority)] if known.majority else []
+    lines += [_bag_of_words(known.bag_of_words)] if known.bag_of_words else []
     lines += [_partial_input(arm) for arm in results.arms if arm.omits]
     lines += [_teacher_labels(entry) for entry in known.teacher_labels]
     lines += [_teacher(entry) for entry in known.teacher]
@@ -66,6 +68,18 @@ def _majority(found: MajorityBaseline) -> Baseline:
         _rows(found.n, "test"),
         found.accuracy,
         found.ci95,
+    )
+
+
+def _bag_of_words(found: BagOfWordsBaseline) -> Baseline:
+    return Baseline(
+        "Bag of words",
+        "logistic regression on the words and word pairs of the input (TF-IDF)",
+        _rows(found.n, "test"),
+        found.accuracy,
+        found.ci95,
+        f"{found.features:,} features; dev chose C = {found.strength:g} of "
+        f"{', '.join(f'{each:g}' for each in found.strengths)}",
     )
 
 

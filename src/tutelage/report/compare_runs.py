@@ -87,7 +87,7 @@ def compare_runs(first: Path, second: Path) -> TwoRuns:
         raise UsageError(
             f"got no arm with the same name in both runs ({', '.join(tested[0])}; "
             f"{', '.join(tested[1])}): to compare two arms, give their folders, such as "
-            "runs/NAME/arms/ARM/CONFIG"
+            "runs/NAME/arms/ARM"
         )
     files = [read_files(*each) for each in zip((first, second), results, strict=True)]
     here, there = _shared_rows(*files)

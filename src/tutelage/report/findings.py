@@ -20,6 +20,7 @@ from tutelage.core.results import (
 )
 from tutelage.core.types import ControlName
 from tutelage.core.wording import (
+    detectable_points,
     joined,
     margin_in_points,
     p_value,
@@ -28,6 +29,7 @@ from tutelage.core.wording import (
     points_interval,
     several,
 )
+from tutelage.report.control_arms import MUST_BE_BEATEN, scrambled_sentences
 from tutelage.report.units import rows_in_words
 
 SIGNIFICANCE_LEVEL = 0.05
@@ -85,14 +87,14 @@ def _finding(gain: ComparisonResult, results: Results) -> Finding:
     controls = [
         _Control(c, kind)
         for c in results.comparisons
-        if c.arm == gain.arm and (kind := kinds[c.baseline]) is not None
+        if c.arm == gain.arm and (kind := kinds[c.baseline]) in MUST_BE_BEATEN
     ]
     said = _Said(gain, results)
     if is_significant(gain):
         found = _gained(said, controls) if gain.difference > 0 else _lost(said, controls)
     else:
         found = _unchanged(said, controls)
-    return Finding(found[0], gain, found[1])
+    return Finding(found[0], gain, (*found[1], *scrambled_sentences(results, gain)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,7 @@ class _Control:
 _TEXT: Mapping[ControlName, str] = {
     "shuffled": "explanations of other rows",
     "shuffled_within_label": "explanations of other rows with the same label",
+    "scrambled": "the words of each explanation in random order",
     "label_echo": "a sentence that repeats the label",
     "filler": "filler text of the same length",
 }
@@ -179,7 +182,12 @@ def _gained(said: _Said, controls: Sequence[_Control]) -> _Found:
     sentences = [f"{first} {said.evidence}{_but(unbeaten)}."]
     if beaten:
         arms = "control arm" if len(beaten) == 1 else "control arms"
-        so = ", so the gain comes from what the explanations say" if shuffled else ""
+        so = (
+            ", so the gain depends on explanations of the row itself; whether on their words or "
+            "their reasoning, explanations of other rows do not show"
+            if shuffled
+            else ""
+        )
         sentences.append(
             f"It also beat its {arms} {joined([c.advantage for c in beaten])}"
             f"{'' if unbeaten else so}."
@@ -290,14 +298,16 @@ def _undetected(control: _Control) -> str:
 
 
 def _minimum(comparison: Comparison, what: str) -> list[str]:
-    smallest = comparison.minimum_detectable_difference
+    smallest, spread = comparison.minimum_detectable_difference, comparison.detectable_range
     if smallest is None:
-        return []
-    if smallest >= 1:  # no accuracy can differ that much
+        if comparison.standard_error is None:
+            return []
         return [f"This experiment is too small to detect any true {what} four times in five."]
+    size = detectable_points(smallest, spread)
+    unsure = "" if size == points(smallest, sign=False) else ", as far as so few seeds show"
     return [
-        f"The smallest true {what} that this experiment detects four times in five is "
-        f"{points(smallest, sign=False)} points."
+        f"The smallest true {what} that this experiment detects four times in five is {size} "
+        f"points{unsure}."
     ]
 
 

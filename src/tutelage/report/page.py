@@ -18,11 +18,12 @@ from markupsafe import Markup
 
 from tutelage.core import wording
 from tutelage.core.errors import RunFolderError
-from tutelage.core.results import ClaimOnTest, ComparisonResult, Configuration, Results
+from tutelage.core.results import ClaimOnTest, ComparisonResult, Results
 from tutelage.core.storage import write_atomic
 from tutelage.core.types import RATIONALE_STATUSES
 from tutelage.report.answer import answer_of, answer_sentences, families
 from tutelage.report.baseline_table import baselines_of
+from tutelage.report.control_arms import control_arms_line
 from tutelage.report.costs import costs_of
 from tutelage.report.curve_section import learning_curve
 from tutelage.report.diagnostic_sections import chance_section, diagnostic_sections
@@ -32,6 +33,7 @@ from tutelage.report.figures.curve import curve_plot
 from tutelage.report.figures.reliability import reliability_plot, risk_coverage_plot, slices_plot
 from tutelage.report.findings import Conclusion, is_significant
 from tutelage.report.markdown import escaped
+from tutelage.report.replicates import choices_in_words, replicate_rows, seeds_shares
 from tutelage.report.rows import PackedRows, pack_rows
 from tutelage.report.run_files import RunFiles, read_run
 from tutelage.report.sanity_checks import compared_with_baselines
@@ -50,6 +52,7 @@ _FILTERS = {
     "percent": wording.percent,
     "percent_interval": wording.percent_interval,
     "points": wording.points,
+    "detectable_points": wording.detectable_points,
     "points_interval": wording.points_interval,
     "p_value": wording.p_value,
     "count": wording.count,
@@ -151,7 +154,7 @@ def _environment(autoescape: bool) -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(_FILTERS, config=_config, families=families, md=escaped)
+    environment.filters.update(_FILTERS, choices=choices_in_words, families=families, md=escaped)
     environment.tests["significant"] = is_significant
     return environment
 
@@ -170,7 +173,10 @@ def _content(results: Results, files: RunFiles) -> dict[str, Any]:
         "comparisons_unseen": results.comparisons_unseen,
         "controls": [arm.name for arm in arms if arm.is_control],
         **_notes(results),
+        "replicates": replicate_rows(results),
+        "seeds_shares": seeds_shares(results),
         "compared": compared_with_baselines(results),
+        "control_arms_line": control_arms_line(results.control_comparisons),
         "claims": _claims(results),
         "curve": learning_curve(results),
         "diagnostics": diagnostic_sections(results),
@@ -225,8 +231,3 @@ def _claims(results: Results) -> list[tuple[ClaimOnTest, ComparisonResult | None
     found = {(c.arm, c.baseline): c for c in results.comparisons}
     claims = results.choosing_on_test.claims
     return [(claim, found.get((claim.arm, claim.baseline))) for claim in claims]
-
-
-def _config(config: Configuration) -> str:
-    """`learning_rate 0.0012, label_weight 0.25`."""
-    return f"learning_rate {config.learning_rate}, label_weight {config.label_weight}"

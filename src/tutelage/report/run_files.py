@@ -82,31 +82,29 @@ def read_files(folder: Path, results: Results) -> RunFiles:
     explanations: dict[str, dict[int, Explanation]] = {}
     foreign = []
     for arm in results.arms:
-        candidates = _candidates(folder / "arms" / arm.name, arm.seeds)
-        if not candidates:
+        files = {
+            seed: folder / place / "test.jsonl"
+            for seed, place in zip(arm.seeds, arm.folder_by_seed, strict=True)
+        }
+        if not all(file.exists() for file in files.values()):
             continue
-        for files in candidates:
-            try:
-                found = reader.read(files)
-            except (KeyError, TypeError, AttributeError) as error:
-                raise RunFolderError(
-                    f"{files[arm.seeds[0]].parents[1]}: holds a test.jsonl without predictions "
-                    f"({error!r}), expected those of `tutelage run`: delete it and run again"
-                ) from error
-            if (
-                found is not None
-                and _confusion(found, reader.gold, len(labels)) == arm.test.confusion
-            ):
-                explained = (results.explanations or {}).get(arm.name)
-                if explained is not None:
-                    written = _read_explanations(files[explained.seed], reader.place)
-                    if len(written) == explained.rows:
-                        explanations[arm.name] = written
-                        found = _with_rationales(found, explained.seed, written)
-                predictions[arm.name] = found
-                break
-        else:
+        try:
+            found = reader.read(files)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise RunFolderError(
+                f"{folder / 'arms' / arm.name}: holds a test.jsonl without predictions "
+                f"({error!r}), expected those of `tutelage run`: delete it and run again"
+            ) from error
+        if found is None or _confusion(found, reader.gold, len(labels)) != arm.test.confusion:
             foreign.append(arm.name)
+            continue
+        explained = (results.explanations or {}).get(arm.name)
+        if explained is not None:
+            written = _read_explanations(files[explained.seed], reader.place)
+            if len(written) == explained.rows:
+                explanations[arm.name] = written
+                found = _with_rationales(found, explained.seed, written)
+        predictions[arm.name] = found
     return RunFiles(
         manifest=read_json(manifest) if manifest.exists() else {},
         recipe=recipe.read_text(encoding="utf-8") if recipe.exists() else "",
@@ -142,17 +140,6 @@ def _read_rows(path: Path, labels: Sequence[str]) -> tuple[list[Example], list[s
             ) from error
         examples.append(example)
     return examples, groups
-
-
-def _candidates(arm: Path, seeds: Sequence[int]) -> list[dict[int, Path]]:
-    """Files of predictions by seed, of each configuration that has all seeds. There is more than
-    one where an earlier call of the run chose another configuration."""
-    found = []
-    for config in sorted(arm.glob("*/")):
-        files = {seed: config / f"seed-{seed}" / "test.jsonl" for seed in seeds}
-        if all(file.exists() for file in files.values()):
-            found.append(files)
-    return found
 
 
 class _Reader:

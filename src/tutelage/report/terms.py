@@ -23,26 +23,36 @@ def terms(results: Results) -> list[tuple[str, str]]:
         (
             "Arm",
             "One way of training the student. All arms get the same rows and the same number of "
-            "configurations, steps and seeds.",
+            "trials, steps and seeds.",
         ),
         ("Labels alone", "The arm that learns no explanations. The others are compared with it."),
         ("Treatment arm", "An arm that learns the teacher's explanations."),
         (
             "Control arm",
-            "An arm that learns text of the same form without the content: shuffled (the "
-            "explanation of another row), filler (fixed text of about the same length) or label "
-            "echo (a sentence that repeats the label). Only a treatment arm that beats its control "
-            "arms shows that the content of the explanations matters.",
+            "An arm that learns other text in the place of explanations: shuffled (the explanation "
+            "of another row), filler (fixed text of about the same length) or label echo (a "
+            "sentence that repeats the label). Only a treatment arm that beats these shows that "
+            "the content of the explanations matters. Scrambled (the row's own explanation, its "
+            "words in random order) is not to be beaten: it shows how much of a gain the words "
+            "bring without the reasoning.",
         ),
         (
             "Baseline",
-            "What an accuracy is compared with: another arm, the most frequent label, a student "
-            "that does not see part of the input, or the teacher itself.",
+            "What an accuracy is compared with: another arm, the most frequent label, a bag of "
+            "words (logistic regression on the words of the input), a student that does not see "
+            "part of the input, or the teacher itself.",
         ),
         (
             "Seed",
-            "The number that decides the randomness of one training. Several seeds show how much "
-            "the result depends on it.",
+            "The number that decides the randomness of one repetition of the experiment: which "
+            "configurations are tried, and the training. Several seeds show how much the result "
+            "depends on it.",
+        ),
+        (
+            "Trial",
+            "A training with one configuration, such as a learning rate, to see how good it is on "
+            "dev. For each seed the best trial's configuration is trained afresh, and that student "
+            "is tested.",
         ),
         ("Points", "Percentage points of accuracy: from 42% to 45% is 3 points."),
         (

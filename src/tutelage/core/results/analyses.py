@@ -73,12 +73,13 @@ class ArmDiagnostics:
 class ArmSelection:
     """The best of an arm's models on the test set, and how much of that chance explains.
 
-    models:          trained, of every configuration and seed
+    models:          its trials that did not diverge, and the students that were tested
     best_accuracy:   the highest test accuracy among them, a fraction
-    chosen_accuracy: test accuracy of the configuration that dev chose, mean over its seeds
+    chosen_accuracy: test accuracy of the students that were tested, mean over the seeds
     gain:            best_accuracy - chosen_accuracy
-    spread:          standard deviation of the accuracies of equally good models on these rows; None
-                     with one seed, which does not show it
+    spread:          standard deviation of the accuracies of the tested students on these rows,
+                     taken to be that of equally good models: too high where seeds chose
+                     configurations of unequal worth; None with one seed, which does not show it
     gain_by_chance:  how far the best of `models` equally good models lies above their mean, on
                      average; None with one seed
     """
@@ -123,7 +124,7 @@ class BestOnTest:
     """The best of one arm's models on the test set.
 
     best_accuracy: a fraction
-    models_tried:  trained, of every configuration and seed
+    models_tried:  its trials that did not diverge, and the students that were tested
     """
 
     best_accuracy: float

@@ -24,22 +24,25 @@ class Configuration:
 
 
 @dataclass(frozen=True, slots=True)
-class TriedConfiguration:
-    """One training of the search.
+class Trial:
+    """One training of a replicate's search.
 
     config:       what was tried
-    seed:         of the training
-    dev_accuracy: of its best checkpoint, a fraction
+    seed:         of the replicate; its trials are trained under a seed of their own
+    dev_accuracy: of its best checkpoint, a fraction; None for a trial that diverged, which is not
+                  chosen
+    diverged_at:  the optimiser step at which it diverged; None where it did not
     """
 
     config: Configuration
     seed: int
-    dev_accuracy: float
+    dev_accuracy: float | None
+    diverged_at: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingSummary:
-    """What an arm was trained on, with the chosen configuration.
+    """What an arm's students were trained on, and how far.
 
     rows:               training rows, each of which contributes its label
     with_rationale:     those that have a rationale as well
@@ -49,8 +52,11 @@ class TrainingSummary:
     source_tokens_cut:  tokens that inputs lost
     target_tokens_cut:  tokens that targets lost
     sources_cut_beyond: rows whose input lost more than the field that is cut first
-    steps_by_seed:      optimiser steps of each seed, in the order of the arm's `seeds`
-    best_step_by_seed:  the step of the checkpoint that was kept, likewise
+    steps_by_seed:      optimiser steps of each seed, in the order of the arm's `seeds`; 0 where
+                        nothing was trained, because every trial had diverged
+    best_step_by_seed:  the step of the checkpoint that was kept, likewise; 0 where there is none:
+                        the most frequent training label answers in place of a student
+    diverged_at_by_seed: the step at which the training diverged, likewise; None where it did not
     """
 
     rows: int
@@ -63,11 +69,12 @@ class TrainingSummary:
     sources_cut_beyond: int
     steps_by_seed: tuple[int, ...]
     best_step_by_seed: tuple[int, ...]
+    diverged_at_by_seed: tuple[int | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class DevEvaluation:
-    """The chosen configuration's accuracy on dev, which also chose it.
+    """The accuracy on dev of the students that were trained afresh with what dev chose.
 
     n:                rows
     accuracy:         mean over the seeds, a fraction
@@ -87,7 +94,7 @@ class DevEvaluation:
 
 @dataclass(frozen=True, slots=True)
 class TestEvaluation(Evaluation):
-    """The chosen configuration's scores on the test set.
+    """Scores on the test set of the students that were trained afresh with what dev chose.
 
     macro_f1_ci95:      95% interval of `macro_f1`; None where there is none
     macro_f1_ci_method: how it was computed, or why there is none
@@ -112,13 +119,17 @@ class ArmResult:
     objective:     what its students learn to write, and in which order
     control:       the kind of control arm that it is; None for every other arm
     omits:         input fields that its students do not see
-    config:        the configuration that dev chose
-    configs_tried: configurations in the search
-    grid:          every training of the search
-    seeds:         of its students, in rising order
+    configurations: how many it chose from
+    trials:        every training of its searches, by seed; empty where there was one configuration
+    seeds:         of its replicates, in rising order; each has one student that is tested
+    config_by_seed: the configuration that dev chose in each replicate, in the order of `seeds`;
+                   None where every trial diverged
+    folder_by_seed: the folder of each student in the run's folder, likewise; it holds `test.jsonl`
     training:      what the students were trained on
     dev:           scores on dev
     test:          scores on the test set
+    seeds_share:   of the variance of `test.accuracy`, what comes from the seeds: a fraction; None
+                   with one seed, or where there is no variance
     test_unseen:   scores on the test rows whose context no training row has; None where that is
                    all of them or none
     """
@@ -128,18 +139,20 @@ class ArmResult:
     objective: ObjectiveName
     control: ControlName | None
     omits: tuple[str, ...]
-    config: Configuration
-    configs_tried: int
-    grid: tuple[TriedConfiguration, ...]
+    configurations: int
+    trials: tuple[Trial, ...]
     seeds: tuple[int, ...]
+    config_by_seed: tuple[Configuration | None, ...]
+    folder_by_seed: tuple[str, ...]
     training: TrainingSummary
     dev: DevEvaluation
     test: TestEvaluation
+    seeds_share: float | None
     test_unseen: TestEvaluation | None
 
     @property
     def is_control(self) -> bool:
-        """Whether it is a control arm (shuffled rationales, label echo, filler)."""
+        """Whether it is a control arm (shuffled or scrambled rationales, label echo, filler)."""
         return self.control is not None
 
     @property
@@ -165,11 +178,30 @@ class ComparisonResult(Comparison):
 
 
 @dataclass(frozen=True, slots=True)
+class ShareOfGain:
+    """The share of an arm's gain over labels alone that its scrambled control keeps.
+
+    arm, control, baseline: their names
+    share:     (control - baseline) / (arm - baseline), a fraction; it may be below 0 or above 1
+    ci95:      its 95% interval
+    method:    how the interval was computed, in words
+    """
+
+    arm: str
+    control: str
+    baseline: str
+    share: float
+    ci95: Interval
+    method: str
+
+
+@dataclass(frozen=True, slots=True)
 class ContextComparison(Comparison):
     """An arm compared with a baseline that needs no explanation, outside of both families.
 
     kind: `omits`: a student that does not see some input fields; `majority`: the most frequent
-          label of the training rows as the answer to every row
+          label of the training rows as the answer to every row; `bag_of_words`: TF-IDF and logistic
+          regression
     """
 
-    kind: Literal["omits", "majority"]
+    kind: Literal["omits", "majority", "bag_of_words"]

@@ -43,6 +43,30 @@ class MajorityBaseline:
 
 
 @dataclass(frozen=True, slots=True)
+class BagOfWordsBaseline:
+    """TF-IDF and logistic regression on the training rows, without a student.
+
+    strengths:    values of C (the inverse strength of the penalty) that were tried on dev
+    dev_accuracy: of each, fractions
+    strength:     the one that dev chose
+    features:     n-grams of all fields, and word overlaps between fields
+    n:            test rows
+    accuracy:     a fraction
+    ci95:         its 95% interval over the test rows (or groups of rows)
+    ci_method:    how the interval was computed, in words
+    """
+
+    strengths: tuple[float, ...]
+    dev_accuracy: tuple[float, ...]
+    strength: float
+    features: int
+    n: int
+    accuracy: float
+    ci95: Interval
+    ci_method: str
+
+
+@dataclass(frozen=True, slots=True)
 class TeacherLabelsBaseline:
     """The labels in the teacher's own answers, compared with the gold labels of the training rows.
 
@@ -131,9 +155,11 @@ class Baselines:
     teacher_labels: one for each set of answers that names any label; empty where left out
     teacher:        one for each teacher and number of worked examples; empty where none was asked
     teacher_note:   which teachers were not asked for labels, and why; None where all were
+    bag_of_words:   None where the recipe leaves it out
     """
 
     majority: MajorityBaseline | None
     teacher_labels: tuple[TeacherLabelsBaseline, ...]
     teacher: tuple[TeacherBaseline, ...]
     teacher_note: str | None
+    bag_of_words: BagOfWordsBaseline | None = None

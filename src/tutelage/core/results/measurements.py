@@ -72,9 +72,17 @@ class Comparison:
     minimum_detectable_difference: the true difference that this test detects in 80 of 100
                  experiments with mean squares like these, at the level 5% / family, which is Holm's
                  strictest step, so that it holds whatever the other comparisons show. None where no
-                 standard error can be estimated
+                 standard error can be estimated, and where not even 100 points would be detected
+    detectable_range: the same difference if the seeds vary as little, and as much, as so few may
+                 hide: it holds the true value four times in five. The upper end is None where not
+                 even 100 points would be detected, both where `minimum_detectable_difference` is
+                 unknown
     n:           rows
     groups:      units of the test: rows, or groups of rows that share a context
+    effective_groups: n² / Σ m² over groups of m rows, n in all: as many groups of equal size weigh
+                 as much. `groups` where all are of one size
+    few_groups:  a warning: there are so few effective groups that a true null hypothesis may be
+                 rejected in up to 8% of experiments instead of 5%
     seeds:       of each arm
     family:      comparisons that are corrected together
     standard_error: of the difference; None where the data show no variance
@@ -97,8 +105,11 @@ class Comparison:
     p_adjusted: float
     test: str
     minimum_detectable_difference: float | None
+    detectable_range: tuple[float | None, float | None]
     n: int
     groups: int
+    effective_groups: float
+    few_groups: bool
     seeds: int
     family: int
     standard_error: float | None

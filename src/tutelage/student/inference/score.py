@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from tutelage.core.errors import StudentError
+from tutelage.core.errors import DivergedError, StudentError
 from tutelage.core.task import Task
 from tutelage.core.types import Example, Prediction
 from tutelage.student.encoding.batching import length_mask, pad, split_by_tokens
@@ -61,7 +61,7 @@ def score_labels(
     max_rationale_tokens: limit for a rationale that the student generates before the label
     on_progress:          called with the number of rows scored so far
 
-    Raises StudentError for scores that are not finite.
+    Raises DivergedError for scores that are not finite.
     """
     if not examples:
         return []
@@ -106,7 +106,7 @@ def score_labels(
         executor.close()
         student.model.train(training)
     if not bool(torch.isfinite(scores).all()):
-        raise StudentError("the student's scores are not finite: its training diverged")
+        raise DivergedError("the student's scores are not finite: its training diverged")
     probabilities = torch.softmax(scores.double(), dim=1)
     best = scores.argmax(dim=1)
     return [

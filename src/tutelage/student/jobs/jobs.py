@@ -125,10 +125,12 @@ def finished_result(job: TrainingJob | ScoringJob) -> Any:
             return None
         return job.load(job.output) if read_json(marker) == job.key else None
     path = job.folder / "done.json"
-    if not path.exists() or not (job.folder / "model").is_dir():
+    done = read_json(path) if path.exists() else {}
+    if done.get("key") != job.key:
         return None
-    done = read_json(path)
-    return TrainResult(**done["result"]) if done.get("key") == job.key else None
+    result = TrainResult(**done["result"])
+    # A training that diverged before its first checkpoint is done too, and not trained again.
+    return result if (job.folder / "model").is_dir() or not result.has_checkpoint else None
 
 
 def _marker(output: Path) -> Path:

@@ -107,8 +107,10 @@ class Optimizer:
         learning_rate: float,
         max_grad_norm: float,
         collect_gradients: Callable[[Sequence[torch.Tensor]], None] | None = None,
-    ) -> None:
+    ) -> torch.Tensor:
         """Clip the gradients' norm, take one step, and clear the gradients.
+
+        Returns the norm before clipping, still on the device.
 
         collect_gradients: called with the masters before clipping; adds the gradients that other
                            threads and processes hold
@@ -121,10 +123,11 @@ class Optimizer:
                 weight.grad = None
         if collect_gradients is not None:
             collect_gradients(self.masters)
-        torch.nn.utils.clip_grad_norm_(self.masters, max_grad_norm)
+        norm = torch.nn.utils.clip_grad_norm_(self.masters, max_grad_norm)
         self.adamw.step()
         self.adamw.zero_grad(set_to_none=True)
         self._update_weights()
+        return norm
 
     def _buffer(self, index: int) -> torch.Tensor:
         """Memory for the gradient of a master.

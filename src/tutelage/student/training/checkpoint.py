@@ -163,9 +163,16 @@ class TrainingFiles:
         with translate_write_errors(self._log), self._log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
 
-    def publish(self) -> None:
-        """Move the files of a complete training to their final places."""
-        if (self.model / _DEV).exists():
+    def publish(self, best_step: int) -> None:
+        """Move the files of a complete training to their final places.
+
+        best_step: step of the best checkpoint; 0 where the training diverged before it had one: a
+                   checkpoint that is there belongs to another training, and is removed
+        """
+        if not best_step:
+            shutil.rmtree(self.model, ignore_errors=True)
+            (self.folder / _DEV).unlink(missing_ok=True)
+        elif (self.model / _DEV).exists():
             (self.model / _DEV).replace(self.folder / _DEV)
 
     def remove_state(self) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from tutelage.config.training_settings import TrainSettings
-from tutelage.core.errors import RunFolderError, StudentError
+from tutelage.core.errors import DivergedError, RunFolderError, StudentError
 from tutelage.core.storage import digest
 from tutelage.core.task import Task
 from tutelage.core.types import Example, Prediction, TrainingExample
@@ -50,6 +50,7 @@ class _Progress:
     without_gain: int = 0
     seconds: float = 0.0
     finished: bool = False
+    diverged_at: int | None = None
 
 
 def train(
@@ -76,6 +77,9 @@ def train(
     rows, dev, task, settings or `key`) raises RunFolderError. Order and dropout depend only on
     (seed, step), so that a resumed training ends like one without interruption. Under `accelerate
     launch` every process calls this with the same arguments; `batch_size` counts the rows of all.
+
+    A training whose loss, gradients or scores on dev are not finite ends there; `diverged_at` of
+    its result says where. If it had no checkpoint yet, the student's weights are of no use.
     """
     if not training or not dev:
         raise StudentError(
@@ -100,23 +104,25 @@ def train(
     finally:
         run.close()
     run.adapters.remove()
-    _load_weights(student, files.model)
+    if progress.best_step:
+        _load_weights(student, files.model)
     result = TrainResult(
-        dev_accuracy=progress.best_accuracy,
+        dev_accuracy=progress.best_accuracy if progress.best_step else None,
         best_step=progress.best_step,
         steps=progress.step,
         evaluations=progress.evaluations,
-        stopped_early=progress.step < run.total_steps,
+        stopped_early=progress.finished and progress.step < run.total_steps,
         truncated_sources=sum(e.source_cut > 0 for e in encoded),
         truncated_targets=sum(e.target_cut > 0 for e in encoded),
         source_tokens_cut=sum(e.source_cut for e in encoded),
         target_tokens_cut=sum(e.target_cut for e in encoded),
         sources_cut_beyond=sum(e.source_cut_beyond > 0 for e in encoded),
         seconds=progress.seconds,
+        diverged_at=progress.diverged_at,
     )
 
     def finish() -> None:
-        files.publish()
+        files.publish(progress.best_step)
         if on_result is not None:
             on_result(result)
         files.remove_state()
@@ -156,6 +162,8 @@ class _Training:
         self.optimizer = Optimizer(student, settings.learning_rate, settings.weight_decay)
         self.progress = _Progress()
         self.key = ""
+        # The first step that was not finite, 0 for none: on the device, so that nothing waits.
+        self.bad_step = torch.zeros((), dtype=torch.int64, device=student.device)
         # What is tried out on the model is tried out on the weights that the training starts with,
         # so that a resumed training gets the same results.
         _ = can_pack(student), student.head_can_be_narrowed
@@ -189,7 +197,7 @@ class _Training:
         self.group.on_main(lambda: self.files.recover(self.progress.step, self.progress.best_step))
 
     def train(self, on_step: Callable[[int, int], None] | None) -> _Progress:
-        """Run steps until the last one, or until patience runs out."""
+        """Run steps until the last one, or until patience runs out or the training diverges."""
         progress, settings = self.progress, self.settings
         every = settings.evaluate_every or self.steps_per_epoch
         clock = time.perf_counter()
@@ -210,23 +218,28 @@ class _Training:
                 )
             share = self._step(self._shard(steps[progress.step % self.steps_per_epoch]))
             progress.step += 1
-            if progress.step % _LOG_EVERY == 0 or progress.step == 1:
+            to_log = progress.step % _LOG_EVERY == 0 or progress.step == 1
+            to_evaluate = progress.step % every == 0 or progress.step == self.total_steps
+            if to_log or to_evaluate:
                 (loss,) = self.group.sum_values(float(share))
-                if not math.isfinite(loss):
-                    raise StudentError(
-                        f"the loss is not finite at step {progress.step} (learning rate "
-                        f"{settings.learning_rate}): lower the learning rate, or precision: fp32"
-                    )
+                bad_steps = self.group.gather_all(lambda: int(self.bad_step))
+                progress.diverged_at = min((step for step in bad_steps if step), default=None)
+            if to_log and progress.diverged_at is None:
                 self._log(step=progress.step, loss=loss)
             if on_step is not None:
                 on_step(progress.step, self.total_steps)
-            if progress.step % every == 0 or progress.step == self.total_steps:
+            if to_evaluate and progress.diverged_at is None:
                 # The model that is evaluated is the one that is saved, adapters merged.
                 with self.adapters.merged():
                     better = self._evaluate()
                     now = time.perf_counter()
                     progress.seconds, clock = progress.seconds + now - clock, now
-                    self._commit(better)
+                    if progress.diverged_at is None:
+                        self._commit(better)
+            if progress.diverged_at is not None:
+                progress.seconds += time.perf_counter() - clock
+                self._log(step=progress.step, diverged_at=progress.diverged_at)
+                break
         return progress
 
     def close(self) -> None:
@@ -274,7 +287,9 @@ class _Training:
         losses = self.executor.run(backward, micro_batches)
         total = sum(losses, torch.zeros((), device=device))
         rate = settings.learning_rate * self._schedule(self.progress.step)
-        self.optimizer.step(rate, settings.max_grad_norm, self._collect_gradients)
+        norm = self.optimizer.step(rate, settings.max_grad_norm, self._collect_gradients)
+        bad = ~(torch.isfinite(norm) & torch.isfinite(total)) & (self.bad_step == 0)
+        self.bad_step = torch.where(bad, self.progress.step + 1, self.bad_step)
         return total
 
     def _collect_gradients(self, weights: Sequence[torch.Tensor]) -> None:
@@ -292,18 +307,25 @@ class _Training:
         return max((self.total_steps - step) / max(self.total_steps - warmup, 1), 0.0)
 
     def _evaluate(self) -> list[Prediction] | None:
-        """Evaluate on dev. Returns the predictions if the accuracy is the best so far."""
-        progress = self.progress
+        """Evaluate on dev. Returns the predictions if the accuracy is the best so far.
 
-        def score_shard() -> list[Prediction]:
-            return score_labels(
-                self.student,
-                self.group.shard(self.dev),
-                self.task,
-                **self.settings.inference_limits,
-            )
+        Sets `diverged_at` instead where the scores are not finite.
+        """
+        progress, shard = self.progress, self.group.shard(self.dev)
 
-        predictions = self.group.gather_shards(score_shard, len(self.dev))
+        def score_shard() -> Sequence[Prediction | None]:
+            try:
+                return score_labels(
+                    self.student, shard, self.task, **self.settings.inference_limits
+                )
+            except DivergedError:
+                return [None] * len(shard)  # so that every process learns of it
+
+        found = self.group.gather_shards(score_shard, len(self.dev))
+        predictions = [prediction for prediction in found if prediction is not None]
+        if len(predictions) < len(found):
+            progress.diverged_at = progress.step
+            return None
         accuracy = sum(p.label == p.gold for p in predictions) / len(predictions)
         progress.evaluations += 1
         self._log(step=progress.step, dev_accuracy=accuracy)

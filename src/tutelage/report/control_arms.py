@@ -1,0 +1,103 @@
+"""What the control arms show beyond what an arm must beat: scrambled words, and harm by a control.
+
+A scrambled control (an arm's own rationales, their words in random order) is not to be beaten:
+where it does as well, the words bring the gain, which does not mean that there is none. And a
+control that does worse than labels alone is easy to beat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tutelage.core.results import Comparison, ComparisonResult, Results
+from tutelage.core.types import ControlName
+from tutelage.core.wording import joined, percent, points, points_interval
+
+MUST_BE_BEATEN: frozenset[ControlName] = frozenset(
+    {"shuffled", "shuffled_within_label", "label_echo", "filler"}
+)
+"""Controls that a gain has to exceed before it is credited to what the explanations say."""
+
+
+def scrambled_sentences(results: Results, gain: ComparisonResult) -> list[str]:
+    """What an arm's scrambled controls show; empty where it has none.
+
+    gain: the arm's comparison with labels alone
+
+    The share of the gain that survives is stated where the gain is significant; elsewhere a ratio
+    would have a denominator that may be zero, and the two differences are stated.
+    """
+    kinds = {arm.name: arm.control for arm in results.arms}
+    shares = {(share.arm, share.control): share for share in results.shares_of_gain}
+    over_labels = {c.arm: c for c in results.control_comparisons}
+    sentences = []
+    for below in results.comparisons:
+        name = below.baseline
+        if below.arm != gain.arm or kinds[name] != "scrambled" or name not in over_labels:
+            continue
+        above = over_labels[name]
+        if share := shares.get((gain.arm, name)):
+            low, high = (f"{100 * end:.0f}" for end in share.ci95)
+            sentences.append(
+                f"Of the gain, {100 * share.share:.0f}% is left when each explanation's own words "
+                f"are put in random order ({name}; 95% interval {low} to {high}%): so much needs "
+                "the words alone, and the rest their order."
+            )
+        else:
+            sentences.append(
+                f"With each explanation's own words in random order ({name}) the difference from "
+                f"labels alone was {_size(above)}, and that of {gain.arm} from it {_size(below)}."
+            )
+    return sentences
+
+
+def harmful_controls(results: Results) -> list[str]:
+    """A sentence where control arms are below labels alone: beating these shows little."""
+    kinds = {arm.name: arm.control for arm in results.arms}
+    low = [
+        c for c in results.control_comparisons if c.ci95[1] < 0 and kinds[c.arm] in MUST_BE_BEATEN
+    ]
+    if not low:
+        return []
+    which = joined([f"{c.arm} ({_size(c)})" for c in low])
+    one = len(low) == 1
+    return [
+        f"{which} did worse than labels alone, not corrected for the number of comparisons: what "
+        f"{'this control arm' if one else 'these control arms'} learned did harm, so "
+        f"{'its' if one else 'their'} distance from a treatment arm is not all due to what the "
+        "explanations say."
+    ]
+
+
+def control_arms_line(comparisons: Sequence[Comparison]) -> str:
+    """`informed-reasoning-shuffled −0.3 (−2.0 to 1.4), label-echo 0.1 (−1.5 to 1.7)`."""
+    return ", ".join(
+        f"{c.arm} {points(c.difference)} ({points_interval(c.ci95)})" for c in comparisons
+    )
+
+
+def bag_of_words_caveat(results: Results) -> list[str]:
+    """A sentence where a bag of words is at least as good as the best arm that sees everything."""
+    words = results.baselines.bag_of_words
+    arms = [arm for arm in results.arms if not arm.is_control and arm.sees_everything]
+    if words is None or not arms:
+        return []
+    best = max(arms, key=lambda arm: arm.test.accuracy)
+    if words.accuracy < best.test.accuracy:
+        return []
+    found = next(
+        (c for c in results.context_comparisons if c.kind == "bag_of_words" and c.arm == best.name),
+        None,
+    )
+    paired = "" if found is None else f"; {best.name} − bag of words: {_size(found)}"
+    better = "better than" if words.accuracy > best.test.accuracy else "as well as"
+    return [
+        f"A bag of words, which takes seconds and no teacher, did {better} the best arm: "
+        f"{percent(words.accuracy)} compared with {percent(best.test.accuracy)} of {best.name}"
+        f"{paired}."
+    ]
+
+
+def _size(comparison: Comparison) -> str:
+    """`−2.4 points (−4.2 to −0.6)`."""
+    return f"{points(comparison.difference)} points ({points_interval(comparison.ci95)})"
