@@ -71,8 +71,12 @@ RULES = (
     Rule(r"\boutcomes?\b", "result"),
     Rule(r"\bgovernors?\b", "rate limits"),
     # A teacher's own word for its answer, in the pattern that finds labels, is right.
-    Rule(r"\bverdicts?\b", "action; retry policy", (r"answer\|verdict\|classification",)),
-    Rule(r"\btickets?\b", "request"),
+    Rule(
+        r"\bverdicts?\b",
+        "action; retry policy",
+        (r"answer\|verdict\|classification", r"\"verdict\""),
+    ),
+    Rule(r"\btickets?\b", "request", (r"\"ticket(_id)?\"", r"support tickets?")),
     Rule(
         r"\bquestions?\b",
         "request, prompt",
@@ -84,6 +88,8 @@ RULES = (
             # Column of the ledger, and words of a prompt: they do not change.
             r"questions (BLOB|= NULL|IS NOT NULL)|price, questions\)|SELECT questions, price",
             r"the question word",
+            r"\"question[12]?\"|\bthe question\"",  # columns of data sets, and the field of a task
+            r"passage and question",
         ),
     ),
     Rule(r"\baccounts\b", "charges"),

@@ -13,6 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tutelage.config.layout_settings import LayoutSettings
     from tutelage.config.recipe import Recipe
     from tutelage.config.recipe_file import load_recipe, parse_recipe
     from tutelage.config.teacher_settings import TeacherSettings
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from tutelage.data.load import Examples, load_examples
     from tutelage.data.split import check_splits, hold_out
     from tutelage.data.synthetic import generate
+    from tutelage.deliver.predictions import Predictions
+    from tutelage.deliver.trained import Student
     from tutelage.evaluation.compare import compare
     from tutelage.evaluation.metrics import evaluate
     from tutelage.experiment.run import Run, run
@@ -40,7 +43,6 @@ if TYPE_CHECKING:
     from tutelage.student.inference.explain import explain
     from tutelage.student.inference.score import score_labels
     from tutelage.student.model.loading import load_student
-    from tutelage.student.model.student import Student
     from tutelage.student.training.result import TrainResult
     from tutelage.student.training.trainer import train
     from tutelage.teacher.annotate import Annotation, annotate
@@ -54,6 +56,7 @@ _HOMES = {
     "evaluation.metrics": ("evaluate",),
     "experiment.run": ("Run", "run"),
     "rationales.controls": ("filler", "label_echo", "shuffled"),
+    "config.layout_settings": ("LayoutSettings",),
     "config.recipe": ("Recipe",),
     "config.recipe_file": ("load_recipe", "parse_recipe"),
     "core.results": ("Comparison", "Evaluation", "Results", "load_results"),
@@ -62,7 +65,8 @@ _HOMES = {
     "strategies.lookup": ("get_strategy",),
     "student.inference.explain": ("explain",),
     "student.model.loading": ("load_student",),
-    "student.model.student": ("Student",),
+    "deliver.predictions": ("Predictions",),
+    "deliver.trained": ("Student",),
     "student.inference.score": ("score_labels",),
     "config.training_settings": ("TrainSettings",),
     "student.encoding.targets": ("build_training_examples",),
@@ -85,7 +89,9 @@ __all__ = [
     "Ledger",
     "NLI",
     "Prediction",
+    "Predictions",
     "Rationale",
+    "LayoutSettings",
     "Recipe",
     "Results",
     "Run",

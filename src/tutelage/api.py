@@ -5,13 +5,14 @@ Each is imported from its room when it is first used. The command line calls the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from tutelage.config.layout_settings import LayoutSettings
     from tutelage.config.plan_settings import PlanSettings
     from tutelage.config.recipe import Recipe
     from tutelage.config.teacher_settings import TeacherSettings
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
     from tutelage.core.progress import Observer
     from tutelage.core.results import Comparison, Evaluation, Results
     from tutelage.core.task import Task
-    from tutelage.core.types import Prediction
-    from tutelage.data.describe import Description
+    from tutelage.data.describe import Description as Description
     from tutelage.data.file_task import FileTask as FileTask
+    from tutelage.deliver.predict import Counts
     from tutelage.experiment.run import Run
     from tutelage.planning.doctor import Finding
     from tutelage.planning.pilot import Pilot as Pilot
@@ -77,7 +78,7 @@ def train_file(
 
 
 def file_task(data: str, **said: Any) -> FileTask:
-    """The task and columns of a data file, said or guessed; see `data.file_task.task_of_file`."""
+    """A data file's task and how it is read, said or guessed; see `data.file_task.task_of_file`."""
     from tutelage.data.file_task import task_of_file
 
     return task_of_file(data, **said)
@@ -159,35 +160,47 @@ def doctor(recipe: Recipe | str | None) -> list[Finding]:
 
 
 def draft(
-    file: Path, *, dev: str | None, test: str | None, teacher: str, student: str
+    file: str | Path,
+    *,
+    dev: str | None,
+    test: str | None,
+    teacher: str,
+    student: str,
+    label_column: str | None = None,
+    text_columns: Sequence[str] = (),
+    labels: Sequence[str] = (),
+    layout: LayoutSettings | None = None,
 ) -> tuple[str, Description]:
-    """A recipe for a data file, as YAML, and what the file was taken for."""
+    """A recipe for a data file, as YAML, and what the file was taken for; see
+    `data.describe.describe_file`."""
     from tutelage.data.describe import describe_file
     from tutelage.planning.draft import draft_recipe
 
-    found = describe_file(file)
-    text = draft_recipe(file, found, dev=dev, test=test, teacher=teacher, student=student)
+    found = describe_file(
+        file, label=label_column, texts=text_columns, labels=labels, layout=layout
+    )
+    text = draft_recipe(str(file), found, dev=dev, test=test, teacher=teacher, student=student)
     return text, found
 
 
-def predict_file(model: Path, data: str, **options: Any) -> list[Prediction]:
-    """Predictions of a trained student for a file; see `deliver.predict.predict_file`."""
+def write_predictions(model: Path, data: str, **options: Any) -> Counts:
+    """Predict the rows of a file; see `deliver.predict.write_predictions`."""
     from tutelage.core.errors import require_extra
 
     require_extra("train", "predicting")
 
-    from tutelage.deliver.predict import predict_file
+    from tutelage.deliver.predict import write_predictions
 
-    return predict_file(model, data, **options)
+    return write_predictions(model, data, **options)
 
 
 def evaluate_file(
-    path: Path, *, data: str | None, task: Task, columns: Mapping[str, str] | None
+    path: Path, *, data: str | None, task: Task, layout: LayoutSettings | None
 ) -> tuple[Evaluation, bool]:
     """Metrics of a file of predictions; see `experiment.prediction_files.evaluate_file`."""
     from tutelage.experiment.prediction_files import evaluate_file
 
-    return evaluate_file(path, data=data, task=task, columns=columns)
+    return evaluate_file(path, data=data, task=task, layout=layout)
 
 
 def compare_files(
@@ -196,12 +209,12 @@ def compare_files(
     *,
     data: str | None,
     task: Task,
-    columns: Mapping[str, str] | None,
+    layout: LayoutSettings | None,
 ) -> tuple[Comparison, bool]:
     """Compare two files of predictions; see `experiment.prediction_files.compare_files`."""
     from tutelage.experiment.prediction_files import compare_files
 
-    return compare_files(arm, baseline, data=data, task=task, columns=columns)
+    return compare_files(arm, baseline, data=data, task=task, layout=layout)
 
 
 def is_run(path: Path) -> bool:

@@ -241,7 +241,7 @@ def test_from_a_csv_file_to_a_report(tmp_path: Path, here: Here) -> None:
     model = arms["informed-reasoning"] / "seed-0" / "model"
     few = (tmp_path / "films.csv").read_text(encoding="utf-8").splitlines(keepends=True)[:11]
     (tmp_path / "few.csv").write_text("".join(few), encoding="utf-8")
-    done = here("predict", model, "few.csv", "--recipe", "recipe.yaml", "--explain")
+    done = here("predict", model, "few.csv", "--explain")
     assert done.returncode == 0, done.stderr
     predictions = [
         json.loads(x)
@@ -253,7 +253,7 @@ def test_from_a_csv_file_to_a_report(tmp_path: Path, here: Here) -> None:
     assert tutelage("report", run, cwd=tmp_path).returncode == 0
     assert (run / "report.html").exists()
     fails(tutelage("report", tmp_path, cwd=tmp_path), 2, "no results.json")
-    fails(here("predict", run, "films.csv"), 1, "holds no model")
+    fails(here("predict", tmp_path, "films.csv", "--output", "all.csv"), 1, "holds no model")
 
 
 def test_annotate_then_train_on_plain_files(tmp_path: Path) -> None:

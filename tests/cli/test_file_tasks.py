@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from openai_server.server import Server
 from typer.testing import CliRunner, Result
 
@@ -121,7 +122,7 @@ def test_the_lengths_of_a_file_are_measured() -> None:
     ("said", "message"),
     [
         (("--task", "{fields: [text]"), "not valid YAML"),
-        (("--task", "nil"), "expected nli, or fields and labels"),
+        (("--task", "nil"), "expected nli, sentiment, yes_no, or fields and labels"),
         (("--task", "{fields: [text], labels: [one]}"), "needs at least two"),
         (("--task", "nli", "--text-columns", "comment"), "one for each field of the task"),
         (("--label-column", "label"), "no column 'label': expected one of id, comment, mood"),
@@ -136,3 +137,29 @@ def test_errors_are_one_line(said: tuple[str, ...], message: str) -> None:
         assert server.counts.requests == 0
     assert message in str(done.exception)
     assert "\n" not in str(done.exception)
+
+
+def test_a_finished_student_is_replaced_only_if_that_is_said(tmp_path: Path) -> None:
+    Path("dev.jsonl").write_text(
+        Path("reviews.jsonl").read_text(encoding="utf-8").replace("film", "book"), encoding="utf-8"
+    )
+    train = (
+        "train", "reviews.jsonl", "--dev", "dev.jsonl", "--student", "scratch:t5-tiny",
+        "--max-steps", "1", "--batch-size", "4",
+    )  # fmt: skip
+    assert call(*train).exit_code == 0
+    before = Path("student/model/model.safetensors").read_bytes()
+    assert call(*train).exit_code == 0  # the same training: nothing to do
+    other = call(*train, "--seed", "1")
+    assert "holds a student of other data or settings" in str(other.exception)
+    assert Path("student/model/model.safetensors").read_bytes() == before
+    assert call(*train, "--seed", "1", "--overwrite").exit_code == 0
+    assert Path("student/model/model.safetensors").read_bytes() != before
+    assert not Path("student/.lock").exists()
+    with FileLock("student/.lock"):
+        both = call(*train, "--seed", "1")
+    assert "another training is writing there" in str(both.exception)
+    Path("file").touch()
+    assert "is a file, expected the name of a folder" in str(
+        call(*train, "--output", "file").exception
+    )

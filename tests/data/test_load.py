@@ -55,6 +55,16 @@ def test_jsonl_rows_become_examples(tmp_path: Path) -> None:
     assert examples[1:] == tuple(examples)[1:]
 
 
+def test_examples_are_shown_and_become_a_table(tmp_path: Path) -> None:
+    examples = load_examples(jsonl(tmp_path / "a.jsonl", ROWS), NLI)
+    assert repr(examples).startswith("<3 examples from ")
+    assert "entailment (1)" in repr(examples) and len(repr(examples)) < 300
+    pytest.importorskip("pandas")
+    table = examples.to_pandas()
+    assert list(table["label"]) == LABELS
+    assert list(table.columns) == ["uid", "premise", "hypothesis", "label", "reason"]
+
+
 def test_extra_columns_are_read(tmp_path: Path) -> None:
     row = ROWS[0] | {"uid": 7, "reason": " Dogs are animals. ", "tags": ["b", "a", "b"]}
     other = ROWS[1] | {"uid": "x", "reason": "", "tags": "first; second,third"}
@@ -352,9 +362,9 @@ def test_broken_json_lines(tmp_path: Path, content: str, line: int, expected: st
         ('premise,hypothesis,label\na,b,0\n"a,b,0\nc,d,1\n', 3, "is not valid CSV"),
         ("premise,premise,label\na,b,0\n", 1, "has two columns of one name: premise"),
         (
-            "premise;hypothesis;label\na;b;0\n",
+            "premise hypothesis label\na b 0\n",
             None,
-            "no column 'premise', expected one of: premise;",
+            "no column 'premise', expected one of: premise hypothesis",
         ),
         ("premise,hypothesis,label\n", None, "it holds no rows"),
         ("premise,hypothesis,label\na,b,\nc,d,-1\n", None, "none of its 2 rows has a label"),
@@ -404,9 +414,9 @@ def test_missing_files_and_folders(tmp_path: Path) -> None:
     assert "no such file: correct the path" in message(str(tmp_path / "zzzz"))
     assert "no folder" in message(str(tmp_path / "nowhere" / "a.csv"))
     assert "expected a file: name one of train.jsonl" in message(str(tmp_path))
-    (tmp_path / "a.xlsx").write_text("x", encoding="utf-8")
-    assert "cannot read '.xlsx', expected one of .jsonl, .csv, .parquet" in message(
-        str(tmp_path / "a.xlsx")
+    (tmp_path / "a.doc").write_text("x", encoding="utf-8")
+    assert "cannot read '.doc', expected one of .jsonl, .ndjson, .json, .csv, .tsv" in message(
+        str(tmp_path / "a.doc")
     )
     assert "a file has no splits" in message(f"{tmp_path / 'train.jsonl'}#train")
 

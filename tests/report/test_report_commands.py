@@ -40,9 +40,13 @@ def test_report_writes_page_and_markdown(runs: Path, tmp_path: Path) -> None:
     page = tmp_path / "mine.html"
     printed = tutelage("report", runs / "a", "--output", page, "--json").stdout
     assert json.loads(printed) == json.loads((runs / "a" / "results.json").read_text())
-    assert page.exists() and (tmp_path / "mine.md").exists()
-    with pytest.raises(UsageError, match=r"is the path of report\.md"):
-        tutelage("report", runs / "a", "--output", tmp_path / "mine.md")
+    # What is named is written, and nothing else.
+    notes = tmp_path / "mine.md"
+    assert page.exists() and not notes.exists()
+    tutelage("report", runs / "a", "--output", notes)
+    assert notes.read_text(encoding="utf-8").startswith("# ")
+    with pytest.raises(UsageError, match="is a directory"):
+        tutelage("report", runs / "a", "--output", tmp_path)
 
 
 def test_compare_two_runs(runs: Path) -> None:

@@ -21,6 +21,7 @@ import torch
 from safetensors.torch import load_file
 
 from tutelage.cli.main import main
+from tutelage.core.checkpoint_record import CheckpointRecord
 from tutelage.core.errors import RunFolderError
 from tutelage.core.task import NLI
 from tutelage.core.types import Prediction
@@ -62,6 +63,19 @@ class Paper:
 
 
 PREDICTION = Prediction("1", "neutral", {"neutral": 1.0}, "neutral")
+RECORD = CheckpointRecord(
+    task=NLI,
+    objective="label",
+    max_source_tokens=64,
+    max_rationale_tokens=16,
+    tokens_per_micro_batch=600,
+    precision="fp32",
+    fast="auto",
+    threads=1,
+    settings={},
+    data_sha256={},
+    versions={},
+)
 EVALUATIONS = [(1, True), (2, True), (3, False), (4, True)]
 """Evaluated steps, and whether each was the best so far."""
 MUTATORS = (
@@ -113,7 +127,7 @@ def _resume(folder: Path) -> int:
             files.log(step=at)
             best = at if better else best
             student: Any = Paper(f"weights of {at}")
-            checkpoint = Checkpoint(student, [PREDICTION]) if better else None
+            checkpoint = Checkpoint(student, [PREDICTION], RECORD) if better else None
             files.commit({"key": "key", "step": at, "best": best}, checkpoint, best)
     files.publish()
     files.remove_state()
@@ -126,7 +140,7 @@ def test_after_a_kill_at_any_operation_the_files_end_the_same(
     mortal = Mortal(monkeypatch)
     _resume(tmp_path / "whole")
     operations, whole = mortal.count, _contents(tmp_path / "whole")
-    assert set(whole) == {"model/weights", "dev.jsonl", "log.jsonl"}
+    assert set(whole) == {"model/weights", "model/tutelage.json", "dev.jsonl", "log.jsonl"}
     resumed = set()
     for last in range(1, operations + 1):
         folder = tmp_path / str(last)
@@ -145,7 +159,7 @@ def test_after_a_kill_between_two_renames_one_of_the_checkpoints_is_there(
 ) -> None:
     files = TrainingFiles(tmp_path)
     student: Any = Paper("weights of 1")
-    files.commit({"key": "key"}, Checkpoint(student, []), 1)
+    files.commit({"key": "key"}, Checkpoint(student, [], RECORD), 1)
     rename = os.rename
 
     def second_kills(source: Any, target: Any) -> None:
@@ -156,7 +170,7 @@ def test_after_a_kill_between_two_renames_one_of_the_checkpoints_is_there(
     monkeypatch.setattr(os, "rename", second_kills)
     student = Paper("weights of 2")
     with pytest.raises(Killed):
-        files.commit({"key": "key"}, Checkpoint(student, []), 2)
+        files.commit({"key": "key"}, Checkpoint(student, [], RECORD), 2)
     monkeypatch.undo()
     assert not (tmp_path / "model").exists()
     # The committed state says which one it was; without a state the old one comes back.
@@ -337,7 +351,7 @@ def test_what_tokenizers_raises_on_a_full_disk_is_reported_too(
 
     student: Any = Words("weights of 1")
     with largest_file(1000), pytest.raises(RunFolderError, match="cannot be written"):
-        TrainingFiles(tmp_path).commit({"key": "key"}, Checkpoint(student, []), 1)
+        TrainingFiles(tmp_path).commit({"key": "key"}, Checkpoint(student, [], RECORD), 1)
     assert list(tmp_path.iterdir()) == []
     with (
         largest_file(1000),

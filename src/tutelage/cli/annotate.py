@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tutelage.cli.data_options import (
+    PANEL,
     LabelColumnOption,
     RecipeOption,
     TaskOption,
@@ -16,6 +17,7 @@ from tutelage.cli.data_options import (
 )
 from tutelage.cli.options import Given, takes
 from tutelage.cli.terminal import command_of
+from tutelage.config.layout_settings import LayoutSettings
 from tutelage.config.teacher_settings import TeacherSettings
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 
 @takes(TeacherSettings, "Teacher", names={"model": "teacher"})
+@takes(LayoutSettings, PANEL)
 def annotate(
     context: typer.Context,
     data: Annotated[str, typer.Argument(help="A data file, hf:NAME#SPLIT, or a recipe (.yaml).")],
@@ -88,13 +91,13 @@ def annotate(
             if _was_given(context, "runs"):
                 raise UsageError("--runs is for a recipe: a data file's rationales go to --output")
             prompt = None if template is None else template.read_text(encoding="utf-8")
-            settings = given.build(TeacherSettings) if given.names() else None
+            settings = given.build(TeacherSettings) if given.values[TeacherSettings] else None
             if settings is None and api.asks_teacher(strategy, prompt):
                 raise UsageError(
                     "no teacher is named: add --teacher, such as openai:MODEL for a server or "
                     "gguf:PATH for a model file"
                 )
-            found = file_task(data, task, recipe, label_column, text_columns)
+            found = file_task(data, task, recipe, label_column, text_columns, given)
             if found.guess:
                 bars.note(found.guess)
                 if settings is not None and settings.remote and not yes:
@@ -111,7 +114,7 @@ def annotate(
                 ledger,
                 bars,
                 task=found.task,
-                columns=found.columns,
+                layout=found.layout,
                 retry_failed=retry_failed,
                 wait=not no_wait,
             )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tutelage.cli.data_options import (
+    PANEL,
     LabelColumnOption,
     RecipeOption,
     TaskOption,
@@ -16,6 +17,7 @@ from tutelage.cli.data_options import (
 )
 from tutelage.cli.options import Given, takes
 from tutelage.cli.terminal import command_of
+from tutelage.config.layout_settings import LayoutSettings
 from tutelage.config.training_settings import StudentSettings, TrainSettings
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     only=("objective", "max_source_tokens", "max_rationale_tokens"),
 )
 @takes(StudentSettings, "For a data file", only=("model",), names={"model": "student"})
+@takes(LayoutSettings, PANEL)
 def audit(
     data: Annotated[str, typer.Argument(help="A recipe (.yaml), a data file or hf:NAME#SPLIT.")],
     given: Given,
@@ -75,7 +78,7 @@ def audit(
                     f"{data} is not a recipe (.yaml): for a data file, name the student with "
                     "--student"
                 )
-            described = file_task(data, task, recipe, label_column, text_columns)
+            described = file_task(data, task, recipe, label_column, text_columns, given)
             if described.guess:
                 bars.note(described.guess)
             found = api.audit_file(
@@ -85,7 +88,7 @@ def audit(
                 given.build(TrainSettings),
                 bars,
                 task=described.task,
-                columns=described.columns,
+                layout=described.layout,
             )
     if json:
         print_json(found)

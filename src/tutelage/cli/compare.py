@@ -25,7 +25,8 @@ def compare(
         ),
     ] = None,
     recipe: Annotated[
-        str | None, typer.Option(help="A recipe that has the task and columns. Default: NLI.")
+        str | None,
+        typer.Option(help="A recipe with the task and how files are read. Default: NLI."),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
@@ -46,7 +47,7 @@ def compare(
         print_comparisons,
         print_json,
         print_scores,
-        task_and_columns,
+        task_and_layout,
         warn_of_independence,
     )
     from tutelage.config.recipe_file import load_recipe
@@ -70,8 +71,8 @@ def compare(
         else:
             _print_runs(both)
         return
-    task, columns = task_and_columns(None if recipe is None else load_recipe(recipe))
-    found, independent = api.compare_files(arm, baseline, data=data, task=task, columns=columns)
+    task, layout = task_and_layout(None if recipe is None else load_recipe(recipe))
+    found, independent = api.compare_files(arm, baseline, data=data, task=task, layout=layout)
     if independent:
         warn_of_independence(task.context)
     if json:

@@ -6,28 +6,33 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tutelage.cli.options import Given
+from tutelage.config.layout_settings import LayoutSettings
+
 if TYPE_CHECKING:
     from tutelage.api import FileTask
 
-_PANEL = "What the file holds"
+PANEL = "What the file holds"
 
 TaskOption = Annotated[
     str | None,
     typer.Option(
         "--task",
-        help="nli, or fields and labels: '{fields: [text], labels: [good, bad]}'.",
-        rich_help_panel=_PANEL,
+        help="nli, sentiment, yes_no, or '{fields: [text], labels: [good, bad]}'.",
+        rich_help_panel=PANEL,
     ),
 ]
 RecipeOption = Annotated[
     str | None,
     typer.Option(
-        "--recipe", help="A recipe that has the task and columns.", rich_help_panel=_PANEL
+        "--recipe",
+        help="A recipe with the task and how files are read.",
+        rich_help_panel=PANEL,
     ),
 ]
 LabelColumnOption = Annotated[
     str | None,
-    typer.Option("--label-column", help="The column that holds the label.", rich_help_panel=_PANEL),
+    typer.Option("--label-column", help="The column that holds the label.", rich_help_panel=PANEL),
 ]
 TextColumnsOption = Annotated[
     list[str] | None,
@@ -35,7 +40,7 @@ TextColumnsOption = Annotated[
         "--text-columns",
         metavar="A,B",
         help="The columns of text, in the order of the task's fields.",
-        rich_help_panel=_PANEL,
+        rich_help_panel=PANEL,
     ),
 ]
 
@@ -46,16 +51,25 @@ def file_task(
     recipe: str | None,
     label_column: str | None,
     text_columns: list[str] | None,
+    given: Given,
 ) -> FileTask:
-    """Find the task and columns of a file from these options, or guess them from the file."""
+    """Find the task of a file, and how it is read, from these options and those of
+    LayoutSettings, or guess them from the file."""
     from tutelage import api
     from tutelage.config.recipe_file import load_recipe
 
-    columns = [name.strip() for part in text_columns or () for name in part.split(",")]
+    said = given.values.get(LayoutSettings)
     return api.file_task(
         data,
         task=task,
         recipe=None if recipe is None else load_recipe(recipe),
         label_column=label_column,
-        text_columns=[name for name in columns if name],
+        text_columns=split_names(text_columns),
+        layout=given.build(LayoutSettings) if said else None,
     )
+
+
+def split_names(given: list[str] | None) -> list[str]:
+    """The names in an option that may be repeated, and hold several separated by commas."""
+    names = [name.strip() for part in given or () for name in part.split(",")]
+    return [name for name in names if name]

@@ -21,7 +21,8 @@ def evaluate(
         ),
     ] = None,
     recipe: Annotated[
-        str | None, typer.Option(help="A recipe that has the task and columns. Default: NLI.")
+        str | None,
+        typer.Option(help="A recipe with the task and how files are read. Default: NLI."),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
@@ -32,11 +33,11 @@ def evaluate(
     Example: `tutelage evaluate predictions.jsonl`
     """
     from tutelage import api
-    from tutelage.cli.terminal import print_scores, task_and_columns, warn_of_independence
+    from tutelage.cli.terminal import print_scores, task_and_layout, warn_of_independence
     from tutelage.config.recipe_file import load_recipe
 
-    task, columns = task_and_columns(None if recipe is None else load_recipe(recipe))
-    found, independent = api.evaluate_file(predictions, data=data, task=task, columns=columns)
+    task, layout = task_and_layout(None if recipe is None else load_recipe(recipe))
+    found, independent = api.evaluate_file(predictions, data=data, task=task, layout=layout)
     if independent:
         warn_of_independence(task.context)
     if json:

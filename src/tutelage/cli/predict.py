@@ -7,48 +7,88 @@ from typing import Annotated
 
 import typer
 
+from tutelage.cli.data_options import PANEL
+from tutelage.cli.options import Given, takes
 from tutelage.cli.terminal import command_of
+from tutelage.config.layout_settings import LayoutSettings
 
 
+@takes(LayoutSettings, PANEL)
 def predict(
-    model: Annotated[Path, typer.Argument(help="A checkpoint: …/seed-0/model.")],
-    data: Annotated[str, typer.Argument(help="Labelled rows: a file or hf:NAME#SPLIT.")],
-    output: Annotated[Path, typer.Option(help="The file of predictions to write.")] = Path(
-        "predictions.jsonl"
-    ),
+    model: Annotated[
+        Path, typer.Argument(help="A checkpoint, …/seed-0/model, or the folder of a run.")
+    ],
+    data: Annotated[
+        str, typer.Argument(help="Rows with or without labels: a file, hf:NAME#SPLIT, or -.")
+    ],
+    given: Given,
+    output: Annotated[
+        Path, typer.Option(help="The file to write (.jsonl, .csv or .parquet), or -.")
+    ] = Path("predictions.jsonl"),
     recipe: Annotated[
-        str | None, typer.Option(help="A recipe that has the task and columns. Default: NLI.")
+        str | None, typer.Option(help="A recipe that says how the file is read.")
     ] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Also let the student write its rationales.")
     ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue what an interrupted call has written.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an output file that is there.")
+    ] = False,
 ) -> None:
     """Predict a label with probabilities for each row of a file.
 
-    Prints how many of the predictions are right.
+    The checkpoint knows its task and its limits. Of a run, the model is taken that its report
+    recommends. Every row of the input has a row in the output, in order; one that cannot be read
+    has its reason there. Where the rows have labels, the accuracy is printed.
 
-    Example: `tutelage predict runs/quickstart/arms/labels/lr-0.003_w-1/seed-0/model test.jsonl`
+    Example: `tutelage predict student test.jsonl --output new.csv`
     """
     from tutelage import api
-    from tutelage.cli.terminal import Bars, task_and_columns
+    from tutelage.cli.terminal import Bars, complain
     from tutelage.config.recipe_file import load_recipe
-    from tutelage.core.errors import require_extra
+    from tutelage.core.errors import UsageError, require_extra
     from tutelage.core.progress import JobProgress
 
     require_extra("train", "tutelage predict")
-    task, columns = task_and_columns(None if recipe is None else load_recipe(recipe))
+    said = given.values.get(LayoutSettings)
+    if said and recipe is not None:
+        raise UsageError("got --recipe with options that say how the file is read: leave one out")
+    layout = given.build(LayoutSettings) if said else None
+    if recipe is not None:
+        layout = load_recipe(recipe).data.layout()
     with Bars() as bars:
-        predictions = api.predict_file(
+        counts = api.write_predictions(
             model,
             data,
-            task=task,
-            columns=columns,
+            layout=layout,
             explained=explain,
             output=output,
-            on_progress=lambda done, total: bars.job(JobProgress(str(output), done, total)),
+            resume=resume,
+            overwrite=overwrite,
+            on_progress=lambda done: bars.job(JobProgress(str(output), done, done)),
         )
-    right = sum(p.label == p.gold for p in predictions)
-    print(f"{output}: {len(predictions)} rows, {right} right ({right / len(predictions):.3f})")
+    found = [f"{counts.rows:,} rows with {counts.model}"]
+    if counts.labelled and counts.ci95 is not None:
+        low, high = counts.ci95
+        found.append(
+            f"{counts.right:,} of {counts.labelled:,} labelled rows right: accuracy "
+            f"{counts.accuracy:.3f} ({low:.3f} to {high:.3f}, rows taken as independent)"
+        )
+    # Where the predictions go to standard output, nothing else does.
+    line = f"{output}: {'; '.join(found)}"
+    if str(output) == "-":
+        complain(line, label="note")
+    else:
+        print(line)
+    if counts.unreadable:
+        complain(
+            f"{counts.unreadable:,} rows could not be read and have the reason in the output, the "
+            f"first: {counts.first}",
+            label="warning",
+        )
 
 
 app = command_of(predict)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from tutelage.config.layout_settings import LayoutSettings
     from tutelage.config.recipe import Recipe
     from tutelage.core.progress import AnnotationProgress, JobProgress
     from tutelage.core.results import Comparison, Results
@@ -66,13 +67,13 @@ def warn_of_independence(context: str | None) -> None:
     )
 
 
-def task_and_columns(recipe: Recipe | None) -> tuple[Task, dict[str, str] | None]:
-    """The task and columns of a recipe; without one, NLI and its own column names."""
+def task_and_layout(recipe: Recipe | None) -> tuple[Task, LayoutSettings | None]:
+    """The task of a recipe and how its files are read; without one, NLI and the defaults."""
     from tutelage.core.task import NLI
 
     if recipe is None:
         return NLI, None
-    return recipe.resolved_task(), recipe.data.columns or None
+    return recipe.resolved_task(), recipe.data
 
 
 def error_console() -> Console:

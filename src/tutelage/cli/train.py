@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tutelage.cli.data_options import (
+    PANEL,
     LabelColumnOption,
     RecipeOption,
     TaskOption,
@@ -16,6 +17,7 @@ from tutelage.cli.data_options import (
 )
 from tutelage.cli.options import Given, takes
 from tutelage.cli.terminal import command_of
+from tutelage.config.layout_settings import LayoutSettings
 from tutelage.config.training_settings import StudentSettings, TrainSettings
 
 
@@ -26,6 +28,7 @@ from tutelage.config.training_settings import StudentSettings, TrainSettings
     only=("model", "tracking"),
     names={"model": "student", "tracking": "track"},
 )
+@takes(LayoutSettings, PANEL)
 def train(
     data: Annotated[str, typer.Argument(help="A data file, hf:NAME#SPLIT, or a recipe (.yaml).")],
     given: Given,
@@ -41,6 +44,10 @@ def train(
     recipe: RecipeOption = None,
     label_column: LabelColumnOption = None,
     text_columns: TextColumnsOption = None,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace a student of other data or settings."),
+    ] = False,
     runs: Annotated[Path, typer.Option(help="For a recipe: the folder of its runs.")] = Path(
         "runs"
     ),
@@ -84,7 +91,7 @@ def train(
         settings = given.build(TrainSettings)
         if not rationales:
             settings = settings.replace(**plain)
-        found = file_task(data, task, recipe, label_column, text_columns)
+        found = file_task(data, task, recipe, label_column, text_columns, given)
         if found.guess:
             bars.note(found.guess)
         result = api.train_file(
@@ -95,9 +102,10 @@ def train(
             settings,
             output,
             task=found.task,
-            columns=found.columns,
+            layout=found.layout,
             on_step=lambda done, total: bars.job(JobProgress(str(output), done, total)),
             track=student.tracking,
+            overwrite=overwrite,
         )
     print(
         f"{output / 'model'}: dev accuracy {result.dev_accuracy:.3f} at step {result.best_step} "

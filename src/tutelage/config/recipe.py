@@ -6,10 +6,16 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any
 
-import yaml
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    Discriminator,
+    Field,
+    Tag,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from tutelage.config import design_rules
 from tutelage.config.design_rules import Departure
@@ -31,9 +37,21 @@ from tutelage.config.sections import (
 from tutelage.config.settings import Integer, Number, Settings
 from tutelage.config.teacher_settings import DEFAULT_TEACHER, TeacherSettings
 from tutelage.config.training_settings import Config, StudentSettings
+from tutelage.config.yaml_files import dump_yaml
 from tutelage.core.errors import UsageError
-from tutelage.core.task import PRESETS, Task
+from tutelage.core.task import PRESETS, PresetName, Task
 from tutelage.core.types import ControlName
+
+
+def _kind_of_task(value: Any) -> str:
+    return "Preset" if isinstance(value, str) else "Section"
+
+
+# Distinguished by its form, so that a fault in a task of one's own is reported as that alone.
+TaskKey = Annotated[
+    Annotated[PresetName, Tag("Preset")] | Annotated[TaskSection, Tag("Section")],
+    Discriminator(_kind_of_task),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +72,11 @@ class Recipe(Settings):
     name: str = Field(
         description="Name of the experiment, and of its folder of results.", examples=["reviews"]
     )
-    task: Literal["nli"] | TaskSection = Field(
+    task: TaskKey = Field(
         "nli",
-        description="`nli` (premise, hypothesis; entailment, neutral, contradiction), or a task of "
-        "your own.",
+        description="`nli` (premise, hypothesis; entailment, neutral, contradiction), `sentiment` "
+        "(text; positive, negative), `yes_no` (passage and question; yes, no), or a "
+        "task of your own.",
         examples=[{"fields": ["text"], "labels": ["good", "bad"]}],
     )
     data: DataSection = Field(
@@ -311,7 +330,7 @@ class Recipe(Settings):
         for arm in values["arms"]:
             if not arm["omits"]:
                 del arm["omits"]
-        return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+        return dump_yaml(values)
 
 
 def _filled_up(rates: Sequence[float], count: int) -> list[float]:
@@ -332,7 +351,7 @@ def _filled_up(rates: Sequence[float], count: int) -> list[float]:
     return filled[: len(rates)] + [float(f"{rate:.4g}") for rate in filled[len(rates) : count]]
 
 
-def task_from(section: str | TaskSection) -> Task:
+def task_from(section: PresetName | TaskSection) -> Task:
     """The task that the value of the key `task` describes."""
     if isinstance(section, str):
         return PRESETS[section]

@@ -100,7 +100,11 @@ def _type_name(annotation: Any) -> str:
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
-    if field.default is None or isinstance(field.default, Settings) or field.default in ((), {}):
+    if (
+        field.default is None
+        or isinstance(field.default, Settings)
+        or field.default in ((), {}, [])
+    ):
         return ""
     return f"`{_yaml(field.default)}`"
 

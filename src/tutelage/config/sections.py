@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from tutelage.config.layout_settings import LabelText, LayoutSettings
 from tutelage.config.settings import Integer, Number, ReplicateSeed, Settings, Text
 from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.errors import UsageError
@@ -53,7 +54,7 @@ class TaskSection(Settings):
         description="Input fields, in the order of the student's input.",
         examples=[["text"]],
     )
-    labels: list[Text] = Field(
+    labels: list[LabelText] = Field(
         description="Labels, in the order of their probabilities.",
         examples=[["good", "bad"]],
     )
@@ -80,13 +81,14 @@ class TaskSection(Settings):
     )
 
 
-class DataSection(Settings):
-    """Where the rows come from."""
+class DataSection(LayoutSettings):
+    """Where the rows come from, and how they are read."""
 
     train: Text = Field(
-        description="Training rows: a `.jsonl`, `.csv` or `.parquet` file, `hf:NAME#SPLIT`, an "
-        "unpacked ANLI release (`anli_v1.0#train_r1`), or `synthetic:nli?n=4000&seed=1`. "
-        "`?n=1500` takes a sample.",
+        description="Training rows: a file (`.jsonl`, `.json`, `.csv`, `.tsv`, `.parquet`, "
+        "`.xlsx`; text also as `.gz`, `.bz2` or `.xz`), a folder of Parquet files or of a saved "
+        "data set (`saved#train`), `hf:NAME#SPLIT`, an unpacked ANLI release "
+        "(`anli_v1.0#train_r1`), or `synthetic:nli?n=4000&seed=1`. `?n=1500` takes a sample.",
         examples=["train.jsonl"],
     )
     dev: str | float = Field(
@@ -96,11 +98,6 @@ class DataSection(Settings):
     )
     test: str | float = Field(
         description="Rows that the result is measured on; as for `dev`.", examples=[0.2]
-    )
-    columns: dict[str, str] = Field(
-        {},
-        description="Names of the file's columns: our field → the file's column.",
-        examples=[{"label": "sentiment"}],
     )
     overlap: Literal["error", "drop"] = Field(
         "error",

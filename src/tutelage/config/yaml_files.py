@@ -16,6 +16,14 @@ import yaml
 from tutelage.core.errors import UsageError
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes what either version of YAML would read as something else than text."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 (PyYAML does not annotate it)
+        first: list(pairs) for first, pairs in yaml.SafeDumper.yaml_implicit_resolvers.items()
+    }
+
+
 class DuplicateKeyError(yaml.YAMLError):
     """A mapping has a key twice; the message has both lines."""
 
@@ -47,9 +55,10 @@ for _tag, _pattern, _first in (
     ),
     ("merge", r"<<", "<"),
 ):
-    _Loader.add_implicit_resolver(
-        f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first
-    )
+    for _class in (_Loader, _Dumper):
+        _class.add_implicit_resolver(
+            f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first
+        )
 
 
 def _int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
@@ -63,6 +72,11 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _int)
 def load_yaml(text: str) -> Any:
     """Parse a YAML document. Raises yaml.YAMLError, whose message has the place."""
     return yaml.load(text, Loader=_Loader)
+
+
+def dump_yaml(value: Any) -> str:
+    """Write a value as YAML that `load_yaml` reads back as an equal one, keys in their order."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def load_yaml_option(text: str, option: str) -> Any:

@@ -63,11 +63,13 @@ EXTRAS: Mapping[str, frozenset[str]] = {
     "train": frozenset(
         {
             "accelerate",
+            "charset_normalizer",
             "datasets",
             "gguf",
             "peft",
             "psutil",
             "pyarrow",
+            "python_calamine",
             "safetensors",
             "sentencepiece",
             "tokenizers",

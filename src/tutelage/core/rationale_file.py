@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tutelage.core.errors import DataError, RunFolderError
-from tutelage.core.storage import encode_json, read_jsonl
+from tutelage.core.errors import DataError, RunFolderError, UsageError
+from tutelage.core.storage import atomic_file, encode_json, read_jsonl, refuse_folder
 from tutelage.core.types import Rationale, Usage
 
 _JSON = json.JSONEncoder(ensure_ascii=False)
@@ -21,17 +21,26 @@ class RationaleFile:
     """Collects rationales in a temporary file as they arrive, then writes them in row order.
 
     output: the final file; the temporary one is in the same folder
+
+    Raises UsageError for a folder, and for a file with other content than rationales, before
+    anything is paid for.
     """
 
     def __init__(self, output: Path) -> None:
+        refuse_folder(output)
+        _refuse_other_content(output)
         self._output = output
         self._places = array.array("q")
         self._end = 0
+        # Of a pipe or a device the folder is not ours to write in.
+        plain = output.is_file() or not output.exists()
+        folder = output.resolve().parent if plain else None
         with self._writing():
-            output.parent.mkdir(parents=True, exist_ok=True)
+            if folder is not None:
+                folder.mkdir(parents=True, exist_ok=True)
             # Unnamed where the system allows it, so that a killed process leaves nothing behind.
             self._file = tempfile.TemporaryFile(  # noqa: SIM115  closed in __exit__
-                "w+b", buffering=1 << 20, dir=output.parent
+                "w+b", buffering=1 << 20, dir=folder
             )
 
     def __enter__(self) -> RationaleFile:
@@ -90,27 +99,34 @@ class RationaleFile:
         if -1 in self._places:
             raise RuntimeError(f"{self._output}: row {self._places.index(-1)} has no rationale")
         self._file.flush()
-        handle, name = tempfile.mkstemp(dir=self._output.parent, prefix=f".{self._output.name}.")
-        try:
-            with (
-                os.fdopen(handle, "wb", buffering=1 << 20) as ordered,
-                # A small buffer, so that lines out of order waste little of what is read.
-                os.fdopen(os.dup(self._file.fileno()), "rb") as lines,
-            ):
-                at = lines.seek(0)
-                for place in self._places:
-                    if place != at:
-                        lines.seek(place)
-                    line = lines.readline()
-                    at = place + len(line)
-                    ordered.write(line)
-                ordered.flush()
-                os.fsync(ordered.fileno())
-            Path(name).chmod(0o644)
-            Path(name).replace(self._output)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        with (
+            atomic_file(self._output) as ordered,
+            # A small buffer, so that lines out of order waste little of what is read.
+            os.fdopen(os.dup(self._file.fileno()), "rb") as lines,
+        ):
+            at = lines.seek(0)
+            for place in self._places:
+                if place != at:
+                    lines.seek(place)
+                line = lines.readline()
+                at = place + len(line)
+                ordered.write(line)
+
+
+def _refuse_other_content(output: Path) -> None:
+    """Refuse to replace a file that is not one of rationales: a user's rows, for example."""
+    if not output.is_file():
+        return
+    with output.open("rb") as file:
+        first = file.readline()
+    try:
+        known = not first.strip() or {"uid", "strategy", "status"} <= set(json.loads(first))
+    except (ValueError, TypeError):
+        known = False
+    if not known:
+        raise UsageError(
+            f"{output}: exists, and is not a file of rationales: name another file for them"
+        )
 
 
 def read_rationales(path: Path) -> list[Rationale]:

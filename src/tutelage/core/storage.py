@@ -1,7 +1,8 @@
 """Read and write a run's files: atomic writes, JSON and JSON lines, digests.
 
 A file is written under a temporary name in the same folder and then renamed, so a reader sees
-either the old content or the new, never a part.
+either the old content or the new, never a part. What the user names is kept what it is: a link
+stays a link to the file that is written, and a pipe or a device is written into.
 """
 
 from __future__ import annotations
@@ -11,14 +12,15 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
-import tempfile
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from tutelage.core.errors import RunFolderError
+from tutelage.core.errors import RunFolderError, UsageError
 
 _HALF = re.compile("[\ud800-\udfff]")
 
@@ -29,7 +31,8 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     Raises RunFolderError where the disk is full or not writable; the old file is then kept.
     """
     try:
-        _replace(path, content.encode("utf-8") if isinstance(content, str) else content)
+        with atomic_file(path) as file:
+            file.write(content.encode("utf-8") if isinstance(content, str) else content)
     except OSError as error:
         raise RunFolderError(
             f"{path}: cannot be written ({error.strerror or error}): free disk space or correct "
@@ -37,18 +40,39 @@ def write_atomic(path: Path, content: str | bytes) -> None:
         ) from error
 
 
-def _replace(path: Path, data: bytes) -> None:
+def refuse_folder(path: Path) -> None:
+    """Raise UsageError for an output that is a folder. For calls before anything is paid for."""
+    if path.is_dir():
+        raise UsageError(f"{path}: is a directory, expected the name of a file to write")
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write into, which takes the place of `path` at the end, or never after an error.
+
+    A link leads to the file that is written, and a pipe or a device is written into. A new file has
+    the permissions that the umask gives, an old one keeps its own. Raises OSError.
+    """
+    path = path.resolve() if path.is_symlink() else path
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    before = path.stat().st_mode if path.exists() else None
+    if before is not None and not stat.S_ISREG(before):
+        with path.open("wb") as special:
+            yield special
+        return
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    # Opened with the usual bits, so that the umask decides, as for any program's files.
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
+        with os.fdopen(handle, "wb", buffering=1 << 20) as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
+        if before is not None:
+            temporary.chmod(stat.S_IMODE(before))
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
@@ -131,6 +155,19 @@ def digest(value: Any) -> str:
         value, default=_plain, sort_keys=True, ensure_ascii=True, separators=(",", ":")
     )
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def digest_of_rows(rows: Iterable[Any]) -> str:
+    """What `digest(list(rows))` returns, of dataclasses, without the whole text in memory."""
+    encoder = json.JSONEncoder(
+        default=_plain, sort_keys=True, ensure_ascii=True, separators=(",", ":")
+    )
+    found = hashlib.sha256(b"[")
+    for number, row in enumerate(rows):
+        values = {name: getattr(row, name) for name in row.__dataclass_fields__}
+        found.update((("," if number else "") + encoder.encode(values)).encode())
+    found.update(b"]")
+    return found.hexdigest()
 
 
 def _plain(value: Any) -> Any:

@@ -1,18 +1,15 @@
-"""The task: its input fields, its labels, and how each label is spelled.
-
-Spellings of labels in data are recognised here and nowhere else.
-"""
+"""The task: its input fields, its labels, and how each label is spelled."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Literal
 
 from tutelage.core.errors import UsageError
+from tutelage.core.labels import LabelReader, Spellings
 from tutelage.core.types import Source
-
-_UNLABELLED = frozenset({"-1", "-", ""})
-"""How data sets mark a row without a label: SNLI has -1 on the hub, `-` in the release."""
 
 
 @dataclass(frozen=True)
@@ -22,12 +19,14 @@ class Task:
     name:        for messages and prompts
     fields:      input fields, in the order of the student's input
     labels:      canonical labels, in the order in which probabilities are given
-    spellings:   further spellings of labels in data files, lower case -> label
+    spellings:   further spellings of labels in data files -> label
     verbalizers: label -> the words that the student writes for it; default: the label itself
     context:     the field that several examples may share (NLI: the premise). Splits keep its rows
                  together, statistics treat them as one group, and information extraction asks
                  about it alone. None where rows are independent.
     relations:   label -> the words that complete "explain why the text … " in a prompt
+    positions:   names of the numbers 0, 1, 2, … where data have numbers in place of labels; empty:
+                 a number is a label only if it is spelled like one
 
     The constructor raises UsageError with every problem found.
     """
@@ -39,6 +38,7 @@ class Task:
     verbalizers: Mapping[str, str] = field(default_factory=dict)
     context: str | None = None
     relations: Mapping[str, str] = field(default_factory=dict)
+    positions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         problems = []
@@ -58,6 +58,7 @@ class Task:
             problems.append(f"verbalizers: got {words}, expected different words for each label")
         if self.context is not None and self.context not in self.fields:
             problems.append(f"context: got {self.context!r}, expected one of {list(self.fields)}")
+        problems += self._spellings.problems(self.spellings)
         if problems:
             raise UsageError(f"task {self.name!r}: " + "; ".join(problems))
 
@@ -65,36 +66,43 @@ class Task:
         """The words that the student writes for `label`."""
         return self.verbalizers.get(label, label)
 
-    def parse_label(self, value: object) -> str | None:
-        """The task's label for a data file's value, or None for an unlabelled row.
+    def label_reader(
+        self,
+        names: Sequence[str] = (),
+        unlabelled: Sequence[str] = (),
+        *,
+        only_positions: bool = False,
+    ) -> LabelReader:
+        """The reader of this task's labels in data (see `core.labels`).
 
-        Recognises a label's name, its verbalizer, its further spellings and its number in the order
-        of `labels`, in any case and with white space around. Raises ValueError for anything else;
-        the message says what was found and what was expected.
+        names:      of the numbers 0, 1, 2, …, which the data declare; empty: the task's `positions`
+        unlabelled: values of rows without a label
+        only_positions: whether the source's numbers are always positions
+
+        Raises UsageError where they contradict the labels.
         """
-        if isinstance(value, bool):
-            text = str(value).lower()
-        elif isinstance(value, float) and value.is_integer():
-            text = str(int(value))  # numbers become 0.0, 1.0, 2.0 in a column with gaps
-        else:
-            text = "" if value is None else str(value).strip().lower()
-        if text not in self._recognised:
-            text = text.removesuffix(".0")  # the same column, read as text from CSV
-        label = self._recognised.get(text)
-        if label is None and text not in _UNLABELLED:
-            raise ValueError(
-                f"got {value!r}, expected one of {', '.join(self.labels)} "
-                f"(or {', '.join(str(i) for i in range(len(self.labels)))})"
+        try:
+            return LabelReader(
+                self._spellings,
+                names or self.positions,
+                unlabelled,
+                only_positions=only_positions,
             )
-        return label
+        except ValueError as error:
+            raise UsageError(str(error)) from error
 
-    @property
-    def _recognised(self) -> dict[str, str]:
-        table = {str(index): label for index, label in enumerate(self.labels)}
-        table |= {spelling.lower(): label for spelling, label in self.spellings.items()}
-        table |= {self.verbalize(label).strip().lower(): label for label in self.labels}
-        table |= {label.lower(): label for label in self.labels}
-        return table
+    def parse_label(self, value: object) -> str | None:
+        """The task's label for a value of data that declare nothing further, or None for a row
+        without a label. Raises ValueError for anything else."""
+        return self._plain_reader.read(value)
+
+    @cached_property
+    def _spellings(self) -> Spellings:
+        return Spellings(self.labels, self.spellings, self.verbalizers)
+
+    @cached_property
+    def _plain_reader(self) -> LabelReader:
+        return LabelReader(self._spellings, self.positions)
 
     def group(self, uid: str, fields: Mapping[str, str]) -> str:
         """The key of the group that a row belongs to: its context field, or its own uid."""
@@ -143,6 +151,29 @@ NLI = Task(
         "neutral": "is neutral to the hypothesis",
         "contradiction": "contradicts the hypothesis",
     },
+    positions=("entailment", "neutral", "contradiction"),
 )
 
-PRESETS: Mapping[str, Task] = {"nli": NLI}
+SENTIMENT = Task(
+    name="sentiment",
+    fields=("text",),
+    labels=("positive", "negative"),
+    spellings={"pos": "positive", "neg": "negative"},
+    relations={"positive": "is positive", "negative": "is negative"},
+)
+
+YES_NO = Task(
+    name="yes_no",
+    fields=("passage", "question"),
+    labels=("yes", "no"),
+    spellings={"true": "yes", "false": "no", "y": "yes", "n": "no"},
+    context="passage",
+    relations={
+        "yes": "answers it with yes",
+        "no": "answers it with no",
+    },
+)
+
+PresetName = Literal["nli", "sentiment", "yes_no"]
+
+PRESETS: Mapping[PresetName, Task] = {"nli": NLI, "sentiment": SENTIMENT, "yes_no": YES_NO}

@@ -1,120 +1,379 @@
-"""Describe a data file: its columns, and which of them are probably text and label."""
+"""Describe a data file: its columns, and which of them are probably text, label and reason."""
 
 from __future__ import annotations
 
-from collections import Counter
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from tutelage.core.errors import DataError
-from tutelage.core.task import NLI
-from tutelage.data.readers import open_file
+from tutelage.config.layout_settings import LayoutSettings
+from tutelage.core.errors import DataError, UsageError
+from tutelage.core.labels import USUAL_MARKS, LabelReader, folded, number_of, same_label, spelled
+from tutelage.core.task import NLI, PRESETS, SENTIMENT, YES_NO, PresetName, Task
+from tutelage.data.columns import (
+    TITLES,
+    Column,
+    columns_of,
+    label_column,
+    reason_columns,
+    text_columns,
+)
+from tutelage.data.load import parse_spec
+from tutelage.data.row_parser import nested
+from tutelage.data.sample import Sample, sample_of
+from tutelage.data.text_files import name_encoding
 
-_ROWS = 2000
-"""Rows that are examined, from the beginning of the file."""
+_EXAMPLE = 60
+"""Characters of an example's text."""
 
-_MOST_LABELS = 20
-"""A column with more distinct values than this is not taken as a label."""
 
-_LABEL_NAMES = ("label", "gold_label", "labels", "class", "category", "target", "sentiment", "y")
-_PREMISES = ("premise", "context", "sentence1", "text_a")
-_HYPOTHESES = ("hypothesis", "sentence2", "text_b")
+@dataclass(frozen=True, slots=True)
+class LabelFound:
+    """A label as the file has it.
+
+    value:   the value in the file, where it is not spelled as the label
+    count:   rows of the sample
+    example: the beginning of the text of the first of them
+    """
+
+    label: str
+    value: str | None
+    count: int
+    example: str
 
 
 @dataclass(frozen=True, slots=True)
 class Description:
     """A guess at what a file's columns mean, for the user to check.
 
-    rows:    how many were examined
-    columns: our field -> the file's column, where the names differ
-    counts:  rows for each value of the label column, most frequent first
-    labels:  the task's labels
-    is_nli:  whether the file looks like NLI: premise, hypothesis and three labels
+    rows:         how many were examined
+    complete:     whether these are all
+    preset:       the preset whose fields and labels these are; None: a task of the file's own
+    label_column: the file's column of labels
+    found:        each label, most frequent first
+    unlabelled:   rows that have no label
+    undecided:    values that may be labels, or mean that a row has none (-1, `-`)
+    layout:      how the file is read, as far as it differs from the defaults
+    left_aside:   columns that are not used
+    notes:        what else the user should check, one sentence each
     """
 
     rows: int
-    fields: tuple[str, ...]
+    complete: bool
+    task: Task
+    preset: PresetName | None
     label_column: str
-    labels: tuple[str, ...]
-    columns: Mapping[str, str]
-    is_nli: bool
-    counts: Mapping[str, int]
+    found: tuple[LabelFound, ...]
+    unlabelled: int
+    undecided: tuple[LabelFound, ...]
+    layout: LayoutSettings
+    left_aside: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    text_columns: tuple[str, ...] = field(default=())
 
 
 def describe_file(
-    path: Path, *, label_column: str | None = None, text_columns: Sequence[str] = ()
+    data: str | Path,
+    *,
+    label: str | None = None,
+    texts: Sequence[str] = (),
+    labels: Sequence[str] = (),
+    layout: LayoutSettings | None = None,
 ) -> Description:
-    """Examine the first rows of a `.jsonl`, `.csv` or `.parquet` file.
+    """Examine a sample of what a data spec names.
 
-    label_column, text_columns: the columns to use; guessed where not given
+    label, texts: the columns to use; guessed where not given
+    labels:       the labels to use; other spellings of them in the file are read as them
+    layout:      how the file is read, as far as the user says
 
-    Raises DataError where no label is found, or a named column is missing.
+    Raises DataError where no label is found, or a named column is missing, and UsageError where
+    values of the file could be one label or several.
     """
-    rows = [row for _, row in islice(open_file(path).rows, _ROWS)]
-    if not rows:
-        raise DataError("holds no rows", path=path)
-    names = list(rows[0])
-    for wanted in (label_column, *text_columns):
-        if wanted is not None and wanted not in names:
-            raise DataError(f"no column {wanted!r}: expected one of {', '.join(names)}", path=path)
-    values = {name: [str(row[name]) for row in rows if row.get(name) is not None] for name in names}
-    label = label_column or _label_column(names, values, text_columns, path)
-    counts = dict(Counter(values[label]).most_common())
-    labels = tuple(counts)
-    if len(labels) < 2:
-        raise DataError(
-            f"column {label!r} holds {len(labels)} distinct labels, expected two or more", path=path
-        )
-    texts = list(text_columns) or [n for n in names if n != label and _is_text(values[n])]
-    if not texts:
-        raise DataError(
-            f"no column of text among {names}, where {label!r} is the label: name one with "
-            "--text-columns",
-            path=path,
-        )
-    premise, hypothesis = _first(texts, _PREMISES), _first(texts, _HYPOTHESES)
-    if text_columns and len(texts) == 2:
-        premise, hypothesis = texts
-    if premise and hypothesis and _are_nli_labels(labels):
-        mapping = {"premise": premise, "hypothesis": hypothesis, "label": label}
-        changed = {ours: theirs for ours, theirs in mapping.items() if ours != theirs}
-        return Description(len(rows), NLI.fields, label, NLI.labels, changed, True, counts)
-    changed = {} if label == "label" else {"label": label}
-    return Description(len(rows), tuple(texts), label, labels, changed, False, counts)
+    spec = str(data)
+    layout = (layout or LayoutSettings()).layout()
+    sample, layout, notes = _readable(spec, layout)
+    if not sample.rows:
+        raise sample.faults[0] if sample.faults else DataError("holds no rows", path=spec)
+    columns = columns_of(sample.rows, sample.source.columns)
+    by_name = {column.name: column for column in columns}
+    label = label or _said(layout, "label")
+    texts = list(texts) or _said_texts(layout, by_name)
+    for wanted in (label, *texts):
+        if wanted is not None and wanted not in by_name:
+            listed = ", ".join(by_name)
+            raise DataError(f"no column {wanted!r}: expected one of {listed}", path=spec)
+    chosen = by_name[label] if label else label_column(columns, texts, spec)
+    inputs = list(texts) or text_columns(columns, chosen, spec)
+    names = layout.label_names or list(sample.source.names.get(chosen.name, ()))
+    found = _Labels(sample, chosen, inputs, names, layout, spec)
+    preset, fields = _preset(inputs, found, by_name, labels)
+    plain = [by_name[name].plain_name for name in inputs]
+    task = PRESETS[preset] if preset else _own_task(inputs, plain, fields, found, labels, sample)
+    mapping: dict[str, Any] = dict(zip(fields, inputs, strict=True)) | {"label": chosen.name}
+    mapping = {ours: theirs for ours, theirs in mapping.items() if ours != theirs}
+    reasons = reason_columns(columns, [*inputs, chosen.name])
+    if reasons and reasons != ["reason"]:
+        mapping["reason"] = reasons[0] if len(reasons) == 1 else reasons
+    mapping |= {k: v for k, v in layout.columns.items() if k in ("uid", "reason", "tags")}
+    used = {*inputs, chosen.name, *reasons, "uid", "tags", "inference_tags"}
+    used |= {v for v in mapping.values() if isinstance(v, str)}
+    labelled, blank, undecided = found.read(task)
+    return Description(
+        rows=len(sample.rows),
+        complete=sample.complete,
+        task=task,
+        preset=preset,
+        label_column=chosen.name,
+        found=labelled,
+        unlabelled=blank,
+        undecided=undecided,
+        layout=layout.replace(columns=mapping),
+        left_aside=tuple(name for name in by_name if name not in used),
+        notes=tuple(notes),
+        text_columns=tuple(inputs),
+    )
 
 
-def _label_column(
-    names: Sequence[str],
-    values: Mapping[str, Sequence[str]],
-    texts: Sequence[str],
-    path: Path,
-) -> str:
-    few = [n for n in names if 2 <= len(set(values[n])) <= _MOST_LABELS and n not in texts]
-    label = next((n for w in _LABEL_NAMES for n in names if n.lower() == w and n in few), None)
-    if label is None:
-        label = few[-1] if few else None
-    if label is None:
-        raise DataError(
-            f"no column looks like a label (2 to {_MOST_LABELS} distinct values) among "
-            f"{list(names)}: name it with --label-column, or write the recipe by hand",
-            path=path,
-        )
-    return label
+def _said(layout: LayoutSettings, name: str) -> str | None:
+    said = layout.columns.get(name)
+    return said if isinstance(said, str) else None
 
 
-def _first(names: Sequence[str], wanted: Sequence[str]) -> str | None:
-    return next((n for w in wanted for n in names if n.lower() == w), None)
+def _said_texts(layout: LayoutSettings, by_name: Mapping[str, Column]) -> list[str]:
+    """The columns that the layout maps to fields of the task."""
+    return [
+        column
+        for ours, column in layout.columns.items()
+        if ours not in ("label", "uid", "reason", "tags") and isinstance(column, str)
+    ]
 
 
-def _is_text(values: Sequence[str]) -> bool:
-    """Whether most values hold several words."""
-    return bool(values) and sum(" " in value.strip() for value in values) > len(values) / 2
-
-
-def _are_nli_labels(labels: Sequence[str]) -> bool:
+def _readable(spec: str, layout: LayoutSettings) -> tuple[Sample, LayoutSettings, list[str]]:
+    """The sample, read with an encoding and a header that fit; what was found is said in notes."""
+    notes = []
     try:
-        return {NLI.parse_label(label) for label in labels} - {None} == set(NLI.labels)
-    except ValueError:
+        sample = sample_of(spec, layout)
+    except DataError as error:
+        path = Path(parse_spec(spec).place)
+        guess = name_encoding(path) if layout.encoding is None and path.is_file() else None
+        if guess is None or "which is not UTF-8" not in str(error):
+            raise
+        layout = layout.replace(encoding=guess)
+        sample = sample_of(spec, layout)
+        shown = _beyond_ascii(sample)
+        notes.append(f"encoding: it is not UTF-8 and looks like {guess}: check {shown!r}")
+    if layout.header and _first_row_is_data(sample):
+        layout = layout.replace(header=False)
+        sample = sample_of(spec, layout)
+        notes.append("header: its first row is taken for data, so that columns have numbers")
+    return sample, layout, notes
+
+
+def _beyond_ascii(sample: Sample) -> str:
+    texts = (v for row in sample.rows for v in row.values() if isinstance(v, str))
+    text = next((text for text in texts if not text.isascii()), "")
+    at = next((i for i, letter in enumerate(text) if not letter.isascii()), 0)
+    return text[max(at - 20, 0) : at + 20]
+
+
+def _first_row_is_data(sample: Sample) -> bool:
+    """Whether a name of a column is also one of its values, or all names are numbers."""
+    names = sample.source.columns
+    if names is None or not sample.source.lines or not sample.rows:
         return False
+    if all(number_of(name) is not None for name in names):
+        return True
+    return any(name.strip() and row.get(name) == name for row in sample.rows for name in names)
+
+
+class _Labels:
+    """The values of the label column in a sample, before and after the task is known."""
+
+    def __init__(
+        self,
+        sample: Sample,
+        column: Column,
+        texts: Sequence[str],
+        names: Sequence[str],
+        layout: LayoutSettings,
+        where: str,
+    ) -> None:
+        self.names, self.unlabelled, self.where = names, layout.unlabelled, where
+        self.column, self.by_file = column.name, not layout.label_names and bool(names)
+        self.counts: dict[str, int] = {}
+        self.examples: dict[str, str] = {}
+        self.missing = 0
+        numbers = set()
+        for row in sample.rows:
+            value = row[column.name] if column.name in row else nested(row, column.name)
+            try:
+                text = spelled(value)
+            except TypeError as error:
+                raise DataError(
+                    f"column {column.name!r} holds {str(value)[:60]}, expected one label in each "
+                    "row: name another column with --label-column",
+                    path=where,
+                ) from error
+            if text is None:
+                self.missing += 1
+                continue
+            text = text.strip()
+            if not isinstance(value, str):
+                numbers.add(text)
+            self.counts[text] = self.counts.get(text, 0) + 1
+            if text not in self.examples:
+                first = row.get(texts[0], nested(row, texts[0]))
+                self.examples[text] = _shortened(first)
+        self._join_equal_numbers(numbers)
+
+    def _join_equal_numbers(self, numbers: set[str]) -> None:
+        """0 and 0.0, both numbers in the file, are one label: the shortest spelling."""
+        for group in same_label(self.counts):
+            if numbers.issuperset(group):
+                kept = min(group, key=len)
+                for other in group:
+                    if other != kept:
+                        self.counts[kept] += self.counts.pop(other)
+
+    def values(self) -> list[str]:
+        """The values that are labels, most frequent first: those declared, else those found."""
+        if self.names:
+            return list(self.names)
+        blank = {*self.unlabelled, *USUAL_MARKS}
+        found = [text for text in self.counts if text not in blank and number_of(text) != -1]
+        ordered = sorted(found, key=lambda text: -self.counts[text])
+        numbers = [number_of(text) for text in ordered]
+        if all(number is not None for number in numbers):
+            ordered = sorted(ordered, key=lambda text: number_of(text) or 0)
+        return ordered
+
+    def checked(self) -> tuple[str, ...]:
+        """The labels of a task of the file's own. Raises where they are not two or more."""
+        labels = self.values()
+        groups = same_label(labels)
+        if groups:
+            shown = "; ".join(
+                " and ".join(f"{text!r} ({self.counts.get(text, 0):,} rows)" for text in group)
+                for group in groups[:3]
+            )
+            raise UsageError(
+                f"{self.where}: labels that differ only in case, white space or the way a number "
+                f"is written: {shown}: correct the file, or list the labels to keep with --labels, "
+                "and the others are read as them"
+            )
+        if len(labels) < 2:
+            raise DataError(
+                f"column {self.column!r} holds {len(labels)} distinct labels, expected two or more",
+                path=self.where,
+            )
+        return tuple(labels)
+
+    def reader(self, task: Task) -> LabelReader:
+        """The reader of the file's labels."""
+        return task.label_reader(self.names, self.unlabelled, only_positions=self.by_file)
+
+    @property
+    def only_numbers(self) -> bool:
+        """Whether all values are numbers without declared names."""
+        return not self.names and all(number_of(text) is not None for text in self.counts)
+
+    def fit(self, task: Task) -> bool:
+        """Whether the values are all of this task's labels, and nothing else."""
+        values = [text for text in self.counts if text not in ("-", "-1")]
+        try:
+            reader = self.reader(task)
+            names = {reader.spellings.of_text(name) for name in self.names}
+            read = {reader.read(value) for value in values}
+        except (UsageError, ValueError):
+            return False
+        return (names or read) == set(task.labels) and None not in names | read
+
+    def read(self, task: Task) -> tuple[tuple[LabelFound, ...], int, tuple[LabelFound, ...]]:
+        """Each label, the rows without one, and the values that are neither for certain."""
+        reader = self.reader(task)
+        found, blank, undecided = [], self.missing, []
+        for value, count in self.counts.items():
+            try:
+                label = reader.read(value)
+            except ValueError:
+                undecided.append(LabelFound(value, value, count, self.examples[value]))
+                continue
+            if label is None:
+                blank += count
+            else:
+                shown = None if label == value else value
+                found.append(LabelFound(label, shown, count, self.examples[value]))
+        found.sort(key=lambda one: -one.count)
+        undecided.sort(key=lambda one: -one.count)
+        return tuple(found), blank, tuple(undecided)
+
+
+def _shortened(value: object) -> str:
+    text = " ".join(str(value).split())
+    return text if len(text) <= _EXAMPLE else text[: _EXAMPLE - 1] + "…"
+
+
+def _preset(
+    inputs: Sequence[str], found: _Labels, by_name: Mapping[str, Column], labels: Sequence[str]
+) -> tuple[PresetName | None, list[str]]:
+    """The preset that these columns and labels are, and the field of each input column."""
+    plain = [by_name[name].plain_name for name in inputs]
+    if labels:
+        return None, _field_names(inputs, by_name)
+    if len(inputs) == 2:
+        of_nli = any(name.startswith(("premise", "hypothesis")) for name in plain)
+        if (of_nli or not found.only_numbers) and found.fit(NLI):
+            reverse = plain[0].startswith("hypothesis") or plain[1].startswith("premise")
+            return "nli", ["hypothesis", "premise"] if reverse else ["premise", "hypothesis"]
+        if "question" in plain and found.fit(YES_NO):
+            return "yes_no", ["question" if n == "question" else "passage" for n in plain]
+    # The names alone: a file that has `pos` and `neg` keeps its own labels.
+    named = {folded(text) for text in found.values()} == set(SENTIMENT.labels)
+    if len(inputs) == 1 and named and found.fit(SENTIMENT):
+        return "sentiment", ["text"]
+    return None, _field_names(inputs, by_name)
+
+
+def _field_names(inputs: Sequence[str], by_name: Mapping[str, Column]) -> list[str]:
+    """A name for each input field: the column's, where it can be one."""
+    names: list[str] = []
+    for number, column in enumerate(inputs, 1):
+        name = column
+        if not re.fullmatch(r"[^\W\d]\w*", name):
+            name = by_name[column].plain_name
+        if not re.fullmatch(r"[^\W\d]\w*", name):
+            name = "text" if len(inputs) == 1 else f"text{number}"
+        if name in ("label", "uid", "reason", "tags"):
+            name += "_text"
+        names.append(name if name not in names else f"{name}{number}")
+    return names
+
+
+def _own_task(
+    inputs: Sequence[str],
+    plain: Sequence[str],
+    fields: list[str],
+    found: _Labels,
+    labels: Sequence[str],
+    sample: Sample,
+) -> Task:
+    given = tuple(labels) or found.checked()
+    if len(inputs) == 2 and any("entail" in label.casefold() for label in given):
+        fields[:] = ["premise", "hypothesis"]
+    return Task("task", tuple(fields), given, context=_context(inputs, plain, fields, sample))
+
+
+def _context(
+    inputs: Sequence[str], plain: Sequence[str], fields: Sequence[str], sample: Sample
+) -> str | None:
+    """The field of a pair that several rows share, if there is one. A title and its text are one
+    text in two parts, and no such pair."""
+    if len(inputs) != 2 or plain[0] in TITLES:
+        return None
+    if fields[0] in ("premise", "passage", "context", "article", "evidence"):
+        return fields[0]
+    kinds = [len({str(row.get(column)) for row in sample.rows}) for column in inputs]
+    fewest = min(range(2), key=lambda i: kinds[i])
+    return fields[fewest] if kinds[fewest] <= 0.8 * len(sample.rows) else None

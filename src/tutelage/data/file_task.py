@@ -6,25 +6,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tutelage.config.layout_settings import LayoutSettings
 from tutelage.config.recipe import Recipe, task_from
 from tutelage.config.sections import TaskSection
 from tutelage.config.yaml_files import load_yaml_option
 from tutelage.core.errors import UsageError
 from tutelage.core.task import NLI, PRESETS, Task
 from tutelage.data.describe import Description, describe_file
-from tutelage.data.readers import FORMATS
+from tutelage.data.readers import FORMATS, format_of
+
+_MOST_SHOWN = 8
+"""Labels that a guess lists with their counts."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileTask:
-    """A task, and the mapping of a file's columns to it.
+    """A task, and how a file is read as rows of it.
 
-    columns: our field -> the file's column, where they differ; None where none does
-    guess:   one sentence on what was guessed from the file; empty where the user stated the task
+    guess: one sentence on what was guessed from the file; empty where the user stated the task
     """
 
     task: Task
-    columns: Mapping[str, str] | None = None
+    layout: LayoutSettings
     guess: str = ""
 
 
@@ -33,12 +36,13 @@ def parse_task(text: str) -> Task:
 
     Raises UsageError for anything else.
     """
-    if text in PRESETS:
-        return PRESETS[text]
+    for name, preset in PRESETS.items():
+        if text == name:
+            return preset
     values = load_yaml_option(text, "--task")
     if not isinstance(values, Mapping):
         raise UsageError(
-            f"--task {text!r}: expected {' or '.join(PRESETS)}, or fields and labels such as "
+            f"--task {text!r}: expected {', '.join(PRESETS)}, or fields and labels such as "
             "'{fields: [text], labels: [good, bad]}'"
         )
     return task_from(TaskSection(**values))
@@ -51,13 +55,15 @@ def task_of_file(
     recipe: Recipe | None = None,
     label_column: str | None = None,
     text_columns: Sequence[str] = (),
+    layout: LayoutSettings | None = None,
 ) -> FileTask:
     """Find the task of the rows that the data spec `data` names.
 
     task:         as for `parse_task`
-    recipe:       take the task and columns from it
+    recipe:       take the task, and how the file is read, from it
     label_column, text_columns: columns of the file; the text columns in the order of the task's
                   fields
+    layout:      how the file is read, as far as the user says
 
     Where neither task nor recipe is given, a local file is described as `tutelage init` describes
     it, and `guess` says what was found; any other source is taken as NLI.
@@ -65,41 +71,44 @@ def task_of_file(
     Raises UsageError for a contradictory combination, DataError for a file without labels.
     """
     if recipe is not None:
-        if task is not None or label_column or text_columns:
+        if task is not None or label_column or text_columns or layout is not None:
             raise UsageError(
-                "got --recipe together with --task, --label-column or --text-columns: the recipe "
-                "has the task and the columns, so change them there"
+                "got --recipe together with --task or options that say how a file is read: the "
+                "recipe has the task and the section data, so change them there"
             )
-        return FileTask(recipe.resolved_task(), recipe.data.columns or None)
+        return FileTask(recipe.resolved_task(), recipe.data.layout())
+    layout = layout or LayoutSettings()
     if task is not None:
         given = parse_task(task)
-        return FileTask(given, _columns(given, label_column, text_columns))
+        return FileTask(given, _with_columns(layout, given, label_column, text_columns))
     path = Path(data.partition("?")[0].partition("#")[0])
-    if path.suffix.lower() not in FORMATS:
-        return FileTask(NLI, _columns(NLI, label_column, text_columns))
-    found = describe_file(path, label_column=label_column, text_columns=text_columns)
-    return FileTask(
-        NLI if found.is_nli else Task("task", found.fields, found.labels),
-        dict(found.columns) or None,
-        describe_guess(data, found),
-    )
+    if format_of(path) not in FORMATS and not path.is_dir():
+        return FileTask(NLI, _with_columns(layout, NLI, label_column, text_columns))
+    found = describe_file(data, label=label_column, texts=text_columns, layout=layout)
+    return FileTask(found.task, found.layout, describe_guess(data, found))
 
 
 def describe_guess(data: str, found: Description) -> str:
     """One sentence on what was guessed from a file, for the user to check."""
-    counts = ", ".join(f"{label} ({count:,})" for label, count in found.counts.items())
-    fields = [found.columns.get(field, field) for field in found.fields]
-    kind = "natural language inference" if found.is_nli else "classification"
+    counts: dict[str, int] = {}
+    for one in found.found:
+        shown = one.label if one.value is None else f"{one.value} = {one.label}"
+        counts[shown] = one.count
+    listed = [f"{label} ({count:,})" for label, count in counts.items()]
+    if len(listed) > _MOST_SHOWN:
+        listed = [*listed[:_MOST_SHOWN], f"… {len(listed)} labels"]
+    kind = "natural language inference" if found.preset == "nli" else "classification"
+    rows = f"{'all' if found.complete else 'a sample of'} {found.rows:,} rows"
     return (
-        f"{data}: taken as {kind}: text from {', '.join(map(repr, fields))}, labels from "
-        f"{found.label_column!r}: {counts} in the first {found.rows:,} rows"
+        f"{data}: taken as {kind}: text from {', '.join(map(repr, found.text_columns))}, labels "
+        f"from {found.label_column!r}: {', '.join(listed)} in {rows}"
     )
 
 
-def _columns(
-    task: Task, label_column: str | None, text_columns: Sequence[str]
-) -> dict[str, str] | None:
-    columns: dict[str, str] = {}
+def _with_columns(
+    layout: LayoutSettings, task: Task, label_column: str | None, text_columns: Sequence[str]
+) -> LayoutSettings:
+    columns = dict(layout.columns)
     if text_columns:
         if len(text_columns) != len(task.fields):
             raise UsageError(
@@ -109,4 +118,4 @@ def _columns(
         columns |= dict(zip(task.fields, text_columns, strict=True))
     if label_column is not None:
         columns["label"] = label_column
-    return {ours: theirs for ours, theirs in columns.items() if ours != theirs} or None
+    return layout.replace(columns=columns)

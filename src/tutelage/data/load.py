@@ -5,6 +5,7 @@
     load_examples("anli_v1.0#train_r1?n=2000&seed=1", NLI)
     load_examples("synthetic:nli?n=4000&seed=1&people=1", NLI)
     load_examples("pairs.parquet", NLI, columns={"premise": "text_a", "hypothesis": "text_b"})
+    load_examples("notes.csv", NLI, LayoutSettings(encoding="cp1252", delimiter=";"))
 
 A spec is `[SCHEME:]PLACE[?KEY=VALUE&…][#SPLIT]`; the query may also follow the split. `${NAME}` and
 `${NAME:-default}` in it are environment variables. `?n=…&seed=…` takes a random sample,
@@ -16,24 +17,27 @@ from __future__ import annotations
 import difflib
 import random
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
+from tutelage.config.layout_settings import LayoutSettings, layout_of
 from tutelage.core.environment import expand_variables
 from tutelage.core.errors import DataError, UsageError
-from tutelage.core.storage import digest
+from tutelage.core.storage import digest_of_rows
 from tutelage.core.task import Task
 from tutelage.core.types import Example
-from tutelage.data import readers, synthetic
-from tutelage.data.row_parser import RowParser, Source
+from tutelage.data import hub, readers, synthetic
+from tutelage.data.row_parser import RowParser
+from tutelage.data.source import Source
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 _ANLI_SPLIT = re.compile(r"(train|dev|test)_r([1-9])")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Examples(Sequence[Example]):
     """Examples in file order, and where they come from.
 
@@ -60,6 +64,19 @@ class Examples(Sequence[Example]):
     def __iter__(self) -> Iterator[Example]:
         return iter(self.rows)
 
+    def __repr__(self) -> str:
+        counts = Counter(example.label for example in self.rows).most_common(5)
+        shown = ", ".join(f"{label} ({count:,})" for label, count in counts)
+        return f"<{len(self.rows):,} examples from {self.source!r}: {shown}>"
+
+    def to_pandas(self) -> Any:
+        """A DataFrame with a row for each example: uid, its fields, label, reason."""
+        import pandas
+
+        return pandas.DataFrame(
+            [{"uid": e.uid, **e.fields, "label": e.label, "reason": e.reason} for e in self.rows]
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Spec:
@@ -83,12 +100,20 @@ class Spec:
         return int(text)
 
 
-def load_examples(spec: str, task: Task, *, columns: Mapping[str, str] | None = None) -> Examples:
+def load_examples(
+    spec: str,
+    task: Task,
+    layout: LayoutSettings | None = None,
+    *,
+    columns: Mapping[str, str] | None = None,
+) -> Examples:
     """Load the labelled examples that `spec` names, each a valid row of `task`.
 
-    columns: our name -> the source's column, for the task's fields, `label`, `uid`, `reason` and
-             `tags`; an empty column name means "none" for the last three. The default is our own
-             names, or ANLI's (`context` for the premise, `inference_tags` for the tags).
+    layout: how the file is read
+    columns: short for `LayoutSettings(columns=…)`: our name -> the source's column, for the task's
+             fields, `label`, `uid`, `reason` and `tags`; an empty column name means "none" for the
+             last three. The default is our own names, or ANLI's (`context` for the premise,
+             `inference_tags` for the tags).
 
     A row without an id gets one computed from its content, so that equal rows of two files have
     equal ids; further copies within a file are numbered. Rows without a label are left out and
@@ -97,9 +122,9 @@ def load_examples(spec: str, task: Task, *, columns: Mapping[str, str] | None = 
     Raises UsageError for an invalid spec or mapping, MissingExtraError where a format's package is
     not installed, and DataError for faults in the data.
     """
-    parsed = parse_spec(spec)
+    parsed, layout = parse_spec(spec), layout or layout_of(columns)
     if parsed.scheme == "synthetic":
-        if columns:
+        if layout.columns:
             raise UsageError(
                 f"data {spec!r}: generated rows have no columns to map: remove `columns`"
             )
@@ -109,11 +134,11 @@ def load_examples(spec: str, task: Task, *, columns: Mapping[str, str] | None = 
         wanted, seed = parsed.number("n", least=1), parsed.number("seed", least=0, default=0)
         if wanted is None and "seed" in parsed.query:
             raise UsageError(f"data {spec!r}: `seed` needs the size of the sample: add n=…")
-        parser = RowParser(task, columns or {})
-        rows, unlabelled = parser.parse(_OPENERS[parsed.scheme](parsed))
+        parser = RowParser(task, layout)
+        rows, unlabelled = parser.parse(_OPENERS[parsed.scheme](parsed, layout))
         if wanted is not None:
             rows = _sample(rows, wanted, seed or 0, spec)
-    return Examples(tuple(rows), spec, unlabelled, digest(rows))
+    return Examples(tuple(rows), spec, unlabelled, digest_of_rows(rows))
 
 
 @dataclass(frozen=True)
@@ -130,27 +155,31 @@ class ExampleStream:
 
 
 def stream_examples(
-    spec: str, task: Task, *, columns: Mapping[str, str] | None = None
+    spec: str,
+    task: Task,
+    layout: LayoutSettings | None = None,
+    *,
+    columns: Mapping[str, str] | None = None,
 ) -> ExampleStream:
     """Like `load_examples`, for files of any size: check every row now, read it again on `open`.
 
     Samples and generated rows are held in memory.
     """
-    parsed = parse_spec(spec)
+    parsed, layout = parse_spec(spec), layout or layout_of(columns)
     if parsed.scheme == "synthetic" or parsed.query:
-        examples = load_examples(spec, task, columns=columns)
+        examples = load_examples(spec, task, layout)
         return ExampleStream(lambda: iter(examples), len(examples), examples.unlabelled)
-    parser, opener = RowParser(task, columns or {}), _OPENERS[parsed.scheme]
+    parser, opener = RowParser(task, layout), _OPENERS[parsed.scheme]
     total = unlabelled = 0
-    for example in parser.read(opener(parsed)):
+    for example in parser.read(opener(parsed, layout)):
         if example is None:
             unlabelled += 1
         else:
             total += 1
     if not total:
-        load_examples(spec, task, columns=columns)  # raises the error
+        load_examples(spec, task, layout)  # raises the error
     return ExampleStream(
-        lambda: (example for example in parser.read(opener(parsed)) if example is not None),
+        lambda: (e for e in parser.read(opener(parsed, layout)) if e is not None),
         total,
         unlabelled,
     )
@@ -235,30 +264,38 @@ def _generate(spec: Spec, task: Task) -> list[Example]:
     return synthetic.generate(n, seed, people=people)
 
 
-def _open_path(spec: Spec) -> Source:
+def open_source(spec: str, layout: LayoutSettings) -> Source:
+    """Open what a data spec names as plain rows, all of them where it asks for a sample; generated
+    rows have no source.
+
+    Raises as `load_examples` does.
+    """
+    parsed = parse_spec(spec)
+    if parsed.scheme not in _OPENERS:
+        raise UsageError(f"data {spec!r}: expected a file, a folder#split or hf:NAME#SPLIT")
+    return _OPENERS[parsed.scheme](parsed, layout)
+
+
+def _open_path(spec: Spec, layout: LayoutSettings) -> Source:
     path = Path(spec.place)
-    if path.is_dir():
-        return readers.open_file(_release_file(path, spec))
-    if spec.split is not None and path.exists():
-        raise UsageError(f"data {spec.written!r}: a file has no splits: remove #{spec.split}")
-    return readers.open_file(path)
+    if not path.is_dir():
+        return readers.open_file(path, layout, part=spec.split)
+    release = _release_file(path, spec)
+    if release is not None:
+        return readers.open_file(release, layout)
+    return readers.open_folder(path, spec.split, layout)
 
 
-def _release_file(folder: Path, spec: Spec) -> Path:
-    """Find the file of a split in an unpacked ANLI release: `#train_r1` is R1/train.jsonl."""
+def _release_file(folder: Path, spec: Spec) -> Path | None:
+    """The file of a split in an unpacked ANLI release: `#train_r1` is R1/train.jsonl. None where
+    the folder is no such release."""
     found = sorted(
         f"{file.stem}_{file.parent.name.lower()}"
         for file in folder.glob("R[1-9]/*.jsonl")
         if file.stem in ("train", "dev", "test")
     )
     if not found:
-        files = sorted(f.name for f in folder.iterdir() if f.suffix in readers.FORMATS)
-        raise DataError(
-            "is a directory, expected a file"
-            + (f": name one of {', '.join(files[:5])}" if files else "")
-            + f" (a folder for the `datasets` package is hf:{spec.place}#SPLIT)",
-            path=folder,
-        )
+        return None
     match = _ANLI_SPLIT.fullmatch(spec.split or "")
     if match is None or spec.split not in found:
         got = f"has no split {spec.split!r}" if spec.split else "is an ANLI release without #SPLIT"
@@ -266,8 +303,8 @@ def _release_file(folder: Path, spec: Spec) -> Path:
     return folder / f"R{match[2]}" / f"{match[1]}.jsonl"
 
 
-def _open_hub(spec: Spec) -> Source:
-    return readers.open_hub(spec.place, spec.split, spec.query.get("config"), spec.written)
+def _open_hub(spec: Spec, layout: LayoutSettings) -> Source:
+    return hub.open_hub(spec.place, spec.split, spec.query.get("config"), spec.written)
 
 
 _QUERY_KEYS: Mapping[str, tuple[str, ...]] = {
@@ -275,4 +312,7 @@ _QUERY_KEYS: Mapping[str, tuple[str, ...]] = {
     "hf": ("n", "seed", "config"),
     "synthetic": ("n", "seed", "people"),
 }
-_OPENERS: Mapping[str, Callable[[Spec], Source]] = {"": _open_path, "hf": _open_hub}
+_OPENERS: Mapping[str, Callable[[Spec, LayoutSettings], Source]] = {
+    "": _open_path,
+    "hf": _open_hub,
+}

@@ -1,42 +1,65 @@
-"""Open JSON lines, CSV, Parquet files and data sets of the `datasets` package as plain rows.
+"""Open a data file or a folder of them as plain rows, by its name.
 
-`data.row_parser` decides what the columns mean. Only class numbers are translated here, into the
-names that the data set gives them, because its order of classes may differ from the task's.
+`data.row_parser` decides what the columns mean, `core.labels` what a label's value means.
 """
 
 from __future__ import annotations
 
-import csv
 import difflib
-import io
-import json
+import re
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
-from tutelage.core.errors import DataError, MissingExtraError, UsageError
-from tutelage.data.row_parser import Source
+from tutelage.config.layout_settings import LayoutSettings
+from tutelage.core.errors import DataError, UsageError
+from tutelage.data import hub
+from tutelage.data.delimited import open_delimited
+from tutelage.data.json_files import open_json, open_json_lines
+from tutelage.data.source import Row, Source
+from tutelage.data.tables import open_parquet, open_spreadsheet
+from tutelage.data.text_files import COMPRESSIONS, text_lines
+
+_SHEETS = (".xlsx", ".xls", ".ods")
 
 
-def open_file(path: Path) -> Source:
-    """Open a `.jsonl`, `.csv` or `.parquet` file. Raises DataError where it cannot be read."""
+def open_file(
+    path: Path, layout: LayoutSettings | None = None, *, part: str | None = None
+) -> Source:
+    """Open a data file. Raises DataError where it cannot be read.
+
+    part: the sheet of a spreadsheet; no other file has parts
+    """
     if path.is_dir():
         raise DataError("is a directory, expected a file", path=path)
     if not path.exists():
         raise DataError(_missing(path), path=path)
-    opener = FORMATS.get(path.suffix.lower())
+    suffix = format_of(path)
+    opener = FORMATS.get(suffix)
     if opener is None:
         raise DataError(
-            f"cannot read {path.suffix or 'a file without suffix'!r}, expected one of "
+            f"cannot read {suffix or 'a file without suffix'!r}, expected one of "
             f"{', '.join(FORMATS)}",
             path=path,
         )
+    if part is not None and suffix not in _SHEETS:
+        raise UsageError(f"data '{path}#{part}': a file has no splits: remove #{part}")
+    settings = layout or LayoutSettings()
     try:
-        if path.stat().st_size == 0:
+        # A pipe has no size.
+        if path.is_file() and path.stat().st_size == 0:
             raise DataError("is empty, expected rows", path=path)
-        return opener(path)
+        if part is not None:
+            return open_spreadsheet(path, settings, part)
+        return opener(path, settings)
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror or error}", path=path) from error
+
+
+def format_of(path: Path) -> str:
+    """The suffix that decides how a file is read: that before `.gz`, of a compressed one."""
+    suffix = path.suffix.lower()
+    return Path(path.stem).suffix.lower() if suffix in COMPRESSIONS else suffix
 
 
 def _missing(path: Path) -> str:
@@ -48,195 +71,115 @@ def _missing(path: Path) -> str:
     return "no such file: " + (f"did you mean {' or '.join(near)}?" if near else "correct the path")
 
 
-def _text(path: Path) -> str:
-    """Read the file as text, line ends kept. Raises DataError where it is not UTF-8 text."""
-    data = path.read_bytes()
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise DataError(
-            f"got byte 0x{data[error.start]:02x}, which is not UTF-8: save the file as UTF-8 text",
-            path=path,
-            line=line,
-        ) from error
-    if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
-        raise DataError("got a zero byte, expected a text file", path=path, line=line)
-    if not text.strip():
-        raise DataError("is blank, expected rows", path=path)
-    return text
+def _open_txt(path: Path, layout: LayoutSettings) -> Source:
+    """Open a `.txt` file, in which some data sets come: JSON lines, or cells between tabs."""
+    lines = text_lines(path, layout.encoding, newline="\n")
+    first = next((line for line in lines if line.strip()), "")
+    if first.lstrip().startswith("{"):
+        return open_json_lines(path, layout)
+    if "\t" in first or layout.delimiter:
+        return open_delimited(path, layout, None if layout.delimiter else "\t")
+    raise DataError(
+        "has neither JSON objects nor tabs in its first line, expected rows: name it .csv, or say "
+        "delimiter:",
+        path=path,
+    )
 
 
-def _open_jsonl(path: Path) -> Source:
-    text = _text(path)
+Opener = Callable[[Path, LayoutSettings], Source]
 
-    def rows() -> Iterator[tuple[int, Mapping[str, object]]]:
-        # Only "\n" ends a row: str.splitlines would also split at U+2028 inside a JSON string.
-        for number, line in enumerate(text.split("\n"), 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise DataError(
-                    f"is not valid JSON ({error}), expected one object on each line",
-                    path=path,
-                    line=number,
-                ) from error
-            if not isinstance(row, dict):
-                raise DataError(
-                    f"got a JSON {type(row).__name__}, expected one object on each line",
-                    path=path,
-                    line=number,
-                )
-            yield number, row
-
-    return Source(str(path), None, rows(), lines=True)
-
-
-def _open_csv(path: Path) -> Source:
-    # strict: otherwise an unclosed quote silently swallows the rest of the file.
-    reader = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
-
-    def records() -> Iterator[tuple[int, list[str]]]:
-        while True:
-            first_line = reader.line_num + 1
-            try:
-                record = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                raise DataError(
-                    f"is not valid CSV ({error}), in the row that begins here",
-                    path=path,
-                    line=first_line,
-                ) from error
-            if record:
-                yield first_line, record
-
-    table = records()
-    line, header = next(table)
-    repeated = sorted({name for name in header if header.count(name) > 1})
-    if repeated:
-        raise DataError(f"has two columns of one name: {', '.join(repeated)}", path=path, line=line)
-
-    def rows() -> Iterator[tuple[int, Mapping[str, object]]]:
-        for line, record in table:
-            if len(record) != len(header):
-                raise DataError(
-                    f"got {len(record)} cells, expected {len(header)} as in the header "
-                    "(a cell that holds a comma needs quotes)",
-                    path=path,
-                    line=line,
-                )
-            yield line, dict(zip(header, record, strict=True))
-
-    return Source(str(path), header, rows(), lines=True)
-
-
-def _open_parquet(path: Path) -> Source:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise MissingExtraError("pyarrow", "train", f"loading {path.name}") from error
-    try:
-        table = pyarrow.parquet.read_table(path)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"is not a valid Parquet file ({_line(error)})", path=path) from error
-    classes = _parquet_classes(table.schema.metadata or {})
-
-    def rows() -> Iterator[tuple[int, Mapping[str, object]]]:
-        number = 0
-        for batch in table.to_batches(max_chunksize=1000):
-            for row in batch.to_pylist():
-                number += 1
-                yield number, {k: _class_name(classes.get(k), v) for k, v in row.items()}
-
-    return Source(str(path), table.column_names, rows(), lines=False)
-
-
-def _parquet_classes(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:
-    """Class names by column, which the `datasets` package writes to a Parquet file's metadata."""
-    try:
-        features = json.loads(metadata[b"huggingface"])["info"]["features"]
-        return {
-            column: feature["names"]
-            for column, feature in features.items()
-            if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
-        }
-    except (KeyError, ValueError, TypeError):
-        return {}  # written by another program: numbers follow the task's order
-
-
-def _class_name(names: list[str] | None, value: object) -> object:
-    if names is None or not isinstance(value, int) or not 0 <= value < len(names):
-        return value  # -1 means unlabelled on the hub; Task.parse_label handles it
-    return names[value]
-
-
-def open_hub(name: str, split: str | None, config: str | None, written: str) -> Source:
-    """Open a split with the `datasets` package: of a hub data set, a saved one or a folder.
-
-    written: the data spec as written, for messages
-
-    Raises DataError for whatever that package cannot find or read.
-    """
-    if not name:
-        raise UsageError(
-            f"data {written!r}: the name of the data set is missing, expected hf:NAME#SPLIT"
-        )
-    try:
-        import datasets
-    except ImportError as error:
-        raise MissingExtraError("datasets", "train", f"data {written!r}") from error
-    folder = Path(name)
-    saved = any((folder / file).is_file() for file in ("dataset_dict.json", "state.json"))
-    if not saved and split is None:
-        raise UsageError(f"data {written!r}: the split is missing, expected hf:{name}#SPLIT")
-    try:
-        if saved:
-            data = _pick(datasets.load_from_disk(name), split, written)
-        else:
-            data = datasets.load_dataset(name, config, split=split)
-    except (
-        OSError, ValueError, TypeError, RuntimeError, datasets.exceptions.DatasetsError
-    ) as error:  # fmt: skip
-        raise DataError(f"cannot be loaded ({_line(error)})", path=written) from error
-    classes = {
-        column: list(feature.names)
-        for column, feature in data.features.items()
-        if isinstance(feature, datasets.ClassLabel)
-    }
-
-    def rows() -> Iterator[tuple[int, Mapping[str, object]]]:
-        for number, row in enumerate(data, 1):
-            yield number, {k: _class_name(classes.get(k), v) for k, v in row.items()}
-
-    return Source(written, data.column_names, rows(), lines=False)
-
-
-def _pick(saved: Any, split: str | None, written: str) -> Any:
-    """Pick a split of what `save_to_disk` wrote: a single data set, or several by name."""
-    if not isinstance(saved, dict):
-        own = None if saved.split is None else str(saved.split)
-        if split is not None and own is not None and split != own:
-            raise DataError(f"unknown split {split!r}, expected {own}", path=written)
-        return saved
-    if split not in saved:
-        got = "the split is missing" if split is None else f"unknown split {split!r}"
-        raise DataError(f"{got}, expected one of {', '.join(saved)}", path=written)
-    return saved[split]
-
-
-def _line(error: BaseException) -> str:
-    """The first line of another package's error message."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__).strip()
-
-
-FORMATS: Mapping[str, Callable[[Path], Source]] = {
-    ".jsonl": _open_jsonl,
-    ".csv": _open_csv,
-    ".parquet": _open_parquet,
+FORMATS: Mapping[str, Opener] = {
+    ".jsonl": open_json_lines,
+    ".ndjson": open_json_lines,
+    ".json": open_json,
+    ".csv": lambda path, layout: open_delimited(path, layout, None),
+    ".tsv": lambda path, layout: open_delimited(path, layout, "\t"),
+    ".tab": lambda path, layout: open_delimited(path, layout, "\t"),
+    ".txt": _open_txt,
+    ".parquet": open_parquet,
+    **dict.fromkeys(_SHEETS, open_spreadsheet),
 }
+
+_SHARD = re.compile(r"(.+?)[-_.]\d+([-_]of[-_]\d+)?([-_.][0-9a-f-]{8,})?([-_.]c\d+)?")
+"""`train-00000-of-00003`, `part-00000-1b2c…`: a file that is one part of several."""
+
+
+def data_files(folder: Path) -> dict[str, list[Path]]:
+    """The data files of a folder, or of its folder `data`, by the split that their names begin
+    with; parts of a split in the order of their names."""
+    files: dict[str, list[Path]] = {}
+    for place in (folder, folder / "data"):
+        for path in sorted(place.iterdir()) if place.is_dir() else ():
+            if path.is_file() and format_of(path) in FORMATS and not path.name.startswith("."):
+                stem = path.name.partition(".")[0]
+                shard = _SHARD.fullmatch(stem)
+                files.setdefault(shard[1] if shard else stem, []).append(path)
+        if files:
+            return files
+    return files
+
+
+def open_folder(folder: Path, split: str | None, layout: LayoutSettings) -> Source:
+    """Open a split of a folder: a data set that `save_to_disk` wrote, or data files.
+
+    Raises DataError where the folder holds several splits and none is named, or not that one.
+    """
+    if hub.is_saved(folder):
+        return hub.open_hub(str(folder), split, None, str(folder))
+    splits = data_files(folder)
+    if not splits:
+        raise DataError("is a directory without data files, expected a file", path=folder)
+    if split is None and not (len(splits) == 1 and _are_parts(*splits.values())):
+        names = [path.name for files in splits.values() for path in files]
+        one = "train" if "train" in splits else next(iter(splits))
+        raise DataError(
+            f"is a directory, expected a file: name one of {', '.join(names[:5])}, or a split: "
+            f"{folder}#{one} (a folder for the `datasets` package is hf:{folder}#SPLIT)",
+            path=folder,
+        )
+    if split is not None and split not in splits:
+        raise DataError(f"has no split {split!r}: expected one of {', '.join(splits)}", path=folder)
+    (files,) = [splits[split]] if split is not None else splits.values()
+    return _joined(folder, files, layout)
+
+
+def _are_parts(files: list[Path]) -> bool:
+    """Whether files are numbered parts of one table."""
+    return all(_SHARD.fullmatch(path.name.partition(".")[0]) for path in files)
+
+
+def _joined(folder: Path, files: list[Path], layout: LayoutSettings) -> Source:
+    """The rows of several files of one format, one after the other."""
+    if len(files) == 1:
+        return open_file(files[0], layout)
+    first = open_file(files[0], layout)
+    begins: list[int] = []
+
+    def rows() -> Iterator[tuple[int, Row]]:
+        # Places grow through the files, so that one number leads to the file and the place in it.
+        begins.clear()
+        offset = last = 0
+        for number, path in enumerate(files):
+            source = first if number == 0 else open_file(path, layout)
+            if source.columns is not None and set(source.columns) != set(first.columns or ()):
+                raise DataError(
+                    f"has the columns {', '.join(source.columns)}, expected those of "
+                    f"{files[0].name}: {', '.join(first.columns or ())}",
+                    path=path,
+                )
+            if source.names != first.names:
+                raise DataError(
+                    f"declares other names of labels than {files[0].name}, expected the same",
+                    path=path,
+                )
+            begins.append(offset)
+            for place, row in source.rows:
+                last = offset + place
+                yield last, row
+            offset = last
+
+    def locate(place: int) -> tuple[str, int]:
+        index = bisect_right(begins, place - 1) - 1
+        return str(files[index]), place - begins[index]
+
+    return Source(str(folder), first.columns, rows(), first.lines, first.names, locate)

@@ -1,56 +1,181 @@
-"""Predict with a trained student."""
+"""Predict the rows of a file with a trained student: streaming, in order, resumable."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Mapping
+import contextlib
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+from tutelage.config.layout_settings import LayoutSettings
 from tutelage.config.training_settings import Fast
-from tutelage.core.errors import StudentError
-from tutelage.core.storage import write_jsonl
-from tutelage.core.task import NLI, Task
-from tutelage.core.types import Prediction
-from tutelage.data.load import load_examples
+from tutelage.core.errors import DataError
+from tutelage.core.task import Task
+from tutelage.core.types import Example, Prediction
+from tutelage.data.load import load_examples, open_source, parse_spec
+from tutelage.data.row_parser import RowParser
+from tutelage.deliver.output import STANDARD, Output, Record
+from tutelage.deliver.predictions import Predictions
+from tutelage.deliver.trained import Student, in_chunks
+from tutelage.evaluation.statistics import wilson_interval
+
+CHUNK = 4096
+"""Rows that are predicted together. Memory holds one chunk. Rows are sorted by length within it, so
+that it decides which rows share a batch: it is never changed by an option."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """What was predicted.
+
+    model:      the checkpoint
+    rows:       of the input
+    unreadable: of them; their reason is in the output
+    labelled:   rows with a label of their own
+    right:      of them, predicted rightly
+    first:      the first reason of an unreadable row
+    """
+
+    model: Path
+    rows: int = 0
+    unreadable: int = 0
+    labelled: int = 0
+    right: int = 0
+    first: str = ""
+
+    @property
+    def accuracy(self) -> float | None:
+        """The share of labelled rows that were predicted rightly; None where there are none."""
+        return self.right / self.labelled if self.labelled else None
+
+    @property
+    def ci95(self) -> tuple[float, float] | None:
+        """Wilson's 95% interval of the accuracy, over rows taken as independent."""
+        return wilson_interval(self.right, self.labelled) if self.labelled else None
+
+    def add(self, record: Record) -> None:
+        """Count one row of the output."""
+        self.rows += 1
+        if isinstance(record, DataError):
+            self.unreadable += 1
+            self.first = self.first or str(record)
+        elif record.gold:
+            self.labelled += 1
+            self.right += record.label == record.gold
 
 
 def predict_file(
     model: Path,
     data: str,
     *,
-    task: Task = NLI,
-    columns: Mapping[str, str] | None = None,
+    layout: LayoutSettings | None = None,
     explained: bool = False,
-    output: Path | None = None,
-    fast: Fast = "auto",
-    on_progress: Callable[[int, int], None] | None = None,
-) -> list[Prediction]:
-    """Predict the rows of `data` with the checkpoint in `model`; write them to `output`.
+    fast: Fast | None = None,
+    on_progress: Callable[[int], None] | None = None,
+) -> Predictions:
+    """Predict the rows of `data` and hold them in memory; `write_predictions` has the arguments.
 
-    explained:   also let the student write its rationales
-    on_progress: called with the rows done and their total, first for labels, then for rationales
+    fast: None: as the checkpoint was evaluated
 
-    Raises StudentError where `model` is not a checkpoint.
+    Raises DataError for rows that cannot be read.
     """
-    from tutelage.student.inference.explain import explain
-    from tutelage.student.inference.score import score_labels
-    from tutelage.student.model.loading import load_student
-    from tutelage.student.model.precision import choose_device, prepare
+    student = Student.load(model, fast=fast)
+    settings = student.layout if layout is None else layout
+    rows: list[Example] = []
+    for found in _rows(data, student.record.task, settings):
+        if isinstance(found, DataError):
+            raise found
+        rows.append(found)
+    predictions: list[Prediction] = []
+    for chunk in in_chunks(rows, CHUNK):
+        predictions += student.score(chunk, explain=explained)
+        if on_progress is not None:
+            on_progress(len(predictions))
+    return Predictions(tuple(predictions))
 
-    if not (model / "config.json").exists():
-        raise StudentError(f"{model}: holds no model: expected a checkpoint folder, …/seed-N/model")
-    examples = list(load_examples(data, task, columns=columns))
-    total = len(examples)
-    student = load_student(str(model), fast=fast).to(choose_device())
-    prepare(student, student.precision or "auto")
-    report = None if on_progress is None else (lambda done: on_progress(done, total))
-    predictions = score_labels(student, examples, task, on_progress=report)
-    if explained:
-        texts = explain(student, examples, predictions, task, on_progress=report)
-        predictions = [
-            dataclasses.replace(p, rationale=text)
-            for p, text in zip(predictions, texts, strict=True)
-        ]
-    if output is not None:
-        write_jsonl(output, predictions)
-    return predictions
+
+def write_predictions(
+    model: Path,
+    data: str,
+    *,
+    layout: LayoutSettings | None = None,
+    explained: bool = False,
+    output: Path = Path("predictions.jsonl"),
+    resume: bool = False,
+    overwrite: bool = False,
+    on_progress: Callable[[int], None] | None = None,
+) -> Counts:
+    """Predict and write the rows of `data` with a checkpoint or the model that a run recommends.
+
+    data:        a data spec, or `-` for standard input
+    layout:     how the file is read; None: as the run read its own
+    explained:   also let the student write its rationales
+    output:      a `.jsonl`, `.csv` or `.parquet` file, or `-` for standard output. Every row of
+                 the input has a row there, in the same order; one that cannot be read has the
+                 reason.
+    resume:      continue what an interrupted call has written
+    overwrite:   replace a file that is there
+    on_progress: called with the number of rows done
+
+    Raises StudentError where `model` is not a checkpoint, UsageError for an output that is there
+    already.
+    """
+    written = Output(output, resume=resume, overwrite=overwrite)
+    student = Student.load(model)
+    with contextlib.ExitStack() as stack:
+        spec = stack.enter_context(_spooled()) if data == STANDARD else data
+        settings = student.layout if layout is None else layout
+        rows = _rows(spec, student.record.task, settings)
+        origin = [student.record.weights_sha256, data, settings.model_dump(mode="json"), explained]
+        counts = Counts(student.folder)
+        sink = stack.enter_context(written.open(student.record.task, origin))
+        for record in sink.done():
+            counts.add(record)
+        done = counts.rows
+        for chunk in in_chunks(rows, CHUNK):
+            if done >= len(chunk):
+                done -= len(chunk)  # in the output already
+                continue
+            records = _predicted(student, chunk, explained)
+            sink.write(records)
+            for record in records:
+                counts.add(record)
+            if on_progress is not None:
+                on_progress(counts.rows)
+        sink.finish()
+    return counts
+
+
+def _rows(spec: str, task: Task, layout: LayoutSettings) -> Iterator[Example | DataError]:
+    """Every row of a file, or the rows of a sample or of generated data."""
+    parsed = parse_spec(spec)
+    if parsed.scheme == "synthetic" or parsed.query:
+        yield from load_examples(spec, task, layout)
+        return
+    parser = RowParser(task, layout, labelled=False)
+    for _, found in parser.each(open_source(spec, layout)):
+        if found is not None:
+            yield found
+
+
+def _predicted(student: Student, rows: list[Example | DataError], explained: bool) -> list[Record]:
+    """A record for each row: its prediction, or why it cannot be read."""
+    examples = [row for row in rows if isinstance(row, Example)]
+    found: Iterator[Prediction] = iter(student.score(examples, explain=explained))
+    return [row if isinstance(row, DataError) else next(found) for row in rows]
+
+
+@contextlib.contextmanager
+def _spooled() -> Iterator[str]:
+    """Standard input as a file, whose format is that of its first character."""
+    with tempfile.TemporaryDirectory() as folder:
+        first = sys.stdin.buffer.read(1)
+        suffix = {b"{": ".jsonl", b"[": ".json"}.get(first, ".csv")
+        path = Path(folder) / f"input{suffix}"
+        with path.open("wb") as file:
+            file.write(first)
+            shutil.copyfileobj(sys.stdin.buffer, file)
+        yield str(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tutelage.config.layout_settings import LayoutSettings
 from tutelage.core.errors import DataError, RunFolderError, UsageError
 from tutelage.core.results import Comparison, Evaluation, load_results
 from tutelage.core.storage import read_jsonl
@@ -24,7 +25,7 @@ def evaluate_file(
     *,
     data: str | None = None,
     task: Task = NLI,
-    columns: Mapping[str, str] | None = None,
+    layout: LayoutSettings | None = None,
 ) -> tuple[Evaluation, bool]:
     """Scores of the predictions in a file, or of all seeds in an arm's folder; and whether rows
     were taken as independent because it is unknown which of them share a context.
@@ -33,7 +34,7 @@ def evaluate_file(
           predictions belong to, if they belong to one
     """
     predictions = _by_seed(path)
-    groups = _groups({path: predictions}, data, task, columns)
+    groups = _groups({path: predictions}, data, task, layout)
     return evaluate(predictions, task, groups), _unknown(groups, task)
 
 
@@ -43,7 +44,7 @@ def compare_files(
     *,
     data: str | None = None,
     task: Task = NLI,
-    columns: Mapping[str, str] | None = None,
+    layout: LayoutSettings | None = None,
 ) -> tuple[Comparison, bool]:
     """The comparison of two files of predictions, or of the seeds in two arms' folders; and whether
     rows were taken as independent. Where several rows share a premise, the p-value is then too
@@ -52,7 +53,7 @@ def compare_files(
     data: as in `evaluate_file`
     """
     predictions = {path: _by_seed(path) for path in (arm, baseline)}
-    groups = _groups(predictions, data, task, columns)
+    groups = _groups(predictions, data, task, layout)
     named = {str(path): by_seed for path, by_seed in predictions.items()}
     (found,) = compare(named, [(str(arm), str(baseline))], task, groups)
     return found, _unknown(groups, task)
@@ -66,11 +67,11 @@ def _groups(
     predictions: Mapping[Path, SeedPredictions],
     data: str | None,
     task: Task,
-    columns: Mapping[str, str] | None,
+    layout: LayoutSettings | None,
 ) -> dict[str, str] | None:
     """uid -> the unit of the row: from `data`, or from the first run that has the rows."""
     if data is not None:
-        rows = load_examples(data, task, columns=columns)
+        rows = load_examples(data, task, layout)
         return {e.uid: unit for e, unit in zip(rows, units_of(rows, task), strict=True)}
     found = (_groups_of_run(path, by_seed) for path, by_seed in predictions.items())
     return next((groups for groups in found if groups is not None), None)

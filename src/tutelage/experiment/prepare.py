@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tutelage.config.layout_settings import LayoutSettings
 from tutelage.config.recipe import Recipe
 from tutelage.config.sections import ArmSection
 from tutelage.config.teacher_settings import TeacherSettings
@@ -61,11 +62,11 @@ def load_splits(recipe: Recipe) -> Splits:
     Raises DataError where the rows allow no comparison.
     """
     task, data = recipe.resolved_task(), recipe.data
-    sources = {"train": load_examples(data.train, task, columns=data.columns or None)}
+    sources = {"train": load_examples(data.train, task, data)}
     parts: dict[str, list[Example]] = {"train": list(sources["train"])}
     for name, part in (("test", data.test), ("dev", data.dev)):
         if isinstance(part, str):
-            sources[name] = load_examples(part, task, columns=data.columns or None)
+            sources[name] = load_examples(part, task, data)
             parts[name] = list(sources[name])
         else:
             sources[name] = sources["train"]
@@ -223,17 +224,17 @@ def annotate_file(
     observer: Observer,
     *,
     task: Task = NLI,
-    columns: Mapping[str, str] | None = None,
+    layout: LayoutSettings | None = None,
     retry_failed: bool = False,
     wait: bool = True,
 ) -> dict[Path, Summary]:
     """Annotate the examples of `data` and write their rationales to `output`.
 
-    columns: our names -> the file's columns
+    layout: how the file is read
 
     The budget belongs to the output file: all calls that write it share it.
     """
-    examples = stream_examples(data, task, columns=columns)
+    examples = stream_examples(data, task, layout)
     if examples.unlabelled:
         observer.note(f"{examples.unlabelled} rows have no label and are left out")
     book = None if ledger is None else Ledger(ledger)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tutelage.config.layout_settings import LayoutSettings
 from tutelage.config.recipe import Recipe
 from tutelage.config.training_settings import TrainSettings
 from tutelage.core.progress import Observer
@@ -69,14 +70,14 @@ def audit_file(
     observer: Observer,
     *,
     task: Task = NLI,
-    columns: Mapping[str, str] | None = None,
+    layout: LayoutSettings | None = None,
 ) -> Audit:
     """Measure the rows of `data`, and the rationales that `tutelage annotate` wrote for them.
 
-    columns: our field → the file's column
+    layout: how the file is read
     """
     observer.stage("Reading the data")
-    examples = load_examples(data, task, columns=columns)
+    examples = load_examples(data, task, layout)
     learnt = None if rationales is None else read_rationales(rationales)
     rows = build_training_examples(examples, task, learnt, settings.objective)
     notes = (

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from tutelage.config.layout_settings import LayoutSettings
 from tutelage.config.recipe_file import parse_recipe
 from tutelage.config.teacher_settings import DEFAULT_TEACHER, DEFAULT_TEACHER_SETTINGS
+from tutelage.config.yaml_files import dump_yaml
 from tutelage.data.describe import Description
 
 _COMMENTS = {
@@ -22,7 +23,7 @@ _COMMENTS = {
 
 
 def draft_recipe(
-    file: Path,
+    file: str,
     found: Description,
     *,
     dev: str | None,
@@ -32,14 +33,16 @@ def draft_recipe(
 ) -> str:
     """Write a valid recipe for `file`, as YAML with comments.
 
-    found: the file's columns, labels and task, from `data.describe`
+    found: what the file holds, from `data.describe`
     """
-    data: dict[str, Any] = {"train": str(file), "dev": dev or 0.1, "test": test or 0.2}
-    if found.columns:
-        data["columns"] = dict(found.columns)
+    said = found.layout.model_dump(mode="json")
+    defaults = LayoutSettings().model_dump(mode="json")
+    data: dict[str, Any] = {"train": file, "dev": dev or 0.1, "test": test or 0.2}
+    data |= {key: value for key, value in said.items() if value != defaults[key]}
+    stem = Path(file.partition("#")[0]).stem
     values: dict[str, Any] = {
-        "name": "".join(c if c.isalnum() or c in "-_" else "-" for c in file.stem) or "experiment",
-        "task": "nli",
+        "name": "".join(c if c.isalnum() or c in "-_" else "-" for c in stem) or "experiment",
+        "task": found.preset or _own_task(found),
         "data": data,
         "teacher": {"model": teacher, **_asked(teacher)},
         "student": {"model": student},
@@ -51,14 +54,15 @@ def draft_recipe(
         "search": {"learning_rate": [0.0006, 0.0012, 0.0024], "label_weight": [0.5]},
         "seeds": [0, 1, 2, 3, 4],
     }
-    if not found.is_nli:
-        values["task"] = {"fields": list(found.fields), "labels": list(found.labels)}
     parse_recipe(values, f"draft for {file}")
     parts = []
     for key, value in values.items():
         if key in _COMMENTS:
             parts.append(f"# {_COMMENTS[key]}\n")
-        parts.append(yaml.safe_dump({key: value}, sort_keys=False, allow_unicode=True))
+        parts.append(dump_yaml({key: value}))
+        if key == "data":
+            parts += [f"  # check {note}\n" for note in found.notes]
+            parts.append(_decision(found))
     return "".join(parts)
 
 
@@ -68,3 +72,23 @@ def _asked(teacher: str) -> dict[str, Any]:
         return dict(DEFAULT_TEACHER_SETTINGS)
     local = teacher.startswith(("gguf:", "package:"))
     return {"temperature": 0.2, "max_tokens": 400} if local else {"max_tokens": 400}
+
+
+def _own_task(found: Description) -> dict[str, Any]:
+    task: dict[str, Any] = {"fields": list(found.task.fields), "labels": list(found.task.labels)}
+    if found.task.context is not None:
+        task["context"] = found.task.context
+    return task
+
+
+def _decision(found: Description) -> str:
+    """The line that has to be decided, as a comment, where values may be labels or none."""
+    if not found.undecided:
+        return ""
+    values = [one.value for one in found.undecided]
+    values_shown = ", ".join(f"{one.value!r} in {one.count:,} rows" for one in found.undecided)
+    listed = json.dumps(values, ensure_ascii=False)
+    return (
+        f"  # TO DECIDE: {values_shown}: no label? Then remove the # of the next line. A label? "
+        f"Then add it to task.labels.\n  # unlabelled: {listed}\n"
+    )

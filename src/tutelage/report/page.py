@@ -78,16 +78,19 @@ _UNSEEN_NOTE = (
 
 
 def write_report(folder: Path, page: Path | None = None) -> Path:
-    """Write report.html and report.md from the files of a run; returns the page's path.
+    """Write report.html and report.md of a run into its folder; returns the page's path.
 
-    page: where the page goes, instead of report.html; the Markdown goes next to it
+    page: the one file that is written instead: Markdown where its name ends in `.md`, else the page
     """
     results, files = read_run(folder)
     title = f"Tutelage: {results.name}"
-    page = page or folder / "report.html"
-    write_atomic(page, render_report(results, title=title, files=files))
-    write_atomic(page.with_suffix(".md"), render_markdown(results, title=title, files=files))
-    return page
+    html = page if page is not None else folder / "report.html"
+    markdown = page if page is not None else folder / "report.md"
+    if page is None or page.suffix != ".md":
+        write_atomic(html, render_report(results, title=title, files=files))
+    if page is None or page.suffix == ".md":
+        write_atomic(markdown, render_markdown(results, title=title, files=files))
+    return html
 
 
 def render_report(results: Results, *, title: str, files: RunFiles = NO_FILES) -> str:

@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tutelage.config.training_settings import TrainSettings
+from tutelage.core.checkpoint_record import read_record
 from tutelage.core.errors import StudentError, TutelageError
 from tutelage.core.model_files import content_digest
 from tutelage.core.progress import JobProgress
@@ -205,6 +206,7 @@ def run_scoring(job: ScoringJob, on_step: Callable[[int, int], None] | None = No
     torch.set_num_threads(settings.threads)
 
     def compute_shard() -> list[Any]:
+        read_record(job.trained.folder / "model")  # refuses changed files
         student = load_student(str(job.trained.folder / "model"), fast=settings.fast)
         prepare(student.to(group.device), settings.precision)
         on_progress = None if on_step is None else (lambda done: on_step(done, len(rows)))
@@ -306,7 +308,7 @@ class Runner:
         """Have the workers import torch while the caller does something else."""
         if self.workers > 1:
             for _ in range(self.workers):
-                self._workers().submit(worker.import_torch)
+                worker.submit(self._workers(), worker.import_torch)
 
     def run(self, jobs: Sequence[TrainingJob | ScoringJob]) -> Iterator[tuple[int, Any]]:
         """Yield (index, result) as each job ends."""
@@ -317,7 +319,8 @@ class Runner:
                 self._report_end(job)
                 yield index, result
             return
-        pending = {self._workers().submit(_run_in_worker, job): i for i, job in enumerate(jobs)}
+        pool = self._workers
+        pending = {worker.submit(pool(), _run_in_worker, job): i for i, job in enumerate(jobs)}
         while pending:
             done, _ = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
             running = {str(_folder(jobs[index])) for index in pending.values()}

@@ -9,13 +9,33 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import signal
+import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from importlib import metadata
 from typing import Any
 
 _channel: Any = None
 """The queue for this worker's reports."""
+
+
+def submit(pool: ProcessPoolExecutor, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+    """Submit work to a pool that starts its processes on demand, without the main module.
+
+    A new process would import the script that is running, to find functions that it defines. Our
+    jobs need none, and a script without `if __name__ == "__main__":` would run again from its
+    first line.
+    """
+    main = sys.modules["__main__"]
+    hidden = {name: vars(main)[name] for name in ("__file__", "__spec__") if name in vars(main)}
+    for name in hidden:
+        setattr(main, name, None)
+    try:
+        return pool.submit(function, *arguments)
+    finally:
+        for name, value in hidden.items():
+            setattr(main, name, value)
 
 
 def start(channel: Any, counter: Any, gpus: Sequence[str]) -> None:

@@ -1,6 +1,6 @@
 """The files of one training, and how it resumes after a kill or a full disk.
 
-    model/        the best checkpoint so far: safetensors, configuration, tokenizer
+    model/        the best checkpoint so far: safetensors, configuration, tokenizer, tutelage.json
     dev.jsonl     that checkpoint's predictions on dev; in model/ until the training is complete
     state.pt      the state of the training, with everything needed to resume it
     log.jsonl     a line for each evaluation, and one every few steps with the loss
@@ -18,18 +18,24 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import torch
 
+from tutelage.config.training_settings import TrainSettings
+from tutelage.core.checkpoint_record import CheckpointRecord, write_record
 from tutelage.core.errors import RunFolderError
 from tutelage.core.storage import remove, translate_write_errors, write_atomic, write_jsonl
+from tutelage.core.task import Task
 from tutelage.core.types import Prediction
 from tutelage.student.model.student import Student
 
 _DEV = "dev.jsonl"
+
+_PACKAGES = ("tutelage", "torch", "transformers", "tokenizers")
 
 _ATOMIC = ("log.jsonl", "dev.jsonl", "done.json")
 """Files of the folder that `write_atomic` writes. A kill may leave its temporary files."""
@@ -37,10 +43,31 @@ _ATOMIC = ("log.jsonl", "dev.jsonl", "done.json")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A student and its predictions on dev."""
+    """A student, its predictions on dev, and what its record says of it."""
 
     student: Student
     dev: Sequence[Prediction]
+    record: CheckpointRecord
+
+
+def record_of(
+    student: Student, task: Task, settings: TrainSettings, data_sha256: Mapping[str, str]
+) -> CheckpointRecord:
+    """What a checkpoint of this training says of itself: all that decides its predictions.
+
+    data_sha256: digests of the training rows and of dev
+    """
+    return CheckpointRecord(
+        task=task,
+        objective=settings.objective,
+        **settings.inference_limits,
+        precision="bf16" if student.model.dtype == torch.bfloat16 else "fp32",
+        fast=settings.fast,
+        threads=settings.threads,
+        settings=settings.model_dump(mode="json"),
+        data_sha256=data_sha256,
+        versions={name: metadata.version(name) for name in _PACKAGES},
+    )
 
 
 class TrainingFiles:
@@ -117,6 +144,7 @@ class TrainingFiles:
             with translate_write_errors(self.model, new):
                 shutil.rmtree(new, ignore_errors=True)
                 checkpoint.student.save(new)
+                write_record(new, checkpoint.record)
                 write_jsonl(new / _DEV, checkpoint.dev)
                 for file in (*new.iterdir(), new):
                     _flush(file)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from tutelage.student.model.precision import Optimizer, prepare
 from tutelage.student.model.room import check_room
 from tutelage.student.model.student import Student
 from tutelage.student.model.weights import restore_weights
-from tutelage.student.training.checkpoint import Checkpoint, TrainingFiles
+from tutelage.student.training.checkpoint import Checkpoint, TrainingFiles, record_of
 from tutelage.student.training.distributed import process_group
 from tutelage.student.training.loss import batch_loss
 from tutelage.student.training.result import TrainResult
@@ -101,8 +101,9 @@ def train(
     check_scoring(student, dev, task, settings.max_source_tokens, settings.max_rationale_tokens)
     _ = student.head_can_be_narrowed
     files = TrainingFiles(Path(folder))
-    run = _Training(student, encoded, dev, task, settings, files, on_log)
     dev_rows = [[e.uid, e.fields, e.label] for e in dev]
+    data = {"training": digest(list(training)), "dev": digest(dev_rows)}
+    run = _Training(student, encoded, dev, task, settings, files, on_log, data)
     task_parts = [task.fields, task.labels, dict(task.verbalizers), task.context]
     run.resume(digest([key, settings, [e.sequences for e in encoded], dev_rows, task_parts]))
     try:
@@ -149,8 +150,10 @@ class _Training:
         settings: TrainSettings,
         files: TrainingFiles,
         on_log: OnLog | None,
+        data_sha256: Mapping[str, str],
     ) -> None:
         self.student = student
+        self.data_sha256 = data_sha256
         self.encoded = encoded
         self.dev = dev
         self.task = task
@@ -348,7 +351,10 @@ class _Training:
             "progress": {name: getattr(progress, name) for name in _Progress.__slots__},
             "optimizer": None if over else self.optimizer.state(),
         }
-        checkpoint = None if better is None else Checkpoint(self.student, better)
+        checkpoint = None
+        if better is not None:
+            record = record_of(self.student, self.task, self.settings, self.data_sha256)
+            checkpoint = Checkpoint(self.student, better, record)
         self.group.check_equal(self.optimizer.masters)
         self.group.on_main(lambda: self.files.commit(state, checkpoint, progress.best_step))
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import sqlite3
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tutelage.core.errors import DataError
+from tutelage.core.storage import atomic_file, encode_json, refuse_folder
 from tutelage.core.types import Example, Message, Request
 from tutelage.teacher.ledger.store import INSERT_ANSWER, Ledger, request_key
 
@@ -29,21 +28,12 @@ def export_answers(ledger: Ledger, path: Path, strategies: Sequence[str] = ()) -
 
     Returns how many there are. `import_answers` restores them exactly.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    refuse_folder(path)
     count = 0
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            for line in _exported(ledger, strategies):
-                file.write(json.dumps(line, ensure_ascii=False) + "\n")
-                count += 1
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with atomic_file(path) as file:
+        for line in _exported(ledger, strategies):
+            file.write(encode_json(json.dumps(line, ensure_ascii=False) + "\n"))
+            count += 1
     return count
 
 

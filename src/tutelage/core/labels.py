@@ -1,0 +1,233 @@
+"""What a value of a data file means as a label. This is decided here and nowhere else.
+
+1. Nothing (None, NaN, a blank text) and the values declared as `unlabelled` are no label.
+2. A whole number is a position where names for positions were declared: by the file (the
+   `datasets` package's class labels), by the recipe's `label_names`, or by the task's preset.
+3. A value that is spelled like a label is that label: exactly first, then up to case, outer
+   white space and Unicode form.
+4. Equal numbers are the same label (0, 0.0, "0"), unless the labels hold several spellings of
+   that number.
+5. Anything else is an error. No value is ever a guess between two meanings.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+
+_NUMBER = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]{1,4})?")
+
+USUAL_MARKS = ("-1", "-")
+"""How data sets mark a row without a label: SNLI has -1 on the hub and `-` in the release. They
+count where names of positions are declared; elsewhere -1 may be a label."""
+
+_SHOWN = 8
+"""Labels that an error message lists."""
+
+
+def spelled(value: object) -> str | None:
+    """The text that a value stands for: `True` → "true", 1.0 → "1.0"; None where it is nothing.
+
+    Raises TypeError for what is neither text nor number nor truth value.
+    """
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (str, int, float, Decimal)):
+        text = str(value)
+        return text if text.strip() else None
+    raise TypeError(type(value).__name__)
+
+
+def folded(text: str) -> str:
+    """The text up to case, outer white space and Unicode form."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text.strip()).casefold())
+
+
+def number_of(text: str) -> Decimal | None:
+    """The number that a text spells in ASCII, else None. Exact: "0.1" is not 0.1000000001."""
+    stripped = text.strip()
+    return Decimal(stripped) if _NUMBER.fullmatch(stripped) else None
+
+
+def same_label(texts: Iterable[str]) -> list[tuple[str, ...]]:
+    """The spellings among `texts` that a reader takes for the same label, in groups of two or more:
+    those that differ only in case, outer white space or Unicode form, or that are equal numbers."""
+    groups: dict[object, list[str]] = {}
+    for text in dict.fromkeys(texts):
+        number = number_of(text)
+        groups.setdefault(folded(text) if number is None else number, []).append(text)
+    return [tuple(group) for group in groups.values() if len(group) > 1]
+
+
+class Spellings:
+    """The labels of a task, by every spelling that data may have for them.
+
+    labels:     canonical names
+    further:    other spelling -> label
+    words:      label -> the words that the student writes for it
+    """
+
+    def __init__(
+        self, labels: Sequence[str], further: Mapping[str, str], words: Mapping[str, str]
+    ) -> None:
+        self.labels = tuple(labels)
+        # In the order of precedence: a value that is spelled like a label is that label.
+        spellings = [(label, label) for label in labels]
+        spellings += further.items()
+        spellings += [(words[label], label) for label in labels if label in words]
+        self._exact: dict[str, str] = {}
+        self._folded: dict[str, str] = {}
+        self._numbers: dict[Decimal, set[str]] = {}
+        names = {number_of(label) for label in labels} - {None}
+        for index, (text, label) in enumerate(spellings):
+            self._exact.setdefault(text, label)
+            self._folded.setdefault(folded(text), label)
+            number = number_of(text)
+            if number is not None and (index < len(labels) or number not in names):
+                self._numbers.setdefault(number, set()).add(label)
+
+    def problems(self, further: Mapping[str, str]) -> list[str]:
+        """What makes these labels or further spellings ambiguous, one line each."""
+        found = [
+            f"labels: {' and '.join(map(repr, group))} differ only in upper and lower case or "
+            "white space: list one of them, the others are then read as it"
+            for group in same_label(self.labels)
+            if len({folded(text) for text in group}) < len(group)
+        ]
+        for text, label in further.items():
+            if label not in self.labels:
+                found.append(
+                    f"spellings: {text!r} stands for {label!r}, expected one of {self.listed()}"
+                )
+                continue
+            meant = self._folded[folded(text)]
+            number = number_of(text)
+            numbers = set() if number is None else self._numbers.get(number, set())
+            other = meant if meant != label else next(iter(numbers - {label}), None)
+            if other is not None:
+                found.append(f"spellings: {text!r} stands for {label!r}, and for {other!r} as well")
+        return found
+
+    def of_text(self, text: str) -> str | None:
+        """The label that `text` spells, or None."""
+        label = self._exact.get(text)
+        if label is None:
+            label = self._folded.get(folded(text))
+        if label is None and (number := number_of(text)) is not None:
+            equal = self._numbers.get(number, set())
+            label = next(iter(equal)) if len(equal) == 1 else None
+        return label
+
+    def listed(self) -> str:
+        """The labels for a message: all, or the first and their number."""
+        shown = ", ".join(self.labels[:_SHOWN])
+        return shown + (f", … ({len(self.labels)} labels)" if len(self.labels) > _SHOWN else "")
+
+
+class LabelReader:
+    """Reads the label of a row; one for each source, because a file may declare names.
+
+    spellings:  of the task's labels
+    names:      names of the positions 0, 1, 2, …; empty: a number is never a position
+    unlabelled: values that mean that a row has no label
+    only_positions: whether the source has nothing but positions where it has numbers, as a class
+                label of the `datasets` package; then a name may be a number
+
+    The constructor raises ValueError for names or values that contradict the labels.
+    """
+
+    def __init__(
+        self,
+        spellings: Spellings,
+        names: Sequence[str] = (),
+        unlabelled: Sequence[str] = (),
+        *,
+        only_positions: bool = False,
+    ) -> None:
+        self.spellings = spellings
+        self.names = tuple(names)
+        self._blank = {folded(text) for text in unlabelled}
+        self._blank_numbers = {number_of(text) for text in unlabelled} - {None}
+        for text in unlabelled:
+            if (label := spellings.of_text(text)) is not None:
+                raise ValueError(f"unlabelled: {text!r} is the label {label!r}: remove one of them")
+        for position, name in enumerate(names):
+            number = number_of(name)
+            other = number is not None and number != position and number in range(len(names))
+            if other and not only_positions:
+                raise ValueError(
+                    f"label_names: {list(names)} are numbers themselves, so that {name} could be a "
+                    "name or a position: leave label_names out, and list the labels as the file "
+                    "has them"
+                )
+        self._known: dict[tuple[type, object], str | None] = {}
+
+    def read(self, value: object) -> str | None:
+        """The label of `value`, or None for a row without one. Raises ValueError for anything else;
+        the message says what was found and what was expected."""
+        key = (type(value), value)
+        try:
+            return self._known[key]
+        except (KeyError, TypeError):
+            label = self._read(value)
+        if len(self._known) < 10_000 and isinstance(value, (str, int, float)):
+            self._known[key] = label
+        return label
+
+    def _read(self, value: object) -> str | None:
+        try:
+            text = spelled(value)
+        except TypeError as error:
+            raise ValueError(
+                f"got {_shown(value)}, expected one of {self.spellings.listed()}: a row has one "
+                "label, as a text, a number or true or false"
+            ) from error
+        if text is None or folded(text) in self._blank:
+            return None
+        # A truth value is not the number 1 or 0, in whatever language the file was written.
+        number = None if isinstance(value, bool) else number_of(text)
+        if number is not None and number in self._blank_numbers:
+            return None
+        if number is not None and number in range(len(self.names)):
+            name = self.names[int(number)]
+            label = self.spellings.of_text(name)
+            if label is None:
+                raise ValueError(
+                    f"got {value!r}, which the declared names call {name!r}, expected one of "
+                    f"{self.spellings.listed()}: list it as a label, or correct label_names"
+                )
+            return label
+        label = self.spellings.of_text(text)
+        if label is None and self.names and (folded(text) in USUAL_MARKS or number == -1):
+            return None
+        if label is None:
+            raise ValueError(
+                f"got {_shown(value)}, expected one of {self.spellings.listed()}"
+                + self._advice(text)
+            )
+        return label
+
+    def _advice(self, text: str) -> str:
+        number = number_of(text)
+        if self.names:
+            return f" (or 0 to {len(self.names) - 1})" if number is not None else self._near(text)
+        if number == -1 or text.strip() == "-":
+            return f"; if it marks rows without a label, say unlabelled: [{text.strip()!r}]"
+        if number is not None:
+            return "; if it is a label's position, say label_names: with the names in order"
+        return self._near(text)
+
+    def _near(self, text: str) -> str:
+        near = difflib.get_close_matches(text, self.spellings.labels, n=1, cutoff=0.7)
+        return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"

@@ -1,0 +1,131 @@
+"""CSV files and their relatives: which character separates cells, and whether quotes do."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from tutelage.config.layout_settings import LayoutSettings
+from tutelage.core.errors import DataError
+from tutelage.data.source import Row, Source, refuse_repeated
+from tutelage.data.text_files import text_lines
+
+_CANDIDATES = (",", "\t", ";", "|")
+_QUOTED = re.compile(r'"(?:[^"]|"")*"')
+_PEEKED = 50
+"""Lines from which the separating character is found."""
+
+
+def open_delimited(path: Path, layout: LayoutSettings, delimiter: str | None) -> Source:
+    """Open a file of separated cells. `delimiter` is what the file's suffix promises, if anything.
+
+    Raises DataError for a blank file, a header that names a column twice, or a file in which no
+    character separates cells, where none is promised.
+    """
+    # A passage may be longer than the 131,072 characters that the module allows by default.
+    csv.field_size_limit(sys.maxsize)
+    lines = text_lines(path, layout.encoding, newline="")
+    peeked = list(itertools.islice(lines, _PEEKED))
+    if not "".join(peeked).strip() and next(lines, None) is None:
+        raise DataError("is blank, expected rows", path=path)
+    chosen = layout.delimiter or delimiter or _sniff(peeked)
+    marks = chosen != "\t" or _quotes_are_marks(path, layout)
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if marks else csv.QUOTE_NONE
+    lines = itertools.chain(peeked, lines) if peeked else lines
+    # strict: otherwise an unclosed quote silently swallows the rest of the file.
+    reader = csv.reader(lines, strict=True, delimiter=chosen, quoting=quoting)
+
+    def records() -> Iterator[tuple[int, list[str] | DataError]]:
+        while True:
+            first_line = reader.line_num + 1
+            try:
+                record = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                # The rest of the file may be inside of the quote: nothing after it can be read.
+                raise DataError(
+                    f"is not valid CSV ({error}), in the row that begins here",
+                    path=path,
+                    line=first_line,
+                ) from error
+            if record and any(cell.strip() for cell in record):
+                yield first_line, record
+
+    table = records()
+    line, first = next(table)
+    assert not isinstance(first, DataError)
+    if layout.header:
+        header = first
+        refuse_repeated(header, path, line)
+    else:
+        header = [str(number) for number in range(1, len(first) + 1)]
+        table = itertools.chain([(line, first)], table)
+
+    def rows() -> Iterator[tuple[int, Row]]:
+        for line, record in table:
+            if isinstance(record, DataError):
+                yield line, record
+            elif len(record) != len(header):
+                yield line, _wrong_count(path, line, record, header, chosen)
+            else:
+                yield line, dict(zip(header, record, strict=True))
+
+    return Source(str(path), header, rows(), lines=True)
+
+
+def _wrong_count(
+    path: Path, line: int, record: list[str], header: list[str], delimiter: str
+) -> DataError:
+    return DataError(
+        f"got {len(record)} cells, expected {len(header)} as in the header "
+        f"(a cell that holds {_named(delimiter)} needs quotes; another character between cells is "
+        "delimiter:)",
+        path=path,
+        line=line,
+    )
+
+
+def _named(delimiter: str) -> str:
+    names = {",": "a comma", "\t": "a tab", ";": "a semicolon"}
+    return names.get(delimiter, repr(delimiter))
+
+
+def _sniff(lines: list[str]) -> str:
+    """The first character that separates every row of the sample into as many cells, two or more;
+    else a comma."""
+    for candidate in _CANDIDATES:
+        counts = []
+        try:
+            for record in csv.reader(lines, strict=True, delimiter=candidate):
+                if record:
+                    counts.append(len(record))
+        except csv.Error:
+            pass  # a row that the end of the sample cuts, or no CSV: then the reader says so
+        if counts and counts[0] > 1 and len(set(counts)) == 1:
+            return candidate
+    header = next((line for line in lines if line.strip()), "")
+    return next((candidate for candidate in _CANDIDATES if candidate in header), ",")
+
+
+def _quotes_are_marks(path: Path, layout: LayoutSettings) -> bool:
+    """Whether the quotes of a tab-separated file enclose cells, as spreadsheets write them.
+
+    Many data sets are written without any quoting, and a quote is a character of the text. A
+    program that encloses cells encloses every cell with a quote in it. So quotes are characters
+    where a cell has one without being enclosed, and every line has as many cells as the first.
+    """
+    stray, count = False, 0
+    for line in text_lines(path, layout.encoding, newline=""):
+        cells = line.rstrip("\r\n").split("\t")
+        count = count or len(cells)
+        if len(cells) != count and line.strip():
+            return True
+        if '"' in line and not stray:
+            stray = any('"' in cell and not _QUOTED.fullmatch(cell) for cell in cells)
+    return not stray

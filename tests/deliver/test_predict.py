@@ -1,0 +1,357 @@
+"""A checkpoint predicts as it was evaluated, and every row of a file gets its row."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from tutelage import Student
+from tutelage.cli.main import app
+from tutelage.config.layout_settings import LayoutSettings
+from tutelage.config.training_settings import TrainSettings
+from tutelage.core.errors import StudentError, TutelageError, UsageError
+from tutelage.core.storage import read_jsonl
+from tutelage.core.task import Task
+from tutelage.core.types import Example, Prediction, Rationale
+from tutelage.deliver import predict as predicting
+from tutelage.deliver.predict import predict_file, write_predictions
+from tutelage.student.encoding.targets import build_training_examples
+from tutelage.student.jobs.jobs import ScoringJob, TrainingJob, run_job
+from tutelage.student.model.scratch import tokenizer_for
+
+TASK = Task("films", ("text",), ("good", "bad"), verbalizers={"good": "fine", "bad": "poor"})
+WORDS = ("joyful", "tender", "clever", "dull", "noisy", "shallow")
+
+
+def rows(count: int, start: int = 0) -> list[Example]:
+    found = []
+    for i in range(start, start + count):
+        word = WORDS[i % 6]
+        text = f"the film number {i} was {word} " + f"and went on and on for part {i % 9} " * (
+            i % 4
+        )
+        found.append(Example(f"r{i}", {"text": text}, "good" if i % 6 < 3 else "bad"))
+    return found
+
+
+TRAIN, DEV, TEST = rows(48), rows(12, 100), rows(40, 200)
+
+
+def decoder(folder: Path, tokenizer: Path) -> str:
+    """A tiny decoder-only model with random weights, saved."""
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    words = PreTrainedTokenizerFast.from_pretrained(tokenizer)
+    words.pad_token = words.eos_token
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(words),
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        pad_token_id=words.eos_token_id,
+        eos_token_id=words.eos_token_id,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    words.save_pretrained(folder)
+    return str(folder)
+
+
+def trained(folder: Path, kind: str, **changes: Any) -> ScoringJob:
+    """A finished training with other limits than the defaults, and the scoring of its test rows."""
+    settings = TrainSettings(
+        **{
+            "objective": "label_then_rationale",
+            "learning_rate": 5e-3,
+            "epochs": 2,
+            "batch_size": 12,
+            "warmup_steps": 1,
+            "max_source_tokens": 14,
+            "max_rationale_tokens": 6,
+            "tokens_per_micro_batch": 200,
+            "precision": "fp32",
+            **changes,
+        }
+    )
+    reasons = [Rationale(e.uid, "human", f"{e.fields['text'][:18]} it was", "ok") for e in TRAIN]
+    learnt = build_training_examples(TRAIN, TASK, reasons, settings.objective)
+    words = tokenizer_for(learnt, folder / "tokenizer")
+    spec = "scratch:t5-tiny" if kind == "t5" else decoder(folder / "base", words)
+    job = TrainingJob(
+        spec, words if kind == "t5" else None, learnt, DEV, TASK, settings, folder / "seed-0"
+    )
+    run_job(job)
+    return ScoringJob(job, TEST, folder / "seed-0" / "test.jsonl")
+
+
+def as_file(path: Path, examples: list[Example], labelled: bool = True) -> Path:
+    with path.open("w", encoding="utf-8") as file:
+        for example in examples:
+            row = {"uid": example.uid, **example.fields}
+            file.write(json.dumps(row | ({"label": example.label} if labelled else {})) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("kind", ["t5", "llama"])
+@pytest.mark.parametrize(
+    "objective", ["label", "label_then_rationale", "rationale_then_label", "multitask"]
+)
+def test_predicting_a_runs_own_test_file_gives_its_own_predictions(
+    tmp_path: Path, kind: str, objective: str
+) -> None:
+    scoring = trained(tmp_path, kind, objective=objective)
+    own = run_job(scoring)
+    assert any(p.truncated for p in own)  # the limits matter
+    output = tmp_path / "predictions.jsonl"
+    model = scoring.trained.folder / "model"
+    counts = write_predictions(model, str(as_file(tmp_path / "t.jsonl", TEST)), output=output)
+    # The batches are the same, so they are equal bit by bit.
+    assert output.read_bytes() == (tmp_path / "seed-0" / "test.jsonl").read_bytes()
+    assert (counts.rows, counts.labelled) == (40, 40)
+    assert counts.right == sum(p.label == p.gold for p in own)
+    assert counts.ci95 is not None and counts.ci95[0] < (counts.accuracy or 0) <= counts.ci95[1]
+    # In other batches they are equal up to rounding.
+    alone = [p for row in TEST[:9] for p in Student.load(model).predict([row])]
+    for one, other in zip(alone, own, strict=False):
+        if one.rationale == other.rationale:
+            assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5)
+
+
+def test_bf16_is_read_as_it_was_evaluated(tmp_path: Path) -> None:
+    scoring = trained(tmp_path, "llama", objective="label", precision="bf16")
+    own = run_job(scoring)
+    predictions = predict_file(
+        scoring.trained.folder / "model", str(as_file(tmp_path / "t.jsonl", TEST))
+    )
+    assert list(predictions) == own
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    return trained(folder, "t5", objective="label").trained.folder / "model"
+
+
+def test_a_checkpoint_knows_itself(model: Path) -> None:
+    record = Student.load(model).record
+    assert record.task == TASK and record.objective == "label"
+    assert record.limits == {
+        "max_source_tokens": 14,
+        "max_rationale_tokens": 6,
+        "tokens_per_micro_batch": 200,
+    }
+    assert (record.precision, record.fast, record.threads) == ("fp32", "auto", 1)
+    assert set(record.data_sha256) == {"training", "dev"}
+    assert "model.safetensors" in (record.files_sha256 or {})
+    assert record.versions["torch"] == torch.__version__
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
+def test_a_changed_or_missing_file_of_a_checkpoint_is_refused(
+    model: Path, tmp_path: Path, name: str
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(model, copy)
+    content = bytearray((copy / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (copy / name).write_bytes(content)
+    with pytest.raises(StudentError, match=f"{name}: is not the file that"):
+        Student.load(copy)
+    (copy / name).unlink()
+    with pytest.raises(StudentError, match=f"{name}: is missing"):
+        Student.load(copy)
+    shutil.rmtree(copy)
+    with pytest.raises(StudentError, match="holds no model"):
+        Student.load(copy)
+
+
+def test_every_row_of_the_input_has_a_row_of_the_output(model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "new.jsonl"
+    lines = [
+        json.dumps({"text": "the film was joyful"}),
+        "{broken",
+        json.dumps({"text": "  "}),
+        json.dumps({"text": "the film was dull", "label": "poor"}),
+        json.dumps({"words": "no text"}),
+        json.dumps({"text": "the film was dull", "label": None}),
+        json.dumps({"text": "the film was odd", "label": "maybe"}),
+    ]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    written: dict[str, list[dict[str, Any]]] = {}
+    for suffix in ("jsonl", "csv", "parquet"):
+        output = tmp_path / f"out.{suffix}"
+        done = CliRunner().invoke(app, ["predict", str(model), str(path), "--output", str(output)])
+        assert done.exit_code == 0, (done.output, done.exception)
+        assert "7 rows" in done.stdout and "of 1 labelled rows right" in done.stdout
+        assert "4 rows could not be read" in done.stderr
+        if suffix == "jsonl":
+            written[suffix] = list(read_jsonl(output))
+        elif suffix == "csv":
+            with output.open(encoding="utf-8", newline="") as file:
+                written[suffix] = list(csv.DictReader(file))
+        else:
+            pq = pytest.importorskip("pyarrow.parquet")
+            written[suffix] = pq.read_table(output).to_pylist()
+    for found in written.values():
+        assert len(found) == 7
+        assert [bool(row.get("error")) for row in found] == [
+            False,
+            True,
+            True,
+            False,
+            True,
+            False,
+            True,
+        ]
+        assert "not blank" in found[2]["error"] and "no column 'text'" in found[4]["error"]
+        assert "got 'maybe'" in found[6]["error"] and "new.jsonl:2" in found[1]["error"]
+        assert found[3]["gold"] == "bad" and not found[0]["gold"]
+    for exact, other in zip(written["jsonl"], written["parquet"], strict=True):
+        if "error" not in exact:
+            assert exact["probabilities"]["good"] == other["p(good)"]
+            assert exact["label"] == other["label"]
+
+
+def test_an_interrupted_prediction_is_resumed_to_the_same_file(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predicting, "CHUNK", 7)
+    data = str(as_file(tmp_path / "t.jsonl", TEST + TEST[:0]))
+    whole = tmp_path / "whole.jsonl"
+    write_predictions(model, data, output=whole)
+    output = tmp_path / "out.jsonl"
+    score, calls = Student.score, 0
+
+    def dying(student: Student, chunk: list[Example], **options: Any) -> list[Prediction]:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise KeyboardInterrupt
+        return score(student, chunk, **options)
+
+    monkeypatch.setattr(Student, "score", dying)
+    with pytest.raises(KeyboardInterrupt):
+        write_predictions(model, data, output=output)
+    part = tmp_path / ".out.jsonl.part"
+    assert not output.exists() and part.exists()
+    with part.open("ab") as file:
+        file.write(b'{"uid": "half a li')  # what a kill leaves
+    other = str(as_file(tmp_path / "other.jsonl", TEST[:3]))
+    with pytest.raises(UsageError, match="of another model, input or option"):
+        write_predictions(model, other, output=output, resume=True)
+    counts = write_predictions(model, data, output=output, resume=True)
+    assert calls == 3 + 4  # two of the six chunks were done
+    assert counts.rows == 40 and output.read_bytes() == whole.read_bytes()
+    assert {p.name for p in tmp_path.iterdir()} == {
+        "t.jsonl", "other.jsonl", "whole.jsonl", "out.jsonl",
+    }  # fmt: skip
+
+
+def test_outputs_that_are_not_plain_files(model: Path, tmp_path: Path) -> None:
+    data = str(as_file(tmp_path / "t.jsonl", TEST[:3]))
+    real = tmp_path / "real.jsonl"
+    link = tmp_path / "link.jsonl"
+    link.symlink_to(real)
+    write_predictions(model, data, output=link)
+    assert link.is_symlink() and len(list(read_jsonl(real))) == 3
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    got: list[bytes] = []
+    reader = threading.Thread(target=lambda: got.append(pipe.read_bytes()))
+    reader.start()
+    write_predictions(model, data, output=pipe)
+    reader.join(timeout=30)
+    assert got[0] == real.read_bytes() and pipe.is_fifo()
+    refused: list[tuple[Path, str]] = [
+        (tmp_path, "is a directory"),
+        (tmp_path / "a.txt", "expected one of .jsonl, .csv, .parquet"),
+        (tmp_path / "no" / "a.csv", "no folder"),
+        (real, "exists already: name another file, or add --overwrite"),
+    ]
+    for path, problem in refused:
+        with pytest.raises(UsageError, match=problem):
+            write_predictions(model, data, output=path)
+    before = real.stat().st_mode
+    real.chmod(0o640)
+    write_predictions(model, data, output=real, overwrite=True)
+    assert real.stat().st_mode & 0o777 == 0o640 != before
+
+
+def test_standard_input_and_output(model: Path, tmp_path: Path) -> None:
+    path = as_file(tmp_path / "t.jsonl", TEST[:5], labelled=False)
+    for content in (path.read_text(encoding="utf-8"), "text\nthe film was dull\na, b\n"):
+        done = subprocess.run(
+            [sys.executable, "-m", "tutelage", "predict", str(model), "-", "--output", "-"],
+            input=content, capture_output=True, text=True, cwd=tmp_path, timeout=240,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        found = [json.loads(line) for line in done.stdout.splitlines()]
+        assert len(found) == (5 if content.startswith("{") else 2)
+    assert {p.name for p in tmp_path.iterdir()} == {"t.jsonl"}
+
+
+def test_the_student_from_python(model: Path) -> None:
+    student = Student.load(str(model.parent))
+    assert "text → good, bad" in repr(student)
+    texts = [e.fields["text"] for e in TEST[:6]]
+    expected = [p.label for p in student.predict(TEST[:6])]
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"text": texts, "other": range(6)})
+    inputs: list[Any] = [texts, [{"text": text} for text in texts], frame]
+    datasets = pytest.importorskip("datasets")
+    inputs.append(datasets.Dataset.from_dict({"text": texts}))
+    for given in inputs:
+        found = student.predict(given)
+        assert [p.label for p in found] == expected
+    assert [p.label for p in student.predict(texts[0])] == expected[:1]
+    assert list(found.to_pandas()["label"]) == expected
+    assert repr(found).startswith("<6 predictions: ")
+    assert all(isinstance(p.rationale, str) for p in student.predict(texts[:2], explain=True))
+    with pytest.raises(UsageError, match="got a row of type int"):
+        student.predict([3])
+    with pytest.raises(TutelageError, match="no column 'text'"):
+        student.predict([{"words": "x"}])
+
+
+def test_other_columns_and_separators(model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("Comment;Mood\nthe film was dull;bad\nfine;good\n", encoding="utf-8")
+    layout = LayoutSettings(columns={"text": "Comment", "label": "Mood"})
+    assert [p.gold for p in predict_file(model, str(path), layout=layout)] == ["bad", "good"]
+
+
+def test_a_run_gives_the_model_that_it_recommends(model: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    place = run / "arms" / "labels" / "lr-0.005_w-1" / "seed-0"
+    shutil.copytree(model, place / "model")
+    results = {"recommended": {"folder": "arms/labels/lr-0.005_w-1/seed-0/model"}}
+    (run / "results.json").write_text(json.dumps(results), encoding="utf-8")
+    assert Student.load(run).folder == place / "model" == Student.load(place).folder
+    (run / "recipe.yaml").write_text(
+        "name: x\ntask: {fields: [text], labels: [good, bad]}\nteacher: scripted\n"
+        "data: {train: a.csv, dev: 0.1, test: 0.2, columns: {text: Comment}, delimiter: ';'}\n"
+        "arms: [{name: labels}, {name: r, strategy: informed_reasoning}]\n",
+        encoding="utf-8",
+    )
+    student = Student.load(run)
+    assert (student.layout.columns, student.layout.delimiter) == ({"text": "Comment"}, ";")
+    assert student.predict([{"Comment": "a dull film"}])[0].label in TASK.labels
+    path = tmp_path / "more.csv"
+    path.write_text("Comment;x\na dull film;1\n", encoding="utf-8")
+    assert len(predict_file(run, str(path))) == 1
+    (run / "results.json").write_text(json.dumps({"recommended": None}), encoding="utf-8")
+    with pytest.raises(TutelageError, match="no model that it recommends: name one"):
+        Student.load(run)
