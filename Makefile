@@ -1,6 +1,6 @@
 # make quickstart   a whole experiment in minutes: no key, no download of models, no GPU
 # make test         the checks and the tests
-# make docs         docs/recipe.md and docs/cli.md, from the definitions and the commands
+# make docs         docs/recipe.md, docs/cli.md and the table of faults, from the definitions
 # make bench-ledger kills, faults and budgets by the thousand; some ten minutes
 # make bench-train  training and reading a student beside the usual ways; some twenty minutes
 # make bench-evidence  whole experiments by the thousand, searches included; under ten minutes
@@ -28,6 +28,7 @@ check: $(VENV)/.installed-dev
 docs: $(VENV)/.installed
 	$(BIN)/python -m tutelage.config.reference > docs/recipe.md
 	$(BIN)/python -m tutelage.cli.reference > docs/cli.md
+	$(BIN)/python -m tutelage.teacher.fault_reference
 
 bench-ledger: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/ledger.py

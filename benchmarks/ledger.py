@@ -12,8 +12,8 @@ faults: three in ten requests meet a fault, of every kind that the test server h
         requests and tokens per minute. The run ends by itself, with every row answered or failed
         with a reason. No limit is exceeded, and no retry comes before the server's Retry-After.
 budget: many small runs with random prices, lengths, concurrency, faults and caps, most of them
-        stopped early (SIGKILL, or Ctrl-C once or twice). The server never bills more than the cap;
-        a run that stops because of its budget has less left than one more worst case.
+        stopped early (SIGKILL, SIGTERM, or Ctrl-C once or twice). The server never bills more than
+        the cap; a run that stops because of its budget has less left than one more worst case.
 
 Every annotation is a process of its own, and every kill is real. Prints the counts, and exits with
 1 if any check fails. (A million rows from the ledger: see annotate.py.)
@@ -249,13 +249,16 @@ def faults(rows: int, seed: int, place: Path) -> bool:
 
 def _interrupt(worker: Worker, rng: random.Random) -> str:
     """Stop a run in a random way; returns how, or "ended"."""
-    how = rng.choice(["kill", "kill", "Ctrl-C", "Ctrl-C twice"])
+    how = rng.choice(["kill", "kill", "Ctrl-C", "Ctrl-C twice", "SIGTERM"])
     if how == "kill":
         return how if worker.kill() else "ended"
     for _ in range(2 if how == "Ctrl-C twice" else 1):
         if worker.ended:
             return "ended"
-        worker.interrupt()
+        if how == "SIGTERM":
+            worker.terminate()
+        else:
+            worker.interrupt()
         time.sleep(rng.uniform(0, 0.01))
     exit_code = worker.wait()["exit"]
     return how if exit_code != 0 else "ended"
@@ -280,7 +283,12 @@ def budget(runs: int, seed: int, place: Path) -> bool:
                 reasoning=rng.choice(["none", "details", "total"]),
                 cached_share=rng.choice([0.0, 0.5]),
                 faults=rng.choice(
-                    [{}, spread(0.3, _QUICK_FAULTS), {"no_usage": 0.3, "reset_body": 0.2}]
+                    [
+                        {},
+                        spread(0.3, _QUICK_FAULTS),
+                        {"no_usage": 0.3, "reset_body": 0.2},
+                        {"zero_usage": 0.9},
+                    ]
                 ),
                 retry_after_s=0.005,
             )

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tutelage.data.file_task import FileTask as FileTask
     from tutelage.experiment.run import Run
     from tutelage.planning.doctor import Finding
+    from tutelage.planning.pilot import Pilot as Pilot
     from tutelage.planning.plan import Plan as Plan
     from tutelage.report.compare_runs import TwoRuns as TwoRuns
     from tutelage.student.encoding.token_lengths import Audit as Audit
@@ -150,7 +151,7 @@ def plan(recipe: Recipe, settings: PlanSettings, observer: Observer) -> Plan:
     return plan_recipe(recipe, settings, observer)
 
 
-def doctor(recipe: Recipe | None) -> list[Finding]:
+def doctor(recipe: Recipe | str | None) -> list[Finding]:
     """What is installed and reachable, and what is missing; see `planning.doctor.examine`."""
     from tutelage.planning.doctor import examine
 

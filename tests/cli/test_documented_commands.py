@@ -24,8 +24,7 @@ from tutelage.config import recipe_file
 from tutelage.core.storage import write_jsonl
 from tutelage.core.task import NLI
 from tutelage.data.load import load_examples
-from tutelage.teacher.batch import server as batch_server
-from tutelage.teacher.clients import openai_api
+from tutelage.teacher.clients import access
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = re.findall(
@@ -105,8 +104,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.chdir(folder)
         patch.setenv("OPENAI_API_KEY", "a key")
         patch.setenv("TUTELAGE_LEDGER", str(folder / "ledger.sqlite"))
-        for module in (openai_api, batch_server):
-            patch.setattr(module, "DEFAULT_BASE_URL", server.base_url)
+        patch.setattr(access, "DEFAULT_BASE_URL", server.base_url)
         small = {"quickstart": small_quickstart(folder)}
         patch.setattr(recipe_file, "packaged_recipes", lambda: small)
         (teacher,) = set(re.findall(r"--teacher (\S+)", " ".join(EXAMPLES)))

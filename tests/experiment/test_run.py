@@ -359,7 +359,7 @@ def test_the_full_protocol_is_followed(
     claims = results.choosing_on_test.claims
     assert {c.baseline for c in claims} == {"labels", "reasoning-shuffled"}
 
-    missing = "no teacher_labels, no teacher"
+    missing = "no bag_of_words, no teacher_labels, no teacher"
     assert results.departures == (DepartureResult("baselines", missing, "nobody to ask"),)
     assert observer.lines[0] == (
         f"departure from the protocol (baselines): nobody to ask ({missing})"

@@ -258,7 +258,7 @@ def test_after_a_rationale_the_head_runs_at_the_labels_only(
 ) -> None:
     encoder_decoder.objective = "rationale_then_label"
     _generates(encoder_decoder, {"": _ids(encoder_decoder, "Oslo lies in Norway")}, monkeypatch)
-    _ = encoder_decoder.head_can_be_narrowed  # tried out once, here
+    score_labels(encoder_decoder, EXAMPLES, TASK)  # ways of scoring are tried out once, here
     rows = []
     encoder_decoder.model.get_output_embeddings().register_forward_hook(
         lambda _, inputs, output: rows.append(len(output))

@@ -21,7 +21,8 @@ from tutelage.student.model.loading import load_student
 from tutelage.student.model.precision import Optimizer, prepare
 from tutelage.student.model.scratch import tokenizer_for
 from tutelage.student.model.student import Student
-from tutelage.student.training.trainer import _load_weights, train
+from tutelage.student.model.weights import restore_weights
+from tutelage.student.training.trainer import train
 
 TRAIN, DEV = generate(96, 1), generate(48, 2)
 ROWS = build_training_examples(
@@ -159,7 +160,7 @@ def test_other_weights_than_the_students_are_not_loaded(
     weights = load_file(tmp_path / "model.safetensors")
     save_file({"other": weights.popitem()[1], **weights}, tmp_path / "model.safetensors")
     with pytest.raises(RunFolderError, match=r"without \['.+'\], with \['other'\]"):
-        _load_weights(student, tmp_path)
+        restore_weights(student.model, tmp_path)
 
 
 def test_a_state_of_other_settings_is_refused(new: Callable[[], Student], tmp_path: Path) -> None:

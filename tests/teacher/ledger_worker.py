@@ -172,6 +172,11 @@ class Worker:
         if not self.ended and self._process.pid is not None:
             os.kill(self._process.pid, signal.SIGINT)
 
+    def terminate(self) -> None:
+        """Send SIGTERM, as Slurm and Docker do."""
+        if not self.ended:
+            self._process.terminate()
+
     def wait(self, timeout_s: float = 60.0) -> dict[str, Any]:
         """Wait for its result: only the exit code where it was killed. Raises TimeoutError."""
         self._process.join(timeout_s)

@@ -184,7 +184,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "a strange role": ({"messages": [{"role": "tool", "content": ""}]}, "field 'messages'"),
     "half a character": ({"text": "\ud800"}, "field 'text'"),
     "no time": ({"created": float("nan")}, "field 'created'"),
-    "a list for a parameter": ({"parameters": {"stop": []}}, "field 'parameters'"),
+    "no number for a parameter": ({"parameters": {"seed": float("nan")}}, "field 'parameters'"),
 }
 
 

@@ -18,6 +18,7 @@ from tutelage.teacher.engine.failures import (
     FaultKind,
     RetryPolicy,
     action_for,
+    parse_duration,
     parse_retry_after,
 )
 from tutelage.teacher.engine.rate_limits import (
@@ -25,7 +26,6 @@ from tutelage.teacher.engine.rate_limits import (
     RateLimiter,
     RateLimits,
     RateWindow,
-    parse_duration,
 )
 from tutelage.teacher.teacher import RequestFailedError
 
@@ -37,9 +37,9 @@ from tutelage.teacher.teacher import RequestFailedError
         (429, "insufficient_quota", "", Action.STOP_ACCOUNT),
         (503, "", "", Action.RETRY),
         (599, "", "", Action.RETRY),
-        (400, "", "bad", Action.FAIL_REQUEST),
+        (400, "", "bad", Action.JUDGE),
         (400, "context_length_exceeded", "the model's limit", Action.FAIL_REQUEST),
-        (400, "", "Unknown field. The model is fine", Action.FAIL_REQUEST),
+        (400, "", "Unknown field. The model is fine", Action.JUDGE),
         (413, "", "", Action.FAIL_REQUEST),
         (401, "", "", Action.STOP_KEY),
         (403, "model_not_found", "", Action.STOP_MODEL),
@@ -356,7 +356,10 @@ def test_an_exhausted_account_gets_no_request_until_its_reset():
     used_up = headers(remaining_requests="0", reset_requests="12.5s")
     assert seconds_for(5, 1, used_up)[1] == pytest.approx(12.5, abs=0.1)
     far = headers(remaining_tokens="0", reset_tokens="6m0s")
-    assert seconds_for(5, 1, far)[1] == pytest.approx(RateLimits().max_pause_s, abs=0.1)
+    assert seconds_for(5, 1, far)[1] == pytest.approx(360, abs=0.1)
+    # Too long to wait for: the server refuses the next request, and that ends the run.
+    too_far = headers(remaining_tokens="0", reset_tokens="5h0m0s")
+    assert seconds_for(5, 1, too_far)[1] < 0.1
     assert seconds_for(5, 1, headers(remaining_tokens="7", reset_tokens="6m0s"))[1] < 0.1
 
 

@@ -67,7 +67,7 @@ def annotate(
     waits for requests in flight; a second Ctrl-C stops at once. Exit code 1 where rows are left
     without an answer, 130 after Ctrl-C.
 
-    Example: `tutelage annotate train.jsonl --task nli --teacher openai:gpt-4.1-mini`
+    Example: `tutelage annotate train.jsonl --task nli --teacher openai:gpt-6-luna`
     """
     from tutelage import api
     from tutelage.cli.terminal import Bars, complain

@@ -16,22 +16,24 @@ def doctor(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
-    """Check packages, device, ledger, keys and servers. Exit code 1 where something is missing.
+    """Check packages, device, ledger, disk, data, servers and student. Exit code 1 where something
+    is missing.
+
+    Each teacher of a recipe gets one real request, with the recipe's own parameters and within its
+    budget; the answer is kept, so that a run does not pay for it again.
 
     Example: `tutelage doctor quickstart`
     """
     from tutelage import api
-    from tutelage.cli.terminal import out_console, print_json
-    from tutelage.config.recipe_file import load_recipe
+    from tutelage.cli.terminal import print_json
 
-    findings = api.doctor(None if recipe is None else load_recipe(recipe))
+    findings = api.doctor(recipe)
     if json:
         print_json(findings)
     else:
         for finding in findings:
             mark = {"ok": "ok     ", "missing": "MISSING", "optional": "-      "}[finding.status]
-            line = f"{mark} {finding.what}: {finding.found}"
-            out_console().print(line, markup=False, soft_wrap=True)
+            print(f"{mark} {finding.what}: {finding.found}")  # rich reads :m: as an emoji
     if any(finding.status == "missing" for finding in findings):
         raise typer.Exit(1)
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tutelage.cli.terminal import command_of
+from tutelage.config.teacher_settings import DEFAULT_TEACHER
 
 
 def init(
@@ -17,7 +18,7 @@ def init(
     test: Annotated[str | None, typer.Option(help="Test file (default: a fifth of train).")] = None,
     teacher: Annotated[
         str, typer.Option(help="The teacher: openai:MODEL, gguf:PATH, package:PACKAGE/FILE.")
-    ] = "openai:gpt-4.1-mini",
+    ] = DEFAULT_TEACHER,
     student: Annotated[
         str, typer.Option(help="The student: a hub name or folder, package:…, scratch:t5-tiny.")
     ] = "google-t5/t5-small",

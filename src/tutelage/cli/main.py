@@ -18,7 +18,7 @@ from tutelage.core.errors import MissingExtraError, RecipeError, TutelageError, 
 COMMANDS: Mapping[str, str] = {
     "run": "Run an experiment: annotate, train, evaluate, compare, report.",
     "init": "Write a recipe for a data file, to be read and changed before it is run.",
-    "doctor": "Check packages, device, ledger, keys and servers.",
+    "doctor": "Check packages, device, ledger, disk, data, servers and student.",
     "plan": "Say what a recipe will cost, what it trains, and which differences it can detect.",
     "audit": "Measure every field, input and rationale in the student's tokens.",
     "annotate": "Ask the teacher for a rationale for each row of a file, or for a recipe's arms.",

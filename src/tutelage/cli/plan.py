@@ -13,7 +13,7 @@ from tutelage.cli.terminal import command_of
 from tutelage.config.plan_settings import PlanSettings
 
 if TYPE_CHECKING:
-    from tutelage.api import Amount, Plan
+    from tutelage.api import Amount, Pilot, Plan
 
 
 @takes(PlanSettings, "What the plan rests on")
@@ -73,6 +73,8 @@ def _show(plan: Plan) -> None:
             print(f"  cost           {_cost(group.dollars)}")
             if group.batch is not None:
                 print(f"  by batch API   {_cost(group.batch)}")
+        if group.pilot is not None:
+            _show_pilot(group.pilot)
     if plan.pilot_requests:
         print(f"pilot: {plan.pilot_requests:,} requests sent; their answers are kept")
     print(f"total: {_cost(plan.dollars)}")
@@ -105,6 +107,30 @@ def _trainings(plan: Plan) -> Iterator[str]:
         hours = "" if found.hours is None else f", about {found.hours:.1f} hours one by one"
         name = "trainings" if found.protocol is None else f"  protocol {found.protocol}"
         yield f"{name}: {first}{found.total:,}: {arms} × {seeds}{each}{hours}"
+
+
+def _show_pilot(pilot: Pilot) -> None:
+    """Print what the answers of a pilot are like."""
+    counts = ", ".join(f"{count:,} {status}" for status, count in pilot.statuses.items())
+    low, high = pilot.usable_ci95
+    print(
+        f"  pilot          {pilot.asked:,} answers: {counts}; {pilot.usable:.0%} usable "
+        f"(95%: {low:.0%} to {high:.0%})"
+    )
+    for name, found in (("words", pilot.words), ("output tokens", pilot.tokens)):
+        if found is not None:
+            print(
+                f"                 {name} of an answer: {found.least:,} to {found.most:,}, median "
+                f"{found.median:,}"
+            )
+    if pilot.reasoned:
+        print(f"                 {pilot.reasoned:,} reasoned first, which is charged as output")
+    if pilot.stopped is not None:
+        print(f"                 {pilot.stopped}")
+    for answer in pilot.answers:
+        text = " ".join(answer.text.split()) or "(nothing)"
+        why = f" ({answer.detail})" if answer.detail else ""
+        print(f"  {answer.status + ',':<14} row {answer.uid}{why}: {text}")
 
 
 def _tokens(amount: Amount) -> str:

@@ -79,15 +79,15 @@ def error_console() -> Console:
     """The console for progress: standard error, so that standard output has only results."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, highlight=False, emoji=False)
 
 
 def out_console() -> Console:
     """The console for results, wide enough for a table where the output is a file."""
     from rich.console import Console
 
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=140)
+    console = Console(highlight=False, emoji=False)
+    return console if console.is_terminal else Console(highlight=False, emoji=False, width=140)
 
 
 def _span(seconds: float) -> str:

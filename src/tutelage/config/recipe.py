@@ -29,7 +29,7 @@ from tutelage.config.sections import (
     TeacherBaselineSection,
 )
 from tutelage.config.settings import Integer, Number, Settings
-from tutelage.config.teacher_settings import TeacherSettings
+from tutelage.config.teacher_settings import DEFAULT_TEACHER, TeacherSettings
 from tutelage.config.training_settings import Config, StudentSettings
 from tutelage.core.errors import UsageError
 from tutelage.core.task import PRESETS, Task
@@ -68,7 +68,7 @@ class Recipe(Settings):
         None,
         description="The teacher of all arms that name none. `teacher: NAME` is short for "
         "`teacher: {model: NAME}`.",
-        examples=["openai:gpt-4.1-mini"],
+        examples=[DEFAULT_TEACHER],
     )
     student: StudentSettings = Field(
         StudentSettings(),

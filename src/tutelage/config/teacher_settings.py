@@ -2,15 +2,45 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, field_validator
 
 from tutelage.config.settings import Integer, Number, Settings, Text
 
 Mode = Literal["live", "batch"]
 
-Parameter = float | int | str | dict[str, Any]
+Parameter = float | int | str | bool | None | list[Any] | dict[str, Any]
+
+DEFAULT_TEACHER = "openai:gpt-6-luna"
+"""The teacher of drafted recipes and of examples, named here alone: a model that is served beyond
+next year. By default it reasons first, which costs tokens that nobody sees."""
+
+DEFAULT_TEACHER_SETTINGS: Mapping[str, Any] = {"reasoning_effort": "none", "max_tokens": 400}
+"""How the default teacher is asked. It takes neither `temperature` nor `seed`."""
+
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_OURS = {
+    "model": "model",
+    "messages": "the strategy",
+    "max_tokens": "max_tokens",
+    "max_completion_tokens": "max_tokens",
+    "max_output_tokens": "max_tokens",
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "seed": "seed",
+    "reasoning_effort": "reasoning_effort",
+    "response_format": "structured",
+}
+_NEVER = {
+    "stream": "answers are read as a whole",
+    "n": "each request has one answer",
+    "tools": "an answer is a text",
+    "functions": "an answer is a text",
+}
 
 
 class PriceOverride(Settings):
@@ -35,6 +65,33 @@ def _free(value: Any) -> Any:
     return FREE if value == 0 and not isinstance(value, bool) else value
 
 
+def _header_values(value: Any) -> Any:
+    """Check headers. A message never repeats a value: it may be a secret."""
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        raise ValueError("names and values are needed, such as {X-Trace: abc}")
+    for name, text in value.items():
+        if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is not the name of a header")
+        if not isinstance(text, str) or not (text.isascii() and text.isprintable()):
+            raise ValueError(f"the value of {name!r} is not one line of plain text")
+    return dict(value)
+
+
+def _json_object(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        raise ValueError("expected keys and values, such as {provider: {order: [one]}}")
+    try:
+        return json.loads(json.dumps(dict(value), allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"expected what JSON can represent ({error})") from error
+
+
+JsonObject = Annotated[dict[str, Any], BeforeValidator(_json_object)]
+Headers = Annotated[dict[str, str] | None, BeforeValidator(_header_values)]
+
+
 class TeacherSettings(Settings):
     """Which teacher, and how requests to it are made. Sampling parameters that are not set are not
     sent.
@@ -44,7 +101,7 @@ class TeacherSettings(Settings):
         description="The teacher: `openai:MODEL` for a server, `gguf:PATH` or "
         "`package:PACKAGE/FILE.gguf` for a local model, `recorded:FILE#KEY` for recorded answers, "
         "`scripted` for the reasons in synthetic data, or a plugin's `SCHEME:NAME`.",
-        examples=["openai:gpt-4.1-mini"],
+        examples=[DEFAULT_TEACHER],
     )
     base_url: Text | None = Field(
         None,
@@ -130,6 +187,76 @@ class TeacherSettings(Settings):
         examples=[True],
     )
 
+    reasoning_effort: Text | None = Field(
+        None,
+        description="How much the model reasons before it answers, in the server's words; `none` "
+        "for not at all, where the model allows it. Hidden reasoning is charged as output.",
+        examples=["none"],
+    )
+    extra_body: JsonObject | None = Field(
+        None,
+        description="Further keys of each request, as the server documents them: thinking off, "
+        "provider routing, arguments of the chat template. They are part of an answer's key.",
+        examples=[{"chat_template_kwargs": {"enable_thinking": False}}],
+    )
+    headers: Headers = Field(
+        None,
+        exclude=True,
+        repr=False,
+        description="Further headers of each request. `${NAME}` is an environment variable. They "
+        "are never stored, and no part of an answer's key.",
+        examples=[{"X-Trace": "${TRACE_ID}"}],
+    )
+    api_key_header: Text | None = Field(
+        None,
+        pattern=f"^{_HEADER_NAME.pattern}$",
+        description="Header that carries the key alone, as for Azure's classic endpoint. Default: "
+        "`Authorization: Bearer KEY`.",
+        examples=["api-key"],
+    )
+    ca_file: Text | None = Field(
+        None,
+        description="A file of certificates (PEM) to trust instead of the system's: for a server "
+        "or a proxy with a certificate of its own.",
+        examples=["company-ca.pem"],
+    )
+    reasoning_markup: tuple[Text, Text] | Literal["none"] | None = Field(
+        None,
+        description="What begins and what ends the reasoning in an answer's text, in addition to "
+        "the known mark-ups, which are always separated; `none`: separate nothing.",
+        examples=[["((plan))", "((/plan))"]],
+    )
+    batch_fallback: Literal["live"] | None = Field(
+        None,
+        description="`live`: requests that batches leave without an answer are made live, at the "
+        "full price. Default: the run stops and says why.",
+        examples=["live"],
+    )
+    threads: Integer | None = Field(
+        None,
+        ge=1,
+        description="Threads of a local model. Default: all cores that trainings leave free.",
+        examples=[4],
+    )
+
+    @field_validator("extra_body")
+    @classmethod
+    def _only_what_is_not_ours(cls, extra: Any) -> Any:
+        for name in extra or {}:
+            if name in _OURS:
+                raise ValueError(f"{name!r} is not for extra_body: {_OURS[name]} sets it")
+            if name in _NEVER:
+                raise ValueError(f"{name!r} is not for extra_body: {_NEVER[name]}")
+        return extra
+
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())
+
+    @property
+    def own_markup(self) -> tuple[str, str] | None:
+        """The mark-up of reasoning that the recipe names, if it names one."""
+        return self.reasoning_markup if isinstance(self.reasoning_markup, tuple) else None
+
     @property
     def remote(self) -> bool:
         """Whether the teacher is a server, which may charge and limit the rate of requests."""
@@ -143,8 +270,10 @@ class TeacherSettings(Settings):
             "top_p": self.top_p,
             "max_tokens": self.max_tokens,
             "seed": self.seed,
+            "reasoning_effort": self.reasoning_effort,
         }
-        return {name: value for name, value in values.items() if value is not None}
+        found: dict[str, Parameter] = {n: value for n, value in values.items() if value is not None}
+        return found | (self.extra_body or {})
 
     def failure_limit(self, rows: int | None) -> int | None:
         """The number of rows that may fail before annotation stops; None where there is no limit.

@@ -47,6 +47,31 @@ def find_in_package(spec: str) -> Path:
     )
 
 
+_WEIGHTS = frozenset({".safetensors", ".bin"})
+"""Suffixes of the files with weights that transformers reads."""
+
+_POINTER = b"version https://git-lfs"
+"""How a Git LFS pointer begins, which stands for a file that has not been fetched."""
+
+
+def check_model_folder(folder: Path) -> None:
+    """Raise UsageError for a model folder that holds pointers in place of its weights, or an
+    adapter in place of a model."""
+    for file in sorted(folder.iterdir()):
+        if file.suffix in _WEIGHTS | {".json", ".model"} and file.is_file():
+            with file.open("rb") as opened:
+                if opened.read(len(_POINTER)) == _POINTER:
+                    raise UsageError(
+                        f"{file}: is a Git LFS pointer, not the file itself: fetch it with "
+                        "`git lfs pull`"
+                    )
+    if (folder / "adapter_config.json").is_file():
+        raise UsageError(
+            f"{folder}: holds an adapter, not a whole model: merge it into its model first (peft: "
+            "merge_and_unload), and save that"
+        )
+
+
 def content_digest(spec: str) -> str | None:
     """SHA-256 of the local files that a student's name refers to: a model file or a model folder.
 

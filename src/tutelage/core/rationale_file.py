@@ -6,9 +6,11 @@ import array
 import json
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tutelage.core.errors import DataError
+from tutelage.core.errors import DataError, RunFolderError
 from tutelage.core.storage import encode_json, read_jsonl
 from tutelage.core.types import Rationale, Usage
 
@@ -25,16 +27,30 @@ class RationaleFile:
         self._output = output
         self._places = array.array("q")
         self._end = 0
-        # Unnamed where the system allows it, so that a killed process leaves nothing behind.
-        self._file = tempfile.TemporaryFile(  # noqa: SIM115  closed in __exit__
-            "w+b", buffering=1 << 20, dir=output.parent
-        )
+        with self._writing():
+            output.parent.mkdir(parents=True, exist_ok=True)
+            # Unnamed where the system allows it, so that a killed process leaves nothing behind.
+            self._file = tempfile.TemporaryFile(  # noqa: SIM115  closed in __exit__
+                "w+b", buffering=1 << 20, dir=output.parent
+            )
 
     def __enter__(self) -> RationaleFile:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        with suppress(OSError):  # what is left in the buffer is of no use to anyone
+            self._file.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise RunFolderError(
+                f"{self._output}: cannot be written ({error.strerror or error}): free disk space "
+                "or correct the permissions, then run the same command again; the answers so far "
+                "are kept in the ledger"
+            ) from error
 
     def keep(self, index: int, rationale: Rationale) -> None:
         """Store the rationale of row `index`."""
@@ -52,18 +68,25 @@ class RationaleFile:
             },
             "cost_usd": rationale.cost_usd,
             "detail": rationale.detail,
+            **({"reasoning": rationale.reasoning} if rationale.reasoning else {}),
         }
         line = encode_json(_JSON.encode(record)) + b"\n"
         while len(self._places) <= index:
             self._places.append(-1)
         self._places[index] = self._end
-        self._end += self._file.write(line)
+        with self._writing():
+            self._end += self._file.write(line)
 
     def finish(self) -> None:
         """Write the output, in row order.
 
-        Raises RuntimeError, and writes nothing, where a row before the last one has no rationale.
+        Raises RuntimeError, and writes nothing, where a row before the last one has no rationale;
+        RunFolderError where the disk is full or not writable.
         """
+        with self._writing():
+            self._finish()
+
+    def _finish(self) -> None:
         if -1 in self._places:
             raise RuntimeError(f"{self._output}: row {self._places.index(-1)} has no rationale")
         self._file.flush()

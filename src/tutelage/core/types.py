@@ -5,7 +5,7 @@ Example -> Request -> Completion -> Rationale -> TrainingExample -> Prediction
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ RationaleStatus = Literal["ok", "refused", "truncated", "empty", "failed"]
 
 RATIONALE_STATUSES: tuple[RationaleStatus, ...] = ("ok", "refused", "truncated", "empty", "failed")
 
-Parameter = float | int | str | Mapping[str, Any]
+Parameter = float | int | str | bool | Sequence[Any] | Mapping[str, Any] | None
 
 ObjectiveName = Literal["label", "label_then_rationale", "rationale_then_label", "multitask"]
 ControlName = Literal["shuffled", "shuffled_within_label", "scrambled", "filler", "label_echo"]
@@ -84,9 +84,14 @@ class Request:
 class Completion:
     """What a teacher answered.
 
+    text:          the answer. As the ledger keeps it, it may still contain reasoning in a mark-up
+                   (`strategies.reasoning` separates it before an answer is parsed)
     finish_reason: as in the OpenAI API (`stop`, `length`, …)
     pico:          cost in pico-dollars (1e-12 US dollars); None where it is unknown
     label:         the teacher's own label as written, where the answer was recorded with one
+    reasoning:     what the model thought before it answered, where the server shows it; never part
+                   of the answer
+    served:        the model that the reply names; None where it names none
     """
 
     text: str
@@ -94,6 +99,8 @@ class Completion:
     usage: Usage = Usage()
     pico: int | None = None
     label: str | None = None
+    reasoning: str = ""
+    served: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +111,7 @@ class Rationale:
     label:    the teacher's own label, where the answer contains one
     detail:   why the status is not `ok`, in a few words; else empty
     cost_usd: None where no price is known
+    reasoning: what the teacher thought before it answered, where it shows that; never trained on
     """
 
     uid: str
@@ -114,6 +122,7 @@ class Rationale:
     usage: Usage = Usage()
     cost_usd: float | None = None
     detail: str = ""
+    reasoning: str = ""
 
 
 @dataclass(frozen=True, slots=True)

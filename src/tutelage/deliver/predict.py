@@ -42,7 +42,7 @@ def predict_file(
     examples = list(load_examples(data, task, columns=columns))
     total = len(examples)
     student = load_student(str(model), fast=fast).to(choose_device())
-    prepare(student, "auto")
+    prepare(student, student.precision or "auto")
     report = None if on_progress is None else (lambda done: on_progress(done, total))
     predictions = score_labels(student, examples, task, on_progress=report)
     if explained:

@@ -1,6 +1,7 @@
 """One experiment from end to end. The file to read first.
 
-    load -> annotate -> controls -> for each seed and arm: search on dev, train the choice afresh
+    load -> examine the student -> annotate -> controls
+         -> for each seed and arm: search on dev, train the choice afresh
          -> fractions of the rows, if requested
          -> test set, opened once -> compare -> results.json, report.html and report.md
          -> more seeds, if the recipe plans to add them until the comparisons are decided
@@ -51,6 +52,7 @@ from tutelage.experiment.control_comparisons import describe_controls, describe_
 from tutelage.experiment.interim import Analysis
 from tutelage.experiment.prepare import Splits, annotate_arms, learnt_rationales, load_splits
 from tutelage.experiment.self_explanations import describe_explanations
+from tutelage.experiment.student_check import check_student
 from tutelage.experiment.summarise import ArmRun
 from tutelage.experiment.teacher_baseline import ask_for_labels
 from tutelage.experiment.trainings import Choices, Replicate, Students, Trial
@@ -135,6 +137,8 @@ def run(
         from tutelage.student.model.precision import check_compiled
 
         check_compiled(recipe.student.model)
+
+    recipe = check_student(recipe, splits, ledger, observer)
 
     observer.stage("Asking the teacher for rationales")
     annotations = annotate_arms(

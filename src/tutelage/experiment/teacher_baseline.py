@@ -205,7 +205,8 @@ def _teachers(recipe: Recipe) -> dict[str, TeacherSettings]:
 
 def _identity(section: TeacherSettings) -> str:
     decisive = {"model", "base_url", "provider", "temperature", "seed", "max_tokens", "top_p"}
-    return section.model_dump_json(include=decisive | {"structured"})
+    more = {"structured", "reasoning_effort", "extra_body"}
+    return section.model_dump_json(include=decisive | more)
 
 
 def _digest(row: Example, task: Task) -> str:

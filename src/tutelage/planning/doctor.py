@@ -5,20 +5,21 @@ from __future__ import annotations
 import importlib.util
 import netrc
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
 from urllib.parse import urlsplit
 
 from tutelage.config.recipe import Recipe
-from tutelage.config.teacher_settings import TeacherSettings
-from tutelage.core.errors import TutelageError, require_extra
+from tutelage.config.recipe_file import load_recipe
+from tutelage.core.errors import RunFolderError, TutelageError, require_extra
 from tutelage.core.types import Example
+from tutelage.planning.doctor_findings import Finding, Status, check
 
-Status = Literal["ok", "missing", "optional"]
+__all__ = ["Finding", "Status", "examine"]
 
 _EXTRAS = {
     "train": (
@@ -36,22 +37,46 @@ _EXTRAS = {
 _NEEDED = ("train",)
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """The result of one check. `missing` prevents a run; `optional` prevents only some."""
-
-    status: Status
-    what: str
-    found: str
+_LEAST_FREE = 200_000_000
+"""Bytes of free space below which a run may not be able to keep what it pays for."""
 
 
-def examine(recipe: Recipe | None = None) -> list[Finding]:
-    """Run every check; only a recipe's paid teachers are sent a request, one short one each."""
-    asked = () if recipe is None else recipe.student.tracking
-    findings = [*_packages(), *_trackers(asked), _device(), _ledger()]
-    if recipe is not None:
-        findings += _recipe(recipe)
+def examine(recipe: Recipe | str | None = None) -> list[Finding]:
+    """Run every check. Only a recipe's paid teachers get a request, one for each strategy.
+
+    recipe: a recipe, or the file or name of one: a fault in it is a finding too
+
+    Never raises for what is broken: each fault is a finding, with what to do.
+    """
+    findings: list[Finding] = []
+    loaded = recipe if isinstance(recipe, Recipe) else None
+    if isinstance(recipe, str):
+        found = []
+
+        def load() -> str:
+            found.append(load_recipe(recipe))
+            return f"{recipe} is valid"
+
+        findings.append(check("recipe", load))
+        loaded = found[0] if found else None
+    asked = () if loaded is None else loaded.student.tracking
+    for group in (_packages, partial(_trackers, asked), _machine):
+        findings += _all_of(group)
+    if loaded is not None:
+        findings += _all_of(partial(_recipe, loaded))
     return findings
+
+
+def _all_of(group: Callable[[], Iterator[Finding]]) -> list[Finding]:
+    """The findings of a group of checks; a fault in the group itself is one more."""
+    found: list[Finding] = []
+
+    def collect() -> str:
+        found.extend(group())
+        return ""
+
+    ended = check("further checks", collect)
+    return found if ended.status == "ok" else [*found, ended]
 
 
 def _packages() -> Iterator[Finding]:
@@ -149,64 +174,72 @@ def _ledger() -> Finding:
     path = default_path()
     if not path.exists():
         return Finding("ok", "ledger", f"none yet; answers will be kept in {path}")
+    with Ledger(path):
+        return Finding("ok", "ledger", f"{path} opens")
 
-    def opened() -> str:
-        with Ledger(path):
-            return f"{path} opens"
 
-    return _check("ledger", opened)
+def _machine() -> Iterator[Finding]:
+    yield check("device", lambda: _device().found) if _has_torch() else _device()
+    yield check("ledger", lambda: _ledger().found)
+    yield check("disk", _disk)
+
+
+def _has_torch() -> bool:
+    return importlib.util.find_spec("torch") is not None
+
+
+def _disk() -> str:
+    """Whether the folders of the ledger and of the runs can be written to, and have space."""
+    from tutelage.teacher.ledger.store import default_path
+
+    shown = []
+    for place in dict.fromkeys((default_path().parent, Path("runs"))):
+        folder = next(path for path in (place, *place.absolute().parents) if path.exists())
+        free = shutil.disk_usage(folder).free
+        if free < _LEAST_FREE:
+            raise RunFolderError(
+                f"{folder}: {free / 1e6:,.0f} MB are free: make room, or a run may stop before it "
+                "can keep what it has paid for"
+            )
+        try:
+            with tempfile.TemporaryFile(dir=folder) as file:
+                file.write(b"x" * 4096)
+                file.flush()
+        except OSError as error:
+            raise RunFolderError(
+                f"{folder}: cannot be written to ({error.strerror}): correct its permissions, or "
+                "name another place (TUTELAGE_LEDGER for the ledger, --runs for runs)"
+            ) from error
+        shown.append(f"{folder}: {free / 1e9:,.1f} GB free")
+    return "; ".join(shown)
 
 
 def _recipe(recipe: Recipe) -> Iterator[Finding]:
     from tutelage.experiment.prepare import load_splits
+    from tutelage.planning.teacher_check import check_teachers
+
+    rows: list[Example] = []
 
     def data() -> str:
         splits = load_splits(recipe)
+        rows.extend(splits.train)
         return f"{len(splits.train)} train, {len(splits.dev)} dev, {len(splits.test)} test rows"
 
-    yield _check("data", data)
-    seen = set()
-    for arm in recipe.arms:
-        section = recipe.teacher_of(arm) if arm.asks_teacher else None
-        if section is None or section in seen:
-            continue
-        seen.add(section)
-        yield _check(f"teacher {section.model}", partial(_send_one, section))
+    yield check("data", data)
+    yield from check_teachers(recipe, rows)
 
     def student() -> str:
         require_extra("train", "a student")
-        from tutelage.student.model.loading import count_parameters
+        from tutelage.experiment.student_check import examine_recipe
 
+        found = examine_recipe(recipe, load_splits(recipe))
+        notes = "".join(f"; {note}" for note in found.notes)
+        size = f"{found.parameters / 1e6:.1f} million parameters"
         if recipe.student.model.startswith("scratch:"):
-            return "new weights, initialised when it is trained"
-        return f"{count_parameters(recipe.student.model) / 1e6:.1f} million parameters"
-
-    yield _check(f"student {recipe.student.model}", student)
-
-
-def _send_one(settings: TeacherSettings) -> str:
-    """Send one short request, unless the teacher's answers are looked up."""
-    import asyncio
-
-    from tutelage.core.types import Message, Request
-    from tutelage.teacher.registry import open_teacher
-
-    teacher = open_teacher(settings)
-    if not teacher.paid:
-        return "its answers are looked up"
-
-    async def send() -> str:
-        request = Request(
-            teacher.model, (Message("user", "Say yes."),), "doctor", Example("doctor", {}, "")
+            size = "new weights"
+        return (
+            f"{size}; computes what the plain model computes, with inputs of up to {found.longest} "
+            f"tokens (examined in {found.seconds:.1f} s){notes}"
         )
-        async with teacher:
-            return (await teacher.complete(request)).text
 
-    return f"answers ({asyncio.run(send())[:40]!r})"
-
-
-def _check(what: str, attempt: Callable[[], str]) -> Finding:
-    try:
-        return Finding("ok", what, attempt())
-    except TutelageError as error:
-        return Finding("missing", what, str(error))
+    yield check(f"student {recipe.student.model}", student)

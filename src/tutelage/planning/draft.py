@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from tutelage.config.recipe_file import parse_recipe
+from tutelage.config.teacher_settings import DEFAULT_TEACHER, DEFAULT_TEACHER_SETTINGS
 from tutelage.data.describe import Description
 
 _COMMENTS = {
@@ -40,7 +41,7 @@ def draft_recipe(
         "name": "".join(c if c.isalnum() or c in "-_" else "-" for c in file.stem) or "experiment",
         "task": "nli",
         "data": data,
-        "teacher": {"model": teacher, "temperature": 0.2, "max_tokens": 400},
+        "teacher": {"model": teacher, **_asked(teacher)},
         "student": {"model": student},
         "protocol": "standard",
         "arms": [
@@ -59,3 +60,11 @@ def draft_recipe(
             parts.append(f"# {_COMMENTS[key]}\n")
         parts.append(yaml.safe_dump({key: value}, sort_keys=False, allow_unicode=True))
     return "".join(parts)
+
+
+def _asked(teacher: str) -> dict[str, Any]:
+    """How a drafted recipe asks a teacher: with nothing that servers refuse more and more often."""
+    if teacher == DEFAULT_TEACHER:
+        return dict(DEFAULT_TEACHER_SETTINGS)
+    local = teacher.startswith(("gguf:", "package:"))
+    return {"temperature": 0.2, "max_tokens": 400} if local else {"max_tokens": 400}

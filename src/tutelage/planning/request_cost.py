@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Literal
 
 from tutelage.config.teacher_settings import FREE, Mode, TeacherSettings
-from tutelage.core.errors import UsageError
+from tutelage.core.errors import TutelageError, UsageError
 from tutelage.core.progress import AnnotationProgress, Observer
 from tutelage.core.task import Task
 from tutelage.core.types import Completion, Example, Request
+from tutelage.planning.pilot import Pilot, judge_pilot
 from tutelage.strategies.lookup import Strategy
-from tutelage.teacher.annotate import Options, annotate
+from tutelage.teacher.annotate import Annotation, Options, annotate
 from tutelage.teacher.cost.forecast import (
     NOTHING,
     Amount,
@@ -32,6 +33,7 @@ from tutelage.teacher.cost.forecast import (
 )
 from tutelage.teacher.cost.prices import PICO, Price, price_of, request_bound
 from tutelage.teacher.engine.requests import RequestBuilder
+from tutelage.teacher.hopeless import HopelessError
 from tutelage.teacher.ledger import charges
 from tutelage.teacher.ledger.store import Ledger
 from tutelage.teacher.registry import open_teacher
@@ -84,6 +86,7 @@ class RequestPlan:
     input, output: tokens of the missing requests
     dollars:   cost of the missing requests, live
     batch:     the same through the batch API; None where it is not available or not used
+    pilot:     what the answers of the pilot are like; None without one
     """
 
     title: str
@@ -105,6 +108,7 @@ class RequestPlan:
     output: Amount = NOTHING
     dollars: Amount = NOTHING
     batch: Amount | None = None
+    pilot: Pilot | None = None
 
 
 class RequestSurvey:
@@ -163,19 +167,35 @@ class RequestSurvey:
         def on_progress(progress: AnnotationProgress) -> None:
             self._observer.annotating(f"{name}, pilot", progress)
 
-        with Ledger(ledger) as book:
-            done = annotate(
-                [request.example for _, request in smallest],
+        def ask(rows: Sequence[Example], book: Ledger) -> Annotation:
+            assert self.settings is not None
+            return annotate(
+                rows,
                 strategy=self._strategy,
-                teacher=self.settings.replace(mode="live"),  # a batch may take a day
+                # A batch may take a day.
+                teacher=self.settings.replace(mode="live", max_failed="never"),
                 task=self._task,
                 ledger=book,
                 options=Options(
                     budget_name=scope, on_progress=on_progress, on_note=self._observer.note
                 ),
             )
+
+        stopped = None
+        with Ledger(ledger) as book:
+            before = len(book)
+            try:
+                done = ask([request.example for _, request in smallest], book)
+                requests = done.requests
+            except HopelessError as error:
+                # The pilot is to show that: what was answered until then is in the ledger.
+                stopped = str(error)
+                answered = book.get_many(key for key, _ in smallest)
+                requests = len(book) - before
+                done = ask([r.example for key, r in smallest if key in answered], book)
         self._reasons = dict(done.summary.failures)
-        return done.requests
+        self._plan = replace(self._plan, pilot=judge_pilot(done.rationales, stopped))
+        return requests
 
     def plan(self, book: Ledger | None, planned: set[int]) -> RequestPlan:
         """Count the known and the missing requests, and price the missing ones.
@@ -252,6 +272,8 @@ class RequestSurvey:
         if given is None or self.paid_teacher is None:
             return
         name = plan.title
+        if (ending := self._ending()) is not None:
+            yield f"{name}: {ending}"
         if self._price is None:
             refused = "" if given.budget_usd is None else "; a run with budget_usd is refused"
             yield (
@@ -267,6 +289,21 @@ class RequestSurvey:
                 f"{name}: {plan.unmeasured} of {plan.answers} answers came without usage, so they "
                 "are charged at their worst case"
             )
+
+    def _ending(self) -> str | None:
+        """When the server ends the model, where it says so soon or too late; asks it, for free."""
+        assert self.settings is not None
+        if not self._remote or not self._plan.missing:
+            return None
+        from tutelage.teacher.clients.access import Access
+        from tutelage.teacher.clients.server_models import fetch_models, shutdown_warning
+
+        try:
+            listed = fetch_models(Access(self.settings))
+        except TutelageError:  # no key yet, say: a run will tell
+            return None
+        found = shutdown_warning(self.settings.model.partition(":")[2].strip(), listed)
+        return None if found is None else found[1]
 
     def _distinct(self) -> Iterator[tuple[str, Request]]:
         """Yield each distinct prompt once, with its key, in the order of the rows."""

@@ -15,6 +15,7 @@ from typing import Any
 
 from tutelage.core.task import Task
 from tutelage.core.types import Completion, Example, Message, Rationale
+from tutelage.strategies.reasoning import separate
 from tutelage.strategies.strategy import render_fields, status_of
 
 _INSTRUCTIONS = """\
@@ -23,7 +24,6 @@ Choose the label that fits. The labels are:
 
 Answer with one of these labels and nothing else."""
 
-_THINKING = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)
 _FENCE = re.compile(r"^```\w*\s*|\s*```$")
 _AROUND = " \t\r\n*_#`\"'“”‘’«»().,:;!?-–—>[]{}"
 _CUE = (
@@ -105,7 +105,7 @@ def parse_label(text: str, task: Task, *, whole: bool = True) -> str | None:
     negated. The number of a label and the further spellings of a data file do not count: the prompt
     does not offer them.
     """
-    answer, text = text, _FENCE.sub("", _THINKING.sub("", text).strip()).strip()
+    answer, text = text, _FENCE.sub("", separate(text).answer.strip()).strip()
     named = _Named(task)
     for said in (answer, text, _structured(text)):
         if said is not None and (label := named.exactly(said)) is not None:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from tutelage.core.task import Task
 from tutelage.core.types import Completion, Example, Message, Rationale, RationaleStatus
+from tutelage.strategies.finish_reasons import FILTERED, LENGTH, STOP, standard_reason
 
 
 class Strategy(Protocol):
@@ -79,12 +80,15 @@ def is_refusal(text: str) -> bool:
 
 def status_of(completion: Completion) -> tuple[RationaleStatus, str]:
     """The status of an answer before it is parsed, and the reason where it is not `ok`."""
-    if completion.finish_reason == "content_filter":
+    reason = standard_reason(completion.finish_reason)
+    if reason == FILTERED:
         return "refused", "the server's content filter"
-    if completion.finish_reason == "length":
+    if reason == LENGTH:
         return "truncated", "cut at the token limit"
     if not completion.text.strip():
         return "empty", "an empty answer"
+    if reason not in (None, STOP):
+        return "truncated", f"it ended for a reason that is not understood: {reason}"[:80]
     if is_refusal(completion.text):
         return "refused", _shorten(completion.text)
     return "ok", ""

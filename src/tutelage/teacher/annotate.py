@@ -115,7 +115,6 @@ def annotate_to_file(
     examples: called once, and again for each round of batches
     total:    number of examples, for progress; None: unknown
     """
-    output.parent.mkdir(parents=True, exist_ok=True)
     with RationaleFile(output) as lines:
         summary = _annotate(
             examples, total, lines.keep, strategy, teacher, task, ledger, options, base

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.errors import BatchesOpenError, UsageError
 from tutelage.core.progress import AnnotationProgress
 from tutelage.core.task import Task
@@ -27,7 +28,9 @@ from tutelage.teacher.engine.requests import (
     RequestBuilder,
     RequestListener,
 )
+from tutelage.teacher.hopeless import HopelessStreak
 from tutelage.teacher.ledger.charges import Failure, Session
+from tutelage.teacher.parsing import parse_answer
 from tutelage.teacher.summary import Summary, Totals
 from tutelage.teacher.teacher import RequestFailedError, Teacher
 
@@ -84,6 +87,9 @@ class AnnotationJob:
         self._total = total
         self._totals = Totals()
         self._attempts = 0
+        self._settings: TeacherSettings | None = None
+        self._streak = HopelessStreak(None)
+        self._served: str | None = None
         self._waiting: dict[str, deque[tuple[int, Example]]] = {}
         self._counted: set[int] = set()
         self._started_at = self._reported_at = time.monotonic()
@@ -110,7 +116,7 @@ class AnnotationJob:
                         self._settle(index, self._failed(example, "not there", str(error)))
                         monitor.request_failed(error, 1)
                         continue
-                    self._settle(index, self._strategy.parse(completion, example, self._task))
+                    self._settle(index, self._parse(completion, example, teacher.settings))
 
         run_interruptible(run, lambda: None)
         self._report(at_once=True)
@@ -127,7 +133,10 @@ class AnnotationJob:
         def requests() -> _Requests:
             return (pending for _, _, pending in self._requests(examples(), teacher))
 
-        if teacher.settings.mode == "batch" or has_batches(session, teacher):
+        settings = self._settings = teacher.settings
+        self._streak = HopelessStreak(settings)
+        only_batches = settings.mode == "batch" and settings.batch_fallback != "live"
+        if settings.mode == "batch" or has_batches(session, teacher):
             run_batches(
                 requests,
                 teacher,
@@ -139,10 +148,10 @@ class AnnotationJob:
                 wait=self.options.wait,
                 retry_failed=self.options.retry_failed,
                 limits=self.options.batch_limits,
-                note=self.options.on_note or (lambda line: None),
+                note=self._note,
             )
         tracked = self._tracked_requests(examples(), teacher)
-        self._run_engine(tracked, teacher, session, budget, self)
+        self._run_engine(tracked, teacher, session, budget, self, sends=not only_batches)
 
     def _run_engine(
         self,
@@ -151,6 +160,8 @@ class AnnotationJob:
         session: Session,
         budget: Budget,
         listener: RequestListener,
+        *,
+        sends: bool = True,
     ) -> None:
         settings = teacher.settings
         limiter = RateLimiter(
@@ -161,6 +172,7 @@ class AnnotationJob:
                 minute_s=self.options.minute_s,
             ),
             slow_start=settings.remote,
+            on_pause=self._note_pause,
         )
         if hasattr(teacher, "on_headers"):
             teacher.on_headers = limiter.apply_headers
@@ -179,6 +191,7 @@ class AnnotationJob:
                 ),
                 policy=self.options.policy,
                 retry_failed=self.options.retry_failed,
+                sends=sends,
             )
             try:
                 await engine.run(requests)
@@ -187,8 +200,7 @@ class AnnotationJob:
 
         def interrupt() -> None:
             if engine is not None:
-                if self.options.on_note is not None:
-                    self.options.on_note(_stopping(limiter.in_flight))
+                self._note(_stopping(limiter.in_flight))
                 engine.stop(Interrupted())
 
         try:
@@ -240,7 +252,7 @@ class AnnotationJob:
     def _take(self, key: str, completion: Completion, *, sent: bool) -> None:
         index, example = self._next_row(key)
         totals, usage, pico = self._totals, completion.usage, completion.pico
-        rationale = self._strategy.parse(completion, example, self._task)
+        rationale = self._parse(completion, example, self._settings)
         if rationale.status == "failed":
             totals.unparsable[rationale.detail] += 1
         if not self._is_new(key):
@@ -252,7 +264,9 @@ class AnnotationJob:
         totals.completion_tokens += usage.completion_tokens or 0
         if usage.cached_tokens is not None:
             totals.cached_tokens = (totals.cached_tokens or 0) + usage.cached_tokens
+        self._streak.count(rationale, completion, sent=sent)
         if sent:
+            self._note_model(completion.served)
             totals.requests += 1
             totals.new_tokens += (usage.prompt_tokens or 0) + (usage.completion_tokens or 0)
             totals.new_pico += pico or 0
@@ -264,6 +278,33 @@ class AnnotationJob:
             totals.pico += pico
             rationale = dataclasses.replace(rationale, cost_usd=pico / PICO)
         self._settle(index, rationale)
+        if sent:
+            self._streak.check()
+
+    def _note(self, line: str) -> None:
+        if self.options.on_note is not None:
+            self.options.on_note(line)
+
+    def _note_pause(self, seconds: float, asked: bool) -> None:
+        why = "the server asks for a pause of" if asked else "the server does not answer: waiting"
+        self._note(f"{why} {seconds:.0f} s")
+
+    def _note_model(self, served: str | None) -> None:
+        """Tell when the replies begin to name another model."""
+        if served is None or served == self._served:
+            return
+        if self._served is not None:
+            self._note(
+                f"the server now answers as {served!r}, and until now as {self._served!r}: the "
+                "ledger keeps the name with each answer"
+            )
+        self._served = served
+
+    def _parse(
+        self, completion: Completion, example: Example, settings: TeacherSettings | None
+    ) -> Rationale:
+        """The rationale in an answer. Its reasoning is separated before any strategy sees it."""
+        return parse_answer(self._strategy, completion, example, self._task, settings)
 
     def _next_row(self, key: str) -> tuple[int, Example]:
         rows = self._waiting[key]

@@ -120,6 +120,8 @@ def completion(
     }
     if reply.usage:
         answer["usage"] = tokens.usage(options)
+        if reply.zero_usage:
+            answer["usage"] |= {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
     return answer
 
 

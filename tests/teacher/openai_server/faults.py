@@ -31,6 +31,7 @@ class Reply:
     finish_reason: str = "stop"
     refusal: str | None = None  # message.refusal; the content is then null
     usage: bool = True
+    zero_usage: bool = False  # zero tokens are reported, whatever is billed
     completion_tokens: int | None = None  # None: random, 1..max_tokens
     choices: int = 1
     copies: int = 1  # of the whole JSON in one body
@@ -51,6 +52,7 @@ class Reply:
         """Whether the client receives a completion that it can parse."""
         broken = self.reset or self.stall or self.cut is not None
         whole = self.copies == 1 and self.keep == 1.0 and self.choices >= 1
+        whole = whole and self.finish_reason != "error"
         plain = self.status == 200 and self.body is None and self.lines > 0
         return plain and whole and not broken and self.content_type == "application/json"
 
@@ -133,6 +135,11 @@ TRANSIENT: dict[str, Make] = {
     "html": lambda o: Reply(body=_HTML, content_type="text/html", billed=True),
     "empty_choices": lambda o: Reply(choices=0),
     "twice": lambda o: Reply(copies=2),
+    "finish_error": lambda o: Reply(finish_reason="error"),
+    "choice_error": lambda o: Reply(
+        body={"choices": [{"message": {"content": "Bec"}, "error": {"code": 502, "message": "x"}}]},
+        billed=True,
+    ),
     "error_in_200": lambda o: replace(
         error(500, "The upstream server failed.", kind="server_error"), status=200
     ),
@@ -145,7 +152,9 @@ ODD: dict[str, Make] = {
     "refusal": lambda o: Reply(refusal="I'm sorry, I cannot help with that."),
     "refusal_text": lambda o: Reply(text="I'm sorry, but I can't assist with that request."),
     "no_usage": lambda o: Reply(usage=False),
+    "zero_usage": lambda o: Reply(zero_usage=True),
     "two_choices": lambda o: Reply(choices=2),
+    "reasoning_in_text": lambda o: Reply(text="<think>Perhaps.</think>Because of that."),
 }
 # This prompt is refused every time.
 ROW: dict[str, Make] = {
@@ -159,6 +168,8 @@ ROW: dict[str, Make] = {
         400, "The prompt was flagged by the content policy.", "content_filter", param="prompt"
     ),
     "400": lambda o: error(400, "Invalid 'messages[0].content'.", "invalid_value"),
+    "403_moderated": lambda o: error(403, "Your input was flagged by moderation."),
+    "422_unknown": lambda o: error(422, "Zork."),
 }
 # No request will be answered.
 ACCOUNT: dict[str, Make] = {
@@ -169,6 +180,7 @@ ACCOUNT: dict[str, Make] = {
     "400_parameter": lambda o: error(
         400, "Unknown parameter: 'frob'.", "unknown_parameter", param="frob"
     ),
+    "400_account": lambda o: error(400, "Your credit balance is too low."),
     "insufficient_quota": lambda o: error(
         429,
         "You exceeded your current quota, please check your plan and billing details.",

@@ -16,6 +16,7 @@ class Options:
 
     seed: int = 0
     models: tuple[str, ...] = ("m",)  # any other model gives a 404
+    shutdown_date: str | None = None  # of all models, in their list
     api_key: str | None = None  # any other key gives a 401
     record: bool = True  # keep bodies and headers of all requests in memory
 

@@ -266,6 +266,8 @@ class Server(OnThread):
             {"id": name, "object": "model", "created": 0, "owned_by": "test"}
             for name in self.options.models
         ]
+        if self.options.shutdown_date is not None:
+            rows = [{**row, "shutdown_date": self.options.shutdown_date} for row in rows]
         return web.json_response({"object": "list", "data": rows})
 
     async def _stats(self, request: web.Request) -> web.Response:

@@ -166,6 +166,7 @@ def audit_arm(
     student.objective = settings.objective
     # Without weights this cannot be tried out. Few decoder-only models cannot pack.
     student.can_pack = student.architecture == "decoder-only"
+    student.packing_tried = (math.inf, math.inf)
     encoded = encode_examples(
         student,
         examples,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tutelage.core.types import Source, TrainingExample
 from tutelage.student.encoding.packing import can_pack
@@ -117,7 +117,6 @@ def encode_examples(
     texts = [e.source for e in examples]
     sources = {p: encode_prompts(student, texts, p, max_source_tokens) for p in prompts}
     encoder = _TargetEncoder(student, rendered)
-    packed = len(prompts) > 1 and can_pack(student)
     encoded = []
     for row, (example, targets) in enumerate(zip(examples, rendered, strict=True)):
         sequences = []
@@ -133,13 +132,18 @@ def encode_examples(
                 example.uid,
                 tuple(sequences),
                 shared,
-                packed and len(sequences) > 1,
+                len(sequences) > 1,
                 # The same text with different prompts: what is cut of it counts once.
                 max(source.cut_tokens for source in inputs),
                 max(source.cut_beyond for source in inputs),
                 target_cut,
             )
         )
+    pairs = [(e.shared, s) for e in encoded for s in e.sequences]
+    longest = max((len(s.source) + len(s.target) for _, s in pairs), default=0)
+    branch = max((len(s.source) - shared + len(s.target) for shared, s in pairs), default=0)
+    if len(prompts) > 1 and not can_pack(student, longest, branch):
+        return [replace(e, packed=False) for e in encoded]
     return encoded
 
 

@@ -13,7 +13,7 @@ from tutelage.core.types import Example, Explanation, Prediction
 from tutelage.student.encoding.batching import split_by_tokens
 from tutelage.student.encoding.targets import LABEL_SEPARATOR, parse_target
 from tutelage.student.encoding.tokenise import encode_label, encode_prompts, encode_separator
-from tutelage.student.inference.generate import generate
+from tutelage.student.inference.generate import find_way_to_generate, generate
 from tutelage.student.model.student import Student
 
 _BATCH = 32
@@ -94,6 +94,8 @@ def write_explanations(
     limit += len(encode_separator(student))
     order = sorted(range(len(examples)), key=lambda i: len(prompts[i].ids))
     lengths = [len(prompts[i].ids) + limit for i in order]
+    # Once, with the longest input: the parts below come in the order of their length.
+    find_way_to_generate(student, [prompt.ids for prompt in prompts], [])
     explanations: dict[int, Explanation] = {}
     for part in split_by_tokens(lengths, tokens_per_micro_batch, order):
         generated = generate(student, [prompts[i].ids for i in part], [], limit)

@@ -12,36 +12,59 @@ rationale of limited length, and the labels are scored after it.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import torch
 
 from tutelage.core.errors import DivergedError, StudentError
 from tutelage.core.task import Task
 from tutelage.core.types import Example, Prediction
-from tutelage.student.encoding.batching import length_mask, pad, split_by_tokens
-from tutelage.student.encoding.packing import branch_mask, can_pack, pack
+from tutelage.student.encoding.batching import split_by_tokens
+from tutelage.student.encoding.packing import can_pack
 from tutelage.student.encoding.targets import Prompt
 from tutelage.student.encoding.tokenise import encode_label, encode_prompts, encode_separator
 from tutelage.student.fast.threads import ThreadedExecutor
-from tutelage.student.inference.generate import generate
+from tutelage.student.inference.generate import find_way_to_generate, generate
+from tutelage.student.inference.plain_scores import (
+    score_alone,
+    score_plainly,
+    with_prefixes,
+)
+from tutelage.student.inference.shared_scores import score_packed, score_with_cache
+from tutelage.student.model.agreement import agree, in_fp32, same
 from tutelage.student.model.executor import Executor
+from tutelage.student.model.room import check_room
 from tutelage.student.model.student import Student
 
 
 def label_ids(student: Student, task: Task) -> list[list[int]]:
     """Token ids of each label of the task, in the task's order.
 
-    Raises StudentError if one label begins another.
+    Raises StudentError for a label that the tokenizer does not know, and if one label begins
+    another.
     """
     ids = [encode_label(student, task.verbalize(label)) for label in task.labels]
+    unknown = [
+        label
+        for label, one in zip(task.labels, ids, strict=True)
+        if not set(one) - {student.tokenizer.unk_token_id}
+    ]
+    if unknown:
+        raise StudentError(
+            f"labels {', '.join(map(repr, unknown))}: this student's tokenizer has no tokens for "
+            "their words, so that it can neither learn nor score them: give them verbalizers in "
+            "words that it knows, or choose another student"
+        )
     for i, one in enumerate(ids):
         for j, other in enumerate(ids):
             if i != j and other[: len(one)] == one:
+                blank = student.tokenizer.unk_token_id in one
+                why = " (it does not know all of their characters)" if blank else ""
                 raise StudentError(
                     f"labels {task.labels[i]!r} and {task.labels[j]!r}: under this student's "
-                    "tokenizer the first begins the second, so that their scores do not compete; "
-                    "give them other verbalizers"
+                    f"tokenizer{why} the first begins the second, so that their scores do not "
+                    "compete; give them other verbalizers"
                 )
     return ids
 
@@ -68,12 +91,13 @@ def score_labels(
     labels = label_ids(student, task)
     texts = [task.source(e.fields) for e in examples]
     rationale_first = student.objective == "rationale_then_label"
-    prompt: Prompt = "explain" if rationale_first else "answer"
-    sources = encode_prompts(student, texts, prompt, max_source_tokens)
+    sources = encode_prompts(student, texts, _prompt(student), max_source_tokens)
     scores = torch.empty(len(examples), len(labels))
     rationales: list[str | None] = [None] * len(examples)
     extra = sum(len(ids) for ids in labels) + (max_rationale_tokens if rationale_first else 0)
     order = sorted(range(len(sources)), key=lambda i: len(sources[i].ids))
+    if _find_way(student, [s.ids for s in sources], labels, max_rationale_tokens) == _ALONE:
+        tokens_per_micro_batch = 1
     training = student.model.training
     student.model.eval()
     executor = Executor(student, tokens_per_micro_batch)
@@ -126,6 +150,45 @@ def score_labels(
     ]
 
 
+def check_scoring(
+    student: Student,
+    examples: Sequence[Example],
+    task: Task,
+    max_source_tokens: int,
+    max_rationale_tokens: int,
+) -> None:
+    """Find the way to score these rows (`find_way`) before they are scored."""
+    texts = [task.source(e.fields) for e in examples]
+    sources = encode_prompts(student, texts, _prompt(student), max_source_tokens)
+    labels = label_ids(student, task)
+    _find_way(student, [s.ids for s in sources], labels, max_rationale_tokens)
+
+
+def rows_change_each_other(student: Student) -> bool:
+    """Whether rows of a batch were found to change each other's scores, so that this student takes
+    one row at a time, in training too."""
+    return any(student.ways.get(k, ("",))[0] == _ALONE for k in (_LABEL_FIRST, _LABEL_LAST))
+
+
+def _prompt(student: Student) -> Prompt:
+    return "explain" if student.objective == "rationale_then_label" else "answer"
+
+
+def _find_way(
+    student: Student,
+    sources: Sequence[list[int]],
+    labels: Sequence[list[int]],
+    max_rationale_tokens: int,
+) -> str:
+    """`find_way`; a student that writes its rationale first is tried out with made-up ones."""
+    prefixes = None
+    if student.objective == "rationale_then_label":
+        made_up = student.any_tokens(max_rationale_tokens)
+        prefixes = [[*made_up, *encode_separator(student)]] * len(sources)
+        find_way_to_generate(student, sources, [])
+    return find_way(student, sources, labels, prefixes)
+
+
 def _generate_rationales(
     student: Student, sources: Sequence[list[int]], labels: Sequence[list[int]], limit: int
 ) -> tuple[list[list[int]], list[str]]:
@@ -158,169 +221,79 @@ def score_batch(
     """log p(label | source), summed over the label's tokens: [sources, labels], fp32.
 
     prefixes: for each source, token ids of the target before the label; None: the label comes first
+
+    Computed in the way that `find_way` has found for this student, else in the fastest one.
     """
-    if student.architecture == "encoder-decoder":
-        return _encoder_decoder(student, sources, labels, prefixes or [[]] * len(sources))
-    if prefixes is not None:
-        sources = [[*source, *prefix] for source, prefix in zip(sources, prefixes, strict=True)]
-    scorer = _packed if can_pack(student) else _separate
-    return scorer(student, sources, labels)
+    way = student.ways.get(_key(prefixes), (_FAST, 0))[0]
+    if way == _FAST and student.architecture == "decoder-only":
+        whole = with_prefixes(sources, prefixes)
+        branch = max(map(len, labels))
+        if can_pack(student, max(map(len, whole)) + branch, branch):
+            return score_packed(student, whole, labels)
+        way = _BATCHED
+    return _WAYS[way](student, sources, labels, prefixes)
 
 
-def _sum_by_label(logits: torch.Tensor, targets: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """logits [B, K, T, vocabulary], targets and mask [B or 1, K, T] -> [B, K]."""
-    logits = logits.float()
-    targets = targets.expand(logits.shape[:3])
-    chosen = logits.gather(-1, targets[..., None])[..., 0] - logits.logsumexp(-1)
-    return (chosen * mask).sum(-1)
+_LABEL_FIRST, _LABEL_LAST = "scoring", "scoring after a rationale"
+"""Keys of the ways of scoring in `Student.ways`."""
 
 
-def _encoder_decoder(
+def _key(prefixes: Sequence[list[int]] | None) -> str:
+    return _LABEL_FIRST if prefixes is None else _LABEL_LAST
+
+
+_FAST, _BATCHED, _ALONE = "fast", "batched", "alone"
+
+
+def find_way(
     student: Student,
     sources: Sequence[list[int]],
     labels: Sequence[list[int]],
-    prefixes: Sequence[list[int]],
-) -> torch.Tensor:
-    """Runs the encoder once, and the decoder over all labels together."""
-    device = student.device
-    ids = pad(sources, student.pad_id).to(device)
-    mask = length_mask(sources).to(device)
-    encoder = student.model.get_encoder()
-    states = encoder(input_ids=ids, attention_mask=mask).last_hidden_state
-    if not any(prefixes):
-        return _label_first(student, states, mask, labels)
-    targets = pad(labels, student.pad_id).to(device)[None]
-    count = len(labels)
-    inputs = pad(
-        [[student.decoder_start_id, *prefix, *ids[:-1]] for prefix in prefixes for ids in labels],
-        student.pad_id,
-    )
-    at = torch.tensor([[len(prefix) + t for t in range(targets.shape[2])] for prefix in prefixes])
-    at = at.clamp(max=inputs.shape[1] - 1).to(device)
-    at = at.repeat_interleave(count, dim=0)
-    logits = _logits_at(
-        student,
-        torch.arange(len(inputs), device=device)[:, None].expand_as(at).flatten(),
-        at.flatten(),
-        encoder_outputs=(states.repeat_interleave(count, dim=0),),
-        attention_mask=mask.repeat_interleave(count, dim=0),
-        decoder_input_ids=inputs.to(device),
-        use_cache=False,
-    )
-    logits = logits.reshape(len(sources), count, targets.shape[2], -1)
-    return _sum_by_label(logits, targets, length_mask(labels).to(device)[None])
+    prefixes: Sequence[list[int]] | None = None,
+) -> str:
+    """Find the fastest way of scoring that agrees with the plain model on these rows: `fast`
+    (labels share the work on their input), `batched` (the plain model on padded rows), or `alone`
+    (one row and one label at a time).
 
-
-def _logits_at(
-    student: Student, rows: torch.Tensor, columns: torch.Tensor, **inputs: object
-) -> torch.Tensor:
-    """Logits [N, vocabulary] of a forward pass over `inputs`, at the positions (rows, columns)."""
-    if student.head_can_be_narrowed:
-        with student.narrowed_head(rows, columns):
-            logits: torch.Tensor = student.model(**inputs).logits
-    else:
-        logits = student.model(**inputs).logits[rows, columns]
-    return logits
-
-
-def _label_first(
-    student: Student, states: torch.Tensor, mask: torch.Tensor, labels: Sequence[list[int]]
-) -> torch.Tensor:
-    """log p [B, K] of the labels at the start of a target.
-
-    states: [B, S, width], the encoder's; mask: [B, S]
-
-    The decoder computes the start token once for all labels. Its cache, which includes the keys and
-    values of the encoder's states (the larger part of its work), is copied for each label of more
-    than one token, not computed again. A label of a single token costs nothing more.
+    It is tried out with the longest and the shortest row, and again when longer ones come.
     """
-    device, rows = student.device, len(states)
-    start = torch.full((rows, 1), student.decoder_start_id, device=device)
-    first = student.model(
-        encoder_outputs=(states,), attention_mask=mask, decoder_input_ids=start, use_cache=True
-    )
-    log_probabilities = torch.log_softmax(first.logits[:, 0].float(), -1)
-    scores = log_probabilities[:, [ids[0] for ids in labels]]
-    longer = [index for index, ids in enumerate(labels) if len(ids) > 1]
-    if not longer:
-        return scores
-    count = len(longer)
-    if count > 1:
-        first.past_key_values.batch_repeat_interleave(count)
-    tails = [labels[index][1:] for index in longer]
-    inputs = [labels[index][:-1] for index in longer]
-    # The row and the column of the decoder's output that predict each token of a tail.
-    at = [(k, t) for k, tail in enumerate(tails) for t in range(len(tail))]
-    which, columns = (torch.tensor(part, device=device) for part in zip(*at, strict=True))
-    which = (torch.arange(rows, device=device)[:, None] * count + which).flatten()
-    columns = columns.repeat(rows)
-    logits = _logits_at(
+    lengths = [len(ids) for ids in with_prefixes(sources, prefixes)]
+    known = student.ways.get(_key(prefixes))
+    if known is not None and (max(lengths) <= known[1] or known[0] == _ALONE):
+        return known[0]
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    ends = [order[-1], order[0]]
+    rows = [sources[i] for i in ends]
+    before = None if prefixes is None else [prefixes[i] for i in ends]
+    by_length = sorted(labels, key=len)
+    some = [*by_length[:1], *by_length[-2:]]
+    found = _ALONE
+    check_room(
         student,
-        which,
-        columns,
-        encoder_outputs=(states.repeat_interleave(count, dim=0),),
-        attention_mask=mask.repeat_interleave(count, dim=0),
-        decoder_input_ids=pad(inputs, student.pad_id).to(device).repeat(rows, 1),
-        past_key_values=first.past_key_values,
-        use_cache=True,
-    ).float()
-    targets = torch.tensor([i for t in tails for i in t], device=device).repeat(rows, 1)
-    logits = logits.reshape(*targets.shape, -1)
-    found = logits.gather(-1, targets[..., None])[..., 0] - logits.logsumexp(-1)
-    parts = torch.split(found, [len(tail) for tail in tails], dim=1)
-    for index, part in zip(longer, parts, strict=True):
-        scores[:, index] += part.sum(1)
-    return scores
-
-
-def _separate(
-    student: Student, sources: Sequence[list[int]], labels: Sequence[list[int]]
-) -> torch.Tensor:
-    """Each source with each label as a row of its own: works for every causal model."""
-    columns = []
-    for label in labels:
-        rows = [[*source, *label[:-1]] for source in sources]
-        output = student.model(
-            input_ids=pad(rows, student.pad_id).to(student.device), use_cache=False
-        )
-        at = torch.tensor([[len(s) - 1 + t for t in range(len(label))] for s in sources])
-        logits = output.logits[torch.arange(len(sources))[:, None], at][:, None]
-        target = torch.tensor(label, device=student.device)[None, None]
-        columns.append(_sum_by_label(logits, target, torch.ones_like(target)))
-    return torch.cat(columns, dim=1)
-
-
-def _packed(
-    student: Student, sources: Sequence[list[int]], labels: Sequence[list[int]]
-) -> torch.Tensor:
-    """One row per source with all labels as branches: each label attends to the source and to
-    itself."""
-    device = student.device
-    tails = [label[:-1] for label in labels]
-    packed = pack([(source, tails) for source in sources], student.pad_id)
-    # The source's last position predicts the first token of every label; each position of a branch
-    # predicts the next one.
-    columns = [
-        [
-            [len(source) - 1, *range(start, start + len(tail))]
-            for start, tail in zip(starts, tails, strict=True)
-        ]
-        for source, starts in zip(sources, packed.starts, strict=True)
-    ]
-    longest = max(len(label) for label in labels)
-    at = torch.tensor(
-        [[places + [0] * (longest - len(places)) for places in row] for row in columns],
-        device=device,
+        lengths if student.architecture == "decoder-only" else [len(ids) for ids in sources],
+        [max(map(len, labels)) + max(map(len, prefixes or [[]]))],
     )
-    rows = torch.arange(len(sources), device=device)[:, None, None].expand_as(at)
-    logits = _logits_at(
-        student,
-        rows.flatten(),
-        at.flatten(),
-        input_ids=packed.input_ids.to(device),
-        position_ids=packed.position_ids.to(device),
-        attention_mask=branch_mask(packed.owners.to(device), student.model.dtype),
-        use_cache=False,
-    ).reshape(*at.shape, -1)
-    targets = pad(labels, student.pad_id).to(device)[None]
-    return _sum_by_label(logits, targets, length_mask(labels).to(device)[None])
+    with in_fp32(student) as twin, torch.no_grad():
+        fast_is_packed = twin.architecture == "decoder-only"
+        branch = max(map(len, labels))
+        if fast_is_packed and can_pack(twin, max(lengths) + branch, branch):
+            # Tried out there with rows of this length, in one batch and one by one.
+            found = _FAST
+        else:
+            wanted = score_alone(twin, rows, some, before)
+
+            def agrees(way: str) -> bool:
+                return agree(_WAYS[way](twin, rows, some, before), wanted)
+
+            ways = [_BATCHED] if fast_is_packed else [_FAST, _BATCHED]
+            found = next((way for way in ways if same(partial(agrees, way))), _ALONE)
+    student.ways[_key(prefixes)] = (found, max(lengths))
+    return found
+
+
+_WAYS: Mapping[str, Callable[..., torch.Tensor]] = {
+    _FAST: score_with_cache,
+    _BATCHED: score_plainly,
+    _ALONE: score_alone,
+}
+"""Ways of scoring, the fastest first. A decoder-only student's fastest one is `score_packed`."""

@@ -32,7 +32,7 @@ from tutelage.student.training import distributed
 from tutelage.student.training.result import TrainResult
 from tutelage.student.training.tracking import Tracking, tracked
 
-_FORMAT = 2
+_FORMAT = 3
 """Incremented if a change of the trainer makes earlier results incomparable."""
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +10,18 @@ import torch
 from tutelage.config.training_settings import Fast
 from tutelage.core.errors import StudentError
 from tutelage.core.model_files import find_file, find_in_package
+from tutelage.student.model.causality import check_causal
 from tutelage.student.model.scratch import new_model
 from tutelage.student.model.student import Architecture, Student
+from tutelage.student.model.weights import (
+    check_complete,
+    check_finite,
+    describe_unexpected,
+    load_config,
+    load_weights,
+    loading,
+    model_class,
+)
 
 
 def load_student(
@@ -32,7 +40,9 @@ def load_student(
     dropout:   replaces the model's own dropout rates
     fast:      `off`: training, scoring and generation call nothing of `student.fast`
 
-    Raises StudentError, or UsageError for a missing model file.
+    Code in a folder is never run, and only what transformers and torch read without running
+    anything is read. Raises StudentError for a model that lacks weights, that is quantised, or
+    whose tokens see those after them; UsageError for a missing model file.
     """
     scheme, _, rest = spec.partition(":")
     if scheme == "scratch":
@@ -61,12 +71,10 @@ def meta_model(spec: str, tokenizer: Path | None = None) -> Any:
     with torch.device("meta"):
         if scheme == "scratch":
             return _scratch(rest, tokenizer, 0, None).model
-        from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
-
-        name, options = _locate(spec)
-        config = _loading(spec, lambda: AutoConfig.from_pretrained(name, **options))
-        kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-        return kind.from_config(config)
+        config = load_config(spec, *_locate(spec))
+        return loading(
+            spec, lambda: model_class(config).from_config(config, trust_remote_code=False)
+        )
 
 
 def count_parameters(spec: str, tokenizer: Path | None = None) -> int:
@@ -82,32 +90,23 @@ def _scratch(name: str, tokenizer: Path | None, seed: int, dropout: float | None
 
 
 def _pretrained(spec: str, dropout: float | None) -> Student:
-    from transformers import (
-        AutoConfig,
-        AutoModelForCausalLM,
-        AutoModelForSeq2SeqLM,
-        logging,
-    )
+    from transformers import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     name, options = _locate(spec)
-    config = _loading(spec, lambda: AutoConfig.from_pretrained(name, **options))
+    config = load_config(spec, name, options)
     tokenizer = _tokenizer(spec)
-    kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     if dropout is not None:
         config.update(_dropout_fields(config, dropout))
-    with _no_progress_bar():
-        # Given its configuration, a GGUF file, which is slow to parse, is parsed once less.
-        model = _loading(
-            spec, lambda: kind.from_pretrained(name, config=config, dtype=torch.float32, **options)
-        )
-    # From here on a dequantised GGUF model is an ordinary one, and must be saved as one.
-    if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config
-        model.hf_quantizer = None
-        model.is_quantized = False
-    return Student(model, tokenizer, _architecture(config))
+    model, missing, unexpected = load_weights(spec, name, config, options)
+    student = Student(model, tokenizer, _architecture(config))
+    check_finite(spec, model)
+    # First the kind of model: what an encoder lacks for writing text is not the fault to name.
+    check_causal(spec, student)
+    check_complete(spec, missing, unexpected)
+    student.notes = describe_unexpected(unexpected)
+    return student
 
 
 def _architecture(config: Any) -> Architecture:
@@ -123,42 +122,38 @@ def _locate(spec: str) -> tuple[str, dict[str, str]]:
     return str(path.parent), {"gguf_file": path.name}
 
 
-def _loading(spec: str, load: Callable[[], Any]) -> Any:
-    try:
-        return load()
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise StudentError(
-            f"student {spec!r} cannot be loaded: {reason[:300]} "
-            "(expected a hub name, a folder, gguf:PATH, package:PACKAGE/FILE or scratch:t5-tiny)"
-        ) from error
+_WORDS = "Oslo lies in Norway"
+"""Text that any tokenizer with a vocabulary can tokenise."""
 
 
 def _tokenizer(spec: str) -> Any:
-    """The tokenizer of a pretrained student."""
+    """The tokenizer of a pretrained student.
+
+    Raises StudentError where its files are missing: transformers then makes one that knows no
+    words.
+    """
     from transformers import AutoTokenizer
 
     name, options = _locate(spec)
-    tokenizer = _loading(spec, lambda: AutoTokenizer.from_pretrained(name, **options))
+    tokenizer = loading(
+        spec, lambda: AutoTokenizer.from_pretrained(name, trust_remote_code=False, **options)
+    )
+    ids = loading(spec, lambda: tokenizer(_WORDS, add_special_tokens=False).input_ids)
+    # Without a vocabulary all letters are unknown; what stands for spaces may be known.
+    letters = tokenizer.decode(
+        [i for i in ids if i not in tokenizer.all_special_ids], skip_special_tokens=True
+    )
+    if not any(letter.isalnum() for letter in letters):
+        raise StudentError(
+            f"student {spec!r}: its tokenizer knows no words ({len(tokenizer)} tokens): the files "
+            "of the tokenizer (tokenizer.json, or a vocabulary) are missing: put them next to the "
+            "weights"
+        )
     if tokenizer.eos_token_id is None:
         raise StudentError(
             f"student {spec!r}: its tokenizer has no end token; choose another model"
         )
     return tokenizer
-
-
-@contextmanager
-def _no_progress_bar() -> Iterator[None]:
-    """Inside, transformers' GGUF reader shows no progress bar: it has no switch for it, and would
-    draw between ours."""
-    from transformers import modeling_gguf_pytorch_utils as reader
-
-    shown = getattr(reader, "tqdm", None)
-    reader.tqdm = lambda tensors, **_: tensors
-    try:
-        yield
-    finally:
-        reader.tqdm = shown
 
 
 def _dropout_fields(config: Any, dropout: float) -> dict[str, float]:

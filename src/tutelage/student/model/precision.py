@@ -21,7 +21,7 @@ from tutelage.student.model.student import Student
 
 Precision = Literal["fp32", "bf16"]
 
-_SMALL = 5_000_000
+SMALL = 5_000_000
 """Number of weights below which a CPU spends its time between the matrix products, not in them."""
 
 _NOT_COMPILED = "compile: true is for decoder-only students with one list of layers: leave it out"
@@ -48,7 +48,7 @@ def choose_precision(name: str, device: torch.device, parameters: int) -> Precis
         # Older cards only emulate bf16.
         supported = torch.cuda.is_bf16_supported(including_emulation=False)
         return "bf16" if supported else "fp32"
-    if device.type != "cpu" or parameters < _SMALL:
+    if device.type != "cpu" or parameters < SMALL:
         return "fp32"
     # Older releases of torch do not report capabilities.
     features: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
@@ -61,11 +61,35 @@ def prepare(student: Student, precision: str, *, compiled: bool = False) -> None
     Raises StudentError if the layers cannot be compiled.
     """
     chosen = choose_precision(precision, student.device, student.parameter_count)
-    student.model.to(torch.bfloat16 if chosen == "bf16" else torch.float32)
+    student.precision = chosen
+    _convert(student.model, torch.bfloat16 if chosen == "bf16" else torch.float32)
     if student.fast == "auto" and student.device.type == "cpu":
         prepare_model(student.model)
     if compiled:
         _compile_layers(student)
+
+
+def _convert(model: Any, dtype: torch.dtype) -> None:
+    """Convert a model to `dtype`: its weights, and of its buffers those that transformers itself
+    would load in that type.
+
+    Others it keeps in fp32, such as the frequencies of rotary positions: rounded to bf16 they would
+    place a token hundreds of positions away in another place.
+    """
+    if model.dtype == dtype:
+        return
+    with torch.device("meta"):
+        plain = dict(type(model)._from_config(model.config, dtype=dtype).named_buffers())
+    kept = [
+        (module, name, buffer)
+        for path, module in model.named_modules()
+        for name, buffer in module.named_buffers(recurse=False)
+        if (own := plain.get(f"{path}.{name}".removeprefix("."))) is not None
+        and own.dtype == buffer.dtype
+    ]
+    model.to(dtype)
+    for module, name, buffer in kept:
+        setattr(module, name, buffer)
 
 
 def _compile_layers(student: Student) -> None:

@@ -5,9 +5,10 @@ All other modules take a `Student` and need not know where the model came from (
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +16,7 @@ from typing import Any, Literal
 import torch
 
 from tutelage.config.training_settings import Fast
+from tutelage.core.storage import read_json, write_json
 from tutelage.core.types import ObjectiveName
 from tutelage.student.fast import parts as fast_parts
 
@@ -25,6 +27,9 @@ ANSWER_CUE = "\nAnswer:"
 
 _OBJECTIVE = "tutelage_objective"
 """Name under which the model's configuration keeps the objective."""
+
+_PRECISION = "tutelage_precision"
+"""Name under which the model's configuration keeps the precision that it was trained in."""
 
 PROBE_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.05}
 """Two ways of computing logits agree if no difference is larger than this share of the largest."""
@@ -43,8 +48,19 @@ class Student:
     can_pack: bool | None = None
     """Whether packed rows give the same results as separate ones; None: not tried yet (see
     `encoding.packing.can_pack`)."""
+    packed_mask: str = "plain"
+    """Which attention mask packed rows get; one of the forms of `encoding.packing`."""
+    packing_tried: tuple[float, float] = (0, 0)
+    """Positions of the longest row, and of the longest branch, that packing was tried out with."""
+    ways: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """For each thing that can be computed in several ways, the way that was found to agree with
+    the plain model, and the tokens of the longest row that it was tried out with."""
+    room: dict[str, int] = field(default_factory=dict)
+    """Longest sequence that encoder and decoder were found to take; see `model.room`."""
     fast: Fast = "auto"
     """Whether to use `student.fast`, which is only about speed."""
+    notes: list[str] = field(default_factory=list)
+    """What was noticed when it was loaded, one line each."""
 
     def uses(self, part: str) -> bool:
         """Whether this student uses a part of `student.fast` on its device."""
@@ -61,21 +77,50 @@ class Student:
         setattr(self.model.config, _OBJECTIVE, name)
 
     @property
+    def precision(self) -> str | None:
+        """The precision that it was trained in; None if it was not trained here. Kept in the
+        model's configuration, so that what is loaded computes what was evaluated."""
+        name: str | None = getattr(self.model.config, _PRECISION, None)
+        return name
+
+    @precision.setter
+    def precision(self, name: str) -> None:
+        setattr(self.model.config, _PRECISION, name)
+
+    @property
     def eos_id(self) -> int:
         """The token that ends a target."""
         return int(self.tokenizer.eos_token_id)
 
     @property
     def pad_id(self) -> int:
-        """The padding token. Masks go by length, so that it may equal another (SmolLM2's: eos)."""
+        """The padding token. Masks go by length, so that it may equal another (SmolLM2's: eos).
+
+        One that was added to the tokenizer alone, without a row among the embeddings, is not used.
+        """
         pad = self.tokenizer.pad_token_id
-        return self.eos_id if pad is None else int(pad)
+        return self.eos_id if pad is None or pad >= self.embedded_tokens else int(pad)
+
+    @cached_property
+    def embedded_tokens(self) -> int:
+        """Number of tokens that the model has embeddings for."""
+        return int(self.model.get_input_embeddings().weight.shape[0])
 
     @property
     def decoder_start_id(self) -> int:
-        """The token that an encoder-decoder's decoder starts from."""
+        """The token that an encoder-decoder's decoder starts from, in training, in scoring and in
+        generation: the one that its configuration names, else the one with which the model itself
+        shifts labels to the right, else the padding token."""
         start = getattr(self.model.config, "decoder_start_token_id", None)
-        return self.pad_id if start is None else int(start)
+        return self._shifted_start if start is None else int(start)
+
+    @cached_property
+    def _shifted_start(self) -> int:
+        shift = getattr(self.model, "prepare_decoder_input_ids_from_labels", None)
+        try:
+            return int(shift(labels=torch.tensor([[self.eos_id]], device=self.device))[0, 0])  # type: ignore[misc]
+        except (AttributeError, TypeError, ValueError, RuntimeError):
+            return self.pad_id  # it has no such function, or names no token either
 
     @property
     def device(self) -> torch.device:
@@ -98,10 +143,18 @@ class Student:
                 return whole[:start], whole[start + len(plain) :]
         return [], []
 
+    def any_tokens(self, count: int, seed: int = 0) -> list[int]:
+        """`count` token ids to try the model out with, none of them special; the same each time."""
+        special = {*self.tokenizer.all_special_ids, self.pad_id, self.eos_id}
+        size = min(self.embedded_tokens, len(self.tokenizer))
+        draw = random.Random(seed)
+        usable = [i for i in (draw.randrange(size) for _ in range(4 * count)) if i not in special]
+        return (usable * count or [self.eos_id] * count)[:count]
+
     def probe_inputs(self) -> Inputs:
         """Two rows of four tokens, for trying out what the model does."""
         ids = torch.tensor([[self.eos_id, 5, 7, 11]] * 2, device=self.device)
-        ids %= self.model.config.get_text_config().vocab_size
+        ids %= self.embedded_tokens
         if self.architecture == "encoder-decoder":
             return {"input_ids": ids, "decoder_input_ids": ids}
         return {"input_ids": ids}
@@ -141,7 +194,7 @@ class Student:
                 expected = self.model(**inputs, use_cache=False).logits[rows, columns]
                 with self.narrowed_head(rows, columns):
                     found = self.model(**inputs, use_cache=False).logits
-        except (IndexError, RuntimeError, TypeError, ValueError):
+        except Exception:  # noqa: BLE001  the head is then used as it is
             return False
         finally:
             self.model.train(training)
@@ -163,3 +216,8 @@ class Student:
         logging.disable_progress_bar()
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
+        if getattr(self.model.config, "scale_decoder_outputs", None) is False:
+            # transformers reads from this key, which it does not write, whether a T5 scales its
+            # outputs (those of v1.1 do not).
+            path = folder / "config.json"
+            write_json(path, read_json(path) | {"tie_word_embeddings": False})

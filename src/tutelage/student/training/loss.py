@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.nn import functional
@@ -39,11 +40,13 @@ def batch_loss(student: Student, batch: Batch) -> SegmentLoss:
     return segment_loss(target_logits(student, batch), batch)
 
 
-def _inputs(student: Student, batch: Batch) -> dict[str, torch.Tensor]:
+def _inputs(student: Student, batch: Batch) -> dict[str, Any]:
     names = ("input_ids", "attention_mask", "position_ids", "decoder_input_ids")
-    inputs = {name: getattr(batch, name) for name in names if getattr(batch, name) is not None}
-    if batch.owners is not None:
-        inputs["attention_mask"] = branch_mask(batch.owners, student.model.dtype)
+    inputs: dict[str, Any] = {
+        name: getattr(batch, name) for name in names if getattr(batch, name) is not None
+    }
+    if batch.owners is not None and batch.position_ids is not None:
+        inputs["attention_mask"] = branch_mask(student, batch.owners, batch.position_ids)
     return inputs
 
 

@@ -21,14 +21,15 @@ from tutelage.core.storage import digest
 from tutelage.core.task import Task
 from tutelage.core.types import Example, Prediction, TrainingExample
 from tutelage.student.encoding.batching import collate, make_micro_batches, training_steps
-from tutelage.student.encoding.packing import can_pack
 from tutelage.student.encoding.tokenise import EncodedExample, encode_examples
 from tutelage.student.fast.threads import ThreadedExecutor, only_fast_dropout_is_random
-from tutelage.student.inference.score import score_labels
+from tutelage.student.inference.score import check_scoring, rows_change_each_other, score_labels
 from tutelage.student.model.executor import Executor
 from tutelage.student.model.lora import Adapters
 from tutelage.student.model.precision import Optimizer, prepare
+from tutelage.student.model.room import check_room
 from tutelage.student.model.student import Student
+from tutelage.student.model.weights import restore_weights
 from tutelage.student.training.checkpoint import Checkpoint, TrainingFiles
 from tutelage.student.training.distributed import process_group
 from tutelage.student.training.loss import batch_loss
@@ -93,6 +94,12 @@ def train(
         max_source_tokens=settings.max_source_tokens,
         max_rationale_tokens=settings.max_rationale_tokens,
     )
+    sequences = [sequence for row in encoded for sequence in row.sequences]
+    check_room(student, [len(s.source) for s in sequences], [len(s.target) for s in sequences])
+    # Tried out in fp32, and on the weights that the training starts with, so that a resumed
+    # training gets the same results.
+    check_scoring(student, dev, task, settings.max_source_tokens, settings.max_rationale_tokens)
+    _ = student.head_can_be_narrowed
     files = TrainingFiles(Path(folder))
     run = _Training(student, encoded, dev, task, settings, files, on_log)
     dev_rows = [[e.uid, e.fields, e.label] for e in dev]
@@ -104,7 +111,7 @@ def train(
         run.close()
     run.adapters.remove()
     if progress.best_step:
-        _load_weights(student, files.model)
+        restore_weights(student.model, files.model)
     result = TrainResult(
         dev_accuracy=progress.best_accuracy if progress.best_step else None,
         best_step=progress.best_step,
@@ -161,9 +168,6 @@ class _Training:
         self.key = ""
         # The first step that was not finite, 0 for none: on the device, so that nothing waits.
         self.bad_step = torch.zeros((), dtype=torch.int64, device=student.device)
-        # What is tried out on the model is tried out on the weights that the training starts with,
-        # so that a resumed training gets the same results.
-        _ = can_pack(student), student.head_can_be_narrowed
         self.executor = _executor(student, settings)
 
     def resume(self, key: str) -> None:
@@ -359,32 +363,10 @@ class _Training:
 
 def _executor(student: Student, settings: TrainSettings) -> Executor:
     """Runs the micro-batches of a training: on several threads at once if that is possible."""
+    if rows_change_each_other(student):
+        return Executor(student, tokens_per_micro_batch=1)
     # A compiled layer is bound to the weights that it was compiled with, not to a replica's.
     threaded = settings.threads > 1 and not settings.compile and student.uses("threads")
     if threaded and only_fast_dropout_is_random(student):
         return ThreadedExecutor(student, settings.threads, settings.tokens_per_micro_batch)
     return Executor(student, settings.tokens_per_micro_batch)
-
-
-def _load_weights(student: Student, folder: Path) -> None:
-    """Load the best checkpoint's weights into the student.
-
-    Raises RunFolderError if they are not this student's.
-    """
-    from safetensors.torch import load_file
-
-    weights: dict[str, torch.Tensor] = {}
-    for file in sorted(folder.glob("*.safetensors")):
-        weights |= load_file(file, device=str(student.device))
-    # Weights that two layers share are stored once: a missing name may be such a second name.
-    found = student.model.load_state_dict(weights, strict=False)
-    loaded = {
-        weight.data_ptr() for name, weight in student.model.state_dict().items() if name in weights
-    }
-    lost = [n for n in found.missing_keys if student.model.state_dict()[n].data_ptr() not in loaded]
-    if lost or found.unexpected_keys:
-        raise RunFolderError(
-            f"{folder}: holds other weights than this student's: without {lost[:3]}, with "
-            f"{found.unexpected_keys[:3]}"
-        )
-    student.model.tie_weights()

@@ -45,7 +45,9 @@ __all__ = [
     "rows_of",
 ]
 
-_QUEUE_FULL = "token_limit_exceeded"
+_QUEUE_FULL_CODE = "token_limit_exceeded"
+QUEUE_FULL = "the server's queue is full"
+"""Why requests come back that fit into smaller batches."""
 _GROWTH = 1.5
 """Factor by which the interval between two polls grows while no batch ends."""
 
@@ -238,10 +240,10 @@ class Batches:
         more = len(remote.errors) - 3
         reasons += f"; and {more} more" if more > 0 else ""
         count = self._submitter.end(row, f"failed: {reasons}")
-        if _QUEUE_FULL in remote.codes and row.requests > 1:
+        if _QUEUE_FULL_CODE in remote.codes and row.requests > 1:
             # Smaller batches fit into the queue, if others of the account leave room.
             self._submitter.most = max(1, min(self._submitter.most, row.requests // 2))
-            counts.returned["the server's queue is full"] += count
+            counts.returned[QUEUE_FULL] += count
             return
         counts.returned["the batch failed"] += count
         counts.problems[f"batch {remote.id} failed: {reasons}"] += count

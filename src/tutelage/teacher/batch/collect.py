@@ -68,6 +68,7 @@ class BatchCollector:
         self._unparsable: set[str] = set()  # keys of lines that may be billed, without an answer
         self._unidentified = 0  # likewise, lines without a key
         self._reasons: dict[str, str] = {}
+        self._suspects: dict[str, Line] = {}  # refused, and others of the batch decide why
         self._good = self._answered = self._refused = 0
 
     def read(self, lines: Iterable[str], on_group: Callable[[], None], *, output: bool) -> None:
@@ -113,6 +114,10 @@ class BatchCollector:
         fault = line.fault
         if fault is None or fault.action is Action.KEEP_REFUSAL or _is_final(line):
             return True
+        judged = fault.action is Action.JUDGE or (fault.inferred and fault.action in _ABOUT_ALL)
+        if judged and not line.rename:
+            self._suspects[line.key] = line
+            return False
         self._reasons[line.key] = str(fault)
         self.rename |= line.rename
         if fault.action is not Action.RETRY and not line.rename:
@@ -123,7 +128,7 @@ class BatchCollector:
         for line in lines:
             request = self._requests[line.key]
             charge = self._charges[line.key].id
-            if _is_final(line):
+            if _is_final(line) or line.key in self._suspects:
                 release(connection, [charge])
                 failure = Failure("refused", str(line.fault), transient=False)
                 store_failure(connection, line.key, request.strategy, failure)
@@ -131,6 +136,8 @@ class BatchCollector:
             completion, cost = line.completion, None
             if completion is None:  # a refusal of the content filter, which costs nothing
                 completion, cost = Completion("", "content_filter"), 0
+            elif completion.pico is not None:  # the server has said what it charges
+                cost = completion.pico
             elif self._price is not None:
                 cost = self._price.cost(completion.usage)
             store_answer(
@@ -145,6 +152,7 @@ class BatchCollector:
 
     def finish(self, remote: RemoteBatch) -> None:
         """End the batch after its last line."""
+        self._judge()
         left = self._charges
         unparsable = sorted(self._unparsable.intersection(left))
         missing = set(left).difference(unparsable, self._reasons)
@@ -163,6 +171,27 @@ class BatchCollector:
         self._ledger.transact(
             lambda connection: table.end(connection, self._row.id, detail, charges)
         )
+
+    def _judge(self) -> None:
+        """Settle what only the other rows can explain: where some were answered with the same
+        settings, a refused row is at fault; where none was, they all are, and nothing is held
+        against the rows."""
+        suspects = [line for key, line in self._suspects.items() if key in self._charges]
+        if not self._good:
+            for line in suspects:
+                self._reasons[line.key] = str(line.fault)
+                self._counts.problems[str(line.fault)] += 1
+            return
+        for start in range(0, len(suspects), _GROUP):
+            group = suspects[start : start + _GROUP]
+            self._ledger.transact(partial(self._keep, lines=group))
+            for line in group:
+                del self._charges[line.key]
+            self._refused += len(group)
+            self._counts.refused += len(group)
+
+
+_ABOUT_ALL = frozenset({Action.STOP_MODEL, Action.STOP_PARAMETER, Action.STOP_SERVER})
 
 
 def _is_final(line: Line) -> bool:

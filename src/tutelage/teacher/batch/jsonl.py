@@ -13,9 +13,15 @@ from dataclasses import dataclass
 from typing import IO, Any, Final
 
 from tutelage.core.types import Completion, Example, Message, Request
-from tutelage.teacher.clients.wire import parse_completion, parse_error, parse_json, request_body
+from tutelage.teacher.clients.wire import (
+    parse_completion,
+    parse_error,
+    parse_json,
+    request_body,
+    ruling_of,
+)
 from tutelage.teacher.cost.prices import Price, Rates
-from tutelage.teacher.engine.failures import Action, Fault, FaultKind, action_for
+from tutelage.teacher.engine.failures import Action, Fault, FaultKind
 
 ENDPOINT: Final = "/v1/chat/completions"
 WINDOW: Final = "24h"
@@ -27,6 +33,10 @@ _ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
 _UNDONE = frozenset({"batch_expired", "batch_cancelled"})
 """Error codes of requests that were never processed."""
 _NEW_NAME = "max_completion_tokens"
+_SENT: Mapping[str, Any] = dict.fromkeys(
+    ("temperature", "top_p", "max_tokens", "seed", "reasoning_effort"), ""
+)
+"""Parameters that a line may have set, by which an error may name them."""
 _MESSAGE_LIMIT = 300
 _BLOCK = 1 << 16
 
@@ -164,17 +174,22 @@ def _unreadable(key: str, message: str) -> Line:
 
 
 def _refused(key: str, status: int, answer: Any, text: str, *, billed: bool) -> Line:
-    status, code, message = parse_error(status, answer, text)
-    action = Action.RETRY if code in _UNDONE else action_for(status, code, message)
-    if code in _UNDONE:
-        shown = code
+    error = parse_error(status, answer, text)
+    undone = _UNDONE.intersection(error.codes)
+    # A line's own text is not here: what it may repeat of a prompt is judged with the rest.
+    ruling = ruling_of(error, _SENT)
+    action = Action.RETRY if undone else ruling.action
+    if undone:
+        shown = min(undone)
+    elif error.status in (200, 500) and error.code:
+        shown = f"{error.code}: {error.message}"
     else:
-        shown = f"HTTP {status}: {message}" if status != 500 or not code else f"{code}: {message}"
+        shown = f"{error.shown}: {error.message}"
     shown = " ".join(shown.split())
     if len(shown) > _MESSAGE_LIMIT:
         shown = shown[: _MESSAGE_LIMIT - 1] + "…"
-    rename = action is not Action.RETRY and _NEW_NAME in message
-    fault = Fault(action, shown, unpaid=not billed)
+    rename = action is not Action.RETRY and _NEW_NAME in error.message
+    fault = Fault(action, shown, unpaid=not billed, status=error.status, inferred=ruling.inferred)
     return Line(key, fault=fault, billed=billed, rename=rename)
 
 

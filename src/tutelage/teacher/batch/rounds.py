@@ -1,25 +1,27 @@
 """The batch API as one step of an annotation: send requests, wait, store the answers.
 
-Requests that come back without an answer are then made live.
+Requests that come back without an answer go into another batch. They are made live, at the full
+price, only where the recipe says so (`batch_fallback: live`).
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from tutelage.core.errors import BatchesOpenError, UsageError
+from tutelage.config.teacher_settings import TeacherSettings
+from tutelage.core.errors import BatchesOpenError, TeacherError, UsageError
 from tutelage.teacher.batch.jsonl import BatchLimits
 from tutelage.teacher.batch.table import State, rows_of
-from tutelage.teacher.cost.budget import Budget
+from tutelage.teacher.cost.budget import Budget, budget_exceeded
 from tutelage.teacher.engine.requests import PendingRequest
 from tutelage.teacher.ledger import charges
 from tutelage.teacher.ledger.charges import Session
 from tutelage.teacher.teacher import Teacher
 
 _ROUNDS = 3
-"""How often requests that came back go into another batch, at half the price, before they are made
-live."""
+"""How often requests may come back before the run stops, or makes them live."""
 _CHUNK = 200
 
 Note = Callable[[str], None]
@@ -50,7 +52,7 @@ def run_batches(
 
     Raises BatchesOpenError where batches are open and `wait` is False, and what `Batches` raises.
     """
-    from tutelage.teacher.batch.batches import Batches
+    from tutelage.teacher.batch.batches import QUEUE_FULL, Batches
 
     settings = teacher.settings
     if not settings.model.startswith("openai:"):
@@ -59,31 +61,62 @@ def run_batches(
         )
     with Batches(session, teacher, budget, limits=limits) as batches:
         batches.reconcile()
-        for number in range(_ROUNDS):
-            sent = 0
+        rounds = 0  # that brought requests back
+        while True:
+            sent, over_budget = 0, None
             if settings.mode == "batch":
                 missing = (
                     requests() if retry_failed else _without_final_failures(requests(), session)
                 )
                 submitted = batches.submit(missing)
-                sent = submitted.requests
+                sent, over_budget = submitted.requests, submitted.over_budget
                 if sent:
                     note(f"{sent} requests are in {submitted.batches} batches")
-            elif number == 0:
+            else:
                 send_the_rest()
             # Other budgets' batches may hold requests of ours.
             collected = batches.collect(wait=wait, everything=True)
-            for problem in collected.problems:
-                note(problem)
             if collected.open:
+                for problem in collected.problems:
+                    note(problem)
                 held = sum(row.requests for row in collected.open)
                 raise BatchesOpenError(
                     f"{held} requests are in {len(collected.open)} open batches: repeat the "
                     "command later to collect the answers (`tutelage ledger batches` lists the "
                     "batches)"
                 )
-            if not sent or not collected.returned or collected.problems:
+            if settings.mode != "batch":
+                for problem in collected.problems:
+                    note(problem)
                 return
+            if collected.problems:
+                _stop(collected.problems, settings, note)
+                return
+            returned = collected.returned + Counter({"no answer that can be read": collected.lost})
+            if over_budget is not None and not sent and not +returned:
+                raise budget_exceeded(session.ledger, budget, over_budget.worst_pico)
+            # A full queue takes smaller batches, in any number of rounds.
+            rounds += any(reason != QUEUE_FULL for reason in +returned)
+            if rounds == _ROUNDS:
+                reasons = ", ".join(f"{reason} ({n})" for reason, n in (+returned).items())
+                came_back = f"requests came back {rounds} times without an answer: {reasons}"
+                _stop([f"{returned.total()} {came_back}"], settings, note)
+                return
+            if not (+returned or (sent and over_budget is not None)):
+                return
+
+
+def _stop(problems: Sequence[str], settings: TeacherSettings, note: Note) -> None:
+    """Say why batches bring no answers. Raises TeacherError, unless the rest may be made live."""
+    if settings.batch_fallback == "live":
+        for problem in problems:
+            note(problem)
+        note("what the batches left is made live, at the full price (batch_fallback: live)")
+        return
+    raise TeacherError(
+        f"{'; '.join(problems[:3])}. Nothing was asked live: correct that and run again, or set "
+        "batch_fallback: live to make what is left at the full price"
+    )
 
 
 def _without_final_failures(

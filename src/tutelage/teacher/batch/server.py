@@ -7,7 +7,6 @@ knowledge would be paid for twice. The API key is removed from everything that a
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from typing import IO, TYPE_CHECKING, Any, TypeVar
@@ -16,14 +15,13 @@ from urllib.parse import parse_qs, urlsplit, urlunsplit
 from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.errors import AuthenticationError, ServerUnreachableError, TeacherError
 from tutelage.teacher.batch.jsonl import ENDPOINT, TAG, WINDOW, RemoteBatch, parse_batch
-from tutelage.teacher.clients.openai_api import DEFAULT_BASE_URL, is_loopback, normalise_url
-from tutelage.teacher.clients.wire import parse_error, parse_json
+from tutelage.teacher.clients.access import Access, is_loopback
+from tutelage.teacher.clients.wire import parse_error, parse_json, ruling_of
 from tutelage.teacher.engine.failures import (
     Action,
     Fault,
     FaultKind,
     RetryPolicy,
-    action_for,
     fault_kind_of,
     parse_retry_after,
 )
@@ -37,7 +35,6 @@ STATUS = "report on its batches"
 
 _UNKNOWN_CALL = (404, 405, 501)
 _PAGE = 100  # batches listed at once, at most
-_MESSAGE_LIMIT = 300
 _BLOCK = 1 << 20
 
 T = TypeVar("T")
@@ -78,11 +75,11 @@ class BatchServer:
     def __init__(
         self, settings: TeacherSettings, policy: RetryPolicy, *, page: int = _PAGE
     ) -> None:
-        self.address = normalise_url((settings.base_url or DEFAULT_BASE_URL).strip())
+        self._access = Access(settings)
+        self.address = self._access.address
         self._settings = settings
         self._policy = policy
         self._page_size = page
-        self._key = ""
         self._client: openai.OpenAI | None = None
 
     def close(self) -> None:
@@ -96,28 +93,20 @@ class BatchServer:
             return self._client
         import openai
 
-        settings = self._settings
-        variable = settings.api_key_env
-        self._key = os.environ.get(variable, "").strip()
-        if not self._key and self.address == DEFAULT_BASE_URL:
-            raise AuthenticationError(
-                f"no key for {self.address}: set the environment variable {variable}, or name "
-                "another one in teacher.api_key_env, or another server in teacher.base_url"
-            )
-        if not (self._key.isascii() and self._key.isprintable()):
-            raise AuthenticationError(
-                f"the environment variable {variable} contains characters that no key has"
-            )
-        parts = urlsplit((settings.base_url or DEFAULT_BASE_URL).strip())
+        settings, access = self._settings, self._access
+        access.open()
+        parts = urlsplit(access.base)
         self._client = openai.OpenAI(
-            api_key=self._key or "none",
+            api_key=access.key or "none",
             base_url=urlunsplit(parts._replace(query="", fragment="")),
             default_query={name: values[-1] for name, values in parse_qs(parts.query).items()},
+            default_headers=access.headers,
             max_retries=0,
             timeout=settings.timeout_s,
             http_client=openai.DefaultHttpxClient(
                 timeout=settings.timeout_s,
                 trust_env=not is_loopback(self.address),
+                verify=access.certificates(),
                 event_hooks={"request": [self._trim]},
             ),
         )
@@ -126,9 +115,10 @@ class BatchServer:
     def _trim(self, request: Any) -> None:
         """Remove headers that the client adds by itself: a placeholder key where there is none, and
         an organisation from the environment, whatever the server."""
-        unasked = ("OpenAI-Organization", "OpenAI-Project")
-        for name in unasked if self._key else (*unasked, "Authorization"):
-            request.headers.pop(name, None)
+        given = {name.lower() for name in self._access.headers}
+        for name in ("OpenAI-Organization", "OpenAI-Project", "Authorization"):
+            if name.lower() not in given:
+                request.headers.pop(name, None)
 
     def upload(self, file: IO[bytes], name: str) -> str:
         """Upload a file of requests, from its start, without loading it into memory; returns its
@@ -287,11 +277,13 @@ class BatchServer:
 
     def _fault(self, status: int, response: Any) -> CallFault:
         text = self.clean(response.text)
-        _, code, message = parse_error(status, parse_json(text), text)
-        action = Action.STOP_MODEL if status in _UNKNOWN_CALL else action_for(status, code, message)
+        error = parse_error(status, parse_json(text), text)
+        message = error.message
+        unknown = status in _UNKNOWN_CALL
+        action = Action.STOP_MODEL if unknown else ruling_of(error, {}).action
         if action is Action.STOP_KEY:
             variable = self._settings.api_key_env
-            problem = f"refuses the key in {variable}" if self._key else "requires a key"
+            problem = f"refuses the key in {variable}" if self._access.key else "requires a key"
             raise AuthenticationError(
                 f"{self.address} {problem} ({self._line(f'HTTP {status}: {message}')}): set the "
                 f"environment variable {variable}, or name another one in teacher.api_key_env"
@@ -322,11 +314,10 @@ class BatchServer:
 
     def clean(self, text: str) -> str:
         """A server's text without the API key, in case it repeats it."""
-        return text.replace(self._key, "[key]") if len(self._key) >= 8 else text
+        return self._access.clean(text)
 
     def _line(self, text: str) -> str:
-        line = " ".join(self.clean(text).split())
-        return line if len(line) <= _MESSAGE_LIMIT else line[: _MESSAGE_LIMIT - 1] + "…"
+        return self._access.line(text)
 
 
 def _garbled(message: str) -> CallFault:

@@ -27,13 +27,18 @@ from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.errors import MissingExtraError, TeacherError
 from tutelage.core.model_files import find_file, find_in_package
 from tutelage.core.types import Completion, Request
-from tutelage.teacher.clients.wire import parse_completion, parse_error, request_body
+from tutelage.teacher.clients.wire import (
+    parse_completion,
+    parse_error,
+    request_body,
+    ruling_of,
+)
 from tutelage.teacher.cost.prices import output_bound
-from tutelage.teacher.engine.failures import Action, Fault, action_for
+from tutelage.teacher.engine.failures import Action, Fault
 
 T = TypeVar("T")
 
-SLOTS = 8
+SLOTS = 16
 """Requests that the model processes at the same time, at most."""
 
 ANSWER = 1024
@@ -50,7 +55,7 @@ _TEMPLATE = 64
 """The assumed length of a prompt before the model has counted it: its text, and the template."""
 
 _STEP = 256  # llama.cpp rounds a context up to a multiple of this
-_LOOK_S = 0.2
+_LOOK_S = 0.3
 
 
 @lru_cache(maxsize=8)
@@ -92,7 +97,6 @@ class LocalTeacher:
         self._active, self._empty, self._gate = 0, asyncio.Event(), asyncio.Lock()
         self._empty.set()
         self._pool = ThreadPoolExecutor(self._slots, thread_name_prefix="local-teacher")
-        self._threads = await self._on_thread(_idle_cores)
         await self._load(_PROMPT + (self.settings.max_tokens or ANSWER))
         return self
 
@@ -129,8 +133,8 @@ class LocalTeacher:
                 raise self._too_long(prompt, limit)
             need = max(self._room(prompt, limit), self._context + 1)
         if "error" in answer:
-            status, code, message = parse_error(200, answer, "")
-            raise Fault(action_for(status, code, message), message, unpaid=True)
+            error = parse_error(200, answer, "")
+            raise Fault(ruling_of(error, {}).action, error.message, unpaid=True)
         return parse_completion(answer)
 
     async def explain(self, fault: Fault) -> TeacherError:
@@ -181,6 +185,9 @@ class LocalTeacher:
     async def _load(self, context: int) -> None:
         context = -(-context // _STEP) * _STEP
         slots = max(1, min(self._slots, _TOTAL // context))
+        # Again at each load: trainings may have begun or ended since.
+        given = self.settings.threads
+        self._threads = await self._on_thread(_idle_cores) if given is None else given
         await self._on_thread(self._open, slots, context)
         self._context, self._trained = await self._on_thread(self._with_server, _contexts, context)
 
@@ -315,23 +322,34 @@ def _call(server: Any, path: str, body: dict[str, Any] | None = None) -> tuple[i
 
 
 def _idle_cores() -> int:
-    """Cores that this process may use and that are idle; all of them where that is not known.
+    """Cores that this process may use and that no other process keeps busy; all of them where that
+    is not known.
 
     The model's threads wait for each other at every layer, so one that shares its core delays all
-    others: two threads on two busy cores answered at a third of the rate of one thread.
+    others: two threads on two busy cores answered at a third of the rate of one thread. What this
+    process itself does meanwhile does not count: it would take a core from the model for good.
     """
     # Measured now: in the load average of a minute, a run that has just ended still counts.
     mine = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
-    before = _core_times()
+    before, own_before = _core_times(), _own_ticks()
     if mine is None or before is None:
         return os.cpu_count() or 1
     time.sleep(_LOOK_S)
-    after = _core_times() or before
-    idle = 0.0
-    for core in mine & before.keys() & after.keys():
+    after, own = _core_times() or before, _own_ticks() - own_before
+    busy = length = 0.0
+    cores = mine & before.keys() & after.keys()
+    for core in cores:
         total = after[core][1] - before[core][1]
-        idle += (after[core][0] - before[core][0]) / total if total else 1.0
-    return max(1, round(idle))
+        busy += total - (after[core][0] - before[core][0])
+        length = max(length, total)
+    others = max(0.0, busy - own) / length if length else 0.0
+    return max(1, len(cores or mine) - round(others))
+
+
+def _own_ticks() -> float:
+    """CPU time of this process, in the ticks of /proc/stat."""
+    spent = os.times()
+    return (spent.user + spent.system) * os.sysconf("SC_CLK_TCK")
 
 
 def _core_times() -> dict[int, tuple[int, int]] | None:

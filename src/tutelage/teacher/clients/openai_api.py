@@ -1,21 +1,16 @@
 """`openai:MODEL`: any server with OpenAI's chat completions API, over aiohttp.
 
-One call is one attempt. The engine decides when to make it and how often; `failures` decides what a
-fault calls for. The API key goes into one header and nowhere else: it is removed from everything
-that a server sends before that is parsed.
+One call is one attempt. The engine decides when to make it and how often; the fault table decides
+what a fault calls for.
 """
 
 from __future__ import annotations
 
-import difflib
-import ipaddress
 import json
-import os
-import urllib.request
+import time
 from collections.abc import Callable, Mapping
-from pathlib import PurePath
-from typing import TYPE_CHECKING, Self
-from urllib.parse import urlsplit, urlunsplit
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urljoin, urlsplit
 
 from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.errors import (
@@ -23,15 +18,22 @@ from tutelage.core.errors import (
     ModelNotServedError,
     ServerUnreachableError,
     TeacherError,
-    UsageError,
 )
 from tutelage.core.types import Completion, Request
-from tutelage.teacher.clients.wire import parse_completion, parse_error, parse_json, request_body
+from tutelage.teacher.clients.access import Access, normalise_url
+from tutelage.teacher.clients.server_models import list_models, models_hint, other_address
+from tutelage.teacher.clients.wire import (
+    is_page,
+    parse_completion,
+    parse_error,
+    parse_json,
+    request_body,
+    ruling_of,
+)
 from tutelage.teacher.engine.failures import (
     Action,
     Fault,
     FaultKind,
-    action_for,
     fault_kind_of,
     parse_retry_after,
 )
@@ -39,10 +41,13 @@ from tutelage.teacher.engine.failures import (
 if TYPE_CHECKING:
     import aiohttp
 
-DEFAULT_BASE_URL = "https://api.openai.com/v1"
-_MESSAGE_LIMIT = 300  # characters of a server's message that are repeated in an error of ours
-_MODELS_TIMEOUT_S = 10.0
-_MIN_SECRET = 8  # shorter "keys" are words such as EMPTY, which may be part of an answer
+_LIMIT_HEADERS = (
+    "x-ratelimit-limit-requests",
+    "x-ratelimit-limit-tokens",
+    "x-ratelimit-remaining-requests",
+    "x-ratelimit-remaining",
+    "ratelimit-remaining",
+)
 
 
 class OpenAITeacher:
@@ -60,13 +65,11 @@ class OpenAITeacher:
     def __init__(self, model: str, settings: TeacherSettings) -> None:
         self.model = model
         self.settings = settings
-        self._base = (settings.base_url or DEFAULT_BASE_URL).strip()
-        self._address = normalise_url(self._base)
-        self.identity = settings.provider or self._address
-        self._key = ""
+        self._access = Access(settings)
+        self.identity = settings.provider or self._access.address
         self._proxy: str | None = None
         self._session: aiohttp.ClientSession | None = None
-        self._url = endpoint(self._base, "chat/completions")
+        self._url = self._access.endpoint("chat/completions")
         self.responses = 0
         self.on_headers: Callable[[Mapping[str, str]], None] | None = None
         self._renames_max_tokens = False
@@ -74,25 +77,14 @@ class OpenAITeacher:
     async def __aenter__(self) -> Self:
         import aiohttp
 
-        variable = self.settings.api_key_env
-        self._key = os.environ.get(variable, "").strip()
-        if not self._key and self._address == DEFAULT_BASE_URL:
-            raise AuthenticationError(
-                f"no key for {self._address}: set the environment variable {variable}, or name "
-                "another one in teacher.api_key_env, or another server in teacher.base_url"
-            )
-        if not (self._key.isascii() and self._key.isprintable()):
-            raise AuthenticationError(
-                f"the environment variable {variable} contains characters that no key has"
-            )
-        self._proxy = _proxy_for(self._base)
+        self._access.open()
+        self._proxy = self._access.proxy()
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self.settings.concurrency),
+            connector=aiohttp.TCPConnector(
+                limit=self.settings.concurrency, ssl=self._access.certificates()
+            ),
             timeout=aiohttp.ClientTimeout(total=self.settings.timeout_s),
-            headers={
-                "Content-Type": "application/json",
-                **({"Authorization": f"Bearer {self._key}"} if self._key else {}),
-            },
+            headers={"Content-Type": "application/json", **self._access.headers},
         )
         return self
 
@@ -103,182 +95,203 @@ class OpenAITeacher:
 
     async def complete(self, request: Request) -> Completion:
         """One attempt at the answer. Raises Fault where there is none."""
-        import aiohttp
-
         if self._session is None:
             raise RuntimeError("open the teacher with `async with` before the first request")
         body = request_body(request)
         if self._renames_max_tokens and "max_tokens" in body:
             body["max_completion_tokens"] = body.pop("max_tokens")
+        status, headers, text = await self._post(json.dumps(body).encode())
+        self.responses += 1
+        if self.on_headers is not None and any(name in headers for name in _LIMIT_HEADERS):
+            self.on_headers(headers)
+        answer = parse_json(text)
+        if status == 200 and isinstance(answer, dict):
+            if "choices" in answer and not answer.get("error"):
+                return parse_completion(answer)
+        elif status == 200:
+            page = is_page(text, headers.get("Content-Type", ""))
+            raise Fault(
+                Action.RETRY,
+                "a web page instead of an answer" if page else "an answer that is not JSON",
+                kind=FaultKind.GARBLED,
+                page=page,
+                status=200,
+            )
+        raise self._refusal(status, headers, answer, text, request, body)
+
+    async def _post(self, data: bytes) -> tuple[int, Mapping[str, str], str]:
+        """Status, headers and text of the reply. Raises Fault where none comes."""
+        import aiohttp
+
+        assert self._session is not None
+        line = self._access.line
         try:
             async with self._session.post(
                 self._url,
-                data=json.dumps(body).encode(),
+                data=data,
                 proxy=self._proxy,
                 allow_redirects=False,  # the key is for this address alone
             ) as response:
-                text = self._clean((await response.read()).decode("utf-8", "replace"))
-                status, headers = response.status, response.headers
+                text = self._access.clean((await response.read()).decode("utf-8", "replace"))
+                return response.status, response.headers, text
         except TimeoutError as error:
             raise Fault(
                 Action.RETRY,
                 f"no answer within {self.settings.timeout_s:g} s",
                 kind=FaultKind.TIMEOUT,
             ) from error
-        except aiohttp.ClientConnectorCertificateError as error:
+        except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as error:
             raise Fault(
-                Action.STOP_ACCOUNT, f"its certificate was rejected: {error}", unreached=True
+                Action.STOP_SERVER,
+                f"its certificate was rejected: {line(str(error))}",
+                unreached=True,
             ) from error
         except aiohttp.ClientConnectorError as error:
             reason = error.os_error.strerror or str(error.os_error)
             raise Fault(
                 Action.RETRY, f"cannot connect: {reason}", kind=FaultKind.CONNECTION, unreached=True
             ) from error
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            # ValueError: an address or a header that aiohttp refuses to send or to read.
             what = str(error) or type(error).__name__
             raise Fault(
-                Action.RETRY, f"the connection broke: {self._line(what)}", kind=FaultKind.CONNECTION
+                Action.RETRY, f"the connection broke: {line(what)}", kind=FaultKind.CONNECTION
             ) from error
-        self.responses += 1
-        if self.on_headers is not None and (
-            "x-ratelimit-limit-requests" in headers or "x-ratelimit-limit-tokens" in headers
-        ):
-            self.on_headers(headers)
-        answer = parse_json(text)
-        if status == 200 and isinstance(answer, dict) and not answer.get("error"):
-            return parse_completion(answer)
-        if status == 200 and answer is None:
-            raise Fault(Action.RETRY, "an answer that is not JSON", kind=FaultKind.GARBLED)
-        shown, code, message = parse_error(status, answer, text)
-        action = action_for(shown, code, message)
-        if "max_tokens" in body and "max_completion_tokens" in message:
+
+    def _refusal(
+        self,
+        status: int,
+        headers: Mapping[str, str],
+        answer: Any,
+        text: str,
+        request: Request,
+        body: dict[str, Any],
+    ) -> Fault:
+        error = parse_error(status, answer, text)
+        prompt = "\n".join(message.content for message in request.messages)
+        ruling = ruling_of(error, request.parameters, prompt)
+        action, message = ruling.action, error.message
+        if "max_tokens" in body and "max_completion_tokens" in message and status == 400:
             # Some models accept only the newer name of the limit, and say so.
             self._renames_max_tokens = True
             action = Action.RETRY
-        raise Fault(
+        if 300 <= status < 400:
+            to = urlsplit(urljoin(self._url, headers.get("Location", "")))
+            message = f"a redirect to {to.scheme}://{to.netloc.rpartition('@')[2]}{to.path}"
+        return Fault(
             action,
-            self._line(f"HTTP {shown}: {message}"),
-            kind=fault_kind_of(shown),
-            retry_after_s=parse_retry_after(headers),
-            unpaid=400 <= status < 500,
+            self._access.line(f"{error.shown}: {message}"),
+            kind=fault_kind_of(error.status),
+            retry_after_s=parse_retry_after(headers, error.message),
+            unpaid=300 <= status < 500,
+            parameter=ruling.parameter,
+            inferred=ruling.inferred,
+            page=is_page(text, headers.get("Content-Type", "")) and status >= 500,
+            status=error.status,
         )
 
     async def explain(self, fault: Fault) -> TeacherError:
         """The error that ends the run: why no request can be answered, and what to do."""
-        variable = self.settings.api_key_env
+        address, variable = self._access.address, self.settings.api_key_env
         if fault.action is Action.STOP_MODEL:
+            assert self._session is not None
+            served = await list_models(self._session, self._access)
+            if not served and (hint := await self._address_hint()):
+                return ModelNotServedError(f"{address} does not answer requests ({fault}): {hint}")
             return ModelNotServedError(
-                f"{self._address} does not serve the model {self.model!r} ({fault}); "
-                + _models_hint(self.model, await self._served_models())
+                f"{address} does not serve the model {self.model!r} ({fault}); "
+                + models_hint(self.model, served)
             )
-        if fault.action is Action.STOP_KEY:
-            problem = f"refuses the key in {variable}" if self._key else "requires a key"
+        if fault.action is Action.STOP_KEY or (
+            fault.action is Action.JUDGE and fault.status == 403
+        ):
+            problem = f"refuses the key in {variable}" if self._access.key else "requires a key"
             return AuthenticationError(
-                f"{self._address} {problem} ({fault}): set the environment variable {variable}, or "
-                "name another one in teacher.api_key_env"
+                f"{address} {problem} ({fault}): set the environment variable {variable}, or "
+                f"name another one in teacher.api_key_env{self._header_hint()}"
             )
         if fault.action is Action.STOP_PARAMETER:
-            sent = ", ".join(f"teacher.{name}" for name in self.settings.parameters) or "none"
+            return TeacherError(self._parameter_message(fault))
+        if fault.action is Action.STOP_LATER:
             return TeacherError(
-                f"{self._address}: the model {self.model!r} does not support a parameter "
-                f"({fault}): remove it from the recipe or change it (parameters set: {sent})"
+                f"{address} answers no more requests for now ({fault}): {come_back(fault)}. The "
+                "answers so far are kept: run again then"
+            )
+        if fault.action is Action.STOP_SERVER or fault.page:
+            hint = await self._address_hint() or self._server_hint(fault)
+            return ServerUnreachableError(
+                f"{address} is not the address of an API ({fault}): {hint}"
             )
         if fault.action is Action.RETRY:
             return ServerUnreachableError(
-                f"{self._address} does not answer ({fault}): check that the server runs and that "
+                f"{address} does not answer ({fault}): check that the server runs and that "
                 "teacher.base_url is its address"
             )
-        return TeacherError(f"{self._address} answers no more requests ({fault})")
-
-    async def _served_models(self) -> list[str]:
-        """The models that `GET {base_url}/models` lists; empty where it does not answer."""
-        import aiohttp
-
-        assert self._session is not None
-        try:
-            async with self._session.get(
-                endpoint(self._base, "models"),
-                proxy=self._proxy,
-                allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(total=_MODELS_TIMEOUT_S),
-            ) as response:
-                text = self._clean((await response.read()).decode("utf-8", "replace"))
-        except (aiohttp.ClientError, OSError):  # the list only improves an error message
-            return []
-        answer = parse_json(text)
-        rows = answer.get("data") if isinstance(answer, dict) else None
-        ids = [row.get("id") for row in rows or [] if isinstance(row, dict)]
-        return [_without_folder(name) for name in ids if isinstance(name, str)]
-
-    def _clean(self, text: str) -> str:
-        """A server's text without the API key, in case it repeats it."""
-        return text.replace(self._key, "[key]") if len(self._key) >= _MIN_SECRET else text
-
-    def _line(self, text: str) -> str:
-        """A server's message as part of a one-line message."""
-        line = " ".join(text.split())
-        if self._key:
-            line = line.replace(self._key, "[key]")
-        return line if len(line) <= _MESSAGE_LIMIT else line[: _MESSAGE_LIMIT - 1] + "…"
-
-
-def normalise_url(url: str) -> str:
-    """An address as it is shown and stored: without user, password, query and default port.
-
-    Raises UsageError where it is not an http or https address.
-    """
-    parts = urlsplit(url)
-    try:
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host, port = None, None
-    if parts.scheme not in ("http", "https") or not host:
-        guess = f": did you mean 'http://{url}'?" if "://" not in url else ""
-        raise UsageError(
-            f"teacher.base_url {_without_userinfo(url)!r}: expected an address like "
-            f"'http://127.0.0.1:8000/v1'{guess}"
+        return TeacherError(
+            f"{address} answers no more requests ({fault}): the answers so far are kept; correct "
+            "that and run again"
         )
-    place = f"[{host}]" if ":" in host else host
-    if port is not None and port != {"http": 80, "https": 443}[parts.scheme]:
-        place += f":{port}"
-    return urlunsplit((parts.scheme, place, parts.path.rstrip("/"), "", ""))
+
+    def _header_hint(self) -> str:
+        host = urlsplit(self._access.address).hostname or ""
+        if host.endswith((".azure.com", ".azure-api.net")) and not self.settings.api_key_header:
+            return "; Azure's classic endpoint takes it with teacher.api_key_header: api-key"
+        return ""
+
+    def _parameter_message(self, fault: Fault) -> str:
+        address = self._access.address
+        if not fault.parameter:
+            sent = ", ".join(f"teacher.{name}" for name in self._set()) or "none"
+            return (
+                f"{address}: the model {self.model!r} does not support a parameter ({fault}): "
+                f"remove it from the recipe or change it (parameters set: {sent})"
+            )
+        key = f"teacher.{self._key_of(fault.parameter)}"
+        return (
+            f"{address}: the model {self.model!r} does not support a parameter as it is set, "
+            f"{fault.parameter} ({fault}): remove {key} from the recipe, or change it"
+        )
+
+    def _set(self) -> list[str]:
+        return [self._key_of(name) for name in self.settings.parameters]
+
+    def _key_of(self, parameter: str) -> str:
+        if parameter == "response_format":
+            return "structured"
+        return (
+            f"extra_body.{parameter}"
+            if parameter in (self.settings.extra_body or {})
+            else parameter
+        )
+
+    async def _address_hint(self) -> str:
+        assert self._session is not None
+        found = await other_address(self._session, self._access)
+        return f"set teacher.base_url to {found!r}, which does" if found else ""
+
+    def _server_hint(self, fault: Fault) -> str:
+        if "certificate" in str(fault):
+            return "name the file of its certificates in teacher.ca_file, if you trust it"
+        if 300 <= (fault.status or 0) < 400:
+            return (
+                "set teacher.base_url to the address that it redirects to, without "
+                "/chat/completions; or sign in first, if a network's sign-in page does this"
+            )
+        if fault.page:
+            return (
+                "check that teacher.base_url ends as the server's manual says (often in /v1), and "
+                "that no sign-in page of this network is in between"
+            )
+        return "check the end of teacher.base_url in the server's manual (often /v1)"
 
 
-def endpoint(base: str, path: str) -> str:
-    """The address of an endpoint. A query of the base (an `api-version`) is kept."""
-    parts = urlsplit(base)
-    return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{path}", fragment=""))
+def come_back(fault: Fault) -> str:
+    """When a limit that lasts ends, as far as the server says."""
+    if not fault.retry_after_s:
+        return "the limit is by the day or longer, and the server does not say when it ends"
+    moment = time.localtime(time.time() + fault.retry_after_s)
+    hours, minutes = divmod(max(1, round(fault.retry_after_s / 60)), 60)
+    return f"come back at {time.strftime('%Y-%m-%d %H:%M', moment)}, in {hours} h {minutes} min"
 
 
-def is_loopback(url: str) -> bool:
-    """Whether an address is the loopback interface of this machine."""
-    host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _proxy_for(url: str) -> str | None:
-    parts = urlsplit(url)
-    if is_loopback(url) or urllib.request.proxy_bypass(parts.hostname or ""):
-        return None
-    return urllib.request.getproxies().get(parts.scheme)
-
-
-def _without_userinfo(url: str) -> str:
-    return url.rpartition("@")[2]
-
-
-def _without_folder(name: str) -> str:
-    # llama.cpp's server lists a path on its machine as the model's name.
-    return PurePath(name).name if name.startswith(("/", ".", "~")) or "\\" in name else name
-
-
-def _models_hint(model: str, served: list[str]) -> str:
-    if not served:
-        return "check teacher.model, and the end of teacher.base_url in the server's manual"
-    near = difflib.get_close_matches(model, served, n=3)
-    shown = [*near, *(name for name in sorted(served) if name not in near)][:8]
-    more = f" and {len(served) - len(shown)} more" if len(served) > len(shown) else ""
-    return f"it serves {', '.join(shown)}{more}: set teacher.model to one of these"
+__all__ = ["OpenAITeacher", "come_back", "normalise_url"]

@@ -53,6 +53,12 @@ def budget_for(teacher: Teacher, scope: str) -> Budget:
             "teacher.budget_usd is set, but nothing bounds the length of an answer: set "
             "teacher.max_tokens (the paper used 400)"
         )
+    tier = (settings.extra_body or {}).get("service_tier")
+    if tier not in (None, "default", "flex") and settings.price is None:
+        raise UsageError(
+            f"teacher.budget_usd is set, but extra_body asks for service_tier {tier!r}, which may "
+            "cost more than the published price: set teacher.price to what it costs"
+        )
     return Budget(scope, pico(settings.budget_usd), price)
 
 

@@ -1,12 +1,13 @@
 """One attempt at one request: recorded on the disk before it is sent, and settled before it ends.
 
-The result is an answer, a permanent failure, or a delay before the next attempt. A fault that
-concerns every request ends the run: `attempt` raises it.
+The result is an answer, a permanent failure, a refusal that is judged later, or a delay before the
+next attempt. A fault that concerns every request ends the run: `attempt` raises it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 
 from tutelage.core.errors import TeacherError
 from tutelage.core.types import Completion, Request, Usage
@@ -28,6 +29,22 @@ class RetryLater:
     delay_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Undecided:
+    """A refusal that may be about this row or about all: whether other rows are answered decides.
+
+    seen_at: on the monotonic clock, in seconds
+    """
+
+    fault: Fault
+    seen_at: float
+
+
+_ABOUT_ALL = frozenset({Action.STOP_MODEL, Action.STOP_PARAMETER, Action.STOP_SERVER})
+"""Said of every request. Where that was inferred and the same run has had an answer, it cannot be:
+the refusal is then judged like an unknown one."""
+
+
 class RequestSender:
     """Makes the engine's attempts, and records the charge of each in the ledger."""
 
@@ -45,10 +62,11 @@ class RequestSender:
         self._budget = budget
         self._limiter = limiter
         self._policy = policy
+        self._served = False
 
     async def attempt(
         self, active: ActiveRequest, permit: Permit
-    ) -> Completion | Failure | RetryLater:
+    ) -> Completion | Failure | RetryLater | Undecided:
         """Send the request and settle its charge.
 
         Raises TeacherError after a fault that concerns every request.
@@ -67,11 +85,12 @@ class RequestSender:
         except RequestFailedError as error:
             self._limiter.not_sent(permit)
             return Failure("refused", str(error), error.transient)
+        self._served = True
         self._limiter.succeeded(permit, _counted(active.request, completion.usage))
-        price = self._budget.price
-        return await self._store(
-            active, completion, None if price is None else price.cost(completion.usage)
-        )
+        price, cost = self._budget.price, completion.pico
+        if cost is None and price is not None:  # else the server has said what it charges
+            cost = price.cost(completion.usage)
+        return await self._store(active, completion, cost)
 
     async def _store(
         self, active: ActiveRequest, completion: Completion, cost: int | None
@@ -91,12 +110,13 @@ class RequestSender:
             )
         )
         paid = active.worst_pico if cost is None and self._budget.price is not None else cost
-        return Completion(completion.text, completion.finish_reason, completion.usage, paid)
+        return replace(completion, pico=paid)
 
     async def _settle(
         self, active: ActiveRequest, fault: Fault, permit: Permit
-    ) -> Failure | RetryLater:
-        """Settle the charge of a failed attempt; then retry, fail the request, or end the run."""
+    ) -> Failure | RetryLater | Undecided:
+        """Settle the charge of a failed attempt; then retry, fail the request, set it aside, or end
+        the run."""
         charge, active.charge = active.charge, 0
         settle = charges.release if fault.unpaid else charges.mark_lost
         self.attempts.lost += not fault.unpaid
@@ -104,22 +124,31 @@ class RequestSender:
         if fault.action is Action.FAIL_REQUEST:
             self._limiter.refused(permit)
             return Failure("refused", str(fault), False)
+        if fault.action is Action.JUDGE or (
+            self._served and fault.inferred and fault.action in _ABOUT_ALL
+        ):
+            self._limiter.undecided(permit)
+            return Undecided(fault, time.monotonic())
+        if (fault.retry_after_s or 0.0) > self._policy.max_retry_after_s:
+            fault.action = Action.STOP_LATER
         if fault.action is not Action.RETRY:
-            raise await self._end(fault)
+            raise await self.end(fault)
         active.faults[fault.kind] = count = active.faults.get(fault.kind, 0) + 1
         total = sum(active.faults.values())
         allowed = self._policy.attempts[fault.kind]
         if not self._limiter.answered and fault.kind is not FaultKind.THROTTLED:
             # Nothing has answered yet: a server that is down is reported within seconds.
             allowed = min(allowed, self._policy.first_attempts)
-            if fault.kind is FaultKind.CONNECTION and self._limiter.faults + 1 >= allowed:
-                raise await self._end(fault)
+            lost = fault.page or fault.kind is FaultKind.CONNECTION
+            if lost and self._limiter.faults + 1 >= allowed:
+                raise await self.end(fault)
         self._limiter.failed(permit, fault)
         if count >= allowed:
             return Failure(fault.kind.value, f"{fault} ({total} attempts)", True)
         return RetryLater(self._policy.delay(total, fault.retry_after_s))
 
-    async def _end(self, fault: Fault) -> TeacherError:
+    async def end(self, fault: Fault) -> TeacherError:
+        """The error that ends the run after a fault that concerns every request."""
         self._limiter.close()
         return await self._teacher.explain(fault)
 

@@ -18,13 +18,15 @@ import sqlite3
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
-from tutelage.core.errors import TutelageError
+from tutelage.core.errors import TeacherError, TutelageError
 from tutelage.core.types import Completion, Request
 from tutelage.teacher.cost.budget import Budget, budget_exceeded
 from tutelage.teacher.cost.prices import output_bound, request_bound, worst_case
-from tutelage.teacher.engine.attempt import RequestSender
+from tutelage.teacher.engine.attempt import RequestSender, Undecided
 from tutelage.teacher.engine.failures import RetryPolicy
+from tutelage.teacher.engine.judgement import Judgement
 from tutelage.teacher.engine.rate_limits import FailureMonitor, RateLimiter
 from tutelage.teacher.engine.requests import (
     ActiveRequest,
@@ -33,28 +35,29 @@ from tutelage.teacher.engine.requests import (
     RequestListener,
 )
 from tutelage.teacher.ledger import charges
-from tutelage.teacher.ledger.charges import (
-    Claim,
-    Failure,
-    Reservation,
-    ReservationStatus,
-    Session,
-)
+from tutelage.teacher.ledger.charges import Failure, Reservation, ReservationStatus, Session
 from tutelage.teacher.ledger.writer import Writer
 from tutelage.teacher.teacher import RequestFailedError, Teacher
 
 _CHUNK = 200
 """Requests that are looked up and reserved together."""
 _MAX_REPEATS = 10_000
-"""Rows that may be in memory because they repeat a request whose result is not known yet."""
+"""Rows in memory that repeat a request whose result is not known yet, at most."""
 _POLL_S = 0.25
 """Seconds between two checks of requests that another process is making."""
+_LEFT = (
+    "requests are left without an answer by their batches, and mode: batch makes none live: run "
+    "again for another batch, or set batch_fallback: live"
+)
 DRAIN_S = 30.0
 """Seconds that requests in flight get to complete when a run is interrupted: they are paid for."""
 
 
 class Engine:
-    """One run over one stream of requests to one teacher. `run` is called once."""
+    """One run over one stream of requests to one teacher. `run` is called once.
+
+    sends: False where nothing may be sent, because all answers are to come from batches
+    """
 
     def __init__(
         self,
@@ -67,6 +70,7 @@ class Engine:
         monitor: FailureMonitor,
         policy: RetryPolicy | None = None,
         retry_failed: bool = False,
+        sends: bool = True,
     ) -> None:
         self._teacher = teacher
         self._session = session
@@ -75,10 +79,12 @@ class Engine:
         self._listener = listener
         self._monitor = monitor
         self._retry_failed = retry_failed
+        self._sends = sends
         self._writer = Writer(session.ledger)
         self._sender = RequestSender(
             teacher, self._writer, budget, limiter, policy or RetryPolicy()
         )
+        self._judgement = Judgement()
         self._ready: deque[ActiveRequest] = deque()
         self._open: dict[str, ActiveRequest] = {}
         self._held: dict[str, ActiveRequest] = {}
@@ -87,9 +93,7 @@ class Engine:
         # Room for what three other processes of this size have reserved; after that, ours begins.
         self._max_held = 4 * (self._max_waiting + _CHUNK)
         self._repeats = 0
-        self._delayed = 0
-        self._busy = 0
-        self._in_flight = 0
+        self._delayed = self._busy = self._in_flight = 0
         self._exhausted = False
         self._next_poll = 0.0
         self._stopping = False
@@ -174,10 +178,8 @@ class Engine:
             await self._reserve(list(new.values()))
 
     def _final_failures(self, keys: Iterable[str]) -> dict[str, Failure]:
-        if self._retry_failed:
-            return {}
         with self._session.ledger.reader() as connection:
-            return charges.final_failures(connection, keys)
+            return {} if self._retry_failed else charges.final_failures(connection, keys)
 
     def _active(self, key: str, request: Request) -> ActiveRequest:
         tokens = request_bound(request) + output_bound(request)
@@ -185,7 +187,7 @@ class Engine:
 
     async def _reserve(self, requests: list[ActiveRequest]) -> None:
         budget = self._budget
-        claims = [Claim(active.key, active.worst_pico) for active in requests]
+        claims = [charges.Claim(active.key, active.worst_pico) for active in requests]
         reservations = await self._writer.submit(
             lambda connection: self._session.reserve(
                 connection, claims, scope=budget.scope, cap=budget.cap
@@ -197,6 +199,8 @@ class Engine:
     def _sort(self, active: ActiveRequest, reservation: Reservation) -> None:
         if reservation.status is ReservationStatus.RESERVED:
             active.charge = reservation.charge
+            if not self._sends:  # the reservation is released with the session
+                raise TeacherError(_LEFT)
             # A retry goes first: its row is the one that others wait for.
             (self._ready.appendleft if active.faults else self._ready.append)(active)
             self._wake(1)
@@ -250,27 +254,24 @@ class Engine:
             if self._held and time.monotonic() >= self._next_poll:
                 await self._poll_held()
                 self._next_poll = time.monotonic() + _POLL_S
-            if self._exhausted and not self._open:
+            if self._exhausted and len(self._open) == len(self._judgement):
+                for row in self._judgement.undecided():
+                    await self._fail(*row)
                 return
             if not self._stopping:
                 await self._wait_for_change()
 
     async def _wait_for_change(self) -> None:
         timeout = max(0.0, self._next_poll - time.monotonic()) if self._held else None
-        try:
+        with suppress(TimeoutError):
             await asyncio.wait_for(self._changed.wait(), timeout)
-        except TimeoutError:
-            return
 
     async def _drain(self) -> None:
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + DRAIN_S
-        while self._in_flight and loop.time() < deadline:
-            self._changed.clear()
-            try:
-                await asyncio.wait_for(self._changed.wait(), deadline - loop.time())
-            except TimeoutError:
-                return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_S):
+                while self._in_flight:
+                    self._changed.clear()
+                    await self._changed.wait()
 
     async def _retry_reservations(self) -> None:
         """Reserve again what exceeded the budget: it may fit once a request in flight has cost less
@@ -332,6 +333,13 @@ class Engine:
             result = await self._sender.attempt(active, permit)
             if isinstance(result, Completion):
                 self._answered(active, result)
+                for row in self._judgement.answered(permit.started_at):
+                    await self._fail(*row)
+            elif isinstance(result, Undecided):
+                stop = self._judgement.refused(active, result)
+                if stop is not None:
+                    raise await self._sender.end(stop)
+                self._changed.set()
             elif isinstance(result, Failure):
                 await self._fail(active, result)
             else:
@@ -380,6 +388,7 @@ class Engine:
 
     def _report_cached(self, active: ActiveRequest, completion: Completion) -> None:
         self._monitor.succeeded()
+        self._judgement.answered()
         for _ in range(active.copies):
             self._listener.cached(active.key, completion)
 

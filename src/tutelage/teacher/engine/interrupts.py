@@ -1,6 +1,7 @@
-"""Run a coroutine from synchronous code, with a defined effect of Ctrl-C.
+"""Run a coroutine from synchronous code, with a defined effect of Ctrl-C and of SIGTERM.
 
-The first Ctrl-C asks the work to end in good order, the second one cancels it.
+The first one asks the work to end in good order, the second one cancels it. SIGTERM is what Slurm,
+Docker and systemd send before they kill.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 Begin = Callable[[], Coroutine[Any, Any, None]]
 
 
@@ -23,8 +26,8 @@ class Interrupted(Exception):
 def run_interruptible(begin: Begin, on_interrupt: Callable[[], None]) -> None:
     """Run `begin()` on an event loop: on another thread where this thread already runs a loop.
 
-    on_interrupt: called on the loop at the first Ctrl-C; the work should then end soon by raising
-                  Interrupted
+    on_interrupt: called on the loop at the first Ctrl-C or SIGTERM; the work should then end soon
+                  by raising Interrupted
 
     Raises KeyboardInterrupt where the work was interrupted.
     """
@@ -44,7 +47,7 @@ def run_interruptible(begin: Begin, on_interrupt: Callable[[], None]) -> None:
 
 
 class _CtrlC:
-    """The effect of each Ctrl-C on the work; used on its loop."""
+    """The effect of each Ctrl-C or SIGTERM on the work; used on its loop."""
 
     def __init__(self, task: asyncio.Task[None], on_interrupt: Callable[[], None]) -> None:
         self._task = task
@@ -64,22 +67,23 @@ async def _on_this_thread(begin: Begin, on_interrupt: Callable[[], None]) -> Non
     task = asyncio.current_task()
     assert task is not None
     presses = _CtrlC(task, on_interrupt)
-    before = signal.getsignal(signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
     try:
-        loop.add_signal_handler(signal.SIGINT, presses.pressed)
+        for number in _SIGNALS:
+            loop.add_signal_handler(number, presses.pressed)
         by_loop = True
     except NotImplementedError:  # Windows: the loop wakes up for signals but leaves them to Python
-        signal.signal(
-            signal.SIGINT, lambda number, frame: loop.call_soon_threadsafe(presses.pressed)
-        )
+        for number in _SIGNALS:
+            signal.signal(number, lambda number, frame: loop.call_soon_threadsafe(presses.pressed))
         by_loop = False
     try:
         await begin()
     finally:
-        if by_loop:
-            loop.remove_signal_handler(signal.SIGINT)
-        if before is not None:  # None: the handler was not set from Python
-            signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            if by_loop:
+                loop.remove_signal_handler(number)
+            if handler is not None:  # None: the handler was not set from Python
+                signal.signal(number, handler)
 
 
 def _on_another_thread(begin: Begin, on_interrupt: Callable[[], None]) -> None:
@@ -101,14 +105,15 @@ def _on_another_thread(begin: Begin, on_interrupt: Callable[[], None]) -> None:
         with suppress(RuntimeError):  # the work and its loop have just ended
             loop.call_soon_threadsafe(presses.pressed)
 
-    before = None
+    before = {}
     if threading.current_thread() is threading.main_thread():
-        before = signal.signal(
-            signal.SIGINT, lambda number, frame: begun.add_done_callback(forward)
-        )
+        for number in _SIGNALS:
+            before[number] = signal.signal(
+                number, lambda number, frame: begun.add_done_callback(forward)
+            )
     try:
         with ThreadPoolExecutor(1, thread_name_prefix="annotate") as pool:
             pool.submit(asyncio.run, on_thread()).result()
     finally:
-        if before is not None:
-            signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)

@@ -8,14 +8,13 @@ asks for, and ends a run against a server that has stopped answering (a circuit 
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from tutelage.core.errors import ServerUnreachableError, TeacherError
-from tutelage.teacher.engine.failures import Fault, FaultKind
+from tutelage.teacher.engine.failures import Fault, FaultKind, exhausted_for
 from tutelage.teacher.teacher import RequestFailedError
 
 _DECREASE = 0.7
@@ -25,6 +24,8 @@ _UNTIL_BREAK = 16
 _PROBE_S, _PROBE_CAP_S = 1.0, 30.0
 """Seconds between two requests to a server that seems to be down: at first, and at most."""
 _LEAST_PAUSE_S = 0.02
+_SHOWN_PAUSE_S = 5.0
+"""A pause of this many seconds or more is shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class RateLimits:
     requests_per_minute: None: as the server's headers say, if they do
     tokens_per_minute:   likewise; prompt and answer together
     minute_s:            seconds in a minute (test servers have shorter ones)
-    max_pause_s:         a longer pause that a server asks for is cut to this
+    max_pause_s:         a longer pause that a server asks for is not kept, but ends the run
     give_up_s:           seconds without an answer after which a failing server is given up
     """
 
@@ -43,7 +44,7 @@ class RateLimits:
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None
     minute_s: float = 60.0
-    max_pause_s: float = 60.0
+    max_pause_s: float = 600.0
     give_up_s: float = 180.0
 
 
@@ -106,10 +107,19 @@ class RateLimiter:
 
     slow_start: begin with one request in flight; False for a teacher in this process, which has no
                 server to spare
+    on_pause:   called with the seconds of each longer pause, and whether the server asks for it;
+                otherwise the server has stopped answering
     """
 
-    def __init__(self, limits: RateLimits, *, slow_start: bool = True) -> None:
+    def __init__(
+        self,
+        limits: RateLimits,
+        *,
+        slow_start: bool = True,
+        on_pause: Callable[[float, bool], None] | None = None,
+    ) -> None:
         self.limits = limits
+        self.on_pause = on_pause
         self.in_flight = 0
         self.answered = 0
         # One goes first: a wrong key or model costs one request.
@@ -165,6 +175,10 @@ class RateLimiter:
         self._server_answered()
         self._end(permit, permit.tokens)
 
+    def undecided(self, permit: Permit) -> None:
+        """The server refused this request, and it is not known whether the request is at fault."""
+        self._end(permit, permit.tokens)
+
     def succeeded(self, permit: Permit, tokens: int | None) -> None:
         """The request was answered.
 
@@ -200,7 +214,7 @@ class RateLimiter:
         self._failing_since = self._failing_since or now
         if self.faults >= _UNTIL_BREAK + self.in_flight:
             self.allowed, self._doubling = 1.0, True
-            self._pause(self._probe_s, now)
+            self._pause(self._probe_s, now, asked=False)
             self._probe_s = min(2 * self._probe_s, _PROBE_CAP_S)
         self._end(permit, permit.tokens)
         if self.faults > _UNTIL_BREAK and now - self._failing_since > self.limits.give_up_s:
@@ -228,13 +242,20 @@ class RateLimiter:
                     setattr(self, name, RateWindow(limit, self.limits.minute_s))
                 else:
                     window.limit = limit
-            if _number(headers.get(f"x-ratelimit-remaining-{unit}")) == 0:
-                reset = parse_duration(headers.get(f"x-ratelimit-reset-{unit}", ""))
-                if reset is not None:
-                    self._pause(reset, now)
+        for unit in ("requests", "tokens", ""):
+            reset = exhausted_for(headers, unit)
+            if reset is not None and reset <= self.limits.max_pause_s:
+                # A longer one ends the run, when the server refuses the next request.
+                self._pause(reset, now)
 
-    def _pause(self, seconds: float, now: float) -> None:
-        self._paused_until = max(self._paused_until, now + min(seconds, self.limits.max_pause_s))
+    def _pause(self, seconds: float, now: float, *, asked: bool = True) -> None:
+        seconds = min(seconds, self.limits.max_pause_s)
+        if now + seconds <= self._paused_until:
+            return
+        announced = self._paused_until - now >= _SHOWN_PAUSE_S
+        self._paused_until = now + seconds
+        if seconds >= _SHOWN_PAUSE_S and not announced and self.on_pause is not None:
+            self.on_pause(seconds, asked)
 
     def _delay(self, tokens: int, now: float) -> float:
         """Seconds until a request may be sent; -1: when another one has ended."""
@@ -292,21 +313,6 @@ def _number(text: str | None) -> float | None:
         return None if text is None else float(text)
     except ValueError:
         return None
-
-
-_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+)ms)?")
-_UNITS_S = (86_400.0, 3_600.0, 60.0, 1.0, 0.001)
-
-
-def parse_duration(text: str) -> float | None:
-    """Seconds of `6m0s`, `12ms`, `1h2m3.5s` or a plain number; None for anything else."""
-    plain = _number(text)
-    if plain is not None:
-        return plain
-    match = _DURATION.fullmatch(text.strip())
-    if match is None or not any(match.groups()):
-        return None
-    return sum(float(n) * unit for n, unit in zip(match.groups(), _UNITS_S, strict=True) if n)
 
 
 class FailureMonitor:

@@ -101,6 +101,7 @@ def _row(line: Any) -> tuple[object, ...]:
     """The parameters of INSERT_ANSWER for a line. Raises ValueError where the line is wrong."""
     if not isinstance(line, dict):
         raise ValueError("is not a JSON object")
+    line = dict.fromkeys(_LATER) | line
     if line.keys() != set(_FIELDS):
         missing, unknown = set(_FIELDS) - line.keys(), line.keys() - set(_FIELDS)
         raise ValueError(
@@ -156,7 +157,13 @@ def _are_messages(value: object) -> bool:
 
 def _are_parameters(value: object) -> bool:
     return isinstance(value, dict) and all(
-        _is_text(name) and (_is_text(setting) or _is_time(setting) or isinstance(setting, dict))
+        _is_text(name)
+        and (
+            _is_text(setting)
+            or _is_time(setting)
+            or setting is None
+            or isinstance(setting, (bool, dict, list))
+        )
         for name, setting in value.items()
     )
 
@@ -182,4 +189,9 @@ _FIELDS: Mapping[str, tuple[str, Callable[[object], bool]]] = {
     "scope": ("text or null", _or_null(_is_text)),
     "pico": ("a number from 0, or null", _or_null(_is_count)),
     "created": ("seconds since 1970", _is_time),
+    "reasoning": ("text or null", _or_null(_is_text)),
+    "served": ("text or null", _or_null(_is_text)),
 }
+
+_LATER = ("reasoning", "served")
+"""Fields that older files lack."""

@@ -27,7 +27,7 @@ from tutelage.core.storage import as_json
 from tutelage.core.types import Completion, Message, Parameter, Request, Usage
 
 _APPLICATION_ID = 0x7475746C  # "tutl": distinguishes a ledger from other SQLite databases
-_VERSION = 2
+_VERSION = 3
 _BUSY_S = 30.0
 _CHUNK = 500  # SQLite takes at most 999 variables in its older builds
 _CACHE_KIB = 65_536
@@ -54,7 +54,9 @@ CREATE TABLE answers (
     cached_tokens     INTEGER,
     scope             TEXT,
     pico              INTEGER,
-    created           REAL NOT NULL
+    created           REAL NOT NULL,
+    reasoning         TEXT,
+    served            TEXT
 );
 CREATE TABLE sessions (
     id      INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -117,15 +119,24 @@ INSERT INTO answers (key, identity, model, strategy, messages, parameters, sampl
 DROP TABLE answers_1;
 """
 
+# Version 2 stored neither reasoning nor the model that a reply names.
+_FROM_2 = """
+ALTER TABLE answers ADD COLUMN reasoning TEXT;
+ALTER TABLE answers ADD COLUMN served TEXT
+"""
+
+_STEPS = {0: _SCHEMA, 1: _FROM_1, 2: _FROM_2}
+"""By version of the file: what makes it a ledger of this version."""
+
 _ANSWER_COLUMNS = (
     "key, identity, model, strategy, messages, parameters, sample, text, finish_reason, "
-    "prompt_tokens, completion_tokens, cached_tokens, scope, pico, created"
+    "prompt_tokens, completion_tokens, cached_tokens, scope, pico, created, reasoning, served"
 )
-INSERT_ANSWER = f"INSERT OR IGNORE INTO answers ({_ANSWER_COLUMNS}) VALUES ({','.join('?' * 15)})"
+INSERT_ANSWER = f"INSERT OR IGNORE INTO answers ({_ANSWER_COLUMNS}) VALUES ({','.join('?' * 17)})"
 
 _ANSWERS = (
-    "SELECT key, text, finish_reason, prompt_tokens, completion_tokens, cached_tokens, pico "
-    "FROM answers WHERE key"
+    "SELECT key, text, finish_reason, prompt_tokens, completion_tokens, cached_tokens, pico, "
+    "reasoning, served FROM answers WHERE key"
 )
 
 
@@ -220,6 +231,8 @@ def answer_row(
         scope,
         pico,
         time.time(),
+        completion.reasoning or None,
+        completion.served,
     )
 
 
@@ -274,7 +287,7 @@ class Ledger:
             )
         if version < _VERSION:
             connection.create_function("digest_bytes", 1, bytes.fromhex, deterministic=True)
-            for statement in (_FROM_1 if version == 1 else _SCHEMA).split(";"):
+            for statement in _STEPS[version].split(";"):
                 connection.execute(statement)
             connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {_VERSION}")
@@ -322,8 +335,12 @@ class Ledger:
         wanted = [bytes.fromhex(key) for key in keys]
         with self.reader() as connection:
             return {
-                key.hex(): Completion(text, reason, Usage(*tokens), pico)
-                for key, text, reason, *tokens, pico in select_many(connection, _ANSWERS, wanted)
+                key.hex(): Completion(
+                    text, reason, Usage(*tokens), pico, reasoning=thoughts or "", served=served
+                )
+                for key, text, reason, *tokens, pico, thoughts, served in select_many(
+                    connection, _ANSWERS, wanted
+                )
             }
 
     def put(

@@ -1,0 +1,139 @@
+"""The preflight of a recipe's student: before the teacher is asked, and in `doctor`.
+
+What it finds is kept next to the ledger, by a digest of everything that decides it, so that the
+same student is examined once.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tutelage.config.recipe import Recipe
+from tutelage.config.training_settings import Config, TrainSettings
+from tutelage.core.model_files import content_digest
+from tutelage.core.progress import Observer
+from tutelage.core.storage import as_json, digest, read_json, write_json
+from tutelage.core.types import Example, Target, TrainingExample
+from tutelage.experiment.prepare import Splits
+from tutelage.teacher.ledger.store import default_path
+
+if TYPE_CHECKING:
+    from tutelage.student.preflight.examine import Preflight
+
+_PACKAGES = ("torch", "transformers", "tokenizers")
+"""Packages whose versions decide what the preflight finds."""
+
+_NEW_STUDENTS_ROWS = 50
+"""Rows from which the tokenizer of a new student is made for the preflight: the longest."""
+
+
+def check_student(
+    recipe: Recipe, splits: Splits, ledger: Path | None, observer: Observer
+) -> Recipe:
+    """Examine the recipe's student before anything is paid for; returns the recipe to go on with.
+
+    It differs from `recipe` where the student cannot use the fast parts. Raises StudentError for a
+    student that would be trained or evaluated wrongly.
+    """
+    observer.stage("Examining the student")
+    found = examine_recipe(recipe, splits, ledger)
+    for note in found.notes:
+        observer.note(f"student {recipe.student.model}: {note}")
+    if found.fast == recipe.student.fast:
+        return recipe
+    student = recipe.student.model_copy(update={"fast": found.fast})
+    return recipe.model_copy(update={"student": student})
+
+
+def examine_recipe(recipe: Recipe, splits: Splits, ledger: Path | None = None) -> Preflight:
+    """The preflight of the recipe's student: kept from before, or done now.
+
+    ledger: the ledger's file, in whose folder its result is kept; None: the usual one
+    """
+    from tutelage.student.preflight.examine import Preflight, examine_student
+
+    model, task = recipe.student.model, recipe.resolved_task()
+    settings = _settings(recipe)
+    rows = [*splits.train, *splits.dev, *splits.test]
+
+    def path() -> Path | None:
+        """The file of the result; None where nobody knows whether the model stays the same."""
+        identity = _identity(model)
+        if identity is None:
+            return None
+        key = digest(
+            {
+                "student": identity,
+                "settings": settings,
+                "task": [task.fields, task.labels, dict(task.verbalizers), task.context],
+                "rows": [e.fields for e in rows],
+                "packages": {name: metadata.version(name) for name in _PACKAGES},
+                "code": _code(),
+            }
+        )
+        return (ledger or default_path()).parent / "preflight" / f"{key[:32]}.json"
+
+    kept = path()
+    if kept is not None and kept.exists():
+        values: dict[str, Any] = read_json(kept)
+        return Preflight(**{**values, "notes": tuple(values["notes"])})
+    with tempfile.TemporaryDirectory() as folder:
+        new = model.startswith("scratch:")
+        tokenizer = _tokenizer(recipe, rows, Path(folder)) if new else None
+        found = examine_student(model, rows, task, settings, tokenizer)
+    kept = path()  # a hub's model has its digest once it is here
+    if kept is not None:
+        write_json(kept, as_json(found))
+    return found
+
+
+def _identity(model: str) -> list[str] | None:
+    """What changes when the model does: a digest of its files, or a hub's commit."""
+    files = content_digest(model)
+    if files is not None:
+        return [model, files]
+    if model.startswith("scratch:"):
+        return [model]
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = try_to_load_from_cache(model, "config.json")
+    return [model, Path(cached).parent.name] if isinstance(cached, str) else None
+
+
+def _code() -> str:
+    """A digest of the code that the preflight examines: that of `student`."""
+    folder = Path(__file__).parents[1] / "student"
+    files = sorted(folder.rglob("*.py"))
+    return digest([[file.name, file.read_text(encoding="utf-8")] for file in files])
+
+
+def _settings(recipe: Recipe) -> list[TrainSettings]:
+    """The settings of one training for each objective of the recipe."""
+    by_objective: Mapping[str, TrainSettings] = {
+        arm.effective_objective: recipe.student.training(
+            Config(1e-3, 0.5), recipe.replicates[0], arm.effective_objective
+        )
+        for arm in recipe.arms
+    }
+    return list(by_objective.values())
+
+
+def _tokenizer(recipe: Recipe, rows: list[Example], folder: Path) -> Path:
+    """A tokenizer for a new student. The one that it gets is made when there are rationales."""
+    from tutelage.student.model.scratch import tokenizer_for
+
+    task = recipe.resolved_task()
+    longest = sorted(rows, key=lambda e: len(task.source(e.fields).text))[-_NEW_STUDENTS_ROWS:]
+    labels = [task.verbalize(label) for label in task.labels]
+    return tokenizer_for(
+        [
+            TrainingExample(e.uid, task.source(e.fields), Target(label, task.source(e.fields).text))
+            for e in longest
+            for label in labels
+        ],
+        folder,
+    )

@@ -1,0 +1,36 @@
+"""The one way from an answer to a rationale: reasoning is separated, then the strategy parses."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from tutelage.config.teacher_settings import TeacherSettings
+from tutelage.core.task import Task
+from tutelage.core.types import Completion, Example, Rationale
+from tutelage.strategies.lookup import Strategy
+from tutelage.strategies.reasoning import without_reasoning
+
+
+def parse_answer(
+    strategy: Strategy,
+    completion: Completion,
+    example: Example,
+    task: Task,
+    settings: TeacherSettings | None = None,
+) -> Rationale:
+    """The rationale in an answer, with what the model thought before it kept apart.
+
+    settings: of the teacher; `reasoning_markup` names a further mark-up, or `none`
+    """
+    if settings is None or settings.reasoning_markup != "none":
+        own = None if settings is None else settings.own_markup
+        completion = without_reasoning(completion, own)
+    rationale = strategy.parse(completion, example, task)
+    if not completion.reasoning:
+        return rationale
+    detail = rationale.detail
+    if rationale.status == "empty":
+        detail = "only reasoning, and no answer"
+    elif rationale.status == "truncated" and not completion.text.strip():
+        detail = "cut at the token limit while it was reasoning"
+    return dataclasses.replace(rationale, reasoning=completion.reasoning, detail=detail)
