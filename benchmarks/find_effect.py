@@ -21,14 +21,17 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.cli.terminal import Bars, print_results
-from tutelage.config.design_rules import CONTROLS
+from tutelage.config.design_rules import CONTROLS as ALL_CONTROLS
 from tutelage.config.recipe import Recipe
 from tutelage.config.recipe_file import load_recipe, parse_recipe
 from tutelage.core.results import Results
 from tutelage.experiment.run import run
+from tutelage.report.control_arms import MUST_BE_BEATEN
 from tutelage.report.findings import findings, is_significant
 
 LABELS, REASONING = "labels", "informed-reasoning"
+
+CONTROLS = tuple(control for control in ALL_CONTROLS if control in MUST_BE_BEATEN)
 
 TINY: Mapping[str, Any] = {
     "data": {
@@ -51,7 +54,7 @@ def effect_recipe(tiny: bool = False) -> Recipe:
         | {
             "name": "find-effect",
             "arms": [{"name": LABELS}, {"name": REASONING, "strategy": "informed_reasoning"}],
-            "controls": list(CONTROLS),
+            "controls": list(TO_BEAT),
             "explain_rows": 0,
         }
         | (TINY if tiny else {})
@@ -68,7 +71,7 @@ def faults(results: Results) -> list[str]:
     against = {c.baseline: c for c in results.comparisons if c.arm == REASONING}
     found = [
         f"{missing}: not compared"
-        for missing in (LABELS, *CONTROLS)
+        for missing in (LABELS, *TO_BEAT)
         if missing not in against and missing not in {kinds[name] for name in against}
     ]
     for name, c in against.items():

@@ -98,6 +98,13 @@ def annotate_file(
     return annotate_file(data, strategy, template, teacher, output, ledger, observer, **options)
 
 
+def asks_teacher(strategy: str, template: str | None = None) -> bool:
+    """Whether the strategy of that name needs a teacher; see `strategies.lookup.get_strategy`."""
+    from tutelage.strategies.lookup import get_strategy
+
+    return get_strategy(strategy, template=template).asks_teacher
+
+
 def annotate_recipe(
     recipe: Recipe, runs: Path, ledger: Path | None, observer: Observer, **options: Any
 ) -> dict[Path, Summary]:

@@ -345,7 +345,7 @@ def test_the_printed_plan(server: ScriptedServer, recipe: Make, tmp_path: Path) 
     said = json.loads(done.stdout)
     assert said["trainings"][0] == {
         "protocol": None, "arms": arms, "seeds": 2, "configurations": 2, "trials": 2,
-        "total": 6 * arms, "before_first_look": 6 * arms, "hours": None,
+        "total": 6 * arms, "before_first_analysis": 6 * arms, "hours": None,
     }  # fmt: skip
     assert [each["protocol"] for each in said["trainings"][1:]] == ["quick", "standard", "full"]
     assert said["pilot_requests"] == server.requests == 8

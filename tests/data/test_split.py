@@ -231,7 +231,7 @@ def test_copies_within_test_stay_and_are_one_unit() -> None:
     assert note.startswith("test: 4 rows have nearly the same text as another test row; they form")
 
 
-def test_one_text_with_two_labels_is_told() -> None:
+def test_one_text_with_two_labels_is_reported() -> None:
     train = [
         Example("a", {"text": "It is late."}, "good"),
         Example("b", {"text": "it is  late"}, "bad"),
@@ -277,7 +277,7 @@ def test_a_label_that_train_lacks_is_refused(where: str) -> None:
     )
 
 
-def test_a_label_that_is_missing_from_test_or_dev_is_told() -> None:
+def test_a_label_that_is_missing_from_test_or_dev_is_reported() -> None:
     train = labelled("a", "good", "bad", "so-so")
     notes = check_labels(train, labelled("b", "good"), labelled("c", "good", "bad"), THREE)
     assert notes == [

@@ -53,6 +53,7 @@ def described(tmp_path: Path) -> Any:
                 "name": "small",
                 "data": {name: f"{tmp_path}/{name}.jsonl" for name in ("train", "dev", "test")},
                 "student": {"model": "scratch:t5-tiny"},
+                "protocol": "full",
                 "arms": [
                     {"name": "labels"},
                     {"name": "big", **big},

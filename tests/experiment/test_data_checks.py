@@ -19,9 +19,9 @@ from tutelage.experiment.run import run
 Make = Callable[..., dict[str, Any]]
 
 TEXTS = (
-    "the soup was cold and the waiter did not care about it at all when we told him on our way out",
+    "the soup was cold and the waiter did not care about it at all when we said so on our way out",
     "what a lovely evening we had at the small table by the window that looks out over the harbour",
-    "they charged us twice for the same bottle and would not give the money back until we insisted",
+    "they charged us twice for the same bottle and would not give it back until we insisted",
     "our daughter loved the pancakes so much that we came back on each of the following three days",
 )
 
@@ -115,7 +115,7 @@ def parse_task() -> Any:
     return Task("task", ("text",), ("good", "bad"))
 
 
-def test_copies_within_test_are_told_and_count_once(load: Callable[..., Splits]) -> None:
+def test_copies_within_test_are_reported_and_count_once(load: Callable[..., Splits]) -> None:
     test = [
         *TEST,
         (TEXTS[2], "bad"),

@@ -88,7 +88,7 @@ def test_of_several_better_arms_the_best_on_dev_is() -> None:
     assert model is not None and (model.arm, model.seed) == ("other", 0)
 
 
-def test_a_replicate_without_a_checkpoint_is_no_model_to_use() -> None:
+def test_a_replicate_without_a_checkpoint_is_not_recommended() -> None:
     def with_steps(*steps: int) -> ArmResult:
         return replace(LABELS, training=replace(LABELS.training, best_step_by_seed=steps))
 

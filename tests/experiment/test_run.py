@@ -26,6 +26,7 @@ from tutelage.core.results import (
     load_results,
 )
 from tutelage.core.storage import read_json, read_jsonl
+from tutelage.core.task import NLI
 from tutelage.core.types import TrainingExample
 from tutelage.evaluation.statistics import holm
 from tutelage.experiment import trainings
@@ -101,9 +102,10 @@ def test_results_say_what_the_predictions_say(finished: Path) -> None:
         for slices in (diagnostics.by_label, diagnostics.by_tag, diagnostics.by_length):
             right = sum(part.n * part.accuracy for part in slices)
             assert right / 45 == pytest.approx(arm.test.accuracy)  # no row is lost or twice
-        chosen = results.selection.by_arm[arm.name]
-        assert chosen.models == claimed[arm.name].models_tried
-        assert chosen.gain_by_chance is not None and chosen.gain_by_chance > 0
+        assert results.selection.by_arm[arm.name].models == claimed[arm.name].models_tried
+    by_chance = [chosen.gain_by_chance for chosen in results.selection.by_arm.values()]
+    assert all(gain is not None and gain >= 0 for gain in by_chance)
+    assert any(by_chance)  # an arm whose two students are alike shows no spread
     assert results.teacher.cost_usd == 0.0
     assert "labels" in (finished / "report.html").read_text(encoding="utf-8")
 
@@ -270,7 +272,7 @@ def test_every_objective_runs_from_end_to_end(small_recipe: Make, tmp_path: Path
     assert written == {"reasoning": {False}, "first": {True}, "two": {False}}
 
 
-def test_the_protocol_is_followed_by_default(
+def test_the_full_protocol_is_followed(
     small_recipe: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All controls, the student that does not see the premise, two families of comparisons."""
@@ -286,7 +288,7 @@ def test_the_protocol_is_followed_by_default(
     with test.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(
             [["premise", "hypothesis", "label"]]
-            + [[f"The mill has {i} lamps.", h, "neutral"] for i, h in enumerate(hypotheses)]
+            + [[f"The mill has {i} lamps.", h, NLI.labels[i % 3]] for i, h in enumerate(hypotheses)]
         )
     values = small_recipe(
         data={"train": "synthetic:nli?n=48&seed=1", "dev": 0.25, "test": str(test)},
@@ -297,6 +299,7 @@ def test_the_protocol_is_followed_by_default(
     )
     values["student"] = {"model": "scratch:t5-tiny", "max_steps": 2, "batch_size": 16}
     values["arms"] = values["arms"][:2]
+    values["protocol"] = "full"
     del values["controls"]
     observer = Notes()
     done = run(parse_recipe(values), runs=tmp_path, workers=1, observer=observer)
@@ -308,13 +311,14 @@ def test_the_protocol_is_followed_by_default(
         "labels": (None, ()),
         "reasoning": (None, ()),
         "reasoning-shuffled": ("shuffled", ()),
+        "reasoning-scrambled": ("scrambled", ()),
         "reasoning-filler": ("filler", ()),
         "label-echo": ("label_echo", ()),
         "hypothesis-only": (None, ("premise",)),
     }
     assert {(arm.configurations, arm.trials) for arm in arms.values()} == {(1, ())}
     learnt = {p.stem: list(read_jsonl(p)) for p in (done.folder / "rationales").glob("*.jsonl")}
-    assert set(learnt) == {"reasoning", "reasoning-shuffled", "reasoning-filler", "label-echo"}
+    assert set(learnt) == set(arms) - {"labels", "hypothesis-only"}
     for own, filled in zip(learnt["reasoning"], learnt["reasoning-filler"], strict=True):
         assert abs(len(own["text"]) - len(filled["text"])) <= 5
         assert filled["text"].startswith("These words stand")
@@ -339,9 +343,10 @@ def test_the_protocol_is_followed_by_default(
     }
     assert results.comparisons == (*families[True], *families[False])
     assert {c.baseline for c in families[True]} == {"labels", "reasoning-shuffled"}
-    assert {c.baseline for c in families[False]} == {"label-echo", "reasoning-filler"}
-    for family in families.values():
-        assert [c.family for c in family] == [2, 2]
+    secondary = {"label-echo", "reasoning-filler", "reasoning-scrambled"}
+    assert {c.baseline for c in families[False]} == secondary
+    for primary, family in families.items():
+        assert [c.family for c in family] == ([2, 2] if primary else [3, 3, 3])
         assert [c.p_adjusted for c in family] == pytest.approx(holm([c.p_value for c in family]))
     assert {c.equivalence_margin for c in results.comparisons} == {0.025}
     assert [(c.arm, c.baseline, c.family) for c in results.context_comparisons] == [

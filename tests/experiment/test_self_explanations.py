@@ -15,7 +15,7 @@ from tutelage.config.sections import ArmSection
 from tutelage.core.progress import Silent
 from tutelage.core.results import ArmExplanations, Results, load_results
 from tutelage.core.storage import read_jsonl
-from tutelage.core.task import NLI
+from tutelage.core.task import NLI, Task
 from tutelage.core.types import Example, Explanation, ObjectiveName, Prediction, Rationale
 from tutelage.evaluation.overlap import chrf, rouge_l
 from tutelage.experiment.prepare import Splits
@@ -61,13 +61,17 @@ def _arm_run(
     return ArmRun(arm, [], {}, rationales, {3: predictions}, {3: predictions})
 
 
+def _own_groups(rows: Sequence[Example], task: Task) -> dict[str, str]:
+    return {e.uid: task.group(e.uid, e.fields) for e in rows}
+
+
 def _described(
     written: Sequence[Explanation],
     arm_run: ArmRun,
     train: Sequence[Example],
     test: Sequence[Example],
 ) -> ArmExplanations:
-    splits: Splits = SimpleNamespace(train=train, test=test)  # type: ignore[assignment]
+    splits: Splits = SimpleNamespace(train=train, test=test, groups=_own_groups)  # type: ignore[assignment]
     described = describe_explanations({"arm": (3, written)}, [arm_run], splits, NLI)
     assert described is not None
     return described["arm"]
@@ -174,7 +178,7 @@ def test_no_overlap_at_all_is_not_known_to_be_none() -> None:
 
 
 def test_nothing_written_is_none() -> None:
-    splits: Splits = SimpleNamespace(train=[], test=[])  # type: ignore[assignment]
+    splits: Splits = SimpleNamespace(train=[], test=[], groups=_own_groups)  # type: ignore[assignment]
     assert describe_explanations({}, [], splits, NLI) is None
 
 

@@ -62,7 +62,7 @@ def test_the_recipe_as_it_is_may_differ_from_every_preset(recipe: Callable[..., 
 def test_a_plan_of_looks_is_counted_to_its_end(recipe: Callable[..., Recipe]) -> None:
     planned = recipe(protocol="quick", seeds={"start": 5, "step": 5, "at_most": 20})
     own = count_trainings(planned, None)[0]
-    assert (own.seeds, own.total, own.before_first_look) == (20, 60, 15)
+    assert (own.seeds, own.total, own.before_first_analysis) == (20, 60, 15)
 
 
 def test_the_paper_s_experiment() -> None:

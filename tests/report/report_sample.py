@@ -185,7 +185,7 @@ def results_of(predictions: Predictions) -> Results:
         **_diagnostics(predictions, best),
         baselines=BASELINES,
         learning_curve=None,
-        looks=None,
+        interim=None,
         other_answers=(),
         test_rows_also_used_by=(),
         training_seconds={},
@@ -287,6 +287,7 @@ def _arm(name: str, test: Evaluation, unseen: Evaluation) -> ArmResult:
         ),
         dev=DevEvaluation(600, test.accuracy, test.accuracy_by_seed, 0, 0, 0),
         test=scored(test),
+        seeds_share=0.25,
         test_unseen=scored(unseen),
     )
 

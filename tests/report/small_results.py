@@ -113,6 +113,7 @@ def arm(
         ),
         dev=DevEvaluation(30, accuracy, by_seed, 0, 0, 0),
         test=test,
+        seeds_share=None,
         test_unseen=None,
     )
 
@@ -142,7 +143,7 @@ def results(**changes: Any) -> Results:
         "selection": None,
         "baselines": Baselines(None, (), (), None),
         "learning_curve": None,
-        "looks": None,
+        "interim": None,
         "other_answers": (),
         "test_rows_also_used_by": (),
         "training_seconds": {},

@@ -393,7 +393,12 @@ def test_several_treatment_arms_have_an_overview() -> None:
         "one (+22.2 points) and three (+10.0 points); 1 had no detected effect: four; 1 lowered "
         "test accuracy: two (−3.0 points).",
     )
-    assert answer.sentences == [*answer.opening, *(f.text for f in answer.findings)]
+    assert answer.sentences == [
+        *answer.opening,
+        *(f.text for f in answer.findings),
+        "Which of the 4 treatment arms is best was itself chosen by these results: the difference "
+        "of one is too large on average.",
+    ]
     assert [f.gain.arm for f in answer.findings] == ["one", "three", "four", "two"]
     assert answer_of(results(gain("one", 0.01, 0.9), gain("two", 0.01, 0.9))).opening == (
         "None of 2 ways of training on explanations had a detected effect compared with labels "
@@ -416,12 +421,14 @@ def sample() -> Results:
 
 
 def test_simulated_arms_are_answered_as_they_were_made(sample: Results) -> None:
-    overview, large, same_as_control, small = answer_sentences(sample)
+    overview, large, same_as_control, small, model, choice = answer_sentences(sample)
     assert overview.startswith("2 of 3 ways of training on explanations raised test accuracy")
     assert small.startswith("No effect of training on information-extraction explanations was")
     assert large.startswith("Training on informed-reasoning explanations raised test accuracy from")
     assert "It also beat its control arm informed-reasoning-shuffled (explanations of" in large
     assert "but it is not shown that their content made the difference" in same_as_control
+    assert model.startswith("The model to use is arms/informed-reasoning/")
+    assert choice.startswith("Which of the 3 treatment arms is best was itself chosen")
 
 
 def test_no_sentence_runs_into_the_next(sample: Results) -> None:

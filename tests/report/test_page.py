@@ -78,7 +78,14 @@ def results() -> Results:
 
 
 def without_arms(results: Results) -> Results:
-    return replace(results, arms=(), comparisons=(), comparisons_unseen=(), choosing_on_test=None)
+    return replace(
+        results,
+        arms=(),
+        comparisons=(),
+        comparisons_unseen=(),
+        choosing_on_test=None,
+        recommended=None,
+    )
 
 
 @pytest.fixture(scope="module")

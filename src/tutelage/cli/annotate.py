@@ -73,7 +73,6 @@ def annotate(
     from tutelage.cli.terminal import Bars, complain
     from tutelage.config.recipe_file import is_recipe, load_recipe
     from tutelage.core.errors import UsageError
-    from tutelage.strategies.lookup import get_strategy
 
     with Bars() as bars:
         if is_recipe(data):
@@ -90,7 +89,7 @@ def annotate(
                 raise UsageError("--runs is for a recipe: a data file's rationales go to --output")
             prompt = None if template is None else template.read_text(encoding="utf-8")
             settings = given.build(TeacherSettings) if given.names() else None
-            if settings is None and get_strategy(strategy, template=prompt).asks_teacher:
+            if settings is None and api.asks_teacher(strategy, prompt):
                 raise UsageError(
                     "no teacher is named: add --teacher, such as openai:MODEL for a server or "
                     "gguf:PATH for a model file"

@@ -19,7 +19,7 @@ COMMANDS: Mapping[str, str] = {
     "run": "Run an experiment: annotate, train, evaluate, compare, report.",
     "init": "Write a recipe for a data file, to be read and changed before it is run.",
     "doctor": "Check packages, device, ledger, keys and servers.",
-    "plan": "Say what a recipe will cost and which differences it can detect.",
+    "plan": "Say what a recipe will cost, what it trains, and which differences it can detect.",
     "audit": "Measure every field, input and rationale in the student's tokens.",
     "annotate": "Ask the teacher for a rationale for each row of a file, or for a recipe's arms.",
     "train": "Train one student and keep its best checkpoint, or all students of a recipe.",

@@ -100,8 +100,8 @@ def _trainings(plan: Plan) -> Iterator[str]:
         if found.trials:
             each = f" × ({found.trials} trials of {found.configurations} configurations + 1 tested)"
         first = ""
-        if found.before_first_look < found.total:
-            first = f"{found.before_first_look:,} before the first look, at most "
+        if found.before_first_analysis < found.total:
+            first = f"{found.before_first_analysis:,} before the first analysis, at most "
         hours = "" if found.hours is None else f", about {found.hours:.1f} hours one by one"
         name = "trainings" if found.protocol is None else f"  protocol {found.protocol}"
         yield f"{name}: {first}{found.total:,}: {arms} × {seeds}{each}{hours}"

@@ -36,7 +36,7 @@ class Preset:
 
     controls:  of each treatment arm
     baselines: that the arms are compared with
-    trials:    of each replicate's search; 1 is no search
+    trials:    of each replicate's search; 1 means no search
     """
 
     controls: tuple[ControlName, ...]

@@ -117,7 +117,7 @@ class Recipe(Settings):
     seeds: Seeds = Field(
         [0, 1, 2, 3, 4],
         description="Seeds of the replicates: two or more. In each replicate every arm searches by "
-        "itself and trains its choice afresh. Or a plan to add seeds until the question is "
+        "itself and trains its choice afresh. Or a plan to add seeds until the comparisons are "
         "decided: `{start: 5, step: 5, at_most: 20}`.",
         examples=[[0, 1, 2]],
     )
@@ -296,7 +296,7 @@ class Recipe(Settings):
 
     @property
     def replicates(self) -> list[int]:
-        """The seeds of the replicates; of a plan, those of its last look."""
+        """The seeds of the replicates; of a plan, those of its last analysis."""
         if isinstance(self.seeds, SeedPlanSection):
             return list(range(self.seeds.at_most))
         return self.seeds

@@ -233,23 +233,27 @@ class DeparturesSection(Settings):
 
 
 class SeedPlanSection(Settings):
-    """Seeds that are added until the question is decided: a plan of looks, made beforehand.
+    """Seeds that are added until the comparisons are decided: planned interim analyses.
 
-    The results are looked at after `start` seeds, and after each `step` more, until every primary
+    The results are computed after `start` seeds, and after each `step` more, until every primary
     comparison is decided or `at_most` seeds have been used. The level of the test is spent over the
-    looks, so that all of them together give 5% false alarms.
+    analyses, so that all of them together give 5% false alarms.
     """
 
-    start: Integer = Field(ge=2, description="Seeds before the first look.", examples=[5])
-    step: Integer = Field(ge=1, description="Seeds that are added after each look.", examples=[5])
-    at_most: Integer = Field(ge=2, le=1000, description="Seeds at the last look.", examples=[20])
+    start: Integer = Field(ge=2, description="Seeds before the first analysis.", examples=[5])
+    step: Integer = Field(
+        ge=1, description="Seeds that are added after each analysis.", examples=[5]
+    )
+    at_most: Integer = Field(
+        ge=2, le=1000, description="Seeds at the last analysis.", examples=[20]
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.at_most <= self.start:
             raise ValueError(
                 f"at_most: got {self.at_most}, expected more than start ({self.start}): without "
-                "further looks, list the seeds"
+                "further analyses, list the seeds"
             )
         return self
 
@@ -263,7 +267,7 @@ Seeds = Annotated[
     | Annotated[SeedPlanSection, Tag("SeedPlan")],
     Discriminator(_kind_of_seeds),
 ]
-"""The seeds of the replicates: a list, or a plan of looks."""
+"""The seeds of the replicates: a list, or a plan of analyses."""
 
 
 class SearchSection(Settings):

@@ -125,7 +125,7 @@ def compare_texts(
             labels[split] = _merged(labels[split], pairs[member[split][pairs].all(axis=1)])
 
     for pairs, are_near in _candidates(unique, task, np.logical_or.reduce(member)):
-        # A few of each row's first: where these are near, most of the others are no news.
+        # A few of each row's first: where these are near, most of the others say nothing new.
         most = 1
         while len(pairs := pairs[is_news(pairs)]):
             early = _place_in_row(pairs) < most

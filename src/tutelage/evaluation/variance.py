@@ -4,6 +4,7 @@
     variance_of_arm     units' values of one arm -> the parts of its seeds and residue
     variance_of_mean    one arm, or two -> the parts of the variance of the mean, or of a difference
     variance_estimates  all of these, from tables
+    seeds_share         how much of one arm's variance comes from its seeds
 
 All functions work on the last two axes, so that a simulation can pass many tables at once.
 """
@@ -81,6 +82,19 @@ def variance_estimates(
     effective = effective_groups(index, len(tables[0]))
     arms = [variance_of_arm(of_units(each, index), effective) for each in tables]
     return variance_of_mean(arms, index is not None)
+
+
+def seeds_share(table: Table, groups: Groups | None = None) -> float | None:
+    """The share of the variance of a table's mean that comes from its seeds, 0 to 1.
+
+    With r, c and e the parts `rows`, `seeds` and `residue`: max(c - e, 0) / (max(r, e) + max(c - e,
+    0)). None with one seed, or where the data show no variance.
+    """
+    parts = variance_estimates(table, groups)
+    if parts.one_seed or not parts.has_variance:
+        return None
+    of_seeds = max(parts.seeds[0] - parts.residue[0], 0.0)
+    return float(of_seeds / (max(parts.rows, parts.residue[0]) + of_seeds))
 
 
 def of_units(table: Floats, index: Ints | None) -> Floats:

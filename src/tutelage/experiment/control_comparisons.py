@@ -1,4 +1,4 @@
-"""What control arms show beside the planned comparisons: their own harm, and shares of a gain."""
+"""What control arms show apart from the planned comparisons: harm, and shares of a gain."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def record_test_opening(
 ) -> tuple[OtherAnswer, ...]:
     """Record that the test set is opened; the same opening again is not counted twice.
 
-    plan: the looks that were planned before the first time; a plan that is made later, with the
+    plan: the analyses that were planned before the first time; a plan that is made later, with the
           answer known, is not recorded
 
     Returns the answers of all other openings, in the order in which they were first made.
@@ -130,7 +130,7 @@ def _other(recorded: Mapping[str, Any], opening: Opening, plan: Sequence[int]) -
     if same_rows and shared and all(before[seed] == now[seed] for seed in shared):
         planned = plan and recorded.get("plan") == list(plan)
         if planned and len(shared) in (len(before), len(now)):
-            change = "planned look"
+            change = "planned analysis"
         elif len(shared) == len(before):
             change = "seeds added"
         elif len(shared) == len(now):

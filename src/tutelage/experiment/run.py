@@ -3,7 +3,7 @@
     load -> annotate -> controls -> for each seed and arm: search on dev, train the choice afresh
          -> fractions of the rows, if requested
          -> test set, opened once -> compare -> results.json, report.html and report.md
-         -> more seeds, if the recipe plans to add them until the question is decided
+         -> more seeds, if the recipe plans to add them until the comparisons are decided
 
 Everything that was done is in the run folder. So the same call again, after an interruption or at
 the end, does only what is missing and ends with the same `arms` and `comparisons`.
@@ -35,8 +35,8 @@ from tutelage.core.storage import digest, write_json, write_jsonl
 from tutelage.core.types import Prediction, Rationale
 from tutelage.experiment import (
     diagnostics,
+    interim,
     learning_curves,
-    looks,
     manifest,
     replication,
     summarise,
@@ -48,7 +48,7 @@ from tutelage.experiment.baselines import (
     fit_bag_of_words,
 )
 from tutelage.experiment.control_comparisons import describe_controls, describe_shares
-from tutelage.experiment.looks import Look
+from tutelage.experiment.interim import Analysis
 from tutelage.experiment.prepare import Splits, annotate_arms, learnt_rationales, load_splits
 from tutelage.experiment.self_explanations import describe_explanations
 from tutelage.experiment.summarise import ArmRun
@@ -156,15 +156,17 @@ def run(
     prepared = _Prepared(splits, annotations, rationales, teacher_labels, teacher_note)
     students = Students(recipe, folder, splits, rationales, workers, observer)
     with students.runner:
-        for look in looks.looks_of(recipe):  # one, unless the recipe plans to add seeds
-            students.recipe = recipe.with_first_replicates(look.seeds)
-            if look.planned:
-                observer.stage(f"A planned look: {look.seeds} of at most {look.plan[-1]} seeds")
+        for analysis in interim.analyses_of(recipe):  # one, unless the recipe plans to add seeds
+            students.recipe = recipe.with_first_replicates(analysis.seeds)
+            if analysis.planned:
+                observer.stage(
+                    f"An interim analysis: {analysis.seeds} of at most {analysis.plan[-1]} seeds"
+                )
             trained = _train(students, subsets)
             if until == "training":
                 return Run(folder, None)
-            tested = _test(students, trained, prepared, look)
-            if tested.results.looks is None or tested.results.looks.decided:
+            tested = _test(students, trained, prepared, analysis)
+            if tested.results.interim is None or tested.results.interim.decided:
                 break
 
         observer.stage("What choosing on the test set would have claimed")
@@ -235,7 +237,9 @@ def _train(students: Students, subsets: Sequence[learning_curves.Subset]) -> _Tr
     return _Trained(trials, choices, replicates, curve)
 
 
-def _test(students: Students, trained: _Trained, prepared: _Prepared, look: Look) -> _Tested:
+def _test(
+    students: Students, trained: _Trained, prepared: _Prepared, analysis: Analysis
+) -> _Tested:
     """Open the test set for what dev chose, and write the results."""
     recipe, folder, observer = students.recipe, students.folder, students.observer
     splits = prepared.splits
@@ -244,7 +248,7 @@ def _test(students: Students, trained: _Trained, prepared: _Prepared, look: Look
     opening = manifest.opening_of(
         trained.choices, students.identity(trained.choices), test_sha256, rows_sha256
     )
-    plan = look.plan if look.planned else ()
+    plan = analysis.plan if analysis.planned else ()
     other_answers = manifest.record_test_opening(folder, opening, plan)
     for line in replication.other_openings(other_answers):
         observer.note(line)
@@ -270,7 +274,7 @@ def _test(students: Students, trained: _Trained, prepared: _Prepared, look: Look
         arm_runs,
         prepared.annotations,
         students,
-        look,
+        analysis,
         baselines=Baselines(
             majority=describe_majority(recipe, splits),
             bag_of_words=describe_bag_of_words(words, recipe, splits),
@@ -296,7 +300,7 @@ def _results(
     arm_runs: Sequence[ArmRun],
     annotations: Mapping[str, Annotation],
     students: Students,
-    look: Look,
+    analysis: Analysis,
     *,
     baselines: Baselines,
     learning_curve: tuple[CurvePoint, ...] | None,
@@ -308,11 +312,11 @@ def _results(
     task, families, margin = recipe.resolved_task(), recipe.comparisons(), recipe.margin / 100
     arms = summarise.describe_arms(arm_runs, splits, task, recipe, students.folder)
     comparisons, unseen = (
-        looks.corrected(
+        interim.corrected(
             summarise.describe_comparisons(
                 arm_runs, families, splits, task, unseen_only=unseen_only, margin=margin
             ),
-            look,
+            analysis,
         )
         for unseen_only in (False, True)
     )
@@ -353,7 +357,7 @@ def _results(
         selection=None,
         baselines=baselines,
         learning_curve=learning_curve,
-        looks=looks.describe_looks(comparisons, look),
+        interim=interim.describe_interim(comparisons, analysis),
         other_answers=other_answers,
         test_rows_also_used_by=test_rows_also_used_by,
         training_seconds=summarise.training_seconds(arm_runs),

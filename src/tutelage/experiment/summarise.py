@@ -41,7 +41,8 @@ from tutelage.data.load import Examples
 from tutelage.evaluation.bootstrap import macro_f1_interval
 from tutelage.evaluation.compare import MARGIN, compare
 from tutelage.evaluation.majority import majority_predictions
-from tutelage.evaluation.metrics import evaluate
+from tutelage.evaluation.metrics import by_uid, correctness, evaluate
+from tutelage.evaluation.variance import seeds_share
 from tutelage.experiment.prepare import Splits
 from tutelage.experiment.trainings import Replicate, Trial
 from tutelage.teacher.annotate import Annotation
@@ -146,6 +147,7 @@ def _describe_arm(
             **_cut(run.dev),
         ),
         test=_evaluated(run.test, task, groups),
+        seeds_share=_seeds_share(run.test, task, groups),
         test_unseen=_evaluated(_only(run.test, unseen), task, groups) if has_seen else None,
     )
 
@@ -163,6 +165,12 @@ def _evaluated(by_seed: SeedPredictions, task: Task, groups: Mapping[str, str]) 
         macro_f1_ci_method=macro_f1.method,
         **_cut(by_seed),
     )
+
+
+def _seeds_share(by_seed: SeedPredictions, task: Task, groups: Mapping[str, str]) -> float | None:
+    tables = {seed: by_uid(rows, f"seed {seed}", task) for seed, rows in by_seed.items()}
+    uids = list(next(iter(tables.values())))
+    return seeds_share(correctness(tables, uids), [groups[uid] for uid in uids])
 
 
 def _cut(by_seed: SeedPredictions) -> dict[str, int]:

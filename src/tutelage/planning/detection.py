@@ -18,7 +18,7 @@ from tutelage.evaluation.power import (
 )
 
 ROWS_TIMES = (2, 4, 8, 16, 32)
-"""How many times the test rows are tried, where no number of seeds is enough on the own ones."""
+"""How many times the test rows are tried, where no number of seeds is enough on those there are."""
 FEASIBLE_SEEDS = 50
 """Where possible, more rows are named rather than more seeds than this."""
 

@@ -18,12 +18,12 @@ class TrainingCount:
 
     protocol: the preset; None for the recipe as it is, whatever it adds to its preset or takes away
     arms:     with the controls and baselines that are trained
-    seeds:    replicates of each arm; of a plan to add seeds, those of the last look
+    seeds:    replicates of each arm; of a plan to add seeds, those of the last analysis
     configurations: that each arm chooses from
     trials:   of each replicate of each arm; 0 where there is nothing to choose
     total:    arms × seeds × (trials + 1)
-    before_first_look: those of `total` that a plan to add seeds trains in any case; `total` without
-              a plan
+    before_first_analysis: those of `total` that a plan to add seeds trains in any case; `total`
+              without a plan
     hours:    of work for `total`, one training after the other; None where no run has shown how
               long one takes
     """
@@ -34,7 +34,7 @@ class TrainingCount:
     configurations: int
     trials: int
     total: int
-    before_first_look: int
+    before_first_analysis: int
     hours: float | None
 
 
@@ -69,7 +69,7 @@ def _count(
         configurations=recipe.configurations,
         trials=trials,
         total=total,
-        before_first_look=arms * start * (trials + 1),
+        before_first_analysis=arms * start * (trials + 1),
         hours=None if seconds is None else total * seconds / 3600,
     )
 

@@ -33,7 +33,7 @@ from tutelage.report.figures.curve import curve_plot
 from tutelage.report.figures.reliability import reliability_plot, risk_coverage_plot, slices_plot
 from tutelage.report.findings import Conclusion, is_significant
 from tutelage.report.markdown import escaped
-from tutelage.report.replicates import choices_in_words, replicate_rows
+from tutelage.report.replicates import choices_in_words, replicate_rows, seeds_shares
 from tutelage.report.rows import PackedRows, pack_rows
 from tutelage.report.run_files import RunFiles, read_run
 from tutelage.report.sanity_checks import compared_with_baselines
@@ -171,6 +171,7 @@ def _content(results: Results, files: RunFiles) -> dict[str, Any]:
         "controls": [arm.name for arm in arms if arm.is_control],
         **_notes(results),
         "replicates": replicate_rows(results),
+        "seeds_shares": seeds_shares(results),
         "compared": compared_with_baselines(results),
         "control_arms_line": control_arms_line(results.control_comparisons),
         "claims": _claims(results),

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from tutelage.core.results import (
     ArmResult,
     Configuration,
+    InterimAnalyses,
     OtherAnswer,
     Results,
-    SeedLooks,
     Trial,
 )
 from tutelage.core.wording import (
@@ -108,6 +108,21 @@ def _remark(arm: ArmResult, place: int) -> str:
     return f"diverged at step {step}; its best checkpoint was tested"
 
 
+def seeds_shares(results: Results) -> str:
+    """How much of each arm's uncertainty comes from its seeds; empty where nothing is known."""
+    shares = [
+        f"{arm.name} {percent(arm.seeds_share, 0)}"
+        for arm in results.arms
+        if arm.seeds_share is not None
+    ]
+    if not shares:
+        return ""
+    return (
+        "Of the variance of an arm's test accuracy, what comes from the seeds (the rest comes from "
+        f"the test rows): {', '.join(shares)}."
+    )
+
+
 def divergence_sentences(results: Results) -> list[str]:
     """What diverged, with arm, configuration and seed; empty where nothing did."""
     trials = [words for arm in results.arms if (words := _diverged_trials(arm))]
@@ -170,7 +185,7 @@ def other_answers(results: Results) -> list[str]:
     by_change: dict[str, list[OtherAnswer]] = {}
     for other in results.other_answers:
         by_change.setdefault(other.change, []).append(other)
-    sentences = [] if results.looks is None else [_look(results.looks)]
+    sentences = [] if results.interim is None else [_interim(results.interim)]
     if added := by_change.get("seeds added"):
         sentences.append(
             f"Seeds were added after {_known(added)}, outside of a plan. Adding seeds until a "
@@ -191,20 +206,20 @@ def other_answers(results: Results) -> list[str]:
     return sentences
 
 
-def _look(looks: SeedLooks) -> str:
-    """Which look of the plan these results are, and what follows from it."""
-    numbers = joined([str(seeds) for seeds in looks.plan])
-    if looks.decided:
+def _interim(interim: InterimAnalyses) -> str:
+    """Which analysis of the plan these results are, and what follows from it."""
+    numbers = joined([str(seeds) for seeds in interim.plan])
+    if interim.decided:
         ending = "Every primary difference is decided, so no more seeds are added."
-    elif looks.look == looks.plan[-1]:
-        ending = "This was the last look; some primary differences are not decided."
+    elif interim.seeds == interim.plan[-1]:
+        ending = "This was the last analysis; some primary differences are not decided."
     else:
         ending = "Not every primary difference is decided yet."
     return (
-        f"Looks at the results were planned beforehand, after {numbers} seeds; this is the one "
-        f"after {looks.look}. The level of a single test is {percent(looks.level)} here, so that "
-        "all looks together give 5% false alarms: adjusted p-values allow for that, 95% intervals "
-        f"do not. {ending}"
+        f"Interim analyses were planned beforehand, after {numbers} seeds; this is the one after "
+        f"{interim.seeds}. The level of a single test is {percent(interim.level)} in it, so that "
+        "all analyses together give 5% false alarms: adjusted p-values allow for that, 95% "
+        f"intervals do not. {ending}"
     )
 
 

@@ -128,6 +128,8 @@ class ArmResult:
     training:      what the students were trained on
     dev:           scores on dev
     test:          scores on the test set
+    seeds_share:   of the variance of `test.accuracy`, what comes from the seeds: a fraction; None
+                   with one seed, or where there is no variance
     test_unseen:   scores on the test rows whose context no training row has; None where that is
                    all of them or none
     """
@@ -145,6 +147,7 @@ class ArmResult:
     training: TrainingSummary
     dev: DevEvaluation
     test: TestEvaluation
+    seeds_share: float | None
     test_unseen: TestEvaluation | None
 
     @property

@@ -245,18 +245,18 @@ class RecommendedModel:
 
 
 @dataclass(frozen=True, slots=True)
-class SeedLooks:
-    """A plan to add seeds until the question is decided, and how far it went.
+class InterimAnalyses:
+    """A plan to add seeds until the comparisons are decided, and how far it went.
 
-    plan:    numbers of seeds at which the results are looked at
-    look:    the one of these results
-    level:   of a single test at this look, so that all looks together have 5%; `p_adjusted` of the
+    plan:    numbers of seeds at which results are computed
+    seeds:   the number at which these results were computed
+    level:   of a single test in this analysis, so that all together have 5%; `p_adjusted` of the
              comparisons is adjusted so that 0.05 is the limit as always
     decided: whether each primary difference is significant or shown to lie within the margin
     """
 
     plan: tuple[int, ...]
-    look: int
+    seeds: int
     level: float
     decided: bool
 
@@ -278,10 +278,9 @@ class OtherDifference:
     p_adjusted: float
 
 
-OtherChange = Literal["choice", "seeds added", "seeds left out", "planned look"]
-"""What differs from the other answer: seeds were added to its students, or left out, or they are
-another look of the plan that both belong to; or anything else, such as settings, rows, or what dev
-chose."""
+OtherChange = Literal["choice", "seeds added", "seeds left out", "planned analysis"]
+"""What differs from the other answer: seeds were added to its students, or left out, or it is
+another analysis of the plan that both belong to; or anything else: settings, rows, choices."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,7 +341,7 @@ class Results:
     baselines:        scores that take no student
     learning_curve:   points in rising order of rows, the last on all rows; None where the run was
                       called without fractions
-    looks:            the plan to add seeds; None where the recipe lists its seeds
+    interim:          the plan to add seeds; None where the recipe lists its seeds
     other_answers:    of this run's folder, from other openings of the test set
     test_rows_also_used_by: other runs in the same folder that were evaluated on the same test rows
     training_seconds: arm -> seconds of work of its trainings, some of which ran at the same time
@@ -373,7 +372,7 @@ class Results:
     selection: Selection | None
     baselines: Baselines
     learning_curve: tuple[CurvePoint, ...] | None
-    looks: SeedLooks | None
+    interim: InterimAnalyses | None
     other_answers: tuple[OtherAnswer, ...]
     test_rows_also_used_by: tuple[str, ...]
     training_seconds: Mapping[str, float]
