@@ -75,8 +75,7 @@ class Comparison:
                  standard error can be estimated, and where not even 100 points would be detected
     detectable_range: the same difference if the seeds vary as little, and as much, as so few may
                  hide: it holds the true value four times in five. The upper end is None where not
-                 even 100 points would be detected, both where `minimum_detectable_difference` is
-                 unknown
+                 even 100 points would be detected; both are where nothing can be estimated
     n:           rows
     groups:      units of the test: rows, or groups of rows that share a context
     effective_groups: n² / Σ m² over groups of m rows, n in all: as many groups of equal size weigh
