@@ -54,7 +54,7 @@ def effect_recipe(tiny: bool = False) -> Recipe:
         | {
             "name": "find-effect",
             "arms": [{"name": LABELS}, {"name": REASONING, "strategy": "informed_reasoning"}],
-            "controls": list(CONTROLS),
+            "controls": list(TO_BEAT),
             "explain_rows": 0,
         }
         | (TINY if tiny else {})
@@ -71,7 +71,7 @@ def faults(results: Results) -> list[str]:
     against = {c.baseline: c for c in results.comparisons if c.arm == REASONING}
     found = [
         f"{missing}: not compared"
-        for missing in (LABELS, *CONTROLS)
+        for missing in (LABELS, *TO_BEAT)
         if missing not in against and missing not in {kinds[name] for name in against}
     ]
     for name, c in against.items():

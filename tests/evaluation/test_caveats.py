@@ -50,7 +50,7 @@ def test_a_seed_that_collapsed_gives_one(seeds: int, drop: float) -> None:
     assert _rate(_normal(1.5), _fallen(drop), seeds, 600) >= 0.9
 
 
-@pytest.mark.parametrize(("seeds", "least"), [(5, 0.6), (10, 0.9)])
+@pytest.mark.parametrize(("seeds", "least"), [(5, 0.55), (10, 0.9)])
 def test_seeds_four_times_as_spread_mostly_do(seeds: int, least: float) -> None:
     assert _rate(_normal(6.0), _normal(1.5), seeds, 600) >= least
 

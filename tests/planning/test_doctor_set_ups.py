@@ -11,6 +11,9 @@ import pytest
 import yaml
 from openai_server.faults import Reply, error
 from openai_server.server import Server
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
 from typer.testing import CliRunner
 
 from tutelage.cli.doctor import app
@@ -78,6 +81,16 @@ def cut_weights(setup: Setup) -> None:
     (folder / "config.json").write_text(
         '{"model_type": "t5", "d_model": 8, "d_ff": 8, "num_layers": 1, "num_heads": 1, "d_kv": 8,'
         ' "vocab_size": 10, "architectures": ["T5ForConditionalGeneration"]}',
+        encoding="utf-8",
+    )
+    words = ("<pad>", "</s>", "<unk>", *["Oslo", "lies", "in", "Norway"])
+    vocabulary = {word: number for number, word in enumerate(words)}
+    tokenizer = Tokenizer(WordLevel(vocabulary, "<unk>"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(
+        '{"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": "<unk>",'
+        ' "pad_token": "<pad>", "eos_token": "</s>"}',
         encoding="utf-8",
     )
     (folder / "model.safetensors").write_bytes((1000).to_bytes(8, "little") + b'{"a":')
@@ -157,7 +170,7 @@ CASES: dict[str, tuple[Callable[[Setup], Any], str, str, str]] = {
     "data of another kind": (
         lambda s: s.values["data"].update(train=file(s, "t.jsonl", b"\xff\xfe\x00")), "data",
         "t.jsonl", "UTF-8|expected"),
-    "truncated weights": (cut_weights, "student", "weights cannot be read", "download it again"),
+    "truncated weights": (cut_weights, "student", "damaged|cannot be read", "again"),
     "no student": (lambda s: s.values["student"].update(model="./gone"), "student", "gone", "."),
     "a full disk": (no_space, "disk", "1 MB are free", "make room"),
     "a folder that cannot be written to": (unwritable, "disk", "Read-only", "permissions"),

@@ -129,7 +129,7 @@ def _resume(folder: Path) -> int:
             student: Any = Paper(f"weights of {at}")
             checkpoint = Checkpoint(student, [PREDICTION], RECORD) if better else None
             files.commit({"key": "key", "step": at, "best": best}, checkpoint, best)
-    files.publish()
+    files.publish(best)
     files.remove_state()
     return step
 

@@ -55,11 +55,12 @@ def test_many_rows_far_from_their_places(tmp_path: Path) -> None:
 
 def test_an_old_file_stays_until_the_new_one_is_complete(tmp_path: Path) -> None:
     output = tmp_path / "out.jsonl"
-    output.write_text("old")
+    write_jsonl(output, [rationale(7)])
+    old = output.read_bytes()
     with pytest.raises(KeyboardInterrupt), RationaleFile(output) as file:
         file.keep(0, rationale(0))
         raise KeyboardInterrupt
-    assert output.read_text() == "old" and list(tmp_path.iterdir()) == [output]
+    assert output.read_bytes() == old and list(tmp_path.iterdir()) == [output]
 
 
 def test_a_missing_row_leaves_no_file(tmp_path: Path) -> None:

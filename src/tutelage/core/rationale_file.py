@@ -77,7 +77,7 @@ class RationaleFile:
             },
             "cost_usd": rationale.cost_usd,
             "detail": rationale.detail,
-            **({"reasoning": rationale.reasoning} if rationale.reasoning else {}),
+            "reasoning": rationale.reasoning,
         }
         line = encode_json(_JSON.encode(record)) + b"\n"
         while len(self._places) <= index:
