@@ -11,9 +11,11 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, TypeVar
 
 import torch
+from safetensors import SafetensorError
 
 from tutelage.core.errors import RunFolderError, StudentError, TutelageError
 from tutelage.core.model_files import check_model_folder
@@ -46,10 +48,10 @@ def loading(spec: str, load: Callable[[], Any]) -> Any:
         raise
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise StudentError(
-            f"student {spec!r} cannot be loaded: {reason[:300]} "
-            "(expected a hub name, a folder, gguf:PATH, package:PACKAGE/FILE or scratch:t5-tiny)"
-        ) from error
+        cure = "expected a hub name, a folder, gguf:PATH, package:PACKAGE/FILE or scratch:t5-tiny"
+        if isinstance(error, SafetensorError | UnpicklingError | EOFError):
+            cure = "its weights cannot be read, a file may be cut: get the files again"
+        raise StudentError(f"student {spec!r} cannot be loaded: {reason[:300]} ({cure})") from error
 
 
 def computing(spec: str, compute: Callable[[], T]) -> T:
