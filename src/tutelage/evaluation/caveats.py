@@ -18,7 +18,7 @@ import numpy as np
 FEW_SEEDS = 5
 """Below this number of seeds the warnings are given sooner: so little shows in so few."""
 
-_LEVELS = {True: (0.16, 0.07), False: (0.065, 0.025)}
+_LEVELS = {True: (0.16, 0.07), False: (0.075, 0.03)}
 """Few seeds or not -> levels of the test of the spreads and of the test of the lowest seed.
 
 Simulated with two arms (`tests/evaluation/test_caveats.py`): with seeds that are alike, one of the
