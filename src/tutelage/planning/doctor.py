@@ -16,7 +16,6 @@ from urllib.parse import urlsplit
 from tutelage.config.recipe import Recipe
 from tutelage.config.recipe_file import load_recipe
 from tutelage.core.errors import RunFolderError, TutelageError, require_extra
-from tutelage.core.types import Example
 from tutelage.planning.doctor_findings import Finding, Status, check
 
 __all__ = ["Finding", "Status", "examine"]
@@ -215,24 +214,25 @@ def _disk() -> str:
 
 
 def _recipe(recipe: Recipe) -> Iterator[Finding]:
-    from tutelage.experiment.prepare import load_splits
+    from tutelage.experiment.prepare import Splits, load_splits
     from tutelage.planning.teacher_check import check_teachers
 
-    rows: list[Example] = []
+    loaded: list[Splits] = []
 
     def data() -> str:
         splits = load_splits(recipe)
-        rows.extend(splits.train)
+        loaded.append(splits)
         return f"{len(splits.train)} train, {len(splits.dev)} dev, {len(splits.test)} test rows"
 
     yield check("data", data)
-    yield from check_teachers(recipe, rows)
+    yield from check_teachers(recipe, loaded[0].train if loaded else [])
 
     def student() -> str:
         require_extra("train", "a student")
         from tutelage.experiment.student_check import examine_recipe
 
-        found = examine_recipe(recipe, load_splits(recipe))
+        # Where the data cannot be loaded, that is a finding above, and this one repeats its reason.
+        found = examine_recipe(recipe, loaded[0] if loaded else load_splits(recipe))
         notes = "".join(f"; {note}" for note in found.notes)
         size = f"{found.parameters / 1e6:.1f} million parameters"
         if recipe.student.model.startswith("scratch:"):
