@@ -264,7 +264,7 @@ class AnnotationJob:
         totals.completion_tokens += usage.completion_tokens or 0
         if usage.cached_tokens is not None:
             totals.cached_tokens = (totals.cached_tokens or 0) + usage.cached_tokens
-        self._streak.count(rationale, completion, sent=sent)
+        self._streak.count(rationale, completion)
         if sent:
             self._note_model(completion.served)
             totals.requests += 1

@@ -20,7 +20,8 @@ class HopelessStreak:
 
     Refusals count only before the first usable answer: a file that is sorted by label may have long
     rows of them. Answers from the ledger count as well, so that a run that was stopped here and is
-    called again stops after its first request; but only an answer that was just paid for stops it.
+    called again stops after its first request; but `check` is called only for an answer that was
+    just paid for.
     """
 
     def __init__(self, settings: TeacherSettings | None) -> None:
@@ -30,8 +31,8 @@ class HopelessStreak:
         self._hidden = 0
         self._truncated = 0
 
-    def count(self, rationale: Rationale, completion: Completion, *, sent: bool) -> None:
-        """Count the rationale of an answer. sent: it was requested now"""
+    def count(self, rationale: Rationale, completion: Completion) -> None:
+        """Count the rationale of an answer."""
         if rationale.status == "ok":
             self._usable = True
             self._count = self._hidden = self._truncated = 0
