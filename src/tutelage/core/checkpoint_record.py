@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 from tutelage.core.errors import StudentError, UsageError
+from tutelage.core.model_files import file_sha256
 from tutelage.core.storage import as_json, read_json, write_json
 from tutelage.core.task import Task
 from tutelage.core.types import ObjectiveName
@@ -74,7 +74,7 @@ class CheckpointRecord:
 def write_record(folder: Path, record: CheckpointRecord) -> None:
     """Write the record of the checkpoint whose files are in `folder`, with their digests."""
     digests = {
-        file.name: _sha256(file, file.stat().st_size, file.stat().st_mtime_ns)
+        file.name: file_sha256(file)
         for file in sorted(folder.iterdir())
         if file.is_file() and file.name != RECORD
     }
@@ -115,16 +115,8 @@ def check_files(folder: Path, digests: Mapping[str, str]) -> None:
         file = folder / name
         if not file.is_file():
             raise StudentError(f"{file}: is missing: copy the whole checkpoint, or train it again")
-        seen = file.stat()
-        if _sha256(file, seen.st_size, seen.st_mtime_ns) != expected:
+        if file_sha256(file) != expected:
             raise StudentError(
                 f"{file}: is not the file that the checkpoint was saved with (its SHA-256 "
                 "differs): copy it again, or train the student again"
             )
-
-
-@lru_cache(maxsize=1000)
-def _sha256(path: Path, size: int, changed: int) -> str:
-    """size, changed: part of the cache key, so that a changed file is read again"""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

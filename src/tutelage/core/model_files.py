@@ -87,14 +87,17 @@ def content_digest(spec: str) -> str | None:
         files = sorted(f for f in folder.glob("*") if f.suffix in _READ and f.is_file())
     if not files:
         return None
-    parts = []
-    for file in files:
-        seen = file.stat()
-        parts.append(f"{file.name} {_sha256(file, seen.st_size, seen.st_mtime_ns)}")
+    parts = [f"{file.name} {file_sha256(file)}" for file in files]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-@lru_cache
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, read again only where its size or time has changed."""
+    seen = path.stat()
+    return _sha256(path, seen.st_size, seen.st_mtime_ns)
+
+
+@lru_cache(maxsize=1000)
 def _sha256(path: Path, size: int, changed: int) -> str:
     """size, changed: part of the cache key, so that a changed file is read again"""
     with path.open("rb") as file:
