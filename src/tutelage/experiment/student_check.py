@@ -54,6 +54,7 @@ def examine_recipe(recipe: Recipe, splits: Splits, ledger: Path | None = None) -
 
     ledger: the ledger's file, in whose folder its result is kept; None: the usual one
     """
+    from tutelage.student.model.precision import choose_device
     from tutelage.student.preflight.examine import Preflight, examine_student
 
     model, task = recipe.student.model, recipe.resolved_task()
@@ -73,6 +74,8 @@ def examine_recipe(recipe: Recipe, splits: Splits, ledger: Path | None = None) -
                 "rows": [e.fields for e in rows],
                 "packages": {name: metadata.version(name) for name in _PACKAGES},
                 "code": _code(),
+                # What agrees on a CPU may differ on a GPU.
+                "device": choose_device().type,
             }
         )
         return (ledger or default_path()).parent / "preflight" / f"{key[:32]}.json"
