@@ -33,7 +33,7 @@ PROVIDER = "test"
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
-    ["tutelage.teacher.annotate", "tutelage.teacher.clients.openai_api", "aiohttp"]
+    ["tutelage.teacher.annotate", "tutelage.teacher.clients.http_api", "aiohttp"]
 )
 
 

@@ -22,7 +22,7 @@ from tutelage.core.errors import (
 from tutelage.core.task import NLI
 from tutelage.core.types import Completion, Example, Usage
 from tutelage.teacher.annotate import Options, annotate
-from tutelage.teacher.clients.openai_api import OpenAITeacher
+from tutelage.teacher.clients.http_api import ServerTeacher
 from tutelage.teacher.engine.failures import FaultKind, RetryPolicy
 from tutelage.teacher.ledger.store import Ledger
 from tutelage.teacher.teacher import RequestFailedError
@@ -52,7 +52,7 @@ def teacher(server, concurrency=4, **more):
     settings = TeacherSettings(
         model="openai:m", base_url=server.base_url, concurrency=concurrency, **more
     )
-    return OpenAITeacher("m", settings)
+    return ServerTeacher("m", settings)
 
 
 def reason(examples, server, ledger, **more):

@@ -26,7 +26,7 @@ from tutelage.core.errors import BudgetError, TeacherError
 from tutelage.core.task import NLI
 from tutelage.core.types import Completion, Example, Message, Request, Usage
 from tutelage.teacher.annotate import annotate, annotate_to_file
-from tutelage.teacher.clients.openai_api import OpenAITeacher
+from tutelage.teacher.clients.http_api import ServerTeacher
 from tutelage.teacher.cost.budget import Budget
 from tutelage.teacher.cost.prices import Price, Rates, input_bound, pico
 from tutelage.teacher.engine import engine
@@ -373,7 +373,7 @@ def test_a_refusal_of_the_filter_costs_the_same_now_and_from_the_ledger(
         )
         for _ in range(2):  # from the server, then from the ledger
             annotation = annotate(
-                rows, strategy="informed_reasoning", teacher=OpenAITeacher("m", given), task=NLI,
+                rows, strategy="informed_reasoning", teacher=ServerTeacher("m", given), task=NLI,
                 ledger=ledger,
             )  # fmt: skip
             assert annotation.counts["refused"] == 1
@@ -384,7 +384,7 @@ def test_a_refusal_of_the_filter_costs_the_same_now_and_from_the_ledger(
 def test_an_unknown_price_stays_unknown(ledger: Ledger) -> None:
     for price, cost in ((None, None), (PriceOverride(input=0, output=0), 0.0)):
         with Server() as server:
-            teacher = OpenAITeacher(
+            teacher = ServerTeacher(
                 "m", TeacherSettings(model="openai:m", base_url=server.base_url, price=price)
             )
             rows = [Example("a", {"premise": "p", "hypothesis": f"h{price}"}, "neutral")]

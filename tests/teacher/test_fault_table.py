@@ -12,7 +12,7 @@ from scripted_server import Reply, ScriptedServer
 from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.errors import TeacherError
 from tutelage.core.types import Example, Message, Request
-from tutelage.teacher.clients.openai_api import OpenAITeacher
+from tutelage.teacher.clients.http_api import ServerTeacher
 from tutelage.teacher.engine.failures import Fault, judge
 from tutelage.teacher.engine.fault_kinds import Action, FaultLine, markdown
 from tutelage.teacher.engine.fault_kinds import Example as Seen
@@ -28,7 +28,7 @@ def asked(seen: Seen) -> Fault:
     settings = {"max_tokens": 400, **seen.parameters}
 
     async def run(base_url: str) -> Fault:
-        teacher = OpenAITeacher(
+        teacher = ServerTeacher(
             "m", TeacherSettings(model="openai:m", base_url=base_url, **settings)
         )
         request = Request(
@@ -122,7 +122,7 @@ def test_what_a_server_repeats_of_the_prompt_is_no_reason() -> None:
     said = f"Cannot process: {text}"
 
     async def run(base_url: str) -> Fault:
-        teacher = OpenAITeacher("m", TeacherSettings(model="openai:m", base_url=base_url))
+        teacher = ServerTeacher("m", TeacherSettings(model="openai:m", base_url=base_url))
         async with teacher:
             with pytest.raises(Fault) as caught:
                 await teacher.complete(
@@ -137,7 +137,7 @@ def test_what_a_server_repeats_of_the_prompt_is_no_reason() -> None:
 
 def test_the_error_that_ends_a_run_is_one_line_for_every_action() -> None:
     async def run(base_url: str, action: Action) -> TeacherError:
-        teacher = OpenAITeacher("m", TeacherSettings(model="openai:m", base_url=base_url, seed=1))
+        teacher = ServerTeacher("m", TeacherSettings(model="openai:m", base_url=base_url, seed=1))
         async with teacher:
             return await teacher.explain(Fault(action, "HTTP 400: so", status=400))
 

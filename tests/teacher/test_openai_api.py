@@ -16,7 +16,7 @@ from tutelage.core.errors import (
 from tutelage.core.task import NLI
 from tutelage.core.types import Completion, Example, Message, Request, Usage
 from tutelage.strategies.lookup import get_strategy
-from tutelage.teacher.clients.openai_api import OpenAITeacher, normalise_url
+from tutelage.teacher.clients.http_api import ServerTeacher, normalise_url
 from tutelage.teacher.clients.wire import request_body
 from tutelage.teacher.cost.budget import Budget
 from tutelage.teacher.cost.prices import request_bound
@@ -56,7 +56,7 @@ class Result:
 
 def ask(base_url, text="Why?", policy=QUICK, **more):
     """One request to a server, made by the engine."""
-    teacher = OpenAITeacher("m", settings(base_url, **more))
+    teacher = ServerTeacher("m", settings(base_url, **more))
     request = Request(
         "m",
         (Message("user", text),),
@@ -326,8 +326,8 @@ def test_a_key_does_not_follow_a_redirect(monkeypatch):
 )
 def test_addresses_are_shown_without_secrets_and_in_one_form(url, shown):
     assert normalise_url(url) == shown
-    assert OpenAITeacher("m", settings(url)).identity == shown
-    assert OpenAITeacher("m", settings(url, provider="us")).identity == "us"
+    assert ServerTeacher("m", settings(url)).identity == shown
+    assert ServerTeacher("m", settings(url, provider="us")).identity == "us"
 
 
 @pytest.mark.parametrize("url", ["localhost:8000/v1", "ftp://x/v1", "http://", "http://h:port/"])
@@ -343,7 +343,7 @@ def test_a_schema_is_sent_with_structured_answers_if_the_strategy_has_one():
         (True, "informed_reasoning", False),
         (False, "information_extraction", False),
     ):
-        teacher = OpenAITeacher("m", settings("http://127.0.0.1:1/v1", structured=structured))
+        teacher = ServerTeacher("m", settings("http://127.0.0.1:1/v1", structured=structured))
         request = RequestBuilder(get_strategy(name), NLI, teacher).request(example)
         assert ("response_format" in request.parameters) is expected
         plain = dataclasses.replace(request, parameters={})

@@ -31,7 +31,7 @@ from tutelage.strategies.finish_reasons import standard_reason
 from tutelage.strategies.lookup import get_strategy
 from tutelage.strategies.reasoning import separate
 from tutelage.teacher.annotate import Annotation, Options, annotate, annotate_to_file
-from tutelage.teacher.clients.openai_api import OpenAITeacher
+from tutelage.teacher.clients.http_api import ServerTeacher
 from tutelage.teacher.clients.wire import parse_completion, parse_error, parse_json
 from tutelage.teacher.engine.failures import FaultKind, RetryPolicy, parse_retry_after
 from tutelage.teacher.engine.requests import RequestBuilder
@@ -214,7 +214,7 @@ def test_nothing_is_separated_where_the_recipe_says_so(ledger: Ledger) -> None:
 
 def test_answers_of_an_older_ledger_are_separated_too(ledger: Ledger) -> None:
     teacher = TeacherSettings(model="openai:m", base_url="http://127.0.0.1:9/v1", provider="test")
-    builder = RequestBuilder(get_strategy("informed_reasoning"), NLI, OpenAITeacher("m", teacher))
+    builder = RequestBuilder(get_strategy("informed_reasoning"), NLI, ServerTeacher("m", teacher))
     key, request = builder.pending(rows(1)[0])
     ledger.put(key, request, Completion(f"<think>x</think>{ANSWER}", "MAX_TOKENS"))
     done = annotate(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from tutelage.config.settings import Integer, Number, Settings, Text
 
@@ -21,6 +21,13 @@ next year. By default it reasons first, which costs tokens that nobody sees."""
 
 DEFAULT_TEACHER_SETTINGS: Mapping[str, Any] = {"reasoning_effort": "none", "max_tokens": 400}
 """How the default teacher is asked. It takes neither `temperature` nor `seed`."""
+
+KEY_VARIABLES: Mapping[str, str] = {
+    "openai": "OPENAI_API_KEY",
+    "anthropic": "ANTHROPIC_API_KEY",
+    "gemini": "GEMINI_API_KEY",
+}
+"""The schemes of teachers that are servers, and the variable that holds the key of each."""
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _OURS = {
@@ -40,6 +47,9 @@ _NEVER = {
     "n": "each request has one answer",
     "tools": "an answer is a text",
     "functions": "an answer is a text",
+    "system": "the strategy sets it",
+    "contents": "the strategy sets it",
+    "systemInstruction": "the strategy sets it",
 }
 
 
@@ -98,7 +108,8 @@ class TeacherSettings(Settings):
     """
 
     model: Text = Field(
-        description="The teacher: `openai:MODEL` for a server, `gguf:PATH` or "
+        description="The teacher: `openai:MODEL` for OpenAI or any server with its protocol, "
+        "`anthropic:MODEL` and `gemini:MODEL` for these two, `gguf:PATH` or "
         "`package:PACKAGE/FILE.gguf` for a local model, `recorded:FILE#KEY` for recorded answers, "
         "`scripted` for the reasons in synthetic data, or a plugin's `SCHEME:NAME`.",
         examples=[DEFAULT_TEACHER],
@@ -106,12 +117,13 @@ class TeacherSettings(Settings):
     base_url: Text | None = Field(
         None,
         description="Address of an OpenAI-compatible server, up to and including `/v1`. "
-        "Default: OpenAI's own.",
+        "Default: the provider's own.",
         examples=["http://localhost:8000/v1"],
     )
-    api_key_env: Text = Field(
-        "OPENAI_API_KEY",
-        description="Name of the environment variable that holds the server's key.",
+    api_key_env: Text | None = Field(
+        None,
+        description="Name of the environment variable that holds the server's key. Default: "
+        "`OPENAI_API_KEY`, `ANTHROPIC_API_KEY` or `GEMINI_API_KEY`.",
         examples=["MY_SERVER_KEY"],
     )
     provider: Text | None = Field(
@@ -257,10 +269,34 @@ class TeacherSettings(Settings):
         """The mark-up of reasoning that the recipe names, if it names one."""
         return self.reasoning_markup if isinstance(self.reasoning_markup, tuple) else None
 
+    @model_validator(mode="after")
+    def _is_bounded(self) -> Self:
+        free = self.price == FREE or (self.price is None and not self.remote)
+        if self.budget_usd is not None and self.max_tokens is None and not free:
+            raise ValueError(
+                "budget_usd is set, but nothing bounds the length of an answer: set max_tokens "
+                "(the paper used 400)"
+            )
+        if self.scheme == "anthropic" and self.max_tokens is None:
+            raise ValueError(f"{self.model} needs max_tokens: the server requires it")
+        if self.scheme == "anthropic" and self.seed is not None:
+            raise ValueError(f"{self.model} takes no seed: remove seed")
+        return self
+
+    @property
+    def scheme(self) -> str:
+        """What precedes the colon in `model`."""
+        return self.model.partition(":")[0]
+
     @property
     def remote(self) -> bool:
         """Whether the teacher is a server, which may charge and limit the rate of requests."""
-        return self.model.startswith("openai:")
+        return self.scheme in KEY_VARIABLES and ":" in self.model
+
+    @property
+    def key_variable(self) -> str:
+        """The environment variable that holds the server's key."""
+        return self.api_key_env or KEY_VARIABLES.get(self.scheme, KEY_VARIABLES["openai"])
 
     @property
     def parameters(self) -> dict[str, Parameter]:

@@ -22,6 +22,7 @@ from tutelage.core.types import Completion, Example, Request
 from tutelage.planning.pilot import Pilot, judge_pilot
 from tutelage.strategies.lookup import Strategy
 from tutelage.teacher.annotate import Annotation, Options, annotate
+from tutelage.teacher.cost.budget import price_for
 from tutelage.teacher.cost.forecast import (
     NOTHING,
     Amount,
@@ -150,9 +151,7 @@ class RequestSurvey:
         given = self.settings
         if self.paid_teacher is None or given is None:
             return price_of("", override=FREE)
-        if not self._remote:
-            return price_of(self.paid_teacher.model, override=given.price or FREE)
-        return price_of(self.paid_teacher.model, given.base_url, given.provider, given.price)
+        return price_for(self.paid_teacher.model, given)
 
     def run_pilot(self, count: int, ledger: Path, scope: str) -> int:
         """Get answers to a sample of `count` distinct prompts; return how many were sent.

@@ -73,7 +73,7 @@ def _server(settings: TeacherSettings) -> Iterator[Finding]:
         here = "this one among them" if there else "not this one"
         return f"{access.address} lists {len(listed)} models, {here}"
 
-    name = settings.model.partition(":")[2].strip()
+    name = settings.model.partition(":")[2].strip().removeprefix("models/")
     found = check(what, list_models)
     yield found
     if found.status == "ok":
@@ -86,9 +86,10 @@ def _server(settings: TeacherSettings) -> Iterator[Finding]:
 
 
 def _batches(settings: TeacherSettings) -> str:
-    from tutelage.teacher.batch.server import BatchServer, CallFault
+    from tutelage.teacher.batch.native_servers import batch_server
+    from tutelage.teacher.batch.server import CallFault
 
-    server = BatchServer(settings, _QUICK)
+    server = batch_server(settings, _QUICK)
     try:
         count = sum(1 for _ in itertools.islice(server.batches(), 100))
     except (CallFault, TeacherError) as error:

@@ -27,10 +27,10 @@ _PARTS: tuple[tuple[str, re.Pattern[str]], ...] = (
         FILTERED,
         re.compile(
             r"filter|safety|recit|block|prohibit|spii|refus|sensitiv|moderat|guard_?rail|censor"
-            r"|flag|violat|polic|harm|unsafe|toxic|language"
+            r"|flag|violat|polic|harm|unsafe|toxic|language|escalat|armor|jailbreak"
         ),
     ),
-    (LENGTH, re.compile(r"length|token|limit|context|truncat|incomplete|max|budget|exceed")),
+    (LENGTH, re.compile(r"length|token|limit|context|truncat|incomplete|max|budget|exceed|continu")),
     (
         ERROR,
         re.compile(

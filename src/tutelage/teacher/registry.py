@@ -18,10 +18,10 @@ GROUP = "tutelage.teachers"
 """The group of entry points in which plugins offer teachers."""
 
 
-def _openai(name: str, settings: TeacherSettings, base: Path | None) -> Teacher:
-    from tutelage.teacher.clients.openai_api import OpenAITeacher
+def _server(name: str, settings: TeacherSettings, base: Path | None) -> Teacher:
+    from tutelage.teacher.clients.http_api import ServerTeacher
 
-    return OpenAITeacher(name, settings)
+    return ServerTeacher(name, settings)
 
 
 def _gguf(name: str, settings: TeacherSettings, base: Path | None) -> Teacher:
@@ -53,7 +53,9 @@ def _scripted(name: str, settings: TeacherSettings, base: Path | None) -> Teache
 _Factory = Callable[[str, TeacherSettings, Path | None], Teacher]
 
 _SCHEMES: Mapping[str, tuple[str, _Factory]] = {
-    "openai": ("openai:MODEL", _openai),
+    "openai": ("openai:MODEL", _server),
+    "anthropic": ("anthropic:MODEL", _server),
+    "gemini": ("gemini:MODEL", _server),
     "gguf": ("gguf:PATH", _gguf),
     "package": ("package:PACKAGE/FILE", _package),
     "recorded": ("recorded:FILE#KEY", _recorded),

@@ -22,7 +22,7 @@ from typing import Self
 from tutelage.core.errors import TeacherError, UsageError
 from tutelage.teacher.batch import table
 from tutelage.teacher.batch.collect import BatchCollector, BatchCounts
-from tutelage.teacher.batch.jsonl import BatchLimits, RemoteBatch, result_lines
+from tutelage.teacher.batch.jsonl import BatchLimits, RemoteBatch, limits_of, result_lines
 from tutelage.teacher.batch.server import STATUS, CallFault
 from tutelage.teacher.batch.submit import BatchSubmitter, Submitted, forget_hint
 from tutelage.teacher.batch.table import BatchRow, held_among, open_keys, rows_of
@@ -104,7 +104,7 @@ class Batches:
         policy: RetryPolicy | None = None,
     ) -> None:
         self._submitter = BatchSubmitter(
-            session, teacher, budget, limits or BatchLimits(), policy or RetryPolicy()
+            session, teacher, budget, limits or limits_of(teacher.settings), policy or RetryPolicy()
         )
 
     def __enter__(self) -> Self:
@@ -218,7 +218,8 @@ class Batches:
         if remote.status == "failed":
             self._record_failed_batch(row, remote, counts)
             return
-        collector = BatchCollector(self._submitter.ledger, row, counts)
+        dialect = self._submitter.server.dialect
+        collector = BatchCollector(self._submitter.ledger, row, counts, dialect)
         with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
             for file_id, file in ((remote.output_file, output), (remote.error_file, errors)):
                 if file_id is not None:
@@ -289,7 +290,8 @@ class Batches:
             remote = self._submitter.server.retrieve(remote_id)
         except CallFault as fault:
             raise self._submitter.server.explain(f"find batch {remote_id}", fault) from fault
-        if row.tag != remote.tag and row.file_id != remote.input_file:
+        untagged = remote.created is not None and remote.total == row.requests
+        if row.tag != remote.tag and row.file_id != remote.input_file and not untagged:
             raise UsageError(
                 f"batch {remote_id} is another batch: its tag is {remote.tag!r}, expected "
                 f"{row.tag!r}"

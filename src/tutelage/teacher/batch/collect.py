@@ -17,6 +17,8 @@ from itertools import islice
 from tutelage.core.types import Completion
 from tutelage.teacher.batch import table
 from tutelage.teacher.batch.jsonl import Line, RemoteBatch, parse_line
+from tutelage.teacher.clients.dialect import Dialect
+from tutelage.teacher.clients.openai_api import OPENAI
 from tutelage.teacher.engine.failures import Action
 from tutelage.teacher.ledger.charges import Failure, release, store_answer, store_failure
 from tutelage.teacher.ledger.store import Ledger
@@ -57,8 +59,15 @@ class BatchCollector:
     rename: whether a line failed only because the model has another name for `max_tokens`
     """
 
-    def __init__(self, ledger: Ledger, row: table.BatchRow, counts: BatchCounts) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        row: table.BatchRow,
+        counts: BatchCounts,
+        dialect: Dialect = OPENAI,
+    ) -> None:
         self.rename = False
+        self._dialect = dialect
         self._ledger = ledger
         self._row = row
         self._counts = counts
@@ -77,7 +86,7 @@ class BatchCollector:
         on_group: called after each transaction
         output:   whether it is the output file; False: the error file
         """
-        stream = map(parse_line, lines)
+        stream = (parse_line(line, self._dialect) for line in lines)
         while group := list(islice(stream, _GROUP)):
             found = [line for line in group if self._settles(line, output)]
             if found:

@@ -12,18 +12,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, Final
 
+from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.types import Completion, Example, Message, Request
-from tutelage.teacher.clients.wire import (
-    parse_completion,
-    parse_error,
-    parse_json,
-    request_body,
-    ruling_of,
-)
+from tutelage.teacher.clients.dialect import Dialect, Result
+from tutelage.teacher.clients.openai_api import OPENAI
+from tutelage.teacher.clients.wire import parse_error, parse_json, ruling_of
 from tutelage.teacher.cost.prices import Price, Rates
 from tutelage.teacher.engine.failures import Action, Fault, FaultKind
 
-ENDPOINT: Final = "/v1/chat/completions"
 WINDOW: Final = "24h"
 """The only completion window that the protocol has."""
 TAG: Final = "tutelage"
@@ -59,15 +55,22 @@ class BatchLimits:
     give_up_s: float = 1800.0
 
 
-def request_line(key: str, request: Request, *, renamed: bool) -> bytes:
-    """One line of an input file, with the request's key as its custom_id.
+def limits_of(settings: TeacherSettings) -> BatchLimits:
+    """The limits of a teacher's server. Gemini takes 20 MB in one call, Anthropic 256 MB, all of
+    which is in memory."""
+    most = {"anthropic": 64_000_000, "gemini": 18_000_000}.get(settings.scheme)
+    return BatchLimits() if most is None else BatchLimits(max_bytes=most)
+
+
+def request_line(key: str, request: Request, *, renamed: bool, dialect: Dialect = OPENAI) -> bytes:
+    """One line of an input file, with the request's key as its id.
 
     renamed: whether the model requires the newer name of `max_tokens`
     """
-    body = request_body(request)
+    body = dialect.body(request)
     if renamed and "max_tokens" in body:
         body[_NEW_NAME] = body.pop("max_tokens")
-    line = {"custom_id": key, "method": "POST", "url": ENDPOINT, "body": body}
+    line = dialect.batch_line(key, body)
     # ASCII only: some characters outside it count as line ends in some programs.
     return json.dumps(line, separators=(",", ":")).encode() + b"\n"
 
@@ -144,27 +147,23 @@ def result_lines(file: IO[bytes]) -> Iterator[str]:
             yield line.decode("utf-8", "replace")
 
 
-def parse_line(line: str) -> Line:
+def parse_line(line: str, dialect: Dialect = OPENAI) -> Line:
     """Parse the result of one request."""
     value = parse_json(line)
-    key = value.get("custom_id") if isinstance(value, dict) else None
-    if not isinstance(key, str):
+    found = dialect.batch_result(value) if isinstance(value, dict) else Result(None)
+    key, status, body, billed = found
+    if key is None:
         return _unreadable("", "a line that is not JSON")
-    error, response = value.get("error"), value.get("response")
-    if error and not response:
-        # The server says that the request was not processed.
-        return _refused(key, 500, {"error": error}, json.dumps(error), billed=False)
-    if not isinstance(response, dict):
+    if status is None:
         return _unreadable(key, "a line without an answer")
-    status, body = response.get("status_code"), response.get("body")
-    status = status if isinstance(status, int) else 200
     if status != 200 or (isinstance(body, dict) and body.get("error")):
         text = body if isinstance(body, str) else json.dumps(body)
-        return _refused(key, status, body, text, billed=not 400 <= status < 500)
+        owed = not 400 <= status < 500 if billed is None else billed
+        return _refused(key, status, body, text, billed=owed)
     if not isinstance(body, dict):
         return _unreadable(key, "an answer that is not JSON")
     try:
-        return Line(key, completion=parse_completion(body), billed=True)
+        return Line(key, completion=dialect.completion(body), billed=True)
     except Fault as fault:
         return Line(key, fault=fault, billed=True)
 
@@ -199,6 +198,7 @@ class RemoteBatch:
 
     completed, failed, total: numbers of requests; None where the server does not count them
     errors: why the batch failed as a whole, one line each; codes: the codes of these errors
+    created: seconds since 1970; None where it is not needed, because there is a tag
     """
 
     id: str
@@ -210,8 +210,9 @@ class RemoteBatch:
     completed: int | None
     failed: int | None
     total: int | None
-    errors: tuple[str, ...]
-    codes: frozenset[str]
+    errors: tuple[str, ...] = ()
+    codes: frozenset[str] = frozenset()
+    created: float | None = None
 
     @property
     def ended(self) -> bool:

@@ -55,9 +55,10 @@ def run_batches(
     from tutelage.teacher.batch.batches import QUEUE_FULL, Batches
 
     settings = teacher.settings
-    if not settings.model.startswith("openai:"):
+    if not settings.remote:
         raise UsageError(
-            f"mode: batch needs a teacher of the form openai:MODEL, got {settings.model!r}"
+            "mode: batch needs a teacher of the form openai:MODEL, anthropic:MODEL or "
+            f"gemini:MODEL, got {settings.model!r}"
         )
     with Batches(session, teacher, budget, limits=limits) as batches:
         batches.reconcile()

@@ -14,8 +14,9 @@ from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.errors import AuthenticationError, ServerUnreachableError, TeacherError
-from tutelage.teacher.batch.jsonl import ENDPOINT, TAG, WINDOW, RemoteBatch, parse_batch
+from tutelage.teacher.batch.jsonl import TAG, WINDOW, RemoteBatch, parse_batch
 from tutelage.teacher.clients.access import Access, is_loopback
+from tutelage.teacher.clients.openai_api import ENDPOINT
 from tutelage.teacher.clients.wire import parse_error, parse_json, ruling_of
 from tutelage.teacher.engine.failures import (
     Action,
@@ -76,6 +77,7 @@ class BatchServer:
         self, settings: TeacherSettings, policy: RetryPolicy, *, page: int = _PAGE
     ) -> None:
         self._access = Access(settings)
+        self.dialect = self._access.dialect
         self.address = self._access.address
         self._settings = settings
         self._policy = policy
@@ -131,13 +133,15 @@ class BatchServer:
                 files.create(file=(name, file, "application/jsonl"), purpose="batch")
             )
             if not isinstance(answer.get("id"), str):
-                raise _garbled("an answer to an upload without a file id")
+                raise garbled("an answer to an upload without a file id")
             return str(answer["id"])
 
         return self._repeated(call)
 
-    def create(self, file_id: str, tag: str) -> RemoteBatch:
+    def create(self, file_id: str, tag: str, file: IO[bytes]) -> RemoteBatch:
         """Create a batch from a file, in one attempt.
+
+        file: what `upload` was given, for servers that take the requests with this call
 
         After a fault whose `unpaid` is False, it is not known whether the batch was created.
         """
@@ -179,34 +183,32 @@ class BatchServer:
         seen: set[str] = set()
         after: str | None = None
         while True:
-            rows, more = self._page(after)
+            rows, after = self._page(after)
             new = [row for row in rows if row.id not in seen]
             yield from new
             seen |= {row.id for row in new}
-            if not rows or not more:
+            if not rows or after is None:
                 return
             if not new:
                 raise CannotListError(f"{self.address} lists the same batches on every page")
-            after = rows[-1].id
 
-    def _page(self, after: str | None) -> tuple[list[RemoteBatch], bool]:
+    def _list(self, after: str | None) -> tuple[list[RemoteBatch], str | None]:
+        """One page of the list, and where the next one begins; None: there is none."""
         import openai
 
         cursor = openai.omit if after is None else after
+        listed = self._open().batches.with_raw_response.list(limit=self._page_size, after=cursor)
+        answer = self._value(listed)
+        data = answer.get("data")
+        if not isinstance(data, list):
+            raise garbled("a list of batches without data")
+        rows = [_batch(row) for row in data if isinstance(row, dict)]
+        more = bool(answer.get("has_more", len(rows) >= self._page_size))
+        return rows, rows[-1].id if rows and more else None
 
-        def call() -> tuple[list[RemoteBatch], bool]:
-            listed = self._open().batches.with_raw_response.list(
-                limit=self._page_size, after=cursor
-            )
-            answer = self._value(listed)
-            data = answer.get("data")
-            if not isinstance(data, list):
-                raise _garbled("a list of batches without data")
-            rows = [_batch(row) for row in data if isinstance(row, dict)]
-            return rows, bool(answer.get("has_more", len(rows) >= self._page_size))
-
+    def _page(self, after: str | None) -> tuple[list[RemoteBatch], str | None]:
         try:
-            return self._repeated(call)
+            return self._repeated(lambda: self._list(after))
         except CallFault as fault:
             if fault.status in _UNKNOWN_CALL:
                 raise CannotListError(
@@ -242,7 +244,7 @@ class BatchServer:
     def _value(self, response: Any) -> dict[str, Any]:
         answer = parse_json(self.clean(response.text))
         if not isinstance(answer, dict):
-            raise _garbled("an answer that is not a JSON object")
+            raise garbled("an answer that is not a JSON object")
         return answer
 
     def _repeated(self, call: Callable[[], T]) -> T:
@@ -282,7 +284,7 @@ class BatchServer:
         unknown = status in _UNKNOWN_CALL
         action = Action.STOP_MODEL if unknown else ruling_of(error, {}).action
         if action is Action.STOP_KEY:
-            variable = self._settings.api_key_env
+            variable = self._settings.key_variable
             problem = f"refuses the key in {variable}" if self._access.key else "requires a key"
             raise AuthenticationError(
                 f"{self.address} {problem} ({self._line(f'HTTP {status}: {message}')}): set the "
@@ -320,7 +322,8 @@ class BatchServer:
         return self._access.line(text)
 
 
-def _garbled(message: str) -> CallFault:
+def garbled(message: str) -> CallFault:
+    """A reply that cannot be understood."""
     return CallFault(Action.RETRY, message, kind=FaultKind.GARBLED)
 
 
@@ -328,5 +331,5 @@ def _batch(value: dict[str, Any], batch_id: str | None = None) -> RemoteBatch:
     """Parse a batch object. batch_id: the id that it must have, if any."""
     batch = parse_batch(value)
     if batch is None or batch_id not in (None, batch.id):
-        raise _garbled("an answer that is not the requested batch")
+        raise garbled("an answer that is not the requested batch")
     return batch

@@ -15,9 +15,10 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import IO, TypeVar
 
 from tutelage.core.errors import TeacherError
+from tutelage.core.types import Request
 from tutelage.teacher.batch import table
 from tutelage.teacher.batch.jsonl import (
     BatchLimits,
@@ -26,7 +27,8 @@ from tutelage.teacher.batch.jsonl import (
     price_as_text,
     request_line,
 )
-from tutelage.teacher.batch.server import SENDING, BatchServer, CallFault, CannotListError
+from tutelage.teacher.batch.native_servers import batch_server
+from tutelage.teacher.batch.server import SENDING, CallFault, CannotListError
 from tutelage.teacher.batch.table import BatchRow
 from tutelage.teacher.cost.budget import Budget
 from tutelage.teacher.cost.prices import worst_case
@@ -76,7 +78,7 @@ class BatchSubmitter:
         self.ledger = session.ledger
         self.limits = limits
         self.policy = policy
-        self.server = BatchServer(teacher.settings, policy)
+        self.server = batch_server(teacher.settings, policy)
         self.most = limits.max_requests
         self.renamed = False
         self.sent_renamed: set[int] = set()
@@ -119,7 +121,7 @@ class BatchSubmitter:
         mine = [
             row
             for row in self.rows("building", "creating", everything=True)
-            if row.key_env == self._settings.api_key_env and self.take_over(row)
+            if row.key_env == self._settings.key_variable and self.take_over(row)
         ]
         for row in mine:
             if row.state == "building":
@@ -159,10 +161,18 @@ class BatchSubmitter:
     def _list(self, rows: Sequence[BatchRow], found: dict[int, RemoteBatch]) -> None:
         wanted = {row.tag: row for row in rows}
         wanted |= {row.file_id: row for row in rows if row.file_id is not None}
+        ours = table.remote_ids(self.ledger)
         for remote in self.server.batches():
             row = wanted.get(remote.tag or "") or wanted.get(remote.input_file or "")
+            if row is None and remote.created is not None and remote.id not in ours:
+                row = _alike(remote, rows)
             if row is None:
                 continue
+            if row.id in found and remote.created is not None:
+                raise CannotListError(
+                    f"{self.server.address} lists several batches of {row.requests} requests from "
+                    "that time, and names no tag"
+                )
             if row.id in found:
                 # The call was repeated because the first one seemed to have failed.
                 if remote.id != found[row.id].id and not remote.ended:
@@ -186,7 +196,7 @@ class BatchSubmitter:
         part: list[PendingRequest] = []
         size = 0
         for pending in requests:
-            length = len(request_line(pending.key, pending.request, renamed=self.renamed))
+            length = len(self._line(pending.key, pending.request))
             if part and (len(part) >= self.most or size + length > self.limits.max_bytes):
                 total = _sum(total, self._send(part))
                 part, size = [], 0
@@ -206,7 +216,7 @@ class BatchSubmitter:
             identity=self._identity,
             model=self._model,
             base_url=self.server.address,
-            key_env=self._settings.api_key_env,
+            key_env=self._settings.key_variable,
             session=self.session.id,
             remote_id=None,
             file_id=None,
@@ -258,29 +268,32 @@ class BatchSubmitter:
     ) -> None:
         if self.renamed:
             self.sent_renamed.add(number)
-        try:
-            with tempfile.TemporaryFile() as file:
+        with tempfile.TemporaryFile() as file:
+            try:
                 for key, request in requests:
-                    file.write(request_line(key, request, renamed=self.renamed))
+                    file.write(self._line(key, request))
                 file_id = self.server.upload(file, f"tutelage-{tag}.jsonl")
-        except (CallFault, TeacherError) as error:
-            self.transact(lambda c: table.end(c, number, "its file was not accepted"))
-            if isinstance(error, CallFault):
-                raise self.server.explain(SENDING, error) from error
-            raise
-        self.transact(lambda c: table.note_creating(c, number, file_id, charges))
-        row = table.row_of(self.ledger, number)
-        assert row is not None
-        self._create(row)
+            except (CallFault, TeacherError) as error:
+                self.transact(lambda c: table.end(c, number, "its file was not accepted"))
+                if isinstance(error, CallFault):
+                    raise self.server.explain(SENDING, error) from error
+                raise
+            self.transact(lambda c: table.note_creating(c, number, file_id, charges))
+            row = table.row_of(self.ledger, number)
+            assert row is not None
+            self._create(row, file)
 
-    def _create(self, row: BatchRow) -> None:
+    def _line(self, key: str, request: Request) -> bytes:
+        return request_line(key, request, renamed=self.renamed, dialect=self.server.dialect)
+
+    def _create(self, row: BatchRow, file: IO[bytes]) -> None:
         """Create a batch on the server once, even if the answer to the call is lost."""
         assert row.file_id is not None
         attempt = 0
         while True:
             attempt += 1
             try:
-                self.adopt(row, self.server.create(row.file_id, row.tag))
+                self.adopt(row, self.server.create(row.file_id, row.tag, file))
                 return
             except CallFault as fault:
                 certain = fault.unpaid and fault.status not in (408, 409)
@@ -293,6 +306,21 @@ class BatchSubmitter:
             except TeacherError as error:  # the key, or the account: nothing was accepted
                 self.end(row, f"not accepted: {error}")
                 raise
+
+
+_SAME_S = 900.0
+"""Seconds between our call and the time that the server names for its batch, at most."""
+
+
+def _alike(remote: RemoteBatch, rows: Sequence[BatchRow]) -> BatchRow | None:
+    """The row of a batch on a server that keeps no tags: by its time and its size."""
+    assert remote.created is not None
+    near = [
+        row
+        for row in rows
+        if row.requests == remote.total and abs(remote.created - row.changed) <= _SAME_S
+    ]
+    return near[0] if near else None
 
 
 def _adopt_hint(row: BatchRow) -> str:

@@ -94,6 +94,13 @@ def row_of(ledger: Ledger, number: int) -> BatchRow | None:
     return None if row is None else BatchRow(*row)
 
 
+def remote_ids(ledger: Ledger) -> set[str]:
+    """The servers' ids of all batches that are known."""
+    with ledger.reader() as connection:
+        rows = connection.execute("SELECT remote_id FROM batches WHERE remote_id IS NOT NULL")
+        return {row[0] for row in rows.fetchall()}
+
+
 def open_keys(ledger: Ledger) -> Iterator[str]:
     """The keys of requests in open batches: they are not made live until their batch has ended."""
     with ledger.reader() as connection:

@@ -16,16 +16,26 @@ from urllib.parse import urlsplit, urlunsplit
 from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.environment import expand_variables
 from tutelage.core.errors import AuthenticationError, UsageError
+from tutelage.teacher.clients.anthropic_api import ANTHROPIC
+from tutelage.teacher.clients.dialect import Dialect
+from tutelage.teacher.clients.gemini_api import GEMINI
+from tutelage.teacher.clients.openai_api import OPENAI
 
-DEFAULT_BASE_URL = "https://api.openai.com/v1"
 _MESSAGE_LIMIT = 300  # characters of a server's message that are repeated in an error of ours
+_KEY_HEADERS = frozenset({"authorization", "api-key", "x-api-key", "x-goog-api-key"})
 _MIN_SECRET = 8  # shorter "keys" are words such as EMPTY, which may be part of an answer
-_ENDPOINTS = ("/chat/completions", "/completions", "/responses")
+
+
+def dialect_of(settings: TeacherSettings) -> Dialect:
+    """The dialect of a teacher that is a server."""
+    found: tuple[Dialect, ...] = (OPENAI, ANTHROPIC, GEMINI)
+    return next((one for one in found if one.scheme == settings.scheme), OPENAI)
 
 
 class Access:
     """The address and the secrets of one server. Constructing it needs no key.
 
+    dialect: how the server is spoken to
     base:    the address as given, with its query; address: the same as it is shown and stored
     headers: of each request, the key included; empty until `open`
     secrets: the key and the values of headers, except short ones
@@ -35,13 +45,14 @@ class Access:
 
     def __init__(self, settings: TeacherSettings) -> None:
         self.settings = settings
-        self.base = (settings.base_url or DEFAULT_BASE_URL).strip()
+        self.dialect = dialect_of(settings)
+        self.base = (settings.base_url or self.dialect.base_url).strip()
         self.address = normalise_url(self.base)
         self.key = ""
         self.headers: dict[str, str] = {}
         self.secrets: tuple[str, ...] = ()
         path = urlsplit(self.address).path
-        if (end := next((end for end in _ENDPOINTS if path.endswith(end)), None)) is not None:
+        if (end := next((e for e in self.dialect.endpoints if path.endswith(e)), None)) is not None:
             raise UsageError(
                 f"teacher.base_url {self.address!r}: the endpoint is added to it: leave out {end}, "
                 f"such as {self.address.removesuffix(end)!r}"
@@ -51,14 +62,15 @@ class Access:
     def open(self) -> None:
         """Read the key and the headers.
 
-        Raises AuthenticationError where the address is OpenAI's own and the key's variable is not
-        set, and for a key that no header can carry; UsageError for an unset variable in `headers`.
+        Raises AuthenticationError where the address is the provider's own and the key's variable is
+        not set, and for a key that no header can carry; UsageError for an unset variable in
+        `headers`.
         """
-        variable = self.settings.api_key_env
+        variable = self.settings.key_variable
         self.key = os.environ.get(variable, "").strip()
         given = {name: expand_variables(v) for name, v in (self.settings.headers or {}).items()}
-        carries_key = any(name.lower() in ("authorization", "api-key") for name in given)
-        if not self.key and self.address == DEFAULT_BASE_URL and not carries_key:
+        names = {name.lower() for name in given}
+        if not self.key and self.address == self.dialect.base_url and not names & _KEY_HEADERS:
             raise AuthenticationError(
                 f"no key for {self.address}: set the environment variable {variable}, or name "
                 "another one in teacher.api_key_env, or another server in teacher.base_url"
@@ -69,17 +81,11 @@ class Access:
             )
         if wrong := [n for n, v in given.items() if not (v.isascii() and v.isprintable())]:
             raise UsageError(f"teacher.headers: the value of {wrong[0]!r} is not one line of text")
-        self.headers = {**self._key_header(), **given}
+        own = self.dialect.headers(self.key, self.settings.api_key_header)
+        self.headers = {name: own[name] for name in own if name.lower() not in names} | given
         self.secrets = tuple(
             secret for secret in (self.key, *given.values()) if len(secret) >= _MIN_SECRET
         )
-
-    def _key_header(self) -> dict[str, str]:
-        if not self.key:
-            return {}
-        if self.settings.api_key_header is not None:
-            return {self.settings.api_key_header: self.key}
-        return {"Authorization": f"Bearer {self.key}"}
 
     def endpoint(self, path: str) -> str:
         """The address of an endpoint. A query of the base (an `api-version`) is kept."""

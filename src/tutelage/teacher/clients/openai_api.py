@@ -1,45 +1,17 @@
-"""`openai:MODEL`: any server with OpenAI's chat completions API, over aiohttp.
-
-One call is one attempt. The engine decides when to make it and how often; the fault table decides
-what a fault calls for.
-"""
+"""OpenAI's chat completions and batches, which many servers offer, as a dialect."""
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import urljoin, urlsplit
+from collections.abc import Mapping
+from typing import Any, Final
 
-from tutelage.config.teacher_settings import TeacherSettings
-from tutelage.core.errors import (
-    AuthenticationError,
-    ModelNotServedError,
-    ServerUnreachableError,
-    TeacherError,
-)
 from tutelage.core.types import Completion, Request
-from tutelage.teacher.clients.access import Access, normalise_url
-from tutelage.teacher.clients.server_models import list_models, models_hint, other_address
-from tutelage.teacher.clients.wire import (
-    is_page,
-    parse_completion,
-    parse_error,
-    parse_json,
-    request_body,
-    ruling_of,
-)
-from tutelage.teacher.engine.failures import (
-    Action,
-    Fault,
-    FaultKind,
-    fault_kind_of,
-    parse_retry_after,
-)
+from tutelage.teacher.clients.dialect import Result
+from tutelage.teacher.clients.wire import parse_completion, request_body
 
-if TYPE_CHECKING:
-    import aiohttp
+ENDPOINT: Final = "/v1/chat/completions"
+"""What the requests of a batch of the OpenAI protocol are."""
+
 
 _LIMIT_HEADERS = (
     "x-ratelimit-limit-requests",
@@ -50,248 +22,56 @@ _LIMIT_HEADERS = (
 )
 
 
-class OpenAITeacher:
-    """A model behind `POST {base_url}/chat/completions`.
+class OpenAIDialect:
+    """OpenAI's chat completions, and every server that offers them."""
 
-    Nothing is sent and no key is needed until it is opened with `async with`, which raises
-    AuthenticationError where the address is OpenAI's own and the key's variable is not set.
+    scheme = "openai"
+    base_url = "https://api.openai.com/v1"
+    endpoints = ("/chat/completions", "/completions", "/responses")
+    models_query: dict[str, str] = {}  # noqa: RUF012  never changed
 
-    responses:  HTTP responses received so far
-    on_headers: called with the headers of each response that states rate limits
-    """
+    def headers(self, key: str, key_header: str | None) -> dict[str, str]:
+        """`Authorization: Bearer KEY`, or the header that the settings name."""
+        if not key:
+            return {}
+        return {key_header: key} if key_header else {"Authorization": f"Bearer {key}"}
 
-    paid = True
+    def path(self, model: str) -> str:
+        """`chat/completions`, whatever the model."""
+        return "chat/completions"
 
-    def __init__(self, model: str, settings: TeacherSettings) -> None:
-        self.model = model
-        self.settings = settings
-        self._access = Access(settings)
-        self.identity = settings.provider or self._access.address
-        self._proxy: str | None = None
-        self._session: aiohttp.ClientSession | None = None
-        self._url = self._access.endpoint("chat/completions")
-        self.responses = 0
-        self.on_headers: Callable[[Mapping[str, str]], None] | None = None
-        self._renames_max_tokens = False
+    def body(self, request: Request) -> dict[str, Any]:
+        """Model, messages and parameters."""
+        return request_body(request)
 
-    async def __aenter__(self) -> Self:
-        import aiohttp
+    def is_answer(self, value: Mapping[str, Any]) -> bool:
+        """Whether there are choices and no error."""
+        return "choices" in value and not value.get("error")
 
-        self._access.open()
-        self._proxy = self._access.proxy()
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=self.settings.concurrency, ssl=self._access.certificates()
-            ),
-            timeout=aiohttp.ClientTimeout(total=self.settings.timeout_s),
-            headers={"Content-Type": "application/json", **self._access.headers},
-        )
-        return self
+    def completion(self, value: dict[str, Any]) -> Completion:
+        """The first choice."""
+        return parse_completion(value)
 
-    async def __aexit__(self, *_: object) -> None:
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+    def limits(self, headers: Mapping[str, str]) -> Mapping[str, str]:
+        """The headers as they are."""
+        return headers if any(name in headers for name in _LIMIT_HEADERS) else {}
 
-    async def complete(self, request: Request) -> Completion:
-        """One attempt at the answer. Raises Fault where there is none."""
-        if self._session is None:
-            raise RuntimeError("open the teacher with `async with` before the first request")
-        body = request_body(request)
-        if self._renames_max_tokens and "max_tokens" in body:
-            body["max_completion_tokens"] = body.pop("max_tokens")
-        status, headers, text = await self._post(json.dumps(body).encode())
-        self.responses += 1
-        if self.on_headers is not None and any(name in headers for name in _LIMIT_HEADERS):
-            self.on_headers(headers)
-        answer = parse_json(text)
-        if status == 200 and isinstance(answer, dict):
-            if "choices" in answer and not answer.get("error"):
-                return parse_completion(answer)
-        elif status == 200:
-            page = is_page(text, headers.get("Content-Type", ""))
-            raise Fault(
-                Action.RETRY,
-                "a web page instead of an answer" if page else "an answer that is not JSON",
-                kind=FaultKind.GARBLED,
-                page=page,
-                status=200,
-            )
-        raise self._refusal(status, headers, answer, text, request, body)
+    def batch_line(self, key: str, body: dict[str, Any]) -> dict[str, Any]:
+        """A line of the input file."""
+        return {"custom_id": key, "method": "POST", "url": ENDPOINT, "body": body}
 
-    async def _post(self, data: bytes) -> tuple[int, Mapping[str, str], str]:
-        """Status, headers and text of the reply. Raises Fault where none comes."""
-        import aiohttp
-
-        assert self._session is not None
-        line = self._access.line
-        try:
-            async with self._session.post(
-                self._url,
-                data=data,
-                proxy=self._proxy,
-                allow_redirects=False,  # the key is for this address alone
-            ) as response:
-                text = self._access.clean((await response.read()).decode("utf-8", "replace"))
-                return response.status, response.headers, text
-        except TimeoutError as error:
-            raise Fault(
-                Action.RETRY,
-                f"no answer within {self.settings.timeout_s:g} s",
-                kind=FaultKind.TIMEOUT,
-            ) from error
-        except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as error:
-            raise Fault(
-                Action.STOP_SERVER,
-                f"its certificate was rejected: {line(str(error))}",
-                unreached=True,
-            ) from error
-        except aiohttp.ClientConnectorError as error:
-            reason = error.os_error.strerror or str(error.os_error)
-            raise Fault(
-                Action.RETRY, f"cannot connect: {reason}", kind=FaultKind.CONNECTION, unreached=True
-            ) from error
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            # ValueError: an address or a header that aiohttp refuses to send or to read.
-            what = str(error) or type(error).__name__
-            raise Fault(
-                Action.RETRY, f"the connection broke: {line(what)}", kind=FaultKind.CONNECTION
-            ) from error
-
-    def _refusal(
-        self,
-        status: int,
-        headers: Mapping[str, str],
-        answer: Any,
-        text: str,
-        request: Request,
-        body: dict[str, Any],
-    ) -> Fault:
-        error = parse_error(status, answer, text)
-        prompt = "\n".join(message.content for message in request.messages)
-        ruling = ruling_of(error, request.parameters, prompt)
-        action, message = ruling.action, error.message
-        if "max_tokens" in body and "max_completion_tokens" in message and status == 400:
-            # Some models accept only the newer name of the limit, and say so.
-            self._renames_max_tokens = True
-            action = Action.RETRY
-        if 300 <= status < 400:
-            to = urlsplit(urljoin(self._url, headers.get("Location", "")))
-            message = f"a redirect to {to.scheme}://{to.netloc.rpartition('@')[2]}{to.path}"
-        return Fault(
-            action,
-            self._access.line(f"{error.shown}: {message}"),
-            kind=fault_kind_of(error.status),
-            retry_after_s=parse_retry_after(headers, error.message),
-            unpaid=300 <= status < 500,
-            parameter=ruling.parameter,
-            inferred=ruling.inferred,
-            page=is_page(text, headers.get("Content-Type", "")) and status >= 500,
-            status=error.status,
-        )
-
-    async def explain(self, fault: Fault) -> TeacherError:
-        """The error that ends the run: why no request can be answered, and what to do."""
-        address, variable = self._access.address, self.settings.api_key_env
-        if fault.action is Action.STOP_MODEL:
-            assert self._session is not None
-            served = await list_models(self._session, self._access)
-            if not served and (hint := await self._address_hint()):
-                return ModelNotServedError(f"{address} does not answer requests ({fault}): {hint}")
-            return ModelNotServedError(
-                f"{address} does not serve the model {self.model!r} ({fault}); "
-                + models_hint(self.model, served)
-            )
-        if fault.action is Action.STOP_KEY or (
-            fault.action is Action.JUDGE and fault.status == 403
-        ):
-            problem = f"refuses the key in {variable}" if self._access.key else "requires a key"
-            return AuthenticationError(
-                f"{address} {problem} ({fault}): set the environment variable {variable}, or "
-                f"name another one in teacher.api_key_env{self._header_hint()}"
-            )
-        if fault.action is Action.STOP_PARAMETER:
-            return TeacherError(self._parameter_message(fault))
-        if fault.action is Action.STOP_LATER:
-            return TeacherError(
-                f"{address} answers no more requests for now ({fault}): {come_back(fault)}. The "
-                "answers so far are kept: run again then"
-            )
-        if fault.action is Action.STOP_SERVER or fault.page:
-            hint = await self._address_hint() or self._server_hint(fault)
-            return ServerUnreachableError(
-                f"{address} is not the address of an API ({fault}): {hint}"
-            )
-        if fault.action is Action.RETRY:
-            return ServerUnreachableError(
-                f"{address} does not answer ({fault}): check that the server runs and that "
-                "teacher.base_url is its address"
-            )
-        return TeacherError(
-            f"{address} answers no more requests ({fault}): the answers so far are kept; correct "
-            "that and run again"
-        )
-
-    def _header_hint(self) -> str:
-        host = urlsplit(self._access.address).hostname or ""
-        if host.endswith((".azure.com", ".azure-api.net")) and not self.settings.api_key_header:
-            return "; Azure's classic endpoint takes it with teacher.api_key_header: api-key"
-        return ""
-
-    def _parameter_message(self, fault: Fault) -> str:
-        address = self._access.address
-        if not fault.parameter:
-            sent = ", ".join(f"teacher.{name}" for name in self._set()) or "none"
-            return (
-                f"{address}: the model {self.model!r} does not support a parameter ({fault}): "
-                f"remove it from the recipe or change it (parameters set: {sent})"
-            )
-        key = f"teacher.{self._key_of(fault.parameter)}"
-        return (
-            f"{address}: the model {self.model!r} does not support a parameter as it is set, "
-            f"{fault.parameter} ({fault}): remove {key} from the recipe, or change it"
-        )
-
-    def _set(self) -> list[str]:
-        return [self._key_of(name) for name in self.settings.parameters]
-
-    def _key_of(self, parameter: str) -> str:
-        if parameter == "response_format":
-            return "structured"
-        return (
-            f"extra_body.{parameter}"
-            if parameter in (self.settings.extra_body or {})
-            else parameter
-        )
-
-    async def _address_hint(self) -> str:
-        assert self._session is not None
-        found = await other_address(self._session, self._access)
-        return f"set teacher.base_url to {found!r}, which does" if found else ""
-
-    def _server_hint(self, fault: Fault) -> str:
-        if "certificate" in str(fault):
-            return "name the file of its certificates in teacher.ca_file, if you trust it"
-        if 300 <= (fault.status or 0) < 400:
-            return (
-                "set teacher.base_url to the address that it redirects to, without "
-                "/chat/completions; or sign in first, if a network's sign-in page does this"
-            )
-        if fault.page:
-            return (
-                "check that teacher.base_url ends as the server's manual says (often in /v1), and "
-                "that no sign-in page of this network is in between"
-            )
-        return "check the end of teacher.base_url in the server's manual (often /v1)"
+    def batch_result(self, value: dict[str, Any]) -> Result:
+        """`{"custom_id": …, "response": {"status_code": …, "body": …}, "error": …}`"""
+        key = value.get("custom_id")
+        key = key if isinstance(key, str) else None
+        error, response = value.get("error"), value.get("response")
+        if error and not response:
+            # The server says that the request was not processed.
+            return Result(key, 500, {"error": error}, False)
+        if not isinstance(response, dict):
+            return Result(key)
+        status = response.get("status_code")
+        return Result(key, status if isinstance(status, int) else 200, response.get("body"))
 
 
-def come_back(fault: Fault) -> str:
-    """When a limit that lasts ends, as far as the server says."""
-    if not fault.retry_after_s:
-        return "the limit is by the day or longer, and the server does not say when it ends"
-    moment = time.localtime(time.time() + fault.retry_after_s)
-    hours, minutes = divmod(max(1, round(fault.retry_after_s / 60)), 60)
-    return f"come back at {time.strftime('%Y-%m-%d %H:%M', moment)}, in {hours} h {minutes} min"
-
-
-__all__ = ["OpenAITeacher", "come_back", "normalise_url"]
+OPENAI = OpenAIDialect()

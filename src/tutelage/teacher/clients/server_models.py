@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import aiohttp
 
 _TIMEOUT_S = 10.0
+_ENDS = ("shutdown_date", "deprecation_date", "shutdown_at", "retirement_date", "retires_at")
 SOON_DAYS = 90
 """A model that is shut down within this many days is warned of."""
 
@@ -42,6 +43,7 @@ async def list_models(
     try:
         async with session.get(
             access.endpoint("models") if base is None else endpoint(base, "models"),
+            params=access.dialect.models_query,
             proxy=access.proxy(),
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S),
@@ -50,12 +52,13 @@ async def list_models(
     except (aiohttp.ClientError, OSError, TimeoutError):  # the list only improves a message
         return []
     answer = parse_json(text)
-    rows = answer.get("data") if isinstance(answer, dict) else None
+    rows = (answer.get("data") or answer.get("models")) if isinstance(answer, dict) else None
     found = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    names = [row.get("id") or row.get("name") for row in found]
     return [
-        ListedModel(without_folder(row["id"]), _shutdown(row))
-        for row in found
-        if isinstance(row.get("id"), str)
+        ListedModel(without_folder(name.removeprefix("models/")), _shutdown(row))
+        for name, row in zip(names, found, strict=True)
+        if isinstance(name, str)
     ]
 
 
@@ -77,7 +80,7 @@ def fetch_models(access: Access) -> list[ListedModel]:
 
 
 def _shutdown(row: Mapping[str, Any]) -> date | None:
-    for name in ("shutdown_date", "deprecation_date", "shutdown_at", "retirement_date"):
+    for name in _ENDS:
         value = row.get(name)
         try:
             if isinstance(value, str) and value:

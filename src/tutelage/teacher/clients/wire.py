@@ -21,6 +21,7 @@ from tutelage.teacher.engine.failures import (
     Ruling,
     fault_kind_of,
     judge,
+    parse_moment,
 )
 
 _PICO = 10**12
@@ -37,6 +38,21 @@ def request_body(request: Request) -> dict[str, Any]:
         "messages": [{"role": m.role, "content": m.content} for m in request.messages],
         **request.parameters,
     }
+
+
+def merged(body: dict[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
+    """A body with further keys; objects that are in both are merged."""
+    for name, value in extra.items():
+        ours = body.get(name)
+        both = isinstance(ours, dict) and isinstance(value, Mapping)
+        body[name] = merged(dict(ours), value) if both else value  # type: ignore[arg-type]
+    return body
+
+
+def schema_of(response_format: object) -> Mapping[str, Any] | None:
+    """The JSON schema in the parameter `response_format`."""
+    form = response_format.get("json_schema") if isinstance(response_format, Mapping) else None
+    return form.get("schema") if isinstance(form, Mapping) else None
 
 
 def parse_json(text: str) -> Any:
@@ -64,12 +80,12 @@ def parse_completion(answer: dict[str, Any]) -> Completion:
     if reason == ERROR:
         said = str(said)[:80]
         raise Fault(Action.RETRY, f"an answer that ended with {said!r}", kind=FaultKind.SERVER)
-    text, thoughts = _parse_content(message.get("content"))
+    text, thoughts = parse_content(message.get("content"))
     for name in ("reasoning_content", "reasoning", "thinking", "thoughts", "reasoning_details"):
         if message.get(name) and not thoughts:
             thoughts = _text_in(message[name])
     if not text and isinstance(message.get("refusal"), str) and message["refusal"]:
-        text, reason = _storable(message["refusal"]), "content_filter"
+        text, reason = storable(message["refusal"]), "content_filter"
     usage = answer.get("usage")
     counts = usage if isinstance(usage, dict) else {}
     served = answer.get("model")
@@ -77,9 +93,9 @@ def parse_completion(answer: dict[str, Any]) -> Completion:
         text,
         reason,
         _parse_usage(counts, wrote=bool(text or thoughts)),
-        pico=_parse_cost(counts),
+        pico=stated_cost(counts),
         reasoning=thoughts,
-        served=without_folder(_storable(served))[:200] or None if isinstance(served, str) else None,
+        served=without_folder(storable(served))[:200] or None if isinstance(served, str) else None,
     )
 
 
@@ -103,19 +119,19 @@ def _parse_usage(counts: dict[str, Any], *, wrote: bool) -> Usage:
 
     No prompt has zero tokens, and no text has: a server that says so does not count.
     """
-    prompt = _count(counts.get("prompt_tokens")) or None
-    written = _count(counts.get("completion_tokens"))
-    total = _count(counts.get("total_tokens"))
+    prompt = parse_count(counts.get("prompt_tokens")) or None
+    written = parse_count(counts.get("completion_tokens"))
+    total = parse_count(counts.get("total_tokens"))
     if prompt is not None and written is not None and total is not None:
         written = max(written, total - prompt)
     if wrote:
         written = written or None
     details = counts.get("prompt_tokens_details")
-    cached = _count(details.get("cached_tokens")) if isinstance(details, dict) else None
+    cached = parse_count(details.get("cached_tokens")) if isinstance(details, dict) else None
     return Usage(prompt, written, cached)
 
 
-def _parse_cost(counts: dict[str, Any]) -> int | None:
+def stated_cost(counts: dict[str, Any]) -> int | None:
     """What the server says that the request cost (`usage.cost`, in US dollars), in pico-dollars.
 
     None where it says nothing, and for zero: that a request was free is for the recipe to say.
@@ -138,10 +154,10 @@ _ANSWER_PARTS = (None, "text", "output_text")
 """The types of the parts of a message that are the answer. All others are reasoning or the like."""
 
 
-def _parse_content(content: object) -> tuple[str, str]:
+def parse_content(content: object) -> tuple[str, str]:
     """The answer and the reasoning in a message's content."""
     if isinstance(content, str):
-        return _storable(content), ""
+        return storable(content), ""
     if not isinstance(content, list):
         return "", ""
     # Some servers send the answer in parts.
@@ -150,12 +166,12 @@ def _parse_content(content: object) -> tuple[str, str]:
     thoughts = [p for p in parts if isinstance(p, dict) and p.get("type") not in _ANSWER_PARTS]
     texts = [p if isinstance(p, str) else p.get("text") for p in answer]
     text = "".join(part for part in texts if isinstance(part, str))
-    return _storable(text), _text_in(thoughts)
+    return storable(text), _text_in(thoughts)
 
 
 def _text_in(value: object) -> str:
     """All texts of reasoning in a value of any shape, one after the other."""
-    return _storable("\n".join(_texts(value, 5)).strip())
+    return storable("\n".join(_texts(value, 5)).strip())
 
 
 def _texts(value: object, depth: int) -> Iterator[str]:
@@ -169,11 +185,13 @@ def _texts(value: object, depth: int) -> Iterator[str]:
             yield from _texts(value.get(name), depth - 1)
 
 
-def _storable(text: str) -> str:
-    return text.encode("utf-8", "replace").decode()  # half a surrogate pair cannot be stored
+def storable(text: str) -> str:
+    """A text without halves of surrogate pairs, which cannot be stored."""
+    return text.encode("utf-8", "replace").decode()
 
 
-def _count(value: object) -> int | None:
+def parse_count(value: object) -> int | None:
+    """A number of tokens; None for what cannot be one: negative, absurdly large, or no number."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_TOKENS:
@@ -189,12 +207,14 @@ class ErrorReply:
     codes:   all codes, types and reasons in it; code: the first of them, for people
     message: never empty
     param:   the parameter that it names
+    wait_s:  seconds that it asks to wait, where its body says so
     """
 
     status: int
     codes: tuple[str, ...]
     message: str
     param: str = ""
+    wait_s: float | None = None
 
     @property
     def code(self) -> str:
@@ -235,8 +255,22 @@ def parse_error(status: int, answer: Any, text: str) -> ErrorReply:
     param = error.get("param")
     params += [param] if isinstance(param, str) else []
     return ErrorReply(
-        status, tuple(dict.fromkeys(codes)), message.strip() or "no message", "".join(params[:1])
+        status,
+        tuple(dict.fromkeys(codes)),
+        message.strip() or "no message",
+        "".join(params[:1]),
+        _wait_s(error),
     )
+
+
+def _wait_s(error: Mapping[str, Any]) -> float | None:
+    """The wait in an error object: google.rpc.RetryInfo, or a field of the error's own."""
+    for part in (error, error.get("metadata"), *_dicts(error.get("details"))):
+        for name in ("retryDelay", "retry_after", "retry_after_seconds", "retryAfter"):
+            value = part.get(name) if isinstance(part, dict) else None
+            if isinstance(value, (int, float, str)) and not isinstance(value, bool):
+                return parse_moment(str(value))
+    return None
 
 
 def ruling_of(error: ErrorReply, request_parameters: Mapping[str, Any], prompt: str = "") -> Ruling:
@@ -273,9 +307,15 @@ def _codes(error: dict[str, Any]) -> Iterator[str]:
     inner = error.get("innererror")
     if isinstance(inner, dict):
         yield from _codes(inner)
-    for detail in _dicts(error.get("details")):
+    details = error.get("details")
+    if isinstance(details, dict):
+        yield from _codes(details)
+    for detail in _dicts(details):
         if isinstance(detail.get("reason"), str):
             yield detail["reason"]
+        for violation in _dicts(detail.get("violations")):  # the quota that is exhausted
+            if isinstance(violation.get("quotaId"), str):
+                yield violation["quotaId"]
 
 
 def _message(error: dict[str, Any], codes: list[str], params: list[str]) -> str:

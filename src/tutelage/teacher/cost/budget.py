@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tutelage.config.teacher_settings import FREE
+from tutelage.config.teacher_settings import FREE, TeacherSettings
 from tutelage.core.errors import BudgetError, UsageError
+from tutelage.teacher.clients.access import dialect_of
 from tutelage.teacher.cost.prices import PICO, Price, pico, price_of
 from tutelage.teacher.ledger import charges
 from tutelage.teacher.ledger.store import Ledger
@@ -30,16 +32,7 @@ def budget_for(teacher: Teacher, scope: str) -> Budget:
     Raises UsageError where `budget_usd` is set and nothing bounds what an answer can cost.
     """
     settings = teacher.settings
-    price: Price | None
-    if settings.remote:
-        price = price_of(
-            teacher.model,
-            base_url=settings.base_url,
-            provider=settings.provider,
-            override=settings.price,
-        )
-    else:
-        price = price_of(teacher.model, override=settings.price or FREE)
+    price = price_for(teacher.model, settings)
     if settings.budget_usd is None:
         return Budget(scope, None, price)
     if price is None:
@@ -48,18 +41,42 @@ def budget_for(teacher: Teacher, scope: str) -> Budget:
             "dollars per million tokens, such as teacher.price: {input: 0.5, output: 1.5}, or set "
             "price: 0 if it costs nothing"
         )
-    if settings.max_tokens is None and not price.free:
+    dearer = [name for name, plain in _DEARER.items() if not _is_plain(settings, name, plain)]
+    if dearer and settings.price is None:
         raise UsageError(
-            "teacher.budget_usd is set, but nothing bounds the length of an answer: set "
-            "teacher.max_tokens (the paper used 400)"
-        )
-    tier = (settings.extra_body or {}).get("service_tier")
-    if tier not in (None, "default", "flex") and settings.price is None:
-        raise UsageError(
-            f"teacher.budget_usd is set, but extra_body asks for service_tier {tier!r}, which may "
-            "cost more than the published price: set teacher.price to what it costs"
+            f"teacher.budget_usd is set, but extra_body sets {dearer[0]}, which may cost more than "
+            "the published price: set teacher.price to what it costs"
         )
     return Budget(scope, pico(settings.budget_usd), price)
+
+
+_DEARER: Mapping[str, tuple[object, ...]] = {
+    "service_tier": (None, "default", "flex", "standard_only"),
+    "serviceTier": (None, "standard", "flex"),
+    "speed": (None, "standard"),
+    "inference_geo": (None, "global"),
+    "cache_control": (None, {"type": "ephemeral"}, {"type": "ephemeral", "ttl": "5m"}),
+}
+"""Keys of a request that may raise its price, with the values that do not."""
+
+
+def _is_plain(settings: TeacherSettings, name: str, plain: tuple[object, ...]) -> bool:
+    return (settings.extra_body or {}).get(name) in plain
+
+
+def price_for(model: str, settings: TeacherSettings) -> Price | None:
+    """What a teacher charges: the recipe's price, or the published one of its provider."""
+    if not settings.remote:
+        return price_of(model, override=settings.price or FREE)
+    own = settings.scheme != "openai"
+    return price_of(
+        model.removeprefix("models/"),
+        base_url=settings.base_url or (dialect_of(settings).base_url if own else None),
+        provider=settings.provider,
+        override=settings.price,
+        # Anthropic writes to its cache only where it is asked to.
+        stores=settings.scheme != "anthropic" or "cache_control" in (settings.extra_body or {}),
+    )
 
 
 def budget_exceeded(ledger: Ledger, budget: Budget, worst: int) -> BudgetError:

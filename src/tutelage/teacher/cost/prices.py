@@ -188,6 +188,8 @@ def price_of(
     base_url: str | None = None,
     provider: str | None = None,
     override: PriceOverride | None = None,
+    *,
+    stores: bool = True,
 ) -> Price | None:
     """What `model` costs, or None where no price is known.
 
@@ -195,6 +197,7 @@ def price_of(
     base_url: of the server; None: OpenAI's own
     provider: whose prices apply where the table does not know the address
     override: the recipe's own prices, which take precedence over the table
+    stores:   whether the server may write the input to a cache, which costs more at some providers
 
     The table is the one in the installed package genai-prices; nothing is fetched. A model that it
     prices at zero counts as unknown (the table does that for many models whose price it lacks), and
@@ -211,14 +214,14 @@ def price_of(
     if found is None or "search" in model.lower():
         return None
     prices = _current(found.model)
-    rates = _rates(prices)
+    rates = _rates(prices, stores)
     if not rates:
         return None
     return Price(
         rates=rates,
         per_request=_up(max(_at(price.requests_kcount, 0) for price in prices), _PER_THOUSAND),
         source=f"genai-prices {__version__}, {found.provider.id}",
-        batch_rates=_rates(_current_batch(found)) or None,
+        batch_rates=_rates(_current_batch(found), stores) or None,
     )
 
 
@@ -282,11 +285,11 @@ def _current_batch(found: PriceCalculation) -> list[ModelPrice]:
     return [model.get_prices(now, asked), model.get_prices(now + _HORIZON, asked)]
 
 
-def _rates(prices: Sequence[ModelPrice]) -> tuple[Rates, ...]:
+def _rates(prices: Sequence[ModelPrice], stores: bool) -> tuple[Rates, ...]:
     """The highest of several prices, by size of input; empty where one of them lacks a part."""
     steps = {-1}
     for price in prices:
-        for part in (*_inputs(price), *_outputs(price), price.cache_read_mtok):
+        for part in (*_inputs(price, stores), *_outputs(price), price.cache_read_mtok):
             if part is not None and not isinstance(part, Decimal):
                 steps |= {tier.start for tier in part.tiers}
     rates = []
@@ -294,7 +297,9 @@ def _rates(prices: Sequence[ModelPrice]) -> tuple[Rates, ...]:
         size = above + 1
         inputs, cached, outputs = [], [], []
         for price in prices:
-            inputs.append(max((_at(part, size) for part in _inputs(price)), default=Decimal(0)))
+            inputs.append(
+                max((_at(part, size) for part in _inputs(price, stores)), default=Decimal(0))
+            )
             outputs.append(max((_at(part, size) for part in _outputs(price)), default=Decimal(0)))
             cached.append(_at(price.cache_read_mtok, size) or inputs[-1])
             if not inputs[-1] or not outputs[-1] or not _at(price.input_mtok, size):
@@ -305,8 +310,9 @@ def _rates(prices: Sequence[ModelPrice]) -> tuple[Rates, ...]:
     return tuple(rates)
 
 
-def _inputs(price: ModelPrice) -> list[Decimal | TieredPrices]:
-    parts = (price.input_mtok, price.input_text_mtok, price.cache_write_mtok)
+def _inputs(price: ModelPrice, stores: bool) -> list[Decimal | TieredPrices]:
+    written = price.cache_write_mtok if stores else None
+    parts = (price.input_mtok, price.input_text_mtok, written)
     return [part for part in parts if part is not None]
 
 

@@ -156,10 +156,17 @@ def action_for(
 
 _COMPLAINT = re.compile(
     r"support|permitted|allowed|unknown|unrecogni|unexpected|invalid|must|range|between|at most"
-    r"|at least|too |value|parameter|argument|field|propert|greater|less|larger|exceed|only|extra",
+    r"|at least|too |deprecat|value|parameter|argument|field|propert|greater|less|larger|exceed|only|extra",
     re.IGNORECASE,
 )
-_ALSO_CALLED = {"max_tokens": ("max_completion_tokens", "max_new_tokens", "max_output_tokens")}
+_ALSO_CALLED = {
+    "max_tokens": ("max_completion_tokens", "max_new_tokens", "max_output_tokens"),
+    "reasoning_effort": (
+        *("thinking", "effort", "output_config", "thinking_config"),
+        *("thinking_level", "thinking_budget", "reasoning"),
+    ),
+    "response_format": ("output_config.format", "response_json_schema", "json_schema"),
+}
 
 
 def _named_parameter(message: str, param: str, given: Mapping[str, Any]) -> str:
@@ -168,8 +175,8 @@ def _named_parameter(message: str, param: str, given: Mapping[str, Any]) -> str:
         spellings = (name, *_ALSO_CALLED.get(name, ()))
         if param and re.split(r"[.\[]", param)[0] in spellings:
             return name
-        camel = re.sub(r"_(\w)", lambda found: found[1].upper(), name)
-        words = "|".join(map(re.escape, {*spellings, camel}))
+        camel = {re.sub(r"_(\w)", lambda found: found[1].upper(), word) for word in spellings}
+        words = "|".join(map(re.escape, {*spellings, *camel}))
         if _COMPLAINT.search(message) and re.search(rf"(?<![\w])(?:{words})(?![\w])", message):
             return name
     return ""
@@ -228,11 +235,13 @@ class RetryPolicy:
         return max(backoff, min(retry_after_s, self.max_retry_after_s))
 
 
-def parse_retry_after(headers: Mapping[str, str], message: str = "") -> float | None:
+def parse_retry_after(
+    headers: Mapping[str, str], message: str = "", stated_s: float | None = None
+) -> float | None:
     """The delay that a server asks for, in seconds, or None where it asks for none.
 
     Read from `retry-after-ms`, then from `Retry-After`, then from the reset of an exhausted limit,
-    then from the message ("try again in 7m12s").
+    then from the body (stated_s), then from the message ("try again in 7m12s").
     """
     for name, unit in (("retry-after-ms", 0.001), ("Retry-After", 1.0)):
         value = headers.get(name)
@@ -241,6 +250,8 @@ def parse_retry_after(headers: Mapping[str, str], message: str = "") -> float | 
     resets = [exhausted_for(headers, unit) for unit in ("requests", "tokens", "")]
     if known := [seconds for seconds in resets if seconds is not None]:
         return max(known)
+    if stated_s is not None:
+        return stated_s
     found = _IN_WORDS.search(message)
     return None if found is None else parse_duration(found[1].replace(" ", ""))
 

@@ -37,9 +37,14 @@ TABLE: tuple[FaultLine, ...] = (
             Example(429, "", "Rate limit exceeded: free-models-per-day"),
             Example(429, "", "This request exceeds your organization's daily rate limit."),
             Example(429, "RESOURCE_EXHAUSTED", "Quota exceeded: GenerateRequestsPerDayPerProject"),
+            Example(
+                429,
+                "GenerateRequestsPerDayPerProjectPerModel-FreeTier",
+                "You exceeded your current quota. Please retry in 34.1s.",
+            ),
         ),
         "https://github.com/MSU-AI-Agents/fall-2025-course/issues/76",
-        _pattern(r"(?:daily|weekly|monthly|per_?day|per_?month)"),
+        _pattern(r"(?:daily|weekly|monthly|per_?day|per_?month)|[\w-]*Per(?:Day|Month)[\w-]*"),
         _pattern(
             r"""\b(?:per|a|each)[ _-]?(?:calendar[ ])?(?:day|week|month)\b|per-day|PerDay|PerMonth
             |\b(?:RPD|TPD)\b|\b(?:daily|weekly|monthly)\b.{0,40}\b(?:limit|quota|usage|allowance|cap)
@@ -84,13 +89,19 @@ TABLE: tuple[FaultLine, ...] = (
             Example(403, "unsupported_country_region_territory", "Country not supported"),
             Example(412, "", "Account is suspended, please add a payment method"),
             Example(200, "", "insufficient balance"),
+            Example(402, "billing_error", "There is an issue with your payment."),
+            Example(429, "enforced_spend_limit_reached", "Monthly usage has been reached."),
+            Example(400, "", "You have reached your specified API usage limits."),
+            Example(400, "FAILED_PRECONDITION", "User location is not supported for the API use."),
+            Example(200, "PUP_LIMITED_DISABLED"),
         ),
         "https://github.com/anthropics/claude-quickstarts/issues/229, "
         "https://github.com/tencentmusic/supersonic/issues/1572, "
         "https://api-docs.deepseek.com/quick_start/error_codes",
         _pattern(
             r"""insufficient_(?:quota|balance|funds|credits?)|billing_\w+|account_deactivated
-            |arrearage|exceeded_current_quota\w*|payment_required|unsupported_country\w*"""
+            |arrearage|exceeded_current_quota\w*|payment_required|unsupported_country\w*
+            |\w*spend_limit_reached|\w*credit_balance\w*|pup_limited\w*|organization_on_hold"""
         ),
         _pattern(
             r"""(?:credits?|balance|funds|quota)\b[^.]{0,40}\b(?:too[ ]low|insufficient|exhausted
@@ -98,11 +109,12 @@ TABLE: tuple[FaultLine, ...] = (
             |(?:insufficient|not[ ]enough|no(?:[ ]remaining)?|out[ ]of|run[ ]out[ ]of|low)
               [ ](?:account[ ])?(?:credits?|balance|funds|quota)\b
             |exceeded[ ]your[ ](?:current[ ])?quota|(?:hard|spending|spend|usage|credit)[ ]limit
-              [^.]{0,40}(?:reached|exceeded|hit)|billing|arrears|overdue|top[ -]up|recharge
+              [^.]{0,40}(?:reached|exceeded|hit)|(?:reached|exceeded|hit)[ ]your[^.]{0,30}usage[ ]limits
+            |billing|arrears|overdue|top[ -]up|recharge
             |good[ ]standing|payment[ ](?:required|method|failed)|unpaid
             |account\b[^.]{0,40}\b(?:suspended|deactivated|disabled|blocked|terminated|banned
               |flagged|closed|frozen|locked|inactive|not[ ]active)
-            |country[^.]{0,30}not[ ]supported|余额不足|欠费"""
+            |(?:country|location)[^.]{0,30}not[ ]supported|余额不足|欠费"""
         ),
     ),
     FaultLine(

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tutelage.config.teacher_settings import TeacherSettings
+from tutelage.config.teacher_settings import KEY_VARIABLES, TeacherSettings
 from tutelage.core.errors import UsageError
 from tutelage.teacher.batch.batches import Batches, forget, rows_of
 from tutelage.teacher.batch.table import BatchRow, row_of
@@ -285,9 +285,12 @@ def _open_row(ledger: Ledger, number: int) -> BatchRow:
 
 
 def _batches(session: Session, row: BatchRow, base_url: str | None) -> Batches:
+    # Where requests are part of the call, the place of the file's id names the dialect.
+    scheme = (row.file_id or "").partition(":")[0]
     teacher = open_teacher(
         TeacherSettings(
-            model=f"openai:{row.model}",
+            model=f"{scheme if scheme in KEY_VARIABLES else 'openai'}:{row.model}",
+            max_tokens=1,  # some servers need one; nothing is requested
             base_url=base_url or row.base_url,
             api_key_env=row.key_env,
             provider=row.identity,  # even if the address has changed
