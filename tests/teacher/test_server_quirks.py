@@ -31,8 +31,10 @@ from tutelage.strategies.finish_reasons import standard_reason
 from tutelage.strategies.lookup import get_strategy
 from tutelage.strategies.reasoning import separate
 from tutelage.teacher.annotate import Annotation, Options, annotate, annotate_to_file
+from tutelage.teacher.clients.error_replies import parse_error
 from tutelage.teacher.clients.http_api import ServerTeacher
-from tutelage.teacher.clients.wire import parse_completion, parse_error, parse_json
+from tutelage.teacher.clients.values import parse_json
+from tutelage.teacher.clients.wire import parse_completion
 from tutelage.teacher.engine.failures import FaultKind, RetryPolicy, parse_retry_after
 from tutelage.teacher.engine.requests import RequestBuilder
 from tutelage.teacher.hopeless import MOST
@@ -121,6 +123,22 @@ SHOWN = {
     "an answer's tags": f"<think>Perhaps.</think>\n<answer>\n{ANSWER}\n</answer>",
     "escaped": f"&lt;think&gt;Perhaps.&lt;/think&gt;{ANSWER}",
     "one pipe": f"<|channel>thought\nPerhaps.<channel|>{ANSWER}",
+    "a constrained channel": "<|channel|>analysis<|message|>Perhaps.<|end|><|start|>assistant"
+    f"<|channel|>final <|constrain|>json<|message|>{ANSWER}",
+    "a box": f"<think>Perhaps.</think><|begin_of_box|>{ANSWER}<|end_of_box|>",
+    "a prefix of one's own": f"<longcat_think>Perhaps.</longcat_think>{ANSWER}",
+    "camel case": f"<antThinking>Perhaps.</antThinking>{ANSWER}",
+    "prefix and suffix": f"<|inner_prefix|>Perhaps.<|inner_suffix|>{ANSWER}",
+    "final response": "Here are my reasoning steps:\nPerhaps.\n[BEGIN FINAL RESPONSE]\n"
+    f"{ANSWER}\n[END FINAL RESPONSE]",
+    "only the answer's delimiter": f"<think>Perhaps.\n<answer>{ANSWER}</answer>",
+    "an answer's special token": f"<|think|>Perhaps.<|end|><|begin|>assistant<|content|>{ANSWER}"
+    "<|end|>",
+    "a summary": f"<details><summary>Thinking</summary>Perhaps.</details>\n{ANSWER}",
+    "spaces": f"< think >Perhaps.< / think >{ANSWER}",
+    "full width": f"＜think＞Perhaps.＜/think＞{ANSWER}",
+    "Chinese": f"<思考>Perhaps.</思考>{ANSWER}",
+    "wide bars": f"<｜think｜>Perhaps.<｜/think｜>{ANSWER}",
 }
 
 
@@ -157,6 +175,8 @@ def test_reasoning_that_does_not_end_was_cut(text: str, ledger: Ledger) -> None:
         "[Analysis] It rained.",
         "I think that it rained, so a < b and b > c.",
         "The tag <b>rain</b> says so.",
+        "He said <s>no</s> yes.",
+        "The output <output> is a tag.",
         "Reasoning: it rained.",
     ],
 )
@@ -182,6 +202,21 @@ PARTS = {
 def test_reasoning_in_parts_and_fields_is_kept_apart(how: str, ledger: Ledger) -> None:
     rationale = one(PARTS[how], ledger)
     assert (rationale.text, rationale.reasoning, rationale.status) == (ANSWER, "Perhaps.", "ok")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{ANSWER}<|im_end|>",
+        f"{ANSWER}</s>",
+        f"{ANSWER}<|eot_id|><|start_header_id|>user<|end_header_id|>And then?",
+        f"{ANSWER}<end_of_turn>\n<start_of_turn>user\nAnd then?",
+        f"{ANSWER}<｜end▁of▁sentence｜>",
+        f"<response>{ANSWER}</response>",
+    ],
+)
+def test_the_tokens_of_a_chat_template_are_no_part_of_an_answer(text: str) -> None:
+    assert separate(text).answer == ANSWER and separate(text).reasoning == ""
 
 
 def test_reasoning_alone_is_an_empty_answer(ledger: Ledger) -> None:

@@ -30,7 +30,10 @@ _PARTS: tuple[tuple[str, re.Pattern[str]], ...] = (
             r"|flag|violat|polic|harm|unsafe|toxic|language|escalat|armor|jailbreak"
         ),
     ),
-    (LENGTH, re.compile(r"length|token|limit|context|truncat|incomplete|max|budget|exceed|continu")),
+    (
+        LENGTH,
+        re.compile(r"length|token|limit|context|truncat|incomplete|max|budget|exceed|continu"),
+    ),
     (
         ERROR,
         re.compile(

@@ -26,26 +26,30 @@ Markup = tuple[str, str]
 """A mark-up of one's own: what begins a stretch of reasoning, and what ends it."""
 
 _NAME = (
-    r"(?:[a-z0-9]+[:_-])?"
-    r"(?:think(?:ing)?|thoughts?|reasoning|reflection|reflect|scratch_?pad|analysis|cot"
-    r"|chain[_ -]of[_ -]thought|inner[_ -]monologue|monologue|deliberation)"
-    r"(?:[_-](?:process|block|section|content))?"
+    r"(?:[a-z0-9]+[:_▁-])*"
+    r"(?:(?:ant|inner|internal|self)?think(?:ing)?|thoughts?|reasoning|reflection|reflect"
+    r"|scratch_?pad|analysis|cot|chain[_ -]of[_ -]thought|(?:inner[_ -])?monologue|deliberation"
+    r"|planning|思考|思考过程)"
+    r"(?:[_▁-](?:process|block|section|content|steps?|trace))?"
 )
 _SQUARE = r"(?:think(?:ing)?|thoughts?)"  # "[analysis]" may well be an answer's own heading
+_BEGINS, _ENDS = r"[<＜]\s*[|｜]?\s*", r"\s*[|｜]?\s*[>＞]"
 
 
 def _delimiter(*, closing: bool) -> re.Pattern[str]:
     """A pattern for a delimiter of reasoning, in any of the usual brackets."""
 
     def named(name: str) -> str:
+        gap = "[_▁]"
         if closing:
-            return rf"(?:/{name}|end_(?:of_)?{name}|{name}_end)"
-        return rf"(?:(?:(?:start|begin)_(?:of_)?)?{name}|{name}_(?:start|begin))"
+            return rf"(?:/\s*{name}|end{gap}(?:of{gap})?{name}|{name}{gap}end|inner_suffix)"
+        start = rf"(?:start|begin){gap}(?:of{gap})?"
+        return rf"(?:(?:{start})?{name}|{name}{gap}(?:start|begin)|inner_prefix)"
 
     attributes = "" if closing else r"(?:\s[^<>\[\]]{0,80})?"
     name = named(_NAME)
     return re.compile(
-        rf"<\|?\s*{name}{attributes}\s*\|?>|&lt;{name}&gt;|\[{named(_SQUARE)}\]"
+        rf"{_BEGINS}{name}{attributes}{_ENDS}|&lt;{name}&gt;|\[{named(_SQUARE)}\]"
         rf"|◁{name}▷|⟨{name}⟩|【{name}】",
         re.IGNORECASE,
     )
@@ -55,7 +59,7 @@ _OPEN, _CLOSE = _delimiter(closing=False), _delimiter(closing=True)
 
 _CHANNEL = re.compile(
     r"(?:<\|start\|>\s*\w*\s*)?<(?:\|channel\||channel)>\s*(?P<name>\w+)"
-    r"(?:[^<]*<\|?message\|?>)?",
+    r"(?:\s*<\|constrain\|>\s*\w+)?(?:[^<]*<\|?message\|?>)?",
     re.IGNORECASE,
 )
 _CHANNEL_END = re.compile(
@@ -70,8 +74,14 @@ _BARE_FINAL = re.compile(r"assistant\s?final(?=\W|[A-Z]|$)|(?<=[.!?\"')])final(?
 _HEADINGS = (
     # (what begins, what ends): at the beginning of the text alone.
     (
-        re.compile(r"^\s*here(?:'|’)?(?:s| is) my (?:thought|thinking|reasoning) process:?", re.I),
-        re.compile(r"here(?:'|’)?(?:s| is) my (?:response|answer):?", re.I),
+        re.compile(
+            r"^\s*here(?:'|’)?(?:s| is| are) my (?:thought|thinking|reasoning) (?:process|steps):?",
+            re.I,
+        ),
+        re.compile(
+            r"here(?:'|’)?(?:s| is) my (?:response|answer):?|\[BEGIN FINAL (?:RESPONSE|ANSWER)\]",
+            re.I,
+        ),
     ),
     (
         re.compile(r"^\s*#{1,4}\s*(?:thinking|thoughts?|thought process)\s*:?\s*\n", re.I),
@@ -88,17 +98,30 @@ _HEADINGS = (
         re.compile(r"^```[ \t]*$", re.M),
     ),
     (
-        re.compile(r"^\s*<details[^<>]*\breasoning\b[^<>]*>", re.I),
+        re.compile(
+            r"^\s*<details(?:[^<>]*\breasoning\b[^<>]*>"
+            r"|[^<>]*>\s*<summary>[^<]*\b(?:think|thought|reason)\w*[^<]*</summary>)",
+            re.I,
+        ),
         re.compile(r"</details>", re.I),
     ),
 )
 
-_WRAPPER = re.compile(
-    r"""^\s*<\|?(?P<name>(?:start_|begin_of_)?(?:answer|response|solution|final(?:_answer)?|output))\|?>
-        \s*(?P<text>.*?)\s*
-        (?:<\|?(?:/(?P=name)|end_(?:of_)?(?:answer|response|solution|final|output))\|?>\s*)?$""",
-    re.IGNORECASE | re.DOTALL | re.VERBOSE,
+_ANSWER = (
+    r"(?:(?:start|begin(?:_of)?)_)?(?:answer|response|solution|final(?:_(?:answer|response))?"
+    r"|output|content|box)"
 )
+_ANSWER_OPENS = re.compile(rf"{_BEGINS}{_ANSWER}{_ENDS}", re.IGNORECASE)
+_ANSWER_CLOSES = re.compile(
+    rf"(?:{_BEGINS}(?:/\s*|end_(?:of_)?){_ANSWER}{_ENDS}|\[END FINAL (?:RESPONSE|ANSWER)\])\s*$",
+    re.IGNORECASE,
+)
+_TURN_ENDS = re.compile(
+    r"[<＜][|｜](?:im_end|eo[tm](?:_id)?|end(?:[_▁]?of[_▁]?(?:turn|text|sentence|message))?(?:_token)?"
+    r"|endoftext|return)[|｜][>＞]|<eos>|<end_of_turn>|</(?:s|assistant)>\s*$",
+    re.IGNORECASE,
+)
+"""Where a turn ends. What a server leaves after such a token is no part of the answer."""
 
 
 _START = re.compile(r"\s*(?:here|#|`|thinking|assistant|analysis)", re.IGNORECASE)
@@ -129,6 +152,11 @@ def separate(text: str, own: Markup | None = None) -> Separated:
         found = True
         text, more, unclosed = _by_delimiters(text, begin, end)
         thoughts += more
+        opens = list(_ANSWER_OPENS.finditer(thoughts[-1])) if unclosed else []
+        if opens:  # the answer's own delimiter ends the reasoning, where nothing else does
+            text += thoughts[-1][opens[-1].start() :]
+            thoughts[-1] = thoughts[-1][: opens[-1].start()]
+            unclosed = False
         if unclosed:
             return Separated(text.strip(), _joined(thoughts), True)
     for split in (_by_headings, _by_channels, _by_bare_channels):
@@ -138,17 +166,34 @@ def separate(text: str, own: Markup | None = None) -> Separated:
             text, unclosed = parts.answer, parts.unclosed
             thoughts.append(parts.reasoning)
             break
-    if not found:
-        return Separated(text, "")
-    wrapped = _WRAPPER.match(text)
-    return Separated((wrapped["text"] if wrapped else text).strip(), _joined(thoughts), unclosed)
+    answer = _unwrapped(text, alone=not found)
+    return Separated(answer, _joined(thoughts), unclosed)
+
+
+def _unwrapped(text: str, *, alone: bool) -> str:
+    """An answer without the end of its turn, and without delimiters around all of it.
+
+    alone: without reasoning: then the delimiters must be a pair
+    """
+    ended = _TURN_ENDS.search(text)
+    if ended is not None and text[: ended.start()].strip():
+        text = text[: ended.start()]
+    elif alone and _ANSWER_CLOSES.search(text) is None:
+        return text
+    plain = re.sub(r"^\s*<\|begin\|>\s*assistant", "", text).strip()
+    opened, closed = _ANSWER_OPENS.match(plain), _ANSWER_CLOSES.search(plain)
+    if closed is not None and (opened is not None or not alone):
+        plain = plain[: closed.start()]
+    if opened is not None and (closed is not None or not alone):
+        plain = plain[opened.end() :]
+    return plain.strip()
 
 
 def _is_plain(text: str) -> bool:
     """Whether a text has no reasoning by a quick look, as most have none."""
     if "<" in text or "[" in text or "&lt;" in text:
         return False
-    if not text.isascii() and any(mark in text for mark in "◁⟨【"):
+    if not text.isascii() and any(mark in text for mark in "◁⟨【＜"):
         return False
     return _START.match(text) is None
 

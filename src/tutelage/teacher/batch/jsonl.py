@@ -15,8 +15,9 @@ from typing import IO, Any, Final
 from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.types import Completion, Example, Message, Request
 from tutelage.teacher.clients.dialect import Dialect, Result
+from tutelage.teacher.clients.error_replies import parse_error, ruling_of
 from tutelage.teacher.clients.openai_api import OPENAI
-from tutelage.teacher.clients.wire import parse_error, parse_json, ruling_of
+from tutelage.teacher.clients.values import parse_json
 from tutelage.teacher.cost.prices import Price, Rates
 from tutelage.teacher.engine.failures import Action, Fault, FaultKind
 

@@ -18,7 +18,7 @@ from tutelage.core.errors import UsageError
 from tutelage.teacher.batch.jsonl import RemoteBatch
 from tutelage.teacher.batch.server import BatchServer, CallFault, garbled
 from tutelage.teacher.clients.access import is_loopback
-from tutelage.teacher.clients.wire import parse_json
+from tutelage.teacher.clients.values import parse_json
 from tutelage.teacher.engine.failures import Action, FaultKind, RetryPolicy
 
 if TYPE_CHECKING:

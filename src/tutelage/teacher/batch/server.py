@@ -16,8 +16,9 @@ from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.errors import AuthenticationError, ServerUnreachableError, TeacherError
 from tutelage.teacher.batch.jsonl import TAG, WINDOW, RemoteBatch, parse_batch
 from tutelage.teacher.clients.access import Access, is_loopback
+from tutelage.teacher.clients.error_replies import parse_error, ruling_of
 from tutelage.teacher.clients.openai_api import ENDPOINT
-from tutelage.teacher.clients.wire import parse_error, parse_json, ruling_of
+from tutelage.teacher.clients.values import parse_json
 from tutelage.teacher.engine.failures import (
     Action,
     Fault,

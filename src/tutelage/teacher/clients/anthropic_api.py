@@ -15,14 +15,8 @@ from typing import Any
 from tutelage.core.types import Completion, Request, Usage
 from tutelage.strategies.finish_reasons import standard_reason
 from tutelage.teacher.clients.dialect import Result
-from tutelage.teacher.clients.wire import (
-    merged,
-    parse_content,
-    parse_count,
-    schema_of,
-    stated_cost,
-    storable,
-)
+from tutelage.teacher.clients.values import parse_count, storable
+from tutelage.teacher.clients.wire import merged, parse_content, schema_of, stated_cost
 from tutelage.teacher.engine.failures import Action, Fault, FaultKind
 
 _VERSION = "2023-06-01"

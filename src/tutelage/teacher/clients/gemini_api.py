@@ -13,7 +13,8 @@ from typing import Any
 from tutelage.core.types import Completion, Request, Usage
 from tutelage.strategies.finish_reasons import ERROR, FILTERED, STOP, standard_reason
 from tutelage.teacher.clients.dialect import Result
-from tutelage.teacher.clients.wire import merged, parse_count, schema_of, storable
+from tutelage.teacher.clients.values import parse_count, storable
+from tutelage.teacher.clients.wire import merged, schema_of
 from tutelage.teacher.engine.failures import Action, Fault, FaultKind, judge
 
 _NAMES = {"temperature": "temperature", "top_p": "topP", "max_tokens": "maxOutputTokens",

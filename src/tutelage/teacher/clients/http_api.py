@@ -9,6 +9,7 @@ what a fault calls for.
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Self
@@ -23,13 +24,10 @@ from tutelage.core.errors import (
 )
 from tutelage.core.types import Completion, Request
 from tutelage.teacher.clients.access import Access, normalise_url
+from tutelage.teacher.clients.error_replies import is_page, parse_error, ruling_of
 from tutelage.teacher.clients.server_models import list_models, models_hint, other_address
-from tutelage.teacher.clients.wire import (
-    is_page,
-    parse_error,
-    parse_json,
-    ruling_of,
-)
+from tutelage.teacher.clients.values import parse_json
+from tutelage.teacher.clients.wire import parse_stream
 from tutelage.teacher.engine.failures import (
     Action,
     Fault,
@@ -40,6 +38,12 @@ from tutelage.teacher.engine.failures import (
 
 if TYPE_CHECKING:
     import aiohttp
+
+
+_NEWER_NAME = re.compile(
+    r"\bmax_tokens\b.*\bmax_completion_tokens\b|\buse\W+max_completion_tokens", re.I | re.S
+)
+"""An error that names both, or says which one to use."""
 
 
 class ServerTeacher:
@@ -99,6 +103,10 @@ class ServerTeacher:
         if self.on_headers is not None and limits:
             self.on_headers(limits)
         answer = parse_json(text)
+        if answer is None and text.lstrip().startswith("data:"):
+            answer = parse_stream(text)
+        if 200 < status < 300 and isinstance(answer, dict) and self._dialect.is_answer(answer):
+            status = 200
         if status == 200 and isinstance(answer, dict):
             if self._dialect.is_answer(answer):
                 return self._dialect.completion(answer)
@@ -126,8 +134,15 @@ class ServerTeacher:
                 proxy=self._proxy,
                 allow_redirects=False,  # the key is for this address alone
             ) as response:
-                text = self._access.clean((await response.read()).decode("utf-8", "replace"))
-                return response.status, response.headers, text
+                data = await response.read()
+                text = data.decode("utf-8-sig", "replace")
+                if "\ufffd" in text and response.status == 200 and data.lstrip()[:1] == b"{":
+                    data.decode("utf-8-sig")  # a model's own replacement character is no fault
+                return response.status, response.headers, self._access.clean(text)
+        except UnicodeDecodeError as error:
+            raise Fault(
+                Action.RETRY, "an answer that is not UTF-8", kind=FaultKind.GARBLED
+            ) from error
         except TimeoutError as error:
             raise Fault(
                 Action.RETRY,
@@ -165,7 +180,7 @@ class ServerTeacher:
         prompt = "\n".join(message.content for message in request.messages)
         ruling = ruling_of(error, request.parameters, prompt)
         action, message = ruling.action, error.message
-        if "max_tokens" in body and "max_completion_tokens" in message and status == 400:
+        if "max_tokens" in body and status == 400 and _NEWER_NAME.search(message):
             # Some models accept only the newer name of the limit, and say so.
             self._renames_max_tokens = True
             action = Action.RETRY
@@ -285,9 +300,12 @@ def identity_of(access: Access) -> str:
     return access.address if scheme == "openai" else f"{scheme}:{access.address}"
 
 
+_A_YEAR_S = 366 * 86_400.0
+
+
 def come_back(fault: Fault) -> str:
     """When a limit that lasts ends, as far as the server says."""
-    if not fault.retry_after_s:
+    if not fault.retry_after_s or fault.retry_after_s > _A_YEAR_S:
         return "the limit is by the day or longer, and the server does not say when it ends"
     moment = time.localtime(time.time() + fault.retry_after_s)
     hours, minutes = divmod(max(1, round(fault.retry_after_s / 60)), 60)

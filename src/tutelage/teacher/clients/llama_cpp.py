@@ -27,12 +27,8 @@ from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.errors import MissingExtraError, TeacherError
 from tutelage.core.model_files import find_file, find_in_package
 from tutelage.core.types import Completion, Request
-from tutelage.teacher.clients.wire import (
-    parse_completion,
-    parse_error,
-    request_body,
-    ruling_of,
-)
+from tutelage.teacher.clients.error_replies import parse_error, ruling_of
+from tutelage.teacher.clients.wire import parse_completion, request_body
 from tutelage.teacher.cost.prices import output_bound
 from tutelage.teacher.engine.failures import Action, Fault
 

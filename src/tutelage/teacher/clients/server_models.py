@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from tutelage.teacher.clients.access import Access, endpoint
-from tutelage.teacher.clients.wire import parse_json, without_folder
+from tutelage.teacher.clients.values import parse_json
+from tutelage.teacher.clients.wire import without_folder
 
 if TYPE_CHECKING:
     import aiohttp

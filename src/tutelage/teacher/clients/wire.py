@@ -1,32 +1,27 @@
-"""OpenAI's chat completions as JSON: encodes requests, and parses answers and errors.
+"""OpenAI's chat completions as JSON: encodes requests, and parses answers.
 
 Servers differ. Every known variant is handled here and nowhere else.
 """
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
 from tutelage.core.types import Completion, Request, Usage
 from tutelage.strategies.finish_reasons import ERROR, standard_reason
+from tutelage.teacher.clients.error_replies import parse_error
+from tutelage.teacher.clients.values import dicts, parse_count, parse_json, storable
 from tutelage.teacher.engine.failures import (
     Action,
     Fault,
     FaultKind,
-    Ruling,
     fault_kind_of,
     judge,
-    parse_moment,
 )
 
 _PICO = 10**12
-_MOST_TOKENS = 10**9
-"""No request has more tokens: such a count makes no sense, and counts as none."""
 _MOST_DOLLARS = 1000
 """No request costs more: such a cost makes no sense, and counts as none."""
 
@@ -55,12 +50,30 @@ def schema_of(response_format: object) -> Mapping[str, Any] | None:
     return form.get("schema") if isinstance(form, Mapping) else None
 
 
-def parse_json(text: str) -> Any:
-    """The value, or None for text that is not JSON (`null` is not an answer either)."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):  # the latter: brackets inside of brackets inside of …
-        return None
+def parse_stream(text: str) -> dict[str, Any] | None:
+    """The completion in a stream of server-sent events, which some servers send unasked.
+
+    None where it has no event that can be read.
+    """
+    rows = [line[5:].strip() for line in text.splitlines() if line.startswith("data:")]
+    events = [event for event in map(parse_json, rows) if isinstance(event, dict)]
+    whole: dict[str, Any] = {}
+    message: dict[str, Any] = {}
+    choice: dict[str, Any] = {"message": message}
+    for event in events:
+        whole |= {name: value for name, value in event.items() if value and name != "choices"}
+        for part in list(dicts(event.get("choices")))[:1]:
+            choice |= {n: v for n, v in part.items() if v and n not in ("delta", "message")}
+            delta = part.get("delta") or part.get("message")
+            for name, value in delta.items() if isinstance(delta, dict) else ():
+                joins = isinstance(value, str) and name != "role"
+                if joins and isinstance(message.get(name, ""), str):
+                    message[name] = message.get(name, "") + value
+            whole["choices"] = [choice]
+    complete = "[DONE]" in rows or "finish_reason" in choice
+    if "choices" in whole and not complete and not whole.get("error"):
+        return None  # it broke off
+    return whole or None
 
 
 def parse_completion(answer: dict[str, Any]) -> Completion:
@@ -84,8 +97,9 @@ def parse_completion(answer: dict[str, Any]) -> Completion:
     for name in ("reasoning_content", "reasoning", "thinking", "thoughts", "reasoning_details"):
         if message.get(name) and not thoughts:
             thoughts = _text_in(message[name])
-    if not text and isinstance(message.get("refusal"), str) and message["refusal"]:
-        text, reason = storable(message["refusal"]), "content_filter"
+    refusal = message.get("refusal") or _refusal_in(message.get("content"))
+    if not text and isinstance(refusal, str) and refusal:
+        text, reason = storable(refusal), "content_filter"
     usage = answer.get("usage")
     counts = usage if isinstance(usage, dict) else {}
     served = answer.get("model")
@@ -150,6 +164,11 @@ def _dollars(value: object) -> float | None:
     return float(value) if plain and 0 <= value <= _MOST_DOLLARS else None  # type: ignore[operator,arg-type]
 
 
+def _refusal_in(content: object) -> object:
+    parts = [part for part in dicts(content) if part.get("type") == "refusal"]
+    return parts[0].get("refusal") if parts else None
+
+
 _ANSWER_PARTS = (None, "text", "output_text")
 """The types of the parts of a message that are the answer. All others are reasoning or the like."""
 
@@ -158,6 +177,8 @@ def parse_content(content: object) -> tuple[str, str]:
     """The answer and the reasoning in a message's content."""
     if isinstance(content, str):
         return storable(content), ""
+    if isinstance(content, dict):
+        content = [content]
     if not isinstance(content, list):
         return "", ""
     # Some servers send the answer in parts.
@@ -183,187 +204,3 @@ def _texts(value: object, depth: int) -> Iterator[str]:
     elif isinstance(value, dict) and depth:
         for name in ("thinking", "reasoning", "text", "summary", "content"):
             yield from _texts(value.get(name), depth - 1)
-
-
-def storable(text: str) -> str:
-    """A text without halves of surrogate pairs, which cannot be stored."""
-    return text.encode("utf-8", "replace").decode()
-
-
-def parse_count(value: object) -> int | None:
-    """A number of tokens; None for what cannot be one: negative, absurdly large, or no number."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_TOKENS:
-        return value
-    return None
-
-
-@dataclass(frozen=True, slots=True)
-class ErrorReply:
-    """An error as a server describes it.
-
-    status:  the HTTP status; 200 for an error inside of a 200 that names no status of its own
-    codes:   all codes, types and reasons in it; code: the first of them, for people
-    message: never empty
-    param:   the parameter that it names
-    wait_s:  seconds that it asks to wait, where its body says so
-    """
-
-    status: int
-    codes: tuple[str, ...]
-    message: str
-    param: str = ""
-    wait_s: float | None = None
-
-    @property
-    def code(self) -> str:
-        """The first code; empty where there is none."""
-        return self.codes[0] if self.codes else ""
-
-    @property
-    def shown(self) -> str:
-        """How messages begin that repeat it."""
-        return "an error in an answer" if self.status == 200 else f"HTTP {self.status}"
-
-
-def parse_error(status: int, answer: Any, text: str) -> ErrorReply:
-    """An error in any of the shapes that servers send.
-
-    text: of the body, which is the message where nothing else is
-    """
-    if isinstance(answer, list) and answer:
-        answer = answer[0]
-    body: dict[str, Any] = answer if isinstance(answer, dict) else {}
-    error = body.get("error") or body.get("errors") or body.get("base_resp") or body
-    if isinstance(error, list) and error:
-        error = error[0]
-    if not isinstance(error, dict):
-        error = {**body, "message": error if isinstance(error, str) else text}
-    codes: list[str] = list(_codes(error))
-    params: list[str] = []
-    message = _message(error, codes, params) or _message(body, codes, params) or _plain(text)
-    inner = parse_json(message) if message.startswith("{") else None
-    if isinstance(inner, dict):  # an error of another server, as text
-        found = parse_error(status, inner, message)
-        codes += found.codes
-        params += [found.param] if found.param else []
-        message = found.message
-    number = error.get("code")
-    if status == 200 and isinstance(number, int) and 400 <= number < 600:
-        status = number
-    param = error.get("param")
-    params += [param] if isinstance(param, str) else []
-    return ErrorReply(
-        status,
-        tuple(dict.fromkeys(codes)),
-        message.strip() or "no message",
-        "".join(params[:1]),
-        _wait_s(error),
-    )
-
-
-def _wait_s(error: Mapping[str, Any]) -> float | None:
-    """The wait in an error object: google.rpc.RetryInfo, or a field of the error's own."""
-    for part in (error, error.get("metadata"), *_dicts(error.get("details"))):
-        for name in ("retryDelay", "retry_after", "retry_after_seconds", "retryAfter"):
-            value = part.get(name) if isinstance(part, dict) else None
-            if isinstance(value, (int, float, str)) and not isinstance(value, bool):
-                return parse_moment(str(value))
-    return None
-
-
-def ruling_of(error: ErrorReply, request_parameters: Mapping[str, Any], prompt: str = "") -> Ruling:
-    """What an error calls for. prompt: text of the request, which the error may repeat"""
-    message = _without_echo(error.message, prompt) if prompt else error.message
-    return judge(error.status, error.codes, message, request_parameters, error.param)
-
-
-_ECHO = 30
-"""Characters in a row from which on a message repeats the prompt, and does not speak of it."""
-
-
-def _without_echo(message: str, prompt: str) -> str:
-    """A message without what it repeats of the prompt: a row's words are no reason."""
-    kept, at = [], 0
-    while at < len(message):
-        end = at + _ECHO
-        if message[at:end] in prompt and end <= len(message):
-            while end < len(message) and message[at : end + 1] in prompt:
-                end += 1
-            kept.append("…")
-            at = end
-        else:
-            kept.append(message[at])
-            at += 1
-    return "".join(kept)
-
-
-def _codes(error: dict[str, Any]) -> Iterator[str]:
-    for name in ("code", "type", "status", "reason", "error_code", "status_code"):
-        value = error.get(name)
-        if isinstance(value, (str, int)) and not isinstance(value, bool) and value != "":
-            yield str(value)
-    inner = error.get("innererror")
-    if isinstance(inner, dict):
-        yield from _codes(inner)
-    details = error.get("details")
-    if isinstance(details, dict):
-        yield from _codes(details)
-    for detail in _dicts(details):
-        if isinstance(detail.get("reason"), str):
-            yield detail["reason"]
-        for violation in _dicts(detail.get("violations")):  # the quota that is exhausted
-            if isinstance(violation.get("quotaId"), str):
-                yield violation["quotaId"]
-
-
-def _message(error: dict[str, Any], codes: list[str], params: list[str]) -> str:
-    """The message of an error object. Adds what its parts say to `codes` and `params`."""
-    for name in (
-        "message",
-        "detail",
-        "msg",
-        "error_msg",
-        "status_msg",
-        "error_description",
-        "title",
-    ):
-        value = error.get(name)
-        if isinstance(value, dict):
-            value = value.get("detail") or value.get("message") or json.dumps(value)
-        if isinstance(value, list) and (parts := list(_dicts(value))):
-            # As pydantic's errors: [{"type": "extra_forbidden", "loc": ["body", "seed"], "msg": …}]
-            lines = []
-            for part in parts:
-                location = [str(place) for place in part.get("loc") or () if place != "body"]
-                codes.append(str(part.get("type", "")))
-                params += location[:1]
-                lines.append(f"{'.'.join(location)}: {part.get('msg') or part.get('message')}")
-            return "; ".join(lines)
-        if isinstance(value, str) and value.strip():
-            return _plain(value)
-    return ""
-
-
-def _dicts(value: object) -> Iterator[dict[str, Any]]:
-    yield from (part for part in value if isinstance(part, dict)) if isinstance(value, list) else ()
-
-
-def is_page(text: str, content_type: str = "") -> bool:
-    """Whether a body is a web page and not an API's."""
-    return "text/html" in content_type or text.lstrip()[:14].lower().startswith(
-        ("<!doctype html", "<html")
-    )
-
-
-_TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
-
-
-def _plain(text: str) -> str:
-    """A text as it is; of a web page its title."""
-    if not is_page(text):
-        return text
-    title = _TITLE.search(text)
-    said = re.sub(r"<[^>]*>|\s+", " ", title[1] if title else text)
-    return f"a web page: {' '.join(said.split())[:120]}"

@@ -156,7 +156,8 @@ def action_for(
 
 _COMPLAINT = re.compile(
     r"support|permitted|allowed|unknown|unrecogni|unexpected|invalid|must|range|between|at most"
-    r"|at least|too |deprecat|value|parameter|argument|field|propert|greater|less|larger|exceed|only|extra",
+    r"|at least|too |deprecat|value|parameter|argument|field|propert|greater|less|larger|exceed"
+    r"|only|extra",
     re.IGNORECASE,
 )
 _ALSO_CALLED = {
@@ -182,15 +183,19 @@ def _named_parameter(message: str, param: str, given: Mapping[str, Any]) -> str:
     return ""
 
 
-_CONTEXT = re.compile(r"context (?:length|window|size)\D{0,20}(\d[\d,]*)", re.IGNORECASE)
+_LEAST_LIMIT = 100
+"""No server allows fewer tokens than this: a smaller number in a message is something else."""
 
 
 def _limit_is_too_large(message: str, given: Mapping[str, Any]) -> bool:
-    """Whether `max_tokens` alone exceeds the context, so that no row can fit."""
-    found, limit = _CONTEXT.search(message), given.get("max_tokens")
-    if found is None or not isinstance(limit, int):
+    """Whether `max_tokens` alone exceeds what the server allows, so that no row can fit: whether
+    all other limits that the message names are smaller."""
+    limit = given.get("max_tokens")
+    if not isinstance(limit, int):
         return False
-    return limit >= int(found[1].replace(",", ""))
+    named = {int(n.replace(",", "")) for n in re.findall(r"\d[\d,]*(?![\d.])", message)}
+    others = [n for n in named if n >= _LEAST_LIMIT and n != limit]
+    return bool(others) and max(others) <= limit
 
 
 def fault_kind_of(status: int) -> FaultKind:

@@ -69,6 +69,15 @@ class FaultLine:
     parameter: bool = False
 
 
+REFUSED = frozenset({200, *range(400, 408), *range(409, 425), 426, 428, 451})
+"""Refusals, and errors inside of a 200."""
+
+
+def pattern(text: str) -> re.Pattern[str]:
+    """A pattern for codes or messages, in any case, written with white space between its parts."""
+    return re.compile(text, re.IGNORECASE | re.VERBOSE)
+
+
 _DONE: dict[Action, str] = {
     Action.RETRY: "retried after a delay",
     Action.FAIL_REQUEST: "the row fails, which is remembered",

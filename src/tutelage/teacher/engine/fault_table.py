@@ -10,17 +10,7 @@ Each line has examples, as servers send them, and a source. A test plays each ex
 
 from __future__ import annotations
 
-import re
-
-from tutelage.teacher.engine.fault_kinds import Action, Example, FaultLine
-
-
-def _pattern(text: str) -> re.Pattern[str]:
-    return re.compile(text, re.IGNORECASE | re.VERBOSE)
-
-
-_REFUSED = frozenset({200, *range(400, 408), *range(409, 425), 426, 428, 451})
-"""Refusals, and errors inside of a 200."""
+from tutelage.teacher.engine.fault_kinds import REFUSED, Action, Example, FaultLine, pattern
 
 TABLE: tuple[FaultLine, ...] = (
     FaultLine(
@@ -37,15 +27,11 @@ TABLE: tuple[FaultLine, ...] = (
             Example(429, "", "Rate limit exceeded: free-models-per-day"),
             Example(429, "", "This request exceeds your organization's daily rate limit."),
             Example(429, "RESOURCE_EXHAUSTED", "Quota exceeded: GenerateRequestsPerDayPerProject"),
-            Example(
-                429,
-                "GenerateRequestsPerDayPerProjectPerModel-FreeTier",
-                "You exceeded your current quota. Please retry in 34.1s.",
-            ),
+            Example(429, "RequestsPerDayPerProjectPerModel-FreeTier", "Please retry in 34.1s."),
         ),
         "https://github.com/MSU-AI-Agents/fall-2025-course/issues/76",
-        _pattern(r"(?:daily|weekly|monthly|per_?day|per_?month)|[\w-]*Per(?:Day|Month)[\w-]*"),
-        _pattern(
+        pattern(r"(?:daily|weekly|monthly|per_?day|per_?month)|[\w-]*Per(?:Day|Month)[\w-]*"),
+        pattern(
             r"""\b(?:per|a|each)[ _-]?(?:calendar[ ])?(?:day|week|month)\b|per-day|PerDay|PerMonth
             |\b(?:RPD|TPD)\b|\b(?:daily|weekly|monthly)\b.{0,40}\b(?:limit|quota|usage|allowance|cap)
             |\b(?:limit|quota|usage|allowance)\b.{0,30}\b(?:today|this[ ]month|daily|weekly)\b"""
@@ -65,12 +51,12 @@ TABLE: tuple[FaultLine, ...] = (
         ),
         "https://ai.google.dev/gemini-api/docs/rate-limits",
         None,
-        _pattern(r"please[ ]retry[ ]in[ ][\d.]+|per[ _-]?minute|PerMinute"),
+        pattern(r"please[ ]retry[ ]in[ ][\d.]+|per[ _-]?minute|PerMinute"),
     ),
     FaultLine(
         "an account that cannot pay, or is closed",
         Action.STOP_ACCOUNT,
-        _REFUSED | {429},
+        REFUSED | {429},
         (
             Example(429, "insufficient_quota", "You exceeded your current quota."),
             Example(
@@ -90,37 +76,40 @@ TABLE: tuple[FaultLine, ...] = (
             Example(412, "", "Account is suspended, please add a payment method"),
             Example(200, "", "insufficient balance"),
             Example(402, "billing_error", "There is an issue with your payment."),
-            Example(429, "enforced_spend_limit_reached", "Monthly usage has been reached."),
+            Example(429, "enforced_spend_limit_reached", "Usage has been reached."),
             Example(400, "", "You have reached your specified API usage limits."),
             Example(400, "FAILED_PRECONDITION", "User location is not supported for the API use."),
             Example(200, "PUP_LIMITED_DISABLED"),
+            Example(400, "organization_restricted", "Organization has been restricted."),
+            Example(403, "", "Key limit exceeded (total limit). Manage it in the settings."),
         ),
         "https://github.com/anthropics/claude-quickstarts/issues/229, "
         "https://github.com/tencentmusic/supersonic/issues/1572, "
         "https://api-docs.deepseek.com/quick_start/error_codes",
-        _pattern(
+        pattern(
             r"""insufficient_(?:quota|balance|funds|credits?)|billing_\w+|account_deactivated
             |arrearage|exceeded_current_quota\w*|payment_required|unsupported_country\w*
             |\w*spend_limit_reached|\w*credit_balance\w*|pup_limited\w*|organization_on_hold"""
         ),
-        _pattern(
+        pattern(
             r"""(?:credits?|balance|funds|quota)\b[^.]{0,40}\b(?:too[ ]low|insufficient|exhausted
               |depleted|negative|used[ ]up|run[ ]out|expired|not[ ](?:enough|sufficient))
             |(?:insufficient|not[ ]enough|no(?:[ ]remaining)?|out[ ]of|run[ ]out[ ]of|low)
               [ ](?:account[ ])?(?:credits?|balance|funds|quota)\b
             |exceeded[ ]your[ ](?:current[ ])?quota|(?:hard|spending|spend|usage|credit)[ ]limit
-              [^.]{0,40}(?:reached|exceeded|hit)|(?:reached|exceeded|hit)[ ]your[^.]{0,30}usage[ ]limits
-            |billing|arrears|overdue|top[ -]up|recharge
-            |good[ ]standing|payment[ ](?:required|method|failed)|unpaid
-            |account\b[^.]{0,40}\b(?:suspended|deactivated|disabled|blocked|terminated|banned
-              |flagged|closed|frozen|locked|inactive|not[ ]active)
+              [^.]{0,40}(?:reached|exceeded|hit)|\bkey[ ]limit[ ]exceeded
+            |(?:reached|exceeded|hit)[ ]your[^.]{0,30}usage[ ]limits|billing|arrears
+            |overdue|top[ -]up|recharge|good[ ]standing|payment[ ](?:required|method|failed)|unpaid
+            |(?:account|organi[sz]ation)\b[^.]{0,40}\b(?:suspended|restricted|on[ ]hold|deactivated
+              |disabled|blocked|terminated|banned|flagged|closed|frozen|locked|inactive
+              |not[ ]active)
             |(?:country|location)[^.]{0,30}not[ ]supported|余额不足|欠费"""
         ),
     ),
     FaultLine(
         "the content filter, or moderation, refused this row",
         Action.KEEP_REFUSAL,
-        _REFUSED,
+        REFUSED,
         (
             Example(400, "content_filter", "The response was filtered due to the prompt."),
             Example(403, "", "m requires moderation. Your input was flagged for violence."),
@@ -132,17 +121,18 @@ TABLE: tuple[FaultLine, ...] = (
         ),
         "https://openrouter.ai/docs/errors, "
         "https://learn.microsoft.com/azure/ai-services/openai/concepts/content-filter",
-        _pattern(
+        pattern(
             r"""content_?filter\w*|content_policy_violation|data_?inspection_?failed
             |ResponsibleAIPolicyViolation|moderation\w*|sensitive_?\w*|prohibited_content|safety\w*"""
         ),
-        _pattern(
+        pattern(
             r"""content[ _-]?(?:filter|policy|polic(?:y|ies)|management[ ]policy|safety|moderation)
             |\bmoderation\b|(?:input|prompt|content|output|text|message|request)s?
               [ ](?:was|were|is|has[ ]been|have[ ]been)[ ](?:flagged|blocked|filtered|rejected)
             |inappropriate[ ]content|usage[ ]polic(?:y|ies)|responsible[ ]ai
             |safety[ ](?:system|filter|policy|reasons|settings)|prohibited[ _]?content
-            |sensitive[ ](?:content|words?|information)|content[ ]exists[ ]risk|harmful[ ]content"""
+            |new_sensitive|sensitive[ ](?:content|words?|information)|content[ ]exists[ ]risk
+            |harmful[ ]content"""
         ),
     ),
     FaultLine(
@@ -167,16 +157,23 @@ TABLE: tuple[FaultLine, ...] = (
             Example(400, "", "max_tokens must be at least 1, got -186."),
             Example(400, "exceed_context_size_error", "the request exceeds the context size"),
             Example(422, "", "Input validation error: `inputs` tokens must be <= 1000"),
+            Example(
+                422,
+                "",
+                "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4096.",
+                {"max_tokens": 400},
+            ),
             Example(400, "invalid_value", "Invalid 'messages[0].content'."),
         ),
         "https://github.com/vllm-project/vllm/issues/20409, "
         "https://github.com/vllm-project/vllm/issues/4667",
-        _pattern(
+        pattern(
             r"context_length_exceeded|exceed_context_size_error|string_too_long|request_too_large"
         ),
-        _pattern(
+        pattern(
             r"""context[ _](?:length|window|size|limit)|\btoo[ ]long\b
-            |too[ ]many[ ](?:input[ ])?tokens
+            |too[ ]many[ ](?:input[ ])?tokens(?!.*\bwait\b)
+            |`?inputs`?[ ](?:tokens[ ]\+|must[ ]have[ ]less)
             |(?:maximum|max)[ ](?:input|prompt|sequence)[ ](?:length|tokens|size)
             |(?:prompt|input|request|message)s?`?[ ](?:tokens?[ ])?(?:length[ ])?
               (?:exceeds?|must[ ]be[ ]<|is[ ]too[ ]large|are[ ]too[ ]large|larger[ ]than)
@@ -199,12 +196,16 @@ TABLE: tuple[FaultLine, ...] = (
             Example(429, "rate_limit_exceeded", "Please try again later."),
             Example(400, "", "The server is overloaded, please try again later."),
             Example(403, "", "Too many concurrent requests"),
+            Example(
+                400, "ThrottlingException", "Too many tokens, please wait before trying again."
+            ),
         ),
         "https://platform.openai.com/docs/guides/error-codes",
-        _pattern(
+        pattern(
             r"rate_?limit(?:_exceeded|_error|ed)?|overloaded\w*|server_busy|engine_overloaded\w*"
+            r"|Throttl\w+"
         ),
-        _pattern(
+        pattern(
             r"""overloaded|(?:at|over)[ ]capacity|temporarily[ ](?:unavailable|rate)
             |server[ ]is[ ]busy|too[ ]many[ ](?:concurrent[ ])?requests
             |(?:try|retry)[ ](?:again[ ])?later"""
@@ -213,7 +214,7 @@ TABLE: tuple[FaultLine, ...] = (
     FaultLine(
         "a wrong or missing key",
         Action.STOP_KEY,
-        _REFUSED,
+        REFUSED,
         (
             Example(401, "invalid_api_key", "Incorrect API key provided."),
             Example(400, "", "Incorrect API key provided: na***ys."),
@@ -221,14 +222,15 @@ TABLE: tuple[FaultLine, ...] = (
             Example(403, "", "bad key"),
             Example(422, "", "Your authentication token has expired"),
             Example(200, "", "invalid api key"),
+            Example(403, "", "The security token included in the request is expired"),
         ),
         "https://github.com/continuedev/continue/issues/10778, "
         "https://github.com/cequence-io/openai-scala-client/issues/109",
-        _pattern(
+        pattern(
             r"invalid_?api_?key|api_?key_?invalid|invalid_?authentication|authentication_error"
             r"|unauthorized|UNAUTHENTICATED|invalid_?token|AuthenticationError"
         ),
-        _pattern(
+        pattern(
             r"""(?:incorrect|invalid|bad|wrong|missing|unknown|expired|revoked|malformed|disabled
               |no|not[ ]a[ ]valid)[ ](?:\w+[ ]){0,2}?(?:api[ _-]?key|access[ ]token|credentials?
               |(?:auth(?:entication|orization)?|bearer)[ ](?:token|header|key))
@@ -236,6 +238,7 @@ TABLE: tuple[FaultLine, ...] = (
             |(?:api[ _-]?key|(?:auth\w*|bearer|access)[ ]token)[ ](?:\S+[ ]){0,3}?
               (?:not[ ]valid|invalid|incorrect|not[ ]found|expired|missing|required|disabled
               |revoked)
+            |security[ ]token[^.]{0,30}(?:invalid|expired)
             |authentication[ ](?:fails?|failed|error|required|is[ ]required)|unauthori[sz]ed"""
         ),
     ),
@@ -251,18 +254,24 @@ TABLE: tuple[FaultLine, ...] = (
             Example(400, "", "gpt-4.1-mini is not a valid model ID"),
             Example(400, "", "The model gpt-4.1-mini has been retired."),
             Example(404, "", "No endpoints found for m."),
+            Example(400, "", "Model unloaded."),
+            Example(403, "", "You don't have access to the model with the specified model ID."),
+            Example(403, "model_permission_blocked_org", "m is blocked for the organization"),
         ),
         "https://github.com/atiilla/sqlmap-ai/issues/3, https://console.groq.com/docs/deprecations",
-        _pattern(
+        pattern(
             r"""\w*model_?(?:is_|was_)?(?:not_?(?:found|available|supported|exist)|decommissioned
-            |deprecated|retired)\w*|invalid_model|unknown_model|DeploymentNotFound|ModelNotFound\w*"""
+            |deprecated|retired|permission\w*)\w*|invalid_model|unknown_model|DeploymentNotFound|ModelNotFound\w*"""
         ),
-        _pattern(
+        pattern(
             r"""\bmodel\b(?:[^.]|\.(?=\S))*?\b(?:deprecated|retired|decommissioned|shut[ ]?down
               |does[ ]not[ ]exist|doesn't[ ]exist|no[ ]longer[ ](?:served|available|supported)
-              |not[ ]found|not[ ]loaded|is[ ]not[ ](?:available|enabled|accessible))\b
+              |not[ ]found|not[ ]loaded|unloaded|identifier[ ]is[ ]invalid
+              |on-demand[ ]throughput[ ]isn.t[ ]supported
+              |is[ ]not[ ](?:available|enabled|accessible))\b
             |(?:no[ ]such|unknown|invalid|unsupported|not[ ]a[ ]valid)[ ]model\b(?![ _-]?param)
-            |no[ ]endpoints[ ]found|deployment\b[^.]*\bdoes[ ]not[ ]exist"""
+            |access[ ]to[ ]the[ ]model|no[ ]endpoints[ ]found
+            |deployment\b[^.]*\bdoes[ ]not[ ]exist"""
         ),
     ),
     FaultLine(
@@ -294,6 +303,13 @@ TABLE: tuple[FaultLine, ...] = (
             ),
             Example(
                 400,
+                "invalid_request_error",
+                "`max_completion_tokens` must be less than or equal to `8192`: the maximum is less "
+                "than the `context_window` for this model",
+                {"max_tokens": 9000},
+            ),
+            Example(
+                400,
                 "",
                 "Argument not supported on this model: reasoningEffort",
                 {"reasoning_effort": "low"},
@@ -309,7 +325,7 @@ TABLE: tuple[FaultLine, ...] = (
         frozenset({200, 400, 422}),
         (Example(400, "unsupported_parameter", "Not with this model."),),
         "https://platform.openai.com/docs/guides/error-codes",
-        _pattern(r"(?:unsupported|unknown)_(?:parameter|value)|extra_forbidden|unrecognized_\w+"),
+        pattern(r"(?:unsupported|unknown)_(?:parameter|value)|extra_forbidden|unrecognized_\w+"),
     ),
     FaultLine(
         "an address that is not the API's",
@@ -322,7 +338,7 @@ TABLE: tuple[FaultLine, ...] = (
         ),
         "https://github.com/lmstudio-ai/lmstudio-bug-tracker/issues/618",
         None,
-        _pattern(
+        pattern(
             r"""unexpected[ ]endpoint|(?:invalid|unknown|unrecognized)[ ](?:request[ ])?url
             |cannot[ ]post[ ]|method[ ]not[ ]allowed|no[ ]route"""
         ),
