@@ -24,7 +24,7 @@ from tutelage.config import recipe_file
 from tutelage.core.storage import write_jsonl
 from tutelage.core.task import NLI
 from tutelage.data.load import load_examples
-from tutelage.teacher.clients import access
+from tutelage.teacher.clients.openai_api import OPENAI
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = re.findall(
@@ -104,7 +104,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.chdir(folder)
         patch.setenv("OPENAI_API_KEY", "a key")
         patch.setenv("TUTELAGE_LEDGER", str(folder / "ledger.sqlite"))
-        patch.setattr(access, "DEFAULT_BASE_URL", server.base_url)
+        patch.setattr(OPENAI, "base_url", server.base_url)
         small = {"quickstart": small_quickstart(folder)}
         patch.setattr(recipe_file, "packaged_recipes", lambda: small)
         (teacher,) = set(re.findall(r"--teacher (\S+)", " ".join(EXAMPLES)))

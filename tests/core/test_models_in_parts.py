@@ -50,7 +50,7 @@ def test_a_missing_part_is_named(site: Path) -> None:
         find_in_package("some-model")
 
 
-def test_parts_that_are_no_model(site: Path) -> None:
+def test_parts_of_something_else(site: Path) -> None:
     install(site, 1, b"something else")
     with pytest.raises(UsageError, match="not a GGUF"):
         find_in_package("some-model")

@@ -214,8 +214,8 @@ class NativeServer(OnThread):
                 status = {"code": 1, "message": "cancelled"}
                 if not good and not reply.expired:
                     status = {**reply.body["error"], "code": GRPC[reply.status]}
-                outcome = {"response": value} if good else {"error": status}
-                results.append({"metadata": one["metadata"], **outcome})
+                ended = {"response": value} if good else {"error": status}
+                results.append({"metadata": one["metadata"], **ended})
         batch["results"] = results[::-1]
 
     def _shown(self, name: str) -> dict[str, Any]:

@@ -341,7 +341,7 @@ def test_anthropics_limits_are_kept() -> None:
     assert ANTHROPIC.limits({"Content-Type": "application/json"}) == {}
 
 
-# Money.
+# Costs and budgets.
 
 
 @BOTH

@@ -136,7 +136,7 @@ TRANSIENT = {
 
 
 @pytest.mark.parametrize("how", TRANSIENT)
-def test_what_is_no_answer_is_transient(how: str) -> None:
+def test_whatever_cannot_be_an_answer_is_transient(how: str) -> None:
     found = reply_to(TRANSIENT[how])
     assert isinstance(found, Fault) and found.action is Action.RETRY
     assert found.unpaid == (how.isdecimal() and int(how) < 500)
@@ -157,7 +157,7 @@ def test_retry_after_in_any_shape(value: str, seconds: float | None) -> None:
     assert isinstance(found, Fault) and found.retry_after_s == seconds
 
 
-def test_a_moment_beyond_all_calendars_is_no_moment() -> None:
+def test_a_moment_beyond_all_calendars_is_not_said() -> None:
     found = reply_to(http({}, "429 x", "Retry-After: 99999999999999999999\r\n"))
     assert isinstance(found, Fault) and "does not say when" in come_back(found)
 

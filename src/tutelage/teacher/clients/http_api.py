@@ -137,7 +137,7 @@ class ServerTeacher:
                 data = await response.read()
                 text = data.decode("utf-8-sig", "replace")
                 if "\ufffd" in text and response.status == 200 and data.lstrip()[:1] == b"{":
-                    data.decode("utf-8-sig")  # a model's own replacement character is no fault
+                    data.decode("utf-8-sig")  # a model may write replacement characters itself
                 return response.status, response.headers, self._access.clean(text)
         except UnicodeDecodeError as error:
             raise Fault(
