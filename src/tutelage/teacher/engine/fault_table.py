@@ -29,7 +29,7 @@ TABLE: tuple[FaultLine, ...] = (
             Example(429, "RESOURCE_EXHAUSTED", "Quota exceeded: GenerateRequestsPerDayPerProject"),
             Example(429, "RequestsPerDayPerProjectPerModel-FreeTier", "Please retry in 34.1s."),
         ),
-        "https://github.com/MSU-AI-Agents/fall-2025-course/issues/76",
+        "https://ai.google.dev/gemini-api/docs/rate-limits",
         pattern(r"(?:daily|weekly|monthly|per_?day|per_?month)|[\w-]*Per(?:Day|Month)[\w-]*"),
         pattern(
             r"""\b(?:per|a|each)[ _-]?(?:calendar[ ])?(?:day|week|month)\b|per-day|PerDay|PerMonth
@@ -84,7 +84,8 @@ TABLE: tuple[FaultLine, ...] = (
             Example(403, "", "Key limit exceeded (total limit). Manage it in the settings."),
         ),
         "https://github.com/anthropics/claude-quickstarts/issues/229, "
-        "https://github.com/tencentmusic/supersonic/issues/1572, "
+        "https://learn.microsoft.com/en-us/microsoft-cloud/dev/dev-proxy/concepts/"
+        "anthropic-529-overloaded-error, "
         "https://api-docs.deepseek.com/quick_start/error_codes",
         pattern(
             r"""insufficient_(?:quota|balance|funds|credits?)|billing_\w+|account_deactivated
@@ -225,7 +226,7 @@ TABLE: tuple[FaultLine, ...] = (
             Example(403, "", "The security token included in the request is expired"),
         ),
         "https://github.com/continuedev/continue/issues/10778, "
-        "https://github.com/cequence-io/openai-scala-client/issues/109",
+        "https://github.com/continuedev/continue/issues/8516",
         pattern(
             r"invalid_?api_?key|api_?key_?invalid|invalid_?authentication|authentication_error"
             r"|unauthorized|UNAUTHENTICATED|invalid_?token|AuthenticationError"
@@ -315,7 +316,7 @@ TABLE: tuple[FaultLine, ...] = (
                 {"reasoning_effort": "low"},
             ),
         ),
-        "https://github.com/langchain-ai/langchain-azure/issues/82, "
+        "https://github.com/gabrii/Cursor-Azure-GPT-5/issues/33, "
         "https://github.com/charmbracelet/crush/issues/386",
         parameter=True,
     ),
