@@ -162,6 +162,24 @@ def test_gemini_is_asked_as_it_documents() -> None:
     assert body["generationConfig"] == {"thinkingConfig": {"thinkingLevel": "LOW"}}
 
 
+@pytest.mark.parametrize(
+    ("model", "path"),
+    [("m", "models/m"), ("models/m", "models/m"), ("tunedModels/t", "tunedModels/t")],
+)
+def test_geminis_models_by_any_of_their_names(model: str, path: str) -> None:
+    assert GEMINI.path(model) == f"{path}:generateContent"
+
+
+@BOTH
+@pytest.mark.parametrize("path", ["", "/wrong"])
+def test_a_wrong_address_is_corrected(scheme: str, path: str, ledger: Ledger) -> None:
+    with NativeServer(scheme) as server:
+        right = server.base_url
+        server.base_url = right.removesuffix("/v1") + path
+        with pytest.raises(TeacherError, match=rf"set teacher.base_url to '{right}'"):
+            ask(server, ledger, rows(2))
+
+
 @BOTH
 @pytest.mark.parametrize(
     ("status", "replies"),

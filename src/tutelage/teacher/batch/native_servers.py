@@ -191,12 +191,13 @@ class GeminiBatchServer(NativeBatchServer):
 
     def __init__(self, settings: TeacherSettings, policy: RetryPolicy) -> None:
         super().__init__(settings, policy)
-        self._model = settings.model.partition(":")[2].strip().removeprefix("models/")
+        name = settings.model.partition(":")[2].strip()
+        self._path = self.dialect.path(name).replace(":generateContent", ":batchGenerateContent")
 
     def _creation(self, tag: str) -> tuple[str, bytes, bytes]:
         name = json.dumps(tag).encode()
         before = b'{"batch":{"displayName":' + name + b',"inputConfig":{"requests":{"requests":['
-        return f"models/{self._model}:batchGenerateContent", before, b"]}}}}"
+        return self._path, before, b"]}}}}"
 
     def _place(self, batch_id: str) -> str:
         if not batch_id.startswith("batches/"):

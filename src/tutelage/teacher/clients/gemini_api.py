@@ -37,8 +37,8 @@ class GeminiDialect:
         return {key_header or "x-goog-api-key": key} if key else {}
 
     def path(self, model: str) -> str:
-        """`models/MODEL:generateContent`."""
-        return f"models/{model.removeprefix('models/')}:generateContent"
+        """`models/MODEL:generateContent`; a tuned model is named with its folder."""
+        return f"{model if '/' in model else f'models/{model}'}:generateContent"
 
     def body(self, request: Request) -> dict[str, Any]:
         """Contents and `generationConfig`; system messages have a place of their own."""

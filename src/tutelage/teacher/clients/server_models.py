@@ -112,9 +112,17 @@ async def other_address(session: aiohttp.ClientSession, access: Access) -> str |
     """An address on the same server that lists models, where the teacher's own may be wrong."""
     parts = urlsplit(access.base)
     path = parts.path.rstrip("/")
-    up = path.rpartition("/")[0]
+    up, own = path.rpartition("/")[0], urlsplit(access.dialect.base_url).path
     for candidate in dict.fromkeys(
-        (f"{path}/v1", f"{up}/v1", f"{path}/openai/v1", "/v1", "/api/v1")
+        (
+            f"{path}{own}",
+            f"{up}{own}",
+            f"{path}/v1",
+            f"{up}/v1",
+            f"{path}/openai/v1",
+            "/v1",
+            "/api/v1",
+        )
     ):
         if candidate == path:
             continue
