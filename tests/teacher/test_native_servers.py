@@ -441,15 +441,12 @@ from tutelage.core.task import NLI
 from tutelage.core.types import Example
 from tutelage.teacher.annotate import Options, annotate
 from tutelage.teacher.ledger.store import Ledger
-rows = [
-    Example(
-        f"r{{i}}", {{"premise": f"Premise {{i}}.", "hypothesis": f"Claim {{i}}."}}, "neutral"
-    )
-    for i in range(40)
-]
+def row(i):
+    fields = {{"premise": f"Premise {{i}}.", "hypothesis": f"Claim {{i}}."}}
+    return Example(f"r{{i}}", fields, NLI.labels[i % 3])
 with Ledger(Path({ledger!r})) as ledger:
     annotate(
-        rows, strategy="informed_reasoning", task=NLI, ledger=ledger,
+        [row(i) for i in range(40)], strategy="informed_reasoning", task=NLI, ledger=ledger,
         teacher=TeacherSettings(
             model="{scheme}:m", base_url={url!r}, max_tokens=50, concurrency=8, mode={mode!r},
             price=PriceOverride(input=1, output=4, cached_input=0.1),
@@ -475,6 +472,7 @@ def test_a_killed_run_continues_and_pays_for_nothing_twice(
         deadline = time.monotonic() + 60
         while server.answered < 12 and not server.batches and time.monotonic() < deadline:
             time.sleep(0.005)
+        assert server.answered >= 12 or server.batches  # it was killed in the middle
         worker.send_signal(signal.SIGKILL)
         worker.wait()
         time.sleep(0.1)

@@ -140,13 +140,15 @@ def test_teachers_that_look_answers_up_are_known_without_opening_them(file, monk
     gguf.write_bytes(b"GGUF")
     models = {
         "openai": "openai:m",
+        "anthropic": "anthropic:m",
+        "gemini": "gemini:m",
         "gguf": f"gguf:{gguf}",
         "recorded": f"recorded:{file}#other",
         "scripted": "scripted",
     }
     assert {*models, "package"} == {*_SCHEMES}  # a package's file is opened like a gguf file
     for model in models.values():
-        settings = TeacherSettings(model=model)
+        settings = TeacherSettings(model=model, max_tokens=5)
         assert is_looked_up(settings) != open_teacher(settings).paid, model
 
 
