@@ -49,7 +49,7 @@ FILES: dict[str, str | bytes] = {
     "spaced.csv": 'id, "text", "label"\n'
     + "".join(f'{i}, "{t}", "{v}"\n' for i, (t, v) in enumerate(EXPECTED)),
     "thousands.csv": cells([("n", "text", "queue"), *((f"1,{i}00", *row) for i, row in NUMBERED)]),
-    "decimals.csv": cells([("n", "text", "queue"), *((f"{i},5", *row) for i, row in NUMBERED)], ";"),
+    "decimals.csv": cells([("n", "text", "y"), *((f"{i},5", *row) for i, row in NUMBERED)], ";"),
     "models.csv": cells(
         [("text", "predicted_label", "gold_label"), *((t, "billing", v) for t, v in EXPECTED)]
     ),
@@ -60,7 +60,7 @@ FILES: dict[str, str | bytes] = {
         each(
             lambda i, t, v: {
                 "text": t, "_input_hash": i * 7, "_task_hash": i * 9, "accept": [v],
-                "options": [{"id": "billing", "text": "Money"}, {"id": "delivery", "text": "Post"}],
+                "options": [{"id": "billing", "text": "Bills"}, {"id": "delivery", "text": "Post"}],
                 "_view_id": "choice", "answer": "accept",
             }
         )

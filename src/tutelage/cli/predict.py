@@ -37,6 +37,9 @@ def predict(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an output file that is there.")
     ] = False,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Processes that predict at a time; the output is the same.")
+    ] = 1,
 ) -> None:
     """Predict a label with probabilities for each row of a file.
 
@@ -68,6 +71,7 @@ def predict(
             output=output,
             resume=resume,
             overwrite=overwrite,
+            workers=workers,
             on_progress=lambda done: bars.job(JobProgress(str(output), done, done)),
         )
     found = [f"{counts.rows:,} rows with {counts.model}"]

@@ -269,7 +269,7 @@ class LabelReader:
             ) from error
         if text is None or folded(text) in self._blank:
             return None
-        # "true" is no number: a truth value is not 1 or 0, in whatever language it was written.
+        # A truth value is "true" here and not 1, in whatever language the file was written.
         number = number_of(text)
         if number is not None and number in self._blank_numbers:
             return None
