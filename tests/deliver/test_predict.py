@@ -387,6 +387,9 @@ def test_a_run_gives_the_model_that_it_recommends(model: Path, tmp_path: Path) -
     path = tmp_path / "more.csv"
     path.write_text("Comment;x\na dull film;1\n", encoding="utf-8")
     assert len(predicted(run, path)) == 1
+    # What is said of a new file leaves the rest as the run read its own.
+    changes = LayoutSettings(columns={"uid": "x"})
+    assert [p.uid for p in predicted(run, path, changes=changes)] == ["1"]
     (run / "results.json").write_text(json.dumps({"recommended": None}), encoding="utf-8")
     with pytest.raises(TutelageError, match="no model that it recommends: name one"):
         Student.load(run)

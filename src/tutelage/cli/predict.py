@@ -59,14 +59,13 @@ def predict(
     said = given.values.get(LayoutSettings)
     if said and recipe is not None:
         raise UsageError("got --recipe with options that say how the file is read: leave one out")
-    layout = given.build(LayoutSettings) if said else None
-    if recipe is not None:
-        layout = load_recipe(recipe).data.layout()
+    layout = None if recipe is None else load_recipe(recipe).data.layout()
     with Bars() as bars:
         counts = api.write_predictions(
             model,
             data,
             layout=layout,
+            changes=given.build(LayoutSettings) if said else None,
             explained=explain,
             output=output,
             resume=resume,

@@ -73,6 +73,7 @@ def write_predictions(
     data: str,
     *,
     layout: LayoutSettings | None = None,
+    changes: LayoutSettings | None = None,
     explained: bool = False,
     output: Path = Path("predictions.jsonl"),
     resume: bool = False,
@@ -84,6 +85,8 @@ def write_predictions(
 
     data:        a data spec, or `-` for standard input
     layout:     how the file is read; None: as the run read its own
+    changes:     what is read otherwise than by `layout`: the settings that are given in it, of the
+                 columns those that it names
     explained:   also let the student write its rationales
     output:      a `.jsonl`, `.csv` or `.parquet` file, or `-` for standard output. Every row of
                  the input has a row there, in the same order; one that cannot be read has the
@@ -102,7 +105,7 @@ def write_predictions(
         student.prepare()
     with contextlib.ExitStack() as stack:
         spec = stack.enter_context(_spooled()) if data == STANDARD else data
-        settings = student.layout if layout is None else layout
+        settings = _changed(student.layout if layout is None else layout, changes)
         record = student.record
         origin = [
             [record.weights_sha256, data, settings.model_dump(mode="json"), explained],
@@ -142,6 +145,16 @@ def _after(rows: Iterator[Example | DataError], done: int) -> Iterator[list[Exam
             done -= len(chunk)
         else:
             yield chunk
+
+
+def _changed(layout: LayoutSettings, changes: LayoutSettings | None) -> LayoutSettings:
+    """The layout with what a user says of a new file: its other columns stay as they are."""
+    if changes is None:
+        return layout
+    values = {name: getattr(changes, name) for name in changes.model_fields_set}
+    if "columns" in values:
+        values["columns"] = {**layout.columns, **values["columns"]}
+    return layout.replace(**values)
 
 
 def _content(spec: str) -> str | None:
