@@ -159,7 +159,7 @@ def _changed(layout: LayoutSettings, changes: LayoutSettings | None) -> LayoutSe
 
 def _content(spec: str) -> str | None:
     """A digest of the file that a spec names, so that the rest of another file is not appended to
-    what was written of it; None where it is no single file."""
+    what was written of it; None where it is not a single file."""
     path = Path(parse_spec(spec).place)
     return file_sha256(path) if path.is_file() else None
 
