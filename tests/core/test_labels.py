@@ -61,7 +61,7 @@ def test_a_value_that_is_spelled_like_a_label_is_that_label(
         (("1", "1.0"), "1.00"),  # one of two, and nobody says which
         (("good", "bad"), -1),
         (("good", "bad"), "-"),
-        (("good", "bad"), ["good"]),
+        (("good", "bad"), ["good", "bad"]),
         (("good", "bad"), {"good": 1}),
         (("0", "1"), "\uff11"),  # a full-width digit
         (("10", "20"), "1_0"),

@@ -25,6 +25,9 @@ from tutelage.core.words import LONGEST_WORD, text_key, words
         ("I ❤\ufe0f it", "i ❤ it"),
         ("don´t", "don't"),
         ("我喜欢。", "我 喜 欢"),
+        ("Great :)", "great :-)))"),
+        ("the list: (a) and (b)", "the list (a) and b"),
+        ("at 10:30 (or later):", "at 10 30 or later"),
         ("\u00a0hard\u2003spaces ", "hard spaces"),
     ],
 )
@@ -41,6 +44,11 @@ def test_case_punctuation_and_white_space_make_no_difference(one: str, other: st
         ("café", "cafe"),  # an accent is not punctuation
         ("5 €", "5 $"),
         ("great 😀", "great 😡"),
+        ("great :)", "great :("),
+        ("Délivré :)", "Délivré :("),
+        ("great:)", "great"),
+        ("so it is ;-P", "so it is"),
+        ("gut =D", "gut =/"),
         ("a + b", "a b"),
         ("?!", "..."),  # nothing else is there
     ],

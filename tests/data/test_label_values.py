@@ -198,11 +198,11 @@ def test_the_files_own_names_of_classes(tmp_path: Path) -> None:
 
 
 def test_problems_of_one_kind_are_counted(tmp_path: Path) -> None:
-    path = write(tmp_path, "csv", ["good", "?", "bad", "?", "x", "y", "good"])
+    path = write(tmp_path, "csv", ["good", "w", "bad", "w", "x", "y", "good"])
     with pytest.raises(DataError) as caught:
         load_examples(str(path), Task("t", ("text",), ("good", "bad")))
     message = str(caught.value)
-    assert message.startswith(f"{path}:3 field 'label': got '?', expected one of good, bad")
+    assert message.startswith(f"{path}:3 field 'label': got 'w', expected one of good, bad")
     assert "(so in lines 5 and 6; 4 rows in all)" in message and "\n" not in message
     assert (caught.value.line, caught.value.field) == (3, "label")
 

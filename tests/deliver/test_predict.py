@@ -25,7 +25,7 @@ from tutelage.core.storage import read_jsonl
 from tutelage.core.task import Task
 from tutelage.core.types import Example, Prediction, Rationale
 from tutelage.deliver import predict as predicting
-from tutelage.deliver.predict import predict_file, write_predictions
+from tutelage.deliver.predict import write_predictions
 from tutelage.student.encoding.targets import build_training_examples
 from tutelage.student.jobs.jobs import ScoringJob, TrainingJob, run_job
 from tutelage.student.model.scratch import tokenizer_for
@@ -97,6 +97,13 @@ def trained(folder: Path, kind: str, **changes: Any) -> ScoringJob:
     return ScoringJob(job, TEST, folder / "seed-0" / "test.jsonl")
 
 
+def predicted(model: Path, data: Path, **options: Any) -> list[Prediction]:
+    """What the command writes of a file."""
+    output = data.with_name("predicted.jsonl")
+    write_predictions(model, str(data), output=output, overwrite=True, **options)
+    return [Prediction(**row | {"gold": row["gold"] or ""}) for row in read_jsonl(output)]
+
+
 def as_file(path: Path, examples: list[Example], labelled: bool = True) -> Path:
     with path.open("w", encoding="utf-8") as file:
         for example in examples:
@@ -133,10 +140,8 @@ def test_predicting_a_runs_own_test_file_gives_its_own_predictions(
 def test_bf16_is_read_as_it_was_evaluated(tmp_path: Path) -> None:
     scoring = trained(tmp_path, "llama", objective="label", precision="bf16")
     own = run_job(scoring)
-    predictions = predict_file(
-        scoring.trained.folder / "model", str(as_file(tmp_path / "t.jsonl", TEST))
-    )
-    assert list(predictions) == own
+    model = scoring.trained.folder / "model"
+    assert predicted(model, as_file(tmp_path / "t.jsonl", TEST)) == own
 
 
 @pytest.fixture(scope="module")
@@ -260,6 +265,36 @@ def test_an_interrupted_prediction_is_resumed_to_the_same_file(
     }  # fmt: skip
 
 
+def test_what_was_written_of_a_changed_file_is_not_continued(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predicting, "CHUNK", 7)
+    path, output = as_file(tmp_path / "t.jsonl", TEST), tmp_path / "out.jsonl"
+
+    def full(done: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_predictions(model, str(path), output=output, on_progress=full)
+    as_file(path, TEST[1:])
+    with pytest.raises(UsageError, match="of another model, input or option"):
+        write_predictions(model, str(path), output=output, resume=True)
+
+
+def test_several_processes_write_the_same_file(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predicting, "CHUNK", 7)
+    path = as_file(tmp_path / "t.jsonl", TEST)
+    with path.open("a", encoding="utf-8") as file:
+        file.write("{broken\n")
+    outputs = [tmp_path / "one.jsonl", tmp_path / "two.jsonl"]
+    for workers, output in enumerate(outputs, 1):
+        counts = write_predictions(model, str(path), output=output, workers=workers)
+        assert (counts.rows, counts.unreadable) == (41, 1)
+    assert outputs[0].read_bytes() == outputs[1].read_bytes()
+
+
 def test_outputs_that_are_not_plain_files(model: Path, tmp_path: Path) -> None:
     data = str(as_file(tmp_path / "t.jsonl", TEST[:3]))
     real = tmp_path / "real.jsonl"
@@ -330,7 +365,7 @@ def test_other_columns_and_separators(model: Path, tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("Comment;Mood\nthe film was dull;bad\nfine;good\n", encoding="utf-8")
     layout = LayoutSettings(columns={"text": "Comment", "label": "Mood"})
-    assert [p.gold for p in predict_file(model, str(path), layout=layout)] == ["bad", "good"]
+    assert [p.gold for p in predicted(model, path, layout=layout)] == ["bad", "good"]
 
 
 def test_a_run_gives_the_model_that_it_recommends(model: Path, tmp_path: Path) -> None:
@@ -351,7 +386,10 @@ def test_a_run_gives_the_model_that_it_recommends(model: Path, tmp_path: Path) -
     assert student.predict([{"Comment": "a dull film"}])[0].label in TASK.labels
     path = tmp_path / "more.csv"
     path.write_text("Comment;x\na dull film;1\n", encoding="utf-8")
-    assert len(predict_file(run, str(path))) == 1
+    assert len(predicted(run, path)) == 1
+    # What is said of a new file leaves the rest as the run read its own.
+    changes = LayoutSettings(columns={"uid": "x"})
+    assert [p.uid for p in predicted(run, path, changes=changes)] == ["1"]
     (run / "results.json").write_text(json.dumps({"recommended": None}), encoding="utf-8")
     with pytest.raises(TutelageError, match="no model that it recommends: name one"):
         Student.load(run)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import json
 import pkgutil
 from pathlib import Path
 from types import ModuleType
@@ -18,7 +17,7 @@ from tutelage.config.training_settings import TrainSettings
 from tutelage.core.task import NLI
 from tutelage.core.types import ObjectiveName, Rationale
 from tutelage.data.synthetic import generate
-from tutelage.deliver.predict import predict_file
+from tutelage.deliver.trained import Student as Trained
 from tutelage.student.encoding.targets import build_training_examples
 from tutelage.student.encoding.token_lengths import audit_arm
 from tutelage.student.inference.explain import explain, write_explanations
@@ -117,12 +116,7 @@ def test_off_holds_for_jobs_and_files(student: Student, fast_refuses: None, tmp_
     run_job(job)
     assert len(run_job(ScoringJob(job, DEV, None))) == len(DEV)
     assert len(run_job(ExplanationJob(job, DEV, None))) == len(DEV)
-    rows = tmp_path / "rows.jsonl"
-    rows.write_text(
-        "".join(json.dumps({"uid": e.uid, **e.fields, "label": e.label}) + "\n" for e in DEV),
-        encoding="utf-8",
-    )
-    predicted = predict_file(folder / "model", str(rows), explained=True, fast="off")
+    predicted = Trained.load(folder / "model", fast="off").predict(DEV, explain=True)
     assert [p.uid for p in predicted] == [e.uid for e in DEV]
 
 

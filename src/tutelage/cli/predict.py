@@ -37,6 +37,9 @@ def predict(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an output file that is there.")
     ] = False,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Processes that predict at a time; the output is the same.")
+    ] = 1,
 ) -> None:
     """Predict a label with probabilities for each row of a file.
 
@@ -56,18 +59,18 @@ def predict(
     said = given.values.get(LayoutSettings)
     if said and recipe is not None:
         raise UsageError("got --recipe with options that say how the file is read: leave one out")
-    layout = given.build(LayoutSettings) if said else None
-    if recipe is not None:
-        layout = load_recipe(recipe).data.layout()
+    layout = None if recipe is None else load_recipe(recipe).data.layout()
     with Bars() as bars:
         counts = api.write_predictions(
             model,
             data,
             layout=layout,
+            changes=given.build(LayoutSettings) if said else None,
             explained=explain,
             output=output,
             resume=resume,
             overwrite=overwrite,
+            workers=workers,
             on_progress=lambda done: bars.job(JobProgress(str(output), done, done)),
         )
     found = [f"{counts.rows:,} rows with {counts.model}"]

@@ -1,6 +1,7 @@
 """What a value of a data file means as a label. This is decided here and nowhere else.
 
-1. Nothing (None, NaN, a blank text) and the values declared as `unlabelled` are no label.
+1. Nothing (None, NaN, a blank text, an empty list) and the values declared as `unlabelled` are no
+   label. A list of one value is that value.
 2. A whole number is a position where names for positions were declared: by the file (the
    `datasets` package's class labels), by the recipe's `label_names`, or by the task's preset.
 3. A value that is spelled like a label is that label: exactly first, then up to case, outer
@@ -16,7 +17,7 @@ import difflib
 import math
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from decimal import Decimal
 
 _NUMBER = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]{1,4})?")
@@ -25,6 +26,30 @@ USUAL_MARKS = ("-1", "-")
 """How data sets mark a row without a label: SNLI has -1 on the hub and `-` in the release. They
 count where names of positions are declared; elsewhere -1 may be a label."""
 
+_MARKS = frozenset(
+    (
+        *USUAL_MARKS,
+        "?",
+        "\\N",
+        "NA",
+        "N/A",
+        "n/a",
+        "<NA>",
+        "#N/A",
+        "NaN",
+        "nan",
+        "null",
+        "NULL",
+        "None",
+    )
+)
+"""What programs write for a value that is missing: spreadsheets, databases, pandas, R, Weka."""
+
+_TRUTH = {
+    **dict.fromkeys(("true", "yes", "t", "y", "1"), True),
+    **dict.fromkeys(("false", "no", "f", "n", "0"), False),
+}
+
 _SHOWN = 8
 """Labels that an error message lists."""
 
@@ -32,8 +57,13 @@ _SHOWN = 8
 def spelled(value: object) -> str | None:
     """The text that a value stands for: `True` → "true", 1.0 → "1.0"; None where it is nothing.
 
+    A list of one value stands for that value, and an empty one for nothing: how tools that allow
+    several labels write one.
+
     Raises TypeError for what is neither text nor number nor truth value.
     """
+    if isinstance(value, list | tuple) and len(value) < 2:
+        value = value[0] if value else None
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     if isinstance(value, bool):
@@ -63,6 +93,55 @@ def same_label(texts: Iterable[str]) -> list[tuple[str, ...]]:
         number = number_of(text)
         groups.setdefault(folded(text) if number is None else number, []).append(text)
     return [tuple(group) for group in groups.values() if len(group) > 1]
+
+
+def may_be_nothing(text: str) -> bool:
+    """Whether data may have this text, or number, for a label that is missing. It may be a label as
+    well: `NA` is a region, and -1 a polarity."""
+    return text.strip() in _MARKS or number_of(text) == -1
+
+
+def alike(texts: Iterable[str]) -> list[tuple[str, ...]]:
+    """The spellings among `texts` that are hardly meant as different labels, in groups: those of
+    `same_label`; those that differ in what joins their words (`card payment`, `card_payment`), in
+    characters that are not seen, or in compatible forms of a character; several words for true
+    (`yes`, `Y`, 1), or for false."""
+    texts = list(dict.fromkeys(texts))
+    letters = all(_number_as_whole(text) in _TRUTH for text in texts)
+
+    def exact(text: str) -> Hashable:
+        number = number_of(text)
+        return folded(text) if number is None else number
+
+    def truth(text: str) -> Hashable:
+        # A single letter is a word for true or false only among others of their kind.
+        known = _TRUTH.get(_number_as_whole(text))
+        return exact(text) if known is None or (len(text) == 1 and not letters) else known
+
+    group_of = {text: text for text in texts}
+    keys: tuple[Callable[[str], Hashable], ...] = (exact, _loosely, truth)
+    for key in keys:
+        first: dict[Hashable, str] = {}
+        for text in texts:
+            group, other = group_of[text], group_of[first.setdefault(key(text), text)]
+            if group != other:
+                group_of = {t: other if g == group else g for t, g in group_of.items()}
+    groups: dict[str, list[str]] = {}
+    for text in texts:
+        groups.setdefault(group_of[text], []).append(text)
+    return [tuple(group) for group in groups.values() if len(group) > 1]
+
+
+def _number_as_whole(text: str) -> str:
+    number = number_of(text)
+    return str(int(number)) if number is not None and number == int(number) else folded(text)
+
+
+def _loosely(text: str) -> str:
+    """The text in compatible forms, without what cannot be seen, its words joined by spaces."""
+    seen = "".join(c for c in text if unicodedata.category(c) not in ("Cf", "Cc"))
+    composed = unicodedata.normalize("NFKC", seen).casefold()
+    return " ".join(re.sub(r"(?<=\w)[\s_\-\u2010-\u2015/]+(?=\w)", " ", composed).split())
 
 
 class Spellings:
@@ -190,8 +269,8 @@ class LabelReader:
             ) from error
         if text is None or folded(text) in self._blank:
             return None
-        # A truth value is not the number 1 or 0, in whatever language the file was written.
-        number = None if isinstance(value, bool) else number_of(text)
+        # A truth value is "true" here and not 1, in whatever language the file was written.
+        number = number_of(text)
         if number is not None and number in self._blank_numbers:
             return None
         if number is not None and number in range(len(self.names)):
@@ -215,12 +294,17 @@ class LabelReader:
 
     def _advice(self, text: str) -> str:
         number = number_of(text)
-        if self.names:
-            return f" (or 0 to {len(self.names) - 1})" if number is not None else self._near(text)
-        if number == -1 or text.strip() == "-":
+        if self.names and number is not None:
+            return f" (or 0 to {len(self.names) - 1})"
+        if may_be_nothing(text):
             return f"; if it marks rows without a label, say unlabelled: [{text.strip()!r}]"
         if number is not None:
             return "; if it is a label's position, say label_names: with the names in order"
+        meant = [one for one in self.spellings.labels if alike((one, text))]
+        if len(meant) == 1:
+            return (
+                f"; if it means {meant[0]!r}, say task: {{spellings: {{{text!r}: {meant[0]!r}}}}}"
+            )
         return self._near(text)
 
     def _near(self, text: str) -> str:

@@ -12,6 +12,10 @@ LONGEST_WORD = 30
 """A longer run of letters is cut into single characters: Thai, for example, writes no spaces."""
 
 _SPACE_THAT_DIVIDES_NOTHING = re.compile(r"(?<!\d) | (?!\d)")
+_SMILEY = re.compile(r"([:;=])['^o-]?(?:([)(\[\]/\\|*])\2*(?!\w)|(?<!\w.)(?<!\w..)([dDpP])(?!\w))")
+"""Eyes, perhaps a nose, and a mouth, which may be repeated; a letter is a mouth only where no word
+stands before the eyes."""
+
 _VARIATION_SELECTORS = range(0xFE00, 0xFE10)
 
 
@@ -20,14 +24,17 @@ def words(text: str) -> list[str]:
 
     Compatible forms of a character are one (NFKC: `é` however it is encoded, full-width letters).
     Punctuation and white space divide words; what cannot be seen (a zero-width space, a soft
-    hyphen) is left out. A wide character (Chinese, Japanese, Korean, most emoji) is a word.
+    hyphen) is left out. A wide character (Chinese, Japanese, Korean, most emoji) is a word, and so
+    is a smiley of punctuation: `:)` is not `:(`, but is `:-)`.
     """
+    if text.isascii():
+        text = _SMILEY.sub(_kept, text)
     if text.isascii():
         folded = text.lower().translate(_CHARACTERS)
     else:
         # Composed first, so that a wide character is one; and without free-standing accents, of
         # which NFKC makes a space and an accent.
-        composed = unicodedata.normalize("NFC", text).translate(_CHARACTERS)
+        composed = _SMILEY.sub(_kept, unicodedata.normalize("NFC", text)).translate(_CHARACTERS)
         folded = unicodedata.normalize("NFKC", composed).casefold()
         folded = unicodedata.normalize("NFKC", folded).translate(_CHARACTERS)
     return [
@@ -35,6 +42,12 @@ def words(text: str) -> list[str]:
         for run in folded.split()
         for word in ((run,) if len(run) <= LONGEST_WORD else tuple(run))
     ]
+
+
+def _kept(smiley: re.Match[str]) -> str:
+    """The smiley as a word: in characters of private use, which are not punctuation."""
+    seen = smiley[1] + (smiley[2] or smiley[3].lower())
+    return f" {''.join(chr(0xE000 + ord(character)) for character in seen)} "
 
 
 def text_key(text: str) -> str:

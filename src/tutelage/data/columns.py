@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,12 +14,31 @@ from tutelage.core.labels import number_of, spelled
 from tutelage.data.row_parser import nested
 
 _LABELS = (
-    "label", "gold_label", "labels", "gold", "class", "class_index", "category", "intent",
-    "sentiment", "target", "entailment_judgment", "entailment_label", "judgment", "polarity",
-    "topic", "stance", "verdict", "emotion", "choices", "choice", "queue", "answer", "rating",
-    "stars", "annotation", "y",
+    "label", "gold_label", "labels", "gold", "class", "class_index", "target",
+    "entailment_judgment", "entailment_label", "judgment", "annotation", "y", "choices", "choice",
+    "accept",
 )  # fmt: skip
 """Names of label columns; the earlier one wins."""
+
+_SUBJECTS = (
+    "category", "intent", "sentiment", "polarity", "topic", "stance", "verdict", "emotion", "queue",
+    "answer", "rating", "stars",
+)  # fmt: skip
+"""What labels are about. A file may have several of these, of which none is the label more than
+another."""
+
+_NAMES_OF = re.compile(r"(.+)_(text|names?|str|string|desc|description|title)")
+"""Names of columns that say in words what another column has as a number."""
+
+_MACHINE = re.compile(
+    r"(.*_)?(pred|preds|predicted|predictions?|suggested|suggestions?|model|machine|auto)(_.*)?"
+)
+"""Names of columns, or of objects that hold them, whose values a model guessed."""
+
+_REVIEW = {"accept", "reject", "ignore", "true", "false"}
+"""Values that say whether an annotation counts, in columns of the names below."""
+
+_REVIEWED = re.compile(r"answer|(was_)?(cancelled|canceled|skipped|rejected|discarded|ignored)")
 
 _REASON = re.compile(
     r"(free_)?(explanations?|reasons?|reasoning|rationales?|justifications?|why|cot|chain_of_thought"
@@ -31,7 +51,7 @@ _ABOUT_ROWS = re.compile(
     r"coder|reviewer|author|user|username|agent|by|date|time|timestamp|created|updated|created_at|"
     r"updated_at|split|fold|source|genre|domain|lang|language|locale|country|gender|platform|version|"
     r"round|batch|url|link|email|phone|lead|lead_time|tags|parse|binary_parse|marked|highlighted|"
-    r"confidence)(_?[0-9]+)*"
+    r"confidence|(unnamed|column)_[0-9]+)(_?[0-9]+)*"
 )
 """Names of columns that describe a row or how it was made, and neither text nor label."""
 
@@ -69,7 +89,9 @@ class Column:
         """The name in lower case with words joined by `_`; of a path its last part."""
         last = self.name.rpartition(".")[2] or self.name
         joined = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", last)
-        return re.sub(r"\W+", "_", joined).strip("_").lower()
+        # Marks belong to letters: Hindi and Thai write vowels with them.
+        kept = (c if c.isalnum() or unicodedata.category(c)[0] == "M" else " " for c in joined)
+        return "_".join("".join(kept).split()).lower()
 
     @cached_property
     def counts(self) -> Mapping[str, int]:
@@ -89,6 +111,12 @@ class Column:
         """Whether it is named as the reason of the label, or inside of what is."""
         parts = [Column(part, ()).plain_name for part in self.name.split(".")]
         return any(_REASON.fullmatch(part) for part in parts)
+
+    @property
+    def is_guess(self) -> bool:
+        """Whether it is named as what a model guessed, or inside of what is."""
+        parts = [Column(part, ()).plain_name for part in self.name.split(".")]
+        return any(_MACHINE.fullmatch(part) for part in parts)
 
     @property
     def is_about_rows(self) -> bool:
@@ -117,6 +145,8 @@ class Column:
             n is not None and n % 1 for n in fractions
         ):
             return False  # measurements, not classes
+        if not named and kinds == rows:
+            return False
         return kinds <= 20 or kinds <= (rows / 2 if named else min(rows / 5, 1000))
 
 
@@ -163,21 +193,23 @@ def label_column(columns: Sequence[Column], texts: Sequence[str], where: object)
 
     Raises DataError where there is none, or several.
     """
-    free = [c for c in columns if c.name not in texts and not c.is_reason and c.values]
+    free = [
+        c for c in columns
+        if c.name not in texts and not c.is_reason and not c.is_guess and c.values
+    ]  # fmt: skip
     for name in _LABELS:
         for column in free:
-            if name in (column.plain_name, column.plain_name.replace("_", "")):
-                if column.holds_lists and not column.counts:
-                    raise DataError(
-                        f"column {column.name!r} holds lists of labels, expected one label in each "
-                        "row: write one row for each label, or name another column with "
-                        "--label-column",
-                        path=str(where),
-                    )
-                if column.may_be_label(named=True) or (
-                    len(column.counts) == 1 and not column.is_text
-                ):
-                    return column
+            if _is_label(column, name, where):
+                return _in_words(column, free)
+    subjects = [c for name in _SUBJECTS for c in free if _is_label(c, name, where)]
+    if any(c.name != subjects[0].name and not _one_to_one(c, subjects[0]) for c in subjects):
+        listed = ", ".join(f"{c.name!r} ({len(c.counts)} values)" for c in subjects)
+        raise DataError(
+            f"several columns may hold the label: {listed}: name it with --label-column",
+            path=str(where),
+        )
+    if subjects:
+        return _in_words(subjects[0], free)
     possible = [c for c in free if c.may_be_label() and not c.is_about_rows]
     named = [c for c in possible if not c.is_text] or possible
     if len(named) > 1:
@@ -198,6 +230,57 @@ def label_column(columns: Sequence[Column], texts: Sequence[str], where: object)
     raise DataError(f"{problem}: name it with --label-column", path=str(where))
 
 
+def _is_label(column: Column, name: str, where: object) -> bool:
+    """Whether a column has this name of labels, and what can be labels."""
+    if name not in (column.plain_name, column.plain_name.replace("_", "")):
+        return False
+    if column.holds_lists and not column.counts:
+        raise DataError(
+            f"column {column.name!r} holds lists of labels, expected one label in each row: write "
+            "one row for each label, or name another column with --label-column",
+            path=str(where),
+        )
+    if column.plain_name == "accept" and not column.holds_lists:
+        return False
+    if column.plain_name == "answer" and set(column.counts) <= _REVIEW - {"true", "false"}:
+        return False
+    few = column.may_be_label(named=True)
+    return few or (len(column.counts) == 1 and not column.is_text)
+
+
+def _one_to_one(one: Column, other: Column) -> bool:
+    """Whether each value of one column goes with one value of the other, in all rows."""
+    if len(one.values) != len(other.values) or not one.counts or not other.counts:
+        return False
+    together = {(spelled(a), spelled(b)) for a, b in zip(one.values, other.values, strict=True)}
+    return len(one.counts) == len(other.counts) == len(together)
+
+
+def _in_words(label: Column, columns: Sequence[Column]) -> Column:
+    """The column that has the label in words, where this one has numbers: `label_text`."""
+    if all(number_of(text) is not None for text in label.counts):
+        for column in columns:
+            named = _NAMES_OF.fullmatch(column.plain_name)
+            if named and named[1] == label.plain_name and _one_to_one(label, column):
+                return column
+    return label
+
+
+def remarks(columns: Sequence[Column], label: Column) -> list[str]:
+    """What other columns say against using every row with its label, one sentence each."""
+    found = []
+    for column in columns:
+        reviewed = _REVIEWED.fullmatch(column.plain_name)
+        values = {text.casefold() for text in column.counts}
+        if reviewed and column.name != label.name and len(values) > 1 and values <= _REVIEW:
+            listed = ", ".join(f"{text} ({n:,} rows)" for text, n in column.counts.items())
+            found.append(
+                f"rows: {column.name!r} is {listed}, and all of them are read: leave out of the "
+                "file those that do not count"
+            )
+    return found
+
+
 def reason_columns(columns: Sequence[Column], taken: Sequence[str]) -> list[str]:
     """The columns that say why the label is right, in the order of their numbers."""
     found = []
@@ -216,7 +299,8 @@ def text_columns(columns: Sequence[Column], label: Column, where: object) -> lis
     """
     free = [
         c for c in columns
-        if c.name != label.name and not c.is_reason and not c.holds_lists and c.values
+        if c.name != label.name and not c.is_reason and not c.holds_lists and not c.is_guess
+        and c.values
     ]  # fmt: skip
     by_name: dict[str, str] = {}
     for column in free:
@@ -229,7 +313,7 @@ def text_columns(columns: Sequence[Column], label: Column, where: object) -> lis
     titles = [by_name[name] for name in TITLES if name in by_name][:1]
     if texts:
         return titles + texts
-    shaped = [c.name for c in free if c.is_text and not c.is_about_rows]
+    shaped = [c.name for c in free if c.is_text and not c.is_about_rows and len(set(c.values)) > 1]
     if shaped:
         return shaped
     reasons = [c.name for c in columns if c.is_reason and c.is_text]

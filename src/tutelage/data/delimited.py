@@ -12,11 +12,12 @@ from typing import Literal
 
 from tutelage.config.layout_settings import LayoutSettings
 from tutelage.core.errors import DataError
-from tutelage.data.source import Row, Source, refuse_repeated
+from tutelage.data.source import Row, Source, named, refuse_repeated
 from tutelage.data.text_files import text_lines
 
 _CANDIDATES = (",", "\t", ";", "|")
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
+_SAID = re.compile(r"sep=(.)\r?\n?")
 _PEEKED = 50
 """Lines from which the separating character is found."""
 
@@ -33,16 +34,24 @@ def open_delimited(path: Path, layout: LayoutSettings, delimiter: str | None) ->
     peeked = list(itertools.islice(lines, _PEEKED))
     if not "".join(peeked).strip() and next(lines, None) is None:
         raise DataError("is blank, expected rows", path=path)
-    chosen = layout.delimiter or delimiter or _sniff(peeked)
+    before = 0
+    said = _SAID.fullmatch(peeked[0]) if peeked else None
+    if said is not None:  # Excel's line before the header
+        peeked, before = peeked[1:], 1
+    chosen = layout.delimiter or (said and said[1]) or delimiter or _sniff(peeked)
     marks = chosen != "\t" or _quotes_are_marks(path, layout)
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if marks else csv.QUOTE_NONE
     lines = itertools.chain(peeked, lines) if peeked else lines
     # strict: otherwise an unclosed quote silently swallows the rest of the file.
-    reader = csv.reader(lines, strict=True, delimiter=chosen, quoting=quoting)
+    # A quote after a separator and a space encloses a cell as well.
+    spaced = any(f'{chosen} "' in line for line in peeked[:2])
+    reader = csv.reader(
+        lines, strict=True, delimiter=chosen, quoting=quoting, skipinitialspace=marks and spaced
+    )
 
     def records() -> Iterator[tuple[int, list[str] | DataError]]:
         while True:
-            first_line = reader.line_num + 1
+            first_line = before + reader.line_num + 1
             try:
                 record = next(reader)
             except StopIteration:
@@ -61,8 +70,8 @@ def open_delimited(path: Path, layout: LayoutSettings, delimiter: str | None) ->
     line, first = next(table)
     assert not isinstance(first, DataError)
     if layout.header:
-        header = first
-        refuse_repeated(header, path, line)
+        refuse_repeated(first, path, line)
+        header = named(first)
     else:
         header = [str(number) for number in range(1, len(first) + 1)]
         table = itertools.chain([(line, first)], table)
@@ -76,7 +85,7 @@ def open_delimited(path: Path, layout: LayoutSettings, delimiter: str | None) ->
             else:
                 yield line, dict(zip(header, record, strict=True))
 
-    return Source(str(path), header, rows(), lines=True)
+    return Source(str(path), header, rows(), lines=True, headed=layout.header)
 
 
 def _wrong_count(

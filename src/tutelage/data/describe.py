@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tutelage.config.layout_settings import LayoutSettings
-from tutelage.core.errors import DataError, UsageError
-from tutelage.core.labels import USUAL_MARKS, LabelReader, folded, number_of, same_label, spelled
+from tutelage.core.errors import DataError
+from tutelage.core.labels import folded, may_be_nothing, number_of
 from tutelage.core.task import NLI, PRESETS, SENTIMENT, YES_NO, PresetName, Task
 from tutelage.data.columns import (
     TITLES,
@@ -18,30 +17,16 @@ from tutelage.data.columns import (
     columns_of,
     label_column,
     reason_columns,
+    remarks,
     text_columns,
 )
+from tutelage.data.label_values import LabelFound, LabelValues
 from tutelage.data.load import parse_spec
-from tutelage.data.row_parser import nested
 from tutelage.data.sample import Sample, sample_of
+from tutelage.data.source import RepeatedNameError
 from tutelage.data.text_files import name_encoding
 
-_EXAMPLE = 60
-"""Characters of an example's text."""
-
-
-@dataclass(frozen=True, slots=True)
-class LabelFound:
-    """A label as the file has it.
-
-    value:   the value in the file, where it is not spelled as the label
-    count:   rows of the sample
-    example: the beginning of the text of the first of them
-    """
-
-    label: str
-    value: str | None
-    count: int
-    example: str
+_NO_HEADER = "header: its first row is taken for data, so that columns have numbers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +92,7 @@ def describe_file(
     chosen = by_name[label] if label else label_column(columns, texts, spec)
     inputs = list(texts) or text_columns(columns, chosen, spec)
     names = layout.label_names or list(sample.source.names.get(chosen.name, ()))
-    found = _Labels(sample, chosen, inputs, names, layout, spec)
+    found = LabelValues(sample, chosen, inputs, names, layout, spec)
     preset, fields = _preset(inputs, found, by_name, labels)
     plain = [by_name[name].plain_name for name in inputs]
     task = PRESETS[preset] if preset else _own_task(inputs, plain, fields, found, labels, sample)
@@ -120,6 +105,14 @@ def describe_file(
     used = {*inputs, chosen.name, *reasons, "uid", "tags", "inference_tags"}
     used |= {v for v in mapping.values() if isinstance(v, str)}
     labelled, blank, undecided = found.read(task)
+    if not labels and not found.only_numbers:
+        notes += [
+            f"labels: {one.label!r} in {one.count:,} rows is taken for a label, because there is "
+            "only one other"
+            for one in labelled
+            if may_be_nothing(one.label)
+        ]
+    notes += remarks(columns, chosen)
     return Description(
         rows=len(sample.rows),
         complete=sample.complete,
@@ -155,6 +148,13 @@ def _readable(spec: str, layout: LayoutSettings) -> tuple[Sample, LayoutSettings
     notes = []
     try:
         sample = sample_of(spec, layout)
+    except RepeatedNameError:
+        # Of a table without a header: names of columns are not numbers.
+        layout = layout.replace(header=False)
+        sample = sample_of(spec, layout)
+        if not any(number_of(str(value)) is not None for value in sample.rows[0].values()):
+            raise
+        notes.append(_NO_HEADER)
     except DataError as error:
         path = Path(parse_spec(spec).place)
         guess = name_encoding(path) if layout.encoding is None and path.is_file() else None
@@ -167,7 +167,7 @@ def _readable(spec: str, layout: LayoutSettings) -> tuple[Sample, LayoutSettings
     if layout.header and _first_row_is_data(sample):
         layout = layout.replace(header=False)
         sample = sample_of(spec, layout)
-        notes.append("header: its first row is taken for data, so that columns have numbers")
+        notes.append(_NO_HEADER)
     return sample, layout, notes
 
 
@@ -181,142 +181,15 @@ def _beyond_ascii(sample: Sample) -> str:
 def _first_row_is_data(sample: Sample) -> bool:
     """Whether a name of a column is also one of its values, or all names are numbers."""
     names = sample.source.columns
-    if names is None or not sample.source.lines or not sample.rows:
+    if names is None or not sample.source.headed or not sample.rows:
         return False
     if all(number_of(name) is not None for name in names):
         return True
     return any(name.strip() and row.get(name) == name for row in sample.rows for name in names)
 
 
-class _Labels:
-    """The values of the label column in a sample, before and after the task is known."""
-
-    def __init__(
-        self,
-        sample: Sample,
-        column: Column,
-        texts: Sequence[str],
-        names: Sequence[str],
-        layout: LayoutSettings,
-        where: str,
-    ) -> None:
-        self.names, self.unlabelled, self.where = names, layout.unlabelled, where
-        self.column, self.by_file = column.name, not layout.label_names and bool(names)
-        self.counts: dict[str, int] = {}
-        self.examples: dict[str, str] = {}
-        self.missing = 0
-        numbers = set()
-        for row in sample.rows:
-            value = row[column.name] if column.name in row else nested(row, column.name)
-            try:
-                text = spelled(value)
-            except TypeError as error:
-                raise DataError(
-                    f"column {column.name!r} holds {str(value)[:60]}, expected one label in each "
-                    "row: name another column with --label-column",
-                    path=where,
-                ) from error
-            if text is None:
-                self.missing += 1
-                continue
-            text = text.strip()
-            if not isinstance(value, str):
-                numbers.add(text)
-            self.counts[text] = self.counts.get(text, 0) + 1
-            if text not in self.examples:
-                first = row.get(texts[0], nested(row, texts[0]))
-                self.examples[text] = _shortened(first)
-        self._join_equal_numbers(numbers)
-
-    def _join_equal_numbers(self, numbers: set[str]) -> None:
-        """0 and 0.0, both numbers in the file, are one label: the shortest spelling."""
-        for group in same_label(self.counts):
-            if numbers.issuperset(group):
-                kept = min(group, key=len)
-                for other in group:
-                    if other != kept:
-                        self.counts[kept] += self.counts.pop(other)
-
-    def values(self) -> list[str]:
-        """The values that are labels, most frequent first: those declared, else those found."""
-        if self.names:
-            return list(self.names)
-        blank = {*self.unlabelled, *USUAL_MARKS}
-        found = [text for text in self.counts if text not in blank and number_of(text) != -1]
-        ordered = sorted(found, key=lambda text: -self.counts[text])
-        numbers = [number_of(text) for text in ordered]
-        if all(number is not None for number in numbers):
-            ordered = sorted(ordered, key=lambda text: number_of(text) or 0)
-        return ordered
-
-    def checked(self) -> tuple[str, ...]:
-        """The labels of a task of the file's own. Raises where they are not two or more."""
-        labels = self.values()
-        groups = same_label(labels)
-        if groups:
-            shown = "; ".join(
-                " and ".join(f"{text!r} ({self.counts.get(text, 0):,} rows)" for text in group)
-                for group in groups[:3]
-            )
-            raise UsageError(
-                f"{self.where}: labels that differ only in case, white space or the way a number "
-                f"is written: {shown}: correct the file, or list the labels to keep with --labels, "
-                "and the others are read as them"
-            )
-        if len(labels) < 2:
-            raise DataError(
-                f"column {self.column!r} holds {len(labels)} distinct labels, expected two or more",
-                path=self.where,
-            )
-        return tuple(labels)
-
-    def reader(self, task: Task) -> LabelReader:
-        """The reader of the file's labels."""
-        return task.label_reader(self.names, self.unlabelled, only_positions=self.by_file)
-
-    @property
-    def only_numbers(self) -> bool:
-        """Whether all values are numbers without declared names."""
-        return not self.names and all(number_of(text) is not None for text in self.counts)
-
-    def fit(self, task: Task) -> bool:
-        """Whether the values are all of this task's labels, and nothing else."""
-        values = [text for text in self.counts if text not in ("-", "-1")]
-        try:
-            reader = self.reader(task)
-            names = {reader.spellings.of_text(name) for name in self.names}
-            read = {reader.read(value) for value in values}
-        except (UsageError, ValueError):
-            return False
-        return (names or read) == set(task.labels) and None not in names | read
-
-    def read(self, task: Task) -> tuple[tuple[LabelFound, ...], int, tuple[LabelFound, ...]]:
-        """Each label, the rows without one, and the values that are neither for certain."""
-        reader = self.reader(task)
-        found, blank, undecided = [], self.missing, []
-        for value, count in self.counts.items():
-            try:
-                label = reader.read(value)
-            except ValueError:
-                undecided.append(LabelFound(value, value, count, self.examples[value]))
-                continue
-            if label is None:
-                blank += count
-            else:
-                shown = None if label == value else value
-                found.append(LabelFound(label, shown, count, self.examples[value]))
-        found.sort(key=lambda one: -one.count)
-        undecided.sort(key=lambda one: -one.count)
-        return tuple(found), blank, tuple(undecided)
-
-
-def _shortened(value: object) -> str:
-    text = " ".join(str(value).split())
-    return text if len(text) <= _EXAMPLE else text[: _EXAMPLE - 1] + "…"
-
-
 def _preset(
-    inputs: Sequence[str], found: _Labels, by_name: Mapping[str, Column], labels: Sequence[str]
+    inputs: Sequence[str], found: LabelValues, by_name: Mapping[str, Column], labels: Sequence[str]
 ) -> tuple[PresetName | None, list[str]]:
     """The preset that these columns and labels are, and the field of each input column."""
     plain = [by_name[name].plain_name for name in inputs]
@@ -341,9 +214,9 @@ def _field_names(inputs: Sequence[str], by_name: Mapping[str, Column]) -> list[s
     names: list[str] = []
     for number, column in enumerate(inputs, 1):
         name = column
-        if not re.fullmatch(r"[^\W\d]\w*", name):
+        if not name.isidentifier():
             name = by_name[column].plain_name
-        if not re.fullmatch(r"[^\W\d]\w*", name):
+        if not name.isidentifier():
             name = "text" if len(inputs) == 1 else f"text{number}"
         if name in ("label", "uid", "reason", "tags"):
             name += "_text"
@@ -355,14 +228,16 @@ def _own_task(
     inputs: Sequence[str],
     plain: Sequence[str],
     fields: list[str],
-    found: _Labels,
+    found: LabelValues,
     labels: Sequence[str],
     sample: Sample,
 ) -> Task:
     given = tuple(labels) or found.checked()
     if len(inputs) == 2 and any("entail" in label.casefold() for label in given):
         fields[:] = ["premise", "hypothesis"]
-    return Task("task", tuple(fields), given, context=_context(inputs, plain, fields, sample))
+    spellings = found.spellings(given) if labels else {}
+    context = _context(inputs, plain, fields, sample)
+    return Task("task", tuple(fields), given, spellings, context=context)
 
 
 def _context(

@@ -43,11 +43,11 @@ def open_hub(name: str, split: str | None, config: str | None, written: str) -> 
         OSError, ValueError, TypeError, RuntimeError, datasets.exceptions.DatasetsError
     ) as error:  # fmt: skip
         raise DataError(f"cannot be loaded ({first_line(error)})", path=written) from error
-    names = {
-        column: list(feature.names)
-        for column, feature in data.features.items()
-        if isinstance(feature, datasets.ClassLabel)
-    }
+    names = {}
+    for column, feature in data.features.items():
+        feature = getattr(feature, "feature", feature)  # of a list
+        if isinstance(feature, datasets.ClassLabel):
+            names[column] = list(feature.names)
 
     def rows() -> Iterator[tuple[int, Row]]:
         yield from enumerate(data, 1)

@@ -28,7 +28,7 @@ def open_file(
 ) -> Source:
     """Open a data file. Raises DataError where it cannot be read.
 
-    part: the sheet of a spreadsheet; no other file has parts
+    part: the sheet of a spreadsheet, or the list of rows of a .json file; no other file has parts
     """
     if path.is_dir():
         raise DataError("is a directory, expected a file", path=path)
@@ -42,7 +42,7 @@ def open_file(
             f"{', '.join(FORMATS)}",
             path=path,
         )
-    if part is not None and suffix not in _SHEETS:
+    if part is not None and suffix not in (*_SHEETS, ".json"):
         raise UsageError(f"data '{path}#{part}': a file has no splits: remove #{part}")
     settings = layout or LayoutSettings()
     try:
@@ -50,7 +50,7 @@ def open_file(
         if path.is_file() and path.stat().st_size == 0:
             raise DataError("is empty, expected rows", path=path)
         if part is not None:
-            return open_spreadsheet(path, settings, part)
+            return (open_json if suffix == ".json" else open_spreadsheet)(path, settings, part)
         return opener(path, settings)
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror or error}", path=path) from error
@@ -182,4 +182,6 @@ def _joined(folder: Path, files: list[Path], layout: LayoutSettings) -> Source:
         index = bisect_right(begins, place - 1) - 1
         return str(files[index]), place - begins[index]
 
-    return Source(str(folder), first.columns, rows(), first.lines, first.names, locate)
+    return Source(
+        str(folder), first.columns, rows(), first.lines, first.names, locate, first.headed
+    )

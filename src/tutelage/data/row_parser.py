@@ -222,7 +222,7 @@ class RowParser:
                 found = tuple(option for option in options if _is_there(option, present))[:1]
             # JSON lines may lack an optional key, even a mapped one; a table may not.
             required = name not in _OPTIONAL or (mapped is not None and source.columns is not None)
-            if name == "label" and not self.labelled:
+            if name in ("label", "reason", "tags") and not self.labelled:
                 required = False
             if found:
                 resolved[name] = found

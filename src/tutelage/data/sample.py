@@ -99,7 +99,8 @@ def _row(
         if suffix == ".csv" and layout.delimiter is None:
             delimiters += ["\t", ";", "|"]
         for delimiter in delimiters:
-            (cells,) = csv.reader([text], strict=True, delimiter=delimiter)
+            spaced = f'{delimiter} "' in text
+            (cells,) = csv.reader([text], strict=True, delimiter=delimiter, skipinitialspace=spaced)
             if len(cells) == len(columns):
                 return dict(zip(columns, cells, strict=True))
     except (ValueError, csv.Error):

@@ -21,6 +21,7 @@ class Source:
     lines:   whether places are lines of a text file
     names:   column -> names of the numbers 0, 1, 2, … in it, where the source declares them
     locate:  place -> the file and the place in it, where the source has several files
+    headed:  whether the columns have their names from the first row
     """
 
     name: str
@@ -29,6 +30,7 @@ class Source:
     lines: bool
     names: Mapping[str, Sequence[str]] = field(default_factory=dict)
     locate: Callable[[int], tuple[str, int]] | None = None
+    headed: bool = False
 
     def error(self, message: str, place: int, field: str | None = None) -> DataError:
         """Make a DataError for the row at `place`."""
@@ -43,12 +45,23 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__).strip()
 
 
+class RepeatedNameError(DataError):
+    """Two columns of a table have one name."""
+
+
 def refuse_repeated(names: Sequence[str], path: object, line: int | None = None) -> None:
-    """Raise DataError for a table in which two columns have one name."""
-    repeated = sorted({name for name in names if list(names).count(name) > 1})
+    """Raise RepeatedNameError for a table in which two columns have one name; several may be
+    without a name."""
+    repeated = sorted({name for name in names if name and list(names).count(name) > 1})
     if repeated:
-        raise DataError(
-            f"has two columns of one name: {', '.join(repeated)}",
+        raise RepeatedNameError(
+            f"has two columns of one name: {', '.join(repeated)}: rename one, or say header: false "
+            "if the first row is data",
             path=str(path),
             line=line,
         )
+
+
+def named(header: Sequence[str]) -> list[str]:
+    """The names of columns, of which blank ones are the column's number: none is left out."""
+    return [name if name.strip() else f"column {number}" for number, name in enumerate(header, 1)]

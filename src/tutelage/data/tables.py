@@ -34,7 +34,7 @@ def open_parquet(path: Path, layout: LayoutSettings) -> Source:
         number = 0
         try:
             for batch in file.iter_batches(batch_size=_BATCH):
-                for row in batch.to_pylist():
+                for row in _texts(batch).to_pylist():
                     number += 1
                     yield number, row
         except (pyarrow.ArrowException, OSError) as error:
@@ -54,19 +54,34 @@ def parquet_sample(path: Path, places: int, rows: int) -> Iterator[Mapping[str, 
     file = pyarrow.parquet.ParquetFile(path)
     size = max(file.metadata.num_rows // places, rows)
     for batch in file.iter_batches(batch_size=size):
-        yield from batch.slice(0, rows).to_pylist()
+        yield from _texts(batch.slice(0, rows)).to_pylist()
+
+
+def _texts(batch: Any) -> Any:
+    """The batch with its columns of bytes as UTF-8 text, as Spark and others store it; bytes that
+    are none stay bytes, and are refused where they are used."""
+    import pyarrow as pa
+
+    for place, field in enumerate(batch.schema):
+        if pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type):
+            try:
+                batch = batch.set_column(place, field.name, batch.column(place).cast(pa.string()))
+            except pa.ArrowInvalid:
+                continue
+    return batch
 
 
 def _class_names(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:
     """Class names by column, which the `datasets` package writes to a Parquet file's metadata."""
     try:
         features = json.loads(metadata[b"huggingface"])["info"]["features"]
-        return {
-            column: feature["names"]
-            for column, feature in features.items()
-            if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
-        }
-    except (KeyError, ValueError, TypeError):
+        found = {}
+        for column, feature in features.items():
+            feature = feature.get("feature", feature)  # of a list
+            if feature.get("_type") == "ClassLabel":
+                found[column] = feature["names"]
+        return found
+    except (KeyError, ValueError, TypeError, AttributeError):
         return {}  # written by another program
 
 
@@ -108,7 +123,7 @@ def open_spreadsheet(path: Path, layout: LayoutSettings, sheet: str | None = Non
     header = [str(number) for number in range(1, len(numbered[0][1]) + 1)]
     if layout.header:
         header = ["" if cell is None else str(cell) for cell in numbered.pop(0)[1]]
-        refuse_repeated([name for name in header if name], path)
+        refuse_repeated(header, path)
     rows = [
         (number, {name: cell for name, cell in zip(header, cells, strict=True) if name})
         for number, cells in numbered

@@ -7,6 +7,7 @@ are there. A chunk is written whole; of an interrupted one nothing is kept on re
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import os
 import sys
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tutelage.core.errors import DataError, MissingExtraError, RunFolderError, UsageError
-from tutelage.core.storage import as_json, digest, encode_json, read_json, write_json
+from tutelage.core.storage import digest, encode_json, read_json, write_json
 from tutelage.core.task import Task
 from tutelage.core.types import Prediction
 
@@ -27,6 +28,8 @@ FORMATS = (".jsonl", ".csv", ".parquet")
 
 Record = Prediction | DataError
 """A row of the output: a prediction, or why the row cannot be read."""
+
+_FIELDS = tuple(field.name for field in dataclasses.fields(Prediction))
 
 _BATCH = 10_000
 """Rows of a Parquet file that are written at once."""
@@ -169,7 +172,7 @@ def _values(record: Record) -> dict[str, Any]:
     """A record as JSON: a prediction with all its fields, or what is wrong with the row."""
     if isinstance(record, DataError):
         return {"error": str(record)}
-    values: dict[str, Any] = as_json(record)
+    values = {name: getattr(record, name) for name in _FIELDS}
     return values | ({} if record.gold else {"gold": None})
 
 

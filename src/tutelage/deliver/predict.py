@@ -6,19 +6,20 @@ import contextlib
 import shutil
 import sys
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from tutelage.config.layout_settings import LayoutSettings
-from tutelage.config.training_settings import Fast
 from tutelage.core.errors import DataError
+from tutelage.core.model_files import file_sha256
 from tutelage.core.task import Task
-from tutelage.core.types import Example, Prediction
+from tutelage.core.types import Example
 from tutelage.data.load import load_examples, open_source, parse_spec
 from tutelage.data.row_parser import RowParser
 from tutelage.deliver.output import STANDARD, Output, Record
-from tutelage.deliver.predictions import Predictions
+from tutelage.deliver.scoring_pool import scored
 from tutelage.deliver.trained import Student, in_chunks
 from tutelage.evaluation.statistics import wilson_interval
 
@@ -67,86 +68,100 @@ class Counts:
             self.right += record.label == record.gold
 
 
-def predict_file(
-    model: Path,
-    data: str,
-    *,
-    layout: LayoutSettings | None = None,
-    explained: bool = False,
-    fast: Fast | None = None,
-    on_progress: Callable[[int], None] | None = None,
-) -> Predictions:
-    """Predict the rows of `data` and hold them in memory; `write_predictions` has the arguments.
-
-    fast: None: as the checkpoint was evaluated
-
-    Raises DataError for rows that cannot be read.
-    """
-    student = Student.load(model, fast=fast)
-    settings = student.layout if layout is None else layout
-    rows: list[Example] = []
-    for found in _rows(data, student.record.task, settings):
-        if isinstance(found, DataError):
-            raise found
-        rows.append(found)
-    predictions: list[Prediction] = []
-    for chunk in in_chunks(rows, CHUNK):
-        predictions += student.score(chunk, explain=explained)
-        if on_progress is not None:
-            on_progress(len(predictions))
-    return Predictions(tuple(predictions))
-
-
 def write_predictions(
     model: Path,
     data: str,
     *,
     layout: LayoutSettings | None = None,
+    changes: LayoutSettings | None = None,
     explained: bool = False,
     output: Path = Path("predictions.jsonl"),
     resume: bool = False,
     overwrite: bool = False,
+    workers: int = 1,
     on_progress: Callable[[int], None] | None = None,
 ) -> Counts:
     """Predict and write the rows of `data` with a checkpoint or the model that a run recommends.
 
     data:        a data spec, or `-` for standard input
     layout:     how the file is read; None: as the run read its own
+    changes:     what is read otherwise than by `layout`: the settings that are given in it, of the
+                 columns those that it names
     explained:   also let the student write its rationales
     output:      a `.jsonl`, `.csv` or `.parquet` file, or `-` for standard output. Every row of
                  the input has a row there, in the same order; one that cannot be read has the
                  reason.
     resume:      continue what an interrupted call has written
     overwrite:   replace a file that is there
+    workers:     processes that predict; their number changes nothing in the output
     on_progress: called with the number of rows done
 
     Raises StudentError where `model` is not a checkpoint, UsageError for an output that is there
     already.
     """
     written = Output(output, resume=resume, overwrite=overwrite)
-    student = Student.load(model)
+    student = Student.find(model)
+    if workers == 1:
+        student.prepare()
     with contextlib.ExitStack() as stack:
         spec = stack.enter_context(_spooled()) if data == STANDARD else data
-        settings = student.layout if layout is None else layout
-        rows = _rows(spec, student.record.task, settings)
-        origin = [student.record.weights_sha256, data, settings.model_dump(mode="json"), explained]
+        settings = _changed(student.layout if layout is None else layout, changes)
+        record = student.record
+        origin = [
+            [record.weights_sha256, data, settings.model_dump(mode="json"), explained],
+            None if written.special else _content(spec),
+        ]
         counts = Counts(student.folder)
-        sink = stack.enter_context(written.open(student.record.task, origin))
-        for record in sink.done():
-            counts.add(record)
-        done = counts.rows
-        for chunk in in_chunks(rows, CHUNK):
-            if done >= len(chunk):
-                done -= len(chunk)  # in the output already
-                continue
-            records = _predicted(student, chunk, explained)
+        sink = stack.enter_context(written.open(record.task, origin))
+        for found in sink.done():
+            counts.add(found)
+        chunks = _after(_rows(spec, record.task, settings), counts.rows)
+        taken: deque[list[Example | DataError]] = deque()
+
+        def examples() -> Iterator[list[Example]]:
+            for chunk in chunks:
+                taken.append(chunk)
+                yield [row for row in chunk if isinstance(row, Example)]
+
+        predicted = scored(student, examples(), explain=explained, workers=workers)
+        for predictions in stack.enter_context(contextlib.closing(predicted)):
+            answers = iter(predictions)
+            records: list[Record] = [
+                row if isinstance(row, DataError) else next(answers) for row in taken.popleft()
+            ]
             sink.write(records)
-            for record in records:
-                counts.add(record)
+            for one in records:
+                counts.add(one)
             if on_progress is not None:
                 on_progress(counts.rows)
         sink.finish()
     return counts
+
+
+def _after(rows: Iterator[Example | DataError], done: int) -> Iterator[list[Example | DataError]]:
+    """The chunks of the rows that are not in the output already; it holds whole chunks."""
+    for chunk in in_chunks(rows, CHUNK):
+        if done >= len(chunk):
+            done -= len(chunk)
+        else:
+            yield chunk
+
+
+def _changed(layout: LayoutSettings, changes: LayoutSettings | None) -> LayoutSettings:
+    """The layout with what a user says of a new file: its other columns stay as they are."""
+    if changes is None:
+        return layout
+    values = {name: getattr(changes, name) for name in changes.model_fields_set}
+    if "columns" in values:
+        values["columns"] = {**layout.columns, **values["columns"]}
+    return layout.replace(**values)
+
+
+def _content(spec: str) -> str | None:
+    """A digest of the file that a spec names, so that the rest of another file is not appended to
+    what was written of it; None where it is not a single file."""
+    path = Path(parse_spec(spec).place)
+    return file_sha256(path) if path.is_file() else None
 
 
 def _rows(spec: str, task: Task, layout: LayoutSettings) -> Iterator[Example | DataError]:
@@ -159,13 +174,6 @@ def _rows(spec: str, task: Task, layout: LayoutSettings) -> Iterator[Example | D
     for _, found in parser.each(open_source(spec, layout)):
         if found is not None:
             yield found
-
-
-def _predicted(student: Student, rows: list[Example | DataError], explained: bool) -> list[Record]:
-    """A record for each row: its prediction, or why it cannot be read."""
-    examples = [row for row in rows if isinstance(row, Example)]
-    found: Iterator[Prediction] = iter(student.score(examples, explain=explained))
-    return [row if isinstance(row, DataError) else next(found) for row in rows]
 
 
 @contextlib.contextmanager

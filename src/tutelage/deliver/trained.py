@@ -50,13 +50,17 @@ class Student:
         Raises StudentError for a folder that is neither, or whose files have changed since they
         were saved.
         """
-        folder = checkpoint_in(Path(path))
-        record = read_record(folder)
+        student = cls.find(path)
         if fast is not None:
-            record = dataclasses.replace(record, fast=fast)
-        student = cls(folder, record, layout_near(folder))
+            student.record = dataclasses.replace(student.record, fast=fast)
         student.prepare()
         return student
+
+    @classmethod
+    def find(cls, path: Path | str) -> Self:
+        """What `load` loads, checked in the same way, without its weights."""
+        folder = checkpoint_in(Path(path))
+        return cls(folder, read_record(folder), layout_near(folder))
 
     def prepare(self) -> None:
         """Load the weights, in the precision and with the parts that they were evaluated with."""

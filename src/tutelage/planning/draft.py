@@ -76,6 +76,8 @@ def _asked(teacher: str) -> dict[str, Any]:
 
 def _own_task(found: Description) -> dict[str, Any]:
     task: dict[str, Any] = {"fields": list(found.task.fields), "labels": list(found.task.labels)}
+    if found.task.spellings:
+        task["spellings"] = dict(found.task.spellings)
     if found.task.context is not None:
         task["context"] = found.task.context
     return task

@@ -132,14 +132,12 @@ def score_labels(
     if not bool(torch.isfinite(scores).all()):
         raise DivergedError("the student's scores are not finite: its training diverged")
     probabilities = torch.softmax(scores.double(), dim=1)
-    best = scores.argmax(dim=1)
+    shares, best = probabilities.tolist(), scores.argmax(dim=1).tolist()
     return [
         Prediction(
             uid=example.uid,
-            label=task.labels[int(best[i])],
-            probabilities={
-                label: float(probabilities[i, k]) for k, label in enumerate(task.labels)
-            },
+            label=task.labels[best[i]],
+            probabilities=dict(zip(task.labels, shares[i], strict=True)),
             gold=example.label,
             truncated=sources[i].truncated,
             cut_tokens=sources[i].cut_tokens,
