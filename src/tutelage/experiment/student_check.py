@@ -7,13 +7,15 @@ same student is examined once.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tutelage.config.recipe import Recipe
+from tutelage.config.sections import ArmSection
 from tutelage.config.training_settings import Config, TrainSettings
+from tutelage.core.errors import StudentError
 from tutelage.core.model_files import content_digest
 from tutelage.core.progress import Observer
 from tutelage.core.storage import as_json, digest, read_json, write_json
@@ -34,19 +36,48 @@ _NEW_STUDENTS_ROWS = 50
 def check_student(
     recipe: Recipe, splits: Splits, ledger: Path | None, observer: Observer
 ) -> Recipe:
-    """Examine the recipe's student before anything is paid for; returns the recipe to go on with.
+    """Examine the recipe's student and its classifiers before anything is paid for; returns the
+    recipe to go on with.
 
-    It differs from `recipe` where the student cannot use the fast parts. Raises StudentError for a
-    student that would be trained or evaluated wrongly.
+    It differs from `recipe` where the student cannot use the fast parts, and it names the learning
+    rates of classifiers that the recipe names none for. Raises StudentError for a student that
+    would be trained or evaluated wrongly.
     """
     observer.stage("Examining the student")
     found = examine_recipe(recipe, splits, ledger)
     for note in found.notes:
         observer.note(f"student {recipe.student.model}: {note}")
-    if found.fast == recipe.student.fast:
-        return recipe
+    arms = [_examined(recipe, arm, splits, ledger, observer) for arm in recipe.arms]
     student = recipe.student.model_copy(update={"fast": found.fast})
-    return recipe.model_copy(update={"student": student})
+    return recipe.model_copy(update={"student": student, "arms": arms})
+
+
+def _examined(
+    recipe: Recipe, arm: ArmSection, splits: Splits, ledger: Path | None, observer: Observer
+) -> ArmSection:
+    """The arm, with the learning rates of its classifier if it is one."""
+    if arm.classifier is None:
+        return arm
+    found = examine_classifier(recipe, arm, splits, ledger)
+    for note in found.notes:
+        observer.note(f"arm {arm.name}: {note}")
+    from tutelage.student.model.classifier import usual_rates
+
+    rates = arm.classifier.learning_rate or usual_rates(arm.classifier.rates, found.width)
+    section = arm.classifier.model_copy(update={"learning_rate": rates})
+    return arm.model_copy(update={"classifier": section})
+
+
+def examine_classifier(
+    recipe: Recipe, arm: ArmSection, splits: Splits, ledger: Path | None = None
+) -> Preflight:
+    """The preflight of an arm's classifier; arguments as in `examine_recipe`."""
+    assert arm.classifier is not None
+    settings = [_settings_of(recipe, arm)]
+    try:
+        return _kept(recipe, arm.classifier.classifier, settings, splits, ledger, classifies=True)
+    except StudentError as error:
+        raise StudentError(f"arm {arm.name!r} (a classifier): {error}") from error
 
 
 def examine_recipe(recipe: Recipe, splits: Splits, ledger: Path | None = None) -> Preflight:
@@ -54,11 +85,22 @@ def examine_recipe(recipe: Recipe, splits: Splits, ledger: Path | None = None) -
 
     ledger: the ledger's file, in whose folder its result is kept; None: the usual one
     """
+    return _kept(recipe, recipe.student.model, _settings(recipe), splits, ledger)
+
+
+def _kept(
+    recipe: Recipe,
+    model: str,
+    settings: Sequence[TrainSettings],
+    splits: Splits,
+    ledger: Path | None,
+    classifies: bool = False,
+) -> Preflight:
+    """A preflight, from its file or done now."""
     from tutelage.student.model.precision import choose_device
     from tutelage.student.preflight.examine import Preflight, examine_student
 
-    model, task = recipe.student.model, recipe.resolved_task()
-    settings = _settings(recipe)
+    task = recipe.resolved_task()
     rows = [*splits.train, *splits.dev, *splits.test]
 
     def path() -> Path | None:
@@ -76,6 +118,7 @@ def examine_recipe(recipe: Recipe, splits: Splits, ledger: Path | None = None) -
                 "code": _code(),
                 # What agrees on a CPU may differ on a GPU.
                 "device": choose_device().type,
+                **({"classifier": True} if classifies else {}),
             }
         )
         return (ledger or default_path()).parent / "preflight" / f"{key[:32]}.json"
@@ -87,7 +130,7 @@ def examine_recipe(recipe: Recipe, splits: Splits, ledger: Path | None = None) -
     with tempfile.TemporaryDirectory() as folder:
         new = model.startswith("scratch:")
         tokenizer = _tokenizer(recipe, rows, Path(folder)) if new else None
-        found = examine_student(model, rows, task, settings, tokenizer)
+        found = examine_student(model, rows, task, settings, tokenizer, classifies)
     kept = path()  # a hub's model has its digest once it is here
     if kept is not None:
         write_json(kept, as_json(found))
@@ -117,12 +160,16 @@ def _code() -> str:
 def _settings(recipe: Recipe) -> list[TrainSettings]:
     """The settings of one training for each objective of the recipe."""
     by_objective: Mapping[str, TrainSettings] = {
-        arm.effective_objective: recipe.student.training(
-            Config(1e-3, 0.5), recipe.replicates[0], arm.effective_objective
-        )
+        arm.effective_objective: _settings_of(recipe, arm)
         for arm in recipe.arms
+        if arm.classifier is None
     }
     return list(by_objective.values())
+
+
+def _settings_of(recipe: Recipe, arm: ArmSection) -> TrainSettings:
+    """The settings of a training of the arm, its configuration left aside."""
+    return recipe.training(arm, Config(1e-3, 0.5), recipe.replicates[0])
 
 
 def _tokenizer(recipe: Recipe, rows: list[Example], folder: Path) -> Path:

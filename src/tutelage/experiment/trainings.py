@@ -106,7 +106,8 @@ class Students:
         }
         new = recipe.student.model.startswith("scratch:")
         threads = recipe.student.threads
-        if new:
+        classifiers = [arm.classifier.classifier for arm in recipe.arms if arm.classifier]
+        if new and not classifiers:
             # New students are small, whatever their vocabulary will be.
             self.runner = Runner(workers or concurrent_jobs(threads), observer.job)
             if not (folder / "results.json").exists():
@@ -116,9 +117,16 @@ class Students:
 
         self.tokenizer = self._train_tokenizer() if new else None
         self.parameters = count_parameters(recipe.student.model, self.tokenizer)
-        if not new:
+        if not new or classifiers:
             adapted = recipe.student.lora is not None
-            fitting = workers or workers_for(self.parameters, adapted, threads)
+            fitting = workers or min(
+                workers_for(self.parameters, adapted, threads),
+                *(
+                    workers_for(count_parameters(c, None, True), False, threads)
+                    for c in classifiers
+                ),
+                concurrent_jobs(threads),
+            )
             self.runner = Runner(fitting, observer.job)
 
     def _train_tokenizer(self) -> Path:
@@ -137,15 +145,17 @@ class Students:
         return self._job(arm, config, trial_seed(seed), f"{arm.name}/{config.name}/trial-{seed}")
 
     def _job(self, arm: ArmSection, config: Config, seed: int, name: str) -> TrainingJob:
+        own = arm.classifier
         return TrainingJob(
-            self.recipe.student.model,
-            self.tokenizer,
+            self.recipe.student.model if own is None else own.classifier,
+            self.tokenizer if own is None else None,
             self.training[arm.name],
             self.splits.dev,
             self.tasks[arm.name],
-            self.recipe.student.training(config, seed, arm.effective_objective),
+            self.recipe.training(arm, config, seed),
             self.folder / "arms" / name,
             Tracking(self.recipe.student.tracking, f"{self.recipe.name}/{name}"),
+            classifies=own is not None,
         )
 
     def search(self) -> dict[str, list[Trial]]:
