@@ -72,6 +72,7 @@ def load_meta_student(spec: str, tokenizer: Path | None = None) -> Student:
 
     logging.set_verbosity_error()
     model, own_tokenizer = meta_model(spec), _tokenizer(spec)
+    _check_end_token(spec, own_tokenizer)
     return Student(model, own_tokenizer, _architecture(model.config))
 
 
@@ -120,7 +121,7 @@ def _pretrained(
         config = classifier_config(spec, labels or ())
     else:
         config = load_config(spec, name, options)
-    tokenizer = _tokenizer(spec, writes=not classifies)
+    tokenizer = _tokenizer(spec)
     if dropout is not None:
         config.update(_dropout_fields(config, dropout))
     if classifies:
@@ -130,6 +131,7 @@ def _pretrained(
     check_finite(spec, model)
     # First the kind of model: what an encoder lacks for writing text is not the fault to name.
     check_causal(spec, student)
+    _check_end_token(spec, tokenizer)
     check_complete(spec, missing, unexpected)
     student.notes = describe_unexpected(unexpected)
     return student
@@ -152,10 +154,8 @@ _WORDS = "Oslo lies in Norway"
 """Text that any tokenizer with a vocabulary can tokenise."""
 
 
-def _tokenizer(spec: str, writes: bool = True) -> Any:
+def _tokenizer(spec: str) -> Any:
     """The tokenizer of a pretrained student.
-
-    writes: whether it writes text, which has to end
 
     Raises StudentError where its files are missing: transformers then makes one that knows no
     words.
@@ -180,11 +180,15 @@ def _tokenizer(spec: str, writes: bool = True) -> Any:
             "of the tokenizer (tokenizer.json, or a vocabulary) are missing: put them next to the "
             "weights"
         )
-    if writes and tokenizer.eos_token_id is None:
+    return tokenizer
+
+
+def _check_end_token(spec: str, tokenizer: Any) -> None:
+    """Raise StudentError where no token can end a text."""
+    if tokenizer.eos_token_id is None:
         raise StudentError(
             f"student {spec!r}: its tokenizer has no end token; choose another model"
         )
-    return tokenizer
 
 
 def _dropout_fields(config: Any, dropout: float) -> dict[str, float]:
