@@ -129,14 +129,12 @@ def test_lost_weights_of_the_encoder_are_named(
 
 def test_too_few_positions_are_refused_in_one_line(tmp_path: Path) -> None:
     model = make_encoder(tmp_path, "Bert", positions=8)
-    with pytest.raises(StudentError, match="positions for 8 tokens.*lower max_source_tokens"):
+    with pytest.raises(StudentError, match=r"positions for 8 tokens.*lower max_source_tokens"):
         _examine(model)
     assert _examine(model, max_source_tokens=8).longest == 8
 
 
-def test_a_broken_mask_is_found(
-    encoders: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_broken_mask_is_found(encoders: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     from tutelage.student.preflight import subject
 
     right = subject.collate
@@ -148,7 +146,7 @@ def test_a_broken_mask_is_found(
         return batch
 
     monkeypatch.setattr(subject, "collate", cut)
-    with pytest.raises(StudentError, match="its (loss|gradient)"):
+    with pytest.raises(StudentError, match=r"its (loss|gradient)"):
         _examine(encoders["Bert"])
 
 

@@ -15,7 +15,7 @@ from tutelage.core.types import Example
 TASK = Task("reviews", ("text",), ("good", "bad"))
 
 _MARKS = {"good": ["fine", "great"], "bad": ["poor", "dull"]}
-_OTHERS = "a the film was and plot actor scene".split()
+_OTHERS = ["a", "the", "film", "was", "and", "plot", "actor", "scene"]
 _SPECIAL = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
 
 

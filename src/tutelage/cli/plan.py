@@ -39,6 +39,7 @@ def plan(
     from tutelage.cli.terminal import Bars, complain, print_json
     from tutelage.config.recipe_file import load_recipe
     from tutelage.core.errors import UsageError
+    from tutelage.planning.duration import sentences
 
     if recipe.endswith((".jsonl", ".csv", ".parquet")) or recipe.startswith("hf:"):
         raise UsageError(
@@ -50,6 +51,8 @@ def plan(
         print_json(found)
     else:
         _show(found)
+        command = f"tutelage plan {recipe} --measure"
+        print("\n".join(sentences(found.duration, command)))
     for warning in found.warnings:
         complain(warning, label="warning")
 

@@ -105,7 +105,7 @@ def _kept(
 
     def path() -> Path | None:
         """The file of the result; None where nobody knows whether the model stays the same."""
-        identity = _identity(model)
+        identity = identity_of(model)
         if identity is None:
             return None
         key = digest(
@@ -115,7 +115,7 @@ def _kept(
                 "task": [task.fields, task.labels, dict(task.verbalizers), task.context],
                 "rows": [e.fields for e in rows],
                 "packages": {name: metadata.version(name) for name in _PACKAGES},
-                "code": _code(),
+                "code": code_digest(),
                 # What agrees on a CPU may differ on a GPU.
                 "device": choose_device().type,
                 **({"classifier": True} if classifies else {}),
@@ -129,7 +129,7 @@ def _kept(
         return Preflight(**{**values, "notes": tuple(values["notes"])})
     with tempfile.TemporaryDirectory() as folder:
         new = model.startswith("scratch:")
-        tokenizer = _tokenizer(recipe, rows, Path(folder)) if new else None
+        tokenizer = tokenizer_of(recipe, rows, Path(folder)) if new else None
         found = examine_student(model, rows, task, settings, tokenizer, classifies)
     kept = path()  # a hub's model has its digest once it is here
     if kept is not None:
@@ -137,7 +137,7 @@ def _kept(
     return found
 
 
-def _identity(model: str) -> list[str] | None:
+def identity_of(model: str) -> list[str] | None:
     """What changes when the model does: a digest of its files, or a hub's commit."""
     files = content_digest(model)
     if files is not None:
@@ -150,7 +150,7 @@ def _identity(model: str) -> list[str] | None:
     return [model, Path(cached).parent.name] if isinstance(cached, str) else None
 
 
-def _code() -> str:
+def code_digest() -> str:
     """A digest of the code that the preflight examines: that of `student`."""
     folder = Path(__file__).parents[1] / "student"
     files = sorted(folder.rglob("*.py"))
@@ -172,7 +172,7 @@ def _settings_of(recipe: Recipe, arm: ArmSection) -> TrainSettings:
     return recipe.training(arm, Config(1e-3, 0.5), recipe.replicates[0])
 
 
-def _tokenizer(recipe: Recipe, rows: list[Example], folder: Path) -> Path:
+def tokenizer_of(recipe: Recipe, rows: list[Example], folder: Path) -> Path:
     """A tokenizer for a new student. The one that it gets is made when there are rationales."""
     from tutelage.student.model.scratch import tokenizer_for
 

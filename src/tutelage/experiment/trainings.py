@@ -79,6 +79,25 @@ class Replicate:
         return self.result is not None and self.result.has_checkpoint
 
 
+def workers_of(recipe: Recipe, tokenizer: Path | None) -> int:
+    """How many trainings of a recipe run at once on this machine.
+
+    tokenizer: of a new student
+    """
+    from tutelage.student.model.loading import count_parameters
+
+    student, threads = recipe.student, recipe.student.threads
+    fitting = [concurrent_jobs(threads)]
+    if not student.model.startswith("scratch:"):  # new students are small
+        weights = count_parameters(student.model, tokenizer)
+        fitting.append(workers_for(weights, student.lora is not None, threads))
+    for arm in recipe.arms:
+        if arm.classifier is not None:
+            weights = count_parameters(arm.classifier.classifier, classifier=True)
+            fitting.append(workers_for(weights, False, threads))
+    return min(fitting)
+
+
 class Students:
     """The trainings and evaluations of one run."""
 
@@ -106,8 +125,7 @@ class Students:
         }
         new = recipe.student.model.startswith("scratch:")
         threads = recipe.student.threads
-        classifiers = [arm.classifier.classifier for arm in recipe.arms if arm.classifier]
-        if new and not classifiers:
+        if new and not any(arm.classifier for arm in recipe.arms):
             # New students are small, whatever their vocabulary will be.
             self.runner = Runner(workers or concurrent_jobs(threads), observer.job)
             if not (folder / "results.json").exists():
@@ -117,17 +135,8 @@ class Students:
 
         self.tokenizer = self._train_tokenizer() if new else None
         self.parameters = count_parameters(recipe.student.model, self.tokenizer)
-        if not new or classifiers:
-            adapted = recipe.student.lora is not None
-            fitting = workers or min(
-                workers_for(self.parameters, adapted, threads),
-                *(
-                    workers_for(count_parameters(c, None, True), False, threads)
-                    for c in classifiers
-                ),
-                concurrent_jobs(threads),
-            )
-            self.runner = Runner(fitting, observer.job)
+        if not hasattr(self, "runner"):
+            self.runner = Runner(workers or workers_of(recipe, self.tokenizer), observer.job)
 
     def _train_tokenizer(self) -> Path:
         """For new weights: a tokenizer trained on the training rows of all arms, shared by all."""

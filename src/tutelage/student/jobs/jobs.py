@@ -320,6 +320,12 @@ class Runner:
             for _ in range(self.workers):
                 worker.submit(self._workers(), worker.import_torch)
 
+    def on_each_worker(self, work: Callable[..., Any], *arguments: Any) -> list[Any]:
+        """The results of `work` in all workers at once, each a process of its own."""
+        pool = self._workers()
+        waiting = [worker.submit(pool, work, *arguments) for _ in range(self.workers)]
+        return [one.result() for one in waiting]
+
     def run(self, jobs: Sequence[TrainingJob | ScoringJob]) -> Iterator[tuple[int, Any]]:
         """Yield (index, result) as each job ends."""
         if self.workers == 1:

@@ -12,6 +12,7 @@ import asyncio
 import hashlib
 import http.client
 import json
+import mmap
 import os
 import threading
 import time
@@ -248,6 +249,21 @@ def _overflow(answer: dict[str, Any], context: int, limit: int) -> int | None:
     return prompt if cut and prompt + written >= context else None
 
 
+_TEMPLATE_KEY = b"tokenizer.chat_template"
+
+
+def has_chat_template(path: Path) -> bool:
+    """Whether a GGUF file says how its model is asked.
+
+    Where it does not, llama.cpp takes ChatML, of which a base model has learnt nothing: it goes on
+    until the limit, and every answer is cut.
+    """
+    # A key of the file's metadata is its length in eight bytes, then its name.
+    key = len(_TEMPLATE_KEY).to_bytes(8, "little") + _TEMPLATE_KEY
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(key) >= 0
+
+
 def _load(path: Path, slots: int, context: int, threads: int) -> Any:
     """llama.cpp's server over a file, listening on a free port of loopback.
 
@@ -257,6 +273,12 @@ def _load(path: Path, slots: int, context: int, threads: int) -> Any:
         import xllamacpp
     except ImportError as error:
         raise MissingExtraError("xllamacpp", "local", "a model file as teacher") from error
+    if not has_chat_template(path):
+        raise TeacherError(
+            f"{path}: is the file of a base model: it has no chat template, so that the model goes "
+            "on with a text and does not answer: choose an instruct model (its name often ends in "
+            "-Instruct or -it)"
+        )
     params = xllamacpp.CommonParams()
     params.model.path = str(path)
     params.model_alias = {path.stem}  # its name would be a path on this machine

@@ -1,0 +1,180 @@
+"""Measures what a training costs: seconds of a step, of a scored row, of a checkpoint; memory.
+
+It runs the trainer itself, with the recipe's own settings, on a sample of its rows, in processes of
+the pool that a run would use and in all of them at once: processes on one machine slow each other
+down.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tutelage.student.jobs.jobs import Runner, TrainingJob
+
+_SECONDS = 5.0
+"""Time for the steps of one kind of training, about; at least two steps are measured."""
+
+_SCORED = 64
+"""Rows of dev that are scored, at most."""
+
+_GENERATED = 8
+"""Rows for which a rationale is generated."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingCost:
+    """What one kind of training costs on this machine, in seconds.
+
+    start:        loading the student and trying it out, before the first step
+    step:         an optimiser step
+    scored_row:   scoring one row
+    saved_model:  writing a checkpoint
+    saved_state:  writing the state of the optimiser
+    written_row:  generating a rationale; 0 where none is written
+    memory_bytes: of the process, at most; on a GPU, of the device
+    """
+
+    start: float
+    step: float
+    scored_row: float
+    saved_model: float
+    saved_state: float
+    written_row: float
+    memory_bytes: int
+
+
+class _EnoughError(Exception):
+    """Ends the training that is measured."""
+
+
+def measure_trainings(jobs: list[TrainingJob], workers: int) -> list[TrainingCost]:
+    """The cost of each job, with as many processes at work as a run would have."""
+    with tempfile.TemporaryDirectory() as folder, Runner(workers) as runner:
+        costs = []
+        for number, job in enumerate(jobs):
+            found = runner.on_each_worker(_measure, job, f"{folder}/{number}")
+            costs.append(
+                TrainingCost(
+                    **{
+                        name: sum(getattr(one, name) for one in found) / len(found)
+                        for name in TrainingCost.__slots__
+                        if name != "memory_bytes"
+                    },
+                    memory_bytes=max(one.memory_bytes for one in found),
+                )
+            )
+        return costs
+
+
+def _measure(job: TrainingJob, folder: str) -> TrainingCost:
+    """Train for a few seconds, score, save and generate. Runs in a worker."""
+    import torch
+
+    from tutelage.student.encoding.tokenise import encode_prompts
+    from tutelage.student.inference.generate import generate
+    from tutelage.student.inference.score import score_labels
+    from tutelage.student.model.loading import load_student, meta_model
+    from tutelage.student.model.precision import choose_device
+    from tutelage.student.training.trainer import train
+
+    settings = job.settings
+    torch.set_num_threads(settings.threads)
+    place = Path(folder) / str(os.getpid())
+    # A worker of a run imports the model's code once, not for each training.
+    meta_model(job.student, job.tokenizer, job.classifies)
+    began = time.perf_counter()
+    student = load_student(
+        job.student,
+        tokenizer=job.tokenizer,
+        seed=settings.seed,
+        dropout=settings.dropout,
+        fast=settings.fast,
+        labels=job.classes,
+    ).to(choose_device())
+    times: list[float] = []
+
+    def on_step(done: int, _: int) -> None:
+        _wait_for(student.device)
+        times.append(time.perf_counter())
+        if len(times) > 2 and times[-1] - times[0] > _SECONDS:
+            raise _EnoughError
+
+    steps = settings.replace(max_steps=10**6, epochs=10**6, evaluate_every=10**6)
+    with suppress(_EnoughError):
+        train(student, job.training, job.dev, job.task, steps, place, on_step)
+    step = (times[-1] - times[0]) / (len(times) - 1)
+    start = times[0] - began - step
+    rows = job.dev[:_SCORED]
+    limits = settings.inference_limits
+
+    def scoring() -> Any:
+        return score_labels(student, rows, job.task, **limits)
+
+    def writing() -> Any:
+        texts = [job.task.source(e.fields) for e in rows[:_GENERATED]]
+        prompts = encode_prompts(student, texts, "answer", settings.max_source_tokens)
+        lengths = [len(s.target) for s in _encoded(student, job)]
+        return generate(student, [p.ids for p in prompts], [], round(sum(lengths) / len(lengths)))
+
+    scored = _timed(scoring, student.device)
+    written = 0.0
+    if settings.objective != "label":
+        written = _timed(writing, student.device) / len(rows[:_GENERATED])
+    saved = _timed(lambda: student.model.save_pretrained(place / "saved"), student.device)
+    trained = sum(p.numel() for p in student.model.parameters() if p.requires_grad)
+    size = sum(p.numel() * p.element_size() for p in student.model.parameters())
+    return TrainingCost(
+        start=max(start, 0.0),
+        step=step,
+        scored_row=scored / len(rows),
+        saved_model=saved,
+        saved_state=saved * 12 * trained / size,  # masters and two moments, in fp32
+        written_row=written,
+        memory_bytes=_memory(student.device),
+    )
+
+
+def _encoded(student: Any, job: TrainingJob) -> list[Any]:
+    from tutelage.student.encoding.tokenise import encode_examples
+
+    rows = encode_examples(
+        student,
+        job.training[:_SCORED],
+        max_source_tokens=job.settings.max_source_tokens,
+        max_rationale_tokens=job.settings.max_rationale_tokens,
+    )
+    return [sequence for row in rows for sequence in row.sequences]
+
+
+def _timed(work: Any, device: Any) -> float:
+    """Seconds that `work` takes."""
+    _wait_for(device)
+    began = time.perf_counter()
+    work()
+    _wait_for(device)
+    return time.perf_counter() - began
+
+
+def _wait_for(device: Any) -> None:
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def _memory(device: Any) -> int:
+    """Most bytes that were in use."""
+    import torch
+
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated())
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak if sys.platform == "darwin" else peak * 1024)
