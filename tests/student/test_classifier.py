@@ -103,7 +103,7 @@ def _examine(model: str, **settings: Any) -> Any:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_preflight_passes(encoders: dict[str, str], kind: str) -> None:
+def test_the_preflight_has_nothing_to_note(encoders: dict[str, str], kind: str) -> None:
     found = _examine(encoders[kind])
     assert (found.notes, found.fast, found.width) == ((), "off", 32)
 

@@ -14,7 +14,7 @@ import pytest
 
 from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.errors import TeacherError, UsageError
-from tutelage.core.model_files import find_in_package
+from tutelage.core.model_files import find_in_package, has_chat_template
 from tutelage.core.task import NLI
 from tutelage.core.types import Example, Message, Request
 from tutelage.teacher.annotate import annotate
@@ -84,7 +84,7 @@ def test_a_base_model_is_refused_before_it_is_loaded(tmp_path, name):
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.close()
-    assert [llama_cpp.has_chat_template(path) for path in paths] == [False, True]
+    assert [has_chat_template(path) for path in paths] == [False, True]
     settings = TeacherSettings(model=f"gguf:{paths[0]}", max_tokens=8)
     with Ledger(tmp_path / "l") as ledger, pytest.raises(TeacherError, match="no chat template"):
         annotate(EXAMPLES, strategy="informed_reasoning", teacher=settings, task=NLI, ledger=ledger)
@@ -92,7 +92,7 @@ def test_a_base_model_is_refused_before_it_is_loaded(tmp_path, name):
 
 @needs_model
 def test_the_template_of_a_real_model_is_found():
-    assert llama_cpp.has_chat_template(find_in_package(MODEL.partition(":")[2]))
+    assert has_chat_template(find_in_package(MODEL.partition(":")[2]))
 
 
 @needs_model

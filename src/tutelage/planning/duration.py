@@ -93,6 +93,21 @@ class Duration:
         """All of it."""
         return self.training + self.evaluation + _OVERHEAD
 
+    def sentences(self) -> Iterator[str]:
+        """What is known of the time and the memory of a run, in lines."""
+        at_once = f", {self.workers} at once" if self.workers > 1 else ""
+        yield (
+            f"time: about {in_words(self.total)} on this machine, after the teacher's answers: "
+            f"{in_words(self.training)} of training, {in_words(self.evaluation)} of evaluation"
+            f"{at_once} (from a few steps of each kind, measured here; without early stopping)"
+        )
+        if self.assumed:
+            yield (
+                f"  the length of rationales is assumed ({_ASSUMED_WORDS} words): none are known "
+                "yet"
+            )
+        yield f"memory: {self.memory_bytes / 1e9:.1f} GB for one training, measured"
+
 
 def kept(recipe: Recipe, splits: Splits, ledger: Path | None = None) -> Measured | None:
     """The measurement that was made before; None where there is none."""
@@ -262,27 +277,6 @@ def _path(recipe: Recipe, splits: Splits, ledger: Path | None) -> Path | None:
     rows = [len(splits.train), len(splits.dev), [e.fields for e in splits.train[:100]]]
     key = digest([identities, settings, rows, code_digest(), cores()])
     return (ledger or default_path()).parent / "preflight" / f"{key[:32]}-time.json"
-
-
-def sentences(duration: Duration | None, command: str) -> Iterator[str]:
-    """What is known of the time and the memory of a run, in lines.
-
-    command: that measures it
-    """
-    if duration is None:
-        yield f"time: not measured yet: `{command}` measures a few steps of each kind of training"
-        return
-    several = duration.workers > 1
-    yield (
-        f"time: about {in_words(duration.total)} on this machine, after the teacher's answers: "
-        f"{in_words(duration.training)} of training, "
-        f"{in_words(duration.evaluation)} of evaluation"
-        f"{f', {duration.workers} at once' if several else ''} (from a few steps of each kind, "
-        "measured here; without early stopping)"
-    )
-    if duration.assumed:
-        yield f"  the length of rationales is assumed ({_ASSUMED_WORDS} words): none are known yet"
-    yield f"memory: {duration.memory_bytes / 1e9:.1f} GB for one training, measured"
 
 
 def in_words(seconds: float) -> str:

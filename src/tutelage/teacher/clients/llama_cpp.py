@@ -12,7 +12,6 @@ import asyncio
 import hashlib
 import http.client
 import json
-import mmap
 import os
 import threading
 import time
@@ -26,7 +25,7 @@ from urllib.parse import urlsplit
 
 from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.errors import MissingExtraError, TeacherError
-from tutelage.core.model_files import find_file, find_in_package
+from tutelage.core.model_files import find_file, find_in_package, has_chat_template
 from tutelage.core.types import Completion, Request
 from tutelage.teacher.clients.wire import (
     parse_completion,
@@ -247,21 +246,6 @@ def _overflow(answer: dict[str, Any], context: int, limit: int) -> int | None:
     prompt = int(usage.get("prompt_tokens") or 0)
     cut = answer["choices"][0]["finish_reason"] == "length" and written < limit
     return prompt if cut and prompt + written >= context else None
-
-
-_TEMPLATE_KEY = b"tokenizer.chat_template"
-
-
-def has_chat_template(path: Path) -> bool:
-    """Whether a GGUF file says how its model is asked.
-
-    Where it does not, llama.cpp takes ChatML, of which a base model has learnt nothing: it goes on
-    until the limit, and every answer is cut.
-    """
-    # A key of the file's metadata is its length in eight bytes, then its name.
-    key = len(_TEMPLATE_KEY).to_bytes(8, "little") + _TEMPLATE_KEY
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return content.find(key) >= 0
 
 
 def _load(path: Path, slots: int, context: int, threads: int) -> Any:
