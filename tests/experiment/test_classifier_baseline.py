@@ -176,3 +176,22 @@ def test_a_writer_of_rationales_is_examined_as_one(make: Make, folder: Path) -> 
     encoder = str(folder / "encoder")
     with pytest.raises(StudentError, match=r"baselines: \[\{classifier: MODEL\}\]"):
         run(make(name="two", student={"model": encoder}), runs=folder / "runs", workers=1)
+
+
+def test_the_draft_s_line_is_a_valid_baseline(folder: Path, tmp_path: Path) -> None:
+    from tutelage import api
+
+    text, _ = api.draft(
+        str(folder / "train.jsonl"),
+        teacher="scripted",
+        student="scratch:t5-tiny",
+        dev=None,
+        test=None,
+    )
+    line = "# baselines: ["
+    assert text.count(line) == 1
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text.replace(line, line[2:]), encoding="utf-8")
+    (arm,) = [arm for arm in load_recipe(str(path)).arms if arm.classifier]
+    assert arm.classifier is not None
+    assert arm.classifier.rates == (2e-5, 1e-5, 5e-5)
