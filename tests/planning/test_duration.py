@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,8 @@ def test_what_is_measured_is_kept(
     splits, ledger = load_splits(recipe), tmp_path / "ledger.sqlite"
     settings = PlanSettings(ledger=ledger, runs=tmp_path)
     assert plan_recipe(recipe, settings, Silent()).duration is None
-    monkeypatch.setattr("tutelage.student.jobs.measuring._SECONDS", 0.5)
+    right = duration.measure_trainings
+    monkeypatch.setattr(duration, "measure_trainings", partial(right, seconds=0.2))
     monkeypatch.setattr(duration, "workers_of", lambda *_: 1)
     found = unpatched_measure(recipe, splits, ledger)
     assert set(found.costs) == set(_costs(recipe))

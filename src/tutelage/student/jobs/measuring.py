@@ -19,11 +19,18 @@ from typing import Any
 
 from tutelage.student.jobs.jobs import Runner, TrainingJob
 
-_SECONDS = 5.0
-"""Time for the steps of one kind of training, about; at least two steps are measured."""
+SECONDS = 4.0
+"""Time for the steps of one size of one kind of training; at least one is measured after the first."""
 
-_SCORED = 64
-"""Rows of dev that are scored, at most."""
+_FEW = 4
+"""Rows of the smallest step. Where the recipe's own steps would take long, their time and memory
+are extrapolated from steps of so many rows and of twice as many."""
+
+_LONG = 2.0
+"""Seconds of a step that is long."""
+
+_SCORED = (8, 64)
+"""Rows of dev that are scored: the second number where the first takes no time."""
 
 _GENERATED = 8
 """Rows for which a rationale is generated."""
@@ -55,12 +62,17 @@ class _EnoughError(Exception):
     """Ends the training that is measured."""
 
 
-def measure_trainings(jobs: list[TrainingJob], workers: int) -> list[TrainingCost]:
-    """The cost of each job, with as many processes at work as a run would have."""
+def measure_trainings(
+    jobs: list[TrainingJob], workers: int, seconds: float = SECONDS
+) -> list[TrainingCost]:
+    """The cost of each job, with as many processes at work as a run would have.
+
+    seconds: for the steps of one size
+    """
     with tempfile.TemporaryDirectory() as folder, Runner(workers) as runner:
         costs = []
         for number, job in enumerate(jobs):
-            found = runner.on_each_worker(_measure, job, f"{folder}/{number}")
+            found = runner.on_each_worker(_measure, job, f"{folder}/{number}", seconds)
             costs.append(
                 TrainingCost(
                     **{
@@ -74,22 +86,76 @@ def measure_trainings(jobs: list[TrainingJob], workers: int) -> list[TrainingCos
         return costs
 
 
-def _measure(job: TrainingJob, folder: str) -> TrainingCost:
+def _measure(job: TrainingJob, folder: str, seconds: float) -> TrainingCost:
     """Train for a few seconds, score, save and generate. Runs in a worker."""
     import torch
 
     from tutelage.student.encoding.tokenise import encode_prompts
     from tutelage.student.inference.generate import generate
     from tutelage.student.inference.score import score_labels
-    from tutelage.student.model.loading import load_student, meta_model
+    from tutelage.student.model.loading import meta_model
+
+    settings = job.settings
+    torch.set_num_threads(settings.threads)
+    # A worker of a run imports the model's code once, not for each training.
+    meta_model(job.student, job.tokenizer, job.classifies)
+    place = Path(folder) / str(os.getpid())
+    whole = settings.batch_size
+    few = min(_FEW, whole)
+    start, step, student = _train(job, few, place / "few", seconds)
+    memory = _memory(student.device)
+    if few < whole and step * whole / few < _LONG:
+        start, step, student = _train(job, whole, place / "whole", seconds)
+        memory = _memory(student.device)
+    elif few < whole:
+        more = min(2 * few, whole)
+        start, longer, student = _train(job, more, place / "more", seconds)
+        each = max(longer - step, 0.0) / (more - few)
+        step += each * (whole - few)
+        now = _memory(student.device)
+        at_once = _rows_at_once(student, job)
+        memory = now + round(max(now - memory, 0) / (more - few) * max(at_once - more, 0))
+    rows = job.dev[: _SCORED[0]]
+
+    def scoring() -> Any:
+        return score_labels(student, rows, job.task, **settings.inference_limits)
+
+    def writing() -> Any:
+        texts = [job.task.source(e.fields) for e in rows[:_GENERATED]]
+        prompts = encode_prompts(student, texts, "answer", settings.max_source_tokens)
+        lengths = [len(s.target) for row in _encoded(student, job) for s in row.sequences]
+        return generate(student, [p.ids for p in prompts], [], round(sum(lengths) / len(lengths)))
+
+    scored = _timed(scoring, student.device)
+    if scored < 1.0:
+        rows = job.dev[: _SCORED[1]]
+        scored = _timed(scoring, student.device)
+    written = 0.0
+    if settings.objective != "label":
+        written = _timed(writing, student.device) / len(rows[:_GENERATED])
+    saved = _timed(lambda: student.model.save_pretrained(place / "saved"), student.device)
+    trained = sum(p.numel() for p in student.model.parameters() if p.requires_grad)
+    size = sum(p.numel() * p.element_size() for p in student.model.parameters())
+    return TrainingCost(
+        start=start,
+        step=step,
+        scored_row=scored / len(rows),
+        saved_model=saved,
+        saved_state=saved * 12 * trained / size,  # masters and two moments, in fp32
+        written_row=written,
+        memory_bytes=memory,
+    )
+
+
+def _train(
+    job: TrainingJob, batch_size: int, folder: Path, seconds: float
+) -> tuple[float, float, Any]:
+    """Seconds before the first step, seconds of a step of `batch_size` rows, and the student."""
+    from tutelage.student.model.loading import load_student
     from tutelage.student.model.precision import choose_device
     from tutelage.student.training.trainer import train
 
     settings = job.settings
-    torch.set_num_threads(settings.threads)
-    place = Path(folder) / str(os.getpid())
-    # A worker of a run imports the model's code once, not for each training.
-    meta_model(job.student, job.tokenizer, job.classifies)
     began = time.perf_counter()
     student = load_student(
         job.student,
@@ -104,54 +170,35 @@ def _measure(job: TrainingJob, folder: str) -> TrainingCost:
     def on_step(done: int, _: int) -> None:
         _wait_for(student.device)
         times.append(time.perf_counter())
-        if len(times) > 2 and times[-1] - times[0] > _SECONDS:
+        if done > 1 and times[-1] - times[0] > seconds:
             raise _EnoughError
 
-    steps = settings.replace(max_steps=10**6, epochs=10**6, evaluate_every=10**6)
-    with suppress(_EnoughError):
-        train(student, job.training, job.dev, job.task, steps, place, on_step)
-    step = (times[-1] - times[0]) / (len(times) - 1)
-    start = times[0] - began - step
-    rows = job.dev[:_SCORED]
-    limits = settings.inference_limits
-
-    def scoring() -> Any:
-        return score_labels(student, rows, job.task, **limits)
-
-    def writing() -> Any:
-        texts = [job.task.source(e.fields) for e in rows[:_GENERATED]]
-        prompts = encode_prompts(student, texts, "answer", settings.max_source_tokens)
-        lengths = [len(s.target) for s in _encoded(student, job)]
-        return generate(student, [p.ids for p in prompts], [], round(sum(lengths) / len(lengths)))
-
-    scored = _timed(scoring, student.device)
-    written = 0.0
-    if settings.objective != "label":
-        written = _timed(writing, student.device) / len(rows[:_GENERATED])
-    saved = _timed(lambda: student.model.save_pretrained(place / "saved"), student.device)
-    trained = sum(p.numel() for p in student.model.parameters() if p.requires_grad)
-    size = sum(p.numel() * p.element_size() for p in student.model.parameters())
-    return TrainingCost(
-        start=max(start, 0.0),
-        step=step,
-        scored_row=scored / len(rows),
-        saved_model=saved,
-        saved_state=saved * 12 * trained / size,  # masters and two moments, in fp32
-        written_row=written,
-        memory_bytes=_memory(student.device),
+    endless = settings.replace(
+        max_steps=10**6, epochs=10**6, evaluate_every=10**6, batch_size=batch_size
     )
+    with suppress(_EnoughError):
+        train(student, job.training, job.dev, job.task, endless, folder, on_step)
+    step = (times[-1] - times[0]) / (len(times) - 1)
+    return max(times[0] - began - step, 0.0), step, student
+
+
+def _rows_at_once(student: Any, job: TrainingJob) -> int:
+    """Rows of a micro-batch, at most."""
+    longest: int = max(row.length for row in _encoded(student, job))
+    settings = job.settings
+    return max(1, min(settings.batch_size, settings.tokens_per_micro_batch // longest))
 
 
 def _encoded(student: Any, job: TrainingJob) -> list[Any]:
+    """Some training rows, as token ids."""
     from tutelage.student.encoding.tokenise import encode_examples
 
-    rows = encode_examples(
+    return encode_examples(
         student,
-        job.training[:_SCORED],
+        job.training[: _SCORED[1]],
         max_source_tokens=job.settings.max_source_tokens,
         max_rationale_tokens=job.settings.max_rationale_tokens,
     )
-    return [sequence for row in rows for sequence in row.sequences]
 
 
 def _timed(work: Any, device: Any) -> float:
