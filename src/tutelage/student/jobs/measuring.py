@@ -12,6 +12,7 @@ import resource
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Any
 from tutelage.student.jobs.jobs import Runner, TrainingJob
 
 SECONDS = 4.0
-"""Time for the steps of one size of one kind of training; at least one is measured after the first."""
+"""Time for the steps of one size of one kind of training; at least one after the first is timed."""
 
 _FEW = 4
 """Rows of the smallest step. Where the recipe's own steps would take long, their time and memory
@@ -126,14 +127,14 @@ def _measure(job: TrainingJob, folder: str, seconds: float) -> TrainingCost:
         lengths = [len(s.target) for row in _encoded(student, job) for s in row.sequences]
         return generate(student, [p.ids for p in prompts], [], round(sum(lengths) / len(lengths)))
 
-    scored = _timed(scoring, student.device)
+    scored = _timed(scoring, student)
     if scored < 1.0:
         rows = job.dev[: _SCORED[1]]
-        scored = _timed(scoring, student.device)
+        scored = _timed(scoring, student)
     written = 0.0
     if settings.objective != "label":
-        written = _timed(writing, student.device) / len(rows[:_GENERATED])
-    saved = _timed(lambda: student.model.save_pretrained(place / "saved"), student.device)
+        written = _timed(writing, student) / len(rows[:_GENERATED])
+    saved = _timed(lambda: student.model.save_pretrained(place / "saved"), student)
     trained = sum(p.numel() for p in student.model.parameters() if p.requires_grad)
     size = sum(p.numel() * p.element_size() for p in student.model.parameters())
     return TrainingCost(
@@ -156,7 +157,8 @@ def _train(
     from tutelage.student.training.trainer import train
 
     settings = job.settings
-    began = time.perf_counter()
+    clock = _clock(settings.threads)
+    began = clock()
     student = load_student(
         job.student,
         tokenizer=job.tokenizer,
@@ -169,7 +171,7 @@ def _train(
 
     def on_step(done: int, _: int) -> None:
         _wait_for(student.device)
-        times.append(time.perf_counter())
+        times.append(clock())
         if done > 1 and times[-1] - times[0] > seconds:
             raise _EnoughError
 
@@ -201,13 +203,28 @@ def _encoded(student: Any, job: TrainingJob) -> list[Any]:
     )
 
 
-def _timed(work: Any, device: Any) -> float:
+def _timed(work: Any, student: Any) -> float:
     """Seconds that `work` takes."""
-    _wait_for(device)
-    began = time.perf_counter()
+    import torch
+
+    clock = _clock(torch.get_num_threads())
+    _wait_for(student.device)
+    began = clock()
     work()
-    _wait_for(device)
-    return time.perf_counter() - began
+    _wait_for(student.device)
+    return clock() - began
+
+
+def _clock(threads: int) -> Callable[[], float]:
+    """The clock to measure with.
+
+    A process of one thread on a CPU is as fast on an idle machine as its processor time says,
+    whatever else is running now.
+    """
+    from tutelage.student.model.precision import choose_device
+
+    alone = threads == 1 and choose_device().type == "cpu"
+    return time.process_time if alone else time.perf_counter
 
 
 def _wait_for(device: Any) -> None:
