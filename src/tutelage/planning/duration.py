@@ -99,8 +99,8 @@ class Duration:
         yield (
             f"time: about {in_words(self.total)} on this machine, after the teacher's answers: "
             f"{in_words(self.training)} of training, {in_words(self.evaluation)} of evaluation"
-            f"{at_once} (if it is idle; from a few steps of each kind, measured here, without early "
-            "stopping)"
+            f"{at_once} (if it is idle; from a few steps of each kind, measured here; without "
+            "early stopping)"
         )
         if self.assumed:
             yield (
