@@ -22,7 +22,13 @@ from tutelage.config.training_settings import Config
 from tutelage.core.storage import as_json, digest, read_json, write_json
 from tutelage.core.types import Example, Rationale
 from tutelage.experiment.prepare import Splits
-from tutelage.experiment.student_check import code_digest, identity_of, tokenizer_of
+from tutelage.experiment.student_check import (
+    code_digest,
+    examine_classifier,
+    examine_recipe,
+    identity_of,
+    tokenizer_of,
+)
 from tutelage.experiment.trainings import workers_of
 from tutelage.strategies.lookup import get_strategy
 from tutelage.student.encoding.targets import build_training_examples
@@ -131,6 +137,11 @@ def measure(recipe: Recipe, splits: Splits, ledger: Path | None = None) -> Measu
     known = kept(recipe, splits, ledger)
     if known is not None:
         return known
+    # What cannot be trained is refused by its reason, and kept from then on.
+    examine_recipe(recipe, splits, ledger)
+    for arm in recipe.arms:
+        if arm.classifier is not None:
+            examine_classifier(recipe, arm, splits, ledger)
     arms = {_kind(recipe, arm): arm for arm in recipe.arms}
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)

@@ -89,6 +89,12 @@ def measure_trainings(
 
 def _measure(job: TrainingJob, folder: str, seconds: float) -> TrainingCost:
     """Train for a few seconds, score, save and generate. Runs in a worker."""
+    from tutelage.student.model.weights import computing
+
+    return computing(job.student, lambda: _measured(job, folder, seconds))
+
+
+def _measured(job: TrainingJob, folder: str, seconds: float) -> TrainingCost:
     import torch
 
     from tutelage.student.encoding.tokenise import encode_prompts
