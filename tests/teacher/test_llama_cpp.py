@@ -13,8 +13,8 @@ import weakref
 import pytest
 
 from tutelage.config.teacher_settings import TeacherSettings
-from tutelage.core.errors import UsageError
-from tutelage.core.model_files import find_in_package
+from tutelage.core.errors import TeacherError, UsageError
+from tutelage.core.model_files import find_in_package, has_chat_template
 from tutelage.core.task import NLI
 from tutelage.core.types import Example, Message, Request
 from tutelage.teacher.annotate import annotate
@@ -69,6 +69,30 @@ def test_a_real_model_over_http_gives_rationales(tmp_path):
     assert again.requests == 0 and again.rationales == annotation.rationales
     with pytest.raises(urllib.error.URLError):
         urllib.request.urlopen(f"{base_url}/models", timeout=5)
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma3"])
+def test_a_base_model_is_refused_before_it_is_loaded(tmp_path, name):
+    gguf = pytest.importorskip("gguf")
+    pytest.importorskip("xllamacpp")
+    paths = [tmp_path / f"{kind}.gguf" for kind in ("base", "instruct")]
+    for path in paths:
+        writer = gguf.GGUFWriter(path, name)
+        writer.add_token_list(["a", "b"])
+        if path.stem == "instruct":
+            writer.add_chat_template("{{ messages }}")
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.close()
+    assert [has_chat_template(path) for path in paths] == [False, True]
+    settings = TeacherSettings(model=f"gguf:{paths[0]}", max_tokens=8)
+    with Ledger(tmp_path / "l") as ledger, pytest.raises(TeacherError, match="no chat template"):
+        annotate(EXAMPLES, strategy="informed_reasoning", teacher=settings, task=NLI, ledger=ledger)
+
+
+@needs_model
+def test_the_template_of_a_real_model_is_found():
+    assert has_chat_template(find_in_package(MODEL.partition(":")[2]))
 
 
 @needs_model

@@ -50,6 +50,11 @@ def plan(
         print_json(found)
     else:
         _show(found)
+        if found.duration is None:
+            print(
+                f"time: not measured yet: `tutelage plan {recipe} --measure` runs a few steps of "
+                "each kind of training"
+            )
     for warning in found.warnings:
         complain(warning, label="warning")
 
@@ -86,6 +91,8 @@ def _show(plan: Plan) -> None:
             f"charged and {_usd(budget.left_usd)} left"
         )
     print("\n".join(_trainings(plan)))
+    if plan.duration is not None:
+        print("\n".join(plan.duration.sentences()))
     if plan.power_analysis is not None:
         print("\n".join(plan.power_analysis.sentences()))
     if plan.detection is not None:

@@ -13,7 +13,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-from tutelage.config.sections import NAME, ArmSection, BaselineName, ProtocolName
+from tutelage.config.sections import (
+    NAME,
+    ArmSection,
+    Baseline,
+    BaselineName,
+    ClassifierSection,
+    ProtocolName,
+)
 from tutelage.core.task import NLI, Task
 from tutelage.core.types import ControlName, ObjectiveName
 
@@ -113,7 +120,7 @@ def controls_of(arm: ArmSection, arms: Sequence[ArmSection]) -> list[ArmSection]
 def with_added_arms(
     arms: Sequence[ArmSection],
     controls: Sequence[ControlName],
-    baselines: Sequence[BaselineName],
+    baselines: Sequence[Baseline],
     task: Task | None,
 ) -> list[ArmSection]:
     """Add the arms that `controls` and `baselines` ask for and that `arms` lacks.
@@ -121,9 +128,9 @@ def with_added_arms(
     task: None where it is not known; then no arm omits the context
 
     ARM-shuffled and ARM-filler follow their arm. Then come label-echo (all arms of an objective
-    share one; label-echo-OBJECTIVE where there are several objectives) and the student without the
-    context. An arm of objective `label` learns no rationale and gets no control. Calling this on
-    its own result adds nothing.
+    share one; label-echo-OBJECTIVE where there are several objectives), the student without the
+    context, and the classifiers: `classifier`, `classifier-2`, …. An arm of objective `label`
+    learns no rationale and gets no control. Calling this on its own result adds nothing.
 
     Raises ValueError where an added arm's name is taken, or too long.
     """
@@ -147,12 +154,18 @@ def with_added_arms(
         name = "hypothesis-only" if task == NLI else f"without-{_hyphens(task.context)}"
         _check_name(name, complete, "the baseline omitted_context")
         complete.append(ArmSection(name=name, omits=(task.context,)))
+    classifiers = [one for one in baselines if isinstance(one, ClassifierSection)]
+    for place, section in enumerate(classifiers, 1):
+        if not any(arm.classifier == section for arm in complete):
+            name = "classifier" if place == 1 else f"classifier-{place}"
+            _check_name(name, complete, f"the baseline {section.classifier}")
+            complete.append(ArmSection(name=name, classifier=section))
     return complete
 
 
 def protocol_breaches(
     arms: Sequence[ArmSection],
-    baselines: Sequence[BaselineName],
+    baselines: Sequence[Baseline],
     seeds: Sequence[int],
     task: Task | None,
     protocol: ProtocolName,
@@ -178,7 +191,7 @@ def protocol_breaches(
 
 def left_out(
     arms: Sequence[ArmSection],
-    baselines: Sequence[BaselineName],
+    baselines: Sequence[Baseline],
     task: Task | None,
     protocol: ProtocolName,
 ) -> tuple[str, ...]:
@@ -253,7 +266,7 @@ def _missing_controls(
 def _missing_baselines(
     wanted: Sequence[BaselineName],
     arms: Sequence[ArmSection],
-    baselines: Sequence[BaselineName],
+    baselines: Sequence[Baseline],
     task: Task | None,
 ) -> list[BaselineName]:
     asks = any(arm.asks_teacher for arm in treatment_arms(arms))

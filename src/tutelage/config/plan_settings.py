@@ -33,6 +33,13 @@ class PlanSettings(Settings):
         "trainings it takes to detect it.",
         examples=[2.3],
     )
+    measure: bool = Field(
+        False,
+        description="Run a few steps of each kind of training, and say how long a run takes on "
+        "this machine and how much memory a training needs. What was measured before, here or by "
+        "`tutelage doctor RECIPE`, is said in any case.",
+        examples=[True],
+    )
     runs: Path = Field(Path("runs"), description="The folder of runs.", examples=["runs"])
     like: Path | None = Field(
         None,

@@ -23,7 +23,8 @@ from tutelage.config.sections import (
     NAME,
     NAME_EXPECTED,
     ArmSection,
-    BaselineName,
+    Baseline,
+    ClassifierSection,
     DataSection,
     DeparturesSection,
     ProtocolName,
@@ -36,7 +37,7 @@ from tutelage.config.sections import (
 )
 from tutelage.config.settings import Integer, Number, Settings
 from tutelage.config.teacher_settings import DEFAULT_TEACHER, TeacherSettings
-from tutelage.config.training_settings import Config, StudentSettings
+from tutelage.config.training_settings import Config, StudentSettings, TrainSettings
 from tutelage.config.yaml_files import dump_yaml
 from tutelage.core.errors import UsageError
 from tutelage.core.task import PRESETS, PresetName, Task
@@ -108,14 +109,15 @@ class Recipe(Settings):
         "`arms`. Default: those of the protocol.",
         examples=[["shuffled"]],
     )
-    baselines: tuple[BaselineName, ...] = Field(
+    baselines: tuple[Baseline, ...] = Field(
         design_rules.PRESETS["standard"].baselines,
         description="What the arms are compared with: `majority` (the most frequent label), "
         "`bag_of_words` (logistic regression on the words of the input), "
         "`omitted_context` (a student that does not see the context), `teacher_labels` (labels in "
-        "the teacher's answers), `teacher` (the teacher asked for labels). Default: those of the "
-        "protocol.",
-        examples=[["majority"]],
+        "the teacher's answers), `teacher` (the teacher asked for labels), `{classifier: MODEL}` "
+        "(a classifier that learns labels alone). Default: those of the protocol, to which a list "
+        "of classifiers alone is added.",
+        examples=[[{"classifier": "answerdotai/ModernBERT-base"}]],
     )
     teacher_baseline: TeacherBaselineSection = Field(
         TeacherBaselineSection(),
@@ -173,6 +175,8 @@ class Recipe(Settings):
         if preset is None:
             return values  # reported by its own field
         filled = {"controls": preset.controls, "baselines": preset.baselines, **values}
+        if _adds_baselines(filled):
+            filled["baselines"] = [*preset.baselines, *filled["baselines"]]
         search = filled.get("search", {})
         if isinstance(search, Mapping):
             filled["search"] = {"trials": preset.trials, **search}
@@ -196,7 +200,7 @@ class Recipe(Settings):
         if not NAME.fullmatch(self.name):
             problems.append(f"name: got {self.name!r}, {NAME_EXPECTED}")
         problems += [f"arms: {line}" for line in design_rules.name_collisions(self.arms)]
-        plain = [arm.name for arm in self.arms if arm.strategy is None and not arm.omits]
+        plain = [arm.name for arm in self.arms if arm.is_plain]
         if len(plain) != 1:
             problems.append(
                 "arms: expected exactly one without a strategy, the baseline of labels alone, got "
@@ -259,7 +263,7 @@ class Recipe(Settings):
     @property
     def baseline(self) -> ArmSection:
         """The arm of labels alone."""
-        return next(arm for arm in self.arms if arm.strategy is None and not arm.omits)
+        return next(arm for arm in self.arms if arm.is_plain)
 
     def treatments_of(self, control: ArmSection) -> list[ArmSection]:
         """The treatment arms that `control` is a control of."""
@@ -290,16 +294,29 @@ class Recipe(Settings):
         """The configurations that the arm chooses from; every arm has the same number.
 
         An arm of labels alone has no label weight to vary, so it has more learning rates: all
-        that the other arms have, and then some between them.
+        that the other arms have, and then some between them. A classifier has its own, and may so
+        have more than the others; the number of trials is the same.
         """
         rates, weights = self.search.learning_rate, self.search.label_weight
+        if arm.classifier is not None:
+            own = arm.classifier.rates
+            filled = _filled_up(own, max(len(own), self.configurations))
+            return [Config(rate, 1.0) for rate in filled]
         if arm.effective_objective != "label":
             return [Config(rate, weight) for rate, weight in itertools.product(rates, weights)]
         return [Config(rate, 1.0) for rate in _filled_up(rates, len(rates) * len(weights))]
 
+    def training(self, arm: ArmSection, config: Config, seed: int) -> TrainSettings:
+        """The settings of one training of the arm."""
+        settings = self.student.training(config, seed, arm.effective_objective)
+        if arm.classifier is None:
+            return settings
+        limit = arm.classifier.max_source_tokens or settings.max_source_tokens
+        return settings.replace(lora=None, compile=False, fast="off", max_source_tokens=limit)
+
     @property
     def configurations(self) -> int:
-        """How many configurations each arm chooses from."""
+        """How many configurations each arm of the student chooses from."""
         return len(self.search.learning_rate) * len(self.search.label_weight)
 
     @property
@@ -331,6 +348,16 @@ class Recipe(Settings):
             if not arm["omits"]:
                 del arm["omits"]
         return dump_yaml(values)
+
+
+def _adds_baselines(values: Mapping[str, Any]) -> bool:
+    """Whether a recipe names classifiers alone as its baselines, and gives no reason why it has no
+    others: they are then added to the protocol's."""
+    given, departures = values["baselines"], values.get("departures")
+    explained = isinstance(departures, Mapping) and departures.get("baselines") is not None
+    if not isinstance(given, list | tuple) or not given or explained:
+        return False
+    return all(isinstance(one, Mapping | ClassifierSection) for one in given)
 
 
 def _filled_up(rates: Sequence[float], count: int) -> list[float]:

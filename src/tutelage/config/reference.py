@@ -57,9 +57,9 @@ def _sections(
     yield title, kind, prefix
     for name, field in kind.model_fields.items():
         section = nested_section(field.annotation)
-        # An arm's own teacher has the keys of the recipe's.
-        if section is not None and not (prefix == "arms[]" and name == "teacher"):
-            listed = get_origin(_plain(field.annotation)) is list
+        # An arm's own teacher has the keys of the recipe's, its classifier those of a baseline.
+        if section is not None and not (prefix == "arms[]" and name in ("teacher", "classifier")):
+            listed = get_origin(_plain(field.annotation)) in (list, tuple)
             key = f"{prefix}.{name}" if prefix else name
             yield from _sections(section, key + "[]" * listed, f"`{key}`")
 

@@ -32,6 +32,10 @@ BaselineName = Literal["majority", "bag_of_words", "omitted_context", "teacher_l
 does not see the context; the labels in the teacher's answers, where there are any; the teacher
 asked for labels."""
 
+CLASSIFIER_RATES = (2e-5, 1e-5, 5e-5)
+"""Learning rates of a classifier of the width of BERT-base; the first is the one without a
+search."""
+
 ProtocolName = Literal["quick", "standard", "full"]
 """Presets: how much of the protocol an experiment carries out (`design_rules.PRESETS`)."""
 
@@ -134,6 +138,64 @@ class TeacherBaselineSection(Settings):
     )
 
 
+class ClassifierSection(Settings):
+    """A classifier as a baseline: a pretrained model with a new layer that chooses a label.
+
+    It learns labels alone, from the same rows, with the same number of trials and the same seeds as
+    every arm, with the student's settings but for these, and without `lora`, `compile` and `fast`.
+    """
+
+    classifier: Text = Field(
+        description="A hub name or a folder; an encoder will do, such as BERT or ModernBERT.",
+        examples=["answerdotai/ModernBERT-base"],
+    )
+    learning_rate: tuple[Number, ...] | None = Field(
+        None,
+        min_length=1,
+        description="Learning rates to choose from; without a search, the first. Default: 2e-5, "
+        "1e-5 and 5e-5, as is usual for BERT-base; of a model that is narrower than its 768 these "
+        "times 768 / width.",
+        examples=[[2e-5, 1e-5, 5e-5]],
+    )
+    max_source_tokens: Integer | None = Field(
+        None,
+        ge=8,
+        description="Longest input, in its tokens. Default: the student's.",
+        examples=[512],
+    )
+
+    @model_validator(mode="after")
+    def _sane(self) -> Self:
+        scheme = self.classifier.partition(":")[0]
+        if scheme in ("scratch", "gguf", "package"):
+            raise ValueError(
+                f"classifier: got {self.classifier!r}, expected a hub name or a folder of "
+                "pretrained weights"
+            )
+        rates = self.learning_rate or ()
+        if any(rate <= 0 for rate in rates):
+            raise ValueError(f"learning_rate: got {list(rates)}, expected numbers above 0")
+        if len(set(rates)) != len(rates):
+            raise ValueError(f"learning_rate: {list(rates)} lists a value twice")
+        return self
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """The learning rates, or those for the width of BERT-base."""
+        return self.learning_rate or CLASSIFIER_RATES
+
+
+def _kind_of_baseline(value: Any) -> str:
+    return "Classifier" if isinstance(value, ClassifierSection | dict) else "Name"
+
+
+Baseline = Annotated[
+    Annotated[BaselineName, Tag("Name")] | Annotated[ClassifierSection, Tag("Classifier")],
+    Discriminator(_kind_of_baseline),
+]
+"""A baseline by its name, or a classifier."""
+
+
 class ArmSection(Settings):
     """One arm: what its students learn from."""
 
@@ -170,6 +232,12 @@ class ArmSection(Settings):
         description="Input fields that the student does not see; only without a strategy.",
         examples=[["premise"]],
     )
+    classifier: ClassifierSection | None = Field(
+        None,
+        description="A classifier in place of the student (see `baselines`); only without a "
+        "strategy.",
+        examples=[{"classifier": "answerdotai/ModernBERT-base"}],
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -184,8 +252,9 @@ class ArmSection(Settings):
                     f"objective: {self.objective} needs a strategy: add one to the arm"
                 )
         else:
-            if self.omits:
-                raise ValueError("omits: works only for an arm without a strategy")
+            for key in ("omits", "classifier"):
+                if getattr(self, key):
+                    raise ValueError(f"{key}: works only for an arm without a strategy")
             try:
                 get_strategy(self.strategy, template=self.template)
             except UsageError as error:
@@ -198,6 +267,11 @@ class ArmSection(Settings):
         if self.objective is not None:
             return self.objective
         return "label" if self.strategy is None else "label_then_rationale"
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is the arm of labels alone: the recipe's student, which sees all fields."""
+        return self.strategy is None and not self.omits and self.classifier is None
 
     @property
     def asks_teacher(self) -> bool:

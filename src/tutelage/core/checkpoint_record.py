@@ -25,6 +25,9 @@ FORMAT = 1
 
 DECISION_RULE = "the label whose tokens have the highest summed log-probability given the input"
 
+CLASS_RULE = "the label that the classifier gives the highest probability"
+"""The decision rule of a classifier."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointRecord:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import mmap
 import os
 import re
 import shutil
@@ -176,3 +177,18 @@ def _checked(path: Path, form: str) -> Path:
     if magic != b"GGUF":
         raise UsageError(f"{path}: is not a GGUF model file: expected {form!r}")
     return path
+
+
+_TEMPLATE_KEY = b"tokenizer.chat_template"
+
+
+def has_chat_template(path: Path) -> bool:
+    """Whether a GGUF file says how its model is asked.
+
+    Where it does not, llama.cpp takes ChatML, of which a base model has learnt nothing: it goes on
+    until the limit, and every answer is cut.
+    """
+    # A key of the file's metadata is its length in eight bytes, then its name.
+    key = len(_TEMPLATE_KEY).to_bytes(8, "little") + _TEMPLATE_KEY
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(key) >= 0

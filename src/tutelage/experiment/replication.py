@@ -28,6 +28,7 @@ def describe_search(recipe: Recipe) -> SearchSummary:
             "chooses by dev accuracy, and trains its choice afresh",
         )
     new = recipe.student.model.startswith("scratch:")
+    classifiers = any(arm.classifier for arm in recipe.arms)
     return SearchSummary(
         configurations=recipe.configurations,
         trials=drawn,
@@ -47,7 +48,7 @@ def describe_search(recipe: Recipe) -> SearchSummary:
                 if any(arm.control in ("shuffled", "shuffled_within_label") for arm in recipe.arms)
                 else []
             ),
-            *([] if new else ["the pretrained weights"]),
+            *([] if new and not classifiers else ["the pretrained weights"]),
         ),
     )
 
@@ -107,7 +108,7 @@ def recommended_model(
     """
     controls = {arm.name for arm in arms if arm.is_control}
     better = [arm for arm in arms if arm.is_treatment and _is_better(arm, comparisons, controls)]
-    plain = [arm for arm in arms if arm.strategy is None and arm.sees_everything]
+    plain = [arm for arm in arms if arm.is_plain]
     arm = max(better or plain, key=lambda each: each.dev.accuracy, default=None)
     if arm is None:
         return None

@@ -7,13 +7,15 @@ same student is examined once.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tutelage.config.recipe import Recipe
+from tutelage.config.sections import ArmSection
 from tutelage.config.training_settings import Config, TrainSettings
+from tutelage.core.errors import StudentError
 from tutelage.core.model_files import content_digest
 from tutelage.core.progress import Observer
 from tutelage.core.storage import as_json, digest, read_json, write_json
@@ -34,19 +36,48 @@ _NEW_STUDENTS_ROWS = 50
 def check_student(
     recipe: Recipe, splits: Splits, ledger: Path | None, observer: Observer
 ) -> Recipe:
-    """Examine the recipe's student before anything is paid for; returns the recipe to go on with.
+    """Examine the recipe's student and its classifiers before anything is paid for; returns the
+    recipe to go on with.
 
-    It differs from `recipe` where the student cannot use the fast parts. Raises StudentError for a
-    student that would be trained or evaluated wrongly.
+    It differs from `recipe` where the student cannot use the fast parts, and it names the learning
+    rates of classifiers that the recipe names none for. Raises StudentError for a student that
+    would be trained or evaluated wrongly.
     """
     observer.stage("Examining the student")
     found = examine_recipe(recipe, splits, ledger)
     for note in found.notes:
         observer.note(f"student {recipe.student.model}: {note}")
-    if found.fast == recipe.student.fast:
-        return recipe
+    arms = [_examined(recipe, arm, splits, ledger, observer) for arm in recipe.arms]
     student = recipe.student.model_copy(update={"fast": found.fast})
-    return recipe.model_copy(update={"student": student})
+    return recipe.model_copy(update={"student": student, "arms": arms})
+
+
+def _examined(
+    recipe: Recipe, arm: ArmSection, splits: Splits, ledger: Path | None, observer: Observer
+) -> ArmSection:
+    """The arm, with the learning rates of its classifier if it is one."""
+    if arm.classifier is None:
+        return arm
+    found = examine_classifier(recipe, arm, splits, ledger)
+    for note in found.notes:
+        observer.note(f"arm {arm.name}: {note}")
+    from tutelage.student.model.classifier import usual_rates
+
+    rates = arm.classifier.learning_rate or usual_rates(arm.classifier.rates, found.width)
+    section = arm.classifier.model_copy(update={"learning_rate": rates})
+    return arm.model_copy(update={"classifier": section})
+
+
+def examine_classifier(
+    recipe: Recipe, arm: ArmSection, splits: Splits, ledger: Path | None = None
+) -> Preflight:
+    """The preflight of an arm's classifier; arguments as in `examine_recipe`."""
+    assert arm.classifier is not None
+    settings = [_settings_of(recipe, arm)]
+    try:
+        return _kept(recipe, arm.classifier.classifier, settings, splits, ledger, classifies=True)
+    except StudentError as error:
+        raise StudentError(f"arm {arm.name!r} (a classifier): {error}") from error
 
 
 def examine_recipe(recipe: Recipe, splits: Splits, ledger: Path | None = None) -> Preflight:
@@ -54,16 +85,27 @@ def examine_recipe(recipe: Recipe, splits: Splits, ledger: Path | None = None) -
 
     ledger: the ledger's file, in whose folder its result is kept; None: the usual one
     """
+    return _kept(recipe, recipe.student.model, _settings(recipe), splits, ledger)
+
+
+def _kept(
+    recipe: Recipe,
+    model: str,
+    settings: Sequence[TrainSettings],
+    splits: Splits,
+    ledger: Path | None,
+    classifies: bool = False,
+) -> Preflight:
+    """A preflight, from its file or done now."""
     from tutelage.student.model.precision import choose_device
     from tutelage.student.preflight.examine import Preflight, examine_student
 
-    model, task = recipe.student.model, recipe.resolved_task()
-    settings = _settings(recipe)
+    task = recipe.resolved_task()
     rows = [*splits.train, *splits.dev, *splits.test]
 
     def path() -> Path | None:
         """The file of the result; None where nobody knows whether the model stays the same."""
-        identity = _identity(model)
+        identity = identity_of(model)
         if identity is None:
             return None
         key = digest(
@@ -73,9 +115,10 @@ def examine_recipe(recipe: Recipe, splits: Splits, ledger: Path | None = None) -
                 "task": [task.fields, task.labels, dict(task.verbalizers), task.context],
                 "rows": [e.fields for e in rows],
                 "packages": {name: metadata.version(name) for name in _PACKAGES},
-                "code": _code(),
+                "code": code_digest(),
                 # What agrees on a CPU may differ on a GPU.
                 "device": choose_device().type,
+                **({"classifier": True} if classifies else {}),
             }
         )
         return (ledger or default_path()).parent / "preflight" / f"{key[:32]}.json"
@@ -86,15 +129,15 @@ def examine_recipe(recipe: Recipe, splits: Splits, ledger: Path | None = None) -
         return Preflight(**{**values, "notes": tuple(values["notes"])})
     with tempfile.TemporaryDirectory() as folder:
         new = model.startswith("scratch:")
-        tokenizer = _tokenizer(recipe, rows, Path(folder)) if new else None
-        found = examine_student(model, rows, task, settings, tokenizer)
+        tokenizer = tokenizer_of(recipe, rows, Path(folder)) if new else None
+        found = examine_student(model, rows, task, settings, tokenizer, classifies)
     kept = path()  # a hub's model has its digest once it is here
     if kept is not None:
         write_json(kept, as_json(found))
     return found
 
 
-def _identity(model: str) -> list[str] | None:
+def identity_of(model: str) -> list[str] | None:
     """What changes when the model does: a digest of its files, or a hub's commit."""
     files = content_digest(model)
     if files is not None:
@@ -107,7 +150,7 @@ def _identity(model: str) -> list[str] | None:
     return [model, Path(cached).parent.name] if isinstance(cached, str) else None
 
 
-def _code() -> str:
+def code_digest() -> str:
     """A digest of the code that the preflight examines: that of `student`."""
     folder = Path(__file__).parents[1] / "student"
     files = sorted(folder.rglob("*.py"))
@@ -117,15 +160,19 @@ def _code() -> str:
 def _settings(recipe: Recipe) -> list[TrainSettings]:
     """The settings of one training for each objective of the recipe."""
     by_objective: Mapping[str, TrainSettings] = {
-        arm.effective_objective: recipe.student.training(
-            Config(1e-3, 0.5), recipe.replicates[0], arm.effective_objective
-        )
+        arm.effective_objective: _settings_of(recipe, arm)
         for arm in recipe.arms
+        if arm.classifier is None
     }
     return list(by_objective.values())
 
 
-def _tokenizer(recipe: Recipe, rows: list[Example], folder: Path) -> Path:
+def _settings_of(recipe: Recipe, arm: ArmSection) -> TrainSettings:
+    """The settings of a training of the arm, its configuration left aside."""
+    return recipe.training(arm, Config(1e-3, 0.5), recipe.replicates[0])
+
+
+def tokenizer_of(recipe: Recipe, rows: list[Example], folder: Path) -> Path:
     """A tokenizer for a new student. The one that it gets is made when there are rationales."""
     from tutelage.student.model.scratch import tokenizer_for
 

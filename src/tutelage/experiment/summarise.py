@@ -111,7 +111,7 @@ def _describe_arm(
         objective=arm.effective_objective,
         control=arm.control,
         omits=tuple(arm.omits),
-        configurations=recipe.configurations,
+        configurations=len(recipe.configs(arm)),
         trials=tuple(
             TrialResult(
                 _configuration(trial.config),
@@ -149,6 +149,7 @@ def _describe_arm(
         test=_evaluated(run.test, task, groups),
         seeds_share=_seeds_share(run.test, task, groups),
         test_unseen=_evaluated(_only(run.test, unseen), task, groups) if has_seen else None,
+        classifier=None if arm.classifier is None else arm.classifier.classifier,
     )
 
 
@@ -235,14 +236,16 @@ def describe_context_comparisons(
     """`Results.context_comparisons`: the arms compared with what is easy to predict.
 
     Labels alone and each treatment arm, over the test rows, minus each student that omits fields
-    (kind `omits`), minus the most frequent training label if `majority` (kind `majority`), and
-    minus the predictions of a bag of words, where there are any (kind `bag_of_words`). The last two
-    have no seeds: each seed of an arm is compared with the same answers.
+    (kind `omits`), minus each classifier (`classifier`), minus the most frequent training label if
+    `majority` (`majority`), and minus the predictions of a bag of words, where there are any
+    (`bag_of_words`). The last two have no seeds: each seed of an arm is compared with the same
+    answers.
     They belong to no family: each is made by itself, and its p_adjusted is its p_value.
     """
     groups = splits.groups(splits.test, task)
     predictions: dict[str, SeedPredictions] = {r.arm.name: r.test for r in runs}
     baselines = [(r.arm.name, "omits") for r in runs if r.arm.omits]
+    baselines += [(r.arm.name, "classifier") for r in runs if r.arm.classifier]
     if majority:
         answers = majority_predictions(splits.train, splits.test, task)
         predictions[MAJORITY] = dict.fromkeys(runs[0].test, answers)
@@ -250,7 +253,7 @@ def describe_context_comparisons(
     if bag_of_words:
         predictions[BAG_OF_WORDS] = dict.fromkeys(runs[0].test, bag_of_words)
         baselines.append((BAG_OF_WORDS, "bag_of_words"))
-    arms = [r.arm.name for r in runs if r.arm.control is None and not r.arm.omits]
+    arms = [r.arm.name for r in runs if r.arm.is_plain or (r.arm.strategy and not r.arm.control)]
     return tuple(
         extended(
             ContextComparison,

@@ -79,6 +79,25 @@ class Replicate:
         return self.result is not None and self.result.has_checkpoint
 
 
+def workers_of(recipe: Recipe, tokenizer: Path | None) -> int:
+    """How many trainings of a recipe run at once on this machine.
+
+    tokenizer: of a new student
+    """
+    from tutelage.student.model.loading import count_parameters
+
+    student, threads = recipe.student, recipe.student.threads
+    fitting = [concurrent_jobs(threads)]
+    if not student.model.startswith("scratch:"):  # new students are small
+        weights = count_parameters(student.model, tokenizer)
+        fitting.append(workers_for(weights, student.lora is not None, threads))
+    for arm in recipe.arms:
+        if arm.classifier is not None:
+            weights = count_parameters(arm.classifier.classifier, classifier=True)
+            fitting.append(workers_for(weights, False, threads))
+    return min(fitting)
+
+
 class Students:
     """The trainings and evaluations of one run."""
 
@@ -106,7 +125,7 @@ class Students:
         }
         new = recipe.student.model.startswith("scratch:")
         threads = recipe.student.threads
-        if new:
+        if new and not any(arm.classifier for arm in recipe.arms):
             # New students are small, whatever their vocabulary will be.
             self.runner = Runner(workers or concurrent_jobs(threads), observer.job)
             if not (folder / "results.json").exists():
@@ -116,10 +135,8 @@ class Students:
 
         self.tokenizer = self._train_tokenizer() if new else None
         self.parameters = count_parameters(recipe.student.model, self.tokenizer)
-        if not new:
-            adapted = recipe.student.lora is not None
-            fitting = workers or workers_for(self.parameters, adapted, threads)
-            self.runner = Runner(fitting, observer.job)
+        if not hasattr(self, "runner"):
+            self.runner = Runner(workers or workers_of(recipe, self.tokenizer), observer.job)
 
     def _train_tokenizer(self) -> Path:
         """For new weights: a tokenizer trained on the training rows of all arms, shared by all."""
@@ -137,15 +154,17 @@ class Students:
         return self._job(arm, config, trial_seed(seed), f"{arm.name}/{config.name}/trial-{seed}")
 
     def _job(self, arm: ArmSection, config: Config, seed: int, name: str) -> TrainingJob:
+        own = arm.classifier
         return TrainingJob(
-            self.recipe.student.model,
-            self.tokenizer,
+            self.recipe.student.model if own is None else own.classifier,
+            self.tokenizer if own is None else None,
             self.training[arm.name],
             self.splits.dev,
             self.tasks[arm.name],
-            self.recipe.student.training(config, seed, arm.effective_objective),
+            self.recipe.training(arm, config, seed),
             self.folder / "arms" / name,
             Tracking(self.recipe.student.tracking, f"{self.recipe.name}/{name}"),
+            classifies=own is not None,
         )
 
     def search(self) -> dict[str, list[Trial]]:

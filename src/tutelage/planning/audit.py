@@ -36,7 +36,11 @@ def audit_recipe(recipe: Recipe, runs: Path, observer: Observer) -> Audit:
     folder = runs / recipe.name / "rationales"
     arms: list[Arm] = []
     missing: list[str] = []
+    unmeasured: list[str] = []
     for arm in recipe.arms:
+        if arm.classifier is not None:
+            unmeasured.append(arm.name)
+            continue
         learnt = None
         if arm.strategy is not None:
             path = folder / f"{arm.name}.jsonl"
@@ -45,10 +49,15 @@ def audit_recipe(recipe: Recipe, runs: Path, observer: Observer) -> Audit:
                 continue
             learnt = read_rationales(path)
         objective = arm.effective_objective
-        settings = recipe.student.training(recipe.configs(arm)[0], recipe.replicates[0], objective)
+        settings = recipe.training(arm, recipe.configs(arm)[0], recipe.replicates[0])
         rows = build_training_examples(splits.train, task.without(arm.omits), learnt, objective)
         arms.append((arm.name, rows, settings))
     notes = []
+    if unmeasured:
+        notes.append(
+            f"not measured: {', '.join(unmeasured)}: a classifier has a tokenizer of its own; "
+            "results.json counts what is cut"
+        )
     if missing:
         notes.append(
             f"not measured: {', '.join(missing)}: no rationales in {folder} "

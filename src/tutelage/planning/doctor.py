@@ -7,16 +7,21 @@ import netrc
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from tutelage.config.recipe import Recipe
 from tutelage.config.recipe_file import load_recipe
 from tutelage.core.errors import RunFolderError, TutelageError, require_extra
 from tutelage.planning.doctor_findings import Finding, Status, check
+
+if TYPE_CHECKING:
+    from tutelage.config.sections import ArmSection
+    from tutelage.experiment.prepare import Splits
 
 __all__ = ["Finding", "Status", "examine"]
 
@@ -214,7 +219,7 @@ def _disk() -> str:
 
 
 def _recipe(recipe: Recipe) -> Iterator[Finding]:
-    from tutelage.experiment.prepare import Splits, load_splits
+    from tutelage.experiment.prepare import load_splits
     from tutelage.planning.teacher_check import check_teachers
 
     loaded: list[Splits] = []
@@ -243,3 +248,31 @@ def _recipe(recipe: Recipe) -> Iterator[Finding]:
         )
 
     yield check(f"student {recipe.student.model}", student)
+    for arm in recipe.arms:
+        if arm.classifier is not None:
+            yield check(
+                f"classifier {arm.classifier.classifier}", partial(_classifier, recipe, arm, loaded)
+            )
+
+    def training() -> str:
+        require_extra("train", "a training")
+        from tutelage.planning import duration
+
+        splits = loaded[0] if loaded else load_splits(recipe)
+        measured = duration.measure(recipe, splits)
+        found = duration.forecast(recipe, splits, measured)
+        return f"{measured.memory_in_words}; {duration.in_words(found.total)} for a run"
+
+    yield check("training", training)
+
+
+def _classifier(recipe: Recipe, arm: ArmSection, loaded: Sequence[Splits]) -> str:
+    from tutelage.experiment.prepare import load_splits
+    from tutelage.experiment.student_check import examine_classifier
+
+    found = examine_classifier(recipe, arm, loaded[0] if loaded else load_splits(recipe))
+    notes = "".join(f"; {note}" for note in found.notes)
+    return (
+        f"{found.parameters / 1e6:.1f} million parameters; computes what the plain model computes, "
+        f"with inputs of up to {found.longest} tokens (examined in {found.seconds:.1f} s){notes}"
+    )

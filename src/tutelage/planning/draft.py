@@ -21,6 +21,13 @@ _COMMENTS = {
     "alone), chooses by dev accuracy, and trains its choice afresh",
 }
 
+_CLASSIFIER = (
+    "# To compare with an encoder that learns labels alone, remove the # of the next line. Its "
+    "learning rates are its own;\n# a model of random weights, or few steps, need larger ones.\n"
+    "# baselines: [{classifier: answerdotai/ModernBERT-base, learning_rate: [2.0e-5, 1.0e-5, "
+    "5.0e-5]}]\n"
+)
+
 
 def draft_recipe(
     file: str,
@@ -60,6 +67,8 @@ def draft_recipe(
         if key in _COMMENTS:
             parts.append(f"# {_COMMENTS[key]}\n")
         parts.append(dump_yaml({key: value}))
+        if key == "protocol":
+            parts.append(_CLASSIFIER)
         if key == "data":
             parts += [f"  # check {note}\n" for note in found.notes]
             parts.append(_decision(found))

@@ -17,7 +17,9 @@ from tutelage.core.progress import Observer
 from tutelage.evaluation.compare import ALPHA, POWER
 from tutelage.experiment.prepare import Splits, load_splits
 from tutelage.experiment.teacher_baseline import label_requests
+from tutelage.planning import duration
 from tutelage.planning.detection import Detection, what_it_takes
+from tutelage.planning.duration import Duration
 from tutelage.planning.power_analysis import PowerAnalysis, analyse_power, basis_of
 from tutelage.planning.request_cost import RequestGroup, RequestPlan, RequestSurvey
 from tutelage.planning.training_count import TrainingCount, count_trainings
@@ -50,6 +52,7 @@ class Plan:
     batch:    the same through the batch API; requests that cannot use it keep their live price
     trainings: how many students are trained: by the recipe as it is, then by each preset
     power_analysis: None where the recipe compares no arms
+    duration: of a run on this machine; None where it has not been measured
     detection: what it takes to detect the difference asked for; None where none was, and as above
     """
 
@@ -63,6 +66,7 @@ class Plan:
     warnings: tuple[str, ...]
     power_analysis: PowerAnalysis | None
     detection: Detection | None
+    duration: Duration | None
 
 
 def plan_recipe(recipe: Recipe, settings: PlanSettings, observer: Observer) -> Plan:
@@ -117,7 +121,20 @@ def plan_recipe(recipe: Recipe, settings: PlanSettings, observer: Observer) -> P
         warnings=(*warnings, *_assumptions(requests), *_budget_warnings(budgets, to_pay)),
         power_analysis=power_analysis,
         detection=_detection(recipe, splits, settings, trainings[0]),
+        duration=_duration(recipe, splits, settings, observer),
     )
+
+
+def _duration(
+    recipe: Recipe, splits: Splits, settings: PlanSettings, observer: Observer
+) -> Duration | None:
+    """From what was measured before, or now if the settings ask for it."""
+    if settings.measure:
+        observer.stage("Measuring a few steps of each kind of training")
+        measured: duration.Measured | None = duration.measure(recipe, splits, settings.ledger)
+    else:
+        measured = duration.kept(recipe, splits, settings.ledger)
+    return None if measured is None else duration.forecast(recipe, splits, measured)
 
 
 def _detection(

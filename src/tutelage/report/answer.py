@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tutelage.core.results import ArmResult, ComparisonResult, Results
 from tutelage.core.wording import joined, percent, percent_interval, points, several
-from tutelage.report.control_arms import bag_of_words_caveat, harmful_controls
+from tutelage.report.control_arms import bag_of_words_caveat, classifier_caveats, harmful_controls
 from tutelage.report.doubts import doubts
 from tutelage.report.findings import Conclusion, Finding, findings, gains
 from tutelage.report.replicates import divergence_sentences, model_sentence, other_answers
@@ -88,6 +88,7 @@ def _caveats(results: Results) -> list[str]:
     if not compared:
         sentences += [_alone(arm) for arm in results.arms]
         sentences.append("No treatment arm was compared with labels alone in this run.")
+    sentences += classifier_caveats(results)
     sentences += bag_of_words_caveat(results)
     sentences += divergence_sentences(results)
     sentences += doubts(results)

@@ -44,6 +44,7 @@ def baselines_of(results: Results) -> list[Baseline]:
     lines = [_majority(known.majority)] if known.majority else []
     lines += [_bag_of_words(known.bag_of_words)] if known.bag_of_words else []
     lines += [_partial_input(arm) for arm in results.arms if arm.omits]
+    lines += [_classifier(arm) for arm in results.arms if arm.classifier]
     lines += [_teacher_labels(entry) for entry in known.teacher_labels]
     lines += [_teacher(entry) for entry in known.teacher]
     if not lines:
@@ -57,7 +58,7 @@ def baselines_of(results: Results) -> list[Baseline]:
             arm.test.ci95,
         )
         for arm in results.arms
-        if not arm.is_control and not arm.omits
+        if arm.is_plain or arm.is_treatment
     ]
 
 
@@ -87,6 +88,16 @@ def _partial_input(arm: ArmResult) -> Baseline:
     return Baseline(
         arm.name,
         f"student that does not see the {', '.join(arm.omits)}",
+        _rows(arm.test.n, "test"),
+        arm.test.accuracy,
+        arm.test.ci95,
+    )
+
+
+def _classifier(arm: ArmResult) -> Baseline:
+    return Baseline(
+        arm.name,
+        f"{arm.classifier}, a classifier that learns labels alone",
         _rows(arm.test.n, "test"),
         arm.test.accuracy,
         arm.test.ci95,

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from tutelage.core.results import Comparison, ComparisonResult, Results
 from tutelage.core.types import ControlName
-from tutelage.core.wording import joined, percent, points, points_interval
+from tutelage.core.wording import joined, p_value, percent, points, points_interval
 
 MUST_BE_BEATEN: frozenset[ControlName] = frozenset(
     {"shuffled", "shuffled_within_label", "label_echo", "filler"}
@@ -79,7 +79,7 @@ def control_arms_line(comparisons: Sequence[Comparison]) -> str:
 def bag_of_words_caveat(results: Results) -> list[str]:
     """A sentence where a bag of words is at least as good as the best arm that sees everything."""
     words = results.baselines.bag_of_words
-    arms = [arm for arm in results.arms if not arm.is_control and arm.sees_everything]
+    arms = [arm for arm in results.arms if arm.is_plain or arm.is_treatment]
     if words is None or not arms:
         return []
     best = max(arms, key=lambda arm: arm.test.accuracy)
@@ -96,6 +96,34 @@ def bag_of_words_caveat(results: Results) -> list[str]:
         f"{percent(words.accuracy)} compared with {percent(best.test.accuracy)} of {best.name}"
         f"{paired}."
     ]
+
+
+def classifier_caveats(results: Results) -> list[str]:
+    """A sentence for each classifier of labels alone that is better than the best treatment arm;
+    where there is none, than labels alone."""
+    own = [arm for arm in results.arms if arm.is_treatment]
+    own = own or [arm for arm in results.arms if arm.is_plain]
+    if not own:
+        return []
+    best = max(own, key=lambda arm: arm.test.accuracy)
+    sentences = []
+    for arm in results.arms:
+        if arm.classifier is None or arm.test.accuracy <= best.test.accuracy:
+            continue
+        found = next(
+            c
+            for c in results.context_comparisons
+            if (c.kind, c.baseline, c.arm) == ("classifier", arm.name, best.name)
+        )
+        which = "the best arm with explanations" if best.is_treatment else "labels alone"
+        better = "did better than" if found.ci95[1] < 0 else "is not shown to be below"
+        sentences.append(
+            f"A classifier that learns labels alone ({arm.name}: {arm.classifier}) {better} "
+            f"{which}: {percent(arm.test.accuracy)} compared with {percent(best.test.accuracy)} of "
+            f"{best.name}; {best.name} − {arm.name}: {_size(found)}, p = "
+            f"{p_value(found.p_value)}, not corrected."
+        )
+    return sentences
 
 
 def _size(comparison: Comparison) -> str:

@@ -68,7 +68,7 @@ def diagnostic_sections(results: Results) -> DiagnosticSections | None:
     """The diagnostics of a run; None where it has none."""
     of = results.diagnostics
     arms = [arm for arm in results.arms if arm.name in of]
-    shown = [arm for arm in arms if not arm.is_control and not arm.omits]
+    shown = [arm for arm in arms if arm.is_plain or arm.is_treatment]
     if not shown:
         return None
     main = [arm.name for arm in shown]

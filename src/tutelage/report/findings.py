@@ -152,8 +152,8 @@ class _Said:
     @property
     def before(self) -> str:
         arm = self.results.arm(self.gain.baseline)
-        plain = arm.strategy is None and not arm.omits
-        return f"{percent(arm.test.accuracy)} {'with labels alone' if plain else f'in {arm.name}'}"
+        where = "with labels alone" if arm.is_plain else f"in {arm.name}"
+        return f"{percent(arm.test.accuracy)} {where}"
 
     @property
     def after(self) -> str:

@@ -105,7 +105,7 @@ _Arm = tuple[ArmResult, str]
 
 def _reference_arms(arms: Sequence[ArmResult]) -> tuple[_Arm | None, _Arm | None]:
     """Labels alone, and the treatment arm with the highest test accuracy."""
-    plain = next((arm for arm in arms if arm.strategy is None and arm.sees_everything), None)
+    plain = next((arm for arm in arms if arm.is_plain), None)
     treatment = [arm for arm in arms if arm.is_treatment]
     best = max(treatment, key=lambda arm: arm.test.accuracy, default=None)
     which = "the best treatment arm " if len(treatment) > 1 else ""

@@ -132,6 +132,8 @@ class ArmResult:
                    with one seed, or where there is no variance
     test_unseen:   scores on the test rows whose context no training row has; None where that is
                    all of them or none
+    classifier:    the model of an arm whose students are classifiers of labels alone; None where
+                   they are the recipe's student
     """
 
     name: str
@@ -149,6 +151,7 @@ class ArmResult:
     test: TestEvaluation
     seeds_share: float | None
     test_unseen: TestEvaluation | None
+    classifier: str | None = None
 
     @property
     def is_control(self) -> bool:
@@ -159,6 +162,11 @@ class ArmResult:
     def is_treatment(self) -> bool:
         """Whether it is a treatment arm: rationales, and not those of a control."""
         return self.strategy is not None and self.control is None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is the arm of labels alone."""
+        return self.strategy is None and not self.omits and self.classifier is None
 
     @property
     def sees_everything(self) -> bool:
@@ -201,7 +209,7 @@ class ContextComparison(Comparison):
 
     kind: `omits`: a student that does not see some input fields; `majority`: the most frequent
           label of the training rows as the answer to every row; `bag_of_words`: TF-IDF and logistic
-          regression
+          regression; `classifier`: a pretrained model that chooses a label
     """
 
-    kind: Literal["omits", "majority", "bag_of_words"]
+    kind: Literal["omits", "majority", "bag_of_words", "classifier"]

@@ -33,7 +33,7 @@ class Batch:
     attention_mask:    [B, S] for an encoder; else None
     owners:            [B, S] for packed rows, as in `Packed`; else None
     position_ids:      [B, S] for packed rows; else None
-    decoder_input_ids: [B, T] for an encoder-decoder; None for a causal model
+    decoder_input_ids: [B, T] for an encoder-decoder; else None
     rows, columns:     [N], the position whose logits predict each target token
     target_ids:        [N]
     of_label, of_rationale: which of the N belong to each segment. Indices, not a mask: with a
@@ -86,6 +86,7 @@ def collate(student: Student, examples: Sequence[EncodedExample]) -> Batch:
         return _collate_packed(student, examples)
     sequences = [sequence for example in examples for sequence in example.sequences]
     causal = student.architecture == "decoder-only"
+    has_decoder = student.architecture == "encoder-decoder"
     inputs: list[list[int]] = []
     decoder: list[list[int]] = []
     targets = _Targets()
@@ -95,12 +96,13 @@ def collate(student: Student, examples: Sequence[EncodedExample]) -> Batch:
             targets.add(row, [*range(len(sequence.source) - 1, len(inputs[-1]))], sequence)
         else:
             inputs.append(sequence.source)
-            decoder.append([student.decoder_start_id, *sequence.target[:-1]])
+            if has_decoder:
+                decoder.append([student.decoder_start_id, *sequence.target[:-1]])
             targets.add(row, [*range(len(sequence.target))], sequence)
     return targets.batch(
         pad(inputs, student.pad_id),
         attention_mask=None if causal else length_mask(inputs),
-        decoder_input_ids=None if causal else pad(decoder, student.pad_id),
+        decoder_input_ids=pad(decoder, student.pad_id) if has_decoder else None,
     )
 
 

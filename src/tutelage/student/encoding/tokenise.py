@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from tutelage.core.types import Source, TrainingExample
 from tutelage.student.encoding.packing import can_pack
 from tutelage.student.encoding.targets import (
+    LABEL,
     LABEL_SEPARATOR,
     Prompt,
     RenderedTarget,
@@ -88,7 +89,9 @@ def encode_prompts(
 
 
 def encode_label(student: Student, words: str) -> list[int]:
-    """Ids of a label's words, the same in training and in scoring."""
+    """Ids of a label's words, the same in training and in scoring; of a classifier, its class."""
+    if student.architecture == "classifier":
+        return [student.classes.index(words)]
     text = f" {words}" if student.architecture == "decoder-only" else words
     ids: list[int] = student.tokenizer(text, add_special_tokens=False).input_ids
     return ids
@@ -112,6 +115,8 @@ def encode_examples(
 
     A rationale that is too long loses its end, but not the end token.
     """
+    if student.architecture == "classifier":
+        return _encode_for_classifier(student, examples, max_source_tokens)
     rendered = [render_target(e.target, student.objective) for e in examples]
     prompts = sorted({target.prompt for targets in rendered for target in targets})
     texts = [e.source for e in examples]
@@ -145,6 +150,26 @@ def encode_examples(
     if len(prompts) > 1 and not can_pack(student, longest, branch):
         return [replace(e, packed=False) for e in encoded]
     return encoded
+
+
+def _encode_for_classifier(
+    student: Student, examples: Sequence[TrainingExample], limit: int
+) -> list[EncodedExample]:
+    """Rows whose target is the label's class alone: neither words nor an end token."""
+    sources = encode_prompts(student, [e.source for e in examples], "answer", limit)
+    place = {words: number for number, words in enumerate(student.classes)}
+    return [
+        EncodedExample(
+            example.uid,
+            (TokenSequence(source.ids, [place[example.target.label]], [LABEL]),),
+            0,
+            False,
+            source.cut_tokens,
+            source.cut_beyond,
+            0,
+        )
+        for example, source in zip(examples, sources, strict=True)
+    ]
 
 
 def _common_start(sources: Sequence[Sequence[int]]) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from tutelage.core.errors import StudentError
 from tutelage.core.task import Task
 from tutelage.core.types import Example, Explanation, Prediction
 from tutelage.student.encoding.batching import split_by_tokens
@@ -38,6 +39,8 @@ def explain(
 
     on_progress: called with the number of rows done so far
     """
+    if student.architecture == "classifier":
+        raise StudentError("this student is a classifier: it writes no rationales")
     after_label = student.objective in ("label", "label_then_rationale")
     texts = [""] * len(examples)
     order = sorted(range(len(examples)), key=lambda i: predictions[i].label)

@@ -40,6 +40,13 @@ def score_plainly(
 
     prefixes: token ids of each target before the label
     """
+    if student.architecture == "classifier":
+        inputs = {
+            "input_ids": pad(sources, student.pad_id).to(student.device),
+            "attention_mask": length_mask(sources).to(student.device),
+        }
+        every = torch.log_softmax(student.model(**inputs).logits.float(), dim=-1)
+        return every[:, [label[0] for label in labels]]
     befores = prefixes if prefixes is not None else [[]] * len(sources)
     columns = []
     for label in labels:

@@ -45,6 +45,8 @@ def label_ids(student: Student, task: Task) -> list[list[int]]:
     another.
     """
     ids = [encode_label(student, task.verbalize(label)) for label in task.labels]
+    if student.architecture == "classifier":
+        return ids
     unknown = [
         label
         for label, one in zip(task.labels, ids, strict=True)
@@ -222,7 +224,8 @@ def score_batch(
 
     Computed in the way that `find_way` has found for this student, else in the fastest one.
     """
-    way = student.ways.get(_key(prefixes), (_FAST, 0))[0]
+    quickest = _BATCHED if student.architecture == "classifier" else _FAST
+    way = student.ways.get(_key(prefixes), (quickest, 0))[0]
     if way == _FAST and student.architecture == "decoder-only":
         whole = with_prefixes(sources, prefixes)
         branch = max(map(len, labels))
@@ -283,7 +286,8 @@ def find_way(
             def agrees(way: str) -> bool:
                 return agree(_WAYS[way](twin, rows, some, before), wanted)
 
-            ways = [_BATCHED] if fast_is_packed else [_FAST, _BATCHED]
+            shares = twin.architecture == "encoder-decoder"
+            ways = [_FAST, _BATCHED] if shares else [_BATCHED]
             found = next((way for way in ways if same(partial(agrees, way))), _ALONE)
     student.ways[_key(prefixes)] = (found, max(lengths))
     return found

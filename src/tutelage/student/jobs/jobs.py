@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import queue
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -42,6 +41,7 @@ class TrainingJob:
     """Train one student and evaluate it on dev.
 
     tracking: trackers that get its log; not part of its key
+    classifies: whether the student is a classifier, which gets a new head
     """
 
     student: str
@@ -52,6 +52,14 @@ class TrainingJob:
     settings: TrainSettings
     folder: Path
     tracking: Tracking | None = None
+    classifies: bool = False
+
+    @property
+    def classes(self) -> list[str] | None:
+        """The labels that a classifier chooses from; None for a student that writes them."""
+        if not self.classifies:
+            return None
+        return [self.task.verbalize(label) for label in self.task.labels]
 
     @cached_property
     def key(self) -> str:
@@ -74,6 +82,7 @@ class TrainingJob:
                     dict(self.task.verbalizers),
                     self.task.context,  # decides what is cut from dev's inputs
                 ],
+                **({"classifier": True} if self.classifies else {}),
             }
         )
 
@@ -165,6 +174,7 @@ def run_training(
             seed=settings.seed,
             dropout=settings.dropout,
             fast=settings.fast,
+            labels=job.classes,
         )
         loaded.append(student.to(group.device))
 
@@ -310,6 +320,12 @@ class Runner:
             for _ in range(self.workers):
                 worker.submit(self._workers(), worker.import_torch)
 
+    def on_each_worker(self, work: Callable[..., Any], *arguments: Any) -> list[Any]:
+        """The results of `work` in all workers at once, each a process of its own."""
+        pool = self._workers()
+        waiting = [worker.submit(pool, work, *arguments) for _ in range(self.workers)]
+        return [one.result() for one in waiting]
+
     def run(self, jobs: Sequence[TrainingJob | ScoringJob]) -> Iterator[tuple[int, Any]]:
         """Yield (index, result) as each job ends."""
         if self.workers == 1:
@@ -324,7 +340,7 @@ class Runner:
         while pending:
             done, _ = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
             running = {str(_folder(jobs[index])) for index in pending.values()}
-            _forward(self._channel, self.report, running)
+            worker.forward(self._channel, self.report, running)
             for future in done:
                 index = pending.pop(future)
                 with _errors_named(jobs[index]):
@@ -362,23 +378,6 @@ def _errors_named(job: TrainingJob | ScoringJob) -> Iterator[None]:
         raise StudentError(f"{_name(job)}: out of memory: lower tokens_per_micro_batch") from error
     except RuntimeError as error:  # from torch, or because a worker was killed
         raise StudentError(f"{_name(job)}: {' '.join(str(error).split())[:300]}") from error
-
-
-def _forward(channel: Any, report: Report, running: Collection[str]) -> None:
-    """Forward what the workers have reported, only the newest of each job.
-
-    running: folders of the jobs that have not ended; a late report of another is dropped
-    """
-    newest: dict[str, JobProgress] = {}
-    while True:
-        try:
-            item: JobProgress = channel.get_nowait()
-        except queue.Empty:
-            break
-        newest[item.name] = item
-    for item in newest.values():
-        if item.name in running:
-            report(item)
 
 
 def _folder(job: TrainingJob | ScoringJob) -> Path:

@@ -8,13 +8,16 @@ from __future__ import annotations
 import multiprocessing
 import multiprocessing.connection
 import os
+import queue
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from importlib import metadata
 from typing import Any
+
+from tutelage.core.progress import JobProgress
 
 _channel: Any = None
 """The queue for this worker's reports."""
@@ -74,6 +77,23 @@ def _end_with_parent() -> None:
 def report(progress: Any) -> None:
     """Send progress to the parent."""
     _channel.put(progress)
+
+
+def forward(channel: Any, report: Callable[[JobProgress], None], running: Collection[str]) -> None:
+    """Forward what the workers have reported, only the newest of each job.
+
+    running: folders of the jobs that have not ended; a late report of another is dropped
+    """
+    newest: dict[str, JobProgress] = {}
+    while True:
+        try:
+            item: JobProgress = channel.get_nowait()
+        except queue.Empty:
+            break
+        newest[item.name] = item
+    for item in newest.values():
+        if item.name in running:
+            report(item)
 
 
 def import_torch() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,11 @@ from tutelage.config.training_settings import Fast
 from tutelage.core.errors import StudentError
 from tutelage.core.model_files import find_file, find_in_package
 from tutelage.student.model.causality import check_causal
+from tutelage.student.model.classifier import (
+    classifier_config,
+    is_classifier,
+    load_classifier,
+)
 from tutelage.student.model.scratch import new_model
 from tutelage.student.model.student import Architecture, Student
 from tutelage.student.model.weights import (
@@ -21,6 +27,7 @@ from tutelage.student.model.weights import (
     load_weights,
     loading,
     model_class,
+    read_config,
 )
 
 
@@ -31,6 +38,7 @@ def load_student(
     seed: int = 0,
     dropout: float | None = None,
     fast: Fast = "auto",
+    labels: Sequence[str] | None = None,
 ) -> Student:
     """Load the student that `spec` names, with fp32 weights.
 
@@ -38,6 +46,8 @@ def load_student(
                `gguf:PATH`, `package:PACKAGE/FILE.gguf`, a local folder, or a hub name
     seed:      of new weights; pretrained ones do not depend on it
     dropout:   replaces the model's own dropout rates
+    labels:    of a classifier, with a new head; None: a student that writes text, or a checkpoint
+               of a classifier that was trained here
     fast:      `off`: training, scoring and generation call nothing of `student.fast`
 
     Code in a folder is never run, and only what transformers and torch read without running
@@ -48,7 +58,7 @@ def load_student(
     if scheme == "scratch":
         student = _scratch(rest, tokenizer, seed, dropout)
     else:
-        student = _pretrained(spec, dropout)
+        student = _pretrained(spec, dropout, labels, seed)
     student.fast = fast
     return student
 
@@ -62,13 +72,22 @@ def load_meta_student(spec: str, tokenizer: Path | None = None) -> Student:
 
     logging.set_verbosity_error()
     model, own_tokenizer = meta_model(spec), _tokenizer(spec)
+    _check_end_token(spec, own_tokenizer)
     return Student(model, own_tokenizer, _architecture(model.config))
 
 
-def meta_model(spec: str, tokenizer: Path | None = None) -> Any:
-    """The model that `spec` names, on torch's meta device: layers and shapes without weights."""
+def meta_model(spec: str, tokenizer: Path | None = None, classifier: bool = False) -> Any:
+    """The model that `spec` names, on torch's meta device: layers and shapes without weights.
+
+    classifier: with a head that chooses a label, in place of one that writes
+    """
     scheme, _, rest = spec.partition(":")
     with torch.device("meta"):
+        if classifier:
+            from transformers import AutoModelForSequenceClassification as kind
+
+            own = classifier_config(spec, ["a", "b"])
+            return loading(spec, lambda: kind.from_config(own, trust_remote_code=False))
         if scheme == "scratch":
             return _scratch(rest, tokenizer, 0, None).model
         config = load_config(spec, *_locate(spec))
@@ -77,9 +96,9 @@ def meta_model(spec: str, tokenizer: Path | None = None) -> Any:
         )
 
 
-def count_parameters(spec: str, tokenizer: Path | None = None) -> int:
+def count_parameters(spec: str, tokenizer: Path | None = None, classifier: bool = False) -> int:
     """Number of weights of the student that `spec` names. Loads none."""
-    return sum(p.numel() for p in meta_model(spec, tokenizer).parameters())
+    return sum(p.numel() for p in meta_model(spec, tokenizer, classifier).parameters())
 
 
 def _scratch(name: str, tokenizer: Path | None, seed: int, dropout: float | None) -> Student:
@@ -89,21 +108,30 @@ def _scratch(name: str, tokenizer: Path | None, seed: int, dropout: float | None
     return Student(model, loaded, "encoder-decoder")
 
 
-def _pretrained(spec: str, dropout: float | None) -> Student:
+def _pretrained(
+    spec: str, dropout: float | None, labels: Sequence[str] | None, seed: int
+) -> Student:
     from transformers import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     name, options = _locate(spec)
-    config = load_config(spec, name, options)
+    classifies = labels is not None or is_classifier(read_config(spec, name, options))
+    if classifies:
+        config = classifier_config(spec, labels or ())
+    else:
+        config = load_config(spec, name, options)
     tokenizer = _tokenizer(spec)
     if dropout is not None:
         config.update(_dropout_fields(config, dropout))
+    if classifies:
+        return load_classifier(spec, config, tokenizer, seed)
     model, missing, unexpected = load_weights(spec, name, config, options)
     student = Student(model, tokenizer, _architecture(config))
     check_finite(spec, model)
     # First the kind of model: what an encoder lacks for writing text is not the fault to name.
     check_causal(spec, student)
+    _check_end_token(spec, tokenizer)
     check_complete(spec, missing, unexpected)
     student.notes = describe_unexpected(unexpected)
     return student
@@ -143,17 +171,24 @@ def _tokenizer(spec: str) -> Any:
     letters = tokenizer.decode(
         [i for i in ids if i not in tokenizer.all_special_ids], skip_special_tokens=True
     )
-    if not any(letter.isalnum() for letter in letters):
+    # A word-level one of few words may know none of these.
+    special = {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}
+    words = [letters, *(token for token in tokenizer.get_vocab() if token not in special)]
+    if not any(letter.isalnum() for word in words for letter in word):
         raise StudentError(
             f"student {spec!r}: its tokenizer knows no words ({len(tokenizer)} tokens): the files "
             "of the tokenizer (tokenizer.json, or a vocabulary) are missing: put them next to the "
             "weights"
         )
+    return tokenizer
+
+
+def _check_end_token(spec: str, tokenizer: Any) -> None:
+    """Raise StudentError where no token can end a text."""
     if tokenizer.eos_token_id is None:
         raise StudentError(
             f"student {spec!r}: its tokenizer has no end token; choose another model"
         )
-    return tokenizer
 
 
 def _dropout_fields(config: Any, dropout: float) -> dict[str, float]:

@@ -34,7 +34,7 @@ def check_room(student: Student, sources: Sequence[int], targets: Sequence[int])
     """Raise StudentError if the model cannot compute sequences of these lengths (tokens).
 
     A decoder-only student's sequence is the longest source with the longest target after it; an
-    encoder-decoder's are one of each.
+    encoder-decoder's are one of each; a classifier has no target.
     """
     source, target = max(sources, default=0), max(targets, default=0)
     if student.architecture == "decoder-only":
@@ -43,7 +43,8 @@ def check_room(student: Student, sources: Sequence[int], targets: Sequence[int])
         )
     else:
         _check(student, "encoder", source, "of the input")
-        _check(student, "decoder", target + 1, "of the target")
+        if student.architecture == "encoder-decoder":
+            _check(student, "decoder", target + 1, "of the target")
 
 
 def _check(student: Student, part: str, length: int, what: str) -> None:
@@ -64,7 +65,7 @@ def _check(student: Student, part: str, length: int, what: str) -> None:
 def _error(student: Student, model: Any, part: str, length: int) -> Exception | None:
     """What the model raises for a sequence of `length` tokens; None if it computes it."""
     row = torch.tensor([student.any_tokens(length)])
-    if student.architecture == "decoder-only":
+    if student.architecture != "encoder-decoder":
         inputs = {"input_ids": row}
     else:
         short = row[:, :1]
@@ -74,7 +75,7 @@ def _error(student: Student, model: Any, part: str, length: int) -> Exception | 
         }
     with evaluating(student), torch.no_grad():
         try:
-            model.eval()(**inputs, use_cache=False)
+            model.eval()(**inputs, **student.uncached)
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # noqa: BLE001  its kind differs between models

@@ -20,7 +20,9 @@ from tutelage.core.storage import read_json, write_json
 from tutelage.core.types import ObjectiveName
 from tutelage.student.fast import parts as fast_parts
 
-Architecture = Literal["encoder-decoder", "decoder-only"]
+Architecture = Literal["encoder-decoder", "decoder-only", "classifier"]
+"""What it computes labels with. A classifier writes nothing: its one target is the label's place
+among its classes."""
 
 ANSWER_CUE = "\nAnswer:"
 """End of a decoder-only student's prompt. An encoder-decoder needs none: it has a decoder."""
@@ -89,8 +91,10 @@ class Student:
 
     @property
     def eos_id(self) -> int:
-        """The token that ends a target."""
-        return int(self.tokenizer.eos_token_id)
+        """The token that ends a target; of a classifier, one that may stand anywhere."""
+        known = self.tokenizer
+        ends = (known.eos_token_id, known.sep_token_id, known.pad_token_id, 0)
+        return int(next(one for one in ends if one is not None))
 
     @property
     def pad_id(self) -> int:
@@ -105,6 +109,12 @@ class Student:
     def embedded_tokens(self) -> int:
         """Number of tokens that the model has embeddings for."""
         return int(self.model.get_input_embeddings().weight.shape[0])
+
+    @property
+    def classes(self) -> list[str]:
+        """The labels of a classifier, in the words of the task and the order of its outputs."""
+        named: dict[int, str] = self.model.config.id2label
+        return [named[place] for place in range(len(named))]
 
     @property
     def decoder_start_id(self) -> int:
@@ -159,6 +169,12 @@ class Student:
             return {"input_ids": ids, "decoder_input_ids": ids}
         return {"input_ids": ids}
 
+    @property
+    def uncached(self) -> dict[str, bool]:
+        """The argument with which a forward pass keeps nothing for a next one; a classifier has
+        none."""
+        return {} if self.architecture == "classifier" else {"use_cache": False}
+
     @contextmanager
     def narrowed_head(self, rows: torch.Tensor, columns: torch.Tensor) -> Iterator[None]:
         """Inside, the output head runs at the positions (rows, columns) alone.
@@ -182,7 +198,7 @@ class Student:
         True for most models, including those that scale or cap their logits. Tried out on
         `probe_inputs`, because a model's code may do anything with its logits.
         """
-        if self.model.get_output_embeddings() is None:
+        if self.architecture == "classifier" or self.model.get_output_embeddings() is None:
             return False
 
         inputs = self.probe_inputs()

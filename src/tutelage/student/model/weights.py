@@ -75,10 +75,22 @@ def computing(spec: str, compute: Callable[[], T]) -> T:
 
 
 def load_config(spec: str, name: str, options: Mapping[str, Any]) -> Any:
-    """The configuration of the model that `name` holds, checked for what no student can be.
+    """The configuration of the student that `name` holds.
 
-    Raises StudentError for quantised weights, for an adapter without its model, and for a model
-    that writes no text.
+    Raises StudentError as `read_config` does, and for a model that writes no text.
+    """
+    config = read_config(spec, name, options)
+    if type(config) not in model_class(config)._model_mapping:
+        raise StudentError(
+            f"student {spec!r}: {config.model_type} models write no text: {WHAT_TO_USE}"
+        )
+    return config
+
+
+def read_config(spec: str, name: str, options: Mapping[str, Any]) -> Any:
+    """The configuration of the model that `name` holds, checked for what cannot be trained.
+
+    Raises StudentError for quantised weights, and for an adapter without its model.
     """
     from transformers import AutoConfig
 
@@ -95,16 +107,13 @@ def load_config(spec: str, name: str, options: Mapping[str, Any]) -> Any:
             "student is trained in fp32 or bf16: choose the model without quantisation, or a GGUF "
             "file of it (gguf:PATH), which is converted"
         )
-    if type(config) not in model_class(config)._model_mapping:
-        raise StudentError(
-            f"student {spec!r}: {config.model_type} models write no text: {WHAT_TO_USE}"
-        )
     return config
 
 
 WHAT_TO_USE = (
     "choose an encoder-decoder (such as google-t5/t5-small) or a decoder-only model (such as "
-    "HuggingFaceTB/SmolLM2-135M)"
+    "HuggingFaceTB/SmolLM2-135M), and compare this one as a classifier: baselines: "
+    "[{classifier: MODEL}]"
 )
 """The advice where a model cannot be a student."""
 
@@ -117,14 +126,16 @@ def model_class(config: Any) -> Any:
 
 
 def load_weights(
-    spec: str, name: str, config: Any, options: Mapping[str, Any]
+    spec: str, name: str, config: Any, options: Mapping[str, Any], classifier: Any = None
 ) -> tuple[Any, list[str], list[str]]:
     """The model of `config` with the weights in `name`, in fp32.
+
+    classifier: the class of transformers that gives it a head of a classifier; None: it writes text
 
     Returns the model, the names of weights that the files lack, and those of weights in the files
     that the model has no use for. Names that wrappers of torch have changed are understood.
     """
-    kind = model_class(config)
+    kind = classifier or model_class(config)
 
     def load(mapping: Mapping[str, str] | None) -> tuple[Any, list[str], list[str]]:
         with _no_progress_bar():
@@ -136,7 +147,14 @@ def load_weights(
                 trust_remote_code=False,
                 output_loading_info=True,
                 key_mapping=mapping,
+                # A head for other labels is replaced; what is not a head is checked below.
+                ignore_mismatched_sizes=classifier is not None,
                 **options,
+            )
+        if damaged := [n for n in _mismatched(info) if n.startswith(model.base_model_prefix + ".")]:
+            raise StudentError(
+                f"student {spec!r}: its files hold {_named(damaged)} of other sizes than its "
+                "configuration says: get the whole model again"
             )
         return model, sorted(info["missing_keys"]), sorted(info["unexpected_keys"])
 
@@ -149,7 +167,7 @@ def load_weights(
             found[0]._weight_conversions = conversions[len(_WITHOUT_WRAPPERS) :]
     model, missing, unexpected = found
     _own_memory(model)
-    if not missing and "gguf_file" not in options:
+    if not missing and "gguf_file" not in options and classifier is None:
         missing = loading(spec, lambda: _lost_head(model, name))
     # From here on a dequantised GGUF model is an ordinary one, and must be saved as one.
     if hasattr(model.config, "quantization_config"):
@@ -157,6 +175,11 @@ def load_weights(
         model.hf_quantizer = None
         model.is_quantized = False
     return model, missing, unexpected
+
+
+def _mismatched(info: Mapping[str, Any]) -> list[str]:
+    """Names of the weights whose sizes in the files are not the model's."""
+    return sorted(one if isinstance(one, str) else one[0] for one in info["mismatched_keys"])
 
 
 _ALIGNMENT = 64

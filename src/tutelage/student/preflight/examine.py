@@ -48,6 +48,7 @@ class Preflight:
     fast:       what the setting `fast` is to be
     longest:    tokens of the longest input that was tried out
     seconds:    that it took, without loading
+    width:      of the model's hidden states
     """
 
     parameters: int
@@ -55,6 +56,7 @@ class Preflight:
     fast: Fast
     longest: int
     seconds: float
+    width: int
 
 
 def examine_student(
@@ -63,18 +65,22 @@ def examine_student(
     task: Task,
     settings: Sequence[TrainSettings],
     tokenizer: Path | None = None,
+    classifies: bool = False,
 ) -> Preflight:
     """Examine the student that `spec` names with the rows of a recipe.
 
     examples:  rows of all splits; the longest ones and the shortest are used
     settings:  of one training for each objective in use
     tokenizer: of a new student (`scratch:`)
+    classifies: whether it becomes a classifier
 
     Raises StudentError, with one line, for a student that would be trained or evaluated wrongly.
     """
     threads = torch.get_num_threads()
     try:
-        return computing(spec, lambda: _examine(spec, examples, task, settings, tokenizer))
+        return computing(
+            spec, lambda: _examine(spec, examples, task, settings, tokenizer, classifies)
+        )
     finally:
         torch.set_num_threads(threads)
 
@@ -85,8 +91,10 @@ def _examine(
     task: Task,
     settings: Sequence[TrainSettings],
     tokenizer: Path | None,
+    classifies: bool,
 ) -> Preflight:
     first = settings[0]
+    labels = [task.verbalize(label) for label in task.labels] if classifies else None
 
     def load(fast: Fast) -> Student:
         return load_student(
@@ -95,6 +103,7 @@ def _examine(
             seed=first.seed,
             dropout=first.dropout,
             fast=fast,
+            labels=labels,
         )
 
     plain, student = load(first.fast), load(first.fast)
@@ -109,9 +118,10 @@ def _examine(
         one.to(device).model.eval()
     checked = Subject(spec, task, rows, settings)
     sources = [s.ids for s in checked.sources(plain, first)]
-    # An encoder-decoder's decoder has room for targets, which are shorter.
-    room = plain.room["decoder"] - 1
-    check_causal(spec, plain, [ids[:room] for ids in sources])
+    if not classifies:
+        # An encoder-decoder's decoder has room for targets, which are shorter.
+        room = plain.room["decoder"] - 1
+        check_causal(spec, plain, [ids[:room] for ids in sources])
     wanted = checked.wanted(plain)
     fast: Fast = first.fast
     prepare(student, "fp32")
@@ -136,7 +146,12 @@ def _examine(
         notes += checked.describe_rounding(student, plain, wanted[first.objective])
     checked.check_round_trip(student, fast)
     return Preflight(
-        student.parameter_count, tuple(notes), fast, longest, time.perf_counter() - began
+        student.parameter_count,
+        tuple(notes),
+        fast,
+        longest,
+        time.perf_counter() - began,
+        int(student.model.get_input_embeddings().weight.shape[1]),
     )
 
 
@@ -194,12 +209,16 @@ def _check_room(
         named = declared_positions(student)
         if student.architecture == "encoder-decoder":
             needed = max(*lengths, *targets)
+        elif student.architecture == "classifier":
+            needed = max(lengths)
         if named is not None and needed > named:
             notes.append(
                 f"its configuration names {named} positions, and the longest row may need {needed}:"
                 " it computes them, but was not trained for them"
             )
-    used = {*(i for s in sources for i in s.ids), *(i for ids in labels for i in ids)}
+    used = {i for s in sources for i in s.ids}
+    if student.architecture != "classifier":
+        used |= {i for ids in labels for i in ids}
     used |= {student.eos_id, student.pad_id}
     if student.architecture == "encoder-decoder":
         used.add(student.decoder_start_id)

@@ -19,15 +19,22 @@ from tutelage.student.encoding.tokenise import EncodedExample
 
 @dataclass(frozen=True)
 class Reference:
-    """A plain model, and the token that its decoder starts from (None: it has no encoder)."""
+    """A plain model.
+
+    start:      the token that its decoder starts from; None: it has no encoder
+    classifies: whether a target is the place of a class, not tokens
+    """
 
     model: Any
     start: int | None
+    classifies: bool = False
 
     def log_probabilities(self, source: Sequence[int], target: Sequence[int]) -> torch.Tensor:
         """log p of each token of `target` [T], given `source` and the tokens before it."""
         device = next(self.model.parameters()).device
-        if self.start is None:
+        if self.classifies:
+            logits = self.model(input_ids=torch.tensor([list(source)], device=device)).logits
+        elif self.start is None:
             row = torch.tensor([[*source, *target]], device=device)
             logits = self.model(input_ids=row, use_cache=False).logits[0]
             # The logits at a position predict the next one.

@@ -51,6 +51,12 @@ def prompt_of(settings: TrainSettings) -> Prompt:
     return "explain" if settings.objective == "rationale_then_label" else "answer"
 
 
+def reference_of(student: Student) -> Reference:
+    """The student's plain model."""
+    start = student.decoder_start_id if student.architecture == "encoder-decoder" else None
+    return Reference(student.model, start, student.architecture == "classifier")
+
+
 @dataclass(frozen=True)
 class Wanted:
     """What the plain model computes for one objective."""
@@ -110,8 +116,7 @@ class Subject:
 
     def wanted(self, plain: Student) -> dict[ObjectiveName, Wanted]:
         """What the plain model computes, by objective."""
-        start = plain.decoder_start_id if plain.architecture == "encoder-decoder" else None
-        reference = Reference(plain.model, start)
+        reference = reference_of(plain)
         names = [self.task.labels[index] for index in self.some_labels(plain)]
         labels = [encode_label(plain, self.task.verbalize(name)) for name in names]
         found = {}
@@ -137,7 +142,7 @@ class Subject:
         for settings in self.settings:
             goal = wanted[settings.objective]
             scores, way = self.scores(student, settings)
-            if way != "fast":
+            if way != ("batched" if student.architecture == "classifier" else "fast"):
                 notes.append(_SLOWER[way])
             if student.architecture == "decoder-only" and not student.can_pack:
                 notes.append(_NOT_PACKED)
@@ -237,12 +242,11 @@ class Subject:
         student, plain: both in bf16; wanted: what the plain model computes in fp32
         """
         settings = self.settings[0]
-        start = plain.decoder_start_id if plain.architecture == "encoder-decoder" else None
         before = self.prefix(plain, settings)
         ids = label_ids(plain, self.task)
         labels = [[*before, *ids[index]] for index in self.some_labels(plain)]
         sources = [source.ids for source in self.sources(plain, settings)]
-        rounded = Reference(plain.model, start).scores(sources, labels, len(before))
+        rounded = reference_of(plain).scores(sources, labels, len(before))
         found, _ = self.scores(student, settings)
         usual = float((rounded - wanted.scores).abs().max())
         seen = float((found - rounded).abs().max())

@@ -26,7 +26,12 @@ from typing import Any
 import torch
 
 from tutelage.config.training_settings import TrainSettings
-from tutelage.core.checkpoint_record import CheckpointRecord, write_record
+from tutelage.core.checkpoint_record import (
+    CLASS_RULE,
+    DECISION_RULE,
+    CheckpointRecord,
+    write_record,
+)
 from tutelage.core.errors import RunFolderError
 from tutelage.core.storage import remove, translate_write_errors, write_atomic, write_jsonl
 from tutelage.core.task import Task
@@ -60,6 +65,7 @@ def record_of(
     return CheckpointRecord(
         task=task,
         objective=settings.objective,
+        decision_rule=CLASS_RULE if student.architecture == "classifier" else DECISION_RULE,
         **settings.inference_limits,
         precision="bf16" if student.model.dtype == torch.bfloat16 else "fp32",
         fast=settings.fast,

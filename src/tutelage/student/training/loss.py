@@ -57,6 +57,9 @@ def target_logits(student: Student, batch: Batch) -> torch.Tensor:
     positions only, if the model allows it (`Student.head_can_be_narrowed`).
     """
     inputs = _inputs(student, batch)
+    if student.architecture == "classifier":  # one target for each row: [B, labels]
+        classes: torch.Tensor = student.model(**inputs).logits[batch.rows].float()
+        return classes
     if student.head_can_be_narrowed:
         with student.narrowed_head(batch.rows, batch.columns):
             logits = student.model(**inputs, use_cache=False).logits
