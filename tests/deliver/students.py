@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from tutelage.core.checkpoint_record import CheckpointRecord, write_record
 from tutelage.core.storage import read_json, write_json
 from tutelage.core.task import Task
 from tutelage.core.types import Example
+from tutelage.deliver.export import Export
 from tutelage.student.model.loading import load_student
 from tutelage.student.model.scratch import train_tokenizer
 
@@ -33,6 +35,17 @@ def rows(count: int, start: int = 0) -> list[Example]:
         claim = " ".join(WORDS[(i * 3 + k) % len(WORDS)] for k in range(2 + i % 3))
         found.append(Example(f"r{i}", {"note": note, "claim": claim}, TASK.labels[i % 3]))
     return found
+
+
+ROWS = rows(40)
+
+
+@dataclass
+class Made:
+    """A checkpoint and its export."""
+
+    checkpoint: Path
+    export: Export
 
 
 def tokenizer(folder: Path) -> Any:

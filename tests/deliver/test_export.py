@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from students import TASK, checkpoint, rows, tokenizer
+from students import ROWS, TASK, Made, checkpoint, tokenizer
 
 from tutelage import Student
 from tutelage.config.export_settings import ExportSettings
 from tutelage.core.errors import StudentError, UsageError
 from tutelage.core.export_record import read_export_record, write_export_record
-from tutelage.deliver.export import Export, export_model, gate
+from tutelage.deliver.export import export_model, gate
 from tutelage.deliver.label_engine import GRAPH
 from tutelage.deliver.label_graph import build_graph, save_graph
 from tutelage.deliver.parity import ParityError, broken, check_scores, long_rows
@@ -26,31 +26,7 @@ from tutelage.evaluation.temperature import fit_temperature
 from tutelage.student.encoding.prompts import label_ids
 from tutelage.student.model.loading import load_student
 
-ROWS = rows(40)
 FAMILIES = ("t5", "t5-v1.1", "mt5", "bart", "llama", "gpt2")
-
-
-@dataclass
-class Made:
-    checkpoint: Path
-    export: Export
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Made]:
-    found: dict[str, Made] = {}
-
-    def make(family: str) -> Made:
-        if family not in found:
-            folder = tmp_path_factory.mktemp(family)
-            model = checkpoint(folder, family)
-            export = export_model(
-                model, folder / "export", ExportSettings(), dev=ROWS[:20], test=ROWS
-            )
-            found[family] = Made(model, export)
-        return found[family]
-
-    return make
 
 
 def plainly(model: Path, examples: list[Any]) -> np.ndarray:

@@ -249,7 +249,7 @@ def _attention(student: Student, name: str) -> Iterator[None]:
         student.model.set_attn_implementation(before)
 
 
-def build_graph(student: Student, labels: Sequence[Sequence[int]]) -> Any:
+def build_graph(student: Student, labels: Sequence[list[int]]) -> Any:
     """The OpenVINO model that scores these labels, with inputs `input_ids` and `mask` [B, S] and
     one output [B, labels], in fp32.
 
@@ -280,7 +280,7 @@ def build_graph(student: Student, labels: Sequence[Sequence[int]]) -> Any:
     raise StudentError("; ".join(dict.fromkeys(reasons)))
 
 
-def _forms(student: Student, labels: Sequence[Sequence[int]]) -> Iterator[tuple[str, _LabelScores]]:
+def _forms(student: Student, labels: Sequence[list[int]]) -> Iterator[tuple[str, _LabelScores]]:
     """Forms of the graph, the fastest first, each with the attention that it needs."""
     if student.architecture == "decoder-only":
         yield "eager", DecoderOnlyScores(student, labels).eval()
@@ -298,7 +298,9 @@ def _converted(scores: nn.Module, ids: torch.Tensor, mask: torch.Tensor) -> Any:
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
-    traced = torch.jit.trace(scores, (ids, mask), check_trace=False, strict=False)
+    traced = torch.jit.trace(  # type: ignore[no-untyped-call]
+        scores, (ids, mask), check_trace=False, strict=False
+    )
     decoder = TorchScriptPythonDecoder(traced, example_input=(ids, mask))
     frontend = FrontEndManager().load_by_framework("pytorch")
     graph = frontend.convert(frontend.load(decoder))
