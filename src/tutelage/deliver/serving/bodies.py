@@ -140,7 +140,7 @@ def request_schema(
     task: Task, settings: ServeSettings, examples: Sequence[Mapping[str, str]]
 ) -> Any:
     """The JSON schema of a body, for the OpenAPI page."""
-    text = {"type": "string", "pattern": r"\S", "maxLength": settings.max_text_chars}
+    text = {"type": "string", "minLength": 1, "maxLength": settings.max_text_chars}
     row: dict[str, Any] = {
         "type": "object",
         "properties": {name: dict(text) for name in task.fields},
