@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -33,7 +33,14 @@ def serve(
     others = {"token": os.environ["TUTELAGE_TOKEN"]} if os.environ.get("TUTELAGE_TOKEN") else {}
     settings = given.build(ServeSettings, **others)
 
-    def ready(address: str) -> None:
+    def ready(address: str, kept: Any) -> None:
+        if kept is not None:
+            print(
+                f"threshold {kept.threshold:.4f}: trusted answers are right at least "
+                f"{settings.promise:g} of the time (95% sure); it trusts {kept.share:.0%} of rows "
+                f"like the {kept.rows:,} that it kept, {kept.errors:,} of them wrong",
+                flush=True,
+            )
         print(f"{export}: {address} (a page to try it), {address}/docs", flush=True)
 
     api.serve(export, settings, on_ready=ready)

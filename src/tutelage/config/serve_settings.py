@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Self
+
+from pydantic import Field, model_validator
 
 from tutelage.config.settings import Integer, Number, Settings, Text
 
@@ -65,6 +67,27 @@ class ServeSettings(Settings):
         description="Most open connections; further ones get 503.",
         examples=[200],
     )
+    threshold: Number | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Probability from which an answer is marked as trusted. Default: the export's.",
+        examples=[0.8],
+    )
+    promise: Number | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Choose the threshold so that trusted answers are right at least this often, "
+        "by a 95% bound on calibration rows (`data.calibration` of the recipe).",
+        examples=[0.97],
+    )
     log_texts: bool = Field(
         False, description="Write the texts of requests into the log too.", examples=[True]
     )
+
+    @model_validator(mode="after")
+    def _one_threshold(self) -> Self:
+        if self.threshold is not None and self.promise is not None:
+            raise ValueError("threshold and promise both choose the threshold: remove one of them")
+        return self

@@ -22,6 +22,7 @@ from tutelage.core.export_record import (
 )
 from tutelage.core.storage import as_json, remove, write_atomic
 from tutelage.core.types import Example, Prediction
+from tutelage.deliver.calibration import write_calibration
 from tutelage.deliver.exported import CHECKPOINT, ExportedModel
 from tutelage.deliver.label_engine import GRAPH, has_bf16
 from tutelage.deliver.model_card import Card, write_card
@@ -85,6 +86,7 @@ def export_model(
     *,
     dev: Sequence[Example] = (),
     test: Sequence[Example] = (),
+    calibration: Sequence[Example] = (),
     background: Background | None = None,
     overwrite: bool = False,
 ) -> Export:
@@ -92,6 +94,7 @@ def export_model(
 
     dev:  rows that the temperature is fitted on; empty: the temperature stays 1
     test: rows that the parity gate compares; empty: rows of dev. Without either it is refused.
+    calibration: labelled rows that chose nothing, for `serve --promise`
 
     Raises UsageError for an output that is there already, ParityError for an export that does not
     answer as the checkpoint does, and StudentError for a student that cannot be exported.
@@ -117,6 +120,7 @@ def export_model(
     parts.mkdir(parents=True)
     try:
         work = _Work(student, record, settings, parts, list(test or dev), list(dev))
+        work.calibration = [row for row in calibration if row.label]
         export = work.run(background or Background(student.folder.name), output)
     except BaseException:
         remove(parts)
@@ -143,6 +147,7 @@ class _Work:
         made_up = long_rows(rows, record.task.fields, record.max_source_tokens)
         self.rows, self.made_up, self.dev = [*rows, *made_up], len(made_up), dev
         self.notes: list[str] = []
+        self.calibration: list[Example] = []
 
     def run(self, background: Background, output: Path) -> Export:
         shutil.copyfile(self.student.folder / TOKENIZER_FILE, self.folder / TOKENIZER_FILE)
@@ -162,6 +167,12 @@ class _Work:
         written = write_export_record(
             self.folder, replace(written, temperature=temperature, parity=facts)
         )
+        if self.calibration and self.dev:
+            measured = ExportedModel.load(self.folder)
+            confidence = [max(p.probabilities.values()) for p in measured.score(list(self.dev))]
+            found = measured.score(self.calibration)
+            write_calibration(self.folder, confidence, found)
+            written = write_export_record(self.folder, written)
         write_atomic(self.folder / CARD, write_card(Card(written, parity, background)))
         return Export(output, written, parity, tuple(self.notes))
 

@@ -34,11 +34,11 @@ def export_student(
     if output.exists() and not overwrite:
         raise UsageError(f"{output}: exists already: name another folder, or add --overwrite")
     run = run_of(model)
-    rows: dict[str, Sequence[Example]] = {"dev": (), "test": ()}
+    rows: dict[str, Sequence[Example]] = {"dev": (), "test": (), "calibration": ()}
     background = None
     if run is not None:
         splits = load_splits(load_recipe(str(run / "recipe.yaml")))
-        rows = {"dev": splits.dev, "test": splits.test}
+        rows = {"dev": splits.dev, "test": splits.test, "calibration": splits.calibration}
         background = background_of(run)
     named = {"dev": dev, "test": test}
     if any(named.values()):
@@ -54,6 +54,7 @@ def export_student(
         settings,
         dev=rows["dev"],
         test=rows["test"],
+        calibration=rows["calibration"],
         background=background,
         overwrite=overwrite,
     )

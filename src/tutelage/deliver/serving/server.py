@@ -12,9 +12,11 @@ import uvicorn
 
 from tutelage.config.serve_settings import ServeSettings
 from tutelage.core.errors import UsageError
+from tutelage.deliver.calibration import keep_promise
 from tutelage.deliver.exported import ExportedModel
 from tutelage.deliver.serving.app import make_app
 from tutelage.deliver.serving.receiving import protocol_with_deadline
+from tutelage.evaluation.promise import Kept
 
 
 class Server(uvicorn.Server):
@@ -47,17 +49,19 @@ def serve(
     folder: Path,
     settings: ServeSettings,
     *,
-    threshold: float | None = None,
-    on_ready: Callable[[str], None] | None = None,
+    on_ready: Callable[[str, Kept | None], None] | None = None,
 ) -> None:
     """Serve the export in `folder` until SIGTERM or SIGINT.
 
-    threshold: probability from which an answer is trusted; None: the export's own
-    on_ready:  called with the address, once it listens
+    on_ready: called once it listens, with the address and with what the threshold that keeps the
+              promise keeps
 
-    Raises UsageError where the address cannot be used, StudentError for a faulty export.
+    Raises UsageError where the address cannot be used or the promise cannot be kept, StudentError
+    for a faulty export.
     """
     model = ExportedModel.load(folder)
+    kept = None if settings.promise is None else keep_promise(folder, settings.promise)
+    threshold = settings.threshold if kept is None else kept.threshold
     if model.record.label_engine == "openvino":
         model.engine.scores([[1, 2, 3]])  # so that the first request does not wait for it
     listener = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
@@ -75,5 +79,5 @@ def serve(
     server = make_server(app, settings)
     if on_ready is not None:
         name = f"[{settings.host}]" if ":" in settings.host else settings.host
-        on_ready(f"http://{name}:{listener.getsockname()[1]}")
+        on_ready(f"http://{name}:{listener.getsockname()[1]}", kept)
     server.run(sockets=[listener])
