@@ -5,13 +5,14 @@
 # make bench-train  training and reading a student beside the usual ways; some twenty minutes
 # make bench-evidence  whole experiments by the thousand, searches included; under ten minutes
 # make bench-effect one experiment with an effect, which has to be found; some nine minutes
+# make bench-serve  an export's speed beside plain transformers; under ten minutes
 # make install      the virtual environment alone
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: docs quickstart test check bench-ledger bench-train bench-evidence bench-effect install clean
+.PHONY: docs quickstart test check bench-ledger bench-train bench-evidence bench-effect bench-serve install clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/tutelage run quickstart
@@ -43,6 +44,9 @@ bench-evidence: $(VENV)/.installed
 # Fails unless informed reasoning beats labels alone and every control. RUNS=folder keeps the run.
 bench-effect: $(VENV)/.installed
 	$(BIN)/python benchmarks/find_effect.py $(if $(RUNS),--runs $(RUNS))
+
+bench-serve: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/serve.py
 
 install: $(VENV)/.installed
 

@@ -158,7 +158,7 @@ def test_a_damaged_export_is_refused(
     wanted = score_matrix(student.score(ROWS), TASK.labels)
     folder = tmp_path / "export"
     shutil.copytree(whole.export.folder, folder)
-    gate(folder, student.loaded, student.record, wanted, ROWS, 0)  # it passes undamaged
+    gate(folder, student.loaded, student.record, wanted, ROWS, 0)  # undamaged, it is accepted
     damage(folder, whole.checkpoint)
     record = folder / "export.json"
     if damage in (_weights, _tokenizer, _scaled):

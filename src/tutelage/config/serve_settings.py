@@ -45,8 +45,8 @@ class ServeSettings(Settings):
     queue_rows: Integer = Field(
         1024,
         ge=1,
-        description="Most rows that wait. Beyond it a request is refused with 429, and told when "
-        "to try again.",
+        description="Most rows that wait. Beyond it a request is refused with 429 and the "
+        "time to try again.",
         examples=[256],
     )
     receive_seconds: Number = Field(

@@ -1,4 +1,4 @@
-"""Runs the application with uvicorn until it is told to end."""
+"""Runs the application with uvicorn until it is stopped."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tutelage.evaluation.promise import Kept
 
 
 class Server(uvicorn.Server):
-    """A server that says that it is no longer ready as soon as it is told to end."""
+    """A server that says that it is no longer ready as soon as it is stopped."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Called on SIGTERM and SIGINT."""
