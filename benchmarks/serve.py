@@ -58,11 +58,11 @@ def prepare(folder: Path, count: int) -> None:
     from tutelage.core.storage import read_jsonl
     from tutelage.core.task import NLI
     from tutelage.core.types import Example
-    from tutelage.deliver.export import export_model
+    from tutelage.deliver.exporter import export_model
     from tutelage.deliver.label_engine import GRAPH
-    from tutelage.deliver.label_graph import build_graph, save_graph
     from tutelage.deliver.trained import Student
     from tutelage.student.encoding.prompts import label_ids
+    from tutelage.student.inference.label_graph import build_graph, save_graph
     from tutelage.student.model.loading import load_student
 
     place = folder / str(count)

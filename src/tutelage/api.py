@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tutelage.core.task import Task
     from tutelage.data.describe import Description as Description
     from tutelage.data.file_task import FileTask as FileTask
-    from tutelage.deliver.export import Export
+    from tutelage.deliver.exporter import Export
     from tutelage.deliver.predict import Counts
     from tutelage.experiment.run import Run
     from tutelage.planning.doctor import Finding
@@ -208,18 +208,18 @@ def export(
     test: str | None = None,
     overwrite: bool = False,
 ) -> Export:
-    """Export a trained student; see `deliver.export.export_model`.
+    """Export a trained student; see `deliver.exporter.export_model`.
 
     dev, test: data specs; of a run, its own rows
     """
-    from tutelage.experiment.exporting import export_student
+    from tutelage.experiment.export_run import export_student
 
     return export_student(model, output, settings, dev=dev, test=test, overwrite=overwrite)
 
 
 def serve(model: Path, settings: ServeSettings, **options: Any) -> None:
-    """Serve an exported model until SIGTERM; see `deliver.serving.server.serve`."""
-    from tutelage.deliver.serving.server import serve
+    """Serve an exported model until SIGTERM; see `deliver.serving.http_server.serve`."""
+    from tutelage.deliver.serving.http_server import serve
 
     serve(model, settings, **options)
 

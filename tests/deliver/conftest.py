@@ -8,7 +8,7 @@ import pytest
 from students import ROWS, Made, checkpoint
 
 from tutelage.config.export_settings import ExportSettings
-from tutelage.deliver.export import export_model
+from tutelage.deliver.exporter import export_model
 
 
 @pytest.fixture(scope="session")

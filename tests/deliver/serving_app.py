@@ -17,7 +17,7 @@ from typing import Any
 from tutelage.config.serve_settings import ServeSettings
 from tutelage.deliver.exported import ExportedModel
 from tutelage.deliver.serving.app import make_app
-from tutelage.deliver.serving.server import Server, make_server
+from tutelage.deliver.serving.http_server import Server, make_server
 
 
 @dataclass

@@ -12,7 +12,7 @@ from tutelage.core.checkpoint_record import CheckpointRecord, write_record
 from tutelage.core.storage import read_json, write_json
 from tutelage.core.task import Task
 from tutelage.core.types import Example
-from tutelage.deliver.export import Export
+from tutelage.deliver.exporter import Export
 from tutelage.student.model.loading import load_student
 from tutelage.student.model.scratch import train_tokenizer
 

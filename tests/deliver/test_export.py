@@ -17,13 +17,13 @@ from tutelage import Student
 from tutelage.config.export_settings import ExportSettings
 from tutelage.core.errors import StudentError, UsageError
 from tutelage.core.export_record import read_export_record, write_export_record
-from tutelage.deliver.export import export_model, gate
+from tutelage.deliver.exporter import export_model, gate
 from tutelage.deliver.label_engine import GRAPH
-from tutelage.deliver.label_graph import build_graph, save_graph
 from tutelage.deliver.parity import ParityError, broken, check_scores, long_rows
 from tutelage.deliver.score_matrix import score_matrix
 from tutelage.evaluation.temperature import fit_temperature
 from tutelage.student.encoding.prompts import label_ids
+from tutelage.student.inference.label_graph import build_graph, save_graph
 from tutelage.student.model.loading import load_student
 
 FAMILIES = ("t5", "t5-v1.1", "mt5", "bart", "llama", "gpt2")

@@ -24,7 +24,7 @@ from pathlib import Path
 from tutelage import Student
 from tutelage.cli.main import app
 from tutelage.deliver.exported import ExportedModel
-from tutelage.deliver.serving.server import make_server
+from tutelage.deliver.serving.http_server import make_server
 from tutelage.deliver.serving.app import make_app
 from tutelage.config.serve_settings import ServeSettings
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -37,11 +37,14 @@ CHECKPOINT = "checkpoint"
 
 @dataclass(repr=False)
 class ExportedModel:
-    """The model of an export's folder. It encodes as the trained student does (a TextEncoder)."""
+    """The model of an export's folder. It encodes as the trained student does (a TextEncoder).
+
+    student: the trained student in its `CHECKPOINT`, where the export needs it (see `trained`)
+    """
 
     folder: Path
     record: ExportRecord
-    _student: Any = field(default=None, init=False)
+    student: Any = None
 
     @classmethod
     def load(cls, folder: Path) -> ExportedModel:
@@ -105,13 +108,9 @@ class ExportedModel:
         return RationaleEngine(self.folder, self.tokenizer, self.architecture)
 
     @property
-    def student(self) -> Any:
-        """The trained student, in an export that needs transformers."""
-        if self._student is None:
-            from tutelage.deliver.trained import Student
-
-            self._student = Student.load(self.folder / CHECKPOINT)
-        return self._student
+    def needs_student(self) -> bool:
+        """Whether anything is computed by the checkpoint itself."""
+        return "transformers" in (self.record.label_engine, self.record.rationale_engine)
 
     def encode(self, examples: Sequence[Example]) -> list[EncodedSource]:
         """The inputs of examples as token ids, cut as in training."""

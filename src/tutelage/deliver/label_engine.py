@@ -20,7 +20,7 @@ GRAPH = "labels/model.xml"
 """The graph, in an export's folder."""
 
 _TOKENS = 2048
-"""Padded input tokens that are computed together. More brings no speed on a CPU, and takes memory."""
+"""Padded input tokens that are computed together. More is not faster on a CPU, and takes memory."""
 
 _LOGITS = 24_000_000
 """Logits that are held at once, at most: 4 bytes each."""

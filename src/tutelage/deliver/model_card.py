@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from tutelage.core.export_record import ExportRecord
 from tutelage.deliver.parity import Parity
 
-if TYPE_CHECKING:
-    from tutelage.deliver.export import Background
+
+@dataclass(frozen=True)
+class Background:
+    """What an export's card says of where the model comes from.
+
+    name:      of the run, or of the checkpoint's folder
+    sentences: the report's answer, with its caveats
+    data:      the data as the recipe names them
+    student:   the model that was trained
+    teacher:   what wrote the rationales; None where nobody did
+    teacher_usd: what the teacher's answers cost for 1,000 rows; None where unknown
+    """
+
+    name: str
+    sentences: Sequence[str] = ()
+    data: Mapping[str, str] | None = None
+    student: str = ""
+    teacher: str | None = None
+    teacher_usd: float | None = None
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from tutelage.core.storage import read_json
 from tutelage.core.types import Example, Prediction
 from tutelage.data.row_parser import RowParser
 from tutelage.data.source import Source
-from tutelage.deliver.exported import ExportedModel
+from tutelage.deliver.exported import CHECKPOINT, ExportedModel
 from tutelage.deliver.predictions import Predictions
 
 
@@ -65,6 +65,8 @@ class Student:
         """Load the weights, in the precision and with the parts that they were evaluated with."""
         if isinstance(self.record, ExportRecord):
             self.loaded = ExportedModel.load(self.folder)
+            if self.loaded.needs_student:
+                self.loaded.student = Student.load(self.folder / CHECKPOINT)
             return
         import torch
 

@@ -9,7 +9,7 @@ import pytest
 from tutelage.config.serve_settings import ServeSettings
 from tutelage.core.errors import UsageError
 from tutelage.core.types import Prediction
-from tutelage.deliver.calibration import keep_promise, write_calibration
+from tutelage.deliver.kept_promise import keep_promise, write_calibration
 
 
 def predictions(count: int, wrong_below: float) -> list[Prediction]:

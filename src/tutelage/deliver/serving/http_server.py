@@ -12,10 +12,11 @@ import uvicorn
 
 from tutelage.config.serve_settings import ServeSettings
 from tutelage.core.errors import UsageError
-from tutelage.deliver.calibration import keep_promise
 from tutelage.deliver.exported import ExportedModel
+from tutelage.deliver.kept_promise import keep_promise
 from tutelage.deliver.serving.app import make_app
 from tutelage.deliver.serving.receiving import protocol_with_deadline
+from tutelage.deliver.trained import Student
 from tutelage.evaluation.promise import Kept
 
 
@@ -59,7 +60,9 @@ def serve(
     Raises UsageError where the address cannot be used or the promise cannot be kept, StudentError
     for a faulty export.
     """
-    model = ExportedModel.load(folder)
+    model = Student.load(folder).loaded
+    if not isinstance(model, ExportedModel):
+        raise UsageError(f"{folder}: is not an export: `tutelage export` makes one of it")
     kept = None if settings.promise is None else keep_promise(folder, settings.promise)
     threshold = settings.threshold if kept is None else kept.threshold
     if model.record.label_engine == "openvino":

@@ -12,7 +12,8 @@ from tutelage.core.errors import UsageError
 from tutelage.core.results import Results, load_results
 from tutelage.core.types import Example
 from tutelage.data.load import load_examples
-from tutelage.deliver.export import Background, Export, export_model
+from tutelage.deliver.exporter import Export, export_model
+from tutelage.deliver.model_card import Background
 from tutelage.deliver.trained import checkpoint_in, layout_near
 from tutelage.experiment.prepare import load_splits
 from tutelage.report.answer import answer_sentences
@@ -27,7 +28,7 @@ def export_student(
     test: str | None = None,
     overwrite: bool = False,
 ) -> Export:
-    """Export the model that a run recommends, or a checkpoint; see `deliver.export.export_model`.
+    """Export the model that a run recommends, or a checkpoint; see `deliver.exporter.export_model`.
 
     dev, test: data specs of rows; None: those of the run that the model belongs to, if any
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,10 @@ from tutelage.core.export_record import (
 )
 from tutelage.core.storage import as_json, remove, write_atomic
 from tutelage.core.types import Example, Prediction
-from tutelage.deliver.calibration import write_calibration
 from tutelage.deliver.exported import CHECKPOINT, ExportedModel
+from tutelage.deliver.kept_promise import write_calibration
 from tutelage.deliver.label_engine import GRAPH, has_bf16
-from tutelage.deliver.model_card import Card, write_card
+from tutelage.deliver.model_card import Background, Card, write_card
 from tutelage.deliver.parity import Parity, ParityError, check_encoding, check_scores, long_rows
 from tutelage.deliver.score_matrix import score_matrix
 from tutelage.deliver.trained import Student
@@ -44,26 +44,6 @@ _EXPLAINED = 4
 
 _TIMED = 30
 """Rows that are predicted one by one, for the latency."""
-
-
-@dataclass(frozen=True)
-class Background:
-    """What an export's card says of where the model comes from.
-
-    name:      of the run, or of the checkpoint's folder
-    sentences: the report's answer, with its caveats
-    data:      the data as the recipe names them
-    student:   the model that was trained
-    teacher:   what wrote the rationales; None where nobody did
-    teacher_usd: what the teacher's answers cost for 1,000 rows; None where unknown
-    """
-
-    name: str
-    sentences: Sequence[str] = ()
-    data: Mapping[str, str] | None = None
-    student: str = ""
-    teacher: str | None = None
-    teacher_usd: float | None = None
 
 
 @dataclass(frozen=True)
@@ -158,7 +138,7 @@ class _Work:
         if self.settings.threshold is not None:
             written = replace(written, threshold=self.settings.threshold)
         written = write_export_record(self.folder, written)
-        model = ExportedModel.load(self.folder)
+        model = load_export(self.folder)
         temperature, calibration = self._temperature(model)
         facts = {
             **as_json(parity), **calibration, "rationales": said, "notes": self.notes,
@@ -168,7 +148,7 @@ class _Work:
             self.folder, replace(written, temperature=temperature, parity=facts)
         )
         if self.calibration and self.dev:
-            measured = ExportedModel.load(self.folder)
+            measured = load_export(self.folder)
             confidence = [max(p.probabilities.values()) for p in measured.score(list(self.dev))]
             found = measured.score(self.calibration)
             write_calibration(self.folder, confidence, found)
@@ -209,7 +189,7 @@ class _Work:
         loaded, task = self.student.loaded, self.record.task
         ids = label_ids(loaded, task)
         if engine == "openvino":
-            from tutelage.deliver.label_graph import build_graph, save_graph
+            from tutelage.student.inference.label_graph import build_graph, save_graph
 
             graph = build_graph(loaded, ids)
             save_graph(graph, self.folder / GRAPH, int8=precision == "int8")
@@ -327,6 +307,13 @@ class _Work:
         shutil.copytree(self.student.folder, self.folder / CHECKPOINT, dirs_exist_ok=True)
 
 
+def load_export(folder: Path) -> ExportedModel:
+    """The model of an export, with its checkpoint where it needs that."""
+    model = Student.load(folder).loaded
+    assert isinstance(model, ExportedModel)
+    return model
+
+
 def gate(
     folder: Path,
     student: Any,
@@ -342,7 +329,7 @@ def gate(
 
     Raises ParityError, or StudentError where the export cannot even be loaded.
     """
-    model = ExportedModel.load(folder)
+    model = load_export(folder)
     check_encoding(student, record, model, rows)
     if model.record.label_engine == "transformers":
         found = score_matrix(model.score(rows), model.task.labels)
