@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Callable
@@ -18,6 +19,12 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_finish() -> None:
+    """What was imported for the tests stays: the garbage collector need not look at it again."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture
 def shared_data() -> Path:
     """The folder of recorded data, which is not part of the project."""
@@ -26,6 +33,27 @@ def shared_data() -> Path:
     if not (folder / "esnli").is_dir():
         pytest.skip(f"no recorded data in {folder} (set TUTELAGE_SHARED_DATA)")
     return folder
+
+
+@pytest.fixture
+def figures() -> None:
+    """For a test that looks at a report's figures: they are drawn."""
+
+
+@pytest.fixture(autouse=True)
+def _without_drawings(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Elsewhere a figure keeps its element, title and description, and has no lines.
+
+    matplotlib takes longer for a report's figures than small trainings do.
+    """
+    if "figures" in request.fixturenames:
+        return
+    from tutelage.report.figures import svg
+
+    def empty(draw: object, size: tuple[int, int], *texts: str) -> Any:
+        return svg._for_page("<svg></svg>", size, *texts)
+
+    monkeypatch.setattr(svg, "_svg", empty)
 
 
 @pytest.fixture(scope="session")
@@ -81,8 +109,17 @@ def finished(
     small_recipe: Callable[..., dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """One uninterrupted run of the small recipe, shared by the tests that only read it."""
+    from filelock import FileLock
+
     from tutelage.config.recipe_file import parse_recipe
     from tutelage.experiment.run import run
 
-    runs = tmp_path_factory.mktemp("runs")
-    return run(parse_recipe(small_recipe()), runs=runs, workers=1).folder
+    own = tmp_path_factory.getbasetemp()
+    # pytest-xdist's processes have folders of their own in a common one, and share the run.
+    runs = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "finished"
+    with FileLock(f"{runs}.lock"):
+        done = runs / "done"
+        if not done.exists():
+            run(parse_recipe(small_recipe()), runs=runs, workers=1)
+            done.touch()
+    return runs / "small"

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
+from forked import run_command
 from tutelage.cli.main import main
 
 Make = Callable[..., dict[str, Any]]
@@ -27,14 +28,7 @@ def tutelage(
     *arguments: str | Path, cwd: Path, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("OPENAI", "TUTELAGE"))}
-    return subprocess.run(
-        [sys.executable, "-m", "tutelage", *map(str, arguments)],
-        cwd=cwd,
-        env={**inherited, **environment},
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
+    return run_command(*arguments, cwd=cwd, environment={**inherited, **environment})
 
 
 def fails(done: subprocess.CompletedProcess[str], code: int, *words: str, also: int = 0) -> None:
@@ -80,7 +74,9 @@ def test_help_is_quick_and_shows_an_example_for_every_command(tmp_path: Path) ->
     times = []
     for _ in range(3):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = tutelage("--help", cwd=tmp_path)
+        done = subprocess.run(
+            [sys.executable, "-m", "tutelage", "--help"], capture_output=True, text=True
+        )
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert done.returncode == 0

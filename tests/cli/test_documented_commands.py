@@ -1,4 +1,5 @@
-"""Every example command of docs/cli.md runs, in the page's order, in one folder, and ends well.
+"""Every example command of docs/cli.md runs, in the page's order, in one folder, and ends well;
+and so does every block of README.
 
 The folder holds what a user would have: own files, a recipe, a model folder with the hub's name. A
 scripted server answers in place of api.openai.com. Data and trainings of the packaged quickstart
@@ -11,6 +12,7 @@ import csv
 import re
 import shlex
 import shutil
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,15 +23,20 @@ from typer.testing import CliRunner
 
 from tutelage.cli.main import COMMANDS, app
 from tutelage.config import recipe_file
+from tutelage.config.recipe_file import load_recipe, parse_recipe
 from tutelage.core.storage import write_jsonl
 from tutelage.core.task import NLI
 from tutelage.data.load import load_examples
+from tutelage.student.encoding.targets import build_training_examples
+from tutelage.student.model.loading import load_student
+from tutelage.student.model.scratch import tokenizer_for
 from tutelage.teacher.clients import access
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = re.findall(
     r"^Example: `tutelage (.*)`$", (ROOT / "docs/cli.md").read_text(encoding="utf-8"), re.MULTILINE
 )
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 SMALL = {"n=6400": "n=90", "n=400": "n=30", "n=1000": "n=45", "evaluate_every: 400": "max_steps: 4"}
 
 
@@ -75,10 +82,12 @@ def nli_files(folder: Path) -> None:
         write_jsonl(folder / f"{name}.jsonl", rows_of_file)
 
 
-def hub_model(folder: Path, run: Path) -> None:
+def hub_model(folder: Path) -> None:
     """A model folder that is called as the default student is on the hub."""
-    model = next(run.glob("arms/labels/*/seed-*/model"))
-    shutil.copytree(model, folder / "google-t5/t5-small")
+    examples = load_examples("synthetic:nli?n=30&seed=1", NLI)
+    rows = build_training_examples(examples, NLI, None, "label")
+    tokenizer = tokenizer_for(rows, folder / "tokenizer")
+    load_student("scratch:t5-tiny", tokenizer=tokenizer).save(folder / "google-t5/t5-small")
 
 
 def other_runs(folder: Path) -> None:
@@ -110,11 +119,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         (teacher,) = set(re.findall(r"--teacher (\S+)", " ".join(EXAMPLES)))
         reviews(folder, teacher)
         nli_files(folder)
+        hub_model(folder)
         yield folder
 
 
 PREPARE: dict[str, Callable[[Path], None]] = {
-    "train": lambda folder: hub_model(folder, folder / "runs/quickstart"),
     "evaluate": other_runs,
 }
 
@@ -128,3 +137,67 @@ def test_the_examples_run_in_the_page_s_order(folder: Path) -> None:
             continue  # there is no open batch here; tests/cli/test_ledger_command.py has one
         done = CliRunner().invoke(app, words)
         assert done.exit_code == 0, f"tutelage {example}\n{done.output}\n{done.exception!r}"
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_readme_has_the_blocks_that_are_run_here() -> None:
+    assert [len(blocks(language)) for language in ("sh", "yaml", "python")] == [4, 2, 1]
+
+
+def test_readme_s_targets_and_extras_exist() -> None:
+    """The first block calls make; the last one installs without it."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = re.findall(r"^make (\S+)", blocks("sh")[0], re.MULTILINE)
+    assert targets == ["quickstart", "test"]
+    assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)
+    extras = re.findall(r"-e '\.\[(.*?)\]'", blocks("sh")[3])
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert extras and {e for group in extras for e in group.split(",")} <= {
+        *declared["project"]["optional-dependencies"]
+    }
+
+
+def test_readme_s_way_with_own_data_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From `init` to `predict`. Only the trainings of the drafted recipe are made fewer."""
+    own = folder / "own"
+    own.mkdir()
+    shutil.copy(folder / "reviews.csv", own)
+    (own / "more.csv").write_text("text\nFilm 7 is wise.\nFilm 8 is flat.\n", encoding="utf-8")
+    shutil.copytree(folder / "google-t5", own / "google-t5")
+    monkeypatch.chdir(own)
+    ran = []
+    for line in blocks("sh")[1].splitlines():
+        command = line.partition("#")[0].strip()
+        if command.startswith("export "):
+            monkeypatch.setenv(command.split()[1].partition("=")[0], "a key")
+        elif command.startswith("tutelage "):
+            words = shlex.split(command)[1:]
+            done = CliRunner().invoke(app, words)
+            assert done.exit_code == 0, f"{command}\n{done.output}\n{done.exception!r}"
+            ran.append(words[0])
+            if words[0] == "init":
+                recipe = yaml.safe_load((own / "recipe.yaml").read_text(encoding="utf-8"))
+                recipe["student"] = {**recipe["student"], "max_steps": 4}
+                recipe |= {"protocol": "quick", "search": {"label_weight": [0.5]}, "seeds": [0, 1]}
+                (own / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+        else:
+            assert command in ("", ". .venv/bin/activate")
+    assert ran == ["init", "doctor", "plan", "run", "predict"]
+
+
+def test_readme_s_recipes_are_right() -> None:
+    paper, finer = map(yaml.safe_load, blocks("yaml"))
+    packaged = ROOT / "src/tutelage/config/recipes/anli-r1.yaml"
+    assert parse_recipe(paper) == load_recipe(packaged)
+    changed = parse_recipe({**paper, **finer})
+    assert not changed.controls and changed.seeds.at_most == 20
+
+
+def test_readme_s_python_runs(folder: Path) -> None:
+    names: dict[str, object] = {}
+    exec(compile(blocks("python")[0], "README.md", "exec"), names)
+    dev = load_examples("dev.jsonl", NLI)
+    assert len(names["predictions"]) == len(dev)  # type: ignore[arg-type]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import os
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from forked import run_command
 from tutelage.cli.run import run as command
 
 
@@ -44,9 +44,7 @@ def test_an_invalid_fraction_is_a_usage_error(
 ) -> None:
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(small_recipe()), encoding="utf-8")
     words = ["run", "recipe.yaml", "--fractions", given]
-    done = subprocess.run(
-        [sys.executable, "-m", "tutelage", *words], cwd=tmp_path, capture_output=True, text=True
-    )
+    done = run_command(*words, cwd=tmp_path, environment=os.environ)
     assert done.returncode == 2
     assert done.stderr.splitlines() == [f"tutelage: error: --fractions: {line}"]
     assert [path.name for path in tmp_path.iterdir()] == ["recipe.yaml"]

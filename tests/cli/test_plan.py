@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 import yaml
 from scripted_server import Reply, ScriptedServer, error, prompt
 
+from forked import run_command
 from tutelage.config.plan_settings import PlanSettings
 from tutelage.config.recipe import Recipe
 from tutelage.config.recipe_file import parse_recipe
@@ -308,14 +308,7 @@ def test_the_teacher_as_a_baseline_is_counted_with_the_rest(
 
 def tutelage(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("TUTELAGE")}
-    return subprocess.run(
-        [sys.executable, "-m", "tutelage", *arguments],
-        cwd=cwd,
-        env=inherited,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    return run_command(*arguments, cwd=cwd, environment=inherited)
 
 
 def test_the_printed_plan(server: ScriptedServer, recipe: Make, tmp_path: Path) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import os
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +12,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from forked import run_command
 from tutelage.cli.main import app
 
 
@@ -49,9 +49,7 @@ def test_the_trackers_reach_the_training(
 
 def test_an_unknown_tracker_is_a_usage_error(tmp_path: Path) -> None:
     words = ["train", "rows.jsonl", "--dev", "dev.jsonl", "--track", "mlflow"]
-    done = subprocess.run(
-        [sys.executable, "-m", "tutelage", *words], cwd=tmp_path, capture_output=True, text=True
-    )
+    done = run_command(*words, cwd=tmp_path, environment=os.environ)
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
         "tutelage: error: --track: got 'mlflow': input should be 'tensorboard', 'wandb' or "

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
 
-from tutelage.evaluation.caveats import exaggeration, unlike_seeds
+from tutelage.evaluation.caveats import UnlikeSeeds, exaggeration, unlike_seeds
 
 Draw = Callable[[np.random.Generator, int], np.ndarray]
 NOISE = 1.2
@@ -16,66 +16,93 @@ NOISE = 1.2
 
 
 def _normal(sd: float) -> Draw:
-    return lambda rng, seeds: 70 + math.hypot(sd, NOISE) * rng.standard_normal(seeds)
+    return lambda rng, seeds: (70 + math.hypot(sd, NOISE) * rng.standard_normal(seeds)) / 100
 
 
 def _fallen(drop: float) -> Draw:
     def draw(rng: np.random.Generator, seeds: int) -> np.ndarray:
         values = _normal(1.5)(rng, seeds)
-        values[rng.integers(seeds)] -= drop
+        values[rng.integers(seeds)] -= drop / 100
         return values
 
     return draw
 
 
-def _rate(one: Draw, other: Draw, seeds: int, runs: int = 1500) -> float:
+ARMS = ("one", "other", "one-shuffled", "other-shuffled", "labels")
+TREATMENTS = ("one", "other")
+
+
+def _rate(draws: Sequence[Draw], seeds: int, runs: int) -> float:
+    """How often there is a warning: the draws are those of the first arms and of all the rest."""
     rng = np.random.default_rng(seeds)
-    return (
-        sum(unlike_seeds(one(rng, seeds), other(rng, seeds)) is not None for _ in range(runs))
-        / runs
-    )
+    arms = ARMS if len(draws) > 2 else ("one", "labels")
+    found = 0
+    for _ in range(runs):
+        drawn = [draws[min(i, len(draws) - 1)](rng, seeds) for i in range(len(arms))]
+        found += bool(unlike_seeds(dict(zip(arms, drawn, strict=True)), TREATMENTS))
+    return found / runs
 
 
 @pytest.mark.parametrize(("seeds", "most"), [(3, 0.20), (4, 0.20), (5, 0.10), (10, 0.10)])
-@pytest.mark.parametrize("sd", [0.0, 1.0, 3.0])
-def test_seeds_that_are_alike_rarely_give_a_warning(seeds: int, most: float, sd: float) -> None:
-    rate = _rate(_normal(sd), _normal(sd), seeds)
-    assert most / 3 < rate <= most + 2.5 * math.sqrt(most * (1 - most) / 1500)
+@pytest.mark.parametrize("arms", [2, 5])
+@pytest.mark.parametrize("sd", [0.0, 3.0])
+def test_seeds_that_are_alike_rarely_give_a_warning(
+    seeds: int, most: float, arms: int, sd: float
+) -> None:
+    rate = _rate([_normal(sd)] * arms, seeds, 1000)
+    assert most / 3 < rate <= most + 2.5 * math.sqrt(most * (1 - most) / 1000)
 
 
 @pytest.mark.parametrize("seeds", [3, 5, 10])
 @pytest.mark.parametrize("drop", [20.0, 30.0])
 def test_a_seed_that_collapsed_gives_one(seeds: int, drop: float) -> None:
-    assert _rate(_fallen(drop), _normal(1.5), seeds, 600) >= 0.9
-    assert _rate(_normal(1.5), _fallen(drop), seeds, 600) >= 0.9
+    fallen, usual = _fallen(drop), _normal(1.5)
+    assert _rate([fallen, usual], seeds, 400) >= 0.9
+    assert _rate([usual, fallen], seeds, 400) >= 0.9
+    assert _rate([usual, fallen, usual], seeds, 400) >= 0.95
 
 
 @pytest.mark.parametrize(("seeds", "least"), [(5, 0.55), (10, 0.9)])
 def test_seeds_four_times_as_spread_mostly_do(seeds: int, least: float) -> None:
-    assert _rate(_normal(6.0), _normal(1.5), seeds, 600) >= least
+    assert _rate([_normal(6.0), _normal(1.5)], seeds, 600) >= least
+    assert _rate([_normal(6.0), _normal(6.0), _normal(1.5)], seeds, 600) >= least + 0.09
+
+
+def _found(**accuracies: Sequence[float]) -> tuple[UnlikeSeeds, ...]:
+    return unlike_seeds(accuracies, ["a", "b"])
 
 
 def test_what_the_warning_says() -> None:
-    found = unlike_seeds([0.7, 0.71, 0.33], [0.7, 0.69, 0.71])
-    assert found is not None
-    assert (found.kind, found.arm, found.place) == ("collapsed", 0, 2)
-    found = unlike_seeds([0.70, 0.69, 0.70, 0.71, 0.7], [0.6, 0.8, 0.65, 0.75, 0.7])
-    assert found is not None and (found.kind, found.arm, found.place) == ("spread", 1, None)
-    assert found.ratio == pytest.approx(np.std([6, 8, 6.5, 7.5, 7]) / np.std([7, 6.9, 7, 7.1, 7]))
-    assert unlike_seeds([0.7, 0.72, 0.71], [0.71, 0.7, 0.73]) is None
-    assert unlike_seeds([0.7, 0.1], [0.7, 0.71]) is None
+    (found,) = _found(a=[0.7, 0.71, 0.33], labels=[0.7, 0.69, 0.71])
+    assert (found.kind, found.arms, found.place) == ("collapsed", ("a",), 2)
+    wide, narrow = [0.6, 0.8, 0.65, 0.75, 0.7], [0.70, 0.69, 0.70, 0.71, 0.7]
+    (found,) = _found(a=narrow, labels=wide)
+    assert (found.kind, found.arms, found.place) == ("spread", ("labels",), None)
+    assert found.ratio == pytest.approx(np.std(wide) / np.std(narrow))
+    assert _found(a=[0.7, 0.72, 0.71], labels=[0.71, 0.7, 0.73]) == ()
+    assert _found(a=[0.7, 0.1], labels=[0.7, 0.71]) == ()
     for accuracy in (0.5, 0.458, 1 / 3):  # equal floats whose mean may differ from them
-        assert unlike_seeds([accuracy] * 3, [0.7] * 3) is None
-    equal = unlike_seeds([0.5] * 5, [0.5, 0.6, 0.7, 0.8, 0.9])
-    assert equal is not None and (equal.kind, equal.arm, equal.ratio) == ("spread", 1, math.inf)
-    alone = unlike_seeds([0.5] * 5, [0.5, 0.5, 0.5, 0.5, 0.2])
-    assert alone is not None and (alone.kind, alone.arm, alone.place) == ("collapsed", 1, 4)
+        assert _found(a=[accuracy] * 3, labels=[0.7] * 3) == ()
+    (equal,) = _found(a=[0.5] * 5, labels=[0.5, 0.6, 0.7, 0.8, 0.9])
+    assert (equal.kind, equal.arms, equal.ratio) == ("spread", ("labels",), math.inf)
+    (alone,) = _found(a=[0.5] * 5, labels=[0.5, 0.5, 0.5, 0.5, 0.2])
+    assert (alone.kind, alone.arms, alone.place) == ("collapsed", ("labels",), 4)
 
 
-def test_several_comparisons_share_the_level() -> None:
-    one, other = [0.70, 0.69, 0.70, 0.71, 0.7], [0.68, 0.735, 0.69, 0.70, 0.66]
-    assert unlike_seeds(one, other) is not None
-    assert unlike_seeds(one, other, comparisons=10) is None
+def test_treatment_arms_that_are_more_spread_together_are_named_together() -> None:
+    a, b = [0.66, 0.74, 0.70, 0.65, 0.75], [0.74, 0.66, 0.71, 0.74, 0.66]
+    usual = [0.69, 0.71, 0.68, 0.72, 0.70]
+    (found,) = _found(a=a, labels=usual, b=b, c=[v + 0.01 for v in usual])
+    assert (found.kind, found.arms, found.place) == ("spread", ("a", "b"), None)
+    assert found.ratio > 2
+
+
+def test_one_collapsed_seed_is_not_said_of_all_other_arms() -> None:
+    rng = np.random.default_rng(0)
+    arms = {f"arm {i}": 0.7 + 0.01 * rng.standard_normal(5) for i in range(8)}
+    arms["arm 3"][2] = 0.34
+    (found,) = unlike_seeds(arms, ["arm 3"])
+    assert (found.kind, found.arms, found.place) == ("collapsed", ("arm 3",), 2)
 
 
 @pytest.mark.parametrize(("true", "critical"), [(1.0, 1.96), (2.0, 2.5), (4.0, 1.96), (0.3, 2.5)])

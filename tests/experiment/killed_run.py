@@ -1,14 +1,12 @@
 """Runs the recipe in the folder given, with a teacher over HTTP that logs its requests.
 
-The answer is a function of the prompt, and takes 20 ms. Prints {"requests": …} at the end: how
-many requests this process made. tests/experiment/test_run.py kills it.
+The answer is a function of the prompt, and takes 20 ms. tests/experiment/test_run.py kills it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,7 +18,8 @@ from tutelage.config.recipe_file import parse_recipe
 from tutelage.experiment.run import run
 
 
-def main(folder: Path) -> None:
+def main(folder: Path) -> int:
+    """Returns how many requests were made."""
     lock = threading.Lock()
     asked = 0
 
@@ -69,8 +68,6 @@ def main(folder: Path) -> None:
     values["baselines"] = ["teacher"]  # 60 requests more
     recipe = parse_recipe(values)
     run(recipe, runs=folder / "runs", ledger=folder / "ledger.sqlite", workers=1)
-    print(json.dumps({"requests": asked}))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    server.shutdown()
+    server.server_close()
+    return asked

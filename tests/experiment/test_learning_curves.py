@@ -280,12 +280,6 @@ def test_a_run_with_fractions(finished: Path) -> None:
     assert "More rows or explanations?" in (finished / "report.html").read_text()
 
 
-@pytest.fixture
-def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its figures take longer than these trainings."""
-    monkeypatch.setattr("tutelage.experiment.run.write_report", lambda folder: folder)
-
-
 class _Interrupts(Silent):
     """Presses Ctrl-C in the middle of the second training of a stage."""
 
@@ -303,7 +297,6 @@ class _Interrupts(Silent):
             raise KeyboardInterrupt
 
 
-@pytest.mark.usefixtures("no_report")
 def test_interrupted_and_taken_up_again_it_is_the_same(
     finished: Path, recipe: Any, tmp_path: Path
 ) -> None:
@@ -322,7 +315,6 @@ def test_interrupted_and_taken_up_again_it_is_the_same(
     assert results.learning_curve == expected.learning_curve
 
 
-@pytest.mark.usefixtures("no_report")
 def test_results_are_of_the_call_and_the_files_stay(finished: Path, recipe: Any) -> None:
     before = load_results(finished / "results.json")
     stamps = {p: p.stat().st_mtime_ns for p in finished.rglob("done.json")}

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
-import os
+import multiprocessing
 import random
+import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import killed_run
 import pytest
 import yaml
 
@@ -34,7 +34,6 @@ from tutelage.experiment.run import run
 from tutelage.student.encoding.targets import build_training_examples
 
 Make = Callable[..., dict[str, Any]]
-FOLDER = Path(__file__).parent
 
 
 def _same(one: Results, other: Results) -> bool:
@@ -110,10 +109,13 @@ def test_results_say_what_the_predictions_say(finished: Path) -> None:
     assert "labels" in (finished / "report.html").read_text(encoding="utf-8")
 
 
-def test_a_repeat_trains_nothing_and_agrees(small_recipe: Make, finished: Path) -> None:
+def test_a_repeat_trains_nothing_and_agrees(
+    small_recipe: Make, finished: Path, tmp_path: Path
+) -> None:
+    finished = shutil.copytree(finished, tmp_path / "small")  # others may be reading it
     before = load_results(finished / "results.json")
     stamps = {p: p.stat().st_mtime_ns for p in finished.rglob("model.safetensors")}
-    again = run(parse_recipe(small_recipe()), runs=finished.parent, workers=1)
+    again = run(parse_recipe(small_recipe()), runs=tmp_path, workers=1)
     assert _same(again.results, before)
     assert load_results(finished / "results.json") == again.results
     assert stamps == {p: p.stat().st_mtime_ns for p in finished.rglob("model.safetensors")}
@@ -131,57 +133,43 @@ def test_kills_in_annotation_and_in_training_change_nothing(
     small_recipe: Make, tmp_path: Path
 ) -> None:
     """SIGKILL twice; a live server for the teacher, so that there is something to lose."""
-    script = FOLDER / "killed_run.py"
+    recipe = yaml.safe_dump(small_recipe(explain_rows=0))
     for name in ("whole", "parts"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "recipe.yaml").write_text(
-            yaml.safe_dump(small_recipe()), encoding="utf-8"
-        )
-    whole = _run_script(script, tmp_path / "whole", kill=None)
-    assert whole["requests"] == 90 + 60  # rationales, and labels for dev: the teacher as a baseline
-    _run_script(script, tmp_path / "parts", kill="annotation")
-    _run_script(script, tmp_path / "parts", kill="training")
-    parts = _run_script(script, tmp_path / "parts", kill=None)
+        (tmp_path / name / "recipe.yaml").write_text(recipe, encoding="utf-8")
+    # Rationales, and labels for dev: the teacher as a baseline.
+    assert killed_run.main(tmp_path / "whole") == 90 + 60
+    _kill(tmp_path / "parts", "annotation")
+    _kill(tmp_path / "parts", "training")
+    requests = killed_run.main(tmp_path / "parts")
     results = [load_results(tmp_path / n / "runs/small/results.json") for n in ("whole", "parts")]
     assert _same(*results)
     found = [(e.accuracy, e.unparsed) for r in results for e in r.baselines.teacher]
     assert len(found) == 4
     assert found[:2] == found[2:]
-    assert parts["requests"] == 0
+    assert requests == 0
     asked = sum(1 for _ in read_jsonl(tmp_path / "parts" / "asked.jsonl"))
     # What was in flight when the kill came (at most 4) may be asked again, nothing else.
     assert 150 <= asked <= 154
 
 
-def _run_script(script: Path, folder: Path, kill: str | None) -> dict[str, Any]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        [sys.executable, str(script), str(folder)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment,
-        text=True,
-    )
-    if kill is not None:
-        asked, arms = folder / "asked.jsonl", folder / "runs/small/arms"
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline and process.poll() is None:
-            if (
-                kill == "annotation"
-                and asked.exists()
-                and len(asked.read_text(encoding="utf-8")) > 200
-            ):
-                break
-            if kill == "training" and list(arms.glob("reasoning/*/trial-0/state.pt")):
-                break
-            time.sleep(0.01)
-        assert process.poll() is None, process.communicate()[1]
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        return {}
-    out, err = process.communicate(timeout=240)
-    assert process.returncode == 0, err
-    return dict(json.loads(out.splitlines()[-1]))
+def _kill(folder: Path, stage: str) -> None:
+    """Run the recipe in a process of its own, and kill this in the middle of `stage`."""
+    # A fork has torch already; a new interpreter would spend most of the test importing it.
+    process = multiprocessing.get_context("fork").Process(target=killed_run.main, args=(folder,))
+    process.start()
+    asked, arms = folder / "asked.jsonl", folder / "runs/small/arms"
+    reached = {
+        "annotation": lambda: asked.exists() and len(asked.read_text(encoding="utf-8")) > 200,
+        "training": lambda: list(arms.glob("reasoning/*/trial-0/state.pt")),
+    }
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.is_alive() and not reached[stage]():
+        time.sleep(0.01)
+    assert process.is_alive(), process.exitcode
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
 
 
 def test_a_task_that_is_not_nli(tmp_path: Path) -> None:

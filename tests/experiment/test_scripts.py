@@ -52,8 +52,8 @@ def test_a_worker_does_not_run_the_script_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("script", "piped"),
-    [(PLAIN, False), (PLAIN, True), (IN_A_LOOP, False)],
-    ids=["file", "piped", "running loop"],
+    [(IN_A_LOOP, False), (PLAIN, True)],
+    ids=["file with a running loop", "piped"],
 )
 def test_a_script_needs_no_main_guard(
     tmp_path: Path, small_recipe: Callable[..., dict[str, Any]], script: str, piped: bool

@@ -22,10 +22,18 @@ ARMS = {"labels": 0.0, "informed-reasoning": 0.1}
 MORE = {"labels": 0.1, "informed-reasoning": 0.2, "information-extraction": 0.0}
 
 
-@pytest.fixture
-def runs(tmp_path: Path) -> tuple[Path, Path]:
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
     for name, lifts, first in (("a", ARMS, 7), ("b", MORE, 8)):
-        write_folder(tmp_path / name, sample_predictions(90, 3, lifts, first))
+        write_folder(folder / name, sample_predictions(90, 3, lifts, first))
+    return folder
+
+
+@pytest.fixture
+def runs(written: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """Two runs that a test may change."""
+    shutil.copytree(written, tmp_path, dirs_exist_ok=True)
     return tmp_path / "a", tmp_path / "b"
 
 

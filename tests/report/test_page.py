@@ -248,6 +248,7 @@ def test_a_manifest_that_lacks_something_is_one_clear_line(results: Results) -> 
         render_report(replace(results, seconds=1.0), title="damaged", files=files)
 
 
+@pytest.mark.usefixtures("figures")
 def test_many_long_names_still_fit(results: Results) -> None:
     names = {c.arm: f"arm-{'x' * 5000}-end-{n}" for n, c in enumerate(results.comparisons)}
     long = replace(

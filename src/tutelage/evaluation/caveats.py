@@ -1,6 +1,6 @@
 """When a reader should doubt a comparison: seeds unlike those that a t-test takes for granted.
 
-    unlike_seeds   are one arm's seeds far more spread than the other's, or is a seed far below?
+    unlike_seeds   are some arms' seeds far more spread than the others', or is a seed far below?
     exaggeration   how much too large significant differences of this size are on average
 
 All accuracies and differences are fractions.
@@ -9,22 +9,27 @@ All accuracies and differences are fractions.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
 
 FEW_SEEDS = 5
 """Below this number of seeds the warnings are given sooner: so little shows in so few."""
 
-_LEVELS = {True: (0.16, 0.07), False: (0.075, 0.03)}
-"""Few seeds or not -> levels of the test of the spreads and of the test of the lowest seed.
+_LEVELS = {True: (0.15, 0.03), False: (0.05, 0.04)}
+"""Few seeds or not -> levels of the test of the treatment arms together, and of all arms singly.
 
-Simulated with two arms (`tests/evaluation/test_caveats.py`): with seeds that are alike, one of the
-two warnings is given in 17 to 18% of runs with three seeds and in 8 to 9% with five or ten; with a
-seed that fell by 20 points or more, in 96 to 100%.
+Simulated with whole experiments (`benchmarks/evidence.py`): with seeds that are alike a warning is
+given in 14 to 18% of experiments with three seeds, and in 5 to 9% with five or ten.
 """
+
+_COLLAPSED = 0.05
+"""Level at which the lowest seed of an arm that is far more spread is said to have collapsed."""
 
 _TINY = 1e-9
 """Differences of accuracies below this are rounding."""
@@ -32,82 +37,129 @@ _TINY = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class UnlikeSeeds:
-    """Why a t-test of two arms may not hold.
+    """Why the t-tests of an experiment may not hold.
 
-    kind:  `collapsed`: a seed lies far below the others; `spread`: one arm's seeds differ far more
-    arm:   0 or 1: the arm with that seed, or with the seeds that differ more
-    place: of the seed that collapsed, among that arm's seeds; None for `spread`
-    ratio: SD of the accuracies of that arm's seeds, divided by the other arm's; infinite where the
-           other arm's are equal
+    kind:  `collapsed`: a seed lies far below its arm's others; `spread`: the seeds of `arms` differ
+           far more, or far less, than those of the other arms
+    place: of the seed that collapsed, among its arm's seeds; None for `spread`
+    ratio: SD of the accuracies of these arms' seeds, divided by the other arms'; infinite where the
+           others' are equal
     """
 
     kind: Literal["collapsed", "spread"]
-    arm: int
+    arms: tuple[str, ...]
     place: int | None
     ratio: float
 
 
 def unlike_seeds(
-    first: Sequence[float], second: Sequence[float], comparisons: int = 1
-) -> UnlikeSeeds | None:
-    """Whether the seeds of two arms are so unlike that their comparison is in doubt.
+    accuracies: Mapping[str, Sequence[float]], treatments: Collection[str]
+) -> tuple[UnlikeSeeds, ...]:
+    """What makes the seeds of an experiment's arms so unlike that its t-tests are in doubt.
 
-    first, second: accuracy of each seed
-    comparisons:   that are looked at together; the levels are divided by it
+    accuracies: of each seed, by arm; arms with fewer than three seeds show nothing and are left out
+    treatments: the treatment arms, whose seeds may be more spread together
 
-    A seed has collapsed where it lies further below its arm's other seeds than chance allows: a
-    one-sided t-test of the lowest seed, with the spread of all other seeds of both arms. Otherwise
-    the arms' variances are compared by an F-test. None with fewer than three seeds in an arm, which
-    show neither.
+    Variances are compared by F-tests, after the arcsine transformation sin⁻¹√accuracy, which makes
+    the variance independent of the accuracy. First each arm with all others pooled: the arm that
+    differs most is set aside, and the rest is tested again. If none differs, all treatment arms are
+    compared with all other arms: what they have in common shows in few seeds, too.
     """
     # Rounded, because the mean of equal floats may differ from them in the last digit.
-    arms = [np.round(np.asarray(each, dtype=np.float64), 9) for each in (first, second)]
-    if min(len(each) for each in arms) < 3:
-        return None
-    spread_level, lowest_level = _LEVELS[min(len(each) for each in arms) < FEW_SEEDS]
-    spreads = [round(float(each.std(ddof=1)), 9) for each in arms]
-    wide = int(spreads[1] > spreads[0])
-    ratios = [_ratio(spreads[0], spreads[1]), _ratio(spreads[1], spreads[0])]
-    lowest = [_lowest(arms[i], arms[1 - i]) for i in (0, 1)]
-    arm = int(lowest[1] < lowest[0])
-    if lowest[arm] * sum(map(len, arms)) < lowest_level / comparisons:
-        return UnlikeSeeds("collapsed", arm, int(arms[arm].argmin()), ratios[arm])
-    if _same_spread(spreads[wide], spreads[1 - wide], len(arms[wide]), len(arms[1 - wide])) < (
-        spread_level / comparisons
-    ):
-        return UnlikeSeeds("spread", wide, None, ratios[wide])
-    return None
+    arms: dict[str, Floats] = {
+        arm: np.asarray(np.round(np.asarray(values), 9), dtype=np.float64)
+        for arm, values in accuracies.items()
+        if len(values) >= 3
+    }
+    if len(arms) < 2:
+        return ()
+    together, apart = _LEVELS[min(map(len, arms.values())) < FEW_SEEDS]
+    # Of two arms, each test compares the one with the other: there is only one test.
+    level = together + apart if len(arms) == 2 else apart / len(arms)
+    found = []
+    left = dict(arms)
+    while len(left) > 1:
+        p_values = {arm: _same_spread(left, {arm}) for arm in left}
+        # Of two arms that differ, the one with the larger spread is named.
+        arm = min(left, key=lambda name: (round(p_values[name], 9), -_spread(left, {name})))
+        if p_values[arm] >= level:
+            break
+        rest = {name: values for name, values in left.items() if name != arm}
+        found.append(_described(arm, left[arm], rest))
+        left = rest
+    group = {arm for arm in arms if arm in treatments}
+    if not found and group and len(group) < len(arms) and _same_spread(arms, group) < together:
+        ratio = _ratio(_spread(arms, group), _spread(arms, arms.keys() - group))
+        found.append(UnlikeSeeds("spread", tuple(a for a in arms if a in group), None, ratio))
+    return tuple(found)
+
+
+def _described(arm: str, values: Floats, others: Mapping[str, Floats]) -> UnlikeSeeds:
+    """The arm that differs, as one with a collapsed seed where that explains it."""
+    ratio = _ratio(_spread({arm: values}, {arm}), _spread(others, others.keys()))
+    if ratio > 1 and _lowest(values, others) * len(values) < _COLLAPSED:
+        return UnlikeSeeds("collapsed", (arm,), int(values.argmin()), ratio)
+    return UnlikeSeeds("spread", (arm,), None, ratio)
 
 
 def _ratio(one: float, other: float) -> float:
     return math.inf if other == 0 else one / other
 
 
-def _lowest(arm: np.ndarray, other: np.ndarray) -> float:
-    """One-sided p-value that the arm's lowest seed belongs to its others; 1 if nothing shows it."""
+def _steady(values: Floats) -> Floats:
+    """The arcsine transformation of accuracies."""
+    return np.asarray(np.arcsin(np.sqrt(np.clip(values, 0.0, 1.0))))
+
+
+def _squares(arms: Iterable[Floats]) -> tuple[float, int]:
+    """Sum of the squared deviations from each arm's mean, and their degrees of freedom."""
+    total, freedom = 0.0, 0
+    for values in arms:
+        squares = float(((values - values.mean()) ** 2).sum())
+        total += squares if squares > len(values) * _TINY**2 else 0.0
+        freedom += len(values) - 1
+    return total, freedom
+
+
+def _spread(arms: Mapping[str, Floats], names: Collection[str]) -> float:
+    """The pooled SD of the accuracies of these arms' seeds."""
+    squares, freedom = _squares(arms[name] for name in names)
+    return math.sqrt(squares / freedom)
+
+
+def _lowest(values: Floats, others: Mapping[str, Floats]) -> float:
+    """One-sided p-value that an arm's lowest seed belongs to its others, with the spread of all
+    other seeds; 1 if nothing shows it."""
     from scipy.special import stdtr
 
-    rest = np.delete(arm, arm.argmin())
-    squares = float(((rest - rest.mean()) ** 2).sum() + ((other - other.mean()) ** 2).sum())
-    freedom = len(rest) - 1 + len(other) - 1
-    gap = float(rest.mean() - arm.min())
+    steady = _steady(values)
+    lowest = int(steady.argmin())
+    rest = np.delete(steady, lowest)
+    squares, freedom = _squares([rest, *map(_steady, others.values())])
+    gap = float(rest.mean() - steady[lowest])
     if gap < _TINY:
         return 1.0
-    if squares < _TINY**2:
+    if squares == 0:
         return 0.0
     error = math.sqrt(squares / freedom * (1 + 1 / len(rest)))
     return float(stdtr(freedom, -gap / error))
 
 
-def _same_spread(wide: float, narrow: float, wide_seeds: int, narrow_seeds: int) -> float:
-    """Two-sided p-value of the F-test that two arms' seeds have one variance."""
+def _same_spread(arms: Mapping[str, Floats], names: Collection[str]) -> float:
+    """Two-sided p-value of the F-test that these arms' seeds have the variance of all others'."""
     from scipy.special import fdtrc
 
-    if wide == narrow:
+    steady = {arm: _steady(values) for arm, values in arms.items()}
+    squares, freedom = _squares(steady[name] for name in names)
+    others, of_others = _squares(steady[name] for name in steady if name not in names)
+    if squares == others == 0:
         return 1.0
-    if narrow == 0:
+    if squares == 0 or others == 0:
         return 0.0
-    return float(min(1.0, 2 * fdtrc(wide_seeds - 1, narrow_seeds - 1, (wide / narrow) ** 2)))
+    ratio = squares / freedom * of_others / others
+    if ratio < 1:
+        ratio, freedom, of_others = 1 / ratio, of_others, freedom
+    return float(min(1.0, 2 * fdtrc(freedom, of_others, ratio)))
 
 
 def exaggeration(difference: float, standard_error: float, critical: float) -> float:

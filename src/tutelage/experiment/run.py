@@ -190,7 +190,9 @@ def run(
         finished=True,
         seconds=round(time.time() - started, 1),
     )
-    _write(folder, results)
+    write_json(folder / "results.json", results)
+    # The report is made from the files, so that it can be made again from them alone.
+    write_report(folder)
     return Run(folder, results)
 
 
@@ -293,7 +295,10 @@ def _test(
         other_answers=other_answers,
         test_rows_also_used_by=others,
     )
-    _write(folder, results)
+    # An earlier report would contradict these results; theirs is written when they are complete.
+    for name in ("report.html", "report.md"):
+        (folder / name).unlink(missing_ok=True)
+    write_json(folder / "results.json", results)
     manifest.record_answer(folder, opening, results.comparisons)
     return _Tested(test, arm_runs, results)
 
@@ -367,9 +372,3 @@ def _results(
         training_seconds=summarise.training_seconds(arm_runs),
         seconds=None,
     )
-
-
-def _write(folder: Path, results: Results) -> None:
-    write_json(folder / "results.json", results)
-    # The report is made from the files, so that it can be made again from them alone.
-    write_report(folder)

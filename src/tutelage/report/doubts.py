@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from tutelage.core.results import ArmResult, ComparisonResult, Results
@@ -56,33 +57,28 @@ def _best_at_the_end(arm: ArmResult) -> tuple[int, int]:
 def _unlike(results: Results) -> Iterator[str]:
     known = {arm.name for arm in results.arms}
     primary = [c for c in results.comparisons if c.primary and {c.arm, c.baseline} <= known]
-    said: set[str] = set()
-    for c in primary:
-        arms = (results.arm(c.arm), results.arm(c.baseline))
-        accuracies = [each.test.accuracy_by_seed for each in arms]
-        found = unlike_seeds(accuracies[0], accuracies[1], comparisons=len(primary))
-        if found is None:
-            continue
-        wide, other = arms[found.arm], arms[1 - found.arm]
-        sentence = _collapsed(wide, found) if found.kind == "collapsed" else None
-        if sentence is None:
-            times = "far more than" if found.ratio > 99 else f"{found.ratio:.1f} times as much as"
-            sentence = (
-                f"The accuracies of the seeds of {wide.name} differ {times} those of "
-                f"{other.name}: no t-test is exact for seeds so unlike, and a difference that does "
-                "not exist is found more often than the p-value says."
+    compared = {name: None for c in primary for name in (c.arm, c.baseline)}
+    accuracies = {name: results.arm(name).test.accuracy_by_seed for name in compared}
+    for found in unlike_seeds(accuracies, {c.arm for c in primary}):
+        if found.kind == "collapsed":
+            yield _collapsed(results.arm(found.arms[0]), found)
+        else:
+            others = [name for name in compared if name not in found.arms]
+            names = (joined(found.arms), joined(others) if len(others) == 1 else "the other arms")
+            wide, narrow = names if found.ratio >= 1 else reversed(names)
+            ratio = max(found.ratio, 1 / found.ratio if found.ratio else math.inf)
+            times = "far more than" if ratio > 99 else f"{ratio:.1f} times as much as"
+            yield (
+                f"The accuracies of the seeds of {wide} differ {times} those of {narrow}: no "
+                "t-test is exact for seeds so unlike, and a difference that does not exist is "
+                "found more often than the p-value says."
             )
-        if sentence not in said:
-            said.add(sentence)
-            yield sentence
 
 
-def _collapsed(arm: ArmResult, found: UnlikeSeeds) -> str | None:
-    if found.place is None:
-        return None
+def _collapsed(arm: ArmResult, found: UnlikeSeeds) -> str:
     accuracies = arm.test.accuracy_by_seed
     rest = [a for place, a in enumerate(accuracies) if place != found.place]
-    seed, lowest = arm.seeds[found.place], percent(accuracies[found.place])
+    seed, lowest = arm.seeds[found.place or 0], percent(accuracies[found.place or 0])
     return (
         f"With seed {seed} {arm.name} reached {lowest}, far below its other seeds "
         f"({percent(min(rest))} to {percent(max(rest))}): where single seeds collapse no t-test is "

@@ -7,6 +7,7 @@ in Markdown `markdown.escaped` does.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from base64 import b64encode
 from collections.abc import Mapping
@@ -143,6 +144,7 @@ def _render(
         ) from error
 
 
+@functools.cache
 def _environment(autoescape: bool) -> jinja2.Environment:
     import jinja2
 
