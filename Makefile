@@ -5,7 +5,7 @@
 # make bench-train  training and reading a student beside the usual ways; some twenty minutes
 # make bench-evidence  whole experiments by the thousand, searches included; under ten minutes
 # make bench-effect one experiment with an effect, which has to be found; some nine minutes
-# make bench-serve  an export's speed beside plain transformers; under ten minutes
+# make bench-serve  an export's speed compared with plain transformers
 # make install      the virtual environment alone
 
 PYTHON ?= python3

@@ -1,6 +1,6 @@
 """How fast an export scores labels, compared with plain transformers, on the same rows.
 
-    make bench-serve                      under ten minutes on two cores
+    make bench-serve                      the comparison
     python benchmarks/serve.py --rows 20  a rehearsal, without usable ratios
 
 A student of T5-small's shape with new weights, real ANLI rows, two threads; three labels, and 77
