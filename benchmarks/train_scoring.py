@@ -195,8 +195,8 @@ def _margin(prediction: Any) -> float:
 def _written(student: Any, examples: Sequence[Any]) -> list[str]:
     """The label at the start of the student's text, generated freely and greedily."""
     from tutelage.core.task import NLI
+    from tutelage.student.encoding.prompts import encode_prompts
     from tutelage.student.encoding.targets import parse_target
-    from tutelage.student.encoding.tokenise import encode_prompts
     from tutelage.student.inference.generate import generate as generate_ids
 
     prompts = encode_prompts(student, [NLI.source(e.fields) for e in examples], "answer", 512)

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from tutelage.config.export_settings import ExportSettings
     from tutelage.config.layout_settings import LayoutSettings
     from tutelage.config.plan_settings import PlanSettings
     from tutelage.config.recipe import Recipe
+    from tutelage.config.serve_settings import ServeSettings
     from tutelage.config.teacher_settings import TeacherSettings
     from tutelage.config.training_settings import TrainSettings
     from tutelage.core.progress import Observer
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from tutelage.core.task import Task
     from tutelage.data.describe import Description as Description
     from tutelage.data.file_task import FileTask as FileTask
+    from tutelage.deliver.exporter import Export
     from tutelage.deliver.predict import Counts
     from tutelage.experiment.run import Run
     from tutelage.planning.doctor import Finding
@@ -186,12 +189,39 @@ def draft(
 def write_predictions(model: Path, data: str, **options: Any) -> Counts:
     """Predict the rows of a file; see `deliver.predict.write_predictions`."""
     from tutelage.core.errors import require_extra
+    from tutelage.core.export_record import is_export
 
-    require_extra("train", "predicting")
+    if not is_export(model):
+        require_extra("train", "predicting")
 
     from tutelage.deliver.predict import write_predictions
 
     return write_predictions(model, data, **options)
+
+
+def export(
+    model: Path,
+    output: Path,
+    settings: ExportSettings,
+    *,
+    dev: str | None = None,
+    test: str | None = None,
+    overwrite: bool = False,
+) -> Export:
+    """Export a trained student; see `deliver.exporter.export_model`.
+
+    dev, test: data specs; of a run, its own rows
+    """
+    from tutelage.experiment.export_run import export_student
+
+    return export_student(model, output, settings, dev=dev, test=test, overwrite=overwrite)
+
+
+def serve(model: Path, settings: ServeSettings, **options: Any) -> None:
+    """Serve an exported model until SIGTERM; see `deliver.serving.http_server.serve`."""
+    from tutelage.deliver.serving.http_server import serve
+
+    serve(model, settings, **options)
 
 
 def evaluate_file(

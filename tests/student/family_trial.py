@@ -20,8 +20,9 @@ from tutelage.core.task import NLI
 from tutelage.core.types import Rationale
 from tutelage.data.synthetic import generate as synthetic
 from tutelage.student.encoding.batching import collate
+from tutelage.student.encoding.prompts import encode_prompts
 from tutelage.student.encoding.targets import build_training_examples
-from tutelage.student.encoding.tokenise import encode_examples, encode_prompts
+from tutelage.student.encoding.tokenise import encode_examples
 from tutelage.student.inference.generate import generate
 from tutelage.student.inference.score import score_labels
 from tutelage.student.model.loading import load_student

@@ -15,9 +15,10 @@ from tutelage.core.errors import StudentError, UsageError
 from tutelage.core.task import NLI
 from tutelage.core.types import Rationale
 from tutelage.data.synthetic import generate
+from tutelage.student.encoding.prompts import label_ids
 from tutelage.student.encoding.targets import build_training_examples
 from tutelage.student.inference.explain import explain
-from tutelage.student.inference.score import label_ids, score_labels
+from tutelage.student.inference.score import score_labels
 from tutelage.student.model.loading import count_parameters, load_student
 from tutelage.student.model.precision import choose_precision
 from tutelage.student.model.student import Student

@@ -17,8 +17,9 @@ from safetensors.torch import load_file, save_file
 from tutelage.core.errors import StudentError, TutelageError
 from tutelage.core.task import NLI, Task
 from tutelage.data.synthetic import generate as synthetic
+from tutelage.student.encoding.prompts import label_ids
 from tutelage.student.inference.generate import generate
-from tutelage.student.inference.score import label_ids, score_labels
+from tutelage.student.inference.score import score_labels
 from tutelage.student.model.loading import count_parameters, load_student
 from tutelage.student.model.student import Student
 

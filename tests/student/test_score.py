@@ -9,9 +9,9 @@ import torch
 from tutelage.core.errors import DivergedError, StudentError
 from tutelage.core.task import NLI, Task
 from tutelage.core.types import Example
-from tutelage.student.encoding.tokenise import encode_label, encode_separator
+from tutelage.student.encoding.prompts import encode_label, encode_separator, label_ids
 from tutelage.student.encoding.truncation import encode_sources
-from tutelage.student.inference.score import _end_of_rationale, label_ids, score_batch, score_labels
+from tutelage.student.inference.score import _end_of_rationale, score_batch, score_labels
 from tutelage.student.model.student import Student
 
 EXAMPLES = [

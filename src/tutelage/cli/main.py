@@ -28,6 +28,8 @@ COMMANDS: Mapping[str, str] = {
     "report": "Write the report of a finished run again, and print its tables.",
     "runs": "List runs: when they began, whether they are finished, and what they found.",
     "predict": "Predict a label with probabilities for each row of a file.",
+    "export": "Export a trained student, smaller and faster, as a folder that stands alone.",
+    "serve": "Serve an exported model over HTTP, with a web page.",
     "ledger": "Show, export, import and prune the answers that were paid for.",
 }
 """Each command and the first sentence of its help, so that `tutelage --help` imports none of them.

@@ -16,7 +16,7 @@ from tutelage.config.layout_settings import LayoutSettings
 @takes(LayoutSettings, PANEL)
 def predict(
     model: Annotated[
-        Path, typer.Argument(help="A checkpoint, …/seed-0/model, or the folder of a run.")
+        Path, typer.Argument(help="An export, a checkpoint, …/seed-0/model, or a run's folder.")
     ],
     data: Annotated[
         str, typer.Argument(help="Rows with or without labels: a file, hf:NAME#SPLIT, or -.")
@@ -43,7 +43,7 @@ def predict(
 ) -> None:
     """Predict a label with probabilities for each row of a file.
 
-    The checkpoint knows its task and its limits. Of a run, the model is taken that its report
+    The model knows its task and its limits. Of a run, the model is taken that its report
     recommends. Every row of the input has a row in the output, in order; one that cannot be read
     has its reason there. Where the rows have labels, the accuracy is printed.
 
@@ -53,9 +53,11 @@ def predict(
     from tutelage.cli.terminal import Bars, complain
     from tutelage.config.recipe_file import load_recipe
     from tutelage.core.errors import UsageError, require_extra
+    from tutelage.core.export_record import is_export
     from tutelage.core.progress import JobProgress
 
-    require_extra("train", "tutelage predict")
+    if not is_export(model):
+        require_extra("train", "tutelage predict")
     said = given.values.get(LayoutSettings)
     if said and recipe is not None:
         raise UsageError("got --recipe with options that say how the file is read: leave one out")

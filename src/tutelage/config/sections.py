@@ -109,6 +109,14 @@ class DataSection(LayoutSettings):
         "them from train, and from dev what test has. No test row is dropped.",
         examples=["drop"],
     )
+    calibration: Number | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Share of dev that chooses nothing: neither configuration, checkpoint nor "
+        "temperature. `tutelage serve --promise` needs it. Default: none.",
+        examples=[0.5],
+    )
 
     @field_validator("dev", "test", mode="before")
     @classmethod

@@ -112,14 +112,20 @@ def read_record(folder: Path) -> CheckpointRecord:
         raise StudentError(f"{path}: cannot be read ({error}): train the student again") from error
 
 
-def check_files(folder: Path, digests: Mapping[str, str]) -> None:
-    """Raise StudentError for a file of a checkpoint that is missing or has changed."""
+def check_files(
+    folder: Path, digests: Mapping[str, str], origin: str = "the checkpoint was saved with"
+) -> None:
+    """Raise StudentError for a file of a model that is missing or has changed.
+
+    digests: SHA-256 of files, by their paths in `folder`
+    origin:  what the digests are of, for the message
+    """
     for name, expected in digests.items():
         file = folder / name
         if not file.is_file():
-            raise StudentError(f"{file}: is missing: copy the whole checkpoint, or train it again")
+            raise StudentError(f"{file}: is missing: copy the whole folder, or make it again")
         if file_sha256(file) != expected:
             raise StudentError(
-                f"{file}: is not the file that the checkpoint was saved with (its SHA-256 "
-                "differs): copy it again, or train the student again"
+                f"{file}: is not the file that {origin} (its SHA-256 differs): copy it again, or "
+                "make it again"
             )

@@ -78,6 +78,9 @@ EXTRAS: Mapping[str, frozenset[str]] = {
         }
     ),
     "local": frozenset({"xllamacpp"}),
+    "deliver": frozenset(
+        {"ctranslate2", "fastapi", "openvino", "prometheus_client", "starlette", "uvicorn"}
+    ),
 }
 """The modules that each optional extra installs."""
 

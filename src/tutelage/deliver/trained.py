@@ -13,15 +13,13 @@ from tutelage.config.recipe_file import load_recipe
 from tutelage.config.training_settings import Fast
 from tutelage.core.checkpoint_record import RECORD, CheckpointRecord, read_record
 from tutelage.core.errors import RunFolderError, StudentError, UsageError
+from tutelage.core.export_record import ExportRecord, is_export, read_export_record
 from tutelage.core.storage import read_json
 from tutelage.core.types import Example, Prediction
 from tutelage.data.row_parser import RowParser
 from tutelage.data.source import Source
+from tutelage.deliver.exported import CHECKPOINT, ExportedModel
 from tutelage.deliver.predictions import Predictions
-from tutelage.student.inference.explain import explain as write_rationales
-from tutelage.student.inference.score import score_labels
-from tutelage.student.model.loading import load_student
-from tutelage.student.model.precision import choose_device, prepare
 
 
 @dataclass(repr=False)
@@ -31,27 +29,27 @@ class Student:
         student = Student.load("runs/reviews")
         student.predict(["A joy.", "A bore."])
 
-    folder:  of the checkpoint
+    folder:  of the checkpoint, or of an export
     record:  its task, limits, precision and so on
     layout: how the files of its run were read; the defaults outside of a run
     """
 
     folder: Path
-    record: CheckpointRecord
+    record: CheckpointRecord | ExportRecord
     layout: LayoutSettings
     loaded: Any = None
 
     @classmethod
     def load(cls, path: Path | str, *, fast: Fast | None = None) -> Self:
-        """Load a checkpoint, or the one that a run recommends.
+        """Load an export, a checkpoint, or the checkpoint that a run recommends.
 
-        fast: None: as it was evaluated
+        fast: None: as it was evaluated. No matter to an export.
 
-        Raises StudentError for a folder that is neither, or whose files have changed since they
-        were saved.
+        Raises StudentError for a folder that is none of them, or whose files have changed since
+        they were saved.
         """
         student = cls.find(path)
-        if fast is not None:
+        if fast is not None and not isinstance(student.record, ExportRecord):
             student.record = dataclasses.replace(student.record, fast=fast)
         student.prepare()
         return student
@@ -59,12 +57,23 @@ class Student:
     @classmethod
     def find(cls, path: Path | str) -> Self:
         """What `load` loads, checked in the same way, without its weights."""
+        if is_export(Path(path)):
+            said = read_export_record(Path(path))
+            return cls(Path(path), said, LayoutSettings(**said.layout))
         folder = checkpoint_in(Path(path))
         return cls(folder, read_record(folder), layout_near(folder))
 
     def prepare(self) -> None:
         """Load the weights, in the precision and with the parts that they were evaluated with."""
+        if isinstance(self.record, ExportRecord):
+            self.loaded = ExportedModel.load(self.folder)
+            if self.loaded.needs_student:
+                self.loaded.student = Student.load(self.folder / CHECKPOINT)
+            return
         import torch
+
+        from tutelage.student.model.loading import load_student
+        from tutelage.student.model.precision import choose_device, prepare
 
         torch.set_num_threads(self.record.threads)
         loaded = load_student(str(self.folder), fast=self.record.fast).to(choose_device())
@@ -120,21 +129,33 @@ class Student:
         on_progress: Callable[[int], None] | None = None,
     ) -> list[Prediction]:
         """One prediction per example, as the run's own test predictions were made."""
+        if isinstance(self.loaded, ExportedModel):
+            return self.loaded.score(examples, explain=explain, on_progress=on_progress)
+        from tutelage.student.inference.score import score_labels
+
         task, limits = self.record.task, self.record.limits
         found = score_labels(self.loaded, examples, task, on_progress=on_progress, **limits)
         if explain:
-            texts = write_rationales(
-                self.loaded,
-                examples,
-                found,
-                task,
-                max_source_tokens=self.record.max_source_tokens,
-                max_rationale_tokens=self.record.max_rationale_tokens,
-            )
+            texts = self.write_rationales(examples, found)
             found = [
                 dataclasses.replace(p, rationale=text) for p, text in zip(found, texts, strict=True)
             ]
         return found
+
+    def write_rationales(
+        self, examples: Sequence[Example], found: Sequence[Prediction]
+    ) -> list[str]:
+        """The rationales that the student of a checkpoint writes for its predictions."""
+        from tutelage.student.inference.explain import explain
+
+        return explain(
+            self.loaded,
+            examples,
+            found,
+            self.record.task,
+            max_source_tokens=self.record.max_source_tokens,
+            max_rationale_tokens=self.record.max_rationale_tokens,
+        )
 
 
 def checkpoint_in(path: Path) -> Path:

@@ -21,7 +21,7 @@ Floats = NDArray[np.float64]
 FEW_SEEDS = 5
 """Below this number of seeds the warnings are given sooner: so little shows in so few."""
 
-_LEVELS = {True: (0.15, 0.03), False: (0.05, 0.04)}
+_LEVELS = {True: (0.15, 0.03), False: (0.05, 0.03)}
 """Few seeds or not -> levels of the test of the treatment arms together, and of all arms singly.
 
 Simulated with whole experiments (`benchmarks/evidence.py`): with seeds that are alike a warning is

@@ -38,6 +38,7 @@ class Splits:
     duplicates: what was dropped, what is grouped, and texts with two labels
     units:   uid -> unit of the statistics, for rows of dev and test (see `groups`)
     notes:   what a reader should know of duplicates and labels, one sentence each
+    calibration: rows of dev that choose nothing, and are not in `dev`
     """
 
     train: Sequence[Example]
@@ -49,6 +50,7 @@ class Splits:
     duplicates: Duplicates = field(default_factory=Duplicates)
     units: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    calibration: Sequence[Example] = ()
 
     def groups(self, rows: Sequence[Example], task: Task) -> dict[str, str]:
         """uid -> the unit of the statistics that a row belongs to: rows of dev or test with one
@@ -78,9 +80,12 @@ def load_splits(recipe: Recipe) -> Splits:
         parts["train"], parts["dev"], parts["test"], task, drop=data.overlap == "drop"
     )
     label_notes = check_labels(checked.train, checked.dev, checked.test, task)
+    dev, calibration = list(checked.dev), list[Example]()
+    if data.calibration is not None:
+        dev, calibration = hold_out(dev, task, share=data.calibration)
     return Splits(
         checked.train,
-        checked.dev,
+        dev,
         checked.test,
         {name: sources[name] for name in ("train", "dev", "test")},
         checked.overlap,
@@ -88,6 +93,7 @@ def load_splits(recipe: Recipe) -> Splits:
         checked.duplicates,
         checked.units,
         (*checked.notes, *label_notes),
+        calibration,
     )
 
 

@@ -13,11 +13,13 @@ from tutelage.config.training_settings import TrainSettings
 from tutelage.core.task import Task
 from tutelage.core.types import Example, ObjectiveName, TrainingExample
 from tutelage.student.encoding.batching import collate, training_steps
+from tutelage.student.encoding.prompts import encode_prompts
 from tutelage.student.encoding.targets import LABEL, RATIONALE
-from tutelage.student.encoding.tokenise import EncodedExample, encode_examples, encode_prompts
+from tutelage.student.encoding.text_encoder import Architecture
+from tutelage.student.encoding.tokenise import EncodedExample, encode_examples
 from tutelage.student.encoding.truncation import token_ids
 from tutelage.student.fast.threads import concurrency_for
-from tutelage.student.model.student import Architecture, Student
+from tutelage.student.model.student import Student
 
 FIXED_SOURCE, FIXED_TARGET = 600, 400
 """Tokens to which the code published with arXiv 2409.12599 padded every row."""

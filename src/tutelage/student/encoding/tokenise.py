@@ -1,4 +1,4 @@
-"""From training examples and prompts to token ids: each text is tokenised once."""
+"""From training examples to token ids: each text is tokenised once."""
 
 from __future__ import annotations
 
@@ -6,23 +6,12 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from tutelage.core.types import Source, TrainingExample
+from tutelage.core.types import TrainingExample
 from tutelage.student.encoding.packing import can_pack
-from tutelage.student.encoding.targets import (
-    LABEL,
-    LABEL_SEPARATOR,
-    Prompt,
-    RenderedTarget,
-    render_target,
-)
-from tutelage.student.encoding.truncation import EncodedSource, encode_sources, token_ids
-from tutelage.student.model.student import ANSWER_CUE, Student
-
-_PREFIXES: dict[Prompt, str] = {"answer": "predict: ", "explain": "explain: "}
-"""Start of an encoder-decoder's input if it learns two tasks (as in arXiv 2305.02301)."""
-
-_CUES: dict[Prompt, str] = {"answer": ANSWER_CUE, "explain": "\nExplanation:"}
-"""End of a decoder-only student's prompt. At the end, so that both tasks share what precedes it."""
+from tutelage.student.encoding.prompts import encode_prompts
+from tutelage.student.encoding.targets import LABEL, RenderedTarget, render_target
+from tutelage.student.encoding.truncation import token_ids
+from tutelage.student.model.student import Student
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,31 +66,6 @@ class EncodedExample:
     def source_length(self) -> int:
         """Input tokens; common ones count once in a packed row."""
         return self.length - self.target_length
-
-
-def encode_prompts(
-    student: Student, sources: Sequence[Source], prompt: Prompt, limit: int
-) -> list[EncodedSource]:
-    """Inputs of at most `limit` tokens that ask the student for its label, or for its rationale."""
-    if student.architecture == "encoder-decoder" and student.objective == "multitask":
-        sources = [source.prefixed(_PREFIXES[prompt]) for source in sources]
-    return encode_sources(student, sources, limit, _CUES[prompt])
-
-
-def encode_label(student: Student, words: str) -> list[int]:
-    """Ids of a label's words, the same in training and in scoring; of a classifier, its class."""
-    if student.architecture == "classifier":
-        return [student.classes.index(words)]
-    text = f" {words}" if student.architecture == "decoder-only" else words
-    ids: list[int] = student.tokenizer(text, add_special_tokens=False).input_ids
-    return ids
-
-
-def encode_separator(student: Student) -> list[int]:
-    """Ids of what stands between a rationale and the label after it."""
-    text = f"\n{LABEL_SEPARATOR}" if student.architecture == "decoder-only" else LABEL_SEPARATOR
-    ids: list[int] = student.tokenizer(text, add_special_tokens=False).input_ids
-    return ids
 
 
 def encode_examples(

@@ -16,7 +16,7 @@ from typing import Any
 
 from tutelage.core.errors import StudentError
 from tutelage.core.types import Source
-from tutelage.student.model.student import ANSWER_CUE, Student
+from tutelage.student.encoding.text_encoder import ANSWER_CUE, TextEncoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class EncodedSource:
 
 
 def encode_sources(
-    student: Student, sources: Sequence[Source], limit: int, cue: str | None = None
+    student: TextEncoder, sources: Sequence[Source], limit: int, cue: str | None = None
 ) -> list[EncodedSource]:
     """Each source in at most `limit` tokens, cue and special tokens included.
 

@@ -12,8 +12,15 @@ from tutelage.core.errors import StudentError
 from tutelage.core.task import Task
 from tutelage.core.types import Example, Explanation, Prediction
 from tutelage.student.encoding.batching import split_by_tokens
-from tutelage.student.encoding.targets import LABEL_SEPARATOR, parse_target
-from tutelage.student.encoding.tokenise import encode_label, encode_prompts, encode_separator
+from tutelage.student.encoding.prompts import (
+    encode_label,
+    encode_prompts,
+    encode_separator,
+    explaining_prompt,
+    explains_after_label,
+    rationale_in,
+)
+from tutelage.student.encoding.targets import parse_target
 from tutelage.student.inference.generate import find_way_to_generate, generate
 from tutelage.student.model.student import Student
 
@@ -41,7 +48,7 @@ def explain(
     """
     if student.architecture == "classifier":
         raise StudentError("this student is a classifier: it writes no rationales")
-    after_label = student.objective in ("label", "label_then_rationale")
+    after_label = explains_after_label(student)
     texts = [""] * len(examples)
     order = sorted(range(len(examples)), key=lambda i: predictions[i].label)
     done = 0
@@ -49,17 +56,13 @@ def explain(
         label = predictions[order[done]].label
         rows = [i for i in order[done : done + _BATCH] if predictions[i].label == label]
         sources = [task.source(examples[i].fields) for i in rows]
-        prompts = encode_prompts(
-            student, sources, "answer" if after_label else "explain", max_source_tokens
-        )
+        prompts = encode_prompts(student, sources, explaining_prompt(student), max_source_tokens)
         words = task.verbalize(label)
         start = encode_label(student, words) if after_label else []
         generated = generate(student, [p.ids for p in prompts], start, max_rationale_tokens)
         for i, ids in zip(rows, generated, strict=True):
             text = student.tokenizer.decode(ids, skip_special_tokens=True)
-            if after_label:
-                text = parse_target([f"{words} {text}"], "label_then_rationale").rationale or ""
-            texts[i] = text.partition(LABEL_SEPARATOR)[0].strip()
+            texts[i] = rationale_in(student, text, words)
         done += len(rows)
         if on_progress is not None:
             on_progress(done)

@@ -17,13 +17,17 @@ from functools import partial
 
 import torch
 
-from tutelage.core.errors import DivergedError, StudentError
+from tutelage.core.errors import DivergedError
 from tutelage.core.task import Task
 from tutelage.core.types import Example, Prediction
 from tutelage.student.encoding.batching import split_by_tokens
 from tutelage.student.encoding.packing import can_pack
-from tutelage.student.encoding.targets import Prompt
-from tutelage.student.encoding.tokenise import encode_label, encode_prompts, encode_separator
+from tutelage.student.encoding.prompts import (
+    encode_prompts,
+    encode_separator,
+    label_ids,
+    scoring_prompt,
+)
 from tutelage.student.fast.threads import ThreadedExecutor
 from tutelage.student.inference.generate import find_way_to_generate, generate
 from tutelage.student.inference.plain_scores import (
@@ -36,39 +40,6 @@ from tutelage.student.model.agreement import agree, in_fp32, same
 from tutelage.student.model.executor import Executor
 from tutelage.student.model.room import check_room
 from tutelage.student.model.student import Student
-
-
-def label_ids(student: Student, task: Task) -> list[list[int]]:
-    """Token ids of each label of the task, in the task's order.
-
-    Raises StudentError for a label that the tokenizer does not know, and if one label begins
-    another.
-    """
-    ids = [encode_label(student, task.verbalize(label)) for label in task.labels]
-    if student.architecture == "classifier":
-        return ids
-    unknown = [
-        label
-        for label, one in zip(task.labels, ids, strict=True)
-        if not set(one) - {student.tokenizer.unk_token_id}
-    ]
-    if unknown:
-        raise StudentError(
-            f"labels {', '.join(map(repr, unknown))}: this student's tokenizer has no tokens for "
-            "their words, so that it can neither learn nor score them: give them verbalizers in "
-            "words that it knows, or choose another student"
-        )
-    for i, one in enumerate(ids):
-        for j, other in enumerate(ids):
-            if i != j and other[: len(one)] == one:
-                blank = student.tokenizer.unk_token_id in one
-                why = " (it does not know all of their characters)" if blank else ""
-                raise StudentError(
-                    f"labels {task.labels[i]!r} and {task.labels[j]!r}: under this student's "
-                    f"tokenizer{why} the first begins the second, so that their scores do not "
-                    "compete; give them other verbalizers"
-                )
-    return ids
 
 
 def score_labels(
@@ -93,7 +64,7 @@ def score_labels(
     labels = label_ids(student, task)
     texts = [task.source(e.fields) for e in examples]
     rationale_first = student.objective == "rationale_then_label"
-    sources = encode_prompts(student, texts, _prompt(student), max_source_tokens)
+    sources = encode_prompts(student, texts, scoring_prompt(student), max_source_tokens)
     scores = torch.empty(len(examples), len(labels))
     rationales: list[str | None] = [None] * len(examples)
     extra = sum(len(ids) for ids in labels) + (max_rationale_tokens if rationale_first else 0)
@@ -159,7 +130,7 @@ def check_scoring(
 ) -> None:
     """Find the way to score these rows (`find_way`) before they are scored."""
     texts = [task.source(e.fields) for e in examples]
-    sources = encode_prompts(student, texts, _prompt(student), max_source_tokens)
+    sources = encode_prompts(student, texts, scoring_prompt(student), max_source_tokens)
     labels = label_ids(student, task)
     _find_way(student, [s.ids for s in sources], labels, max_rationale_tokens)
 
@@ -168,10 +139,6 @@ def rows_change_each_other(student: Student) -> bool:
     """Whether rows of a batch were found to change each other's scores, so that this student takes
     one row at a time, in training too."""
     return any(student.ways.get(k, ("",))[0] == _ALONE for k in (_LABEL_FIRST, _LABEL_LAST))
-
-
-def _prompt(student: Student) -> Prompt:
-    return "explain" if student.objective == "rationale_then_label" else "answer"
 
 
 def _find_way(

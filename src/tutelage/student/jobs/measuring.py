@@ -97,7 +97,7 @@ def _measure(job: TrainingJob, folder: str, seconds: float) -> TrainingCost:
 def _measured(job: TrainingJob, folder: str, seconds: float) -> TrainingCost:
     import torch
 
-    from tutelage.student.encoding.tokenise import encode_prompts
+    from tutelage.student.encoding.prompts import encode_prompts
     from tutelage.student.inference.generate import generate
     from tutelage.student.inference.score import score_labels
     from tutelage.student.model.loading import meta_model

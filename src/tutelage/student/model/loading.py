@@ -11,6 +11,7 @@ import torch
 from tutelage.config.training_settings import Fast
 from tutelage.core.errors import StudentError
 from tutelage.core.model_files import find_file, find_in_package
+from tutelage.student.encoding.text_encoder import Architecture
 from tutelage.student.model.causality import check_causal
 from tutelage.student.model.classifier import (
     classifier_config,
@@ -18,7 +19,7 @@ from tutelage.student.model.classifier import (
     load_classifier,
 )
 from tutelage.student.model.scratch import new_model
-from tutelage.student.model.student import Architecture, Student
+from tutelage.student.model.student import Student
 from tutelage.student.model.weights import (
     check_complete,
     check_finite,

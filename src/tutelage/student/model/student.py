@@ -11,21 +11,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from tutelage.config.training_settings import Fast
 from tutelage.core.storage import read_json, write_json
 from tutelage.core.types import ObjectiveName
+from tutelage.student.encoding.text_encoder import Architecture, find_affixes
 from tutelage.student.fast import parts as fast_parts
-
-Architecture = Literal["encoder-decoder", "decoder-only", "classifier"]
-"""What it computes labels with. A classifier writes nothing: its one target is the label's place
-among its classes."""
-
-ANSWER_CUE = "\nAnswer:"
-"""End of a decoder-only student's prompt. An encoder-decoder needs none: it has a decoder."""
 
 _OBJECTIVE = "tutelage_objective"
 """Name under which the model's configuration keeps the objective."""
@@ -146,12 +140,7 @@ class Student:
     @cached_property
     def affixes(self) -> tuple[list[int], list[int]]:
         """Special tokens that the tokenizer adds before and after an input."""
-        plain = self.tokenizer("a", add_special_tokens=False).input_ids
-        whole = self.tokenizer("a").input_ids
-        for start in range(len(whole) - len(plain) + 1):
-            if whole[start : start + len(plain)] == plain:
-                return whole[:start], whole[start + len(plain) :]
-        return [], []
+        return find_affixes(self.tokenizer)
 
     def any_tokens(self, count: int, seed: int = 0) -> list[int]:
         """`count` token ids to try the model out with, none of them special; the same each time."""

@@ -23,9 +23,8 @@ from tutelage.config.training_settings import Fast, TrainSettings
 from tutelage.core.errors import StudentError
 from tutelage.core.task import Task
 from tutelage.core.types import Example
-from tutelage.student.encoding.tokenise import encode_prompts, encode_separator
+from tutelage.student.encoding.prompts import encode_prompts, encode_separator, label_ids
 from tutelage.student.encoding.truncation import EncodedSource
-from tutelage.student.inference.score import label_ids
 from tutelage.student.jobs.resources import cores
 from tutelage.student.model.causality import check_causal
 from tutelage.student.model.loading import load_student

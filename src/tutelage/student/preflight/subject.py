@@ -15,17 +15,17 @@ from tutelage.core.errors import StudentError
 from tutelage.core.task import Task
 from tutelage.core.types import Example, ObjectiveName, Target, TrainingExample
 from tutelage.student.encoding.batching import collate
-from tutelage.student.encoding.targets import Prompt
-from tutelage.student.encoding.tokenise import (
-    EncodedExample,
-    encode_examples,
+from tutelage.student.encoding.prompts import (
     encode_label,
     encode_prompts,
     encode_separator,
+    label_ids,
 )
+from tutelage.student.encoding.targets import Prompt
+from tutelage.student.encoding.tokenise import EncodedExample, encode_examples
 from tutelage.student.encoding.truncation import EncodedSource
 from tutelage.student.inference.generate import find_way_to_generate
-from tutelage.student.inference.score import find_way, label_ids, score_batch
+from tutelage.student.inference.score import find_way, score_batch
 from tutelage.student.model.agreement import TOLERANCE, agree, evaluating
 from tutelage.student.model.loading import load_student
 from tutelage.student.model.lora import Adapters

@@ -1,0 +1,1 @@
+"""An exported model as a service: HTTP, batches, limits, a web page."""
