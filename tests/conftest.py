@@ -10,6 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+# Processor time is shared with other tests: how long one example takes says nothing.
+settings.register_profile("tutelage", deadline=None)
+settings.load_profile("tutelage")
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may depend on a hub

@@ -24,6 +24,7 @@ EXAMPLES = ROOT / "examples"
 RECIPES = sorted(path.name for path in EXAMPLES.glob("*.yaml"))
 SCRIPTS = {"python_api.py", "read_results.py"}
 DATA = {"messages.csv"}
+SERVING = {"serving"}  # a folder that tests/deliver reads
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def script(name: str, *arguments: str | Path) -> str:
 
 
 def test_every_file_is_one_that_is_tested_here() -> None:
-    known = {*RECIPES, *SCRIPTS, *DATA}
+    known = {*RECIPES, *SCRIPTS, *DATA, *SERVING}
     assert {path.name for path in EXAMPLES.iterdir() if path.name != "__pycache__"} == known
 
 

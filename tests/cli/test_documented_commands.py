@@ -135,6 +135,9 @@ def test_the_examples_run_in_the_page_s_order(folder: Path) -> None:
             prepare(folder)
         if words[:3] == ["ledger", "batches", "--cancel"]:
             continue  # there is no open batch here; tests/cli/test_ledger_command.py has one
+        if words[0] == "serve":
+            assert (folder / words[1]).is_dir()
+            continue  # it does not end; tests/deliver has it
         done = CliRunner().invoke(app, words)
         assert done.exit_code == 0, f"tutelage {example}\n{done.output}\n{done.exception!r}"
 
@@ -144,7 +147,7 @@ def blocks(language: str) -> list[str]:
 
 
 def test_readme_has_the_blocks_that_are_run_here() -> None:
-    assert [len(blocks(language)) for language in ("sh", "yaml", "python")] == [4, 2, 1]
+    assert [len(blocks(language)) for language in ("sh", "yaml", "python")] == [5, 2, 1]
 
 
 def test_readme_s_targets_and_extras_exist() -> None:
@@ -153,7 +156,7 @@ def test_readme_s_targets_and_extras_exist() -> None:
     targets = re.findall(r"^make (\S+)", blocks("sh")[0], re.MULTILINE)
     assert targets == ["quickstart", "test"]
     assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)
-    extras = re.findall(r"-e '\.\[(.*?)\]'", blocks("sh")[3])
+    extras = re.findall(r"-e '\.\[(.*?)\]'", blocks("sh")[4])
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     assert extras and {e for group in extras for e in group.split(",")} <= {
         *declared["project"]["optional-dependencies"]
@@ -186,6 +189,20 @@ def test_readme_s_way_with_own_data_runs(folder: Path, monkeypatch: pytest.Monke
         else:
             assert command in ("", ". .venv/bin/activate")
     assert ran == ["init", "doctor", "plan", "run", "predict"]
+
+
+def test_readme_s_way_to_use_a_run(folder: Path) -> None:
+    """What serves is tested in tests/deliver: here is what ends."""
+    if not (folder / "runs/quickstart/report.html").exists():
+        assert CliRunner().invoke(app, ["run", "quickstart"]).exit_code == 0
+    rows = [{"premise": "Moro wrote a book in Corin.", "hypothesis": "Moro wrote a book."}] * 2
+    write_jsonl(folder / "more.jsonl", rows)
+    lines = [line for line in blocks("sh")[2].splitlines() if line.startswith("tutelage ")]
+    assert [line.split()[1] for line in lines] == ["export", "predict", "serve"]
+    for line in lines[:2]:
+        words = shlex.split(line.partition("#")[0])[1:]
+        done = CliRunner().invoke(app, [*words, "--overwrite"])
+        assert done.exit_code == 0, f"{line}\n{done.output}\n{done.exception!r}"
 
 
 def test_readme_s_recipes_are_right() -> None:

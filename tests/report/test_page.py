@@ -207,6 +207,7 @@ def test_a_line_parts_the_two_families(results: Results, html: str) -> None:
     assert [bool(found) for found in rows][:4] == [False, False, True, False][: len(rows)]
 
 
+@pytest.mark.usefixtures("figures")
 def test_the_same_results_give_the_same_bytes(html: str, results: Results) -> None:
     assert render_report(results, title="<b>Ours</b> & 'theirs'") == html
 

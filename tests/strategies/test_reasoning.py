@@ -73,7 +73,7 @@ def test_any_finish_reason_is_understood_or_kept(reason: str) -> None:
         ("Who: Ada [Lovelace] <b>", "Who: Ada [Lovelace] <b>"),
         ("x < y and y > z, as [1] says", "x < y and y > z, as [1] says"),
         ("Here is my answer: rain.", "Here is my answer: rain."),
-        ("<answer>It rains.</answer>", "<answer>It rains.</answer>"),
+        ("<answer>It rains.", "<answer>It rains."),  # a pair around it is no part of an answer
         ("Assistant: final answer is rain.", "Assistant: final answer is rain."),
     ],
 )

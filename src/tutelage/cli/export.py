@@ -36,7 +36,7 @@ def export(
     too long: where it answers otherwise, it is refused. The extra `deliver` alone runs it, without
     torch.
 
-    Example: `tutelage export runs/quickstart --output student`
+    Example: `tutelage export runs/quickstart --output exported`
     """
     from tutelage import api
     from tutelage.cli.terminal import complain

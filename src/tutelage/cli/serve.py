@@ -22,7 +22,7 @@ def serve(
     POST /predict predicts one row or many; / is a page to try it, /docs describes the interface.
     It listens on this machine alone, unless --host says otherwise.
 
-    Example: `tutelage serve student --port 8080`
+    Example: `tutelage serve exported --port 8080`
     """
     import os
 

@@ -33,8 +33,7 @@ does not see the context; the labels in the teacher's answers, where there are a
 asked for labels."""
 
 CLASSIFIER_RATES = (2e-5, 1e-5, 5e-5)
-"""Learning rates of a classifier of the width of BERT-base; the first is the one without a
-search."""
+"""Learning rates of a classifier as wide as BERT-base; without a search, the first."""
 
 ProtocolName = Literal["quick", "standard", "full"]
 """Presets: how much of the protocol an experiment carries out (`design_rules.PRESETS`)."""

@@ -182,6 +182,13 @@ def _checked(path: Path, form: str) -> Path:
 _TEMPLATE_KEY = b"tokenizer.chat_template"
 
 
+def has_metadata(path: Path) -> bool:
+    """Whether a file begins as a GGUF file with metadata does; one of zeros, say, does not."""
+    with path.open("rb") as file:
+        head = file.read(24)  # magic, version, number of tensors, number of keys
+    return head[:4] == b"GGUF" and len(head) == 24 and any(head[16:])
+
+
 def has_chat_template(path: Path) -> bool:
     """Whether a GGUF file says how its model is asked.
 

@@ -8,6 +8,7 @@ down.
 from __future__ import annotations
 
 import os
+import re
 import resource
 import sys
 import tempfile
@@ -246,5 +247,11 @@ def _memory(device: Any) -> int:
 
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated())
+    status = Path("/proc/self/status")
+    if status.exists():
+        # Linux: ru_maxrss of a new process includes what its parent held when it started it.
+        peaks = re.findall(r"^VmHWM:\s*(\d+) kB$", status.read_text(encoding="utf-8"), re.MULTILINE)
+        if peaks:
+            return 1024 * int(peaks[0])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return int(peak if sys.platform == "darwin" else peak * 1024)

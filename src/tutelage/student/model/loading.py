@@ -117,7 +117,10 @@ def _pretrained(
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     name, options = _locate(spec)
-    classifies = labels is not None or is_classifier(read_config(spec, name, options))
+    # A GGUF file holds no classifier, and takes seconds to read.
+    classifies = labels is not None or (
+        "gguf_file" not in options and is_classifier(read_config(spec, name, options))
+    )
     if classifies:
         config = classifier_config(spec, labels or ())
     else:

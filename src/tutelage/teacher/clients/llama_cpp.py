@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 
 from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.errors import MissingExtraError, TeacherError
-from tutelage.core.model_files import find_file, find_in_package, has_chat_template
+from tutelage.core.model_files import find_file, find_in_package, has_chat_template, has_metadata
 from tutelage.core.types import Completion, Request
 from tutelage.teacher.clients.error_replies import parse_error, ruling_of
 from tutelage.teacher.clients.wire import parse_completion, request_body
@@ -253,7 +253,7 @@ def _load(path: Path, slots: int, context: int, threads: int) -> Any:
         import xllamacpp
     except ImportError as error:
         raise MissingExtraError("xllamacpp", "local", "a model file as teacher") from error
-    if not has_chat_template(path):
+    if has_metadata(path) and not has_chat_template(path):
         raise TeacherError(
             f"{path}: is the file of a base model: it has no chat template, so that the model goes "
             "on with a text and does not answer: choose an instruct model (its name often ends in "
