@@ -38,6 +38,8 @@ from tutelage.student.model.loading import load_student
 from tutelage.student.model.scratch import tokenizer_for
 from tutelage.student.training.trainer import train
 
+pytestmark = pytest.mark.timeout(900)  # 132 trainings
+
 RUNS, SEEDS, DIFFERENT_IN = 20, 3, 4
 HINTED = 0.6
 WRONG = dict(zip(NLI.labels, NLI.labels[1:] + NLI.labels[:1], strict=True))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tutelage.core.progress import JobProgress
-from tutelage.student.jobs import jobs
+from tutelage.student.jobs import jobs, worker
 
 
 def test_a_job_that_stops_early_is_reported_as_complete(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,5 +32,5 @@ def test_a_late_report_of_a_finished_job_is_dropped() -> None:
     for progress in (JobProgress("a", 9, 10), JobProgress("b", 1, 10), JobProgress("b", 2, 10)):
         channel.put(progress)
     reported: list[JobProgress] = []
-    jobs._forward(channel, reported.append, {"b"})
+    worker.forward(channel, reported.append, {"b"})
     assert reported == [JobProgress("b", 2, 10)]
