@@ -8,6 +8,7 @@ our knowledge is found by its time and its number of requests.
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from dataclasses import replace
 from datetime import datetime
 from typing import IO, TYPE_CHECKING, Any
@@ -36,7 +37,7 @@ def batch_server(settings: TeacherSettings, policy: RetryPolicy) -> BatchServer:
     return kinds.get(settings.scheme, BatchServer)(settings, policy)
 
 
-class NativeBatchServer(BatchServer):
+class NativeBatchServer(BatchServer, ABC):
     """What the two have in common: the calls over HTTP, and requests inside of the first one."""
 
     _cancels: str
@@ -117,15 +118,17 @@ class NativeBatchServer(BatchServer):
             raise
         return True
 
+    @abstractmethod
     def _creation(self, tag: str) -> tuple[str, bytes, bytes]:
         """Where a batch is created, and what stands before and after its requests."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _place(self, batch_id: str) -> str:
-        raise NotImplementedError
+        """The address of a batch."""
 
+    @abstractmethod
     def _batch(self, value: dict[str, Any]) -> RemoteBatch:
-        raise NotImplementedError
+        """The batch that an answer describes."""
 
 
 class AnthropicBatchServer(NativeBatchServer):
