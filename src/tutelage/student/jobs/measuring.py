@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import resource
 import sys
 import tempfile
 import time
@@ -253,5 +252,11 @@ def _memory(device: Any) -> int:
         peaks = re.findall(r"^VmHWM:\s*(\d+) kB$", status.read_text(encoding="utf-8"), re.MULTILINE)
         if peaks:
             return 1024 * int(peaks[0])
+    if sys.platform == "win32":
+        import psutil
+
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return int(peak if sys.platform == "darwin" else peak * 1024)
