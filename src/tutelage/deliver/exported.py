@@ -162,15 +162,12 @@ class ExportedModel:
         self, examples: Sequence[Example], encoded: Sequence[EncodedSource], scores: Floats
     ) -> list[Prediction]:
         """Predictions from scores, by the record's decision rule and temperature."""
-        labels = self.task.labels
-        probabilities = probabilities_at(scores, self.record.temperature)
+        labels, probabilities = self.task.labels, self._probabilities(scores)
         return [
             Prediction(
                 uid=example.uid,
                 label=labels[int(np.argmax(scores[row]))],
-                probabilities={
-                    label: float(probabilities[row, k]) for k, label in enumerate(labels)
-                },
+                probabilities=probabilities[row],
                 gold=example.label,
                 truncated=source.truncated,
                 cut_tokens=source.cut_tokens,
@@ -217,14 +214,10 @@ class ExportedModel:
         on_progress: Callable[[int], None] | None,
     ) -> list[Prediction]:
         found = self.student.score(examples, explain=explain, on_progress=on_progress)
-        scores = score_matrix(found, self.task.labels)
-        probabilities = probabilities_at(scores, self.record.temperature)
-        return [
-            replace(
-                p,
-                probabilities={
-                    label: float(probabilities[row, k]) for k, label in enumerate(self.task.labels)
-                },
-            )
-            for row, p in enumerate(found)
-        ]
+        probabilities = self._probabilities(score_matrix(found, self.task.labels))
+        return [replace(p, probabilities=one) for p, one in zip(found, probabilities, strict=True)]
+
+    def _probabilities(self, scores: Floats) -> list[dict[str, float]]:
+        """Each row's probabilities of the labels, at the record's temperature."""
+        table = probabilities_at(scores, self.record.temperature)
+        return [dict(zip(self.task.labels, map(float, row), strict=True)) for row in table]
