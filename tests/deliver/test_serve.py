@@ -73,6 +73,8 @@ def test_rationales_are_written_on_request(served: Served, folder: Path) -> None
     ("body", "status", "says"),
     [
         (b"{", 422, "not valid JSON"),
+        (b'{"row": {}, "row": {}}', 422, "'row' is there twice"),
+        (b'{"row": {"premise": "a", "premise": "b"}}', 422, "'premise' is there twice"),
         (b'{"row": "\xff"}', 422, "not UTF-8 (byte 9)"),
         (b"[" * 200_000, 422, "JSON|nested"),
         (b"[]", 422, "got an empty list, expected an object"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,7 +36,7 @@ class Body:
 def read_body(content: bytes, record: ExportRecord, settings: ServeSettings) -> Body:
     """The rows of a body. Raises BodyError with what was found and what was expected."""
     try:
-        values = json.loads(content.decode("utf-8"))
+        values = json.loads(content.decode("utf-8"), object_pairs_hook=_object)
     except UnicodeDecodeError as error:
         raise BodyError(422, f"the body is not UTF-8 (byte {error.start})") from error
     except RecursionError as error:
@@ -74,6 +75,15 @@ def read_body(content: bytes, record: ExportRecord, settings: ServeSettings) -> 
         single,
         explain,
     )
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object. Raises BodyError for a key that is there twice: the last would win in silence."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        ((twice, _),) = Counter(key for key, _ in pairs).most_common(1)
+        raise BodyError(422, f"the body: the key {twice[:80]!r} is there twice: give it once")
+    return values
 
 
 def _row(row: Any, where: str, task: Task, settings: ServeSettings, number: int) -> Example:
