@@ -5,7 +5,6 @@ Debian's chromium, driven by playwright; skipped where either is missing.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,11 +12,9 @@ import pytest
 from serving_app import Served, serving
 from students import ROWS, TASK, Made
 
-playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install it")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="no chromium: `apt-get install -y chromium` brings it"
-)
+from chromium import launched, needs_chromium
+
+pytestmark = needs_chromium
 WIDE, NARROW = {"width": 1400, "height": 900}, {"width": 390, "height": 844}
 NASTY = "<img src=x onerror=alert(1)><b>the red door</b> is near a window"
 
@@ -30,12 +27,8 @@ def served(made: Callable[[str], Made]) -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    flags = ["--headless", "--no-sandbox"]
-    flags += ["--disable-background-networking", "--disable-component-update"]
-    with playwright.sync_playwright() as driver:
-        launched = driver.chromium.launch(executable_path=CHROMIUM, args=flags)
-        yield launched
-        launched.close()
+    with launched() as found:
+        yield found
 
 
 @pytest.fixture

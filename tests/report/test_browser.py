@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import random
 import re
-import shutil
 import time
 from array import array
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ from report_sample import (
     write_folder,
 )
 
+from chromium import launched, needs_chromium
 from tutelage.core.results import load_results
 from tutelage.core.storage import read_jsonl, write_jsonl
 from tutelage.core.types import Example
@@ -31,11 +31,7 @@ from tutelage.report.answer import findings
 from tutelage.report.page import render_report, write_report
 from tutelage.report.run_files import ArmPredictions, RunFiles
 
-playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install it")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="no chromium: `apt-get install -y chromium` brings it"
-)
+pytestmark = needs_chromium
 
 ROWS, SEEDS = 120, 3
 WIDE, NARROW = {"width": 1400, "height": 900}, {"width": 390, "height": 844}
@@ -44,12 +40,8 @@ Open = Callable[..., Any]
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    flags = ["--headless", "--no-sandbox"]
-    flags += ["--disable-background-networking", "--disable-component-update"]
-    with playwright.sync_playwright() as driver:
-        launched = driver.chromium.launch(executable_path=CHROMIUM, args=flags)
-        yield launched
-        launched.close()
+    with launched() as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
