@@ -42,12 +42,6 @@ def rows(count, premises=None):
     ]
 
 
-@pytest.fixture
-def ledger(tmp_path):
-    with Ledger(tmp_path / "ledger.sqlite") as kept:
-        yield kept
-
-
 def teacher(server, concurrency=4, **more):
     settings = TeacherSettings(
         model="openai:m", base_url=server.base_url, concurrency=concurrency, **more

@@ -11,7 +11,6 @@ from tutelage.core.types import Example
 from tutelage.teacher.annotate import Options, annotate
 from tutelage.teacher.batch.jsonl import BatchLimits
 from tutelage.teacher.ledger.charges import charged
-from tutelage.teacher.ledger.store import Ledger
 
 PRICE = PriceOverride(input=0.4, output=1.6)
 
@@ -47,12 +46,6 @@ def ask(server, ledger, count, mode="batch", start=0, model="openai:m", **more):
         ),
     )  # fmt: skip
     return annotation, notes
-
-
-@pytest.fixture
-def ledger(tmp_path):
-    with Ledger(tmp_path / "ledger.sqlite") as kept:
-        yield kept
 
 
 def test_all_answers_come_from_the_batch_at_half_the_price(ledger):

@@ -8,12 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from native_server import Native, NativeServer, fault
+from small_rows import rows
 
 from tutelage.config.teacher_settings import PriceOverride, TeacherSettings
 from tutelage.core.errors import (
@@ -52,21 +52,6 @@ KEYS = {"anthropic": "ANTHROPIC_API_KEY", "gemini": "GEMINI_API_KEY"}
 def keys(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in KEYS.values():
         monkeypatch.setenv(name, "the-secret-key")
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with Ledger(tmp_path / "ledger.sqlite") as kept:
-        yield kept
-
-
-def rows(count: int, start: int = 0) -> list[Example]:
-    return [
-        Example(
-            f"r{i}", {"premise": f"Premise {i}.", "hypothesis": f"Claim {i}."}, NLI.labels[i % 3]
-        )
-        for i in range(start, start + count)
-    ]
 
 
 def settings(server: NativeServer, **more: Any) -> TeacherSettings:

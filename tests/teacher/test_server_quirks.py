@@ -7,12 +7,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from scripted_server import Reply, ScriptedServer, error, prompt
+from small_rows import rows
 
 from tutelage.config.teacher_settings import PriceOverride, TeacherSettings
 from tutelage.core.errors import (
@@ -48,21 +49,6 @@ PRICE = PriceOverride(input=1, output=4)
 @pytest.fixture(autouse=True)
 def no_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with Ledger(tmp_path / "ledger.sqlite") as kept:
-        yield kept
-
-
-def rows(count: int, start: int = 0) -> list[Example]:
-    return [
-        Example(
-            f"r{i}", {"premise": f"Premise {i}.", "hypothesis": f"Claim {i}."}, NLI.labels[i % 3]
-        )
-        for i in range(start, start + count)
-    ]
 
 
 def number_of(body: dict[str, Any]) -> int:
