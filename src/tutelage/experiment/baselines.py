@@ -1,6 +1,6 @@
 """`Results.baselines`: majority class, bag of words, and the labels in the teacher's own answers.
 
-They take no student. Students that do not see the context are arms.
+They take no student. Students that do not see the context, and classifiers, are arms.
 """
 
 from __future__ import annotations

@@ -94,6 +94,7 @@ def _insert(student: Student, settings: LoraSettings, seed: int) -> dict[str, An
     )
     torch.manual_seed(seed)
     try:
+        # Of a layer that it cannot adapt peft says so in any of these, by the kind of layer.
         inject_adapter_in_model(config, model, adapter_name=_NAME)
     except (ValueError, NotImplementedError, AttributeError, TypeError) as error:
         reason = " ".join(str(error).split())
