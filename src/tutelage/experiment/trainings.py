@@ -125,18 +125,20 @@ class Students:
         }
         new = recipe.student.model.startswith("scratch:")
         threads = recipe.student.threads
+        runner: Runner | None = None
         if new and not any(arm.classifier for arm in recipe.arms):
             # New students are small, whatever their vocabulary will be.
-            self.runner = Runner(workers or concurrent_jobs(threads), observer.job)
+            runner = Runner(workers or concurrent_jobs(threads), observer.job)
             if not (folder / "results.json").exists():
-                self.runner.warm_up()
+                runner.warm_up()
         # Only here, while the workers start: this imports torch as well.
         from tutelage.student.model.loading import count_parameters
 
         self.tokenizer = self._train_tokenizer() if new else None
         self.parameters = count_parameters(recipe.student.model, self.tokenizer)
-        if not hasattr(self, "runner"):
-            self.runner = Runner(workers or workers_of(recipe, self.tokenizer), observer.job)
+        if runner is None:
+            runner = Runner(workers or workers_of(recipe, self.tokenizer), observer.job)
+        self.runner = runner
 
     def _train_tokenizer(self) -> Path:
         """For new weights: a tokenizer trained on the training rows of all arms, shared by all."""

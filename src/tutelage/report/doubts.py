@@ -76,9 +76,10 @@ def _unlike(results: Results) -> Iterator[str]:
 
 
 def _collapsed(arm: ArmResult, found: UnlikeSeeds) -> str:
+    assert found.place is not None
     accuracies = arm.test.accuracy_by_seed
     rest = [a for place, a in enumerate(accuracies) if place != found.place]
-    seed, lowest = arm.seeds[found.place or 0], percent(accuracies[found.place or 0])
+    seed, lowest = arm.seeds[found.place], percent(accuracies[found.place])
     return (
         f"With seed {seed} {arm.name} reached {lowest}, far below its other seeds "
         f"({percent(min(rest))} to {percent(max(rest))}): where single seeds collapse no t-test is "
