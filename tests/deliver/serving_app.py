@@ -58,7 +58,11 @@ class Served:
                 found += part
             return found
 
-    def lines(self) -> list[dict[str, Any]]:
+    def lines(self, at_least: int = 0) -> list[dict[str, Any]]:
+        """The log's lines; a request's is written after its answer was sent."""
+        deadline = time.monotonic() + 10
+        while self.log.getvalue().count("\n") < at_least and time.monotonic() < deadline:
+            time.sleep(0.01)
         return [json.loads(line) for line in self.log.getvalue().splitlines()]
 
 
