@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tutelage.core.storage import digest, digest_of_rows
@@ -33,3 +34,35 @@ def test_paths_lead_into_objects_and_lists() -> None:
     assert nested(row, "f.x") is None
     assert nested(row, "g.h") == [1, 2]
     assert nested(row, "a.z") is None and nested(row, "q.r") is None
+
+
+@dataclass
+class _Single:
+    b: object
+
+
+@dataclass
+class _Mixed:
+    z: object
+    a: object
+    m: object
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXTS,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(TEXTS, inner, max_size=2)
+    | st.tuples(inner),
+    max_leaves=4,
+)  # fmt: skip
+
+
+@settings(max_examples=40)
+@given(st.lists(st.builds(_Single, VALUES) | st.builds(_Mixed, VALUES, VALUES, VALUES), max_size=3))
+def test_the_digest_of_rows_of_any_values(rows: list[object]) -> None:
+    assert digest_of_rows(rows) == digest(rows)
+
+
+def test_the_digest_of_many_rows_is_that_of_their_list() -> None:
+    for count in (500, 501, 1203):
+        rows = [Example(str(i), {"text": f"{i}", "a": "%s"}, "label") for i in range(count)]
+        assert digest_of_rows(iter(rows)) == digest(rows)

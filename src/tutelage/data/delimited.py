@@ -49,7 +49,7 @@ def open_delimited(path: Path, layout: LayoutSettings, delimiter: str | None) ->
         lines, strict=True, delimiter=chosen, quoting=quoting, skipinitialspace=marks and spaced
     )
 
-    def records() -> Iterator[tuple[int, list[str] | DataError]]:
+    def records() -> Iterator[tuple[int, list[str]]]:
         while True:
             first_line = before + reader.line_num + 1
             try:
@@ -63,12 +63,11 @@ def open_delimited(path: Path, layout: LayoutSettings, delimiter: str | None) ->
                     path=path,
                     line=first_line,
                 ) from error
-            if record and any(cell.strip() for cell in record):
+            if record and (record[0].strip() or any(cell.strip() for cell in record)):
                 yield first_line, record
 
     table = records()
     line, first = next(table)
-    assert not isinstance(first, DataError)
     if layout.header:
         refuse_repeated(first, path, line)
         header = named(first)
@@ -78,12 +77,10 @@ def open_delimited(path: Path, layout: LayoutSettings, delimiter: str | None) ->
 
     def rows() -> Iterator[tuple[int, Row]]:
         for line, record in table:
-            if isinstance(record, DataError):
-                yield line, record
-            elif len(record) != len(header):
+            if len(record) != len(header):
                 yield line, _wrong_count(path, line, record, header, chosen)
             else:
-                yield line, dict(zip(header, record, strict=True))
+                yield line, dict(zip(header, record))  # noqa: B905  of equal length, and quicker
 
     return Source(str(path), header, rows(), lines=True, headed=layout.header)
 

@@ -30,6 +30,7 @@ from tutelage.core.storage import digest_of_rows
 from tutelage.core.task import Task
 from tutelage.core.types import Example
 from tutelage.data import hub, readers, synthetic
+from tutelage.data.row_ids import ExactIds, NotedIds
 from tutelage.data.row_parser import RowParser
 from tutelage.data.source import Source
 
@@ -163,26 +164,39 @@ def stream_examples(
 ) -> ExampleStream:
     """Like `load_examples`, for files of any size: check every row now, read it again on `open`.
 
-    Samples and generated rows are held in memory.
+    Memory does not grow with the rows, but for those of which the content occurs several times;
+    samples and generated rows are held in memory.
     """
     parsed, layout = parse_spec(spec), layout or layout_of(columns)
     if parsed.scheme == "synthetic" or parsed.query:
         examples = load_examples(spec, task, layout)
         return ExampleStream(lambda: iter(examples), len(examples), examples.unlabelled)
     parser, opener = RowParser(task, layout), _OPENERS[parsed.scheme]
+    noted = NotedIds()
     total = unlabelled = 0
-    for example in parser.read(opener(parsed, layout)):
-        if example is None:
-            unlabelled += 1
-        else:
-            total += 1
+    error: DataError | None = None
+    try:
+        for example in parser.read(opener(parsed, layout), noted):
+            if example is None:
+                unlabelled += 1
+            else:
+                total += 1
+    except DataError as found:
+        error = found
+    given, computed = noted.repeated()
+
+    def again() -> Iterator[Example]:
+        ids = ExactIds(given | computed)
+        return (e for e in parser.read(opener(parsed, layout), ids) if e is not None)
+
+    if given:
+        for _ in again():  # raises all errors, those of the ids among them
+            pass
+    if error is not None:
+        raise error
     if not total:
         load_examples(spec, task, layout)  # raises the error
-    return ExampleStream(
-        lambda: (e for e in parser.read(opener(parsed, layout)) if e is not None),
-        total,
-        unlabelled,
-    )
+    return ExampleStream(again, total, unlabelled)
 
 
 def parse_spec(spec: str) -> Spec:

@@ -6,9 +6,9 @@ import difflib
 import hashlib
 import json
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 from tutelage.config.layout_settings import LayoutSettings
@@ -18,6 +18,7 @@ from tutelage.core.storage import half_character
 from tutelage.core.task import Task
 from tutelage.core.types import Example
 from tutelage.data.faults import Faults
+from tutelage.data.row_ids import ExactIds, Ids, NotedIds
 from tutelage.data.source import Source
 
 _OPTIONAL = ("uid", "reason", "tags")
@@ -31,6 +32,22 @@ _quoted = json.encoder.encode_basestring_ascii
 
 Mapped = Mapping[str, tuple[str, ...]]
 """Our names -> the columns that hold them; only `reason` may have several."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """Which columns of a row hold what; None or empty where none does.
+
+    reader: of the label's column
+    fields: the task's fields in order, each with its column
+    """
+
+    label: str | None
+    reader: LabelReader | None
+    fields: tuple[tuple[str, str], ...]
+    uid: str | None
+    reasons: tuple[str, ...]
+    tags: str | None
 
 
 @dataclass(frozen=True)
@@ -86,108 +103,131 @@ class RowParser:
         """
         examples: list[Example] = []
         unlabelled = 0
-        for example in self.read(source):
-            if example is None:
+        faults, ids = Faults(source), NotedIds(keep_places=True)
+        for place, found in self.each(source, ids):
+            if found is None:
                 unlabelled += 1
+            elif isinstance(found, DataError):
+                faults.add(place, found)
             else:
-                examples.append(example)
+                examples.append(found)
+        self._compare(source, examples, ids, faults)
+        faults.raise_any()
         if not examples:
-            found = (
+            found_rows = (
                 f"none of its {unlabelled} rows has a label" if unlabelled else "it holds no rows"
             )
-            raise DataError(f"{found}, expected labelled rows", path=source.name)
+            raise DataError(f"{found_rows}, expected labelled rows", path=source.name)
         return examples, unlabelled
 
-    def read(self, source: Source) -> Iterator[Example | None]:
-        """Yield the examples one by one, None for a row without a label; only ids stay in memory.
+    def _compare(
+        self, source: Source, examples: list[Example], ids: NotedIds, faults: Faults
+    ) -> None:
+        """Number the rows of equal content, and add a fault for each id that came before."""
+        given, computed = ids.repeated()
+        if not (given or computed) or ids.places is None:
+            return
+        exact = ExactIds()
+        for index, place in enumerate(ids.places):
+            example = examples[index]
+            if place < 0 and hash(example.uid) in computed:
+                uid = exact.computed(example.uid, -place)
+                if uid != example.uid:
+                    examples[index] = replace(example, uid=uid)
+            elif place > 0 and hash(example.uid) in given:
+                first = exact.given(example.uid, place)
+                if first is not None:
+                    faults.add(place, self._repeated(source, example.uid, place, first))
+
+    def read(self, source: Source, ids: Ids | None = None) -> Iterator[Example | None]:
+        """Yield the examples one by one, None for a row without a label.
+
+        ids: what learns the ids; default: all stay in memory, and are compared
 
         Raises DataError at the end where rows were faulty; it names the first of each kind, and
         says how many there are.
         """
         faults = Faults(source)
-        for place, found in self.each(source):
+        for place, found in self.each(source, ids):
             if isinstance(found, DataError):
                 faults.add(place, found)
             else:
                 yield found
         faults.raise_any()
 
-    def each(self, source: Source) -> Iterator[tuple[int, Example | DataError | None]]:
+    def each(
+        self, source: Source, ids: Ids | None = None
+    ) -> Iterator[tuple[int, Example | DataError | None]]:
         """Yield (place, example) for every row: None where it has no label, and the error where it
-        cannot be read."""
-        first_seen: dict[str, int] = {}
-        copies: Counter[str] = Counter()
-        resolved: dict[tuple[str, ...], Mapped] = {}
-        labels: dict[str, LabelReader] = {}
+        cannot be read. `ids` is as for `read`; it learns those of the examples, in their order."""
+        known = ExactIds() if ids is None else ids
+        resolved: dict[tuple[str, ...], _Plan] = {}
+        readers: dict[str, LabelReader] = {}
+        fixed: _Plan | None = None
         if source.columns is not None:
-            fixed = self._resolve(source, 1, source.columns)
+            fixed = self._plan(source, 1, source.columns, readers)
+        plan = fixed
         for place, row in source.rows:
             if isinstance(row, DataError):
                 yield place, row
                 continue
             try:
-                if source.columns is not None:
-                    mapped = fixed
-                elif (keys := tuple(row)) in resolved:
-                    mapped = resolved[keys]
-                else:
-                    mapped = self._resolve(source, place, row)
-                    if len(resolved) < 1000:
-                        resolved[keys] = mapped
-                yield place, self._example(source, place, row, mapped, labels, first_seen, copies)
+                if fixed is None:
+                    keys = tuple(row)
+                    plan = resolved.get(keys)
+                    if plan is None:
+                        plan = self._plan(source, place, row, readers)
+                        if len(resolved) < 1000:
+                            resolved[keys] = plan
+                assert plan is not None
+                yield place, self._example(source, place, row, plan, known)
             except DataError as error:
                 yield place, error
 
+    def _plan(
+        self, source: Source, place: int, present: Iterable[str], readers: dict[str, LabelReader]
+    ) -> _Plan:
+        mapped = self._resolve(source, place, present)
+        label = mapped.get("label", (None,))[0]
+        if label is not None and label not in readers:
+            readers[label] = self._labels(source.names.get(label, ()))
+        return _Plan(
+            label=label,
+            reader=None if label is None else readers[label],
+            fields=tuple((name, mapped[name][0]) for name in self.task.fields),
+            uid=mapped.get("uid", (None,))[0],
+            reasons=mapped.get("reason", ()),
+            tags=mapped.get("tags", (None,))[0],
+        )
+
     def _example(
-        self,
-        source: Source,
-        place: int,
-        row: Mapping[str, object],
-        mapped: Mapped,
-        labels: dict[str, LabelReader],
-        first_seen: dict[str, int],
-        copies: Counter[str],
+        self, source: Source, place: int, row: Mapping[str, object], plan: _Plan, ids: Ids
     ) -> Example | None:
+        # A step for each of millions of rows: what is usual takes the short way.
         label: str | None = ""
-        if "label" in mapped:
-            column = mapped["label"][0]
-            value = self._value(source, place, row, column)
-            if column not in labels:
-                labels[column] = self._labels(source.names.get(column, ()))
+        if plan.label is not None and plan.reader is not None:
+            value = row.get(plan.label)
+            if not (type(value) is str and value.isascii()):
+                value = self._value(source, place, row, plan.label)
             try:
-                label = labels[column].read(value)
+                label = plan.reader.read(value)
             except ValueError as error:
-                raise source.error(str(error), place, column) from error
-            if label is None:
-                if self.labelled:
-                    return None
-                label = ""
+                raise source.error(str(error), place, plan.label) from error
+            if label is None and self.labelled:
+                return None
+        label = label or ""
         fields = {}
-        for name in self.task.fields:
-            column = mapped[name][0]
-            value = self._value(source, place, row, column)
-            fields[name] = self._text(source, place, value, column)
-        if "uid" in mapped:
-            column = mapped["uid"][0]
-            uid = self._uid(source, place, self._value(source, place, row, column), column)
-            if uid in first_seen:
-                raise source.error(
-                    f"got id {uid!r}, which {'line' if source.lines else 'row'} "
-                    f"{first_seen[uid]} also has, expected unique ids: correct the file, or "
-                    'ignore its ids with columns: {uid: ""}',
-                    place,
-                    column,
-                )
-            first_seen[uid] = place
-        else:
-            uid = _content_id(fields, label or "")
-            copies[uid] += 1
-            uid += f"-{copies[uid]}" if copies[uid] > 1 else ""
+        for name, column in plan.fields:
+            text = row.get(column)
+            if not (type(text) is str and text.isascii() and text and not text.isspace()):
+                value = self._value(source, place, row, column)
+                text = self._text(source, place, value, column)
+            fields[name] = text
         reason: str | None = None
         further = _NO_REFERENCES
-        if "reason" in mapped:
+        if plan.reasons:
             reasons: dict[str, None] = {}
-            for column in mapped["reason"]:
+            for column in plan.reasons:
                 value = self._value(source, place, row, column)
                 reasons.update(dict.fromkeys(self._reasons(source, place, value, column)))
             texts = list(reasons)
@@ -196,14 +236,36 @@ class RowParser:
             if len(texts) > 1:
                 further = {f"human-{number}": text for number, text in enumerate(texts[1:], 2)}
         tags: tuple[str, ...] = ()
-        if "tags" in mapped:
-            column = mapped["tags"][0]
-            tags = self._tags(source, place, self._value(source, place, row, column), column)
-        return Example(uid, fields, label or "", reason, tags, further)
+        if plan.tags is not None:
+            tags = self._tags(source, place, self._value(source, place, row, plan.tags), plan.tags)
+        # The id comes last: only rows that are right have one.
+        if plan.uid is not None:
+            value = self._value(source, place, row, plan.uid)
+            uid = self._uid(source, place, value, plan.uid)
+            first = ids.given(uid, place)
+            if first is not None:
+                raise self._repeated(source, uid, place, first, plan.uid)
+        else:
+            uid = ids.computed(_content_id(fields, label), place)
+        return Example(uid, fields, label, reason, tags, further)
+
+    def _repeated(
+        self, source: Source, uid: str, place: int, first: int, column: str | None = None
+    ) -> DataError:
+        if column is None:
+            said = self.layout.columns.get("uid")
+            column = said if isinstance(said, str) and said else "uid"
+        return source.error(
+            f"got id {uid!r}, which {'line' if source.lines else 'row'} {first} also has, expected "
+            'unique ids: correct the file, or ignore its ids with columns: {uid: ""}',
+            place,
+            column,
+        )
 
     def _value(self, source: Source, place: int, row: Mapping[str, object], column: str) -> Any:
         value = row[column] if column in row else nested(row, column)
-        _check_whole(source, place, value, column)
+        if not (isinstance(value, str) and value.isascii()):
+            _check_whole(source, place, value, column)
         return value
 
     def _resolve(self, source: Source, place: int, present: Iterable[str]) -> Mapped:
@@ -307,8 +369,6 @@ def _is_there(column: str, present: Sequence[str]) -> bool:
 
 def _check_whole(source: Source, place: int, value: object, column: str) -> None:
     """Refuse half of a surrogate pair here, where the row is known."""
-    if isinstance(value, str) and value.isascii():
-        return
     for text in value if isinstance(value, list) else (value,):
         if isinstance(text, str) and (trouble := half_character(text)) is not None:
             raise source.error(trouble, place, column)
@@ -317,11 +377,21 @@ def _check_whole(source: Source, place: int, value: object, column: str) -> None
 def _content_id(fields: Mapping[str, str], label: str) -> str:
     """An id computed from the row's content: equal rows have equal ids."""
     # The text that json.dumps([sorted(fields.items()), label]) makes, in a third of its time.
-    pairs = ", ".join(
-        f"[{_quoted(name)}, {_quoted(text)}]" for name, text in sorted(fields.items())
-    )
-    text = f"[[{pairs}], {_quoted(label)}]"
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    names, form = _content_form(tuple(fields))
+    if len(names) == 1:
+        text = form % (_quoted(fields[names[0]]), _quoted(label))
+    else:
+        text = form % (*[_quoted(fields[name]) for name in names], _quoted(label))
+    return hashlib.sha256(text.encode()).digest()[:8].hex()
+
+
+@lru_cache
+def _content_form(names: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
+    """The names in order, and the text with a place for each value and for the label."""
+    ordered = tuple(sorted(names))
+    quoted = (_quoted(name).replace("%", "%%") for name in ordered)
+    pairs = ", ".join(f"[{name}, %s]" for name in quoted)
+    return ordered, f"[[{pairs}], %s]"
 
 
 def _shown(value: object) -> str:
