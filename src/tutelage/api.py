@@ -180,7 +180,12 @@ def draft(
     from tutelage.planning.draft import draft_recipe
 
     found = describe_file(
-        file, label=label_column, texts=text_columns, labels=labels, layout=layout
+        file,
+        label=label_column,
+        texts=text_columns,
+        labels=labels,
+        layout=layout,
+        others=[spec for spec in (dev, test) if spec is not None],
     )
     text = draft_recipe(str(file), found, dev=dev, test=test, teacher=teacher, student=student)
     return text, found

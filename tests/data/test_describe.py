@@ -499,7 +499,8 @@ def test_init_says_what_it_understood(tmp_path: Path) -> None:
         "labels pay, ask, from column 'intent':",
         f"pay: 20 rows, such as '{TEXTS[0]}'",
         "without a label, and left out: 10 rows",
-        "left aside: id, annotator",
+        "ids of the rows: id, of which none comes twice",
+        "left aside: annotator",
     ):
         assert line in done.stdout
     folder = tmp_path / "folder"

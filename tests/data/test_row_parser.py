@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from tutelage.core.storage import digest, digest_of_rows
 from tutelage.core.types import Example
-from tutelage.data.row_parser import _content_id, nested
+from tutelage.data.row_ids import content_id
+from tutelage.data.row_parser import nested
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 
@@ -19,7 +20,7 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 @given(st.dictionaries(TEXTS, TEXTS, min_size=1, max_size=3), TEXTS)
 def test_ids_are_digests_of_json(fields: dict[str, str], label: str) -> None:
     text = json.dumps([sorted(fields.items()), label])
-    assert _content_id(fields, label) == hashlib.sha256(text.encode()).hexdigest()[:16]
+    assert content_id(fields, label) == hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @given(st.lists(st.builds(Example, TEXTS, st.dictionaries(TEXTS, TEXTS), TEXTS, TEXTS), max_size=4))

@@ -108,6 +108,8 @@ def understood(file: str, found: Description) -> list[str]:
     if reason := found.layout.columns.get("reason"):
         listed = reason if isinstance(reason, str) else ", ".join(reason)
         lines.append(f"  reasons, not seen by the student: {listed}")
+    if ids := found.layout.columns.get("uid"):
+        lines.append(f"  ids of the rows: {ids}, of which none comes twice")
     if found.unlabelled:
         lines.append(f"  without a label, and left out: {found.unlabelled:,} rows")
     if found.left_aside:

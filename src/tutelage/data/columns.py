@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -54,6 +54,16 @@ _ABOUT_ROWS = re.compile(
     r"confidence|(unnamed|column)_[0-9]+)(_?[0-9]+)*"
 )
 """Names of columns that describe a row or how it was made, and neither text nor label."""
+
+_IDS = re.compile(r"(.*_)?(id|uid|guid|uuid)|(pair|example|row|caption|prompt|item|doc|sent)id")
+"""Names of columns whose values may name the rows. A number called `idx` or `index` only counts the
+rows of its file, and those of another file have the same ones."""
+
+_IDS_OF_OTHERS = re.compile(
+    r"(.*_)?(worker|annotator|rater|coder|reviewer|author|user|agent|customer|client|model|session|"
+    r"label|class|topic|category|source|assignment|hit)_?(id|uid|guid|uuid)"
+)
+"""Names of columns that name somebody or something else, even where no value comes twice."""
 
 _PAIRS = (
     ("premise", "hypothesis"), ("context", "hypothesis"), ("sentence1", "sentence2"),
@@ -289,6 +299,20 @@ def reason_columns(columns: Sequence[Column], taken: Sequence[str]) -> list[str]
         if match and "." not in column.name and column.name not in taken:
             found.append((int(match[match.re.groups] or 0), column.name))
     return [name for _, name in sorted(found, key=lambda part: part[0])]
+
+
+def id_columns(columns: Sequence[Column], taken: Collection[str]) -> list[str]:
+    """The columns that are named as ids of the rows: `uid`, then those with short names first.
+
+    taken: columns that hold something else
+    """
+    found = []
+    for column in columns:
+        name = column.plain_name
+        named = _IDS.fullmatch(name) and not _IDS_OF_OTHERS.fullmatch(name)
+        if named and "." not in column.name and column.name not in taken:
+            found.append(column.name)
+    return sorted(found, key=lambda name: (name != "uid", len(name)))
 
 
 def text_columns(columns: Sequence[Column], label: Column, where: object) -> list[str]:

@@ -15,6 +15,7 @@ from tutelage.data.columns import (
     TITLES,
     Column,
     columns_of,
+    id_columns,
     label_column,
     reason_columns,
     remarks,
@@ -22,6 +23,7 @@ from tutelage.data.columns import (
 )
 from tutelage.data.label_values import LabelFound, LabelValues
 from tutelage.data.load import parse_spec
+from tutelage.data.row_parser import as_id
 from tutelage.data.sample import Sample, sample_of
 from tutelage.data.source import RepeatedNameError
 from tutelage.data.text_files import name_encoding
@@ -66,12 +68,14 @@ def describe_file(
     texts: Sequence[str] = (),
     labels: Sequence[str] = (),
     layout: LayoutSettings | None = None,
+    others: Sequence[str] = (),
 ) -> Description:
     """Examine a sample of what a data spec names.
 
     label, texts: the columns to use; guessed where not given
     labels:       the labels to use; other spellings of them in the file are read as them
     layout:      how the file is read, as far as the user says
+    others:       files that are read in the same way; a column of ids has to fit them too
 
     Raises DataError where no label is found, or a named column is missing, and UsageError where
     values of the file could be one label or several.
@@ -101,6 +105,8 @@ def describe_file(
     reasons = reason_columns(columns, [*inputs, chosen.name])
     if reasons and reasons != ["reason"]:
         mapping["reason"] = reasons[0] if len(reasons) == 1 else reasons
+    ids = id_columns(columns, [*inputs, chosen.name, *reasons])
+    mapping |= _ids(ids, sample, layout, others)
     mapping |= {k: v for k, v in layout.columns.items() if k in ("uid", "reason", "tags")}
     used = {*inputs, chosen.name, *reasons, "uid", "tags", "inference_tags"}
     used |= {v for v in mapping.values() if isinstance(v, str)}
@@ -113,6 +119,11 @@ def describe_file(
             if may_be_nothing(one.label)
         ]
     notes += remarks(columns, chosen)
+    if mapping.get("uid") and "uid" not in layout.columns and not sample.complete:
+        notes.append(
+            f"ids: in the sample no value of {mapping['uid']!r} comes twice; where one does, say "
+            'columns: {uid: ""}'
+        )
     return Description(
         rows=len(sample.rows),
         complete=sample.complete,
@@ -127,6 +138,23 @@ def describe_file(
         notes=tuple(notes),
         text_columns=tuple(inputs),
     )
+
+
+def _ids(
+    names: Sequence[str], sample: Sample, layout: LayoutSettings, others: Sequence[str]
+) -> dict[str, str]:
+    """What the mapping says of ids: the first of these columns of which no value comes twice, in
+    this sample and in those of the other files together."""
+    try:
+        further = [sample_of(spec, layout) for spec in others if names]
+    except DataError:
+        return {}  # a file that cannot be read is reported when it is loaded
+    rows = [row for one in (sample, *further) for row in one.rows[: one.first]]
+    for name in names:
+        ids = {as_id(row.get(name)) for row in rows}
+        if None not in ids and len(ids) == len(rows):
+            return {} if name == "uid" else {"uid": name}
+    return {"uid": ""} if "uid" in names else {}
 
 
 def _said(layout: LayoutSettings, name: str) -> str | None:

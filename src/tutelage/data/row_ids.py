@@ -1,4 +1,4 @@
-"""Find rows of one id, and number rows of equal content, among any number of rows.
+"""Ids of rows: compute them, find those that come twice, and number rows of equal content.
 
 While rows are read, one of these learns their ids in order:
 
@@ -9,11 +9,14 @@ While rows are read, one of these learns their ids in order:
 from __future__ import annotations
 
 import array
+import hashlib
 import io
+import json
 import tempfile
 from collections import Counter
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from contextlib import ExitStack
+from functools import lru_cache
 from typing import Protocol
 
 from tutelage.core.errors import RunFolderError
@@ -22,6 +25,29 @@ _HELD = 1 << 18
 """Hashes in memory: 2 MB."""
 _PARTS = 64
 """Files into which further hashes go, so that a part of the hashes is sorted at a time."""
+
+
+_quoted = json.encoder.encode_basestring_ascii
+
+
+def content_id(fields: Mapping[str, str], label: str) -> str:
+    """An id computed from the row's content: equal rows have equal ids."""
+    # The text that json.dumps([sorted(fields.items()), label]) makes, in a third of its time.
+    names, form = _content_form(tuple(fields))
+    if len(names) == 1:
+        text = form % (_quoted(fields[names[0]]), _quoted(label))
+    else:
+        text = form % (*[_quoted(fields[name]) for name in names], _quoted(label))
+    return hashlib.sha256(text.encode()).digest()[:8].hex()
+
+
+@lru_cache
+def _content_form(names: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
+    """The names in order, and the text with a place for each value and for the label."""
+    ordered = tuple(sorted(names))
+    quoted = (_quoted(name).replace("%", "%%") for name in ordered)
+    pairs = ", ".join(f"[{name}, %s]" for name in quoted)
+    return ordered, f"[[{pairs}], %s]"
 
 
 class Ids(Protocol):

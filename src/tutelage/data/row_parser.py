@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import Any
 
 from tutelage.config.layout_settings import LayoutSettings
@@ -18,7 +15,7 @@ from tutelage.core.storage import half_character
 from tutelage.core.task import Task
 from tutelage.core.types import Example
 from tutelage.data.faults import Faults
-from tutelage.data.row_ids import ExactIds, Ids, NotedIds
+from tutelage.data.row_ids import ExactIds, Ids, NotedIds, content_id
 from tutelage.data.source import Source
 
 _OPTIONAL = ("uid", "reason", "tags")
@@ -27,8 +24,6 @@ _ALIASES: Mapping[str, tuple[str, ...]] = {"premise": ("context",), "tags": ("in
 
 _NO_REFERENCES: Mapping[str, str] = {}
 """One for all examples, of which there may be millions."""
-
-_quoted = json.encoder.encode_basestring_ascii
 
 Mapped = Mapping[str, tuple[str, ...]]
 """Our names -> the columns that hold them; only `reason` may have several."""
@@ -246,7 +241,7 @@ class RowParser:
             if first is not None:
                 raise self._repeated(source, uid, place, first, plan.uid)
         else:
-            uid = ids.computed(_content_id(fields, label), place)
+            uid = ids.computed(content_id(fields, label), place)
         return Example(uid, fields, label, reason, tags, further)
 
     def _repeated(
@@ -284,7 +279,7 @@ class RowParser:
                 found = tuple(option for option in options if _is_there(option, present))[:1]
             # JSON lines may lack an optional key, even a mapped one; a table may not.
             required = name not in _OPTIONAL or (mapped is not None and source.columns is not None)
-            if name in ("label", "reason", "tags") and not self.labelled:
+            if name in ("label", "reason", "tags", "uid") and not self.labelled:
                 required = False
             if found:
                 resolved[name] = found
@@ -309,8 +304,8 @@ class RowParser:
         return value
 
     def _uid(self, source: Source, place: int, value: object, column: str) -> str:
-        text = str(value).strip() if isinstance(value, (str, int)) else ""
-        if not text or isinstance(value, bool):
+        text = as_id(value)
+        if text is None:
             raise source.error(
                 f"got {_shown(value)}, expected an id (text or a whole number)",
                 place,
@@ -336,6 +331,13 @@ class RowParser:
         if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
             raise source.error(f"got {_shown(value)}, expected a list of texts", place, column)
         return tuple(dict.fromkeys(part.strip() for part in parts if part.strip()))
+
+
+def as_id(value: object) -> str | None:
+    """The id that a value is: text or a whole number. None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        return None
+    return str(value).strip() or None
 
 
 def nested(value: object, path: str) -> Any:
@@ -372,26 +374,6 @@ def _check_whole(source: Source, place: int, value: object, column: str) -> None
     for text in value if isinstance(value, list) else (value,):
         if isinstance(text, str) and (trouble := half_character(text)) is not None:
             raise source.error(trouble, place, column)
-
-
-def _content_id(fields: Mapping[str, str], label: str) -> str:
-    """An id computed from the row's content: equal rows have equal ids."""
-    # The text that json.dumps([sorted(fields.items()), label]) makes, in a third of its time.
-    names, form = _content_form(tuple(fields))
-    if len(names) == 1:
-        text = form % (_quoted(fields[names[0]]), _quoted(label))
-    else:
-        text = form % (*[_quoted(fields[name]) for name in names], _quoted(label))
-    return hashlib.sha256(text.encode()).digest()[:8].hex()
-
-
-@lru_cache
-def _content_form(names: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
-    """The names in order, and the text with a place for each value and for the label."""
-    ordered = tuple(sorted(names))
-    quoted = (_quoted(name).replace("%", "%%") for name in ordered)
-    pairs = ", ".join(f"[{name}, %s]" for name in quoted)
-    return ordered, f"[[{pairs}], %s]"
 
 
 def _shown(value: object) -> str:

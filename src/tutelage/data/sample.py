@@ -29,12 +29,14 @@ class Sample:
     """Rows of a source.
 
     rows:     those that can be read, in order
+    first:    how many of them are from the beginning; the others may be rows of these again
     complete: whether these are all
     faults:   errors of rows that cannot be read, the first few
     """
 
     source: Source
     rows: list[Mapping[str, object]]
+    first: int
     complete: bool
     faults: list[DataError]
 
@@ -53,12 +55,12 @@ def sample_of(spec: str, layout: LayoutSettings) -> Sample:
         elif len(faults) < 3:
             faults.append(row)
     if next(numbered, None) is None:
-        return Sample(source, rows, True, faults)
+        return Sample(source, rows, len(rows), True, faults)
     # Where records have several lines, the middle of one could be taken for a row.
-    path = Path(parse_spec(spec).place)
+    first, path = len(rows), Path(parse_spec(spec).place)
     if places[-1] - places[0] == len(places) - 1 and path.is_file():
         rows += _from_everywhere(path, source, layout)
-    return Sample(source, rows, False, faults)
+    return Sample(source, rows, first, False, faults)
 
 
 def _from_everywhere(

@@ -115,7 +115,8 @@ def write_predictions(
         sink = stack.enter_context(written.open(record.task, origin))
         for found in sink.done():
             counts.add(found)
-        chunks = _after(_rows(spec, record.task, settings), counts.rows)
+        ids = None if changes is None else changes.columns.get("uid")
+        chunks = _after(_rows(spec, record.task, settings, ids), counts.rows)
         taken: deque[list[Example | DataError]] = deque()
 
         def examples() -> Iterator[list[Example]]:
@@ -164,14 +165,26 @@ def _content(spec: str) -> str | None:
     return file_sha256(path) if path.is_file() else None
 
 
-def _rows(spec: str, task: Task, layout: LayoutSettings) -> Iterator[Example | DataError]:
-    """Every row of a file, or the rows of a sample or of generated data."""
+def _rows(
+    spec: str, task: Task, layout: LayoutSettings, ids: object = None
+) -> Iterator[Example | DataError]:
+    """Every row of a file, or the rows of a sample or of generated data.
+
+    ids: the column of ids that the user names for this file; another file's may be missing here
+    """
     parsed = parse_spec(spec)
     if parsed.scheme == "synthetic" or parsed.query:
         yield from load_examples(spec, task, layout)
         return
     parser = RowParser(task, layout, labelled=False)
-    for _, found in parser.each(open_source(spec, layout)):
+    source = open_source(spec, layout)
+    if ids and source.columns is not None and ids not in source.columns:
+        raise DataError(
+            f"no column {ids!r}, expected one of: {', '.join(source.columns)}; correct columns: "
+            f"{{uid: {ids}}}",
+            path=source.name,
+        )
+    for _, found in parser.each(source):
         if found is not None:
             yield found
 
