@@ -37,7 +37,7 @@ EXAMPLES = re.findall(
     r"^Example: `tutelage (.*)`$", (ROOT / "docs/cli.md").read_text(encoding="utf-8"), re.MULTILINE
 )
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-SMALL = {"n=5760": "n=90", "n=400": "n=30", "n=1000": "n=45", "evaluate_every: 360": "max_steps: 4"}
+SMALL = {"n=6400": "n=90", "n=400": "n=30", "n=1000": "n=45", "evaluate_every: 400": "max_steps: 4"}
 
 
 def test_every_command_has_an_example() -> None:
