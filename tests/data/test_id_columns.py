@@ -37,7 +37,7 @@ def written(path: Path, **columns: Sequence[object]) -> Path:
 
 @pytest.mark.parametrize(
     "name",
-    ["ticket_id", "ID", "id", "example_id", "row_id", "guid", "pairID", "pair_ID", "pairid",
+    ["order_id", "ID", "id", "example_id", "row_id", "guid", "pairID", "pair_ID", "pairid",
      "messageId", "Message ID", "uuid", "sent-id", "docid"],
 )  # fmt: skip
 def test_a_column_of_unique_ids_is_taken(tmp_path: Path, name: str) -> None:
@@ -53,14 +53,14 @@ def test_a_column_of_unique_ids_is_taken(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("columns", "ids"),
     [
-        ({"ticket_id": [*range(ROWS - 1), 0]}, None),
-        ({"ticket_id": [*range(ROWS - 1), ""]}, None),
+        ({"order_id": [*range(ROWS - 1), 0]}, None),
+        ({"order_id": [*range(ROWS - 1), ""]}, None),
         ({"customer_id": range(ROWS)}, None),
         ({"user_id": range(ROWS), "annotatorID": range(ROWS)}, None),
         ({"index": range(ROWS)}, None),
         ({"valid": range(ROWS)}, None),
-        ({"long_ticket_id": range(ROWS), "id": range(ROWS)}, "id"),
-        ({"id": [i // 2 for i in range(ROWS)], "long_ticket_id": range(ROWS)}, "long_ticket_id"),
+        ({"long_order_id": range(ROWS), "id": range(ROWS)}, "id"),
+        ({"id": [i // 2 for i in range(ROWS)], "long_order_id": range(ROWS)}, "long_order_id"),
         ({"uid": range(ROWS), "id": range(ROWS)}, None),  # our own name needs no mapping
         ({"uid": [i // 2 for i in range(ROWS)]}, ""),
         ({"uid": [i // 2 for i in range(ROWS)], "guid": range(ROWS)}, "guid"),
@@ -82,18 +82,18 @@ def test_what_the_user_says_of_ids_stays(tmp_path: Path) -> None:
 
 
 def test_ids_have_to_fit_the_files_of_dev_and_test(tmp_path: Path) -> None:
-    train = written(tmp_path / "train.csv", id=range(ROWS), ticket_id=range(ROWS))
-    other = written(tmp_path / "dev.csv", id=range(ROWS), ticket_id=range(ROWS, 2 * ROWS))
+    train = written(tmp_path / "train.csv", id=range(ROWS), order_id=range(ROWS))
+    other = written(tmp_path / "dev.csv", id=range(ROWS), order_id=range(ROWS, 2 * ROWS))
     bare = written(tmp_path / "bare.csv")
     for others, ids in (
-        ([], "id"), ([str(other)], "ticket_id"), ([str(other), str(bare)], None),
+        ([], "id"), ([str(other)], "order_id"), ([str(other), str(bare)], None),
         (["no such file.csv"], None),
     ):  # fmt: skip
         found = describe_file(train, others=others)
         assert found.layout.columns.get("uid") == ids
     command = ["init", str(train), "--dev", str(other), "--output", str(tmp_path / "r.yaml")]
     assert CliRunner().invoke(app, command).exit_code == 0
-    assert load_recipe(str(tmp_path / "r.yaml")).data.columns["uid"] == "ticket_id"
+    assert load_recipe(str(tmp_path / "r.yaml")).data.columns["uid"] == "order_id"
 
 
 def test_ids_of_a_sample_are_to_be_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,15 +106,15 @@ def test_ids_of_a_sample_are_to_be_checked(tmp_path: Path, monkeypatch: pytest.M
 def test_rows_to_predict_need_no_ids_unless_they_are_named(tmp_path: Path) -> None:
     path = written(tmp_path / "new.csv")
     task = Task("task", ("text",), ("billing", "access"))
-    layout = LayoutSettings(columns={"uid": "ticket_id", "label": "queue"})
+    layout = LayoutSettings(columns={"uid": "order_id", "label": "queue"})
     assert sum(1 for _ in _rows(str(path), task, layout)) == ROWS
-    with pytest.raises(DataError, match="no column 'ticket_id', expected one of: text, queue"):
-        list(_rows(str(path), task, layout, "ticket_id"))
-    with pytest.raises(DataError, match="no column 'ticket_id'"):
+    with pytest.raises(DataError, match="no column 'order_id', expected one of: text, queue"):
+        list(_rows(str(path), task, layout, "order_id"))
+    with pytest.raises(DataError, match="no column 'order_id'"):
         load_examples(str(path), task, layout)
     parser = RowParser(task, layout, labelled=False)
     source = Source(
-        "rows", None, [(1, {"text": "New.", "ticket_id": "7"}), (2, {"text": "b"})], True
+        "rows", None, [(1, {"text": "New.", "order_id": "7"}), (2, {"text": "b"})], True
     )
     first, second = parser.read(source)
     assert first is not None and second is not None
