@@ -1,8 +1,9 @@
-"""Makes the servers of the teacher's tests importable for the tests of commands."""
+"""Makes the servers and the layouts of other rooms' tests importable for those of commands."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parents[1] / "teacher"))
+for _room in ("teacher", "data"):
+    sys.path.append(str(Path(__file__).parents[1] / _room))

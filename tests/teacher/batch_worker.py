@@ -11,6 +11,7 @@ from typing import Any
 from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.types import Example, Message, Request
 from tutelage.teacher.batch.batches import Batches, BatchLimits
+from tutelage.teacher.batch.native_servers import NativeBatchServer
 from tutelage.teacher.batch.server import BatchServer
 from tutelage.teacher.cost.budget import Budget
 from tutelage.teacher.cost.prices import Price, Rates
@@ -50,7 +51,8 @@ def limits(**changes: Any) -> BatchLimits:
 def batches(session: Session, base_url: str, **changes: Any) -> Batches:
     budget = Budget(changes.pop("scope", "run"), changes.pop("cap", None), PRICE)
     batch_limits = changes.pop("limits", None) or limits(max_requests=2)
-    settings = TeacherSettings(model="openai:m", base_url=base_url, provider=IDENTITY, **changes)
+    values = {"model": "openai:m", "provider": IDENTITY, **changes}
+    settings = TeacherSettings(base_url=base_url, **values)
     return Batches(session, open_teacher(settings), budget, limits=batch_limits, policy=QUICK)
 
 
@@ -85,11 +87,14 @@ def steps(kill_after: int) -> Callable[[], int]:
 
     Ledger.transact = counted(Ledger.transact)  # type: ignore[method-assign]
     BatchServer._attempt = counted(BatchServer._attempt)  # type: ignore[method-assign]
+    NativeBatchServer._send = counted(NativeBatchServer._send)  # type: ignore[method-assign]
     return lambda: done
 
 
-def killed(ledger: Path, base_url: str, count: int, kill_after: int, result: Path) -> None:
+def killed(
+    ledger: Path, base_url: str, count: int, kill_after: int, result: Path, **changes: Any
+) -> None:
     """Run, and write the number of steps to `result`, unless killed."""
     total = steps(kill_after)
-    run(ledger, base_url, count)
+    run(ledger, base_url, count, **changes)
     result.write_text(str(total()), encoding="utf-8")
