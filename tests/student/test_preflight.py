@@ -101,8 +101,9 @@ def test_weights_that_are_not_finite_are_refused(
         _examine(place, "label")
 
 
+@pytest.mark.parametrize("name", ["Llama", "GPT-2"])
 def test_a_mask_that_shows_a_branch_to_another_is_caught(
-    folder: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+    folder: Callable[..., str], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     right = packing.branch_mask
 
@@ -111,8 +112,11 @@ def test_a_mask_that_shows_a_branch_to_another_is_caught(
 
     for module in (packing, shared_scores):
         monkeypatch.setattr(module, "branch_mask", wrong)
-    found = _examine(folder("Llama"), "label_then_rationale", "multitask")
+    place = folder(name)
+    found = _examine(place, "label_then_rationale", "multitask")
     assert [note for note in found.notes if "not packed" in note]
+    monkeypatch.undo()
+    assert _examine(place, "label_then_rationale", "multitask").notes == ()
 
 
 def test_labels_at_another_position_are_caught(
@@ -160,7 +164,7 @@ def test_a_wrong_merge_of_adapters_is_caught(
         _examine(folder(name), "label_then_rationale", lora=LoraSettings(rank=2))
 
 
-@pytest.mark.parametrize("name", ["Mamba", "Qwen 3 MoE"])
+@pytest.mark.parametrize("name", ["Mamba", "Qwen 3 MoE", "Mixtral"])
 def test_adapters_without_named_layers_work_for_every_student(
     folder: Callable[..., str], name: str
 ) -> None:

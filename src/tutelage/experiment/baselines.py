@@ -1,6 +1,7 @@
 """`Results.baselines`: majority class, bag of words, and the labels in the teacher's own answers.
 
-They take no student. Students that do not see the context, and classifiers, are arms.
+Baselines that are trained with the arms' seeds and search are arms: students that do not see the
+context, and classifiers.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 document         Results and what the experiment was made of: task, data, teacher, student
 arms             one arm's training and scores; the comparisons between arms
-baseline_scores  scores that take no student: the majority class, the teacher
+baseline_scores  scores of what is not an arm: the majority class, bag of words, the teacher
 analyses         diagnostics, selection, explanations, learning curve
 measurements     the statistics in all of them, as `tutelage.evaluation` computes them
 decode           load_results: a file -> Results, or one line that says why not

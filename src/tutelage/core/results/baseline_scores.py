@@ -1,4 +1,4 @@
-"""Scores that the arms are compared with and that take no student: majority, and the teacher's own.
+"""Baselines for which nothing is trained like an arm: majority, bag of words, the teacher's labels.
 
 Accuracies are fractions.
 """
@@ -147,9 +147,10 @@ class TeacherBaseline:
 
 @dataclass(frozen=True, slots=True)
 class Baselines:
-    """Scores to compare the arms with that take no student.
+    """Scores to compare the arms with, of what is not trained as an arm is.
 
-    Students that do not see part of the input are arms (`ArmResult.omits`).
+    The recipe's other baselines are arms with results of their own: students that do not see part
+    of the input (`ArmResult.omits`), and classifiers (`ArmResult.classifier`).
 
     majority:       None where the recipe leaves it out
     teacher_labels: one for each set of answers that names any label; empty where left out

@@ -338,7 +338,7 @@ class Results:
                       where none was asked to
     diagnostics:      arm -> slices and calibration
     selection:        what the best of k models shows by chance; None until the last stage
-    baselines:        scores that take no student
+    baselines:        scores of what is not an arm: majority, bag of words, the teacher's labels
     learning_curve:   points in rising order of rows, the last on all rows; None where the run was
                       called without fractions
     interim:          the plan to add seeds; None where the recipe lists its seeds
