@@ -13,7 +13,7 @@ from tutelage.core.types import Example, Message, Request
 from tutelage.teacher.batch.batches import Batches, BatchLimits
 from tutelage.teacher.batch.native_servers import NativeBatchServer
 from tutelage.teacher.batch.server import BatchServer
-from tutelage.teacher.cost.budget import Budget
+from tutelage.teacher.cost.budget import Budget, price_for
 from tutelage.teacher.cost.prices import Price, Rates
 from tutelage.teacher.engine.failures import RetryPolicy
 from tutelage.teacher.engine.requests import PendingRequest
@@ -49,10 +49,12 @@ def limits(**changes: Any) -> BatchLimits:
 
 
 def batches(session: Session, base_url: str, **changes: Any) -> Batches:
-    budget = Budget(changes.pop("scope", "run"), changes.pop("cap", None), PRICE)
+    scope, cap = changes.pop("scope", "run"), changes.pop("cap", None)
     batch_limits = changes.pop("limits", None) or limits(max_requests=2)
     values = {"model": "openai:m", "provider": IDENTITY, **changes}
     settings = TeacherSettings(base_url=base_url, **values)
+    price = price_for("m", settings) if settings.price is not None else PRICE
+    budget = Budget(scope, cap, price)
     return Batches(session, open_teacher(settings), budget, limits=batch_limits, policy=QUICK)
 
 
@@ -75,9 +77,9 @@ def steps(kill_after: int) -> Callable[[], int]:
     done = 0
 
     def counted(method: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapper(*arguments: Any) -> Any:
+        def wrapper(*arguments: Any, **named: Any) -> Any:
             nonlocal done
-            result = method(*arguments)
+            result = method(*arguments, **named)
             done += 1
             if done == kill_after:
                 os.kill(os.getpid(), signal.SIGKILL)
