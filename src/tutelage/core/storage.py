@@ -173,7 +173,8 @@ def digest_of_rows(rows: Iterable[Any]) -> str:
 
 def _plain(value: Any) -> Any:
     """One level of `as_json`; the encoder does the rest, many times faster."""
-    names = _field_names(type(value))
+    kind: type = type(value)
+    names = _field_names(kind)
     if names is not None:
         return {name: getattr(value, name) for name in names}
     if isinstance(value, Mapping):
