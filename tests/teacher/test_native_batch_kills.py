@@ -54,7 +54,7 @@ def run_killed(context: Any, folder: Path, server: NativeServer, step: int) -> t
     arguments = (folder / "ledger.sqlite", server.base_url, COUNT, step, result)
     process = context.Process(target=killed, args=arguments, kwargs=teacher(server.scheme))
     process.start()
-    process.join(60)
+    process.join(150)
     text = result.read_text(encoding="utf-8") if result.exists() else ""
     assert process.exitcode is not None
     return process.exitcode, text
