@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tutelage.data.file_task import FileTask as FileTask
     from tutelage.deliver.exporter import Export
     from tutelage.deliver.predict import Counts
+    from tutelage.evaluation.frontier import Frontier
     from tutelage.experiment.run import Run
     from tutelage.planning.doctor import Finding
     from tutelage.planning.pilot import Pilot as Pilot
@@ -222,6 +223,29 @@ def serve(model: Path, settings: ServeSettings, **options: Any) -> None:
     from tutelage.deliver.serving.http_server import serve
 
     serve(model, settings, **options)
+
+
+def frontier(run: Path, **options: Any) -> Frontier:
+    """Accuracy against cost of student and teacher; see `experiment.frontier_of_run`."""
+    from tutelage.experiment.frontier_of_run import frontier_of_run
+
+    return frontier_of_run(run, **options)
+
+
+def write_frontier(frontier: Frontier, path: Path) -> Path:
+    """Write the page of a frontier; see `report.frontier_page.write_frontier`."""
+    from tutelage.report.frontier_page import write_frontier
+
+    return write_frontier(frontier, path)
+
+
+def frontier_table(
+    frontier: Frontier,
+) -> tuple[tuple[str, ...], list[tuple[str, ...]], list[str]]:
+    """The columns and rows of a frontier's table, and what it says in sentences."""
+    from tutelage.report.frontier_page import COLUMNS, frontier_rows, frontier_sentences
+
+    return COLUMNS, frontier_rows(frontier), frontier_sentences(frontier)
 
 
 def evaluate_file(

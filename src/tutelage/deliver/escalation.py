@@ -23,7 +23,7 @@ from tutelage.core.types import Completion, Example, Prediction, Rationale
 from tutelage.strategies.labelling import Labelling
 from tutelage.teacher.annotate import Options, annotate_each
 from tutelage.teacher.cost.budget import budget_for
-from tutelage.teacher.cost.prices import PICO
+from tutelage.teacher.cost.prices import PICO, worst_case
 from tutelage.teacher.engine.failures import RetryPolicy
 from tutelage.teacher.engine.interrupts import run_interruptible
 from tutelage.teacher.engine.requests import RequestBuilder
@@ -150,6 +150,21 @@ class Labels:
     def known(self, rows: Sequence[Example]) -> dict[str, Completion]:
         """The answers that the ledger has, by key."""
         return self.ledger.get_many({self.key(row) for row in rows})
+
+    def missing(self, rows: Sequence[Example]) -> list[Example]:
+        """The rows whose request has neither an answer nor failed for good."""
+        keys = [self.key(row) for row in rows]
+        with self.ledger.reader() as connection:
+            failed = charges.final_failures(connection, keys)
+        settled = self.ledger.get_many(keys).keys() | failed.keys()
+        return [row for row, key in zip(rows, keys, strict=True) if key not in settled]
+
+    def worst_usd(self, rows: Sequence[Example]) -> float | None:
+        """US dollars that asking about rows costs at most; None where no price is known."""
+        if self.budget.price is None:
+            return None
+        requests = dict(self._builder.pending(row) for row in rows)
+        return sum(worst_case(one, self.budget.price) for one in requests.values()) / PICO
 
     def read(self, completion: Completion, row: Example) -> Rationale:
         """A row's answer with its label, if it names one."""
