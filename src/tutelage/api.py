@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tutelage.config.export_settings import ExportSettings
     from tutelage.config.layout_settings import LayoutSettings
     from tutelage.config.plan_settings import PlanSettings
+    from tutelage.config.publish_settings import PublishSettings
     from tutelage.config.recipe import Recipe
     from tutelage.config.serve_settings import ServeSettings
     from tutelage.config.teacher_settings import TeacherSettings
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from tutelage.data.file_task import FileTask as FileTask
     from tutelage.deliver.exporter import Export
     from tutelage.deliver.predict import Counts
+    from tutelage.deliver.publication import Publication
     from tutelage.evaluation.frontier import Frontier
     from tutelage.experiment.run import Run
     from tutelage.planning.doctor import Finding
@@ -216,6 +218,15 @@ def export(
     from tutelage.experiment.export_run import export_student
 
     return export_student(model, output, settings, dev=dev, test=test, overwrite=overwrite)
+
+
+def publish(
+    model: Path, target: str, settings: PublishSettings, *, do_it: bool = False
+) -> list[Publication]:
+    """Publish a model, and its data; see `experiment.publish_run.publish`."""
+    from tutelage.experiment.publish_run import publish
+
+    return publish(model, target, settings, do_it=do_it)
 
 
 def serve(model: Path, settings: ServeSettings, **options: Any) -> None:

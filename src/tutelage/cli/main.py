@@ -31,6 +31,7 @@ COMMANDS: Mapping[str, str] = {
     "predict": "Predict a label with probabilities for each row of a file.",
     "export": "Export a trained student, smaller and faster, as a folder that stands alone.",
     "serve": "Serve an exported model over HTTP, with a web page.",
+    "publish": "Publish a model with its card to a folder or to the Hugging Face hub.",
     "ledger": "Show, export, import and prune the answers that were paid for.",
 }
 """Each command and the first sentence of its help, so that `tutelage --help` imports none of them.

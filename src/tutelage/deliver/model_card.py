@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from tutelage.core.checkpoint_record import CheckpointRecord
 from tutelage.core.export_record import ExportRecord
 from tutelage.deliver.parity import Parity
+
+DATA_LICENCE_UNNAMED = (
+    "- The licence of the data applies too. Name it here before you publish this folder."
+)
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,32 @@ class Card:
     record: ExportRecord
     parity: Parity
     background: Background
+
+
+def write_checkpoint_card(record: CheckpointRecord, background: Background) -> str:
+    """The card of a checkpoint that was not exported, in Markdown."""
+    task = record.task
+    lines = [
+        f"# {background.name}",
+        "",
+        f"A small text classifier: {', '.join(task.fields)} → {', '.join(task.labels)}. Digest "
+        f"`{record.weights_sha256}`.",
+        "",
+        "## Use",
+        "",
+        "```sh",
+        "pip install 'tutelage[train]'",
+        "tutelage predict THIS_FOLDER rows.jsonl",
+        "tutelage export THIS_FOLDER --output exported --test rows.jsonl",
+        "```",
+        "",
+        f"It reads at most {record.max_source_tokens} tokens; the rest is cut. Its answer is "
+        f"{record.decision_rule}.",
+    ]
+    if background.sentences:
+        lines += ["", "## What the experiment found", ""]
+        lines += [f"- {sentence}" for sentence in background.sentences]
+    return "\n".join([*lines, *_origins(background)]) + "\n"
 
 
 def write_card(card: Card) -> str:
@@ -97,6 +128,10 @@ def _lines(card: Card) -> Iterator[str]:
             f"- accuracy {parity.accuracy:.4f}, that of the checkpoint {parity.accuracy_before:.4f}"
         )
     yield from (f"- {note}" for note in facts.get("notes", ()))
+    yield from _origins(background)
+
+
+def _origins(background: Background) -> Iterator[str]:
     yield ""
     yield "## Data and licence"
     yield ""
@@ -106,7 +141,7 @@ def _lines(card: Card) -> Iterator[str]:
         yield f"- trained from `{background.student}`, whose licence applies to these weights"
     if background.teacher is not None:
         yield f"- rationales by {background.teacher}: its terms apply to what was trained on them"
-    yield "- The licence of the data applies too. Name it here before you publish this folder."
+    yield DATA_LICENCE_UNNAMED
 
 
 def _fitted(facts: object) -> str:
