@@ -19,6 +19,12 @@ settings.load_profile("tutelage")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may depend on a hub
 
+if (_number := os.environ.get("PYTEST_XDIST_WORKER", "")) and hasattr(os, "sched_setaffinity"):
+    # One of several processes that share the machine: it and all it starts keep to one core. A run
+    # without a number of workers then trains here, and starts no processes that import torch again.
+    _cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {_cores[int(_number.removeprefix("gw")) % len(_cores)]})
+
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # Started by a shell in the background: processes that the tests start would ignore Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -63,7 +69,8 @@ def _without_drawings(request: pytest.FixtureRequest, monkeypatch: pytest.Monkey
 
 @pytest.fixture(scope="session")
 def small_recipe() -> Callable[..., dict[str, Any]]:
-    """A recipe that runs in seconds: tiny data, a tiny student, two seeds, and no added arms."""
+    """A recipe that runs in seconds: tiny data, a tiny student, two seeds, one configuration, and
+    no added arms."""
 
     from tutelage.config.design_rules import BASELINES
 
@@ -79,7 +86,7 @@ def small_recipe() -> Callable[..., dict[str, Any]]:
             "teacher": "scripted",
             "student": {
                 "model": "scratch:t5-tiny",
-                "epochs": 2,
+                "epochs": 1,
                 "batch_size": 16,
                 "warmup_steps": 2,
                 "evaluate_every": 3,
@@ -89,7 +96,7 @@ def small_recipe() -> Callable[..., dict[str, Any]]:
                 {"name": "reasoning", **reasoning},
                 {"name": "reasoning-shuffled", **reasoning, "control": "shuffled"},
             ],
-            "search": {"learning_rate": [1e-3, 3e-3], "label_weight": [0.3]},
+            "search": {"learning_rate": [3e-3], "label_weight": [0.3]},
             "seeds": [0, 1],
             "explain_rows": 5,
             "protocol": "full",
@@ -110,10 +117,15 @@ def small_recipe() -> Callable[..., dict[str, Any]]:
 
 
 @pytest.fixture(scope="session")
-def finished(
-    small_recipe: Callable[..., dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    """One uninterrupted run of the small recipe, shared by the tests that only read it."""
+def searched_recipe(small_recipe: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    """The small recipe with a search: six trainings an arm in place of two."""
+    search = {"learning_rate": [1e-3, 3e-3], "label_weight": [0.3]}
+    return small_recipe(search=search)
+
+
+@pytest.fixture(scope="session")
+def finished(searched_recipe: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One uninterrupted run of the recipe with a search, shared by the tests that only read it."""
     from filelock import FileLock
 
     from tutelage.config.recipe_file import parse_recipe
@@ -125,6 +137,6 @@ def finished(
     with FileLock(f"{runs}.lock"):
         done = runs / "done"
         if not done.exists():
-            run(parse_recipe(small_recipe()), runs=runs, workers=1)
+            run(parse_recipe(searched_recipe), runs=runs, workers=1)
             done.touch()
     return runs / "small"

@@ -37,7 +37,13 @@ EXAMPLES = re.findall(
     r"^Example: `tutelage (.*)`$", (ROOT / "docs/cli.md").read_text(encoding="utf-8"), re.MULTILINE
 )
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-SMALL = {"n=6400": "n=90", "n=400": "n=30", "n=1000": "n=45", "evaluate_every: 400": "max_steps: 4"}
+SMALL = {
+    "n=6400": "n=48",
+    "n=400": "n=24",
+    "n=1000": "n=45",
+    "evaluate_every: 400": "max_steps: 3",
+    "seeds: [0, 1, 2, 3, 4]": "seeds: [0, 1]",
+}
 
 
 def test_every_command_has_an_example() -> None:

@@ -73,6 +73,7 @@ def recipe(server: ScriptedServer, small_recipe: Callable[..., dict[str, Any]]) 
         reasoning = {"strategy": "informed_reasoning"}
         values = small_recipe(
             teacher=asked,
+            search={"learning_rate": [1e-3, 3e-3], "label_weight": [0.3]},
             baselines=list(baselines),
             arms=[
                 {"name": "labels"},

@@ -21,11 +21,11 @@ EXTRACTION = {"name": "extraction", "strategy": "information_extraction"}
 
 
 @pytest.fixture
-def make(small_recipe: Make) -> Callable[..., Recipe]:
+def make(searched_recipe: dict[str, Any]) -> Callable[..., Recipe]:
     """A recipe with the full protocol's defaults, apart from what is given."""
 
     def recipe(*arms: dict[str, Any], **changes: Any) -> Recipe:
-        values = small_recipe(arms=[LABELS, *arms])
+        values = searched_recipe | {"arms": [LABELS, *arms]}
         for key in ("controls", "baselines", "departures"):
             del values[key]
         return parse_recipe(values | changes)
@@ -344,8 +344,10 @@ def test_a_preset_is_its_own_reason(make: Callable[..., Recipe], protocol: str) 
     assert parse_recipe(yaml.safe_load(recipe.to_yaml())) == recipe
 
 
-def test_standard_is_the_default(make: Callable[..., Recipe], small_recipe: Make) -> None:
-    values = small_recipe(arms=[LABELS, REASONING])
+def test_standard_is_the_default(
+    make: Callable[..., Recipe], searched_recipe: dict[str, Any]
+) -> None:
+    values = searched_recipe | {"arms": [LABELS, REASONING]}
     for key in ("protocol", "controls", "baselines", "departures"):
         del values[key]
     assert parse_recipe(values) == make(REASONING, protocol="standard")

@@ -88,7 +88,7 @@ def test_a_control_needs_its_treatment_arm(small_recipe: Make) -> None:
 
 
 def test_exponents_without_a_point_are_numbers(small_recipe: Make) -> None:
-    text = yaml.safe_dump(small_recipe()).replace("0.001", "1e-3")
+    text = yaml.safe_dump(small_recipe(search={"learning_rate": [0.001]})).replace("0.001", "1e-3")
     assert "1e-3" in text
     assert parse_recipe(yaml.safe_load(text)).search.learning_rate[0] == 0.001
 

@@ -114,8 +114,10 @@ def test_the_answer_names_the_model_and_the_mean() -> None:
     assert not [s for s in answer_sentences(replace(found, recommended=None)) if "model to" in s]
 
 
-def test_what_was_replicated_is_what_the_recipe_replicates(small_recipe: Make) -> None:
-    searched = describe_search(parse_recipe(small_recipe()))
+def test_what_was_replicated_is_what_the_recipe_replicates(
+    small_recipe: Make, searched_recipe: dict[str, Any]
+) -> None:
+    searched = describe_search(parse_recipe(searched_recipe))
     assert (searched.configurations, searched.trials) == (2, 2)
     assert "all of 2 configurations" in searched.replicated[0]
     single = parse_recipe(small_recipe(search={"learning_rate": [3e-3]}))

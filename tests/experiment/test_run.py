@@ -110,12 +110,12 @@ def test_results_say_what_the_predictions_say(finished: Path) -> None:
 
 
 def test_a_repeat_trains_nothing_and_agrees(
-    small_recipe: Make, finished: Path, tmp_path: Path
+    searched_recipe: dict[str, Any], finished: Path, tmp_path: Path
 ) -> None:
     finished = shutil.copytree(finished, tmp_path / "small")  # others may be reading it
     before = load_results(finished / "results.json")
     stamps = {p: p.stat().st_mtime_ns for p in finished.rglob("model.safetensors")}
-    again = run(parse_recipe(small_recipe()), runs=tmp_path, workers=1)
+    again = run(parse_recipe(searched_recipe), runs=tmp_path, workers=1)
     assert _same(again.results, before)
     assert load_results(finished / "results.json") == again.results
     assert stamps == {p: p.stat().st_mtime_ns for p in finished.rglob("model.safetensors")}
@@ -123,9 +123,9 @@ def test_a_repeat_trains_nothing_and_agrees(
 
 
 def test_workers_do_not_change_the_results(
-    small_recipe: Make, finished: Path, tmp_path: Path
+    searched_recipe: dict[str, Any], finished: Path, tmp_path: Path
 ) -> None:
-    apart = run(parse_recipe(small_recipe()), runs=tmp_path, workers=2)
+    apart = run(parse_recipe(searched_recipe), runs=tmp_path, workers=2)
     assert _same(apart.results, load_results(finished / "results.json"))
 
 
@@ -161,7 +161,7 @@ def _kill(folder: Path, stage: str) -> None:
     asked, arms = folder / "asked.jsonl", folder / "runs/small/arms"
     reached = {
         "annotation": lambda: asked.exists() and len(asked.read_text(encoding="utf-8")) > 200,
-        "training": lambda: list(arms.glob("reasoning/*/trial-0/state.pt")),
+        "training": lambda: list(arms.glob("reasoning/*/seed-0/state.pt")),
     }
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.is_alive() and not reached[stage]():

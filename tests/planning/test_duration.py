@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,8 +24,9 @@ SLOW = TrainingCost(2.0, 1.0, 0.02, 0.2, 0.6, 0.1, 2 * 10**9)
 
 
 @pytest.fixture
-def recipe(small_recipe: Callable[..., dict[str, Any]]) -> Recipe:
-    return parse_recipe(small_recipe())
+def recipe(searched_recipe: dict[str, Any]) -> Recipe:
+    student = searched_recipe["student"] | {"epochs": 2}
+    return parse_recipe(searched_recipe | {"student": student})
 
 
 def _costs(recipe: Recipe) -> dict[str, TrainingCost]:

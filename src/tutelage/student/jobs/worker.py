@@ -5,6 +5,7 @@ Free of torch: the GPU must be chosen before torch looks for one.
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -22,21 +23,57 @@ from tutelage.core.progress import JobProgress
 _channel: Any = None
 """The queue for this worker's reports."""
 
+_PRELOADED = "tutelage.student.jobs.preloaded"
+
+_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TQDM_DISABLE": "1",  # several processes' bars would overwrite each other
+}
+"""Of a worker, unless the user has set them."""
+
+_server_of: int | None = None
+"""The process whose workers are forked from a server; None before there is one."""
+
+
+def start_method(torch: bool = True) -> Any:
+    """The way in which this process starts workers: a context of `multiprocessing`.
+
+    torch: whether the workers need it
+
+    On Linux they are forks of a server process that has imported torch, which takes ten seconds of
+    a core each time. New interpreters where there are GPUs, which torch may look for once only, and
+    in a process that was itself forked from one with such a server.
+    """
+    global _server_of
+    mine = _server_of in (None, os.getpid())
+    if sys.platform != "linux" or not torch or not mine or visible_gpus():
+        return multiprocessing.get_context("spawn")
+    _server_of = os.getpid()
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([_PRELOADED])
+    return context
+
 
 def submit(pool: ProcessPoolExecutor, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
     """Submit work to a pool that starts its processes on demand, without the main module.
 
     A new process would import the script that is running, to find functions that it defines. Our
     jobs need none, and a script without `if __name__ == "__main__":` would run again from its
-    first line.
+    first line. The process that workers are forked from starts here too, and reads its number of
+    threads from the environment.
     """
     main = sys.modules["__main__"]
     hidden = {name: vars(main)[name] for name in ("__file__", "__spec__") if name in vars(main)}
+    added = {name: value for name, value in _ENVIRONMENT.items() if name not in os.environ}
     for name in hidden:
         setattr(main, name, None)
+    os.environ.update(added)
     try:
         return pool.submit(function, *arguments)
     finally:
+        for variable in added:
+            del os.environ[variable]
         for name, value in hidden.items():
             setattr(main, name, value)
 
@@ -57,9 +94,8 @@ def start(channel: Any, counter: Any, gpus: Sequence[str]) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent decides
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("TQDM_DISABLE", "1")  # several processes' bars would overwrite each other
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
 
 
 def _end_with_parent() -> None:
@@ -98,9 +134,7 @@ def forward(channel: Any, report: Callable[[JobProgress], None], running: Collec
 
 def import_torch() -> None:
     """Import what a job needs, before there is a job."""
-    import transformers.models.auto  # noqa: F401
-
-    import tutelage.student.training.trainer  # noqa: F401
+    importlib.import_module(_PRELOADED)
 
 
 def gpu_of(number: int, gpus: Sequence[str]) -> str | None:
