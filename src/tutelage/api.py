@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tutelage.config.export_settings import ExportSettings
     from tutelage.config.layout_settings import LayoutSettings
     from tutelage.config.plan_settings import PlanSettings
+    from tutelage.config.publish_settings import PublishSettings
     from tutelage.config.recipe import Recipe
     from tutelage.config.serve_settings import ServeSettings
     from tutelage.config.teacher_settings import TeacherSettings
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from tutelage.data.file_task import FileTask as FileTask
     from tutelage.deliver.exporter import Export
     from tutelage.deliver.predict import Counts
+    from tutelage.deliver.publication import Publication
+    from tutelage.evaluation.frontier import Frontier
     from tutelage.experiment.run import Run
     from tutelage.planning.doctor import Finding
     from tutelage.planning.pilot import Pilot as Pilot
@@ -222,11 +225,43 @@ def export(
     return export_student(model, output, settings, dev=dev, test=test, overwrite=overwrite)
 
 
+def publish(
+    model: Path, target: str, settings: PublishSettings, *, do_it: bool = False
+) -> list[Publication]:
+    """Publish a model, and its data; see `experiment.publish_run.publish`."""
+    from tutelage.experiment.publish_run import publish
+
+    return publish(model, target, settings, do_it=do_it)
+
+
 def serve(model: Path, settings: ServeSettings, **options: Any) -> None:
     """Serve an exported model until SIGTERM; see `deliver.serving.http_server.serve`."""
     from tutelage.deliver.serving.http_server import serve
 
     serve(model, settings, **options)
+
+
+def frontier(run: Path, **options: Any) -> Frontier:
+    """Accuracy against cost of student and teacher; see `experiment.frontier_of_run`."""
+    from tutelage.experiment.frontier_of_run import frontier_of_run
+
+    return frontier_of_run(run, **options)
+
+
+def write_frontier(frontier: Frontier, path: Path) -> Path:
+    """Write the page of a frontier; see `report.frontier_page.write_frontier`."""
+    from tutelage.report.frontier_page import write_frontier
+
+    return write_frontier(frontier, path)
+
+
+def frontier_table(
+    frontier: Frontier,
+) -> tuple[tuple[str, ...], list[tuple[str, ...]], list[str]]:
+    """The columns and rows of a frontier's table, and what it says in sentences."""
+    from tutelage.report.frontier_page import COLUMNS, frontier_rows, frontier_sentences
+
+    return COLUMNS, frontier_rows(frontier), frontier_sentences(frontier)
 
 
 def evaluate_file(

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+
+sys.path.append(str(Path(__file__).parents[1] / "teacher"))
+
 from students import ROWS, Made, checkpoint
 
 from tutelage.config.export_settings import ExportSettings

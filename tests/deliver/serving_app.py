@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.config.serve_settings import ServeSettings
+from tutelage.deliver.escalation import open_escalation
 from tutelage.deliver.exported import ExportedModel
 from tutelage.deliver.serving.app import make_app
 from tutelage.deliver.serving.http_server import Server, make_server
@@ -70,7 +71,11 @@ class Served:
 def serving(folder: Path, threshold: float | None = None, **changes: Any) -> Iterator[Served]:
     settings = ServeSettings(port=0, **changes)
     log = io.StringIO()
-    app = make_app(ExportedModel.load(folder), settings, threshold=threshold, log=log)
+    model = ExportedModel.load(folder)
+    escalation = open_escalation(
+        settings, model.task, threshold, timeout_s=settings.escalation_seconds
+    )
+    app = make_app(model, settings, threshold=threshold, escalation=escalation, log=log)
     server = make_server(app, settings)
     listener = socket.create_server(("127.0.0.1", 0))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)

@@ -20,6 +20,7 @@ from tutelage.core.export_record import read_export_record, write_export_record
 from tutelage.deliver.exporter import export_model, gate
 from tutelage.deliver.label_engine import GRAPH
 from tutelage.deliver.parity import ParityError, broken, check_scores, long_rows
+from tutelage.deliver.rationale_files import TOLERANCE
 from tutelage.deliver.score_matrix import score_matrix
 from tutelage.evaluation.temperature import fit_temperature
 from tutelage.student.encoding.prompts import label_ids
@@ -98,6 +99,31 @@ def test_an_int8_export_is_a_quarter_of_the_size_or_float_is_exported_and_said(
     save_graph(build_graph(student, label_ids(student, TASK)), tmp_path / "g/m.xml", int8=True)
     small = (tmp_path / "g/m.bin").stat().st_size
     assert small < 0.5 * (made("t5").export.folder / GRAPH).with_suffix(".bin").stat().st_size
+
+
+def test_int8_rationales_are_a_third_of_the_size_or_f32_is_exported_and_said(
+    made: Callable[[str], Made], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, plain = made("t5").checkpoint, made("t5").export
+    settings = ExportSettings(rationale_precision="int8", usd_per_hour=3.6)
+    monkeypatch.setitem(TOLERANCE, "int8", 9.0)
+    small = export_model(model, tmp_path / "small", settings, dev=ROWS, test=ROWS)
+    assert small.record.rationale_engine == "ctranslate2" and small.notes == ()
+    assert "CTranslate2 in int8: " in (small.record.parity or {})["rationales"]
+    size = [(e.folder / "rationales" / "model.bin").stat().st_size for e in (small, plain)]
+    assert size[0] < 0.45 * size[1]
+    written = Student.load(small.folder).predict(ROWS[:3], explain=True)
+    assert all(isinstance(p.rationale, str) for p in written)
+    # At 3.6 dollars an hour a second is a tenth of a cent.
+    seconds = (small.record.parity or {})["seconds_for_1000"]
+    card = (small.folder / "README.md").read_text(encoding="utf-8")
+    assert f"{seconds:.2f} s on that machine, {seconds / 1000:.6f} US dollars" in card
+
+    monkeypatch.setitem(TOLERANCE, "int8", 1e-9)
+    large = export_model(model, tmp_path / "large", settings, dev=ROWS, test=ROWS)
+    assert "CTranslate2 in f32: " in (large.record.parity or {})["rationales"]
+    assert any("Rationales in int8 were not exported: " in note for note in large.notes)
+    assert (large.folder / "rationales" / "model.bin").stat().st_size == size[1]
 
 
 def test_what_openvino_does_not_know_is_exported_with_its_checkpoint(tmp_path: Path) -> None:

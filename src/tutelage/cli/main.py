@@ -26,10 +26,12 @@ COMMANDS: Mapping[str, str] = {
     "evaluate": "Print accuracy with its interval, macro-F1, precision and recall.",
     "compare": "Compare two students on the same rows, or two whole runs.",
     "report": "Write the report of a finished run again, and print its tables.",
+    "frontier": "Draw accuracy against cost: student, teacher, and thresholds between them.",
     "runs": "List runs: when they began, whether they are finished, and what they found.",
     "predict": "Predict a label with probabilities for each row of a file.",
     "export": "Export a trained student, smaller and faster, as a folder that stands alone.",
     "serve": "Serve an exported model over HTTP, with a web page.",
+    "publish": "Publish a model with its card to a folder or to the Hugging Face hub.",
     "ledger": "Show, export, import and prune the answers that were paid for.",
 }
 """Each command and the first sentence of its help, so that `tutelage --help` imports none of them.

@@ -10,10 +10,12 @@ import typer
 from tutelage.cli.data_options import PANEL
 from tutelage.cli.options import Given, takes
 from tutelage.cli.terminal import command_of
+from tutelage.config.escalation_settings import EscalationSettings
 from tutelage.config.layout_settings import LayoutSettings
 
 
 @takes(LayoutSettings, PANEL)
+@takes(EscalationSettings, "What the student is not sure of")
 def predict(
     model: Annotated[
         Path, typer.Argument(help="An export, a checkpoint, …/seed-0/model, or a run's folder.")
@@ -47,6 +49,9 @@ def predict(
     recommends. Every row of the input has a row in the output, in order; one that cannot be read
     has its reason there. Where the rows have labels, the accuracy is printed.
 
+    With --escalate, a recipe's teacher answers the rows that the student is not sure of, and the
+    output says who answered each row, and what it cost.
+
     Example: `tutelage predict student test.jsonl --output new.csv`
     """
     from tutelage import api
@@ -73,6 +78,8 @@ def predict(
             resume=resume,
             overwrite=overwrite,
             workers=workers,
+            escalation=given.build(EscalationSettings),
+            on_note=lambda line: complain(line, label="note"),
             on_progress=lambda done: bars.job(JobProgress(str(output), done, done)),
         )
     found = [f"{counts.rows:,} rows with {counts.model}"]
@@ -81,6 +88,12 @@ def predict(
         found.append(
             f"{counts.right:,} of {counts.labelled:,} labelled rows right: accuracy "
             f"{counts.accuracy:.3f} ({low:.3f} to {high:.3f}, rows taken as independent)"
+        )
+    if counts.below or counts.by_teacher:
+        cost = "" if counts.paid_usd is None else f" for {counts.paid_usd:.6f} US dollars"
+        found.append(
+            f"{counts.below:,} below the threshold: {counts.by_teacher:,} answered by the "
+            f"teacher{cost}, {counts.below - counts.by_teacher:,} by the student"
         )
     # Where the predictions go to standard output, nothing else does.
     line = f"{output}: {'; '.join(found)}"

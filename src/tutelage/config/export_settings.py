@@ -31,6 +31,19 @@ class ExportSettings(Settings):
         "itself), `none`, or `auto`: `ctranslate2` where it computes what the student computes.",
         examples=["none"],
     )
+    rationale_precision: Literal["f32", "int8"] = Field(
+        "f32",
+        description="Of CTranslate2's weights: `f32`, or `int8` (a quarter of the size). Where "
+        "int8 does not pass the parity gate, f32 is exported.",
+        examples=["int8"],
+    )
+    usd_per_hour: Number | None = Field(
+        None,
+        ge=0,
+        description="What an hour of the machine costs, in US dollars: the card then says what "
+        "1,000 predictions cost. Default: unknown.",
+        examples=[0.1],
+    )
     threshold: Number | None = Field(
         None,
         ge=0,

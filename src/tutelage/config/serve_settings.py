@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Self
+from pydantic import Field
 
-from pydantic import Field, model_validator
+from tutelage.config.escalation_settings import EscalationSettings
+from tutelage.config.settings import Integer, Number, Text
 
-from tutelage.config.settings import Integer, Number, Settings, Text
 
-
-class ServeSettings(Settings):
+class ServeSettings(EscalationSettings):
     """How an exported model is served."""
 
     host: Text = Field(
@@ -67,27 +66,13 @@ class ServeSettings(Settings):
         description="Most open connections; further ones get 503.",
         examples=[200],
     )
-    threshold: Number | None = Field(
-        None,
-        ge=0,
-        le=1,
-        description="Probability from which an answer is marked as trusted. Default: the export's.",
-        examples=[0.8],
-    )
-    promise: Number | None = Field(
-        None,
+    escalation_seconds: Number = Field(
+        30.0,
         gt=0,
-        lt=1,
-        description="Choose the threshold so that trusted answers are right at least this often, "
-        "by a 95% bound on calibration rows (`data.calibration` of the recipe).",
-        examples=[0.97],
+        description="Seconds that a row waits for the teacher's answer; after that, the student's "
+        "is given.",
+        examples=[5],
     )
     log_texts: bool = Field(
         False, description="Write the texts of requests into the log too.", examples=[True]
     )
-
-    @model_validator(mode="after")
-    def _one_threshold(self) -> Self:
-        if self.threshold is not None and self.promise is not None:
-            raise ValueError("threshold and promise both choose the threshold: remove one of them")
-        return self

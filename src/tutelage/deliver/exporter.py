@@ -39,11 +39,14 @@ from tutelage.student.encoding.prompts import (
     label_ids,
 )
 
-_EXPLAINED = 4
+_EXPLAINED = {"f32": 4, "int8": 16}
 """Rows whose rationales are compared."""
 
 _TIMED = 30
 """Rows that are predicted one by one, for the latency."""
+
+_TOGETHER = 200
+"""Rows that are predicted together, for the throughput."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +151,8 @@ class _Work:
         facts = {
             **as_json(parity), **calibration, "rationales": said, "notes": self.notes,
             "latency_ms": self._latency(model),
+            "seconds_for_1000": self._seconds_for_1000(model),
+            "usd_per_hour": self.settings.usd_per_hour,
         }  # fmt: skip
         written = write_export_record(
             self.folder, replace(written, temperature=temperature, parity=facts)
@@ -233,28 +238,37 @@ class _Work:
         if wanted == "none" or self.record.objective == "label":
             return "none", "none were asked for" if wanted == "none" else "the student learnt none"
         if wanted != "transformers":
-            try:
-                return "ctranslate2", self._with_ctranslate2(record)
-            except StudentError as error:
-                if wanted == "ctranslate2":
-                    raise
-                self.notes.append(
-                    "Rationales need torch and transformers, since CTranslate2 was refused: "
-                    f"{error}"
-                )
+            first = self.settings.rationale_precision
+            for precision in dict.fromkeys((first, "f32")):
+                try:
+                    return "ctranslate2", self._with_ctranslate2(record, precision)
+                except StudentError as error:
+                    if precision != "f32":
+                        self.notes.append(
+                            f"Rationales in {precision} were not exported: {error}. Next: f32."
+                        )
+                        continue
+                    if wanted == "ctranslate2":
+                        raise
+                    self.notes.append(
+                        "Rationales need torch and transformers, since CTranslate2 was refused: "
+                        f"{error}"
+                    )
         self._copy_checkpoint()
         return "transformers", "by the checkpoint itself"
 
-    def _with_ctranslate2(self, record: ExportRecord) -> str:
+    def _with_ctranslate2(self, record: ExportRecord, precision: str) -> str:
+        """Write CTranslate2's files in a precision that passes the gate: a sentence about it."""
         from tutelage.deliver.rationale_engine import RATIONALES
         from tutelage.deliver.rationale_files import TOLERANCE, compare_rationales, convert
 
         loaded, limits = self.student.loaded, self.record
         ordered = sorted(self.rows, key=lambda e: sum(map(len, e.fields.values())))
-        some = [*ordered[: _EXPLAINED // 2], *ordered[-_EXPLAINED // 2 :]]
+        half = _EXPLAINED[precision] // 2
+        some = list({e.uid: e for e in (*ordered[:half], *ordered[-half:])}.values())
         found = self.student.score(some, explain=True)
         try:
-            convert(self.student.folder, self.folder, int8=False)
+            convert(self.student.folder, self.folder, int8=precision == "int8")
             model = ExportedModel(self.folder, record)
             sources = [limits.task.source(e.fields) for e in some]
             prompt = explaining_prompt(loaded)
@@ -265,18 +279,24 @@ class _Work:
                 ids = loaded.tokenizer(one.rationale or "a", add_special_tokens=False).input_ids
                 after = explains_after_label(loaded)
                 targets.append([*(start if after else []), *ids, loaded.eos_id][:64])
-            largest, _ = compare_rationales(
+            largest, mean = compare_rationales(
                 loaded, model.rationale_engine, [p.ids for p in prompts], targets
             )
-            if largest > TOLERANCE["f32"]:
+            what, found_difference = "of a token differs by", largest
+            if precision == "int8":
+                what, found_difference = "of the tokens differs on average by", mean
+            if found_difference > TOLERANCE[precision]:
                 raise ParityError(
-                    f"the log-probability of a rationale's token differs by {largest:.4f}, at most "
-                    f"{TOLERANCE['f32']} is allowed"
+                    f"the log-probability {what} {found_difference:.4f} in rationales, at most "
+                    f"{TOLERANCE[precision]} is allowed"
                 )
         except StudentError:
             remove(self.folder / RATIONALES)
             raise
-        return f"CTranslate2 in f32: log-probabilities of tokens within {largest:.1e}"
+        return (
+            f"CTranslate2 in {precision}: log-probabilities of tokens within {largest:.1e}, on "
+            f"average {mean:.1e}, on {len(some)} rows"
+        )
 
     def _temperature(self, model: ExportedModel) -> tuple[float, dict[str, Any]]:
         """The temperature, fitted on the export's own scores of dev."""
@@ -307,6 +327,13 @@ class _Work:
             model.score([row])
             seconds.append(time.perf_counter() - begun)
         return round(1000 * sorted(seconds)[len(seconds) // 2], 2)
+
+    def _seconds_for_1000(self, model: ExportedModel) -> float:
+        """Seconds for 1,000 rows that are predicted together, from those that are there."""
+        rows = self.rows[: -self.made_up or None][:_TOGETHER]
+        begun = time.perf_counter()
+        model.score(rows)
+        return round(1000 * (time.perf_counter() - begun) / len(rows), 3)
 
     def _copy_checkpoint(self) -> None:
         shutil.copytree(self.student.folder, self.folder / CHECKPOINT, dirs_exist_ok=True)

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from tutelage.config.escalation_settings import EscalationSettings
+from tutelage.core.checkpoint_record import CheckpointRecord
 from tutelage.core.errors import UsageError
+from tutelage.core.export_record import ExportRecord
 from tutelage.core.storage import read_json, write_json
 from tutelage.core.types import Prediction
 from tutelage.evaluation.promise import Kept, candidates, choose_threshold, why_not
@@ -31,6 +34,20 @@ def write_calibration(
             "correct": [p.label == p.gold for p in found],
         },
     )
+
+
+def chosen_threshold(
+    folder: Path, record: CheckpointRecord | ExportRecord, settings: EscalationSettings
+) -> tuple[float | None, Kept | None]:
+    """The threshold that settings ask for, or else the export's own, and what keeps the promise.
+
+    Raises UsageError as `keep_promise` does.
+    """
+    if settings.promise is not None:
+        kept = keep_promise(folder, settings.promise)
+        return kept.threshold, kept
+    own = record.threshold if isinstance(record, ExportRecord) else None
+    return own if settings.threshold is None else settings.threshold, None
 
 
 def keep_promise(folder: Path, promise: float) -> Kept:

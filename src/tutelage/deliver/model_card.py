@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from tutelage.core.checkpoint_record import CheckpointRecord
 from tutelage.core.export_record import ExportRecord
 from tutelage.deliver.parity import Parity
+
+DATA_LICENCE_UNNAMED = (
+    "- The licence of the data applies too. Name it here before you publish this folder."
+)
 
 
 @dataclass(frozen=True)
@@ -18,7 +24,8 @@ class Background:
     data:      the data as the recipe names them
     student:   the model that was trained
     teacher:   what wrote the rationales; None where nobody did
-    teacher_usd: what the teacher's answers cost for 1,000 rows; None where unknown
+    teacher_usd: what the teacher's rationales cost for 1,000 rows; None where unknown
+    teacher_label_usd: what its labels cost for 1,000 rows, as a baseline; None where unknown
     """
 
     name: str
@@ -27,6 +34,7 @@ class Background:
     student: str = ""
     teacher: str | None = None
     teacher_usd: float | None = None
+    teacher_label_usd: float | None = None
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,32 @@ class Card:
     record: ExportRecord
     parity: Parity
     background: Background
+
+
+def write_checkpoint_card(record: CheckpointRecord, background: Background) -> str:
+    """The card of a checkpoint that was not exported, in Markdown."""
+    task = record.task
+    lines = [
+        f"# {background.name}",
+        "",
+        f"A small text classifier: {', '.join(task.fields)} → {', '.join(task.labels)}. Digest "
+        f"`{record.weights_sha256}`.",
+        "",
+        "## Use",
+        "",
+        "```sh",
+        "pip install 'tutelage[train]'",
+        "tutelage predict THIS_FOLDER rows.jsonl",
+        "tutelage export THIS_FOLDER --output exported --test rows.jsonl",
+        "```",
+        "",
+        f"It reads at most {record.max_source_tokens} tokens; the rest is cut. Its answer is "
+        f"{record.decision_rule}.",
+    ]
+    if background.sentences:
+        lines += ["", "## What the experiment found", ""]
+        lines += [f"- {sentence}" for sentence in background.sentences]
+    return "\n".join([*lines, *_origins(background)]) + "\n"
 
 
 def write_card(card: Card) -> str:
@@ -79,13 +113,7 @@ def _lines(card: Card) -> Iterator[str]:
     threshold = "none" if record.threshold is None else f"{record.threshold:g}"
     yield f"| threshold | {threshold} |"
     yield f"| one row | {facts.get('latency_ms', 0)} ms (median, on the machine that exported it) |"
-    if background.teacher is not None:
-        cost = background.teacher_usd
-        price = "an unknown price" if cost is None else f"{cost:.4f} US dollars"
-        yield (
-            f"| 1,000 predictions | nothing but this machine's time; 1,000 answers of "
-            f"{background.teacher} cost {price} |"
-        )
+    yield from _costs(facts, background)
     yield ""
     yield "Compared with the checkpoint that was evaluated, before any temperature:"
     yield ""
@@ -97,6 +125,26 @@ def _lines(card: Card) -> Iterator[str]:
             f"- accuracy {parity.accuracy:.4f}, that of the checkpoint {parity.accuracy_before:.4f}"
         )
     yield from (f"- {note}" for note in facts.get("notes", ()))
+    yield from _origins(background)
+
+
+def _costs(facts: Mapping[str, Any], background: Background) -> Iterator[str]:
+    """What 1,000 predictions take and cost, and what the teacher's answers cost."""
+    seconds, hour = facts.get("seconds_for_1000"), facts.get("usd_per_hour")
+    if seconds is None:
+        return
+    own = "" if hour is None else f", {seconds / 3600 * hour:.6f} US dollars at {hour:g} an hour"
+    yield f"| 1,000 rows together | {seconds:.2f} s on that machine{own} |"
+    if background.teacher is None:
+        return
+    answers = background.teacher_usd
+    price = "an unknown price" if answers is None else f"{answers:.4f} US dollars"
+    labels = background.teacher_label_usd
+    asked = "" if labels is None else f"; 1,000 labels by it {labels:.4f} US dollars"
+    yield f"| the teacher | 1,000 rationales by {background.teacher} cost {price}{asked} |"
+
+
+def _origins(background: Background) -> Iterator[str]:
     yield ""
     yield "## Data and licence"
     yield ""
@@ -106,7 +154,7 @@ def _lines(card: Card) -> Iterator[str]:
         yield f"- trained from `{background.student}`, whose licence applies to these weights"
     if background.teacher is not None:
         yield f"- rationales by {background.teacher}: its terms apply to what was trained on them"
-    yield "- The licence of the data applies too. Name it here before you publish this folder."
+    yield DATA_LICENCE_UNNAMED
 
 
 def _fitted(facts: object) -> str:

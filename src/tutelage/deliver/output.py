@@ -20,6 +20,7 @@ from tutelage.core.errors import DataError, MissingExtraError, RunFolderError, U
 from tutelage.core.storage import digest, encode_json, read_json, write_json
 from tutelage.core.task import Task
 from tutelage.core.types import Prediction
+from tutelage.deliver.escalation import EscalatedPrediction
 
 STANDARD = "-"
 """Standard input, or output."""
@@ -30,6 +31,9 @@ Record = Prediction | DataError
 """A row of the output: a prediction, or why the row cannot be read."""
 
 _FIELDS = tuple(field.name for field in dataclasses.fields(Prediction))
+_ALL_FIELDS = tuple(field.name for field in dataclasses.fields(EscalatedPrediction))
+_ESCALATED = _ALL_FIELDS[len(_FIELDS) :]
+"""Further columns, where a teacher answers what the student is not sure of."""
 
 _BATCH = 10_000
 """Rows of a Parquet file that are written at once."""
@@ -38,11 +42,21 @@ _BATCH = 10_000
 class Output:
     """Where predictions go. The constructor refuses what cannot be written, before any work.
 
+    escalated: whether the records are EscalatedPrediction, with who answered
+
     Raises UsageError for a folder, an unknown suffix, or a file that is there already.
     """
 
-    def __init__(self, path: Path, *, resume: bool = False, overwrite: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        resume: bool = False,
+        overwrite: bool = False,
+        escalated: bool = False,
+    ) -> None:
         self.path = path
+        self.more = _ESCALATED if escalated else ()
         self.resume = resume
         self.standard = str(path) == STANDARD
         # A link leads to the file that is meant; a pipe or device is written into.
@@ -146,9 +160,10 @@ class Sink:
     def _encoded(self, record: Record) -> bytes:
         if self._output.standard or self._output.suffix != ".csv":
             return _line(_values(record))
-        rows = [_cells(_values(record), self._task)]
+        more = self._output.more
+        rows = [_cells(_values(record), self._task, more)]
         if self._csv_header:
-            rows.insert(0, _columns(self._task))
+            rows.insert(0, _columns(self._task, more))
             self._csv_header = False
         return _csv(rows)
 
@@ -160,7 +175,7 @@ class Sink:
         os.fsync(self._file.fileno())
         ready = output.place.with_name(f".{output.place.name}.ready")
         writer = {".jsonl": _to_jsonl, ".csv": _to_csv, ".parquet": _to_parquet}[output.suffix]
-        writer(output.part, ready, self._task)
+        writer(output.part, ready, self._task, output.more)
         if output.place.exists():
             ready.chmod(output.place.stat().st_mode & 0o777)
         ready.replace(output.place)
@@ -172,14 +187,16 @@ def _values(record: Record) -> dict[str, Any]:
     """A record as JSON: a prediction with all its fields, or what is wrong with the row."""
     if isinstance(record, DataError):
         return {"error": str(record)}
-    values = {name: getattr(record, name) for name in _FIELDS}
+    names = _ALL_FIELDS if isinstance(record, EscalatedPrediction) else _FIELDS
+    values = {name: getattr(record, name) for name in names}
     return values | ({} if record.gold else {"gold": None})
 
 
 def _record(values: dict[str, Any]) -> Record:
     if "error" in values:
         return DataError(values["error"])
-    return Prediction(**values | {"gold": values["gold"] or ""})
+    kind = EscalatedPrediction if "answered_by" in values else Prediction
+    return kind(**values | {"gold": values["gold"] or ""})
 
 
 def _line(values: Any) -> bytes:
@@ -208,26 +225,26 @@ def _rows(part: Path) -> Iterator[dict[str, Any]]:
                 yield values
 
 
-def _to_jsonl(part: Path, ready: Path, task: Task) -> None:
+def _to_jsonl(part: Path, ready: Path, task: Task, more: Sequence[str]) -> None:
     with part.open("rb") as lines, ready.open("wb") as file:
         file.writelines(line for line in lines if not line.startswith(b'{"chunk_end":'))
 
 
-def _columns(task: Task) -> list[str]:
+def _columns(task: Task, more: Sequence[str]) -> list[str]:
     return [
         "uid", "label", *(f"p({label})" for label in task.labels), "gold", "truncated",
-        "rationale", "error",
+        "rationale", *more, "error",
     ]  # fmt: skip
 
 
-def _cells(values: dict[str, Any], task: Task) -> list[Any]:
+def _cells(values: dict[str, Any], task: Task, more: Sequence[str]) -> list[Any]:
     """The cells of a row, in the order of `_columns`."""
     if "error" in values:
-        return [None, None, *(None for _ in task.labels), None, None, None, values["error"]]
+        return [None] * (len(_columns(task, more)) - 1) + [values["error"]]
     probabilities = [values["probabilities"][label] for label in task.labels]
     return [
         values["uid"], values["label"], *probabilities, values["gold"], values["truncated"],
-        values["rationale"], None,
+        values["rationale"], *(values[name] for name in more), None,
     ]  # fmt: skip
 
 
@@ -239,23 +256,25 @@ def _csv(rows: Sequence[Sequence[Any]]) -> bytes:
     return encode_json(text.getvalue())
 
 
-def _to_csv(part: Path, ready: Path, task: Task) -> None:
+def _to_csv(part: Path, ready: Path, task: Task, more: Sequence[str]) -> None:
     with ready.open("wb") as file:
-        file.write(_csv([_columns(task)]))
-        file.writelines(_csv([_cells(values, task)]) for values in _rows(part))
+        file.write(_csv([_columns(task, more)]))
+        file.writelines(_csv([_cells(values, task, more)]) for values in _rows(part))
 
 
-def _to_parquet(part: Path, ready: Path, task: Task) -> None:
+def _to_parquet(part: Path, ready: Path, task: Task, more: Sequence[str]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    names = _columns(task)
-    kinds = {"truncated": pa.bool_()} | {f"p({label})": pa.float64() for label in task.labels}
+    names = _columns(task, more)
+    kinds = {"truncated": pa.bool_(), "teacher_cost_usd": pa.float64()} | {
+        f"p({label})": pa.float64() for label in task.labels
+    }
     schema = pa.schema([(name, kinds.get(name, pa.string())) for name in names])
     with pq.ParquetWriter(ready, schema) as writer:
         batch: list[list[Any]] = []
         for values in _rows(part):
-            batch.append(_cells(values, task))
+            batch.append(_cells(values, task, more))
             if len(batch) == _BATCH:
                 writer.write_table(_table(batch, schema))
                 batch = []

@@ -7,17 +7,20 @@ import shutil
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tutelage.config.escalation_settings import EscalationSettings
 from tutelage.config.layout_settings import LayoutSettings
-from tutelage.core.errors import DataError
+from tutelage.core.errors import DataError, UsageError
 from tutelage.core.model_files import file_sha256
 from tutelage.core.task import Task
-from tutelage.core.types import Example
+from tutelage.core.types import Example, Prediction
 from tutelage.data.load import load_examples, open_source, parse_spec
 from tutelage.data.row_parser import RowParser
+from tutelage.deliver.escalation import EscalatedPrediction, open_escalation
+from tutelage.deliver.kept_promise import chosen_threshold
 from tutelage.deliver.output import STANDARD, Output, Record
 from tutelage.deliver.scoring_pool import scored
 from tutelage.deliver.trained import Student, in_chunks
@@ -38,6 +41,9 @@ class Counts:
     labelled:   rows with a label of their own
     right:      of them, predicted rightly
     first:      the first reason of an unreadable row
+    below:      rows below the threshold, where a teacher was to be asked
+    by_teacher: of them, answered by the teacher
+    paid_usd:   US dollars that were charged to its budget meanwhile; None where no price is known
     """
 
     model: Path
@@ -46,6 +52,9 @@ class Counts:
     labelled: int = 0
     right: int = 0
     first: str = ""
+    below: int = 0
+    by_teacher: int = 0
+    paid_usd: float | None = None
 
     @property
     def accuracy(self) -> float | None:
@@ -66,6 +75,9 @@ class Counts:
         elif record.gold:
             self.labelled += 1
             self.right += record.label == record.gold
+        if isinstance(record, EscalatedPrediction) and record.was_below:
+            self.below += 1
+            self.by_teacher += record.answered_by == "teacher"
 
 
 def write_predictions(
@@ -79,7 +91,9 @@ def write_predictions(
     resume: bool = False,
     overwrite: bool = False,
     workers: int = 1,
+    escalation: EscalationSettings | None = None,
     on_progress: Callable[[int], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
 ) -> Counts:
     """Predict and write the rows of `data` with a checkpoint or the model that a run recommends.
 
@@ -94,21 +108,36 @@ def write_predictions(
     resume:      continue what an interrupted call has written
     overwrite:   replace a file that is there
     workers:     processes that predict; their number changes nothing in the output
+    escalation:  which rows the teacher answers; the output then says who answered each
     on_progress: called with the number of rows done
+    on_note:     called with what the user should know of the teacher, once for each line
 
     Raises StudentError where `model` is not a checkpoint, UsageError for an output that is there
-    already.
+    already, TeacherError where the teacher cannot be asked: what was written can be resumed.
     """
-    written = Output(output, resume=resume, overwrite=overwrite)
+    asked = escalation or EscalationSettings()
+    if asked.escalate is None and (asked.threshold is not None or asked.promise is not None):
+        raise UsageError("--threshold and --promise need a teacher: add --escalate RECIPE")
+    asks = asked.escalate is not None
+    written = Output(output, resume=resume, overwrite=overwrite, escalated=asks)
     student = Student.find(model)
-    if workers == 1:
-        student.prepare()
     with contextlib.ExitStack() as stack:
+        threshold = None
+        if asks:
+            threshold, _ = chosen_threshold(student.folder, student.record, asked)
+        teacher = open_escalation(asked, student.record.task, threshold)
+        if teacher is not None:
+            stack.enter_context(teacher)
+        charged = 0.0 if teacher is None else teacher.labels.charged_usd
+        once = _Once(on_note)
+        if workers == 1:
+            student.prepare()
         spec = stack.enter_context(_spooled()) if data == STANDARD else data
         settings = _changed(student.layout if layout is None else layout, changes)
         record = student.record
         origin = [
             [record.weights_sha256, data, settings.model_dump(mode="json"), explained],
+            None if teacher is None else [teacher.model, threshold],
             None if written.special else _content(spec),
         ]
         counts = Counts(student.folder)
@@ -122,10 +151,14 @@ def write_predictions(
         def examples() -> Iterator[list[Example]]:
             for chunk in chunks:
                 taken.append(chunk)
-                yield [row for row in chunk if isinstance(row, Example)]
+                yield _readable(chunk)
 
         predicted = scored(student, examples(), explain=explained, workers=workers)
         for predictions in stack.enter_context(contextlib.closing(predicted)):
+            if teacher is not None:
+                predictions = list[Prediction](
+                    teacher.answer(_readable(taken[0]), predictions, once)
+                )
             answers = iter(predictions)
             records: list[Record] = [
                 row if isinstance(row, DataError) else next(answers) for row in taken.popleft()
@@ -136,7 +169,26 @@ def write_predictions(
             if on_progress is not None:
                 on_progress(counts.rows)
         sink.finish()
+        if teacher is not None and teacher.labels.budget.price is not None:
+            counts.paid_usd = teacher.labels.charged_usd - charged
     return counts
+
+
+class _Once:
+    """Hands each line on once."""
+
+    def __init__(self, on_note: Callable[[str], None] | None) -> None:
+        self._on_note, self._said = on_note, set[str]()
+
+    def __call__(self, line: str) -> None:
+        """A line for the user."""
+        if self._on_note is not None and line not in self._said:
+            self._said.add(line)
+            self._on_note(line)
+
+
+def _readable(chunk: Sequence[Example | DataError]) -> list[Example]:
+    return [row for row in chunk if isinstance(row, Example)]
 
 
 def _after(rows: Iterator[Example | DataError], done: int) -> Iterator[list[Example | DataError]]:

@@ -82,6 +82,7 @@ def background_of(run: Path) -> Background | None:
         student=results.student.model,
         teacher=", ".join(_teachers(results)) or None,
         teacher_usd=_for_1000(results),
+        teacher_label_usd=_labels_for_1000(results),
     )
 
 
@@ -94,6 +95,14 @@ def _teachers(results: Results) -> list[str]:
     """The models that wrote rationales, each once."""
     names = [arm.model for arm in results.teacher.by_arm.values() if arm.model]
     return list(dict.fromkeys(names))
+
+
+def _labels_for_1000(results: Results) -> float | None:
+    """US dollars for 1,000 labels of the teacher, asked without examples; None where unknown."""
+    for found in results.baselines.teacher:
+        if found.shots == 0 and found.cost_usd is not None and found.rows:
+            return 1000 * found.cost_usd / found.rows
+    return None
 
 
 def _for_1000(results: Results) -> float | None:

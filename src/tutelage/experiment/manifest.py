@@ -48,6 +48,7 @@ def begin(folder: Path, recipe: Recipe, splits: Splits) -> None:
                 "cores": os.cpu_count(),
             },
             "test_set_openings": before.get("test_set_openings", []),
+            "thresholds_on_test": before.get("thresholds_on_test", []),
             "test_rows_also_used_by": before.get("test_rows_also_used_by", []),
         },
     )
@@ -103,6 +104,35 @@ def record_answer(folder: Path, opening: Opening, comparisons: Sequence[Comparis
     for each in values["test_set_openings"]:
         if _same(each, opening):
             each["answer"] = as_json([_kept(c) for c in comparisons if c.primary])
+    write_json(path, values)
+
+
+def record_threshold(
+    folder: Path, opening: Mapping[str, Any]
+) -> tuple[str, tuple[dict[str, Any], ...]]:
+    """Record that the test set is opened for a threshold of escalation; the same one again is not
+    counted twice.
+
+    Returns when it was first opened for it, and the other thresholds with their answers.
+    """
+    path = folder / "manifest.json"
+    values = read_json(path)
+    known = values.setdefault("thresholds_on_test", [])
+    mine = next((each for each in known if _same(each, opening)), None)
+    if mine is None:
+        mine = {**opening, "time": _now(), "answer": None}
+        known.append(mine)
+        write_json(path, values)
+    return str(mine["time"]), tuple(each for each in known if not _same(each, opening))
+
+
+def record_threshold_answer(folder: Path, opening: Mapping[str, Any], answer: Any) -> None:
+    """Keep what the test set answered for a threshold, whatever comes later."""
+    path = folder / "manifest.json"
+    values = read_json(path)
+    for each in values["thresholds_on_test"]:
+        if _same(each, opening):
+            each["answer"] = answer
     write_json(path, values)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tutelage.config.asked_teachers import teachers_of
 from tutelage.config.recipe import Recipe
 from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.errors import BudgetError
@@ -25,7 +26,6 @@ from tutelage.evaluation.crossed import crossed_random_effects
 from tutelage.evaluation.statistics import wilson_interval
 from tutelage.experiment.prepare import Splits
 from tutelage.strategies.labelling import Labelling
-from tutelage.strategies.lookup import get_strategy
 from tutelage.teacher.annotate import Annotation, Options, annotate
 from tutelage.teacher.ledger.store import Ledger
 from tutelage.teacher.registry import is_looked_up
@@ -63,7 +63,7 @@ def label_requests(recipe: Recipe, splits: Splits) -> tuple[list[LabelRequest], 
     if "teacher" not in recipe.baselines:
         return [], "the recipe's `baselines` leave the teacher out"
     task = recipe.resolved_task()
-    teachers = list(_teachers(recipe).values())
+    teachers = teachers_of(recipe)
     free = [settings for settings in teachers if not is_looked_up(settings)]
     looked_up = ", ".join(settings.model for settings in teachers if settings not in free)
     notes = [] if teachers else ["no arm asks a teacher"]
@@ -187,26 +187,6 @@ def describe(request: LabelRequest, done: Annotation, task: Task) -> TeacherBase
         tokens=TokenCounts(done.tokens.prompt_tokens, done.tokens.completion_tokens),
         cost_usd=done.summary.cost_usd,
     )
-
-
-def _teachers(recipe: Recipe) -> dict[str, TeacherSettings]:
-    """The teachers that arms use, each once: by everything that decides what a teacher answers."""
-    task = recipe.resolved_task()
-    found: dict[str, TeacherSettings] = {}
-    for arm in recipe.arms:
-        if arm.strategy is None:
-            continue
-        section = recipe.teacher_of(arm)
-        strategy = get_strategy(arm.strategy, template=arm.template, task=task)
-        if strategy.asks_teacher and section is not None:
-            found.setdefault(_identity(section), section)
-    return found
-
-
-def _identity(section: TeacherSettings) -> str:
-    decisive = {"model", "base_url", "provider", "temperature", "seed", "max_tokens", "top_p"}
-    more = {"structured", "reasoning_effort", "extra_body"}
-    return section.model_dump_json(include=decisive | more)
 
 
 def _digest(row: Example, task: Task) -> str:

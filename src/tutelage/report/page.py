@@ -135,7 +135,7 @@ def _render(
 
     try:
         return (
-            _environment(autoescape).get_template(template).render(_content(results, files), **more)
+            environment(autoescape).get_template(template).render(_content(results, files), **more)
         )
     except jinja2.UndefinedError as error:
         raise RunFolderError(
@@ -145,7 +145,8 @@ def _render(
 
 
 @functools.cache
-def _environment(autoescape: bool) -> jinja2.Environment:
+def environment(autoescape: bool) -> jinja2.Environment:
+    """The templates, with the filters that format every number."""
     import jinja2
 
     environment = jinja2.Environment(

@@ -28,7 +28,15 @@ from tutelage.teacher.registry import open_teacher
 from tutelage.teacher.summary import Summary
 from tutelage.teacher.teacher import Teacher
 
-__all__ = ["Annotation", "Options", "AnnotationProgress", "Summary", "annotate", "annotate_to_file"]
+__all__ = [
+    "Annotation",
+    "Options",
+    "AnnotationProgress",
+    "Summary",
+    "annotate",
+    "annotate_each",
+    "annotate_to_file",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +96,41 @@ def annotate(
     def keep(index: int, rationale: Rationale) -> None:
         rationales[index] = rationale
 
-    summary = _annotate(
-        lambda: examples, len(examples), keep, strategy, teacher, task, ledger, options, base
+    summary = annotate_each(
+        examples,
+        keep,
+        strategy=strategy,
+        teacher=teacher,
+        task=task,
+        ledger=ledger,
+        options=options,
+        base=base,
     )
     whole = tuple(rationale for rationale in rationales if rationale is not None)
     assert len(whole) == len(examples)
     return Annotation(whole, summary)
+
+
+def annotate_each(
+    examples: Sequence[Example],
+    keep: Callable[[int, Rationale], None],
+    *,
+    strategy: Strategy | str,
+    teacher: TeacherSettings | Teacher | None,
+    task: Task,
+    ledger: Ledger | None = None,
+    options: Options | None = None,
+    base: Path | None = None,
+) -> Summary:
+    """`annotate` for a caller that takes each rationale as soon as it is known.
+
+    keep: called with the index and the rationale of each row, in any order, on the thread that
+          makes the requests. Where an error ends the call, such as a spent budget, it has been
+          called for every row that had its answer by then.
+    """
+    return _annotate(
+        lambda: examples, len(examples), keep, strategy, teacher, task, ledger, options, base
+    )
 
 
 def annotate_to_file(

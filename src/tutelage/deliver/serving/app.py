@@ -15,6 +15,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from tutelage.config.serve_settings import ServeSettings
+from tutelage.deliver.escalation import Escalation, by_student
 from tutelage.deliver.exported import ExportedModel
 from tutelage.deliver.serving.bodies import (
     BodyError,
@@ -25,6 +26,7 @@ from tutelage.deliver.serving.bodies import (
 )
 from tutelage.deliver.serving.guards import RequestLog, TokenGuard
 from tutelage.deliver.serving.queue import BatchQueue, QueueFullError
+from tutelage.deliver.serving.teacher_queue import TeacherQueue
 
 _PAGE_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
@@ -36,8 +38,17 @@ _DRAINED = 8
 _ERROR = {"type": "object", "properties": {"detail": {"type": "string"}}, "required": ["detail"]}
 
 
-def _metrics(queue: BatchQueue) -> tuple[CollectorRegistry, dict[str, Any]]:
+def _metrics(
+    queue: BatchQueue, escalation: Escalation | None
+) -> tuple[CollectorRegistry, dict[str, Any]]:
     registry = CollectorRegistry()
+    if escalation is not None:
+        charged = Gauge(
+            "tutelage_teacher_charged_usd",
+            "US dollars that are charged to the budget of the teacher's answers.",
+            registry=registry,
+        )
+        charged.set_function(lambda: escalation.labels.charged_usd)
     waiting = Gauge("tutelage_waiting_rows", "Rows that wait or are computed.", registry=registry)
     waiting.set_function(lambda: queue.waiting)
     return registry, {
@@ -51,6 +62,9 @@ def _metrics(queue: BatchQueue) -> tuple[CollectorRegistry, dict[str, Any]]:
         "cut": Counter("tutelage_cut_rows", "Rows whose text was cut.", registry=registry),
         "below": Counter(
             "tutelage_rows_below_threshold", "Rows below the threshold.", registry=registry
+        ),
+        "teacher": Counter(
+            "tutelage_rows_by_teacher", "Rows that the teacher answered.", registry=registry
         ),
         "batch": Histogram(
             "tutelage_batch_rows",
@@ -66,11 +80,13 @@ def make_app(
     settings: ServeSettings,
     *,
     threshold: float | None = None,
+    escalation: Escalation | None = None,
     log: TextIO | None = None,
 ) -> FastAPI:
     """The application that serves a model.
 
     threshold: probability from which an answer is trusted; None: the export's own
+    escalation: answers what is below the threshold; None: the student answers all rows
     log:       where the log goes; None: standard error
 
     `app.state.stopping` is set when the server is to end: /readyz then says no.
@@ -79,12 +95,25 @@ def make_app(
     fields, labels = record.task.fields, record.task.labels
     limit = record.threshold if threshold is None else threshold
     queue = BatchQueue(model, settings.queue_rows, lambda rows: metrics["batch"].observe(rows))
-    registry, metrics = _metrics(queue)
+    registry, metrics = _metrics(queue, escalation)
+    teachers = (
+        None
+        if escalation is None
+        else TeacherQueue(escalation, settings.escalation_seconds, settings.queue_rows, log)
+    )
+    said = {
+        "model": model_of(record, limit),
+        "teacher": None if escalation is None else escalation.model,
+    }
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         queue.start()
+        if teachers is not None:
+            teachers.start()
         yield
+        if teachers is not None:
+            await teachers.stop()
         await queue.stop()
 
     app = FastAPI(
@@ -130,8 +159,9 @@ def make_app(
         },
     )
     async def predict(request: Request) -> JSONResponse:
-        """Each answer has the label, the probabilities, how many tokens of its text were cut, and
-        whether it reaches the threshold; the answer names the model by its digest."""
+        """Each answer has the label and who gave it, the student's probabilities, how many tokens
+        of its text were cut, whether it reaches the threshold, and what the teacher's label cost
+        where the teacher was asked; the answer names the model by its digest."""
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
             raise BodyError(415, f"content-type: got {kind[:80]!r}, expected application/json")
@@ -143,11 +173,16 @@ def make_app(
         found = await queue.predict(body.rows, body.explain)
         facts["cut_rows"] = sum(p.truncated for p in found)
         metrics["cut"].inc(facts["cut_rows"])
-        answers = [answer_of(prediction, limit) for prediction in found]
+        if teachers is None:
+            final = [by_student(prediction) for prediction in found]
+        else:
+            final = await teachers.answer(body.rows, found)
+            facts["teacher_rows"] = sum(one.answered_by == "teacher" for one in final)
+        answers = [answer_of(prediction, limit) for prediction in final]
         for answer in answers:
             metrics["rows"].labels(answer["label"]).inc()
             metrics["below"].inc(answer["trusted"] is False)
-        said = {"model": model_of(record, limit)}
+            metrics["teacher"].inc(answer["answered_by"] == "teacher")
         return JSONResponse(
             {"prediction": answers[0], **said} if body.single else {"predictions": answers, **said}
         )
@@ -160,7 +195,7 @@ def make_app(
                 "fields": list(record.task.fields),
                 "labels": list(record.task.labels),
             },
-            "model": model_of(record, limit),
+            **said,
             "rationales": record.rationale_engine != "none",
             "max_source_tokens": record.max_source_tokens,
             "max_text_chars": settings.max_text_chars,

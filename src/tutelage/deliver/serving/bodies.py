@@ -12,7 +12,8 @@ from tutelage.config.serve_settings import ServeSettings
 from tutelage.core.export_record import ExportRecord
 from tutelage.core.storage import half_character
 from tutelage.core.task import Task
-from tutelage.core.types import Example, Prediction
+from tutelage.core.types import Example
+from tutelage.deliver.escalation import EscalatedPrediction
 
 
 class BodyError(Exception):
@@ -123,13 +124,18 @@ def _kind(value: Any) -> str:
     return names.get(type(value), "a number")
 
 
-def answer_of(prediction: Prediction, threshold: float | None) -> dict[str, Any]:
-    """One prediction as JSON."""
-    confidence = prediction.probabilities[prediction.label]
+def answer_of(prediction: EscalatedPrediction, threshold: float | None) -> dict[str, Any]:
+    """One prediction as JSON. All but `label` is the student's, unless it says the teacher's."""
+    confidence = prediction.probabilities[prediction.student_label]
     return {
         "label": prediction.label,
+        "answered_by": prediction.answered_by,
         "probabilities": dict(prediction.probabilities),
         "trusted": None if threshold is None else confidence >= threshold,
+        "student_label": prediction.student_label,
+        "teacher_label": prediction.teacher_label,
+        "teacher_cost_usd": prediction.teacher_cost_usd,
+        "note": prediction.note,
         "cut_tokens": prediction.cut_tokens,
         "rationale": prediction.rationale,
     }

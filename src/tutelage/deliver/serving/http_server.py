@@ -12,8 +12,9 @@ import uvicorn
 
 from tutelage.config.serve_settings import ServeSettings
 from tutelage.core.errors import UsageError
+from tutelage.deliver.escalation import open_escalation
 from tutelage.deliver.exported import ExportedModel
-from tutelage.deliver.kept_promise import keep_promise
+from tutelage.deliver.kept_promise import chosen_threshold
 from tutelage.deliver.serving.app import make_app
 from tutelage.deliver.serving.receiving import protocol_with_deadline
 from tutelage.deliver.trained import Student
@@ -57,14 +58,16 @@ def serve(
     on_ready: called once it listens, with the address and with what the threshold that keeps the
               promise keeps
 
-    Raises UsageError where the address cannot be used or the promise cannot be kept, StudentError
-    for a faulty export.
+    Raises UsageError where the address cannot be used, the promise cannot be kept or no teacher can
+    be asked, StudentError for a faulty export.
     """
     model = Student.load(folder).loaded
     if not isinstance(model, ExportedModel):
         raise UsageError(f"{folder}: is not an export: `tutelage export` makes one of it")
-    kept = None if settings.promise is None else keep_promise(folder, settings.promise)
-    threshold = settings.threshold if kept is None else kept.threshold
+    threshold, kept = chosen_threshold(folder, model.record, settings)
+    escalation = open_escalation(
+        settings, model.task, threshold, timeout_s=settings.escalation_seconds
+    )
     if model.record.label_engine == "openvino":
         model.engine.scores([[1, 2, 3]])  # so that the first request does not wait for it
     listener = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
@@ -78,7 +81,7 @@ def serve(
             f"{settings.host}:{settings.port}: cannot be listened on ({error.strerror}): name "
             "another --port or --host"
         ) from error
-    app = make_app(model, settings, threshold=threshold)
+    app = make_app(model, settings, threshold=threshold, escalation=escalation)
     server = make_server(app, settings)
     if on_ready is not None:
         name = f"[{settings.host}]" if ":" in settings.host else settings.host

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -276,8 +276,10 @@ def main_process() -> Iterator[bool]:
 
 
 def read_predictions(path: Path) -> list[Prediction]:
-    """The predictions in a file that a job has written."""
-    return [Prediction(**record) for record in read_jsonl(path)]
+    """The predictions in a file that a job, or `predict`, has written; final ones, if escalated."""
+    own = [field.name for field in fields(Prediction)]
+    records = ((own if "answered_by" in record else record, record) for record in read_jsonl(path))
+    return [Prediction(**{name: record[name] for name in names}) for names, record in records]
 
 
 class Runner:

@@ -1,0 +1,24 @@
+"""The teachers of a recipe that can be asked anything, each once."""
+
+from __future__ import annotations
+
+from tutelage.config.recipe import Recipe
+from tutelage.config.teacher_settings import TeacherSettings
+from tutelage.strategies.lookup import get_strategy
+
+_DECISIVE = {"model", "base_url", "provider", "temperature", "seed", "max_tokens", "top_p"}
+_MORE = {"structured", "reasoning_effort", "extra_body"}
+
+
+def teachers_of(recipe: Recipe) -> list[TeacherSettings]:
+    """The teachers that arms use, each once: by everything that decides what a teacher answers."""
+    task = recipe.resolved_task()
+    found: dict[str, TeacherSettings] = {}
+    for arm in recipe.arms:
+        if arm.strategy is None:
+            continue
+        section = recipe.teacher_of(arm)
+        strategy = get_strategy(arm.strategy, template=arm.template, task=task)
+        if strategy.asks_teacher and section is not None:
+            found.setdefault(section.model_dump_json(include=_DECISIVE | _MORE), section)
+    return list(found.values())
