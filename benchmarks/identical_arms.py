@@ -93,7 +93,7 @@ def differs_by_rows_alone(arms: Sequence[Path]) -> bool:
     """Whether a paired t-test over the rows, on means over the seeds, finds a difference at 5%."""
     right = []
     for arm in arms:
-        # Only a fresh training has read the test set: a trial of the search has no such file.
+        # Only a fresh training is evaluated on test: a trial of the search has no such file.
         seeds = [read_predictions(file) for file in sorted(arm.glob("**/test.jsonl"))]
         assert len(seeds) == SEEDS
         right.append(np.mean([[p.label == p.gold for p in rows] for rows in seeds], axis=0))
