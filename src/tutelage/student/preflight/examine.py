@@ -1,7 +1,7 @@
-"""Examines a student on a recipe's own longest rows, before anything is paid for or trained.
+"""Examines a student on a recipe's longest row and its shortest, before it is paid for or trained.
 
     completeness   no weight is missing, and two loads are equal
-    room           positions for the longest rows, embeddings for the tokens, tokens for the labels
+    room           positions for the longest row, embeddings for the tokens, tokens for the labels
     causality      a later token changes no earlier logit
     equivalence    scores, losses, gradients and generated text are those of the plain model
     round trip     what is saved and loaded again gives the same scores, bit for bit; so do adapters
@@ -68,7 +68,7 @@ def examine_student(
 ) -> Preflight:
     """Examine the student that `spec` names with the rows of a recipe.
 
-    examples:  rows of all splits; the longest ones and the shortest are used
+    examples:  rows of all splits; the longest and the shortest are used
     settings:  of one training for each objective in use
     tokenizer: of a new student (`scratch:`)
     classifies: whether it becomes a classifier
@@ -172,12 +172,13 @@ def _check_equal_loads(spec: str, one: Student, other: Student) -> None:
 
 
 def _ends(student: Student, examples: Sequence[Example], task: Task, limit: int) -> list[Example]:
-    """The two longest rows in tokens, up to `limit`, and the shortest."""
+    """The longest row in tokens, up to `limit`, and the shortest: in one batch they are padded
+    the most."""
     by_size = sorted(examples, key=lambda e: len(task.source(e.fields).text))
     some = [by_size[0], *by_size[-_CANDIDATES:]]
     encoded = encode_prompts(student, [task.source(e.fields) for e in some], "answer", limit)
     order = sorted(range(len(some)), key=lambda i: len(encoded[i].ids))
-    return [some[i] for i in dict.fromkeys([order[-1], order[-min(2, len(order))], order[0]])]
+    return [some[i] for i in dict.fromkeys([order[-1], order[0]])]
 
 
 def _check_room(
