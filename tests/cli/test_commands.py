@@ -187,7 +187,7 @@ def test_from_a_csv_file_to_a_report(tmp_path: Path, here: Here) -> None:
     assert "labels good, bad" in done.stdout
     recipe = yaml.safe_load((tmp_path / "recipe.yaml").read_text(encoding="utf-8"))
     assert recipe["task"] == {"fields": ["text"], "labels": ["good", "bad"]}
-    assert recipe["data"]["columns"] == {"label": "sentiment"}
+    assert recipe["data"]["columns"] == {"uid": "id", "label": "sentiment"}
     fails(tutelage("init", "films.csv", cwd=tmp_path), 2, "exists already")
 
     # These rows have no reasons, so the arms are reduced to labels and an echo of them.
@@ -200,7 +200,6 @@ def test_from_a_csv_file_to_a_report(tmp_path: Path, here: Here) -> None:
         encoding="utf-8",
     )
     recipe["teacher"] = "recorded:teacher.jsonl#k"
-    recipe["data"]["columns"]["uid"] = "id"
     recipe["search"] = {"learning_rate": [3e-3]}
     recipe["seeds"] = [0, 1]
     recipe["explain_rows"] = 4

@@ -1,4 +1,4 @@
-"""A pool's workers end when their parent is killed."""
+"""A pool's workers: what they have of their parent, and that they end when it is killed."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
+from tutelage.student.jobs.jobs import Runner
+
 PARENT = """
-import multiprocessing, os, time
+import os, time
 from concurrent.futures import ProcessPoolExecutor
 from tutelage.student.jobs import worker
 
 if __name__ == "__main__":
-    context = multiprocessing.get_context("spawn")
-    arguments = (context.Queue(), context.Value("i", 0), ())
+    context = worker.start_method()
+    arguments = (context.Queue(), context.Value("i", 0), (), dict(os.environ))
     with ProcessPoolExecutor(1, context, initializer=worker.start, initargs=arguments) as pool:
         print(pool.submit(os.getpid).result(), flush=True)
         pool.submit(time.sleep, 60).result()
@@ -48,3 +52,14 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     finally:
         if _runs(pid):
             os.kill(pid, signal.SIGKILL)
+
+
+def test_a_worker_has_the_environment_of_its_parent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is when the pool starts: the process that workers are forked from may be older."""
+    for value in ("one", "two", None):
+        if value is None:
+            monkeypatch.delenv("TUTELAGE_TEST_VARIABLE")
+        else:
+            monkeypatch.setenv("TUTELAGE_TEST_VARIABLE", value)
+        with Runner(1) as runner:
+            assert runner.on_each_worker(os.getenv, "TUTELAGE_TEST_VARIABLE") == [value]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
-from batch_worker import killed, run
+from batch_worker import killed_in, run
 from native_server import NativeServer
 
 from tutelage.config.teacher_settings import PriceOverride
@@ -51,8 +52,8 @@ def run_killed(context: Any, folder: Path, server: NativeServer, step: int) -> t
     """Run in a process that dies after `step` steps; its exit code, and what it wrote at its
     end."""
     result = folder / "result"
-    arguments = (folder / "ledger.sqlite", server.base_url, COUNT, step, result)
-    process = context.Process(target=killed, args=arguments, kwargs=teacher(server.scheme))
+    arguments = (folder / "ledger.sqlite", server.base_url, COUNT, step, result, dict(os.environ))
+    process = context.Process(target=killed_in, args=arguments, kwargs=teacher(server.scheme))
     process.start()
     process.join(150)
     text = result.read_text(encoding="utf-8") if result.exists() else ""

@@ -6,6 +6,7 @@ share a batch is decided by the chunk, so that the number of processes changes n
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -41,7 +42,7 @@ def scored(
     exported = isinstance(student.record, ExportRecord)
     context = worker.start_method(torch=not exported)
     gpus = () if exported else worker.visible_gpus()
-    arguments = (None, context.Value("i", 0), gpus)
+    arguments = (None, context.Value("i", 0), gpus, dict(os.environ))
     pool = ProcessPoolExecutor(workers, context, initializer=worker.start, initargs=arguments)
     pending: deque[Future[list[Prediction]]] = deque()
     try:

@@ -359,7 +359,8 @@ class Runner:
         if self._pool is None:
             context = worker.start_method()
             self._channel = context.Queue()
-            arguments = (self._channel, context.Value("i", 0), worker.visible_gpus())
+            gpus, environment = worker.visible_gpus(), dict(os.environ)
+            arguments = (self._channel, context.Value("i", 0), gpus, environment)
             self._pool = ProcessPoolExecutor(
                 self.workers, context, initializer=worker.start, initargs=arguments
             )

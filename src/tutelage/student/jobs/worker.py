@@ -13,7 +13,7 @@ import queue
 import signal
 import sys
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from importlib import metadata
 from typing import Any
@@ -43,11 +43,11 @@ def start_method(torch: bool = True) -> Any:
 
     On Linux they are forks of a server process that has imported torch, which takes ten seconds of
     a core each time. New interpreters where there are GPUs, which torch may look for once only, and
-    in a process that was itself forked from one with such a server.
+    in a process that was itself forked: such a server would be its parent's, which it cannot use.
     """
     global _server_of
-    mine = _server_of in (None, os.getpid())
-    if sys.platform != "linux" or not torch or not mine or visible_gpus():
+    forked = multiprocessing.parent_process() is not None or _server_of not in (None, os.getpid())
+    if sys.platform != "linux" or not torch or forked or visible_gpus():
         return multiprocessing.get_context("spawn")
     _server_of = os.getpid()
     context = multiprocessing.get_context("forkserver")
@@ -78,15 +78,19 @@ def submit(pool: ProcessPoolExecutor, function: Callable[..., Any], *arguments: 
             setattr(main, name, value)
 
 
-def start(channel: Any, counter: Any, gpus: Sequence[str]) -> None:
+def start(channel: Any, counter: Any, gpus: Sequence[str], environment: Mapping[str, str]) -> None:
     """Initialise a worker; the first function that runs in it.
 
     channel: queue for its reports
     counter: shared counter from which the worker takes its number
     gpus:    what `visible_gpus` returned in the parent
+    environment: the parent's environment variables
     """
     global _channel
     _channel = channel
+    # A process that workers are forked from may be older than what has been set since.
+    os.environ.clear()
+    os.environ.update(environment)
     with counter.get_lock():
         number, counter.value = counter.value, counter.value + 1
     gpu = gpu_of(number, gpus)
