@@ -6,8 +6,10 @@ from tutelage.config.recipe import Recipe
 from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.strategies.lookup import get_strategy
 
-_DECISIVE = {"model", "base_url", "provider", "temperature", "seed", "max_tokens", "top_p"}
-_MORE = {"structured", "reasoning_effort", "extra_body"}
+_DECISIVE = {
+    *("model", "base_url", "provider", "temperature", "seed", "max_tokens", "top_p"),
+    *("structured", "reasoning_effort", "extra_body"),
+}
 
 
 def teachers_of(recipe: Recipe) -> list[TeacherSettings]:
@@ -20,5 +22,5 @@ def teachers_of(recipe: Recipe) -> list[TeacherSettings]:
         section = recipe.teacher_of(arm)
         strategy = get_strategy(arm.strategy, template=arm.template, task=task)
         if strategy.asks_teacher and section is not None:
-            found.setdefault(section.model_dump_json(include=_DECISIVE | _MORE), section)
+            found.setdefault(section.model_dump_json(include=_DECISIVE), section)
     return list(found.values())

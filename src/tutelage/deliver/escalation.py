@@ -122,6 +122,11 @@ def label_teacher(recipe: Recipe) -> TeacherSettings:
     return free[0].replace(mode="live")
 
 
+def is_unbounded(teacher: TeacherSettings) -> bool:
+    """Whether a teacher's answers may cost money, and nothing says how much."""
+    return teacher.remote and teacher.budget_usd is None and teacher.price != FREE
+
+
 class Labels:
     """The labels that a teacher gives, in the ledger or asked for.
 
@@ -230,7 +235,7 @@ class Escalation:
             # No recipe has this name, so that the two budgets are never one.
             scope = f"{recipe.name}/escalation"
             teacher = teacher.replace(budget_usd=settings.escalation_budget_usd)
-        if teacher.remote and teacher.budget_usd is None and teacher.price != FREE:
+        if is_unbounded(teacher):
             raise UsageError(
                 "--escalate: nothing bounds what the teacher's answers may cost: add "
                 "--escalation-budget-usd, or set teacher.budget_usd in the recipe"

@@ -112,6 +112,18 @@ def thresholds_between(confidence: Sequence[float]) -> list[float]:
     return [0.0, *(float(t) for t in (values + ends) / 2 if t > values[0])]
 
 
+def right_together(
+    threshold: float,
+    confidence: Floats,
+    student_right: Flags,
+    teacher_right: Flags,
+    unanswered: Flags,
+) -> Flags:
+    """Rows on which student and teacher together are right; arguments as in `point_at`."""
+    below = confidence < threshold
+    return np.where(below & ~unanswered, teacher_right, student_right)
+
+
 def point_at(
     threshold: float,
     confidence: Floats,
@@ -127,7 +139,7 @@ def point_at(
     usd:           what the teacher's answer costs, for each row
     """
     below = confidence < threshold
-    right = np.where(below & ~unanswered, teacher_right, student_right)
+    right = right_together(threshold, confidence, student_right, teacher_right, unanswered)
     return FrontierPoint(
         threshold=float(threshold),
         asked=float(below.mean()),

@@ -15,14 +15,13 @@ import numpy as np
 
 from tutelage.config.recipe import Recipe
 from tutelage.config.recipe_file import load_recipe
-from tutelage.config.teacher_settings import FREE
 from tutelage.core.checkpoint_record import read_record
 from tutelage.core.errors import RunFolderError, UsageError
 from tutelage.core.progress import Observer, Silent
 from tutelage.core.storage import as_json, digest, write_json
 from tutelage.core.task import Task
 from tutelage.core.types import Example, Prediction
-from tutelage.deliver.escalation import Labels, label_teacher
+from tutelage.deliver.escalation import Labels, is_unbounded, label_teacher
 from tutelage.deliver.score_matrix import score_matrix
 from tutelage.deliver.trained import checkpoint_in
 from tutelage.evaluation.crossed import crossed_random_effects
@@ -35,6 +34,7 @@ from tutelage.evaluation.frontier import (
     TestedThreshold,
     choose_point,
     point_at,
+    right_together,
     thresholds_between,
 )
 from tutelage.evaluation.temperature import fit_temperature, probabilities_at
@@ -70,6 +70,11 @@ class _Rows:
             self.teacher_right,
             self.unanswered,
             self.usd,
+        )
+
+    def right_together(self, threshold: float) -> Flags:
+        return right_together(
+            threshold, self.confidence, self.student_right, self.teacher_right, self.unanswered
         )
 
 
@@ -158,6 +163,12 @@ def _temperature(found: Sequence[Prediction], task: Task) -> float:
     return fit_temperature(scores, [task.labels.index(p.gold) for p in found])
 
 
+def _confidence(found: Sequence[Prediction], task: Task, temperature: float) -> Floats:
+    """The probability of the student's own label, for each row."""
+    sure: Floats = probabilities_at(score_matrix(found, task.labels), temperature).max(axis=1)
+    return sure
+
+
 def _complete(
     labels: Labels,
     rows: Sequence[Example],
@@ -181,10 +192,9 @@ def _complete(
             f"{len(rows):,} rows: add --ask to ask for them, {cost} and within the recipe's "
             f"budget{hint}"
         )
-    teacher = labels.teacher
-    if teacher.remote and teacher.budget_usd is None and teacher.price != FREE:
+    if is_unbounded(labels.teacher):
         raise UsageError("--ask: the recipe sets no teacher.budget_usd: set one first")
-    observer.note(f"asking {teacher.model} for {len(missing):,} labels of {split}")
+    observer.note(f"asking {labels.teacher.model} for {len(missing):,} labels of {split}")
     labels.ask(missing, lambda index, rationale: None, on_note=observer.note)
 
 
@@ -205,7 +215,6 @@ def _table(
     splits: Splits,
 ) -> _Rows:
     task = labels.task
-    confidence = probabilities_at(score_matrix(found, task.labels), temperature).max(axis=1)
     answers = labels.known(rows)
     units = splits.groups(rows, task)
     teacher_right, unanswered, known, usd = [], [], [], []
@@ -220,7 +229,7 @@ def _table(
         priced = priced and pico is not None
         usd.append((pico or 0) / PICO)
     return _Rows(
-        confidence=np.asarray(confidence),
+        confidence=_confidence(found, task, temperature),
         student_right=np.array([p.label == p.gold for p in found]),
         teacher_right=np.array(teacher_right),
         unanswered=np.array(unanswered),
@@ -279,10 +288,8 @@ def _with_test(
     """Evaluate the chosen threshold on the test set, and record that it was opened for it."""
     rows, threshold = splits.test, result.chosen.threshold
     found = _predictions(checkpoint, "test", rows)
-    probabilities = probabilities_at(
-        score_matrix(found, labels.task.labels), result.temperature
-    ).max(axis=1)
-    below = [row for row, p in zip(rows, probabilities, strict=True) if p < threshold]
+    confidence = _confidence(found, labels.task, result.temperature)
+    below = [row for row, sure in zip(rows, confidence, strict=True) if sure < threshold]
     _complete(labels, below, "test, below the threshold", ask, observer)
     opening: dict[str, Any] = {
         "threshold": threshold,
@@ -294,14 +301,8 @@ def _with_test(
     time, others = manifest.record_threshold(run, opening)
     table = _table(labels, rows, found, result.temperature, splits)
     point = table.point(threshold)
-    final = np.where(
-        (table.confidence < threshold) & ~table.unanswered,
-        table.teacher_right,
-        table.student_right,
-    )
-    gain = crossed_random_effects(
-        (final.astype(np.float64) - table.student_right)[:, None], table.groups
-    )
+    final = table.right_together(threshold).astype(np.float64)
+    gain = crossed_random_effects((final - table.student_right)[:, None], table.groups)
     tested = TestedThreshold(
         rows=len(rows),
         point=point,
