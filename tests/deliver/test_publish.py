@@ -20,7 +20,10 @@ from tutelage.config.publish_settings import PublishSettings
 from tutelage.config.recipe_file import load_recipe
 from tutelage.core.errors import RunFolderError, UsageError
 from tutelage.core.storage import as_json, read_jsonl, write_jsonl
+from tutelage.core.task import NLI
 from tutelage.core.types import Rationale
+from tutelage.data.load import load_examples
+from tutelage.deliver.publication import without_folders
 from tutelage.experiment.prepare import load_splits
 from tutelage.experiment.publish_run import publish
 
@@ -112,6 +115,7 @@ def other(name: str) -> Callable[[Path], None]:
         (card("- train: `~/rows/train.jsonl`"), "names a path of this machine"),
         (card("- train: C:\\Users\\someone\\train.csv"), "names a path of this machine"),
         (card("- train: file:///srv/train.csv"), "names a path of this machine"),
+        (card("- rationales by recorded:/srv/answers.jsonl#k"), "(/srv/answers.jsonl)"),
     ],
 )
 def test_what_must_not_be_published_is_refused(
@@ -207,7 +211,13 @@ def test_the_data_are_published_with_a_card_of_their_own(
 ) -> None:
     run = tmp_path / "run"
     (run / "rationales").mkdir(parents=True)
-    (run / "recipe.yaml").write_text(yaml.safe_dump(small_recipe()), encoding="utf-8")
+    recipe = small_recipe()
+    # A file that is named by its place on this machine, which is nobody's business.
+    rows = load_examples(recipe["data"]["train"], NLI)
+    train_file = tmp_path / "rows" / "train.jsonl"
+    write_jsonl(train_file, [{"uid": e.uid, **e.fields, "label": e.label} for e in rows])
+    recipe["data"]["train"] = str(train_file)
+    (run / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
     place = run / "arms" / "labels" / "lr-1" / "seed-0"
     shutil.copytree(made("t5").checkpoint, place / "model")
     train = load_splits(load_recipe(str(run / "recipe.yaml"))).train
@@ -230,10 +240,31 @@ def test_the_data_are_published_with_a_card_of_their_own(
     }  # fmt: skip
     text = (tmp_path / "data" / "README.md").read_text(encoding="utf-8")
     assert yaml.safe_load(text.split("---\n")[1])["license"] == "cc-by-4.0"
+    assert "- rows: `train.jsonl`" in text and str(tmp_path) not in text
     assert f"{len(train) - 1:,} of {len(train):,} usable" in text and "never an input" in text
     assert json.dumps("shuffled") not in text
     with pytest.raises(UsageError, match="--data: name the folder of a run"):
         publish(made("t5").export.folder, str(tmp_path / "x"), settings)
+
+
+def test_a_card_that_is_written_names_files_without_their_folders() -> None:
+    for path, name in (
+        ("/srv/rows/train.jsonl?n=9", "train.jsonl?n=9"),
+        ("~/rows/a.csv", "a.csv"),
+        ("C:\\rows\\a.csv", "a.csv"),
+        ("file:///srv/rows/a.csv", "a.csv"),
+        ("recorded:/srv/answers.jsonl#k", "recorded:answers.jsonl#k"),
+        ("hf:owner/name#train", "hf:owner/name#train"),
+        ("rows/train.csv", "rows/train.csv"),
+    ):
+        assert without_folders(f"- train: `{path}`.") == f"- train: `{name}`."
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(export: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    with pytest.raises(RunFolderError, match="cannot be written"):
+        publish(export, str(tmp_path / "file" / "out"), BOTH, do_it=True)
+    assert {p.name for p in tmp_path.iterdir()} == {"file", "student"}
 
 
 def test_the_task_of_the_tests_is_in_the_card(export: Path, tmp_path: Path) -> None:

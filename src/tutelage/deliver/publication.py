@@ -23,7 +23,9 @@ CARD = "README.md"
 
 Kind = Literal["model", "dataset"]
 
-_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+"""OWNER/NAME, as the hub names a repository."""
+
 _SECRET_NAMES = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
 _LEAST_SECRET = 8
 _SECRETS = re.compile(
@@ -31,7 +33,7 @@ _SECRETS = re.compile(
     r"(?=[A-Za-z_-]*\d)[A-Za-z0-9_-]{16,}|-----BEGIN [A-Z ]*PRIVATE KEY-----"
 )
 _ABSOLUTE = re.compile(
-    r"file://\S+|(?<![\w.:/~)-])~?/(?:[\w.@+-]+/)+[\w.@+-]*|(?<!\w)[A-Za-z]:\\[\w.\\ -]+"
+    r"file://\S+|(?<![\w./~)-])~?/(?!/)(?:[\w.@+-]+/)+[\w.@+-]*|(?<!\w)[A-Za-z]:\\[\w.\\ -]+"
 )
 _WRITTEN = re.compile(r"\.md$|config[^/]*\.json$|^export\.json$|^tutelage\.json$")
 """Files whose text was written for readers and programs, not a vocabulary."""
@@ -71,7 +73,7 @@ class Publication:
 def check_target(target: str) -> None:
     """Raise UsageError for a target that cannot be published to."""
     if target.startswith(HUB):
-        if not _REPOSITORY.fullmatch(target.removeprefix(HUB)):
+        if not HUB_NAME.fullmatch(target.removeprefix(HUB)):
             raise UsageError(f"{target}: expected hf:OWNER/NAME, or a folder")
     elif Path(target).exists():
         raise UsageError(f"{target}: exists already: name another folder")
@@ -112,6 +114,11 @@ def check_contents(files: Sequence[Content]) -> None:
                 )
 
 
+def without_folders(text: str) -> str:
+    """A text in which each absolute path is the name of its file or folder alone."""
+    return _ABSOLUTE.sub(lambda path: re.split(r"[/\\]", path[0].rstrip("/\\"))[-1], text)
+
+
 def secrets_in(line: str) -> Iterator[str]:
     """What in a line is a secret of this environment, or has the form of one. Never repeats it."""
     for name, value in os.environ.items():
@@ -138,8 +145,15 @@ def write_publication(publication: Publication, *, public: bool = False) -> str:
     if not publication.target.startswith(HUB):
         part = target.with_name(f".{target.name}.part")
         shutil.rmtree(part, ignore_errors=True)
-        _lay_out(publication.files, part)
-        part.rename(target)
+        try:
+            _lay_out(publication.files, part)
+            part.rename(target)
+        except OSError as error:
+            shutil.rmtree(part, ignore_errors=True)
+            raise RunFolderError(
+                f"{target}: cannot be written ({error.strerror or error}): name another folder, or "
+                "free disk space"
+            ) from error
         return str(target)
     with tempfile.TemporaryDirectory(prefix="tutelage-") as name:
         staged = Path(name) / "repository"

@@ -24,18 +24,19 @@ from tutelage.deliver.model_card import (
 )
 from tutelage.deliver.publication import (
     CARD,
+    HUB_NAME,
     Content,
+    Kind,
     Publication,
     check_contents,
     check_target,
     listed_files,
+    without_folders,
     write_publication,
 )
 from tutelage.deliver.trained import checkpoint_in
 from tutelage.experiment.export_run import background_of, run_of
 from tutelage.experiment.prepare import load_splits
-
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def publish(
@@ -78,16 +79,16 @@ def _model(model: Path, target: str, settings: PublishSettings) -> Publication:
         background = None if run is None else background_of(run)
         background = background or Background(checkpoint.resolve().parent.name)
         base = background.student
-        card = write_checkpoint_card(record, background)
+        card = without_folders(write_checkpoint_card(record, background))
     header = {"license": settings.licence, "pipeline_tag": "text-classification"}
-    if _HUB_NAME.fullmatch(base):
+    if HUB_NAME.fullmatch(base):
         header["base_model"] = base
     return _with_card(target, "model", files, card, header, settings)
 
 
 def _with_card(
     target: str,
-    kind: str,
+    kind: Kind,
     files: Sequence[Content],
     card: str,
     header: Mapping[str, str | None],
@@ -106,7 +107,7 @@ def _with_card(
     if not re.search(r"^license: *\S", card.split("\n---", 1)[0], re.MULTILINE):
         notes.append("the licence is not named: add --licence (apache-2.0, mit, …)")
     whole = sorted([*files, Content(CARD, card)], key=lambda file: file.name)
-    return Publication(target, "dataset" if kind == "dataset" else "model", (*whole,), (*notes,))
+    return Publication(target, kind, (*whole,), (*notes,))
 
 
 def _data(model: Path, target: str, settings: PublishSettings) -> Publication:
@@ -122,7 +123,7 @@ def _data(model: Path, target: str, settings: PublishSettings) -> Publication:
         if arm.control is None and path.is_file():
             arms[arm.name] = read_rationales(path)
     lines = "".join(_lines(rows, arms))
-    card = "\n".join(_data_card(recipe, run, rows, arms)) + "\n"
+    card = without_folders("\n".join(_data_card(recipe, rows, arms)) + "\n")
     header = {"license": settings.data_licence, "task_categories": "[text-classification]"}
     files = [Content("data/train.jsonl", lines)]
     return _with_card(target, "dataset", files, card, header, settings)
@@ -141,7 +142,7 @@ def _lines(rows: Sequence[Example], arms: Mapping[str, Sequence[Rationale]]) -> 
 
 
 def _data_card(
-    recipe: Recipe, run: Path, rows: Sequence[Example], arms: Mapping[str, Sequence[Rationale]]
+    recipe: Recipe, rows: Sequence[Example], arms: Mapping[str, Sequence[Rationale]]
 ) -> Iterator[str]:
     task = recipe.resolved_task()
     yield f"# {recipe.name}: training rows with rationales"
