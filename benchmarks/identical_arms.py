@@ -138,8 +138,8 @@ def main(experiments: int) -> int:
     )
     at_most = MOST * max(1.0, experiments / EXPERIMENTS)
     held = significant <= at_most and found == min(DIFFERENT_IN, experiments)
-    blind = experiments >= EXPERIMENTS and by_rows <= at_most
-    return 0 if held and not blind else 1
+    fooled = by_rows > at_most or experiments < EXPERIMENTS
+    return 0 if held and fooled else 1
 
 
 if __name__ == "__main__":

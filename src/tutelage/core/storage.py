@@ -153,10 +153,7 @@ def digest(value: Any) -> str:
 
     value: as for `as_json`, with text as keys
     """
-    text = json.dumps(
-        value, default=_plain, sort_keys=True, ensure_ascii=True, separators=(",", ":")
-    )
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(_ENCODER.encode(value).encode()).hexdigest()
 
 
 def digest_of_rows(rows: Iterable[Any]) -> str:
