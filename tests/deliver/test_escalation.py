@@ -329,6 +329,23 @@ def test_a_missing_key_is_said_at_the_start(asked: Asked, monkeypatch: pytest.Mo
         open_escalation(settings, TASK, 0.5)
 
 
+def test_thresholds_of_an_export_are_not_those_of_its_checkpoint(
+    made: Callable[[str], Made], asked: Asked, tmp_path: Path
+) -> None:
+    notes: dict[str, list[str]] = {}
+    for model in (made("t5").checkpoint, made("t5").export.folder):
+        heard = notes[model.name] = []
+        write_predictions(
+            model,
+            str(rows_file(tmp_path)),
+            output=tmp_path / "o.jsonl",
+            overwrite=True,
+            escalation=EscalationSettings(threshold=0.0, **asked.options()),
+            on_note=heard.append,
+        )
+    assert ["not calibrated" in " ".join(heard) for heard in notes.values()] == [True, False]
+
+
 def test_a_threshold_without_a_teacher_is_refused_by_predict(folder: Path, tmp_path: Path) -> None:
     done = RUNNER.invoke(
         app, ["predict", str(folder), str(rows_file(tmp_path)), "--threshold", "0.5"]

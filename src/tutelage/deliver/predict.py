@@ -14,6 +14,7 @@ from pathlib import Path
 from tutelage.config.escalation_settings import EscalationSettings
 from tutelage.config.layout_settings import LayoutSettings
 from tutelage.core.errors import DataError, UsageError
+from tutelage.core.export_record import ExportRecord
 from tutelage.core.model_files import file_sha256
 from tutelage.core.task import Task
 from tutelage.core.types import Example, Prediction
@@ -130,6 +131,11 @@ def write_predictions(
             stack.enter_context(teacher)
         charged = 0.0 if teacher is None else teacher.labels.charged_usd
         once = _Once(on_note)
+        if asks and not isinstance(student.record, ExportRecord):
+            once(
+                "a checkpoint's probabilities are not calibrated: a threshold of `tutelage "
+                "frontier` or of an export keeps other rows here; export the model to use one"
+            )
         if workers == 1:
             student.prepare()
         spec = stack.enter_context(_spooled()) if data == STANDARD else data
