@@ -123,7 +123,7 @@ def label_teacher(recipe: Recipe) -> TeacherSettings:
 
 
 def is_unbounded(teacher: TeacherSettings) -> bool:
-    """Whether a teacher's answers may cost money, and nothing says how much."""
+    """Whether a teacher's answers may have a cost, and nothing bounds it."""
     return teacher.remote and teacher.budget_usd is None and teacher.price != FREE
 
 
