@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
+from tutelage.config.arm_settings import ArmSection
 from tutelage.config.sections import (
     NAME,
-    ArmSection,
     Baseline,
     BaselineName,
     ClassifierSection,

@@ -18,11 +18,11 @@ from pydantic import (
 )
 
 from tutelage.config import design_rules
+from tutelage.config.arm_settings import ArmSection
 from tutelage.config.design_rules import Departure
 from tutelage.config.sections import (
     NAME,
     NAME_EXPECTED,
-    ArmSection,
     Baseline,
     ClassifierSection,
     DataSection,

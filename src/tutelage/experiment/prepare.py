@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tutelage.config.arm_settings import ArmSection
 from tutelage.config.layout_settings import LayoutSettings
 from tutelage.config.recipe import Recipe
-from tutelage.config.sections import ArmSection
 from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.errors import BatchesOpenError, TeacherError
 from tutelage.core.progress import AnnotationProgress, Observer

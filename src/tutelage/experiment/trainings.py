@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tutelage.config.arm_settings import ArmSection
 from tutelage.config.recipe import Recipe
-from tutelage.config.sections import ArmSection
 from tutelage.config.training_settings import Config
 from tutelage.core.progress import Observer
 from tutelage.core.storage import digest, read_json, write_json, write_jsonl
