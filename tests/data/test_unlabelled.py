@@ -243,7 +243,7 @@ def test_a_sample_and_what_is_refused(tmp_path: Path) -> None:
         load(tmp_path, ["a", "b"], train=rows("b"), test=rows("a", split="t"))
     with pytest.raises(DataError, match="got '', expected text that is not blank"):
         load(tmp_path, [""])
-    with pytest.raises(DataError, match="holds no rows"):
+    with pytest.raises(DataError, match="is empty, expected rows"):
         load(tmp_path, [])
 
 

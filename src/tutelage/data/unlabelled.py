@@ -35,8 +35,8 @@ class RemovedRows:
     unreadable: without a text, or damaged
     test, dev:  equal to a row of that split up to case, punctuation and white space, or nearly
                 equal by overlap of word trigrams (`duplicates`)
-    train:      with the text of a gold training row, up to case, punctuation and white space
-    repeated:   with the text of an earlier row of the pool, likewise
+    train:      equal to a gold training row up to case, punctuation and white space
+    repeated:   equal to an earlier row of the pool, likewise
     """
 
     unreadable: int = 0
@@ -193,22 +193,27 @@ def _places(
     """For each row the split that has its text, `repeated` for a copy of an earlier row, or None.
 
     A row of dev or test costs the evaluation its honesty, and one row too many that is left out
-    costs nothing: so these are recognised by their letters and digits alone as well.
+    costs nothing: so labelled rows are recognised by their letters and digits alone as well.
     """
     likeness = compare_texts([rows, train, dev, test], task, [2, 3])
-    texts = likeness.texts[0].tolist()
-    held = {
-        name: (likeness.duplicates(0, number), {_letters(row, task) for row in split})
-        for name, number, split in (("test", 3, test), ("dev", 2, dev))
+    texts, gold = likeness.texts[0].tolist(), set(likeness.texts[1].tolist())
+    near = {"test": likeness.duplicates(0, 3), "dev": likeness.duplicates(0, 2)}
+    letters = {
+        name: {_letters(row, task) for row in split}
+        for name, split in (("test", test), ("dev", dev), ("train", train))
     }
-    gold = set(likeness.texts[1].tolist())
     places: list[str | None] = []
     seen: set[int] = set()
     for number, (row, text) in enumerate(zip(rows, texts, strict=True)):
-        letters = _letters(row, task)
-        place = next((n for n, (of, all_) in held.items() if number in of or letters in all_), None)
-        if place is None:
-            place = "train" if text in gold else "repeated" if text in seen else None
+        bare = _letters(row, task)
+        place = next(
+            (
+                name
+                for name, of_split in letters.items()
+                if bare in of_split or (text in gold if name == "train" else number in near[name])
+            ),
+            "repeated" if text in seen else None,
+        )
         seen.add(text)
         places.append(place)
     return places
