@@ -99,6 +99,20 @@ class DataSection(LayoutSettings):
     test: str | float = Field(
         description="Rows that the result is measured on; as for `dev`.", examples=[0.2]
     )
+    gold: Integer | None = Field(
+        None,
+        ge=1,
+        description="Rows of train that an arm learns, unless it says otherwise; each seed draws "
+        "its own, in an order that all arms share. Default: all of them.",
+        examples=[250],
+    )
+    draws: Literal["independent", "disjoint"] = Field(
+        "independent",
+        description="How the seeds draw gold and unlabelled rows where not all are learnt: "
+        "`independent` of each other, or each from a block of rows of its own, without rows that "
+        "another seed has.",
+        examples=["disjoint"],
+    )
     overlap: Literal["error", "drop"] = Field(
         "error",
         description="What to do where two splits share rows, or nearly equal ones: stop, or drop "

@@ -18,6 +18,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from tutelage.config.arm_settings import ArmSection
+from tutelage.config.pool_rules import draws_rows
 from tutelage.config.recipe import Recipe
 from tutelage.core.errors import UsageError, require_extra
 from tutelage.core.progress import Observer, Silent
@@ -42,6 +44,13 @@ from tutelage.experiment import (
     replication,
     summarise,
 )
+from tutelage.experiment.arm_rows import (
+    ArmRows,
+    draw_rows,
+    self_training_pool,
+    self_training_rows,
+    write_drawn,
+)
 from tutelage.experiment.baselines import (
     describe_bag_of_words,
     describe_majority,
@@ -55,6 +64,7 @@ from tutelage.experiment.self_explanations import describe_explanations
 from tutelage.experiment.student_check import check_student
 from tutelage.experiment.summarise import ArmRun
 from tutelage.experiment.teacher_baseline import ask_for_labels
+from tutelage.experiment.training_rows import TrainingRows
 from tutelage.experiment.trainings import Choices, Replicate, Students, Trial
 from tutelage.report.page import write_report
 from tutelage.student.training.tracking import check_trackers
@@ -114,6 +124,11 @@ def run(
         recipe = recipe.model_copy(update={"student": student})
     check_trackers(recipe.student.tracking)
     fractions = learning_curves.check_fractions(fractions)
+    if fractions and draws_rows(recipe):
+        raise UsageError(
+            "--fractions: does not work where each seed draws its own rows: add arms with gold: to "
+            "the recipe, which are a curve of gold rows"
+        )
     for departure in recipe.departures_made():
         observer.note(str(departure))
     folder = Path(runs) / recipe.name
@@ -140,12 +155,21 @@ def run(
 
     recipe = check_student(recipe, splits, ledger, observer)
 
-    observer.stage("Asking the teacher for rationales")
-    annotations = annotate_arms(
-        recipe, splits, ledger, observer, retry_failed=retry_failed, wait=wait
-    )
-    rationales = learnt_rationales(recipe, splits, annotations)
-    learning_curves.check_rationales(subsets, rationales)
+    drawn: ArmRows | None = None
+    rationales: dict[str, list[Rationale]]
+    if draws_rows(recipe):
+        observer.stage("Drawing each seed's rows, and asking the teacher")
+        drawn = draw_rows(recipe, splits, ledger, observer, retry_failed=retry_failed, wait=wait)
+        annotations = drawn.annotations
+        rationales = {name: list(each.rationales) for name, each in annotations.items()}
+        write_drawn(folder, drawn)
+    else:
+        observer.stage("Asking the teacher for rationales")
+        annotations = annotate_arms(
+            recipe, splits, ledger, observer, retry_failed=retry_failed, wait=wait
+        )
+        rationales = learnt_rationales(recipe, splits, annotations)
+        learning_curves.check_rationales(subsets, rationales)
     for arm, rows in rationales.items():
         write_jsonl(folder / "rationales" / f"{arm}.jsonl", rows)
 
@@ -158,7 +182,8 @@ def run(
         )
 
     prepared = _Prepared(splits, annotations, rationales, teacher_labels, teacher_note)
-    students = Students(recipe, folder, splits, rationales, workers, observer)
+    training = TrainingRows(recipe, splits, rationales, drawn)
+    students = Students(recipe, folder, splits, training, workers, observer)
     with students.runner:
         for analysis in interim.analyses_of(recipe):  # one, unless the recipe plans to add seeds
             students.recipe = recipe.with_first_replicates(analysis.seeds)
@@ -228,10 +253,34 @@ class _Tested:
 
 def _train(students: Students, subsets: Sequence[learning_curves.Subset]) -> _Trained:
     """For each seed and arm: search on dev, and train the choice afresh."""
+    recipe = students.recipe
+    later = [arm for arm in recipe.arms if arm.control == "self_training"]
+    first = _train_arms(students, [arm for arm in recipe.arms if arm not in later])
+    if not later:
+        curve = learning_curves.train_subsets(students, first.choices, subsets)
+        return replace(first, curve=curve)
+    drawn, plain = students.rows.drawn, first.replicates[recipe.baseline.name]
+    assert drawn is not None
+    for arm in later:
+        students.observer.stage(f"Students of labels alone label the rows of {arm.name}")
+        wanted = self_training_pool(recipe, arm, drawn)
+        labelled = students.label_pool(plain, wanted)
+        students.rows.add(arm.name, self_training_rows(recipe, arm, drawn, labelled))
+    second = _train_arms(students, later)
+    return _Trained(
+        {**first.trials, **second.trials},
+        {**first.choices, **second.choices},
+        {**first.replicates, **second.replicates},
+        first.curve,
+    )
+
+
+def _train_arms(students: Students, arms: Sequence[ArmSection]) -> _Trained:
+    """The searches and trainings of these arms."""
     observer = students.observer
     if students.recipe.trials:
         observer.stage("Training: the search of each seed")
-    trials = students.search()
+    trials = students.search(arms)
     for line in replication.diverged_trials(trials):
         observer.note(line)
     choices = students.choose(trials)
@@ -239,8 +288,7 @@ def _train(students: Students, subsets: Sequence[learning_curves.Subset]) -> _Tr
     replicates = students.train(choices)
     for line in replication.diverged_replicates(replicates):
         observer.note(line)
-    curve = learning_curves.train_subsets(students, choices, subsets)
-    return _Trained(trials, choices, replicates, curve)
+    return _Trained(trials, choices, replicates, ())
 
 
 def _test(

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tutelage.config.arm_settings import ArmSection
-from tutelage.config.recipe import Families, Recipe
+from tutelage.config.comparisons import Families
+from tutelage.config.recipe import Recipe
 from tutelage.config.training_settings import Config
 from tutelage.core.results import (
     ArmAnnotation,
