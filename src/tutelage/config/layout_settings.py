@@ -59,7 +59,7 @@ class LayoutSettings(Settings):
         "neutral, contradiction; elsewhere none, and a number is a label only if it is listed.",
         examples=[["contradiction", "entailment", "neutral"]],
     )
-    unlabelled: list[str] = Field(
+    no_label: list[str] = Field(
         [],
         description="Values that mean that a row has no label, as an empty one always does. "
         "Default: -1 and `-` where the numbers have names (see `label_names`), else none.",
@@ -84,7 +84,7 @@ class LayoutSettings(Settings):
             raise ValueError("expected one character, or `tab`")
         return value
 
-    @field_validator("unlabelled", mode="before")
+    @field_validator("no_label", mode="before")
     @classmethod
     def _marks(cls, value: Any) -> Any:
         """Numbers may be written without quotes, and a single value without brackets."""

@@ -127,6 +127,12 @@ class DataSection(LayoutSettings):
         "temperature. `tutelage serve --promise` needs it. Default: none.",
         examples=[0.5],
     )
+    unlabelled: Text | None = Field(
+        None,
+        description="Rows without a label, which a teacher may label: a specification as for "
+        "`train`, read in the same way. Labels in it are ignored. Default: none.",
+        examples=["unlabelled.jsonl"],
+    )
 
     @field_validator("dev", "test", mode="before")
     @classmethod
@@ -137,6 +143,16 @@ class DataSection(LayoutSettings):
         if not share or not (0 < value < 1 or (value >= 1 and value % 1 == 0)):
             raise ValueError(
                 "expected a file, a share of train between 0 and 1, or a whole number of rows"
+            )
+        return value
+
+    @field_validator("unlabelled", mode="before")
+    @classmethod
+    def _file(cls, value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            raise ValueError(
+                "expected a file of rows without a label; values that mean that a row has no "
+                "label go under `no_label`"
             )
         return value
 

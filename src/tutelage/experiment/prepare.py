@@ -19,6 +19,7 @@ from tutelage.core.task import NLI, Task
 from tutelage.core.types import Example, Rationale
 from tutelage.data.load import Examples, load_examples, stream_examples
 from tutelage.data.split import Overlap, check_labels, check_splits, hold_out
+from tutelage.data.unlabelled import Pool, load_unlabelled
 from tutelage.rationales.controls import filler, label_echo, scrambled, shuffled
 from tutelage.strategies.lookup import get_strategy
 from tutelage.teacher.annotate import Annotation, Options, Summary, annotate, annotate_to_file
@@ -39,6 +40,7 @@ class Splits:
     units:   uid -> unit of the statistics, for rows of dev and test (see `groups`)
     notes:   what a reader should know of duplicates and labels, one sentence each
     calibration: rows of dev that choose nothing, and are not in `dev`
+    pool:    the unlabelled rows; None where the recipe names none
     """
 
     train: Sequence[Example]
@@ -51,6 +53,7 @@ class Splits:
     units: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     calibration: Sequence[Example] = ()
+    pool: Pool | None = None
 
     def groups(self, rows: Sequence[Example], task: Task) -> dict[str, str]:
         """uid -> the unit of the statistics that a row belongs to: rows of dev or test with one
@@ -80,6 +83,17 @@ def load_splits(recipe: Recipe) -> Splits:
         parts["train"], parts["dev"], parts["test"], task, drop=data.overlap == "drop"
     )
     label_notes = check_labels(checked.train, checked.dev, checked.test, task)
+    pool = None
+    if data.unlabelled is not None:
+        pool = load_unlabelled(
+            data.unlabelled,
+            task,
+            data.layout(),
+            train=checked.train,
+            dev=checked.dev,
+            test=checked.test,
+            taken=frozenset(row.uid for part in parts.values() for row in part),
+        )
     dev, calibration = list(checked.dev), list[Example]()
     if data.calibration is not None:
         dev, calibration = hold_out(dev, task, share=data.calibration)
@@ -92,8 +106,9 @@ def load_splits(recipe: Recipe) -> Splits:
         len(parts["train"]) - len(checked.train),
         checked.duplicates,
         checked.units,
-        (*checked.notes, *label_notes),
+        (*checked.notes, *label_notes, *(pool.notes if pool is not None else ())),
         calibration,
+        pool,
     )
 
 
