@@ -237,7 +237,14 @@ class Recipe(Settings):
                     f"arms: {arm.name!r} is a control without a treatment arm: add one with "
                     f"strategy {arm.strategy!r} and the same teacher and objective"
                 )
-        problems += pool_rules.problems(self)
+        problems += pool_rules.pool_problems(
+            self.arms, self.data, self.spend, self.gold_price, self.gold_share
+        )
+        if self.draws_rows and isinstance(self.seeds, SeedPlanSection):
+            problems.append(
+                "seeds: a plan to add seeds does not work where each seed draws its own rows: list "
+                "the seeds"
+            )
         if len(set(self.replicates)) != len(self.replicates):
             problems.append(f"seeds: {self.replicates} lists a value twice")
         for key, values in (("controls", self.controls), ("baselines", self.baselines)):
@@ -345,6 +352,11 @@ class Recipe(Settings):
     def trainings(self) -> int:
         """How many trainings the experiment takes, without fractions of the rows."""
         return len(self.arms) * len(self.replicates) * (self.trials + 1)
+
+    @property
+    def draws_rows(self) -> bool:
+        """Whether each seed draws its own training rows (see `pool_rules.draws_rows`)."""
+        return pool_rules.draws_rows(self.arms, self.data, self.spend)
 
     @property
     def replicates(self) -> list[int]:

@@ -146,16 +146,6 @@ class DataSection(LayoutSettings):
             )
         return value
 
-    @field_validator("unlabelled", mode="before")
-    @classmethod
-    def _file(cls, value: Any) -> Any:
-        if isinstance(value, list | tuple):
-            raise ValueError(
-                "expected a file of rows without a label; values that mean that a row has no "
-                "label go under `no_label`"
-            )
-        return value
-
 
 class TeacherBaselineSection(Settings):
     """How the teacher is asked for labels, for the baseline `teacher`."""

@@ -28,8 +28,8 @@ def seed_orders(
 ) -> Mapping[int, tuple[Example, ...]]:
     """Seed -> all rows, in the order in which it draws them.
 
-    disjoint: each seed begins with a block of rows that no other seed begins with; the blocks are of
-              nearly equal size, and rows that share a context (`Task.group`) are in one of them
+    disjoint: each seed begins with a block of rows that no other seed begins with; the blocks are
+              of nearly equal size, and rows that share a context (`Task.group`) are in one of them
 
     Rows are ordered by a digest of (kind, seed, uid): independent for each seed, and the same
     whatever other seeds there are, in independent draws.

@@ -18,8 +18,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from tutelage.config.arm_settings import ArmSection
-from tutelage.config.pool_rules import draws_rows
 from tutelage.config.recipe import Recipe
 from tutelage.core.errors import UsageError, require_extra
 from tutelage.core.progress import Observer, Silent
@@ -47,8 +45,6 @@ from tutelage.experiment import (
 from tutelage.experiment.arm_rows import (
     ArmRows,
     draw_rows,
-    self_training_pool,
-    self_training_rows,
     write_drawn,
 )
 from tutelage.experiment.baselines import (
@@ -64,8 +60,9 @@ from tutelage.experiment.self_explanations import describe_explanations
 from tutelage.experiment.student_check import check_student
 from tutelage.experiment.summarise import ArmRun
 from tutelage.experiment.teacher_baseline import ask_for_labels
+from tutelage.experiment.train_arms import Trained, train_all
 from tutelage.experiment.training_rows import TrainingRows
-from tutelage.experiment.trainings import Choices, Replicate, Students, Trial
+from tutelage.experiment.trainings import Students
 from tutelage.report.page import write_report
 from tutelage.student.training.tracking import check_trackers
 from tutelage.teacher.annotate import Annotation
@@ -124,7 +121,7 @@ def run(
         recipe = recipe.model_copy(update={"student": student})
     check_trackers(recipe.student.tracking)
     fractions = learning_curves.check_fractions(fractions)
-    if fractions and draws_rows(recipe):
+    if fractions and recipe.draws_rows:
         raise UsageError(
             "--fractions: does not work where each seed draws its own rows: add arms with gold: to "
             "the recipe, which are a curve of gold rows"
@@ -157,7 +154,7 @@ def run(
 
     drawn: ArmRows | None = None
     rationales: dict[str, list[Rationale]]
-    if draws_rows(recipe):
+    if recipe.draws_rows:
         observer.stage("Drawing each seed's rows, and asking the teacher")
         drawn = draw_rows(recipe, splits, ledger, observer, retry_failed=retry_failed, wait=wait)
         annotations = drawn.annotations
@@ -191,7 +188,7 @@ def run(
                 observer.stage(
                     f"An interim analysis: {analysis.seeds} of at most {analysis.plan[-1]} seeds"
                 )
-            trained = _train(students, subsets)
+            trained = train_all(students, subsets)
             if until == "training":
                 return Run(folder, None)
             tested = _test(students, trained, prepared, analysis)
@@ -233,16 +230,6 @@ class _Prepared:
 
 
 @dataclass(frozen=True)
-class _Trained:
-    """The trainings of all seeds so far, by arm."""
-
-    trials: Mapping[str, Sequence[Trial]]
-    choices: Choices
-    replicates: Mapping[str, Mapping[int, Replicate]]
-    curve: learning_curves.Curve
-
-
-@dataclass(frozen=True)
 class _Tested:
     """What the test set showed."""
 
@@ -251,49 +238,7 @@ class _Tested:
     results: Results
 
 
-def _train(students: Students, subsets: Sequence[learning_curves.Subset]) -> _Trained:
-    """For each seed and arm: search on dev, and train the choice afresh."""
-    recipe = students.recipe
-    later = [arm for arm in recipe.arms if arm.control == "self_training"]
-    first = _train_arms(students, [arm for arm in recipe.arms if arm not in later])
-    if not later:
-        curve = learning_curves.train_subsets(students, first.choices, subsets)
-        return replace(first, curve=curve)
-    drawn, plain = students.rows.drawn, first.replicates[recipe.baseline.name]
-    assert drawn is not None
-    for arm in later:
-        students.observer.stage(f"Students of labels alone label the rows of {arm.name}")
-        wanted = self_training_pool(recipe, arm, drawn)
-        labelled = students.label_pool(plain, wanted)
-        students.rows.add(arm.name, self_training_rows(recipe, arm, drawn, labelled))
-    second = _train_arms(students, later)
-    return _Trained(
-        {**first.trials, **second.trials},
-        {**first.choices, **second.choices},
-        {**first.replicates, **second.replicates},
-        first.curve,
-    )
-
-
-def _train_arms(students: Students, arms: Sequence[ArmSection]) -> _Trained:
-    """The searches and trainings of these arms."""
-    observer = students.observer
-    if students.recipe.trials:
-        observer.stage("Training: the search of each seed")
-    trials = students.search(arms)
-    for line in replication.diverged_trials(trials):
-        observer.note(line)
-    choices = students.choose(trials)
-    observer.stage("Training: what each seed chose, afresh")
-    replicates = students.train(choices)
-    for line in replication.diverged_replicates(replicates):
-        observer.note(line)
-    return _Trained(trials, choices, replicates, ())
-
-
-def _test(
-    students: Students, trained: _Trained, prepared: _Prepared, analysis: Analysis
-) -> _Tested:
+def _test(students: Students, trained: Trained, prepared: _Prepared, analysis: Analysis) -> _Tested:
     """Open the test set for what dev chose, and write the results."""
     recipe, folder, observer = students.recipe, students.folder, students.observer
     splits = prepared.splits

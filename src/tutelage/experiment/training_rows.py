@@ -1,8 +1,8 @@
 """The training rows of every arm and seed, as the students' inputs and targets.
 
-Usually all seeds of an arm learn the same rows. Where each seed draws its own (`arm_rows`), arms may
-have unlike numbers of rows; they then train for equally many optimiser steps, and are evaluated on
-dev equally often.
+Usually all seeds of an arm learn the same rows. Where each seed draws its own (`arm_rows`), arms
+may have unlike numbers of rows; they then train for equally many optimiser steps, and are evaluated
+on dev equally often.
 """
 
 from __future__ import annotations
