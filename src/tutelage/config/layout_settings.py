@@ -6,7 +6,7 @@ import codecs
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from tutelage.config.settings import Settings, Text
 from tutelage.core.labels import spelled
@@ -65,6 +65,18 @@ class LayoutSettings(Settings):
         "Default: -1 and `-` where the numbers have names (see `label_names`), else none.",
         examples=[["-1"]],
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _values_without_label(cls, values: Any) -> Any:
+        """`unlabelled: [-1]`, a list or a number, means these values; a text there names a file."""
+        if isinstance(values, Mapping) and isinstance(
+            values.get("unlabelled"), list | tuple | int | float
+        ):
+            moved = dict(values)
+            marks = moved.pop("unlabelled")
+            return {"no_label": marks, **moved}
+        return values
 
     @field_validator("encoding")
     @classmethod

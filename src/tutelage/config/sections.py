@@ -99,6 +99,20 @@ class DataSection(LayoutSettings):
     test: str | float = Field(
         description="Rows that the result is measured on; as for `dev`.", examples=[0.2]
     )
+    gold: Integer | None = Field(
+        None,
+        ge=1,
+        description="Rows of train that an arm learns, unless it says otherwise; each seed draws "
+        "its own, in an order that all arms share. Default: all of them.",
+        examples=[250],
+    )
+    draws: Literal["independent", "disjoint"] = Field(
+        "independent",
+        description="How the seeds draw gold and unlabelled rows where not all are learnt: "
+        "`independent` of each other, or each from a block of rows of its own, without rows that "
+        "another seed has.",
+        examples=["disjoint"],
+    )
     overlap: Literal["error", "drop"] = Field(
         "error",
         description="What to do where two splits share rows, or nearly equal ones: stop, or drop "
@@ -129,16 +143,6 @@ class DataSection(LayoutSettings):
         if not share or not (0 < value < 1 or (value >= 1 and value % 1 == 0)):
             raise ValueError(
                 "expected a file, a share of train between 0 and 1, or a whole number of rows"
-            )
-        return value
-
-    @field_validator("unlabelled", mode="before")
-    @classmethod
-    def _file(cls, value: Any) -> Any:
-        if isinstance(value, list | tuple):
-            raise ValueError(
-                "expected a file of rows without a label; values that mean that a row has no "
-                "label go under `no_label`"
             )
         return value
 

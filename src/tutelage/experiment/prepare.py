@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tutelage.config.arm_settings import ArmSection
+from tutelage.config.arm_settings import POOL_CONTROLS, ArmSection
 from tutelage.config.layout_settings import LayoutSettings
 from tutelage.config.recipe import Recipe
 from tutelage.config.teacher_settings import TeacherSettings
@@ -166,20 +166,23 @@ def annotate_arms(
 
 
 def apply_control(
-    arm: ArmSection, rationales: Sequence[Rationale], splits: Splits, task: Task
+    arm: ArmSection, rationales: Sequence[Rationale], rows: Sequence[Example], task: Task
 ) -> list[Rationale]:
-    """The rationales that an arm learns. Answers about the context alone are swapped by context."""
-    if arm.control is None:
+    """The rationales that an arm learns. Answers about the context alone are swapped by context.
+
+    rows: those that the rationales are about, in the same order
+    """
+    if arm.control is None or arm.control in POOL_CONTROLS:
         return list(rationales)
     if arm.control == "label_echo":
-        return label_echo(rationales, splits.train, task)
+        return label_echo(rationales, rows, task)
     if arm.control == "filler":
         return filler(rationales)
     if arm.control == "scrambled":
         return scrambled(rationales)
     return shuffled(
         rationales,
-        splits.train,
+        rows,
         task,
         _CONTROL_SEED,
         within_label=arm.control == "shuffled_within_label",
@@ -206,7 +209,7 @@ def learnt_rationales(
                 f"{given[0].status!r}: {given[0].detail or 'no detail'}): check the teacher with "
                 "`tutelage doctor RECIPE`"
             )
-        learnt[arm.name] = apply_control(arm, given, splits, task)
+        learnt[arm.name] = apply_control(arm, given, splits.train, task)
     return learnt
 
 
