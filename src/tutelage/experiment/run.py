@@ -42,6 +42,11 @@ from tutelage.experiment import (
     replication,
     summarise,
 )
+from tutelage.experiment.arm_rows import (
+    ArmRows,
+    draw_rows,
+    write_drawn,
+)
 from tutelage.experiment.baselines import (
     describe_bag_of_words,
     describe_majority,
@@ -55,7 +60,9 @@ from tutelage.experiment.self_explanations import describe_explanations
 from tutelage.experiment.student_check import check_student
 from tutelage.experiment.summarise import ArmRun
 from tutelage.experiment.teacher_baseline import ask_for_labels
-from tutelage.experiment.trainings import Choices, Replicate, Students, Trial
+from tutelage.experiment.train_arms import Trained, train_all
+from tutelage.experiment.training_rows import TrainingRows
+from tutelage.experiment.trainings import Students
 from tutelage.report.page import write_report
 from tutelage.student.training.tracking import check_trackers
 from tutelage.teacher.annotate import Annotation
@@ -114,6 +121,11 @@ def run(
         recipe = recipe.model_copy(update={"student": student})
     check_trackers(recipe.student.tracking)
     fractions = learning_curves.check_fractions(fractions)
+    if fractions and recipe.draws_rows:
+        raise UsageError(
+            "--fractions: does not work where each seed draws its own rows: add arms with gold: to "
+            "the recipe, which are a curve of gold rows"
+        )
     for departure in recipe.departures_made():
         observer.note(str(departure))
     folder = Path(runs) / recipe.name
@@ -140,12 +152,21 @@ def run(
 
     recipe = check_student(recipe, splits, ledger, observer)
 
-    observer.stage("Asking the teacher for rationales")
-    annotations = annotate_arms(
-        recipe, splits, ledger, observer, retry_failed=retry_failed, wait=wait
-    )
-    rationales = learnt_rationales(recipe, splits, annotations)
-    learning_curves.check_rationales(subsets, rationales)
+    drawn: ArmRows | None = None
+    rationales: dict[str, list[Rationale]]
+    if recipe.draws_rows:
+        observer.stage("Drawing each seed's rows, and asking the teacher")
+        drawn = draw_rows(recipe, splits, ledger, observer, retry_failed=retry_failed, wait=wait)
+        annotations = drawn.annotations
+        rationales = {name: list(each.rationales) for name, each in annotations.items()}
+        write_drawn(folder, drawn)
+    else:
+        observer.stage("Asking the teacher for rationales")
+        annotations = annotate_arms(
+            recipe, splits, ledger, observer, retry_failed=retry_failed, wait=wait
+        )
+        rationales = learnt_rationales(recipe, splits, annotations)
+        learning_curves.check_rationales(subsets, rationales)
     for arm, rows in rationales.items():
         write_jsonl(folder / "rationales" / f"{arm}.jsonl", rows)
 
@@ -158,7 +179,8 @@ def run(
         )
 
     prepared = _Prepared(splits, annotations, rationales, teacher_labels, teacher_note)
-    students = Students(recipe, folder, splits, rationales, workers, observer)
+    training = TrainingRows(recipe, splits, rationales, drawn)
+    students = Students(recipe, folder, splits, training, workers, observer)
     with students.runner:
         for analysis in interim.analyses_of(recipe):  # one, unless the recipe plans to add seeds
             students.recipe = recipe.with_first_replicates(analysis.seeds)
@@ -166,7 +188,7 @@ def run(
                 observer.stage(
                     f"An interim analysis: {analysis.seeds} of at most {analysis.plan[-1]} seeds"
                 )
-            trained = _train(students, subsets)
+            trained = train_all(students, subsets)
             if until == "training":
                 return Run(folder, None)
             tested = _test(students, trained, prepared, analysis)
@@ -208,16 +230,6 @@ class _Prepared:
 
 
 @dataclass(frozen=True)
-class _Trained:
-    """The trainings of all seeds so far, by arm."""
-
-    trials: Mapping[str, Sequence[Trial]]
-    choices: Choices
-    replicates: Mapping[str, Mapping[int, Replicate]]
-    curve: learning_curves.Curve
-
-
-@dataclass(frozen=True)
 class _Tested:
     """What the test set showed."""
 
@@ -226,26 +238,7 @@ class _Tested:
     results: Results
 
 
-def _train(students: Students, subsets: Sequence[learning_curves.Subset]) -> _Trained:
-    """For each seed and arm: search on dev, and train the choice afresh."""
-    observer = students.observer
-    if students.recipe.trials:
-        observer.stage("Training: the search of each seed")
-    trials = students.search()
-    for line in replication.diverged_trials(trials):
-        observer.note(line)
-    choices = students.choose(trials)
-    observer.stage("Training: what each seed chose, afresh")
-    replicates = students.train(choices)
-    for line in replication.diverged_replicates(replicates):
-        observer.note(line)
-    curve = learning_curves.train_subsets(students, choices, subsets)
-    return _Trained(trials, choices, replicates, curve)
-
-
-def _test(
-    students: Students, trained: _Trained, prepared: _Prepared, analysis: Analysis
-) -> _Tested:
+def _test(students: Students, trained: Trained, prepared: _Prepared, analysis: Analysis) -> _Tested:
     """Open the test set for what dev chose, and write the results."""
     recipe, folder, observer = students.recipe, students.folder, students.observer
     splits = prepared.splits

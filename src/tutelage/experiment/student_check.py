@@ -12,8 +12,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tutelage.config.arm_settings import ArmSection
 from tutelage.config.recipe import Recipe
-from tutelage.config.sections import ArmSection
 from tutelage.config.training_settings import Config, TrainSettings
 from tutelage.core.errors import StudentError
 from tutelage.core.model_files import content_digest

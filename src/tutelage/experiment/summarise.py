@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tutelage.config.recipe import Families, Recipe
-from tutelage.config.sections import ArmSection
+from tutelage.config.arm_settings import ArmSection
+from tutelage.config.comparisons import Families
+from tutelage.config.recipe import Recipe
 from tutelage.config.training_settings import Config
 from tutelage.core.results import (
     ArmAnnotation,

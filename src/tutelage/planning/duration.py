@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tutelage.config.arm_settings import ArmSection
 from tutelage.config.recipe import Recipe
-from tutelage.config.sections import ArmSection
 from tutelage.config.training_settings import Config
 from tutelage.core.storage import as_json, digest, read_json, write_json
 from tutelage.core.types import Example, Rationale

@@ -10,9 +10,9 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from tutelage.config.arm_settings import ArmSection
 from tutelage.config.plan_settings import PlanSettings
 from tutelage.config.recipe import Recipe
-from tutelage.config.sections import ArmSection
 from tutelage.core.progress import Observer
 from tutelage.evaluation.compare import ALPHA, POWER
 from tutelage.experiment.prepare import Splits, load_splits
