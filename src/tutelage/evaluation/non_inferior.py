@@ -159,7 +159,7 @@ def non_inferior_arms(
                 for k in range(1, family + 1):
                     near = parts.mean + margin > half_width(parts, 2 * alpha / k)
                     enough_at[k - 1, ..., column] &= near
-    # Holm: who enough_at at alpha / family leaves a smaller family to the others.
+    # Holm: who is near enough at alpha / family leaves a smaller family to the others.
     shown = enough_at[family - 1]
     for _ in range(family):
         left = np.maximum(family - shown.sum(axis=-1), 1)
