@@ -80,6 +80,19 @@ class ArmRows:
     learnt: Mapping[str, Mapping[int, Learnt]]
     annotations: Mapping[str, Annotation]
 
+    def gold_of(self, arm: str) -> dict[int, tuple[Example, ...]]:
+        """Seed -> the gold rows of an arm."""
+        return {seed: learnt.gold for seed, learnt in self.learnt[arm].items()}
+
+    def labels(self) -> dict[str, str]:
+        """uid -> label, of every row that an arm learns; of pool rows a label that it was given."""
+        return {
+            example.uid: example.label
+            for by_seed in self.learnt.values()
+            for learnt in by_seed.values()
+            for example in (*learnt.pool, *learnt.gold)
+        }
+
 
 def draw_rows(
     recipe: Recipe,

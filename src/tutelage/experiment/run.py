@@ -26,6 +26,7 @@ from tutelage.core.results import (
     CurvePoint,
     DepartureResult,
     OtherAnswer,
+    PreviewedArm,
     ProtocolSummary,
     Results,
     StudentSummary,
@@ -56,6 +57,7 @@ from tutelage.experiment.baselines import (
 from tutelage.experiment.control_comparisons import describe_controls, describe_shares
 from tutelage.experiment.interim import Analysis
 from tutelage.experiment.prepare import Splits, annotate_arms, learnt_rationales, load_splits
+from tutelage.experiment.preview import preview, preview_line
 from tutelage.experiment.self_explanations import describe_explanations
 from tutelage.experiment.student_check import check_student
 from tutelage.experiment.summarise import ArmRun
@@ -63,6 +65,7 @@ from tutelage.experiment.teacher_baseline import ask_for_labels
 from tutelage.experiment.train_arms import Trained, train_all
 from tutelage.experiment.training_rows import TrainingRows
 from tutelage.experiment.trainings import Students
+from tutelage.experiment.worth import describe_worth
 from tutelage.report.page import write_report
 from tutelage.student.training.tracking import check_trackers
 from tutelage.teacher.annotate import Annotation
@@ -153,13 +156,15 @@ def run(
     recipe = check_student(recipe, splits, ledger, observer)
 
     drawn: ArmRows | None = None
+    previewed: tuple[PreviewedArm, ...] = ()
     rationales: dict[str, list[Rationale]]
     if recipe.draws_rows:
         observer.stage("Drawing each seed's rows, and asking the teacher")
         drawn = draw_rows(recipe, splits, ledger, observer, retry_failed=retry_failed, wait=wait)
         annotations = drawn.annotations
         rationales = {name: list(each.rationales) for name, each in annotations.items()}
-        write_drawn(folder, drawn)
+        previewed = preview(recipe, splits, drawn)
+        observer.note(preview_line(previewed))
     else:
         observer.stage("Asking the teacher for rationales")
         annotations = annotate_arms(
@@ -178,7 +183,7 @@ def run(
             recipe, splits, ledger, observer, retry_failed=retry_failed
         )
 
-    prepared = _Prepared(splits, annotations, rationales, teacher_labels, teacher_note)
+    prepared = _Prepared(splits, annotations, rationales, teacher_labels, teacher_note, previewed)
     training = TrainingRows(recipe, splits, rationales, drawn)
     students = Students(recipe, folder, splits, training, workers, observer)
     with students.runner:
@@ -189,6 +194,8 @@ def run(
                     f"An interim analysis: {analysis.seeds} of at most {analysis.plan[-1]} seeds"
                 )
             trained = train_all(students, subsets)
+            if students.rows.drawn is not None:
+                write_drawn(folder, students.rows.drawn)
             if until == "training":
                 return Run(folder, None)
             tested = _test(students, trained, prepared, analysis)
@@ -205,7 +212,9 @@ def run(
     results = replace(
         tested.results,
         choosing_on_test=summarise.describe_choosing_on_test(accuracies, recipe),
-        explanations=describe_explanations(explained, tested.arm_runs, splits, task),
+        explanations=describe_explanations(
+            explained, tested.arm_runs, splits, task, students.rows.labels(splits)
+        ),
         selection=diagnostics.describe_selection(
             accuracies, tested.arm_runs, recipe.baseline.name, splits, task
         ),
@@ -227,6 +236,7 @@ class _Prepared:
     rationales: Mapping[str, list[Rationale]]
     teacher_labels: tuple[TeacherBaseline, ...]
     teacher_note: str | None
+    preview: tuple[PreviewedArm, ...]
 
 
 @dataclass(frozen=True)
@@ -260,13 +270,19 @@ def _test(students: Students, trained: Trained, prepared: _Prepared, analysis: A
             arm,
             trained.trials[arm.name],
             trained.replicates[arm.name],
-            prepared.rationales.get(arm.name),
+            students.rows.learnt_rationales(arm, prepared.rationales),
             students.evaluate_on_dev(trained.replicates[arm.name]),
             test[arm.name],
+            None
+            if (drawn := students.rows.drawn) is None
+            else drawn.learnt[arm.name][recipe.replicates[0]].rows,
         )
         for arm in recipe.arms
     ]
-    words = fit_bag_of_words(recipe, splits)
+    drawn = students.rows.drawn
+    words = fit_bag_of_words(
+        recipe, splits, None if drawn is None else drawn.gold_of(recipe.baseline.name)
+    )
     results = _results(
         recipe,
         splits,
@@ -284,9 +300,10 @@ def _test(students: Students, trained: Trained, prepared: _Prepared, analysis: A
         learning_curve=learning_curves.describe_curve(
             trained.curve, arm_runs, prepared.annotations, recipe, splits
         ),
-        bag_of_words=words.predictions if words else (),
+        bag_of_words={seed: each.predictions for seed, each in words.items()},
         other_answers=other_answers,
         test_rows_also_used_by=others,
+        preview=prepared.preview,
     )
     # An earlier report would contradict these results; theirs is written when they are complete.
     for name in ("report.html", "report.md"):
@@ -306,9 +323,10 @@ def _results(
     *,
     baselines: Baselines,
     learning_curve: tuple[CurvePoint, ...] | None,
-    bag_of_words: Sequence[Prediction],
+    bag_of_words: Mapping[int, Sequence[Prediction]],
     other_answers: tuple[OtherAnswer, ...],
     test_rows_also_used_by: tuple[str, ...],
+    preview: tuple[PreviewedArm, ...],
 ) -> Results:
     """What is known once the test set has been opened; the last stages add the rest."""
     task, families, margin = recipe.resolved_task(), recipe.comparisons(), recipe.margin / 100
@@ -360,6 +378,9 @@ def _results(
         baselines=baselines,
         learning_curve=learning_curve,
         interim=interim.describe_interim(comparisons, analysis),
+        worth=None
+        if (drawn := students.rows.drawn) is None
+        else describe_worth(recipe, splits, drawn, arms, arm_runs, preview),
         other_answers=other_answers,
         test_rows_also_used_by=test_rows_also_used_by,
         training_seconds=summarise.training_seconds(arm_runs),

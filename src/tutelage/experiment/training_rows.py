@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from tutelage.config.arm_settings import ArmSection
 from tutelage.config.recipe import Recipe
 from tutelage.config.training_settings import TrainSettings
-from tutelage.core.types import TrainingExample
+from tutelage.core.types import Rationale, TrainingExample
 from tutelage.experiment.arm_rows import ArmRows, Learnt, training_examples
 from tutelage.experiment.prepare import Splits
 from tutelage.student.encoding.targets import build_training_examples
@@ -54,11 +55,16 @@ class TrainingRows:
                 )
             return
         for name, by_seed in drawn.learnt.items():
-            self.add(name, by_seed)
+            self._encode(name, by_seed)
         self._most = max(len(rows) for rows in self._of_seed.values())
 
     def add(self, name: str, by_seed: Mapping[int, Learnt]) -> None:
         """The rows of an arm that were not known at first: self-training."""
+        assert self.drawn is not None
+        self.drawn = replace(self.drawn, learnt={**self.drawn.learnt, name: by_seed})
+        self._encode(name, by_seed)
+
+    def _encode(self, name: str, by_seed: Mapping[int, Learnt]) -> None:
         arm = self._arms[name]
         for seed, learnt in by_seed.items():
             rows = training_examples(learnt, arm, self.tasks[name], self._gold_share)
@@ -67,6 +73,25 @@ class TrainingRows:
     def of(self, arm: ArmSection, seed: int) -> Sequence[TrainingExample]:
         """What the student of an arm and seed learns."""
         return self._fixed[arm.name] if self.drawn is None else self._of_seed[arm.name, seed]
+
+    def learnt_rationales(
+        self, arm: ArmSection, fixed: Mapping[str, Sequence[Rationale]]
+    ) -> Sequence[Rationale] | None:
+        """What an arm learns of rationales, of all seeds together, each row once; None for an arm
+        without a strategy.
+
+        fixed: of arms whose seeds all learn the same
+        """
+        if self.drawn is None or arm.strategy is None:
+            return fixed.get(arm.name)
+        by_seed = self.drawn.learnt[arm.name].values()
+        return list({r.uid: r for learnt in by_seed for r in learnt.rationales}.values())
+
+    def labels(self, splits: Splits) -> dict[str, str]:
+        """uid -> label, of the rows that arms learn."""
+        if self.drawn is not None:
+            return self.drawn.labels()
+        return {example.uid: example.label for example in splits.train}
 
     def settings(self, settings: TrainSettings, arm: ArmSection, seed: int) -> TrainSettings:
         """The settings of a training: where seeds draw rows, those of `equal_steps`."""
