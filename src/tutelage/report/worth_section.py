@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
 
-from tutelage.core.results import ComparisonResult, Results
+from tutelage.core.errors import UsageError
+from tutelage.core.results import ComparisonResult, Results, load_results
 from tutelage.core.results.worth import ArmWorth, Candidate, CostOfUse, GoldWorth, Worth
 from tutelage.core.wording import (
     count,
@@ -18,12 +21,6 @@ from tutelage.core.wording import (
     points,
     several,
 )
-
-COLUMNS = (
-    "arm", "adds", "gold rows", "pool rows", "cost of use", "accuracy", "worth in gold rows",
-    "may be best",
-)  # fmt: skip
-"""Of the table that a terminal shows. The page has the same, and what was left out."""
 
 _MOSTLY_DRAWN = 0.5
 """Where the draws hold more of a pool than this, they hardly show how another sample would do."""
@@ -46,7 +43,7 @@ class WorthRow:
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """In the order of COLUMNS."""
+        """In the order of `WorthSection.columns`."""
         arm = self.arm
         return (
             arm.arm,
@@ -70,8 +67,13 @@ class WorthSection:
     costs:    of the experiment, apart from the cost of use
     left_out: what was paid for and is not learnt, an entry for each arm
     rows:     in the recipe's order
+    columns:  of the table that a terminal shows; the page has more
     """
 
+    columns: ClassVar[tuple[str, ...]] = (
+        "arm", "adds", "gold rows", "pool rows", "cost of use", "accuracy", "worth in gold rows",
+        "may be best",
+    )  # fmt: skip
     worth: Worth
     answer: tuple[str, ...]
     gold: tuple[str, ...]
@@ -96,9 +98,7 @@ def worth_section(results: Results) -> WorthSection | None:
     worth = results.worth
     if worth is None:
         return None
-    models = {
-        arm: annotation.model for arm, annotation in results.teacher.by_arm.items()
-    }
+    models = {arm: annotation.model for arm, annotation in results.teacher.by_arm.items()}
     gold = {each.arm: each for each in worth.gold}
     candidates = {each.arm: each for each in worth.candidates}
     preview = {each.arm: each.dev_accuracy for each in worth.preview}
@@ -121,6 +121,25 @@ def worth_section(results: Results) -> WorthSection | None:
         tuple(_left_out(worth)),
         rows,
     )
+
+
+def worth_of_run(folder: Path) -> WorthSection:
+    """The section of a run's results.json.
+
+    Raises UsageError for a folder without results, and for a run in which no arm buys;
+    RunFolderError for results that cannot be read.
+    """
+    path = folder / "results.json"
+    if not path.exists():
+        raise UsageError(f"{folder}: holds no results.json: expected the folder of a finished run")
+    found = worth_section(load_results(path))
+    if found is None:
+        raise UsageError(
+            f"{folder}: got a run in which all seeds learn the same gold rows, expected one that "
+            "compares what money buys (`spend`, unlabelled rows, or several numbers of gold rows): "
+            f"the answer of this one is in `tutelage report {folder}`"
+        )
+    return found
 
 
 def _may_be(candidate: Candidate | None) -> str:
@@ -154,45 +173,39 @@ def worth_in_words(found: GoldWorth) -> str:
 
 
 def _spent(worth: Worth) -> str:
-    """`$1.00`, `2,000 rows`; `the money` where nothing limits what arms buy."""
+    """`$1.00`, `The money (2,000 rows)`; `The money` where nothing limits what arms buy."""
     if worth.spend is None or worth.unit is None:
-        return "the money"
-    return dollars(worth.spend) if worth.unit == "dollars" else f"{worth.spend:,.0f} {worth.unit}"
+        return "The money"
+    if worth.unit == "dollars":
+        return dollars(worth.spend)
+    return f"The money ({worth.spend:,.0f} {worth.unit})"
 
 
 def _answer(worth: Worth, comparisons: Sequence[ComparisonResult]) -> Iterator[str]:
     left = worth.may_be_best
-    if not left:
-        return
-    spent = _spent(worth)
     accuracy = {each.arm: each.accuracy for each in worth.candidates}
+    if len(accuracy) < 2:
+        return
     out = [each for each in worth.candidates if not each.may_be_best]
-    if len(left) == 1 and len(accuracy) > 1:
+    if len(left) == 1:
         [best] = left
-        others = f"It is significantly better than {_the_others(len(out))}"
-        if worth.arm(best).intervention == "labels alone":
-            yield (
-                f"{spent[0].upper()}{spent[1:]} is best not spent: {best} reaches "
-                f"{percent(accuracy[best])}. {others}."
-            )
-        else:
-            yield (
-                f"{spent[0].upper()}{spent[1:]} is best spent on {best}, which reaches "
-                f"{percent(accuracy[best])}. {others}."
-            )
+        unspent = worth.arm(best).intervention == "labels alone"
+        yield (
+            f"{_spent(worth)} is best {'not spent:' if unspent else 'spent on'} {best}"
+            f"{' reaches' if unspent else ', which reaches'} {percent(accuracy[best])}. It is "
+            f"significantly better than {_the_others(len(out))}."
+        )
         yield from _nearly_as_good(worth, but=best)
         return
     yield (
-        f"What {spent} is best spent on cannot be told: each of {_with_accuracy(left, accuracy)} "
-        f"may be the best. One of them is, with a probability of 95%."
-        if len(left) > 1
-        else f"{left[0]} is the only arm to choose."
+        f"What {_spent(worth).replace('The', 'the')} is best spent on cannot be told: each of "
+        f"{_with_accuracy(left, accuracy)} may be the best. One of them is, with a probability of "
+        "95%."
     )
     if out:
         yield f"Not the best: {'; '.join(_excluded(each) for each in out)}."
     yield from _nearly_as_good(worth)
-    if len(left) > 1:
-        yield _what_it_takes(left, accuracy, comparisons)
+    yield _what_it_takes(left, accuracy, comparisons)
 
 
 def _the_others(number: int) -> str:
@@ -356,5 +369,5 @@ def _costs(worth: Worth) -> Iterator[str]:
 def _left_out(worth: Worth) -> Iterator[str]:
     for arm in worth.arms:
         if reasons := {why: rows for why, rows in arm.left_out.items() if rows}:
-            listed = joined([f"{count(rows)} {why}" for why, rows in reasons.items()])
-            yield f"{arm.arm} paid for rows that it does not learn: {listed} (mean over seeds)."
+            listed = ", ".join(f"{why} {count(rows)}" for why, rows in reasons.items())
+            yield f"{arm.arm} paid for rows that it does not learn (mean over seeds): {listed}."
