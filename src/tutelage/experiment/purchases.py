@@ -10,7 +10,7 @@ in full for every arm and seed that uses it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -116,7 +116,7 @@ class Asker:
         self.name, self.task, self.strategy = arm.name, task, strategy
         self._recipe, self._ledger, self._observer = recipe, ledger, observer
         self._retry_failed, self._wait = retry_failed, wait
-        first = recipe.teacher_of(arm)
+        first = recipe.teacher_of(arm) if strategy.asks_teacher else None
         self.settings = [each for each in (first, arm.agrees_with) if each is not None]
         self._builders: list[RequestBuilder] = []
         self._prices: list[Price | None] = []
@@ -125,6 +125,11 @@ class Asker:
             self._builders.append(RequestBuilder(strategy, task, teacher))
             self._prices.append(price_for(teacher.model, settings))
         self.summaries: list[list[Summary]] = [[] for _ in self.settings]
+        self.without_teacher: list[Summary] = []
+
+    def teachers(self) -> Iterator[tuple[RequestBuilder, Price | None, TeacherSettings]]:
+        """Each teacher's requests, price and settings."""
+        return zip(self._builders, self._prices, self.settings, strict=True)
 
     def check_unit(self, unit: SpendUnit) -> None:
         """Raises UsageError where a spend of this unit has no meaning for the teachers."""
@@ -163,6 +168,11 @@ class Asker:
 
     def ask(self, rows: Sequence[Example]) -> list[Bought]:
         """The answers about these rows."""
+        if not self.settings:  # they are in the data
+            annotation = self._annotate(rows, None)
+            self.without_teacher.append(annotation.summary)
+            pairs = zip(rows, annotation.rationales, strict=True)
+            return [Bought(example, (rationale,), ()) for example, rationale in pairs]
         by_teacher: list[tuple[Rationale, ...]] = []
         for place, settings in enumerate(self.settings):
             annotation = self._annotate(rows, settings)
@@ -177,7 +187,7 @@ class Asker:
             bought.append(Bought(example, tuple(answers), tuple(charges)))
         return bought
 
-    def _annotate(self, rows: Sequence[Example], settings: TeacherSettings) -> Annotation:
+    def _annotate(self, rows: Sequence[Example], settings: TeacherSettings | None) -> Annotation:
         def on_progress(progress: AnnotationProgress) -> None:
             self._observer.annotating(self.name, progress)
 
@@ -279,7 +289,7 @@ def combined(parts: Sequence[Bought], asker: Asker) -> Annotation:
     statuses: dict[str, int] = {}
     for rationale in rationales:
         statuses[rationale.status] = statuses.get(rationale.status, 0) + 1
-    calls = asker.summaries[0]
+    calls = asker.summaries[0] if asker.summaries else asker.without_teacher
     last = calls[-1] if calls else None
     assert last is not None, "an arm that asked about nothing has no annotation"
     charges = distinct_charges(rows)
