@@ -100,9 +100,9 @@ CHANGES: dict[str, Callable[[str], str]] = {
 @pytest.mark.parametrize("change", CHANGES)
 def test_no_row_of_dev_or_test_is_left(tmp_path: Path, change: str) -> None:
     new = "A row that nobody has."
-    held = {"dev": rows(*TEXTS[:4], split="d"), "test": rows(*TEXTS[4:], split="t")}
+    dev, test = rows(*TEXTS[:4], split="d"), rows(*TEXTS[4:], split="t")
     changed = [CHANGES[change](text) for text in TEXTS]
-    pool = load(tmp_path, [*changed, new], train=rows("Something else."), **held)
+    pool = load(tmp_path, [*changed, new], train=rows("Something else."), dev=dev, test=test)
     assert [row.fields["text"] for row in pool.rows] == [new]
     assert (pool.removed.dev, pool.removed.test, pool.read) == (4, 4, 9)
     note = "unlabelled: 1 of 9 rows are used; left out: 4 are in test and 4 are in dev"
