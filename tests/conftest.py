@@ -68,6 +68,17 @@ def _without_drawings(request: pytest.FixtureRequest, monkeypatch: pytest.Monkey
 
 
 @pytest.fixture
+def quick_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`doctor` and `plan` measure trainings for a moment: for tests that look at no figure."""
+    from functools import partial
+
+    from tutelage.planning import duration
+
+    brief = partial(duration.measure_trainings, seconds=0.05)
+    monkeypatch.setattr(duration, "measure_trainings", brief)
+
+
+@pytest.fixture
 def every_preflight() -> None:
     """For a test that looks at the preflight of new students: none is taken from another test."""
 
