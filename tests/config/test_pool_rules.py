@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import yaml
 
 from tutelage.config.design_rules import controls_of
 from tutelage.config.recipe import Recipe
@@ -73,7 +74,7 @@ def test_each_intervention_gets_its_control(recipe: Make) -> None:
     tested = {arm for arm, _ in (*families.primary, *families.secondary)}
     assert tested == {"bought", "thoughts", "agreed", "reasons"}  # the others are described
     # The written recipe, in which the added arms stand, is the same experiment.
-    assert parse_recipe(__import__("yaml").safe_load(found.to_yaml())) == found
+    assert parse_recipe(yaml.safe_load(found.to_yaml())) == found
 
 
 def test_one_self_training_arm_is_enough_where_all_learn_as_many_rows(recipe: Make) -> None:
@@ -100,7 +101,7 @@ def test_one_self_training_arm_is_enough_where_all_learn_as_many_rows(recipe: Ma
         ([{"name": "a", "gold": "spend"}, LABELS], {"spend": 1.0}, "gold_price"),
         ([{**LABELS, "spend": 5}], {"spend": None}, "add the recipe's, which it replaces"),
         ([{**LABELS, "control": "random_filter"}], {}, "random_filter needs agrees_with"),
-        ([{"name": "a", "strategy": "chain_of_thought", "agrees_with": "scripted"}], {}, "rows: un"),
+        ([{"name": "a", "strategy": "human", "agrees_with": "scripted"}], {}, "rows: unlabelled"),
         ([LABELS], {"spend": {"rows": 5, "dollars": 1}}, "got dollars, rows, expected one of"),
         ([LABELS], {"spend": {}}, "got nothing, expected one of"),
         ([LABELS], {"spend": -1}, "greater than 0"),
@@ -125,7 +126,7 @@ def test_what_does_not_go_together_is_one_line(
 
 def test_a_pool_arm_needs_a_pool(small_recipe: Callable[..., dict[str, Any]]) -> None:
     values = small_recipe(arms=[{"name": "labels"}, LABELS])
-    with pytest.raises(RecipeError, match="add data.unlabelled"):
+    with pytest.raises(RecipeError, match=r"add data\.unlabelled"):
         parse_recipe(values)
 
 

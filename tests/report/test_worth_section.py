@@ -86,7 +86,11 @@ def test_money_that_is_best_kept_is_not_spent(results: Results) -> None:
         (gold(None, None), "cannot be said", "gold rows that cannot be said"),
         (gold(1750, None, worth=None, beyond="above"), "at least 1,750", "above the whole curve"),
         (gold(None, 0.0, worth=None, beyond="below"), "at most 0", "below the whole curve"),
-        (gold(-52.0, 36.0, worth=-8.0, break_even=None), "−8 (−52 to 36)", "worth −8 gold rows (−52 to 36)."),
+        (
+            gold(-52.0, 36.0, worth=-8.0, break_even=None),
+            "−8 (−52 to 36)",
+            "worth −8 gold rows (−52 to 36).",
+        ),
         (gold(200.0, 400.0, worth=None), "200 to 400", "are worth 200 to 400 gold rows."),
     ],
 )
