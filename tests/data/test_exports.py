@@ -157,9 +157,9 @@ def test_what_programs_write_for_nothing_is_decided_by_the_user(tmp_path: Path, 
     path.write_text(cells([("text", "label"), *zip(TEXTS, values, strict=True)]), encoding="utf-8")
     recipe = drafted(path)
     assert f"TO DECIDE: {mark!r} in 3 rows" in recipe.read_text(encoding="utf-8")
-    with pytest.raises(DataError, match="if it marks rows without a label, say unlabelled"):
+    with pytest.raises(DataError, match="if it marks rows without a label, say no_label"):
         loaded(path, recipe)
-    text = recipe.read_text(encoding="utf-8").replace("  # unlabelled:", "  unlabelled:")
+    text = recipe.read_text(encoding="utf-8").replace("  # no_label:", "  no_label:")
     recipe.write_text(text, encoding="utf-8")
     examples = loaded(path, recipe)
     assert [e.label for e in examples] == [v for v in values if v != mark]

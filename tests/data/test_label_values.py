@@ -155,10 +155,10 @@ def test_minus_one_is_decided_by_the_user(tmp_path: Path, kind: str, mark: str) 
     text = recipe.read_text(encoding="utf-8")
     assert task_of(recipe)["labels"] == ["good", "bad"]  # type: ignore[index]
     assert f"TO DECIDE: '{mark}' in 2 rows" in text
-    with pytest.raises(DataError, match="if it marks rows without a label, say unlabelled"):
+    with pytest.raises(DataError, match="if it marks rows without a label, say no_label"):
         loaded(path, recipe)
     # The line that the recipe has is one way to decide; the label among the labels the other.
-    decided = text.replace("  # unlabelled:", "  unlabelled:")
+    decided = text.replace("  # no_label:", "  no_label:")
     recipe.write_text(decided, encoding="utf-8")
     assert (len(loaded(path, recipe)), loaded(path, recipe).unlabelled) == (3, 2)
     recipe.write_text(text.replace("  - bad\n", f"  - bad\n  - '{mark}'\n"), encoding="utf-8")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from tutelage.config.sections import ArmSection
+from tutelage.config.arm_settings import ArmSection
 from tutelage.core.results import ArmDiagnostics, SliceResult
 from tutelage.core.task import NLI, Task
 from tutelage.core.types import Example, Prediction

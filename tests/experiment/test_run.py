@@ -29,7 +29,7 @@ from tutelage.core.storage import read_json, read_jsonl
 from tutelage.core.task import NLI
 from tutelage.core.types import TrainingExample
 from tutelage.evaluation.statistics import holm
-from tutelage.experiment import trainings
+from tutelage.experiment import training_rows
 from tutelage.experiment.run import run
 from tutelage.student.encoding.targets import build_training_examples
 
@@ -298,7 +298,7 @@ def test_the_full_protocol_is_followed(
         built.append(build_training_examples(*arguments))
         return built[-1]
 
-    monkeypatch.setattr(trainings, "build_training_examples", build)
+    monkeypatch.setattr(training_rows, "build_training_examples", build)
     test = tmp_path / "test.csv"
     hypotheses = ["A lamp is red.", "Nobody is at home."] * 8
     with test.open("w", newline="", encoding="utf-8") as file:

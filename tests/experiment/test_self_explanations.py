@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from tutelage.config.arm_settings import ArmSection
 from tutelage.config.recipe_file import parse_recipe
-from tutelage.config.sections import ArmSection
 from tutelage.core.progress import Silent
 from tutelage.core.results import ArmExplanations, Results, load_results
 from tutelage.core.storage import read_jsonl

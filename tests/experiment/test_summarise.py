@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tutelage.config.recipe import Families
-from tutelage.config.sections import ArmSection
+from tutelage.config.arm_settings import ArmSection
+from tutelage.config.comparisons import Families
 from tutelage.core.task import NLI
 from tutelage.core.types import Example, Prediction
 from tutelage.data.split import Overlap

@@ -12,6 +12,7 @@ from tutelage.config.recipe_file import parse_recipe
 from tutelage.core.progress import Silent
 from tutelage.experiment import trainings
 from tutelage.experiment.prepare import load_splits
+from tutelage.experiment.training_rows import TrainingRows
 from tutelage.student.jobs import resources, worker
 from tutelage.student.model.loading import load_student
 
@@ -44,7 +45,9 @@ def test_workers_share_the_cores(
 
     def built() -> trainings.Students:
         recipe = parse_recipe(values)
-        return trainings.Students(recipe, tmp_path, load_splits(recipe), {}, asked, Silent())
+        splits = load_splits(recipe)
+        rows = TrainingRows(recipe, splits, {})
+        return trainings.Students(recipe, tmp_path, splits, rows, asked, Silent())
 
     found = built()
     if pretrained:

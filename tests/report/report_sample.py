@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tutelage.config.sections import ArmSection
+from tutelage.config.arm_settings import ArmSection
 from tutelage.core.results import (
     ArmAnnotation,
     ArmResult,

@@ -8,11 +8,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tutelage.core.errors import UsageError
 from tutelage.core.task import NLI, Task
 from tutelage.core.types import Completion, Example
 from tutelage.strategies.labelling import Labelling, parse_label, render_label
-from tutelage.strategies.lookup import BUILT_IN
 
 ROW = Example(
     "e1",
@@ -166,9 +164,9 @@ def test_any_answer_has_one_of_the_labels_or_none(pieces: list[str], cut: bool) 
     assert found.label is None or found.status in ("ok", "truncated")
 
 
-def test_an_arm_cannot_use_this_strategy() -> None:
-    from tutelage.strategies.lookup import get_strategy
+def test_a_recipe_gets_the_strategy_that_labels_rows_in_its_place() -> None:
+    from tutelage.strategies.lookup import BUILT_IN, get_strategy
+    from tutelage.strategies.row_label import RowLabel
 
-    assert Labelling.name not in BUILT_IN
-    with pytest.raises(UsageError, match="unknown strategy"):
-        get_strategy("label")
+    assert Labelling.name in BUILT_IN
+    assert isinstance(get_strategy("label"), RowLabel)

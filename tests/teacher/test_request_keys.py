@@ -34,6 +34,9 @@ RENDERED: dict[str, tuple[Strategy, Task, Example]] = {
     "template": (get_strategy("template", template=TEMPLATE), NLI, EXAMPLE),
     "label": (Labelling(NLI), NLI, EXAMPLE),
     "label, one shot": (Labelling(NLI, [SHOT]), NLI, EXAMPLE),
+    "a row's label": (get_strategy("label", task=NLI), NLI, EXAMPLE),
+    "a row's label, one shot": (get_strategy("label", task=NLI, shots=[SHOT]), NLI, EXAMPLE),
+    "chain_of_thought": (get_strategy("chain_of_thought", task=NLI), NLI, EXAMPLE),
     "another task": (get_strategy("informed_reasoning"), SENTIMENT, REVIEW),
     "another task without a context": (get_strategy("information_extraction"), SENTIMENT, REVIEW),
 }
@@ -93,6 +96,27 @@ KEYS = {
         "structured": "c6caebb7524c61c4cb253a32511f547138cd372a945af11d2ad5db4bedbd70ff",
         "whole floats": "5b6ac2d6662d84f5df158012ddb55c5114fb78bab2357367ca903b4e8eef659e",
         "an address": "41c3bc4368856e54e957b07e5d6984d7cf3a20954c5faf11d5efcb48dac4d2eb",
+    },
+    "a row's label": {
+        "no parameters": "ab9528f47293027563fa235c85a3c5fa7b074789e01381565c2004c1e037a87f",
+        "the paper's": "e0f2d0678e3224cebb28cb7d8130bcfca5e05a38c687cbd51b6ea7a3a675e21e",
+        "structured": "ec79e219f82e3bfebf48bce15fa32660cbe67aa867deebd60854038a807676cd",
+        "whole floats": "640a3fc0b19405a1c23fe9546dd925d3cb1d00e133c6f01e9b9378a23762b23f",
+        "an address": "f897d7ef68a241711f5bab8a3c1b746771e0941ded6e6a6d9b9eff1cf18795f3",
+    },
+    "a row's label, one shot": {
+        "no parameters": "4741ca6a072f0410cb07be6e0a9f3999fffb4b1b79cc5657ebfa6ac1a32e46d3",
+        "the paper's": "ce1cb3078f04fb0db9de8a1b010c6856b5351d367d0a4845004780b253dfd783",
+        "structured": "cb9e4eb3efa00a06ff9943c3b54ea8198f24d9e64a1d9e8af61d7ff467633ade",
+        "whole floats": "41d41d9d282c991e26d49767a0067c13da75d74c60d2b4e14f41145d89f38767",
+        "an address": "970dfcb36c0a79a10af5fa9950b7f897d5a17e8b0022a57a8410ef9a19a9f4e9",
+    },
+    "chain_of_thought": {
+        "no parameters": "e809043c0ca42b26286f6315a04d7d3df750b61c7b5c32168d7e5bcaf91053e9",
+        "the paper's": "0f9742657cb6841f367c9f1e1523a5863068cd50ded62bccafd1aafc39de95a8",
+        "structured": "7ec820fe0d58f99f9f24e48a47b4499844843c61561af6a8adc6ff47773dd85c",
+        "whole floats": "cfb9adee92cd65ac02e8f70c760a91b6fced7c44a5b1e0f555d8d115340d0b4b",
+        "an address": "87a100e24208f43d315ed8efbc67bac265f9af035c517381e61bc15edb7b57dc",
     },
     "another task": {
         "no parameters": "daaf010a862022355d2383ae6609016ce55c4fe50a480364baa88270df474f7c",

@@ -11,11 +11,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import get_args
+from typing import Any, get_args
 
+from tutelage.config.arm_settings import POOL_CONTROLS, ArmSection
 from tutelage.config.sections import (
     NAME,
-    ArmSection,
     Baseline,
     BaselineName,
     ClassifierSection,
@@ -33,6 +33,11 @@ BASELINES: tuple[BaselineName, ...] = get_args(BaselineName)
 SHUFFLED: frozenset[ControlName] = frozenset({"shuffled", "shuffled_within_label"})
 """Controls with other rows' rationales: the primary comparisons use them."""
 
+IN_PRIMARY: frozenset[ControlName] = SHUFFLED | POOL_CONTROLS
+"""Controls that the primary comparisons use."""
+
+MOST_TESTED = 5
+"""Arms that may be tested where arms buy for one spend; others are described."""
 
 FEWEST_SEEDS = 2
 
@@ -104,17 +109,43 @@ def name_collisions(arms: Sequence[ArmSection]) -> list[str]:
 def controls_of(arm: ArmSection, arms: Sequence[ArmSection]) -> list[ArmSection]:
     """The controls of a treatment arm, in the order of `arms`.
 
-    A control has the arm's strategy, template, teacher and objective. A label echo contains nothing
-    from the teacher, so an arm without its own shares the first label echo of its objective.
+    A control has the arm's strategy, template, teacher, rows, spend and objective (a control that
+    drops rationales, the objective `label`). Some contain nothing from the teacher: an arm without
+    a label echo shares the first of its objective, and one without a self-training control the
+    first of its spend.
     """
     own = [c for c in arms if c.control is not None and _same_requests(c, arm)]
-    if not any(c.control == "label_echo" for c in own):
+    if not arm.learns_pool and not any(c.control == "label_echo" for c in own):
         own += [
             c
             for c in arms
             if c.control == "label_echo" and c.effective_objective == arm.effective_objective
         ][:1]
+    if pool_controls(arm)[:1] == ("self_training",) and not any(
+        c.control == "self_training" for c in own
+    ):
+        own += [c for c in arms if c.control == "self_training" and c.spend == arm.spend][:1]
     return own
+
+
+def pool_controls(arm: ArmSection) -> tuple[ControlName, ...]:
+    """The controls of an arm that learns rows which the teacher labelled; none for any other.
+
+    Each has as many rows and the same steps, and lacks one thing: the teacher's knowledge, the
+    rationale, or the agreement of two teachers.
+    """
+    if not arm.learns_pool or arm.control is not None or arm.described_only:
+        return ()
+    if arm.agrees_with is not None:
+        return ("random_filter",)
+    return (
+        ("self_training",)
+        if arm.effective_objective == "label"
+        else (
+            "rationale_dropped",
+            "shuffled",
+        )
+    )
 
 
 def with_added_arms(
@@ -122,10 +153,16 @@ def with_added_arms(
     controls: Sequence[ControlName],
     baselines: Sequence[Baseline],
     task: Task | None,
+    share_self_training: bool = True,
 ) -> list[ArmSection]:
     """Add the arms that `controls` and `baselines` ask for and that `arms` lacks.
 
     task: None where it is not known; then no arm omits the context
+    share_self_training: whether all arms with unlabelled rows learn equally many of them, so that
+          one self-training control is enough
+
+    An arm with unlabelled rows gets the controls of `pool_controls` instead, whatever `controls`
+    says.
 
     ARM-shuffled and ARM-filler follow their arm. Then come label-echo (all arms of an objective
     share one; label-echo-OBJECTIVE where there are several objectives), the student without the
@@ -137,18 +174,26 @@ def with_added_arms(
     complete = list(arms)
     learners = _rationale_learners(arms)
     objectives = {arm.effective_objective for arm in learners}
-    for arm in learners:
-        for control in controls:
-            present = controls_of(arm, complete)
-            if any(c.control == control for c in present):
-                continue
-            echo = control == "label_echo"
-            name = _echo_name(arm, objectives) if echo else f"{arm.name}-{_hyphens(control)}"
-            _check_name(name, complete, f"the control {control} of {arm.name!r}")
-            # After the arm and its own controls. A label echo belongs to several arms: at the end.
-            own = [arm, *(c for c in present if c.control != "label_echo")]
-            place = len(complete) if echo else 1 + max(complete.index(one) for one in own)
-            complete.insert(place, arm.model_copy(update={"name": name, "control": control}))
+    wanted = [(arm, control) for arm in learners for control in controls]
+    wanted += [(arm, control) for arm in arms for control in pool_controls(arm)]
+    for arm, control in wanted:
+        present = controls_of(arm, complete)
+        shared = control == "label_echo" or (control == "self_training" and share_self_training)
+        if control == "self_training" and not share_self_training:
+            present = [c for c in present if _same_requests(c, arm)]
+        if any(c.control == control for c in present):
+            continue
+        name = f"{arm.name}-{_hyphens(control)}"
+        if shared:
+            name = _echo_name(arm, objectives) if control == "label_echo" else "self-training"
+        _check_name(name, complete, f"the control {control} of {arm.name!r}")
+        # After the arm and its own controls. What belongs to several arms comes last.
+        own = [arm, *(c for c in present if c.control not in ("label_echo", "self_training"))]
+        place = len(complete) if shared else 1 + max(complete.index(one) for one in own)
+        changes: dict[str, Any] = {"name": name, "control": control}
+        if control == "rationale_dropped":
+            changes["objective"] = "label"
+        complete.insert(place, arm.model_copy(update=changes))
     if "omitted_context" in baselines and task is not None and not _has_omitted(complete, task):
         assert task.context is not None
         name = "hypothesis-only" if task == NLI else f"without-{_hyphens(task.context)}"
@@ -235,13 +280,22 @@ def departure_problems(
     return lines
 
 
-def _same_requests(one: ArmSection, other: ArmSection) -> bool:
-    same = one.effective_objective == other.effective_objective
-    return same and one.annotation_key == other.annotation_key
+def _same_requests(control: ArmSection, arm: ArmSection) -> bool:
+    dropped = control.control == "rationale_dropped"
+    if not dropped and control.effective_objective != arm.effective_objective:
+        return False
+    if dropped and arm.effective_objective == "label":
+        return False
+    return control.annotation_key == arm.annotation_key and control.spend == arm.spend
 
 
 def _rationale_learners(arms: Sequence[ArmSection]) -> list[ArmSection]:
-    return [arm for arm in treatment_arms(arms) if arm.effective_objective != "label"]
+    """Treatment arms that learn rationales of gold rows, and are tested."""
+    return [
+        arm
+        for arm in treatment_arms(arms)
+        if arm.effective_objective != "label" and not arm.learns_pool and not arm.described_only
+    ]
 
 
 def _missing_controls(

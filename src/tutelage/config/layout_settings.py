@@ -6,7 +6,7 @@ import codecs
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from tutelage.config.settings import Settings, Text
 from tutelage.core.labels import spelled
@@ -59,12 +59,24 @@ class LayoutSettings(Settings):
         "neutral, contradiction; elsewhere none, and a number is a label only if it is listed.",
         examples=[["contradiction", "entailment", "neutral"]],
     )
-    unlabelled: list[str] = Field(
+    no_label: list[str] = Field(
         [],
         description="Values that mean that a row has no label, as an empty one always does. "
         "Default: -1 and `-` where the numbers have names (see `label_names`), else none.",
         examples=[["-1"]],
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _values_without_label(cls, values: Any) -> Any:
+        """`unlabelled: [-1]`, a list or a number, means these values; a text there names a file."""
+        if isinstance(values, Mapping) and isinstance(
+            values.get("unlabelled"), list | tuple | int | float
+        ):
+            moved = dict(values)
+            marks = moved.pop("unlabelled")
+            return {"no_label": marks, **moved}
+        return values
 
     @field_validator("encoding")
     @classmethod
@@ -84,7 +96,7 @@ class LayoutSettings(Settings):
             raise ValueError("expected one character, or `tab`")
         return value
 
-    @field_validator("unlabelled", mode="before")
+    @field_validator("no_label", mode="before")
     @classmethod
     def _marks(cls, value: Any) -> Any:
         """Numbers may be written without quotes, and a single value without brackets."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import (
@@ -17,12 +15,14 @@ from pydantic import (
     model_validator,
 )
 
-from tutelage.config import design_rules
+from tutelage.config import design_rules, pool_rules
+from tutelage.config.arm_settings import ArmSection
+from tutelage.config.comparisons import Families, families_of
 from tutelage.config.design_rules import Departure
+from tutelage.config.learning_rates import filled_up
 from tutelage.config.sections import (
     NAME,
     NAME_EXPECTED,
-    ArmSection,
     Baseline,
     ClassifierSection,
     DataSection,
@@ -36,6 +36,7 @@ from tutelage.config.sections import (
     TeacherBaselineSection,
 )
 from tutelage.config.settings import Integer, Number, Settings
+from tutelage.config.spend_settings import Spend
 from tutelage.config.teacher_settings import DEFAULT_TEACHER, TeacherSettings
 from tutelage.config.training_settings import Config, StudentSettings, TrainSettings
 from tutelage.config.yaml_files import dump_yaml
@@ -53,18 +54,6 @@ TaskKey = Annotated[
     Annotated[PresetName, Tag("Preset")] | Annotated[TaskSection, Tag("Section")],
     Discriminator(_kind_of_task),
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class Families:
-    """Pairs (arm, baseline) that are compared. Holm's correction is applied to each family alone.
-
-    primary:   each treatment arm with labels alone, and with its shuffled controls
-    secondary: each treatment arm with its other controls (label echo, filler)
-    """
-
-    primary: tuple[tuple[str, str], ...]
-    secondary: tuple[tuple[str, str], ...]
 
 
 class Recipe(Settings):
@@ -94,6 +83,35 @@ class Recipe(Settings):
         StudentSettings(),
         description="The student and its training.",
         examples=[{"model": "google-t5/t5-small"}],
+    )
+    spend: Spend = Field(
+        None,
+        description="What each arm may buy for, when it pays alone: the rationales of gold rows, "
+        "labels of unlabelled ones, or more gold rows. `spend: 1.00` is in dollars. Default: no "
+        "limit.",
+        examples=[{"rows": 700}],
+    )
+    gold_price: Number | None = Field(
+        None,
+        gt=0,
+        description="What a label by a person costs, in dollars. Default: unknown.",
+        examples=[0.1],
+    )
+    gold_share: Number | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Share of gold rows in the training of arms that learn unlabelled rows as "
+        "well: gold rows are repeated until they come nearest to it. Default: each row once.",
+        examples=[0.5],
+    )
+    recommend_within: Number = Field(
+        3.0,
+        gt=0,
+        lt=100,
+        description="Points of accuracy that a cheaper arm may be worse than the best and still be "
+        "recommended. Set it before the run.",
+        examples=[2.0],
     )
     protocol: ProtocolName = Field(
         "standard",
@@ -192,7 +210,11 @@ class Recipe(Settings):
             task = task_from(known["task"])
         except UsageError:
             task = None
-        return design_rules.with_added_arms(arms, known["controls"], known["baselines"], task)
+        spend = known.get("spend")
+        equal = spend is None or spend.unit in ("rows", "requests")
+        return design_rules.with_added_arms(
+            arms, known["controls"], known["baselines"], task, share_self_training=equal
+        )
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
@@ -215,6 +237,14 @@ class Recipe(Settings):
                     f"arms: {arm.name!r} is a control without a treatment arm: add one with "
                     f"strategy {arm.strategy!r} and the same teacher and objective"
                 )
+        problems += pool_rules.pool_problems(
+            self.arms, self.data, self.spend, self.gold_price, self.gold_share
+        )
+        if self.draws_rows and isinstance(self.seeds, SeedPlanSection):
+            problems.append(
+                "seeds: a plan to add seeds does not work where each seed draws its own rows: list "
+                "the seeds"
+            )
         if len(set(self.replicates)) != len(self.replicates):
             problems.append(f"seeds: {self.replicates} lists a value twice")
         for key, values in (("controls", self.controls), ("baselines", self.baselines)):
@@ -272,14 +302,7 @@ class Recipe(Settings):
 
     def comparisons(self) -> Families:
         """Which arms are compared with which."""
-        primary: list[tuple[str, str]] = []
-        secondary: list[tuple[str, str]] = []
-        for arm in design_rules.treatment_arms(self.arms):
-            primary.append((arm.name, self.baseline.name))
-            for control in design_rules.controls_of(arm, self.arms):
-                family = primary if control.control in design_rules.SHUFFLED else secondary
-                family.append((arm.name, control.name))
-        return Families(tuple(primary), tuple(secondary))
+        return families_of(self.arms, self.baseline)
 
     def departures_made(self) -> list[Departure]:
         """The recipe's departures from the protocol, with its reasons."""
@@ -300,11 +323,11 @@ class Recipe(Settings):
         rates, weights = self.search.learning_rate, self.search.label_weight
         if arm.classifier is not None:
             own = arm.classifier.rates
-            filled = _filled_up(own, max(len(own), self.configurations))
+            filled = filled_up(own, max(len(own), self.configurations))
             return [Config(rate, 1.0) for rate in filled]
         if arm.effective_objective != "label":
             return [Config(rate, weight) for rate, weight in itertools.product(rates, weights)]
-        return [Config(rate, 1.0) for rate in _filled_up(rates, len(rates) * len(weights))]
+        return [Config(rate, 1.0) for rate in filled_up(rates, len(rates) * len(weights))]
 
     def training(self, arm: ArmSection, config: Config, seed: int) -> TrainSettings:
         """The settings of one training of the arm."""
@@ -329,6 +352,11 @@ class Recipe(Settings):
     def trainings(self) -> int:
         """How many trainings the experiment takes, without fractions of the rows."""
         return len(self.arms) * len(self.replicates) * (self.trials + 1)
+
+    @property
+    def draws_rows(self) -> bool:
+        """Whether each seed draws its own training rows (see `pool_rules.draws_rows`)."""
+        return pool_rules.draws_rows(self.arms, self.data, self.spend)
 
     @property
     def replicates(self) -> list[int]:
@@ -358,24 +386,6 @@ def _adds_baselines(values: Mapping[str, Any]) -> bool:
     if not isinstance(given, list | tuple) or not given or explained:
         return False
     return all(isinstance(one, Mapping | ClassifierSection) for one in given)
-
-
-def _filled_up(rates: Sequence[float], count: int) -> list[float]:
-    """`rates`, filled up to `count` learning rates.
-
-    Each added rate is the geometric mean of the two neighbours with the widest gap so far, the
-    lowest of equally wide gaps. A single rate has no gap: half of it and twice it are added first.
-    Added rates are rounded to four digits, which keeps the names of configurations short.
-    """
-    filled = list(rates)
-    if len(rates) == 1:
-        filled += [rates[0] / 2, rates[0] * 2]
-    while len(filled) < count:
-        logs = sorted(math.log(rate) for rate in filled)
-        # Rounded, because floats make equal gaps differ in their last digits.
-        low, high = max(itertools.pairwise(logs), key=lambda gap: round(gap[1] - gap[0], 9))
-        filled.append(math.exp((low + high) / 2))
-    return filled[: len(rates)] + [float(f"{rate:.4g}") for rate in filled[len(rates) : count]]
 
 
 def task_from(section: PresetName | TaskSection) -> Task:

@@ -1,4 +1,4 @@
-"""Sections of a recipe: task, data, arms, search, and reasons for departures."""
+"""Sections of a recipe: task, data, classifiers, search, and reasons for departures."""
 
 from __future__ import annotations
 
@@ -18,9 +18,6 @@ from pydantic import (
 from tutelage.config.layout_settings import LabelText, LayoutSettings
 from tutelage.config.settings import Integer, Number, ReplicateSeed, Settings, Text
 from tutelage.config.teacher_settings import TeacherSettings
-from tutelage.core.errors import UsageError
-from tutelage.core.types import ControlName, ObjectiveName
-from tutelage.strategies.lookup import get_strategy
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 """Names of recipes and arms, which name folders."""
@@ -102,6 +99,20 @@ class DataSection(LayoutSettings):
     test: str | float = Field(
         description="Rows that the result is measured on; as for `dev`.", examples=[0.2]
     )
+    gold: Integer | None = Field(
+        None,
+        ge=1,
+        description="Rows of train that an arm learns, unless it says otherwise; each seed draws "
+        "its own, in an order that all arms share. Default: all of them.",
+        examples=[250],
+    )
+    draws: Literal["independent", "disjoint"] = Field(
+        "independent",
+        description="How the seeds draw gold and unlabelled rows where not all are learnt: "
+        "`independent` of each other, or each from a block of rows of its own, without rows that "
+        "another seed has.",
+        examples=["disjoint"],
+    )
     overlap: Literal["error", "drop"] = Field(
         "error",
         description="What to do where two splits share rows, or nearly equal ones: stop, or drop "
@@ -115,6 +126,12 @@ class DataSection(LayoutSettings):
         description="Share of dev that chooses nothing: neither configuration, checkpoint nor "
         "temperature. `tutelage serve --promise` needs it. Default: none.",
         examples=[0.5],
+    )
+    unlabelled: Text | None = Field(
+        None,
+        description="Rows without a label, which a teacher may label: a specification as for "
+        "`train`, read in the same way. Labels in it are ignored. Default: none.",
+        examples=["unlabelled.jsonl"],
     )
 
     @field_validator("dev", "test", mode="before")
@@ -201,96 +218,6 @@ Baseline = Annotated[
     Discriminator(_kind_of_baseline),
 ]
 """A baseline by its name, or a classifier."""
-
-
-class ArmSection(Settings):
-    """One arm: what its students learn from."""
-
-    name: str = Field(description="Name of the arm, and of its folder.", examples=["reasoning"])
-    strategy: Text | None = Field(
-        None,
-        description="How the teacher is asked: `informed_reasoning`, `information_extraction`, "
-        "`human` (the data's own reasons), `recorded`, `template`, or a plugin's. Default: none, "
-        "an arm that learns labels alone.",
-        examples=["informed_reasoning"],
-    )
-    template: Text | None = Field(
-        None,
-        description="The prompt of the strategy `template`, in Jinja.",
-        examples=["Why is “{{ text }}” {{ label }}?"],
-    )
-    objective: ObjectiveName | None = Field(
-        None,
-        description="What the student learns to write. Default: `label` without a strategy, "
-        "`label_then_rationale` with one.",
-        examples=["multitask"],
-    )
-    control: ControlName | None = Field(
-        None,
-        description="Makes the arm a control: `shuffled`, `shuffled_within_label`, `scrambled`, "
-        "`filler` or `label_echo` in place of its rationales.",
-        examples=["shuffled"],
-    )
-    teacher: Teacher = Field(
-        None, description="A teacher of its own. Default: the recipe's.", examples=["scripted"]
-    )
-    omits: tuple[Text, ...] = Field(
-        (),
-        description="Input fields that the student does not see; only without a strategy.",
-        examples=[["premise"]],
-    )
-    classifier: ClassifierSection | None = Field(
-        None,
-        description="A classifier in place of the student (see `baselines`); only without a "
-        "strategy.",
-        examples=[{"classifier": "answerdotai/ModernBERT-base"}],
-    )
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if not NAME.fullmatch(self.name):
-            raise ValueError(f"name: got {self.name!r}, {NAME_EXPECTED}")
-        if self.strategy is None:
-            for key in ("template", "control", "teacher"):
-                if getattr(self, key) is not None:
-                    raise ValueError(f"{key}: needs a strategy: add one to the arm")
-            if self.objective not in (None, "label"):
-                raise ValueError(
-                    f"objective: {self.objective} needs a strategy: add one to the arm"
-                )
-        else:
-            for key in ("omits", "classifier"):
-                if getattr(self, key):
-                    raise ValueError(f"{key}: works only for an arm without a strategy")
-            try:
-                get_strategy(self.strategy, template=self.template)
-            except UsageError as error:
-                raise ValueError(str(error)) from error
-        return self
-
-    @property
-    def effective_objective(self) -> ObjectiveName:
-        """The objective, or its default."""
-        if self.objective is not None:
-            return self.objective
-        return "label" if self.strategy is None else "label_then_rationale"
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether it is the arm of labels alone: the recipe's student, which sees all fields."""
-        return self.strategy is None and not self.omits and self.classifier is None
-
-    @property
-    def asks_teacher(self) -> bool:
-        """Whether its rationales come from a teacher, not from the data."""
-        if self.strategy is None:
-            return False
-        return get_strategy(self.strategy, template=self.template).asks_teacher
-
-    @property
-    def annotation_key(self) -> tuple[Any, ...]:
-        """The settings that its rationales depend on: arms with equal keys share them."""
-        return (self.strategy, self.template, self.teacher)
 
 
 class DeparturesSection(Settings):

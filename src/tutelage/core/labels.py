@@ -235,7 +235,7 @@ class LabelReader:
         self._blank_numbers = {number_of(text) for text in unlabelled} - {None}
         for text in unlabelled:
             if (label := spellings.of_text(text)) is not None:
-                raise ValueError(f"unlabelled: {text!r} is the label {label!r}: remove one of them")
+                raise ValueError(f"no_label: {text!r} is the label {label!r}: remove one of them")
         for position, name in enumerate(names):
             number = number_of(name)
             other = number is not None and number != position and number in range(len(names))
@@ -297,7 +297,7 @@ class LabelReader:
         if self.names and number is not None:
             return f" (or 0 to {len(self.names) - 1})"
         if may_be_nothing(text):
-            return f"; if it marks rows without a label, say unlabelled: [{text.strip()!r}]"
+            return f"; if it marks rows without a label, say no_label: [{text.strip()!r}]"
         if number is not None:
             return "; if it is a label's position, say label_names: with the names in order"
         meant = [one for one in self.spellings.labels if alike((one, text))]

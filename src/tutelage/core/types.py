@@ -17,7 +17,19 @@ RATIONALE_STATUSES: tuple[RationaleStatus, ...] = ("ok", "refused", "truncated",
 Parameter = float | int | str | bool | Sequence[Any] | Mapping[str, Any] | None
 
 ObjectiveName = Literal["label", "label_then_rationale", "rationale_then_label", "multitask"]
-ControlName = Literal["shuffled", "shuffled_within_label", "scrambled", "filler", "label_echo"]
+ControlName = Literal[
+    "shuffled",
+    "shuffled_within_label",
+    "scrambled",
+    "filler",
+    "label_echo",
+    "self_training",
+    "rationale_dropped",
+    "random_filter",
+]
+"""Kinds of control arms. The last three belong to arms that learn rows which the teacher labelled:
+the same rows with the labels of a student of labels alone; the same labels without rationales; as
+many rows of the same labels, whether or not the two teachers agree on them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,21 +36,32 @@ class Faults:
         if len(kind.places) < _SHOWN:
             kind.places.append(place)
 
+    @property
+    def count(self) -> int:
+        """How many rows were added."""
+        return sum(kind.count for kind in self._kinds.values())
+
     def raise_any(self) -> None:
-        """Raise a DataError for what was added, if anything was: it locates the first fault, and
-        gives the first of each kind with their number."""
+        """Raise what `error` gives, if anything was added."""
+        error = self.error()
+        if error is not None:
+            raise error
+
+    def error(self) -> DataError | None:
+        """A DataError for what was added, if anything was: it locates the first fault, and gives
+        the first of each kind with their number."""
         if not self._kinds:
-            return
+            return None
         kinds = list(self._kinds.values())
         parts = [self._message(kind) for kind in kinds[:_SHOWN]]
         if len(kinds) > _SHOWN:
             parts.append(f"and {sum(kind.count for kind in kinds[_SHOWN:]):,} rows of other kinds")
         first = kinds[0].first
         if len(kinds) == 1 and kinds[0].count == 1:
-            raise first
+            return first
         error = DataError("; ".join(parts))
         error.path, error.line, error.field = first.path, first.line, first.field
-        raise error
+        return error
 
     def _message(self, kind: _Kind) -> str:
         if kind.count == 1:

@@ -53,7 +53,7 @@ class LabelValues:
         layout: LayoutSettings,
         where: str,
     ) -> None:
-        self.names, self.unlabelled, self.where = names, layout.unlabelled, where
+        self.names, self.unlabelled, self.where = names, layout.no_label, where
         self.column, self.by_file = column.name, not layout.label_names and bool(names)
         self.counts: dict[str, int] = {}
         self.examples: dict[str, str] = {}

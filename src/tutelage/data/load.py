@@ -100,6 +100,16 @@ class Spec:
             )
         return int(text)
 
+    def sample(self) -> tuple[int | None, int]:
+        """The size of the sample that the query asks for, None for all rows, and its seed.
+
+        Raises UsageError.
+        """
+        wanted, seed = self.number("n", least=1), self.number("seed", least=0, default=0)
+        if wanted is None and "seed" in self.query:
+            raise UsageError(f"data {self.written!r}: `seed` needs the size of the sample: add n=…")
+        return wanted, seed or 0
+
 
 def load_examples(
     spec: str,
@@ -132,13 +142,11 @@ def load_examples(
         rows, unlabelled = _generate(parsed, task), 0
     else:
         # Checked before any row is read, so that a wrong query costs no download.
-        wanted, seed = parsed.number("n", least=1), parsed.number("seed", least=0, default=0)
-        if wanted is None and "seed" in parsed.query:
-            raise UsageError(f"data {spec!r}: `seed` needs the size of the sample: add n=…")
+        wanted, seed = parsed.sample()
         parser = RowParser(task, layout)
         rows, unlabelled = parser.parse(_OPENERS[parsed.scheme](parsed, layout))
         if wanted is not None:
-            rows = _sample(rows, wanted, seed or 0, spec)
+            rows = draw_sample(rows, wanted, seed, spec)
     return Examples(tuple(rows), spec, unlabelled, digest_of_rows(rows))
 
 
@@ -252,12 +260,17 @@ def _suggest(word: str, known: Sequence[str]) -> str:
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
-def _sample(rows: list[Example], wanted: int, seed: int, spec: str) -> list[Example]:
-    """Draw `wanted` rows without replacement, kept in file order."""
+def draw_sample(
+    rows: list[Example], wanted: int, seed: int, spec: str, kind: str = "labelled ones"
+) -> list[Example]:
+    """Draw `wanted` rows without replacement, kept in file order.
+
+    kind: what the rows of the source are, for the message
+
+    Raises DataError where there are too few.
+    """
     if wanted > len(rows):
-        raise DataError(
-            f"data {spec!r}: asks for n={wanted} rows, there are {len(rows)} labelled ones"
-        )
+        raise DataError(f"data {spec!r}: asks for n={wanted} rows, there are {len(rows)} {kind}")
     rng = random.Random(f"tutelage/sample/{seed}")
     return [rows[index] for index in sorted(rng.sample(range(len(rows)), wanted))]
 

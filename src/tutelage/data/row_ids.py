@@ -14,7 +14,7 @@ import io
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Container, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
 from contextlib import ExitStack
 from functools import lru_cache
 from typing import Protocol
@@ -48,6 +48,20 @@ def _content_form(names: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
     quoted = (_quoted(name).replace("%", "%%") for name in ordered)
     pairs = ", ".join(f"[{name}, %s]" for name in quoted)
     return ordered, f"[[{pairs}], %s]"
+
+
+def distinct_ids(uids: Iterable[str], taken: Collection[str]) -> list[str]:
+    """The ids in their order, each one that is taken, or came before, with a number: `7-2`."""
+    used, copies = set(taken), Counter[str]()
+    found = []
+    for uid in uids:
+        own = uid
+        while own in used:
+            copies[uid] += 1
+            own = f"{uid}-{copies[uid] + 1}"
+        used.add(own)
+        found.append(own)
+    return found
 
 
 class Ids(Protocol):

@@ -51,11 +51,13 @@ class RowParser:
 
     labelled: whether a row needs a label; otherwise its label is "" where there is none, and no
               column of labels need exist
+    ignores_labels: whether labels are not even read; needs `labelled=False`
     """
 
     task: Task
     layout: LayoutSettings = field(default_factory=LayoutSettings)
     labelled: bool = True
+    ignores_labels: bool = False
 
     def __post_init__(self) -> None:
         known = (*self.task.fields, "label", *_OPTIONAL)
@@ -75,6 +77,15 @@ class RowParser:
                 )
         self._labels(())  # raises for names that contradict the labels
 
+    def has_label(self, row: Mapping[str, object]) -> bool:
+        """Whether a row has anything where its label would be, whether or not it can be read."""
+        column = self.layout.columns.get("label", "label")
+        assert isinstance(column, str)  # the constructor refuses a list
+        value = row[column] if column in row else nested(row, column)
+        if value is None or value != value or value == []:  # nothing, not a number, an empty list
+            return False
+        return str(value).strip() not in ("", *self.layout.no_label)
+
     def _labels(self, declared: Sequence[str]) -> LabelReader:
         names = self.layout.label_names or declared
         if unknown := [n for n in self.layout.label_names if self._label_named(n) is None]:
@@ -83,7 +94,7 @@ class RowParser:
                 f"some of {', '.join(self.task.labels)}"
             )
         by_file = not self.layout.label_names and bool(declared)
-        return self.task.label_reader(names, self.layout.unlabelled, only_positions=by_file)
+        return self.task.label_reader(names, self.layout.no_label, only_positions=by_file)
 
     def _label_named(self, name: str) -> str | None:
         try:
@@ -183,7 +194,7 @@ class RowParser:
         self, source: Source, place: int, present: Iterable[str], readers: dict[str, LabelReader]
     ) -> _Plan:
         mapped = self._resolve(source, place, present)
-        label = mapped.get("label", (None,))[0]
+        label = None if self.ignores_labels else mapped.get("label", (None,))[0]
         if label is not None and label not in readers:
             readers[label] = self._labels(source.names.get(label, ()))
         return _Plan(

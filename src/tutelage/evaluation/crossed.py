@@ -2,6 +2,8 @@
 
     crossed_random_effects  the mean of a table, or of two tables' difference: interval, p-value
     crossed_result          the same from the parts of its variance (`variance`)
+    one_sided_p             the test that the mean is a given value or less
+    lower_limit             the smallest mean that this test does not reject
     equivalence             two one-sided tests: is the mean within a margin of zero?
 
 All differences are fractions (0.01 is one point).
@@ -11,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -266,27 +268,51 @@ def equivalence_result(
     """`equivalence` from the parts of the variance of one experiment."""
     if margin <= 0:
         raise ValueError(f"got the margin {margin}, expected one above zero")
-    tails = (margin - parts.mean, bounds[1]), (parts.mean + margin, -bounds[0])
+    mirrored = replace(parts, mean=-parts.mean)
+    p_value = max(
+        one_sided_p(parts, -margin, bounds),
+        one_sided_p(mirrored, -margin, (-bounds[1], -bounds[0])),
+    )
     if parts.has_variance:
         half = float(half_width(parts, 2 * alpha))
         low, high = parts.mean - half, parts.mean + half
-        p_value = _one_sided(parts, min(distance for distance, _ in tails))
     else:
         units = parts.effective_units
         low, high, _ = _interval_without_variance(parts.mean, units, 1 - 2 * alpha, bounds)
-        p_value = max(
-            (1 - distance / (distance + room - margin)) ** units
-            if distance > 0 and margin < room
-            else float(distance <= 0)
-            for distance, room in tails
-        )
     ci90 = max(low, bounds[0]), min(high, bounds[1])
     return Equivalence(margin, p_value, ci90, p_value < alpha)
 
 
-def _one_sided(parts: VarianceEstimates, distance: float) -> float:
-    half = float(two_sided_level(parts, abs(distance))) / 2
-    return half if distance > 0 else 1 - half
+def one_sided_p(
+    parts: VarianceEstimates, threshold: float, bounds: tuple[float, float] = (-1.0, 1.0)
+) -> float:
+    """The p-value of the hypothesis that the true mean is `threshold` or less.
+
+    bounds: the smallest and the largest value that a mean difference can have
+
+    Half of the two-sided level of `crossed_random_effects` at which the interval ends at the
+    threshold; 1 minus that where the mean lies below it.
+
+    Without variance, with n units equal to c: for a mean as low as the threshold t, a share
+    q = (c - t) / (c - bound) of units has to differ, and none among n has probability (1 - q)^n.
+    """
+    above = parts.mean - threshold
+    if parts.has_variance:
+        half = float(two_sided_level(parts, abs(above))) / 2
+        return half if above > 0 else 1 - half
+    if above <= 0 or threshold <= bounds[0]:
+        return float(above <= 0)
+    return float((1 - above / (parts.mean - bounds[0])) ** parts.effective_units)
+
+
+def lower_limit(
+    parts: VarianceEstimates, alpha: float = 0.05, bounds: tuple[float, float] = (-1.0, 1.0)
+) -> float:
+    """The threshold at which `one_sided_p` is alpha, or the smallest value that a mean can have."""
+    if not parts.has_variance:
+        units = parts.effective_units
+        return _interval_without_variance(parts.mean, units, 1 - 2 * alpha, bounds)[0]
+    return max(float(parts.mean) - float(half_width(parts, 2 * alpha)), bounds[0])
 
 
 def _interval_without_variance(

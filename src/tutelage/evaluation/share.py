@@ -10,14 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tutelage.evaluation.crossed import half_width, two_sided_level
-from tutelage.evaluation.numeric import Groups, effective_groups, shared_groups, solve
-from tutelage.evaluation.variance import (
-    Table,
-    checked_table,
-    of_units,
-    variance_of_arm,
-    variance_of_mean,
-)
+from tutelage.evaluation.numeric import Groups, solve
+from tutelage.evaluation.variance import Table, variance_of_mean, variances_of_arms
 
 _FURTHEST = 1e6
 
@@ -58,23 +52,18 @@ def share_of_gain(
 
     Raises ValueError for tables of different rows and as `variance_estimates` does.
     """
-    tables = [checked_table(each) for each in (control, treatment, baseline)]
-    if len({len(each) for each in tables}) > 1:
-        raise ValueError(f"got tables of {[len(each) for each in tables]} rows, expected the same")
-    index = None if groups is None else shared_groups(groups, len(tables[0]))
-    effective = effective_groups(index, len(tables[0]))
-    arms = [variance_of_arm(of_units(each, index), effective) for each in tables]
+    arms, grouped = variances_of_arms([control, treatment, baseline], groups)
     level = 1 - confidence
 
     def outside(ratio: float) -> float:
         """Above zero where the primary test rejects this ratio."""
-        parts = variance_of_mean(arms, index is not None, weights=(1.0, -ratio, ratio - 1.0))
+        parts = variance_of_mean(arms, grouped, weights=(1.0, -ratio, ratio - 1.0))
         return float(abs(parts.mean) - half_width(parts, level))
 
-    gain = variance_of_mean(arms[1:], index is not None)
+    gain = variance_of_mean(arms[1:], grouped)
     if not gain.has_variance or float(two_sided_level(gain, abs(gain.mean))) >= level:
         return None
-    means = [float(each.mean()) for each in tables]
+    means = [float(arm.by_unit.mean()) for arm in arms]
     share = (means[0] - means[2]) / (means[1] - means[2])
     low, high = (_edge(outside, share, way) for way in (-1.0, 1.0))
     return ShareOfGain(share, (low, high))

@@ -3,6 +3,8 @@
     of_units            a rows × seeds table -> the values of its units (rows, or groups of rows)
     variance_of_arm     units' values of one arm -> the parts of its seeds and residue
     variance_of_mean    one arm, or two -> the parts of the variance of the mean, or of a difference
+    variance_of_contrasts  many weighted sums of the same arms at once
+    variances_of_arms   tables of several arms -> the parts of each
     variance_estimates  all of these, from tables
     seeds_share         how much of one arm's variance comes from its seeds
 
@@ -74,14 +76,28 @@ def variance_estimates(
     Raises ValueError for an empty table, values that are not finite, tables of other rows, or keys
     of another length.
     """
-    tables = [checked_table(each) for each in (table, baseline) if each is not None]
-    rows = {len(each) for each in tables}
-    if len(rows) > 1:
-        raise ValueError(f"got tables of {len(tables[0])} and {len(tables[1])} rows")
-    index = None if groups is None else shared_groups(groups, len(tables[0]))
-    effective = effective_groups(index, len(tables[0]))
-    arms = [variance_of_arm(of_units(each, index), effective) for each in tables]
-    return variance_of_mean(arms, index is not None)
+    tables = [each for each in (table, baseline) if each is not None]
+    return variance_of_mean(*variances_of_arms(tables, groups))
+
+
+def variances_of_arms(
+    tables: Sequence[Table], groups: Groups | None = None
+) -> tuple[list[ArmVariance], bool]:
+    """Each arm's parts of the variance, and whether the units are groups of several rows.
+
+    tables: of each arm, rows × seeds; the same rows in the same order
+
+    Raises ValueError as `variance_estimates` does.
+    """
+    checked = [checked_table(each) for each in tables]
+    if len({len(each) for each in checked}) > 1:
+        numbers = " and ".join(str(len(each)) for each in checked)
+        raise ValueError(f"got tables of {numbers} rows, expected the same rows in each")
+    index = None if groups is None else shared_groups(groups, len(checked[0]))
+    effective = effective_groups(index, len(checked[0]))
+    return [variance_of_arm(of_units(each, index), effective) for each in checked], (
+        index is not None
+    )
 
 
 def seeds_share(table: Table, groups: Groups | None = None) -> float | None:
@@ -193,6 +209,43 @@ def variance_of_mean(
         rows=float(rows) if single else rows,
         seeds=tuple(float(each) if single else each for each in seeds),
         residue=tuple(float(each) if single else each for each in residue),
+        columns=tuple(arm.columns for arm in arms),
+        units=count,
+        effective_units=arms[0].effective_units,
+        grouped=grouped,
+    )
+
+
+def variance_of_contrasts(
+    arms: Sequence[ArmVariance], weights: Floats, grouped: bool = False
+) -> VarianceEstimates:
+    """`variance_of_mean` for several weighted sums of the same arms: arrays of … × sums.
+
+    weights: sums × arms
+
+    The rows' part of a sum with weights w is w' R w, where R holds the arms' variances and
+    covariances over units; so R is computed once for all sums.
+    """
+    by_unit = np.stack(
+        [arm.by_unit - arm.by_unit.mean(axis=-1, keepdims=True) for arm in arms], axis=-2
+    )
+    means = np.stack([arm.by_unit.mean(axis=-1) for arm in arms], axis=-1)
+    covariances = arms[0].scale * (by_unit @ by_unit.swapaxes(-1, -2))
+    rows = np.maximum(((weights @ covariances) * weights).sum(axis=-1), 0.0)
+    seeds = [weights[:, a] ** 2 * np.asarray(arm.seeds)[..., None] for a, arm in enumerate(arms)]
+    residue = [
+        weights[:, a] ** 2 * np.asarray(arm.residue)[..., None] for a, arm in enumerate(arms)
+    ]
+    # Up to rounding, as in `variance_of_mean`. Of the product of sums, it is larger.
+    rounding = max(arm.tiny for arm in arms) + 1e-14 * np.einsum("...aa->...", covariances)
+    none = np.max([rows, *seeds, *residue], axis=0) <= rounding[..., None]
+    count = by_unit.shape[-1]
+    none |= count == 1
+    return VarianceEstimates(
+        mean=means @ weights.T,
+        rows=np.where(none, 0.0, rows),
+        seeds=tuple(np.where(none, 0.0, each) for each in seeds),
+        residue=tuple(np.where(none, 0.0, each) for each in residue),
         columns=tuple(arm.columns for arm in arms),
         units=count,
         effective_units=arms[0].effective_units,

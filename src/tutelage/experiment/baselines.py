@@ -12,7 +12,7 @@ from typing import Any
 from tutelage.config.design_rules import treatment_arms
 from tutelage.config.recipe import Recipe
 from tutelage.core.results import BagOfWordsBaseline, MajorityBaseline, TeacherLabelsBaseline
-from tutelage.core.types import Prediction, Rationale
+from tutelage.core.types import Example, Prediction, Rationale
 from tutelage.evaluation.bag_of_words import STRENGTHS, BagOfWords, bag_of_words
 from tutelage.evaluation.majority import majority_class, majority_label
 from tutelage.evaluation.metrics import evaluate
@@ -37,27 +37,39 @@ def describe_majority(recipe: Recipe, splits: Splits) -> MajorityBaseline | None
     )
 
 
-def fit_bag_of_words(recipe: Recipe, splits: Splits) -> BagOfWords | None:
-    """Logistic regression on the words of the rows; None where the recipe leaves it out."""
+def fit_bag_of_words(
+    recipe: Recipe, splits: Splits, drawn: Mapping[int, Sequence[Example]] | None = None
+) -> dict[int, BagOfWords]:
+    """Logistic regression on the words of the rows, by seed; empty where the recipe leaves it out.
+
+    drawn: seed -> the gold rows that it draws; None where all seeds learn all of train: there is
+           then one for all of them, under the first seed
+    """
     if "bag_of_words" not in recipe.baselines:
-        return None
-    return bag_of_words(splits.train, splits.dev, splits.test, recipe.resolved_task())
+        return {}
+    task = recipe.resolved_task()
+    by_seed = drawn or {recipe.replicates[0]: splits.train}
+    return {
+        seed: bag_of_words(rows, splits.dev, splits.test, task) for seed, rows in by_seed.items()
+    }
 
 
 def describe_bag_of_words(
-    found: BagOfWords | None, recipe: Recipe, splits: Splits
+    found: Mapping[int, BagOfWords], recipe: Recipe, splits: Splits
 ) -> BagOfWordsBaseline | None:
-    """Its scores on the test set. Nothing about it depends on a seed: the interval is over rows
-    (or groups of rows) alone, as the majority class's is."""
-    if found is None:
+    """Its scores on the test set. Where all seeds learn the same rows, nothing about it depends on
+    a seed: the interval is over rows (or groups of rows) alone, as the majority class's is."""
+    if not found:
         return None
     task = recipe.resolved_task()
-    scores = evaluate({0: list(found.predictions)}, task, splits.groups(splits.test, task))
+    predictions = {seed: list(each.predictions) for seed, each in found.items()}
+    scores = evaluate(predictions, task, splits.groups(splits.test, task))
+    first = next(iter(found.values()))
     return BagOfWordsBaseline(
         strengths=STRENGTHS,
-        dev_accuracy=found.dev_accuracy,
-        strength=found.strength,
-        features=found.features,
+        dev_accuracy=first.dev_accuracy,
+        strength=first.strength,
+        features=first.features,
         n=scores.n,
         accuracy=scores.accuracy,
         ci95=scores.ci95,
@@ -80,7 +92,10 @@ def describe_teacher_labels(
     for arm in treatment_arms(recipe.arms):
         if arm.annotation_key in entries:
             continue
-        predictions = _labelled(splits, annotations[arm.name].rationales)
+        if arm.learns_pool:
+            continue  # nobody knows these rows' labels
+        rationales = annotations[arm.name].rationales
+        predictions = _labelled(splits, rationales)
         if not predictions:
             continue
         teacher = recipe.teacher_of(arm)
@@ -91,10 +106,10 @@ def describe_teacher_labels(
             arm=arm.name,
             strategy=arm.strategy or "",
             model=None if teacher is None else teacher.model,
-            rows=len(splits.train),
+            rows=len(rationales),
             labelled=found.n,
             accuracy=found.accuracy,
-            accuracy_of_all=found.accuracy * found.n / len(splits.train),
+            accuracy_of_all=found.accuracy * found.n / len(rationales),
             ci95=found.ci95,
             ci_method=found.ci_method,
         )
@@ -103,8 +118,9 @@ def describe_teacher_labels(
 
 def _labelled(splits: Splits, rationales: Sequence[Rationale]) -> list[Prediction]:
     """The teacher's labels as predictions of the training rows that it gave one for."""
+    gold = {example.uid: example.label for example in splits.train}
     return [
-        Prediction(example.uid, rationale.label, {rationale.label: 1.0}, example.label)
-        for example, rationale in zip(splits.train, rationales, strict=True)
+        Prediction(rationale.uid, rationale.label, {rationale.label: 1.0}, gold[rationale.uid])
+        for rationale in rationales
         if rationale.label is not None
     ]

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from tutelage.config.arm_settings import ArmSection
 from tutelage.config.design_rules import treatment_arms
-from tutelage.config.sections import ArmSection
 from tutelage.core.results import (
     ArmDiagnostics,
     ArmSelection,

@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from tutelage.config.arm_settings import ArmSection
 from tutelage.config.design_rules import treatment_arms
 from tutelage.config.recipe import Recipe
-from tutelage.config.sections import ArmSection
 from tutelage.config.training_settings import TrainSettings
 from tutelage.core.errors import UsageError
 from tutelage.core.results import (

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tutelage.config.arm_settings import POOL_CONTROLS, ArmSection
 from tutelage.config.layout_settings import LayoutSettings
 from tutelage.config.recipe import Recipe
-from tutelage.config.sections import ArmSection
 from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.errors import BatchesOpenError, TeacherError
 from tutelage.core.progress import AnnotationProgress, Observer
@@ -19,6 +19,7 @@ from tutelage.core.task import NLI, Task
 from tutelage.core.types import Example, Rationale
 from tutelage.data.load import Examples, load_examples, stream_examples
 from tutelage.data.split import Overlap, check_labels, check_splits, hold_out
+from tutelage.data.unlabelled import Pool, load_unlabelled
 from tutelage.rationales.controls import filler, label_echo, scrambled, shuffled
 from tutelage.strategies.lookup import get_strategy
 from tutelage.teacher.annotate import Annotation, Options, Summary, annotate, annotate_to_file
@@ -39,6 +40,7 @@ class Splits:
     units:   uid -> unit of the statistics, for rows of dev and test (see `groups`)
     notes:   what a reader should know of duplicates and labels, one sentence each
     calibration: rows of dev that choose nothing, and are not in `dev`
+    pool:    the unlabelled rows; None where the recipe names none
     """
 
     train: Sequence[Example]
@@ -51,6 +53,7 @@ class Splits:
     units: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     calibration: Sequence[Example] = ()
+    pool: Pool | None = None
 
     def groups(self, rows: Sequence[Example], task: Task) -> dict[str, str]:
         """uid -> the unit of the statistics that a row belongs to: rows of dev or test with one
@@ -80,6 +83,17 @@ def load_splits(recipe: Recipe) -> Splits:
         parts["train"], parts["dev"], parts["test"], task, drop=data.overlap == "drop"
     )
     label_notes = check_labels(checked.train, checked.dev, checked.test, task)
+    pool = None
+    if data.unlabelled is not None:
+        pool = load_unlabelled(
+            data.unlabelled,
+            task,
+            data.layout(),
+            train=checked.train,
+            dev=checked.dev,
+            test=checked.test,
+            taken=frozenset(row.uid for part in parts.values() for row in part),
+        )
     dev, calibration = list(checked.dev), list[Example]()
     if data.calibration is not None:
         dev, calibration = hold_out(dev, task, share=data.calibration)
@@ -92,8 +106,9 @@ def load_splits(recipe: Recipe) -> Splits:
         len(parts["train"]) - len(checked.train),
         checked.duplicates,
         checked.units,
-        (*checked.notes, *label_notes),
+        (*checked.notes, *label_notes, *(pool.notes if pool is not None else ())),
         calibration,
+        pool,
     )
 
 
@@ -151,20 +166,23 @@ def annotate_arms(
 
 
 def apply_control(
-    arm: ArmSection, rationales: Sequence[Rationale], splits: Splits, task: Task
+    arm: ArmSection, rationales: Sequence[Rationale], rows: Sequence[Example], task: Task
 ) -> list[Rationale]:
-    """The rationales that an arm learns. Answers about the context alone are swapped by context."""
-    if arm.control is None:
+    """The rationales that an arm learns. Answers about the context alone are swapped by context.
+
+    rows: those that the rationales are about, in the same order
+    """
+    if arm.control is None or arm.control in POOL_CONTROLS:
         return list(rationales)
     if arm.control == "label_echo":
-        return label_echo(rationales, splits.train, task)
+        return label_echo(rationales, rows, task)
     if arm.control == "filler":
         return filler(rationales)
     if arm.control == "scrambled":
         return scrambled(rationales)
     return shuffled(
         rationales,
-        splits.train,
+        rows,
         task,
         _CONTROL_SEED,
         within_label=arm.control == "shuffled_within_label",
@@ -191,7 +209,7 @@ def learnt_rationales(
                 f"{given[0].status!r}: {given[0].detail or 'no detail'}): check the teacher with "
                 "`tutelage doctor RECIPE`"
             )
-        learnt[arm.name] = apply_control(arm, given, splits, task)
+        learnt[arm.name] = apply_control(arm, given, splits.train, task)
     return learnt
 
 

@@ -26,6 +26,7 @@ from tutelage.core.results import (
     CurvePoint,
     DepartureResult,
     OtherAnswer,
+    PreviewedArm,
     ProtocolSummary,
     Results,
     StudentSummary,
@@ -42,6 +43,11 @@ from tutelage.experiment import (
     replication,
     summarise,
 )
+from tutelage.experiment.arm_rows import (
+    ArmRows,
+    draw_rows,
+    write_drawn,
+)
 from tutelage.experiment.baselines import (
     describe_bag_of_words,
     describe_majority,
@@ -51,11 +57,15 @@ from tutelage.experiment.baselines import (
 from tutelage.experiment.control_comparisons import describe_controls, describe_shares
 from tutelage.experiment.interim import Analysis
 from tutelage.experiment.prepare import Splits, annotate_arms, learnt_rationales, load_splits
+from tutelage.experiment.preview import preview, preview_line
 from tutelage.experiment.self_explanations import describe_explanations
 from tutelage.experiment.student_check import check_student
 from tutelage.experiment.summarise import ArmRun
 from tutelage.experiment.teacher_baseline import ask_for_labels
-from tutelage.experiment.trainings import Choices, Replicate, Students, Trial
+from tutelage.experiment.train_arms import Trained, train_all
+from tutelage.experiment.training_rows import TrainingRows
+from tutelage.experiment.trainings import Students
+from tutelage.experiment.worth_of_run import describe_worth
 from tutelage.report.page import write_report
 from tutelage.student.training.tracking import check_trackers
 from tutelage.teacher.annotate import Annotation
@@ -114,6 +124,11 @@ def run(
         recipe = recipe.model_copy(update={"student": student})
     check_trackers(recipe.student.tracking)
     fractions = learning_curves.check_fractions(fractions)
+    if fractions and recipe.draws_rows:
+        raise UsageError(
+            "--fractions: does not work where each seed draws its own rows: add arms with gold: to "
+            "the recipe, which are a curve of gold rows"
+        )
     for departure in recipe.departures_made():
         observer.note(str(departure))
     folder = Path(runs) / recipe.name
@@ -140,12 +155,23 @@ def run(
 
     recipe = check_student(recipe, splits, ledger, observer)
 
-    observer.stage("Asking the teacher for rationales")
-    annotations = annotate_arms(
-        recipe, splits, ledger, observer, retry_failed=retry_failed, wait=wait
-    )
-    rationales = learnt_rationales(recipe, splits, annotations)
-    learning_curves.check_rationales(subsets, rationales)
+    drawn: ArmRows | None = None
+    previewed: tuple[PreviewedArm, ...] = ()
+    rationales: dict[str, list[Rationale]]
+    if recipe.draws_rows:
+        observer.stage("Drawing each seed's rows, and asking the teacher")
+        drawn = draw_rows(recipe, splits, ledger, observer, retry_failed=retry_failed, wait=wait)
+        annotations = drawn.annotations
+        rationales = {name: list(each.rationales) for name, each in annotations.items()}
+        previewed = preview(recipe, splits, drawn)
+        observer.note(preview_line(previewed))
+    else:
+        observer.stage("Asking the teacher for rationales")
+        annotations = annotate_arms(
+            recipe, splits, ledger, observer, retry_failed=retry_failed, wait=wait
+        )
+        rationales = learnt_rationales(recipe, splits, annotations)
+        learning_curves.check_rationales(subsets, rationales)
     for arm, rows in rationales.items():
         write_jsonl(folder / "rationales" / f"{arm}.jsonl", rows)
 
@@ -157,8 +183,9 @@ def run(
             recipe, splits, ledger, observer, retry_failed=retry_failed
         )
 
-    prepared = _Prepared(splits, annotations, rationales, teacher_labels, teacher_note)
-    students = Students(recipe, folder, splits, rationales, workers, observer)
+    prepared = _Prepared(splits, annotations, rationales, teacher_labels, teacher_note, previewed)
+    training = TrainingRows(recipe, splits, rationales, drawn)
+    students = Students(recipe, folder, splits, training, workers, observer)
     with students.runner:
         for analysis in interim.analyses_of(recipe):  # one, unless the recipe plans to add seeds
             students.recipe = recipe.with_first_replicates(analysis.seeds)
@@ -166,7 +193,9 @@ def run(
                 observer.stage(
                     f"An interim analysis: {analysis.seeds} of at most {analysis.plan[-1]} seeds"
                 )
-            trained = _train(students, subsets)
+            trained = train_all(students, subsets)
+            if students.rows.drawn is not None:
+                write_drawn(folder, students.rows.drawn)
             if until == "training":
                 return Run(folder, None)
             tested = _test(students, trained, prepared, analysis)
@@ -183,7 +212,9 @@ def run(
     results = replace(
         tested.results,
         choosing_on_test=summarise.describe_choosing_on_test(accuracies, recipe),
-        explanations=describe_explanations(explained, tested.arm_runs, splits, task),
+        explanations=describe_explanations(
+            explained, tested.arm_runs, splits, task, students.rows.labels(splits)
+        ),
         selection=diagnostics.describe_selection(
             accuracies, tested.arm_runs, recipe.baseline.name, splits, task
         ),
@@ -205,16 +236,7 @@ class _Prepared:
     rationales: Mapping[str, list[Rationale]]
     teacher_labels: tuple[TeacherBaseline, ...]
     teacher_note: str | None
-
-
-@dataclass(frozen=True)
-class _Trained:
-    """The trainings of all seeds so far, by arm."""
-
-    trials: Mapping[str, Sequence[Trial]]
-    choices: Choices
-    replicates: Mapping[str, Mapping[int, Replicate]]
-    curve: learning_curves.Curve
+    preview: tuple[PreviewedArm, ...]
 
 
 @dataclass(frozen=True)
@@ -226,26 +248,7 @@ class _Tested:
     results: Results
 
 
-def _train(students: Students, subsets: Sequence[learning_curves.Subset]) -> _Trained:
-    """For each seed and arm: search on dev, and train the choice afresh."""
-    observer = students.observer
-    if students.recipe.trials:
-        observer.stage("Training: the search of each seed")
-    trials = students.search()
-    for line in replication.diverged_trials(trials):
-        observer.note(line)
-    choices = students.choose(trials)
-    observer.stage("Training: what each seed chose, afresh")
-    replicates = students.train(choices)
-    for line in replication.diverged_replicates(replicates):
-        observer.note(line)
-    curve = learning_curves.train_subsets(students, choices, subsets)
-    return _Trained(trials, choices, replicates, curve)
-
-
-def _test(
-    students: Students, trained: _Trained, prepared: _Prepared, analysis: Analysis
-) -> _Tested:
+def _test(students: Students, trained: Trained, prepared: _Prepared, analysis: Analysis) -> _Tested:
     """Open the test set for what dev chose, and write the results."""
     recipe, folder, observer = students.recipe, students.folder, students.observer
     splits = prepared.splits
@@ -267,13 +270,19 @@ def _test(
             arm,
             trained.trials[arm.name],
             trained.replicates[arm.name],
-            prepared.rationales.get(arm.name),
+            students.rows.learnt_rationales(arm, prepared.rationales),
             students.evaluate_on_dev(trained.replicates[arm.name]),
             test[arm.name],
+            None
+            if (drawn := students.rows.drawn) is None
+            else drawn.learnt[arm.name][recipe.replicates[0]].rows,
         )
         for arm in recipe.arms
     ]
-    words = fit_bag_of_words(recipe, splits)
+    drawn = students.rows.drawn
+    words = fit_bag_of_words(
+        recipe, splits, None if drawn is None else drawn.gold_of(recipe.baseline.name)
+    )
     results = _results(
         recipe,
         splits,
@@ -291,9 +300,10 @@ def _test(
         learning_curve=learning_curves.describe_curve(
             trained.curve, arm_runs, prepared.annotations, recipe, splits
         ),
-        bag_of_words=words.predictions if words else (),
+        bag_of_words={seed: each.predictions for seed, each in words.items()},
         other_answers=other_answers,
         test_rows_also_used_by=others,
+        preview=prepared.preview,
     )
     # An earlier report would contradict these results; theirs is written when they are complete.
     for name in ("report.html", "report.md"):
@@ -313,9 +323,10 @@ def _results(
     *,
     baselines: Baselines,
     learning_curve: tuple[CurvePoint, ...] | None,
-    bag_of_words: Sequence[Prediction],
+    bag_of_words: Mapping[int, Sequence[Prediction]],
     other_answers: tuple[OtherAnswer, ...],
     test_rows_also_used_by: tuple[str, ...],
+    preview: tuple[PreviewedArm, ...],
 ) -> Results:
     """What is known once the test set has been opened; the last stages add the rest."""
     task, families, margin = recipe.resolved_task(), recipe.comparisons(), recipe.margin / 100
@@ -367,6 +378,9 @@ def _results(
         baselines=baselines,
         learning_curve=learning_curve,
         interim=interim.describe_interim(comparisons, analysis),
+        worth=None
+        if (drawn := students.rows.drawn) is None
+        else describe_worth(recipe, splits, drawn, arms, arm_runs, preview),
         other_answers=other_answers,
         test_rows_also_used_by=test_rows_also_used_by,
         training_seconds=summarise.training_seconds(arm_runs),

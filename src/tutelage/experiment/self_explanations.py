@@ -39,14 +39,16 @@ def describe_explanations(
     runs: Sequence[ArmRun],
     splits: Splits,
     task: Task,
+    labels: Mapping[str, str] | None = None,
 ) -> dict[str, ArmExplanations] | None:
     """`Results.explanations`; None where no arm wrote any.
 
     written: arm -> (seed of the student, what it wrote), about the same test rows
+    labels:  uid -> label of the rows that arms learn; None: those of train
     """
     rows = {e.uid: e for e in splits.test}
     units = splits.groups(splits.test, task)
-    labels = {e.uid: e.label for e in splits.train}
+    labels = {e.uid: e.label for e in splits.train} if labels is None else labels
     described = {}
     for run in runs:
         seed, found = written.get(run.arm.name, (0, ()))

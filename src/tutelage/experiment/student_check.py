@@ -12,8 +12,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tutelage.config.arm_settings import ArmSection
 from tutelage.config.recipe import Recipe
-from tutelage.config.sections import ArmSection
 from tutelage.config.training_settings import Config, TrainSettings
 from tutelage.core.errors import StudentError
 from tutelage.core.model_files import content_digest
@@ -101,7 +101,8 @@ def _kept(
     from tutelage.student.preflight.examine import Preflight, examine_student
 
     task = recipe.resolved_task()
-    rows = [*splits.train, *splits.dev, *splits.test]
+    pool = () if splits.pool is None else splits.pool.rows
+    rows = [*splits.train, *splits.dev, *splits.test, *pool]
 
     def path() -> Path | None:
         """The file of the result; None where nobody knows whether the model stays the same."""

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tutelage.config.recipe import Families, Recipe
-from tutelage.config.sections import ArmSection
+from tutelage.config.arm_settings import ArmSection
+from tutelage.config.comparisons import Families
+from tutelage.config.recipe import Recipe
 from tutelage.config.training_settings import Config
 from tutelage.core.results import (
     ArmAnnotation,
@@ -61,6 +62,7 @@ class ArmRun:
     replicates: by seed: what each chose, and trained afresh
     rationales: that the arm learns; None for an arm that learns labels alone
     dev, test:  predictions of the replicates' students, by seed
+    rows:       training rows of the first seed; None: all of train
     """
 
     arm: ArmSection
@@ -69,6 +71,7 @@ class ArmRun:
     rationales: Sequence[Rationale] | None
     dev: SeedPredictions
     test: SeedPredictions
+    rows: int | None = None
 
 
 def extended(kind: type[T], base: Any, /, **more: Any) -> T:
@@ -127,7 +130,7 @@ def _describe_arm(
         ),
         folder_by_seed=tuple(each.folder.relative_to(folder).as_posix() for each in replicates),
         training=TrainingSummary(
-            rows=len(splits.train),
+            rows=run.rows if run.rows is not None else len(splits.train),
             with_rationale=statuses["ok"] if arm.strategy else 0,
             statuses={s: statuses[s] for s in RATIONALE_STATUSES} if arm.strategy else None,
             truncated_sources=any_result.truncated_sources,
@@ -150,6 +153,8 @@ def _describe_arm(
         seeds_share=_seeds_share(run.test, task, groups),
         test_unseen=_evaluated(_only(run.test, unseen), task, groups) if has_seen else None,
         classifier=None if arm.classifier is None else arm.classifier.classifier,
+        own_gold=run.rows if arm.gold is not None else None,
+        learns_pool=arm.learns_pool,
     )
 
 
@@ -230,7 +235,7 @@ def describe_context_comparisons(
     task: Task,
     *,
     majority: bool,
-    bag_of_words: Sequence[Prediction] = (),
+    bag_of_words: SeedPredictions | None = None,
     margin: float = MARGIN,
 ) -> tuple[ContextComparison, ...]:
     """`Results.context_comparisons`: the arms compared with what is easy to predict.
@@ -251,7 +256,9 @@ def describe_context_comparisons(
         predictions[MAJORITY] = dict.fromkeys(runs[0].test, answers)
         baselines.append((MAJORITY, "majority"))
     if bag_of_words:
-        predictions[BAG_OF_WORDS] = dict.fromkeys(runs[0].test, bag_of_words)
+        first = next(iter(bag_of_words.values()))
+        shared = dict.fromkeys(runs[0].test, first)
+        predictions[BAG_OF_WORDS] = shared if len(bag_of_words) == 1 else bag_of_words
         baselines.append((BAG_OF_WORDS, "bag_of_words"))
     arms = [r.arm.name for r in runs if r.arm.is_plain or (r.arm.strategy and not r.arm.control)]
     return tuple(

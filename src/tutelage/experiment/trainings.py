@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tutelage.config.arm_settings import ArmSection
 from tutelage.config.recipe import Recipe
-from tutelage.config.sections import ArmSection
 from tutelage.config.training_settings import Config
 from tutelage.core.progress import Observer
 from tutelage.core.storage import digest, read_json, write_json, write_jsonl
@@ -21,7 +21,7 @@ from tutelage.core.types import Example, Explanation, Prediction
 from tutelage.evaluation.majority import majority_predictions
 from tutelage.experiment.prepare import Splits
 from tutelage.experiment.search import choose_trial, draw_trials, trial_seed
-from tutelage.student.encoding.targets import build_training_examples
+from tutelage.experiment.training_rows import TrainingRows
 from tutelage.student.jobs.explanation_job import ExplanationJob, sample_rows
 from tutelage.student.jobs.jobs import (
     Runner,
@@ -106,23 +106,13 @@ class Students:
         recipe: Recipe,
         folder: Path,
         splits: Splits,
-        rationales: Mapping[str, Any],
+        rows: TrainingRows,
         workers: int | None,
         observer: Observer,
     ) -> None:
         self.recipe, self.folder, self.splits, self.observer = recipe, folder, splits, observer
         self.task = recipe.resolved_task()
-        # An arm that omits fields has a task of its own, in training, on dev and on test.
-        self.tasks = {arm.name: self.task.without(arm.omits) for arm in recipe.arms}
-        self.training = {
-            arm.name: build_training_examples(
-                splits.train,
-                self.tasks[arm.name],
-                rationales.get(arm.name),
-                arm.effective_objective,
-            )
-            for arm in recipe.arms
-        }
+        self.rows = rows
         new = recipe.student.model.startswith("scratch:")
         threads = recipe.student.threads
         runner: Runner | None = None
@@ -144,42 +134,42 @@ class Students:
         """For new weights: a tokenizer trained on the training rows of all arms, shared by all."""
         from tutelage.student.model.scratch import tokenizer_for
 
-        rows = (row for examples in self.training.values() for row in examples)
-        return tokenizer_for(rows, self.folder / "tokenizer")
+        return tokenizer_for(self.rows.every(), self.folder / "tokenizer")
 
     def job(self, arm: ArmSection, config: Config, seed: int) -> TrainingJob:
         """The training of replicate `seed` that is tested."""
-        return self._job(arm, config, seed, f"{arm.name}/{config.name}/seed-{seed}")
+        return self._job(arm, config, seed, seed, f"seed-{seed}")
 
     def trial(self, arm: ArmSection, config: Config, seed: int) -> TrainingJob:
         """A trial of replicate `seed`."""
-        return self._job(arm, config, trial_seed(seed), f"{arm.name}/{config.name}/trial-{seed}")
+        return self._job(arm, config, seed, trial_seed(seed), f"trial-{seed}")
 
-    def _job(self, arm: ArmSection, config: Config, seed: int, name: str) -> TrainingJob:
-        own = arm.classifier
+    def _job(
+        self, arm: ArmSection, config: Config, replicate: int, seed: int, name: str
+    ) -> TrainingJob:
+        own, name = arm.classifier, f"{arm.name}/{config.name}/{name}"
         return TrainingJob(
             self.recipe.student.model if own is None else own.classifier,
             self.tokenizer if own is None else None,
-            self.training[arm.name],
+            self.rows.of(arm, replicate),
             self.splits.dev,
-            self.tasks[arm.name],
-            self.recipe.training(arm, config, seed),
+            self.rows.tasks[arm.name],
+            self.rows.settings(self.recipe.training(arm, config, seed), arm, replicate),
             self.folder / "arms" / name,
             Tracking(self.recipe.student.tracking, f"{self.recipe.name}/{name}"),
             classifies=own is not None,
         )
 
-    def search(self) -> dict[str, list[Trial]]:
-        """The trials of every replicate of every arm; none where there is one configuration."""
-        recipe = self.recipe
+    def search(self, arms: Sequence[ArmSection]) -> dict[str, list[Trial]]:
+        """The trials of every replicate of these arms; none where there is one configuration."""
         plan = [
             (arm, seed, config)
-            for seed in recipe.replicates
-            for arm in recipe.arms
+            for seed in self.recipe.replicates
+            for arm in arms
             for config in self._drawn(arm, seed)
         ]
         results = self.run([self.trial(arm, config, seed) for arm, seed, config in plan])
-        trials: dict[str, list[Trial]] = {arm.name: [] for arm in recipe.arms}
+        trials: dict[str, list[Trial]] = {arm.name: [] for arm in arms}
         for (arm, seed, config), result in zip(plan, results, strict=True):
             trials[arm.name].append(Trial(seed, config, result))
         return trials
@@ -191,9 +181,14 @@ class Students:
 
     def choose(self, trials: Mapping[str, Sequence[Trial]]) -> Choices:
         """What each replicate of each arm chooses: by dev accuracy among its own trials. Without a
-        search it is the arm's first configuration."""
+        search it is the arm's first configuration.
+
+        trials: of the arms that choose
+        """
         choices: dict[str, dict[int, Config | None]] = {}
         for arm in self.recipe.arms:
+            if arm.name not in trials:
+                continue
             for seed in self.recipe.replicates:
                 tried = [(t.config, t.dev_accuracy) for t in trials[arm.name] if t.seed == seed]
                 chosen = choose_trial(tried) if tried else self.recipe.configs(arm)[0]
@@ -201,8 +196,9 @@ class Students:
         return choices
 
     def train(self, choices: Choices) -> dict[str, dict[int, Replicate]]:
-        """Train the choice of every replicate of every arm afresh, under the replicate's seed."""
-        plan = [(arm, seed) for seed in self.recipe.replicates for arm in self.recipe.arms]
+        """Train the choice of every replicate of these arms afresh, under the replicate's seed."""
+        arms = [arm for arm in self.recipe.arms if arm.name in choices]
+        plan = [(arm, seed) for seed in self.recipe.replicates for arm in arms]
         jobs = [
             None if (config := choices[arm.name][seed]) is None else self.job(arm, config, seed)
             for arm, seed in plan
@@ -219,6 +215,24 @@ class Students:
                 folder=untrained if job is None else job.folder,
             )
         return replicates
+
+    def label_pool(
+        self, replicates: Mapping[int, Replicate], rows: Mapping[int, Sequence[Example]]
+    ) -> dict[int, list[Prediction]]:
+        """What one arm's students say about unlabelled rows, by seed.
+
+        rows: by seed; a student that was not trained answers with the most frequent label
+        """
+        jobs = [
+            ScoringJob(replicate.job, rows[seed], replicate.folder / "pool.jsonl")
+            for seed, replicate in replicates.items()
+            if replicate.job is not None and replicate.has_student
+        ]
+        results = iter(self.run(jobs))
+        return {
+            seed: next(results) if replicate.has_student else self._majority(rows[seed])
+            for seed, replicate in replicates.items()
+        }
 
     def evaluate_on_dev(self, replicates: Mapping[int, Replicate]) -> dict[int, list[Prediction]]:
         """The predictions of one arm's students on dev, by seed, from their trainings."""
@@ -331,7 +345,20 @@ class Students:
         missing = [i for i in range(len(jobs)) if i not in results]
         verb = "trained" if jobs and isinstance(jobs[0], TrainingJob) else "evaluated"
         self.observer.jobs(len(results), len(jobs), verb)
+        if self.runner.workers > 1:
+            # The longest first, so that no process is left with a long one at the end.
+            missing.sort(key=lambda i: -_work(jobs[i]))
         for index, result in self.runner.run([jobs[i] for i in missing]):
             results[missing[index]] = result
             self.observer.jobs(len(results), len(jobs), verb)
         return [results[i] for i in range(len(jobs))]
+
+
+def _work(job: TrainingJob | ScoringJob) -> int:
+    """What a training takes, compared with others of the same recipe: characters in an epoch."""
+    if not isinstance(job, TrainingJob):
+        return 0
+    return sum(
+        len(row.source.text) + len(row.target.label) + len(row.target.rationale or "")
+        for row in job.training
+    )

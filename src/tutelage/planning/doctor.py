@@ -20,7 +20,7 @@ from tutelage.core.errors import RunFolderError, TutelageError, require_extra
 from tutelage.planning.doctor_findings import Finding, Status, check
 
 if TYPE_CHECKING:
-    from tutelage.config.sections import ArmSection
+    from tutelage.config.arm_settings import ArmSection
     from tutelage.experiment.prepare import Splits
 
 __all__ = ["Finding", "Status", "examine"]

@@ -101,5 +101,5 @@ def _decision(found: Description) -> str:
     listed = json.dumps(values, ensure_ascii=False)
     return (
         f"  # TO DECIDE: {values_shown}: no label? Then remove the # of the next line. A label? "
-        f"Then add it to task.labels.\n  # unlabelled: {listed}\n"
+        f"Then add it to task.labels.\n  # no_label: {listed}\n"
     )

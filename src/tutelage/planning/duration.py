@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tutelage.config.arm_settings import ArmSection
 from tutelage.config.recipe import Recipe
-from tutelage.config.sections import ArmSection
 from tutelage.config.training_settings import Config
 from tutelage.core.storage import as_json, digest, read_json, write_json
 from tutelage.core.types import Example, Rationale
@@ -173,15 +173,21 @@ def measure(recipe: Recipe, splits: Splits, ledger: Path | None = None) -> Measu
     return found
 
 
-def forecast(recipe: Recipe, splits: Splits, measured: Measured) -> Duration:
-    """The duration of a run, from what was measured. Early stopping is not counted on."""
+def forecast(
+    recipe: Recipe, splits: Splits, measured: Measured, rows: int | None = None
+) -> Duration:
+    """The duration of a run, from what was measured. Early stopping is not counted on.
+
+    rows: that decide the steps of a training; None: all of train
+    """
+    rows = len(splits.train) if rows is None else rows
     trainings: list[float] = []
     evaluations: list[float] = []
     test = len(splits.test)
     for arm in recipe.arms:
         cost = measured.costs[_kind(recipe, arm)]
         each = len(recipe.replicates) * (recipe.trials + 1)
-        trainings += [_training(recipe, splits, cost)] * each
+        trainings += [_training(recipe, splits, cost, rows)] * each
         evaluations += [cost.start + test * cost.scored_row] * each
         if arm.effective_objective != "label":
             evaluations.append(cost.start + recipe.explain_rows * cost.written_row)
@@ -195,10 +201,10 @@ def forecast(recipe: Recipe, splits: Splits, measured: Measured) -> Duration:
     )
 
 
-def _training(recipe: Recipe, splits: Splits, cost: TrainingCost) -> float:
+def _training(recipe: Recipe, splits: Splits, cost: TrainingCost, rows: int) -> float:
     """Seconds of one training."""
     student = recipe.student
-    epoch = math.ceil(len(splits.train) / student.batch_size)
+    epoch = math.ceil(rows / student.batch_size)
     steps = epoch * student.epochs
     steps = min(steps, student.max_steps or steps)
     evaluations = math.ceil(steps / (student.evaluate_every or epoch))

@@ -7,13 +7,16 @@ count into a forecast. `planning.power_analysis` estimates the smallest detectab
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+from tutelage.config.arm_settings import ArmSection
 from tutelage.config.plan_settings import PlanSettings
 from tutelage.config.recipe import Recipe
-from tutelage.config.sections import ArmSection
 from tutelage.core.progress import Observer
+from tutelage.core.types import Example
 from tutelage.evaluation.compare import ALPHA, POWER
 from tutelage.experiment.prepare import Splits, load_splits
 from tutelage.experiment.teacher_baseline import label_requests
@@ -21,7 +24,8 @@ from tutelage.planning import duration
 from tutelage.planning.detection import Detection, what_it_takes
 from tutelage.planning.duration import Duration
 from tutelage.planning.power_analysis import PowerAnalysis, analyse_power, basis_of
-from tutelage.planning.request_cost import RequestGroup, RequestPlan, RequestSurvey
+from tutelage.planning.request_cost import RequestGroup, RequestPlan, RequestSurvey, Split
+from tutelage.planning.spending import Spending, plan_spending, planned_rows, training_size
 from tutelage.planning.training_count import TrainingCount, count_trainings
 from tutelage.strategies.lookup import get_strategy
 from tutelage.teacher.cost.forecast import BYTES_PER_TOKEN, Amount, sum_of
@@ -67,6 +71,7 @@ class Plan:
     power_analysis: PowerAnalysis | None
     detection: Detection | None
     duration: Duration | None
+    spending: Spending | None
 
 
 def plan_recipe(recipe: Recipe, settings: PlanSettings, observer: Observer) -> Plan:
@@ -85,8 +90,12 @@ def plan_recipe(recipe: Recipe, settings: PlanSettings, observer: Observer) -> P
     task, splits = recipe.resolved_task(), load_splits(recipe)
     # Before anything is sent: `like` may be refused.
     power_analysis = analyse_power(recipe, splits, settings.runs, settings.like)
-    surveys = [RequestSurvey(group, task, observer) for group in _request_groups(recipe, splits)]
     path = settings.ledger or default_path()
+    rows_by_key, spending = _spending(recipe, splits, settings, path, observer)
+    surveys = [
+        RequestSurvey(group, task, observer)
+        for group in _request_groups(recipe, splits, rows_by_key)
+    ]
     sent = 0
     if settings.pilot is not None:
         for survey in surveys:
@@ -109,6 +118,7 @@ def plan_recipe(recipe: Recipe, settings: PlanSettings, observer: Observer) -> P
     batch = sum_of([group.batch or group.dollars for group in requests])
     to_pay = sum_of([g.batch if g.mode == "batch" and g.batch else g.dollars for g in requests])
     warnings = tuple(itertools.chain.from_iterable(survey.warnings() for survey in surveys))
+    size = None if rows_by_key is None else training_size(recipe, splits, rows_by_key)
     trainings = count_trainings(recipe, settings.like or settings.runs / recipe.name)
     return Plan(
         name=recipe.name,
@@ -121,20 +131,44 @@ def plan_recipe(recipe: Recipe, settings: PlanSettings, observer: Observer) -> P
         warnings=(*warnings, *_assumptions(requests), *_budget_warnings(budgets, to_pay)),
         power_analysis=power_analysis,
         detection=_detection(recipe, splits, settings, trainings[0]),
-        duration=_duration(recipe, splits, settings, observer),
+        duration=_duration(recipe, splits, settings, observer, size),
+        spending=spending,
     )
 
 
+_Planned = Mapping[tuple[Any, ...], Sequence[Sequence[Example]]]
+
+
+def _spending(
+    recipe: Recipe, splits: Splits, settings: PlanSettings, path: Path, observer: Observer
+) -> tuple[_Planned | None, Spending | None]:
+    """What arms that buy are expected to buy; None where all seeds learn the same rows."""
+    if not recipe.draws_rows:
+        return None, None
+    basis = basis_of(recipe, splits, settings.runs, settings.like)
+    book = Ledger(path) if path.exists() else None
+    try:
+        planned = planned_rows(recipe, splits, book, observer)
+        design = None if basis is None else basis.design
+        return planned, plan_spending(recipe, splits, planned, book, observer, design)
+    finally:
+        if book is not None:
+            book.close()
+
+
 def _duration(
-    recipe: Recipe, splits: Splits, settings: PlanSettings, observer: Observer
+    recipe: Recipe, splits: Splits, settings: PlanSettings, observer: Observer, size: int | None
 ) -> Duration | None:
-    """From what was measured before, or now if the settings ask for it."""
+    """From what was measured before, or now if the settings ask for it.
+
+    size: rows of the largest arm; None: all of train
+    """
     if settings.measure:
         observer.stage("Measuring a few steps of each kind of training")
         measured: duration.Measured | None = duration.measure(recipe, splits, settings.ledger)
     else:
         measured = duration.kept(recipe, splits, settings.ledger)
-    return None if measured is None else duration.forecast(recipe, splits, measured)
+    return None if measured is None else duration.forecast(recipe, splits, measured, size)
 
 
 def _detection(
@@ -158,8 +192,13 @@ def _detection(
     )
 
 
-def _request_groups(recipe: Recipe, splits: Splits) -> Iterator[RequestGroup]:
-    """The requests of the arms, one group for arms that share them; then those of the baselines."""
+def _request_groups(
+    recipe: Recipe, splits: Splits, planned: _Planned | None
+) -> Iterator[RequestGroup]:
+    """The requests of the arms, one group for arms that share them; then those of the baselines.
+
+    planned: rows that arms which buy are expected to ask about, by seed
+    """
     task = recipe.resolved_task()
     groups: dict[object, list[ArmSection]] = {}
     for arm in recipe.arms:
@@ -169,7 +208,15 @@ def _request_groups(recipe: Recipe, splits: Splits) -> Iterator[RequestGroup]:
         assert first.strategy is not None
         strategy = get_strategy(first.strategy, template=first.template, task=task)
         settings = recipe.teacher_of(first) if strategy.asks_teacher else None
-        yield RequestGroup(names[0], names, strategy, settings, splits.train)
+        rows: Sequence[Example] = splits.train
+        if planned is not None:
+            by_uid = {row.uid: row for of in planned[first.annotation_key] for row in of}
+            rows = list(by_uid.values())
+        split: Split = "unlabelled" if first.learns_pool else "train"
+        teachers = [settings] if first.agrees_with is None else [settings, first.agrees_with]
+        for place, teacher in enumerate(teachers):
+            title = names[0] if place == 0 else f"{names[0]}, second teacher"
+            yield RequestGroup(title, names, strategy, teacher, rows, split)
     for baseline in label_requests(recipe, splits)[0]:
         yield RequestGroup(
             title=baseline.title,

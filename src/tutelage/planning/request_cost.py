@@ -40,7 +40,7 @@ from tutelage.teacher.ledger.store import Ledger
 from tutelage.teacher.registry import open_teacher
 from tutelage.teacher.teacher import Teacher
 
-Split = Literal["train", "dev"]
+Split = Literal["train", "dev", "unlabelled"]
 
 _CHUNK = 500
 _REPORT_EVERY = 10_000

@@ -14,6 +14,7 @@ class Human:
 
     name = "human"
     asks_teacher = False
+    labels_rows = False
     schema = None
 
     def render(self, example: Example, task: Task) -> tuple[Message, ...]:
@@ -32,10 +33,15 @@ class Human:
 
 
 class Recorded:
-    """The text of a `recorded:` teacher, unchanged but for surrounding white space."""
+    """The text of a `recorded:` teacher, unchanged but for surrounding white space.
+
+    The prompt is not known, so neither is whether it held the gold label: it does not label rows.
+    With `label` or `chain_of_thought` a recipe says what was asked.
+    """
 
     name = "recorded"
     asks_teacher = True
+    labels_rows = False
     schema = None
 
     def render(self, example: Example, task: Task) -> tuple[Message, ...]:

@@ -17,6 +17,7 @@ from typing import Any
 
 from tutelage.core.task import Task
 from tutelage.core.types import Completion, Example, Message, Rationale
+from tutelage.strategies.row_text import plain
 from tutelage.strategies.strategy import render_fields, status_of
 
 FIVE_W = ("who", "what", "when", "where", "why")
@@ -147,6 +148,7 @@ class InformationExtraction:
 
     name = "information_extraction"
     asks_teacher = True
+    labels_rows = False
     schema: Mapping[str, Any] | None = SCHEMA
 
     def render(self, example: Example, task: Task) -> tuple[Message, ...]:
@@ -154,7 +156,7 @@ class InformationExtraction:
         if task.context is None:
             text = render_fields(example, task)
         else:
-            text = f"Text: {example.fields[task.context].strip()}"
+            text = f"Text: {plain(example.fields[task.context])}"
         return (Message("user", _PROMPT.format(text=text)),)
 
     def parse(self, completion: Completion, example: Example, task: Task) -> Rationale:

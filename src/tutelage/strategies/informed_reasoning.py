@@ -23,6 +23,7 @@ class InformedReasoning:
 
     name = "informed_reasoning"
     asks_teacher = True
+    labels_rows = False
     schema = None
 
     def render(self, example: Example, task: Task) -> tuple[Message, ...]:

@@ -2,8 +2,8 @@
 
     Premise: … Hypothesis: …, the labels and what they mean  ->  "**Neutral**."  ->  neutral
 
-The worked examples are earlier turns of the chat. No arm learns from these answers, so a recipe
-cannot name this strategy.
+The worked examples are earlier turns of the chat. No arm learns from these answers: the strategy
+`label` of recipes, which labels rows to learn from, is `row_label`.
 """
 
 from __future__ import annotations
@@ -45,17 +45,12 @@ class Labelling:
 
     name = "label"
     asks_teacher = True
+    labels_rows = True
 
     def __init__(self, task: Task, shots: Sequence[Example] = ()) -> None:
-        words = [task.verbalize(label) for label in task.labels]
-        self.schema: Mapping[str, Any] | None = {
-            "type": "object",
-            "properties": {"label": {"type": "string", "enum": words}},
-            "required": ["label"],
-            "additionalProperties": False,
-        }
+        self.schema: Mapping[str, Any] | None = label_schema(task)
         instructions = _INSTRUCTIONS.format(
-            labels="\n".join(f"- {_meaning(label, task)}" for label in task.labels)
+            labels="\n".join(f"- {label_meaning(label, task)}" for label in task.labels)
         )
         self._shots = tuple(
             message
@@ -115,9 +110,38 @@ def parse_label(text: str, task: Task, *, whole: bool = True) -> str | None:
     return named.after_a_cue(text) or named.alone(text)
 
 
-def _meaning(label: str, task: Task) -> str:
+def exact_label(text: str, task: Task) -> str | None:
+    """The label that the text is, apart from case, punctuation and markup around it."""
+    return _Named(task).exactly(text)
+
+
+def first_label(text: str, task: Task) -> str | None:
+    """The label that begins the text before punctuation: "neutral, because …"."""
+    return _Named(task).at_the_beginning(text)
+
+
+def label_schema(task: Task, before: Sequence[str] = ()) -> Mapping[str, Any]:
+    """The JSON schema of an answer with a label in the task's words.
+
+    before: further keys, texts, which the answer writes before the label
+    """
+    words = [task.verbalize(label) for label in task.labels]
+    texts = {name: {"type": "string"} for name in before}
+    return {
+        "type": "object",
+        "properties": {**texts, "label": {"type": "string", "enum": words}},
+        "required": [*before, "label"],
+        "additionalProperties": False,
+    }
+
+
+def label_meaning(label: str, task: Task, words: str | None = None) -> str:
+    """A label's words, and what it means where the task says so: `neutral: the premise is …`.
+
+    words: how the label is written; None: as an answer writes it
+    """
     relation = task.relations.get(label)
-    words = render_label(label, task)
+    words = render_label(label, task) if words is None else words
     return words if relation is None else f"{words}: the {task.context or 'text'} {relation}"
 
 

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from tutelage.core.errors import UsageError
 from tutelage.core.plugins import load_plugin, plugin_names
 from tutelage.core.task import Task
+from tutelage.core.types import Example
+from tutelage.strategies.chain_of_thought import ChainOfThought
 from tutelage.strategies.from_data import Human, Recorded
 from tutelage.strategies.information_extraction import InformationExtraction
 from tutelage.strategies.informed_reasoning import InformedReasoning
-from tutelage.strategies.labelling import Labelling
+from tutelage.strategies.row_label import RowLabel
 from tutelage.strategies.strategy import Strategy, is_refusal, status_of
 from tutelage.strategies.template import Template
 
-__all__ = ["BUILT_IN", "Strategy", "get_strategy", "is_refusal", "status_of", "strategy_names"]
+__all__ = [
+    "BUILT_IN",
+    "Strategy",
+    "get_strategy",
+    "is_refusal",
+    "labels_rows",
+    "status_of",
+    "strategy_names",
+]
 
 GROUP = "tutelage.strategies"
 """The group of entry points in which plugins offer strategies."""
@@ -27,11 +37,16 @@ _FIXED: Mapping[str, Callable[[], Strategy]] = {
     Recorded.name: Recorded,
 }
 
-BUILT_IN: tuple[str, ...] = (*_FIXED, Template.name)
+_LABELLING: Mapping[str, Callable[[Task | None, Sequence[Example]], Strategy]] = {
+    RowLabel.name: RowLabel,
+    ChainOfThought.name: ChainOfThought,
+}
+
+BUILT_IN: tuple[str, ...] = (*_FIXED, *_LABELLING, Template.name)
 """The names that a recipe may give where no plugin is installed."""
 
-_RESERVED = (*BUILT_IN, Labelling.name)
-_MEMBERS = [name for name in vars(Strategy) if not name.startswith("_")]
+_MEMBERS = [n for n in vars(Strategy) if not n.startswith("_") and n != "labels_rows"]
+"""What a plugin's strategy must have."""
 
 
 def strategy_names() -> tuple[str, ...]:
@@ -39,14 +54,28 @@ def strategy_names() -> tuple[str, ...]:
 
     Raises UsageError for a plugin that claims a built-in name.
     """
-    return (*BUILT_IN, *plugin_names(GROUP, _RESERVED))
+    return (*BUILT_IN, *plugin_names(GROUP, BUILT_IN))
 
 
-def get_strategy(name: str, *, template: str | None = None, task: Task | None = None) -> Strategy:
+def labels_rows(strategy: Strategy) -> bool:
+    """Whether a strategy labels rows without seeing their gold label; a plugin need not say it."""
+    return bool(getattr(strategy, "labels_rows", False))
+
+
+def get_strategy(
+    name: str,
+    *,
+    template: str | None = None,
+    task: Task | None = None,
+    shots: Sequence[Example] = (),
+) -> Strategy:
     """The strategy of that name.
 
     template: the Jinja text, for the strategy `template` alone.
-    task:     where it is given, the template is tried on it at once.
+    task:     where it is given, the template is tried on it at once, and answers of strategies
+              that label rows have a schema.
+    shots:    labelled rows for the prompt; only strategies that label rows show them, and others
+              take no notice.
 
     Raises UsageError for an unknown name, a missing or superfluous template, a template that does
     not render, and a plugin that does not keep to the protocol `Strategy`.
@@ -55,7 +84,10 @@ def get_strategy(name: str, *, template: str | None = None, task: Task | None = 
         if template is None:
             raise UsageError("strategy 'template' needs the prompt itself: give it as `template:`")
         return Template(template, task)
-    strategy = _FIXED[name]() if name in _FIXED else _from_plugin(name)
+    if name in _LABELLING:
+        strategy: Strategy | None = _LABELLING[name](task, shots)
+    else:
+        strategy = _FIXED[name]() if name in _FIXED else _from_plugin(name)
     if strategy is None:
         known = strategy_names()
         near = difflib.get_close_matches(name.lower().replace("-", "_"), known, n=1)
@@ -67,7 +99,7 @@ def get_strategy(name: str, *, template: str | None = None, task: Task | None = 
 
 
 def _from_plugin(name: str) -> Strategy | None:
-    plugin = load_plugin(GROUP, name, _RESERVED)
+    plugin = load_plugin(GROUP, name, BUILT_IN)
     if plugin is None:
         return None
     strategy: Strategy = plugin.make(_MEMBERS)

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from tutelage.core.task import Task
 from tutelage.core.types import Completion, Example, Message, Rationale, RationaleStatus
 from tutelage.strategies.finish_reasons import FILTERED, LENGTH, STOP, standard_reason
+from tutelage.strategies.row_text import plain_fields
 
 
 class Strategy(Protocol):
@@ -21,6 +22,9 @@ class Strategy(Protocol):
                   receives an empty completion, which it ignores
     schema:       JSON schema of answers that `parse` accepts as well as plain text; None: plain
                   text alone
+    labels_rows:  whether the answer names a label, and the prompt does not depend on the gold one,
+                  so that rows without a label can be asked about; a plugin may leave it out, which
+                  means False
     """
 
     @property
@@ -36,6 +40,11 @@ class Strategy(Protocol):
     @property
     def schema(self) -> Mapping[str, Any] | None:
         """The JSON schema of a structured answer, if there is one."""
+        ...
+
+    @property
+    def labels_rows(self) -> bool:
+        """Whether it labels rows, without the gold label."""
         ...
 
     def render(self, example: Example, task: Task) -> tuple[Message, ...]:
@@ -108,8 +117,12 @@ def parse_text(completion: Completion, example: Example, strategy: str) -> Ratio
 
 
 def render_fields(example: Example, task: Task) -> str:
-    """The task's input fields, one per line, never the label: `Premise: …`."""
-    return "\n".join(f"{name.capitalize()}: {example.fields[name].strip()}" for name in task.fields)
+    """The task's input fields, one per line, never the label: `Premise: …`.
+
+    Text that looks like the heading of another field, or like a mark of a chat template, gets a
+    backslash (`row_text.plain_fields`).
+    """
+    return plain_fields(example.fields, task)
 
 
 def _shorten(text: str, limit: int = 80) -> str:

@@ -4,6 +4,9 @@ Variables: the task's input fields by name, `label` (the gold label), `labels` (
 `reason` (the data's own, empty where there is none).
 
     "Why is {{ text }} {{ label }}?"  ->  "Why is The soup was cold. negative?"
+
+Where the text stands is the template's own: `{{ text | tojson }}` writes it as a JSON string, which
+nothing in a row can end. Marks of chat templates get a backslash in any case (`row_text.plain`).
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from typing import Any
 from tutelage.core.errors import UsageError
 from tutelage.core.task import Task
 from tutelage.core.types import Completion, Example, Message, Rationale
+from tutelage.strategies.row_text import escape_marks
 from tutelage.strategies.strategy import parse_text
 
 _OWN_VARIABLES = frozenset({"label", "labels", "reason"})
@@ -27,6 +31,7 @@ class Template:
 
     name = "template"
     asks_teacher = True
+    labels_rows = False
     schema = None
 
     def __init__(self, template: str, task: Task | None = None) -> None:
@@ -53,7 +58,7 @@ class Template:
     def render(self, example: Example, task: Task) -> tuple[Message, ...]:
         """The template with the example's values. Raises UsageError where it does not render."""
         values: dict[str, Any] = {
-            **example.fields,
+            **{name: escape_marks(text) for name, text in example.fields.items()},
             "label": example.label,
             "labels": list(task.labels),
             "reason": example.reason or "",

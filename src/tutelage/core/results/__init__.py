@@ -4,6 +4,7 @@ document         Results and what the experiment was made of: task, data, teache
 arms             one arm's training and scores; the comparisons between arms
 baseline_scores  scores of what is not an arm: the majority class, bag of words, the teacher
 analyses         diagnostics, selection, explanations, learning curve
+worth            what arms that buy learnt, cost and are worth
 measurements     the statistics in all of them, as `tutelage.evaluation` computes them
 decode           load_results: a file -> Results, or one line that says why not
 
@@ -82,6 +83,16 @@ from tutelage.core.results.measurements import (
     RiskCoverage,
     SliceAccuracy,
 )
+from tutelage.core.results.worth import (
+    ArmWorth,
+    Candidate,
+    CheaperCandidate,
+    CostOfUse,
+    GoldWorth,
+    Intervention,
+    PreviewedArm,
+    Worth,
+)
 
 __all__ = [
     "FORMAT",
@@ -144,5 +155,13 @@ __all__ = [
     "TokenCounts",
     "TrainingSummary",
     "Trial",
+    "ArmWorth",
+    "Candidate",
+    "CheaperCandidate",
+    "CostOfUse",
+    "GoldWorth",
+    "Intervention",
+    "PreviewedArm",
+    "Worth",
     "load_results",
 ]

@@ -134,6 +134,9 @@ class ArmResult:
                    all of them or none
     classifier:    the model of an arm whose students are classifiers of labels alone; None where
                    they are the recipe's student
+    own_gold:      gold rows of an arm that learns another number of them than labels alone does;
+                   None for every other arm
+    learns_pool:   whether it learns unlabelled rows, with the labels of a teacher or of a student
     """
 
     name: str
@@ -152,6 +155,8 @@ class ArmResult:
     seeds_share: float | None
     test_unseen: TestEvaluation | None
     classifier: str | None = None
+    own_gold: int | None = None
+    learns_pool: bool = False
 
     @property
     def is_control(self) -> bool:
@@ -166,7 +171,8 @@ class ArmResult:
     @property
     def is_plain(self) -> bool:
         """Whether it is the arm of labels alone."""
-        return self.strategy is None and not self.omits and self.classifier is None
+        special = self.omits or self.classifier is not None or self.own_gold is not None
+        return self.strategy is None and not special
 
     @property
     def sees_everything(self) -> bool:

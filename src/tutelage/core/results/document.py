@@ -22,9 +22,10 @@ from tutelage.core.results.arms import (
 )
 from tutelage.core.results.baseline_scores import Baselines, TokenCounts
 from tutelage.core.results.measurements import Comparison, Interval
+from tutelage.core.results.worth import Worth
 from tutelage.core.types import RationaleStatus
 
-FORMAT = 2
+FORMAT = 3
 """The number of this form of results.json. Raise it with every change of a key or its meaning."""
 
 
@@ -342,6 +343,7 @@ class Results:
     learning_curve:   points in rising order of rows, the last on all rows; None where the run was
                       called without fractions
     interim:          the plan to add seeds; None where the recipe lists its seeds
+    worth:            what the money bought; None where all seeds learn the same gold rows
     other_answers:    of this run's folder, from other openings of the test set
     test_rows_also_used_by: other runs in the same folder that were evaluated on the same test rows
     training_seconds: arm -> seconds of work of its trainings, some of which ran at the same time
@@ -373,6 +375,7 @@ class Results:
     baselines: Baselines
     learning_curve: tuple[CurvePoint, ...] | None
     interim: InterimAnalyses | None
+    worth: Worth | None = None
     other_answers: tuple[OtherAnswer, ...]
     test_rows_also_used_by: tuple[str, ...]
     training_seconds: Mapping[str, float]

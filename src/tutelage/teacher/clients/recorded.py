@@ -1,8 +1,8 @@
 """`recorded:FILE#KEY`: recorded answers, looked up by the example's uid.
 
-FILE has one JSON object per line, each with a `uid` and `rationales: {KEY: text or null}`, and
-optionally `teacher_labels: {KEY: label}`, the label that the teacher itself gave. For labels the
-part of KEY after its last slash is enough: `chain_of_thought/big-1` finds the label of `big-1`.
+FILE has one JSON object per line, each with a `uid`, and `rationales: {KEY: text or null}` or
+`teacher_labels: {KEY: label}`, the label that the teacher itself gave, or both. For labels the part
+of KEY after its last slash is enough: `chain_of_thought/big-1` finds the label of `big-1`.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def _read(path: Path, key: str) -> tuple[dict[str, str], dict[str, str]]:
             for number, line in enumerate(file, 1):
                 if line.strip():
                     uid, rationales, given = _row(path, number, line)
-                    keys.update(rationales)
+                    keys.update(rationales, given)
                     label = next((given[k] for k in label_keys if k in given), None)
                     if isinstance(label, str):
                         labels[uid] = label
@@ -102,7 +102,7 @@ def _read(path: Path, key: str) -> tuple[dict[str, str], dict[str, str]]:
         ) from error
     if key not in keys:
         raise UsageError(
-            f"{path}: no row has rationales under {key!r}; the keys are: "
+            f"{path}: no row has rationales or teacher_labels under {key!r}; the keys are: "
             f"{', '.join(sorted(keys)) or 'none'}"
         )
     return texts, labels

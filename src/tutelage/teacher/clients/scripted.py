@@ -23,7 +23,7 @@ class ScriptedTeacher:
 
     async def complete(self, request: Request) -> Completion:
         """The answer in the example. Raises RequestFailedError where there is none."""
-        text = request.example.references.get(request.strategy)
+        text = _answer(request)
         if text is None:
             known = ", ".join(sorted(request.example.references)) or "none"
             raise RequestFailedError(
@@ -42,3 +42,17 @@ class ScriptedTeacher:
 
     async def __aexit__(self, *_: object) -> None:
         return None
+
+
+def _answer(request: Request) -> str | None:
+    """The answer in the example; about its label, where it has one, what the generator knows."""
+    example = request.example
+    text = example.references.get(request.strategy)
+    if text is not None or not (example.label and example.references):
+        return text
+    if request.strategy == "label":
+        return example.label
+    reason = example.references.get("informed_reasoning")
+    if request.strategy == "chain_of_thought" and reason is not None:
+        return f"{reason}\n\nLabel: {example.label}"
+    return None

@@ -1,0 +1,395 @@
+"""What the students of each arm and seed learn: gold rows, and what the money bought.
+
+    gold rows in the seed's order          data.gold of them, or the arm's own number
+    + rationales of gold rows              bought until the spend is used up
+    + unlabelled rows with labels          of a teacher, of two that agree, or of a student
+    + their rationales
+
+An experiment in which no arm buys and all gold rows are learnt has one set of rows for all seeds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tutelage.config.arm_settings import ArmSection
+from tutelage.config.design_rules import controls_of, treatment_arms
+from tutelage.config.recipe import Recipe
+from tutelage.core.errors import DataError, TeacherError
+from tutelage.core.progress import Observer
+from tutelage.core.storage import digest, write_jsonl
+from tutelage.core.task import Task
+from tutelage.core.types import Example, Prediction, Rationale, TrainingExample
+from tutelage.experiment.prepare import Splits, apply_control
+from tutelage.experiment.purchases import (
+    Asker,
+    Bought,
+    Purchase,
+    affordable,
+    buy,
+    combined,
+    purchase_of,
+    strategy_of,
+)
+from tutelage.experiment.row_orders import block_sizes, seed_orders
+from tutelage.student.encoding.targets import build_training_examples
+from tutelage.teacher.annotate import Annotation
+
+OTHER_LABEL = "argues for another label than the row's own"
+"""Why a rationale of a gold row is not learnt whose teacher, who did not see the label, came to
+another one."""
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """What the student of one arm and seed learns.
+
+    gold:       labelled rows
+    pool:       unlabelled rows, each with the label that it was given
+    rationales: of gold or of pool, as far as there are any
+    purchase:   what it paid for; None for an arm that buys nothing
+    left_out:   pool rows that were paid for and are not learnt, by reason
+    """
+
+    gold: tuple[Example, ...]
+    pool: tuple[Example, ...] = ()
+    rationales: tuple[Rationale, ...] = ()
+    purchase: Purchase | None = None
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        """How many rows it learns, each counted once."""
+        return len(self.gold) + len(self.pool)
+
+
+@dataclass(frozen=True)
+class ArmRows:
+    """What every arm learns, by arm and seed; of self-training arms, once their labels are known.
+
+    learnt:      arm -> seed -> rows
+    annotations: arm -> its teacher's answers over all seeds, for arms with a strategy
+    """
+
+    learnt: Mapping[str, Mapping[int, Learnt]]
+    annotations: Mapping[str, Annotation]
+
+    def gold_of(self, arm: str) -> dict[int, tuple[Example, ...]]:
+        """Seed -> the gold rows of an arm."""
+        return {seed: learnt.gold for seed, learnt in self.learnt[arm].items()}
+
+    def labels(self) -> dict[str, str]:
+        """uid -> label, of every row that an arm learns; of pool rows a label that it was given."""
+        return {
+            example.uid: example.label
+            for by_seed in self.learnt.values()
+            for learnt in by_seed.values()
+            for example in (*learnt.pool, *learnt.gold)
+        }
+
+
+def draw_rows(
+    recipe: Recipe,
+    splits: Splits,
+    ledger: Path | None,
+    observer: Observer,
+    *,
+    retry_failed: bool = False,
+    wait: bool = True,
+) -> ArmRows:
+    """Draw every seed's rows, and buy what each arm may.
+
+    Raises DataError where there are fewer rows than an arm is to learn, TeacherError where an arm
+    has bought nothing that can be learnt, and whatever `annotate` raises.
+    """
+    drawing = _Drawing(recipe, splits, ledger, observer, retry_failed, wait)
+    learnt: dict[str, dict[int, Learnt]] = {}
+    for arm in recipe.arms:
+        if arm.control != "self_training":
+            learnt[arm.name] = {seed: drawing.learnt(arm, seed) for seed in recipe.replicates}
+            _check_usable(arm, learnt[arm.name])
+    return ArmRows(learnt, drawing.annotations())
+
+
+def self_training_rows(
+    recipe: Recipe, arm: ArmSection, rows: ArmRows, labelled: Mapping[int, Sequence[Prediction]]
+) -> dict[int, Learnt]:
+    """What a self-training arm learns: the rows of its treatment arm, with a student's labels.
+
+    labelled: seed -> predictions of that seed's student of labels alone for the pool rows that
+              `self_training_pool` names
+
+    The labels are hard and unfiltered: each row has the label that is most probable.
+    """
+    own = {}
+    for seed, wanted in self_training_pool(recipe, arm, rows).items():
+        labels = {prediction.uid: prediction.label for prediction in labelled[seed]}
+        pool = tuple(dataclasses.replace(e, label=labels[e.uid]) for e in wanted)
+        own[seed] = Learnt(rows.learnt[recipe.baseline.name][seed].gold, pool)
+    return own
+
+
+def self_training_pool(
+    recipe: Recipe, arm: ArmSection, rows: ArmRows
+) -> dict[int, tuple[Example, ...]]:
+    """Seed -> the rows that a self-training arm has labelled: as many as the first arm that it is a
+    control of learns, and the same ones."""
+    treated = next(
+        one for one in treatment_arms(recipe.arms) if arm in controls_of(one, recipe.arms)
+    )
+    return {seed: learnt.pool for seed, learnt in rows.learnt[treated.name].items()}
+
+
+def training_examples(
+    learnt: Learnt, arm: ArmSection, task: Task, gold_share: float | None
+) -> list[TrainingExample]:
+    """The training rows of one arm and seed; gold rows are repeated to come near `gold_share`.
+
+    task: of the arm, without the fields that it omits
+    """
+    rationales = list(learnt.rationales)
+    gold = build_training_examples(
+        learnt.gold, task, _of(rationales, learnt.gold), arm.effective_objective
+    )
+    pool = build_training_examples(
+        learnt.pool, task, _of(rationales, learnt.pool), arm.effective_objective
+    )
+    return gold * repeats(len(gold), len(pool), gold_share) + pool
+
+
+def repeats(gold: int, pool: int, share: float | None) -> int:
+    """How often each gold row is repeated, so that gold rows are nearest to `share` of all."""
+    if share is None or not gold or not pool:
+        return 1
+    wanted = share / (1 - share) * pool / gold
+    around = {max(1, math.floor(wanted)), max(1, math.ceil(wanted))}
+    return min(around, key=lambda times: abs(times * gold / (times * gold + pool) - share))
+
+
+def _of(rationales: Sequence[Rationale], rows: Sequence[Example]) -> list[Rationale]:
+    uids = {row.uid for row in rows}
+    return [rationale for rationale in rationales if rationale.uid in uids]
+
+
+class _Drawing:
+    """The orders of all seeds, and what arms with the same requests have bought together."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        splits: Splits,
+        ledger: Path | None,
+        observer: Observer,
+        retry_failed: bool,
+        wait: bool,
+    ) -> None:
+        self._recipe, self._splits, self._observer = recipe, splits, observer
+        self._asking: dict[str, Any] = {"retry_failed": retry_failed, "wait": wait}
+        self._ledger = ledger
+        self._task = recipe.resolved_task()
+        seeds, disjoint = recipe.replicates, recipe.data.draws == "disjoint"
+        self._gold = seed_orders(splits.train, seeds, "gold", self._task, disjoint=disjoint)
+        pool = () if splits.pool is None else splits.pool.rows
+        self._pool = seed_orders(pool, seeds, "pool", self._task, disjoint=disjoint)
+        self._askers: dict[tuple[Any, ...], Asker] = {}
+        self._bought: dict[tuple[tuple[Any, ...], int], list[Bought]] = {}
+        self._check_sizes()
+
+    def learnt(self, arm: ArmSection, seed: int) -> Learnt:
+        """What the student of an arm and seed learns."""
+        gold = self._gold[seed][: gold_rows(self._recipe, arm, len(self._splits.train))]
+        if arm.strategy is None:
+            return Learnt(gold)
+        asker = self._asker(arm)
+        spend = self._spend(arm)
+        rows = affordable(self._rows(arm, seed, gold), spend, asker)
+        purchase = purchase_of(rows)
+        if not arm.learns_pool:
+            return self._with_rationales(arm, gold, purchase)
+        kept, left_out = _labelled(rows, agreeing=arm.agrees_with is not None)
+        if arm.control == "random_filter":
+            kept = _random_filter(rows, kept, seed)
+        pool = tuple(dataclasses.replace(row.example, label=label) for row, label in kept)
+        answers = [row.answers[0] for row, _ in kept]
+        rationales = self._controlled(arm, answers, pool)
+        return Learnt(gold, pool, tuple(rationales), purchase, left_out)
+
+    def annotations(self) -> dict[str, Annotation]:
+        """The answers of all seeds, by arm."""
+        found = {}
+        for arm in self._recipe.arms:
+            if arm.strategy is None or arm.annotation_key not in self._askers:
+                continue
+            rows = [
+                row
+                for (key, _), bought in self._bought.items()
+                if key == arm.annotation_key
+                for row in bought
+            ]
+            found[arm.name] = combined(rows, self._askers[arm.annotation_key])
+        return found
+
+    def _with_rationales(
+        self, arm: ArmSection, gold: tuple[Example, ...], purchase: Purchase
+    ) -> Learnt:
+        """Gold rows, with the rationales of those that were bought."""
+        known = {row.example.uid: row.answers[0] for row in purchase.rows}
+        asked = [example for example in gold if example.uid in known]
+        answers = [_of_its_label(known[example.uid], example) for example in asked]
+        return Learnt(gold, (), tuple(self._controlled(arm, answers, asked)), purchase)
+
+    def _controlled(
+        self, arm: ArmSection, rationales: Sequence[Rationale], rows: Sequence[Example]
+    ) -> list[Rationale]:
+        """What the arm learns in their place, if it is a control. Rows of other seeds are not
+        touched: a shuffled rationale comes from a row of the same draw."""
+        if arm.effective_objective == "label":
+            return []
+        return apply_control(arm, rationales, rows, self._task)
+
+    def _rows(self, arm: ArmSection, seed: int, gold: Sequence[Example]) -> list[Bought]:
+        """What arms with these requests buy for one seed, for the largest of their spends."""
+        key = (arm.annotation_key, seed)
+        if key not in self._bought:
+            order = self._pool[seed] if arm.learns_pool else gold
+            same = [a for a in self._recipe.arms if a.annotation_key == arm.annotation_key]
+            spends = [self._spend(one) for one in same]
+            largest = None
+            if None not in spends:
+                largest = max((s for s in spends if s is not None), key=lambda s: s.amount)
+            self._bought[key] = buy(order, largest, self._asker(arm))
+        return self._bought[key]
+
+    def _spend(self, arm: ArmSection) -> Any:
+        return None if self._recipe.spend is None else self._recipe.spend.of(arm.spend)
+
+    def _asker(self, arm: ArmSection) -> Asker:
+        key = arm.annotation_key
+        if key not in self._askers:
+            self._askers[key] = Asker(
+                self._recipe,
+                arm,
+                self._task,
+                self._ledger,
+                self._observer,
+                strategy_of(arm, self._task),
+                **self._asking,
+            )
+        return self._askers[key]
+
+    def _check_sizes(self) -> None:
+        rows, recipe = self._splits.train, self._recipe
+        sizes = [gold_rows(recipe, arm, len(rows)) for arm in recipe.arms]
+        if max(sizes) > len(rows):
+            arm = recipe.arms[sizes.index(max(sizes))]
+            raise DataError(
+                f"arm {arm.name!r} is to learn {max(sizes):,} gold rows, and train has "
+                f"{len(rows):,}: lower gold, or add rows"
+            )
+        if recipe.data.draws == "disjoint":
+            smallest = min(block_sizes(rows, len(recipe.replicates), "gold", self._task))
+            if max(sizes) > smallest:
+                self._observer.note(
+                    f"seeds share gold rows: {max(sizes):,} are drawn from blocks of {smallest:,}"
+                )
+
+
+def gold_rows(recipe: Recipe, arm: ArmSection, available: int) -> int:
+    """How many gold rows an arm learns; it may be more than there are.
+
+    available: rows of train
+    """
+    own = recipe.data.gold or available
+    if arm.gold == "spend":
+        assert recipe.spend is not None and recipe.gold_price is not None
+        return own + math.floor(recipe.spend.amount / recipe.gold_price + 1e-9)
+    return own if arm.gold is None else arm.gold
+
+
+def _of_its_label(rationale: Rationale, example: Example) -> Rationale:
+    """A rationale that was written without the gold label counts only if it comes to it."""
+    if rationale.status != "ok" or rationale.label in (None, example.label):
+        return rationale
+    return dataclasses.replace(rationale, status="failed", detail=OTHER_LABEL)
+
+
+def _labelled(
+    rows: Sequence[Bought], *, agreeing: bool
+) -> tuple[list[tuple[Bought, str]], dict[str, int]]:
+    """The rows that got a label, with it, and how many did not, by reason."""
+    kept: list[tuple[Bought, str]] = []
+    left_out: Counter[str] = Counter()
+    for row in rows:
+        bad = next((a for a in row.answers if a.label is None or a.status != "ok"), None)
+        if bad is not None:
+            reason = "no label in the answer" if bad.status in ("ok", "failed") else bad.status
+            left_out[reason] += 1
+            continue
+        labels = [answer.label for answer in row.answers if answer.label is not None]
+        if agreeing and len(set(labels)) > 1:
+            left_out["the teachers disagree"] += 1
+            continue
+        kept.append((row, labels[0]))
+    return kept, dict(left_out)
+
+
+def _random_filter(
+    rows: Sequence[Bought], kept: Sequence[tuple[Bought, str]], seed: int
+) -> list[tuple[Bought, str]]:
+    """As many rows of each label of the first teacher as `kept` has, whatever the second says."""
+    wanted = Counter(label for _, label in kept)
+    chosen: list[tuple[Bought, str]] = []
+    pool, _ = _labelled(
+        [dataclasses.replace(row, answers=row.answers[:1]) for row in rows], agreeing=False
+    )
+    order = sorted(pool, key=lambda each: digest(["random filter", seed, each[0].example.uid]))
+    taken: Counter[str] = Counter()
+    for row, label in order:
+        if taken[label] < wanted[label]:
+            taken[label] += 1
+            chosen.append((row, label))
+    return chosen
+
+
+def _check_usable(arm: ArmSection, by_seed: Mapping[int, Learnt]) -> None:
+    """Raises TeacherError where an arm has paid for answers, and none can be learnt."""
+    for seed, learnt in by_seed.items():
+        if learnt.purchase is None:
+            continue
+        if not learnt.purchase.rows:
+            raise TeacherError(
+                f"arm {arm.name!r}, seed {seed}: the spend does not cover a single request at its "
+                "most: raise spend, or lower the teacher's max_tokens"
+            )
+        usable = learnt.pool if arm.learns_pool else learnt.rationales
+        if arm.learns_pool and not learnt.pool:
+            raise TeacherError(
+                f"arm {arm.name!r}, seed {seed}: none of {len(learnt.purchase.rows)} answers gives "
+                "a label: check the teacher with `tutelage doctor RECIPE`"
+            )
+        if not arm.learns_pool and not any(r.status == "ok" for r in learnt.rationales):
+            first = learnt.purchase.rows[0].answers[0]
+            raise TeacherError(
+                f"arm {arm.name!r}: none of {len(usable)} rationales can be used (the first is "
+                f"{first.status!r}: {first.detail or 'no detail'}): check the teacher with "
+                "`tutelage doctor RECIPE`"
+            )
+
+
+def write_drawn(folder: Path, rows: ArmRows) -> None:
+    """Write what each arm and seed learns to RUN/drawn/ARM/seed-N.jsonl: uid, where the row comes
+    from, and its label; a row's rationale is in RUN/rationales."""
+    for arm, by_seed in rows.learnt.items():
+        for seed, learnt in by_seed.items():
+            lines = [
+                {"uid": example.uid, "from": source, "label": example.label}
+                for source, part in (("gold", learnt.gold), ("pool", learnt.pool))
+                for example in part
+            ]
+            write_jsonl(folder / "drawn" / arm / f"seed-{seed}.jsonl", lines)

@@ -1,0 +1,315 @@
+"""What each arm buys from its teachers, for each seed, until its spend is used up.
+
+For a seed an arm asks about the rows in the seed's order (`row_orders`), one after the other. It
+asks about the next row as long as what is left of its spend covers the most that the row can cost;
+what it really costs is then taken off. So an arm never spends more than it may, what it buys does
+not depend on what other arms or seeds have bought, and a smaller spend buys the first rows of what
+a larger one buys. Answers come from the ledger where they are: each is paid for once, and counted
+in full for every arm and seed that uses it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tutelage.config.arm_settings import ArmSection
+from tutelage.config.recipe import Recipe
+from tutelage.config.spend_settings import SpendSection, SpendUnit
+from tutelage.config.teacher_settings import TeacherSettings
+from tutelage.core.errors import UsageError
+from tutelage.core.progress import AnnotationProgress, Observer
+from tutelage.core.task import Task
+from tutelage.core.types import Example, Rationale
+from tutelage.strategies.lookup import Strategy, get_strategy
+from tutelage.teacher.annotate import Annotation, Options, annotate
+from tutelage.teacher.cost.budget import price_for
+from tutelage.teacher.cost.prices import (
+    PICO,
+    Price,
+    output_bound,
+    request_bound,
+    worst_case,
+)
+from tutelage.teacher.engine.requests import RequestBuilder
+from tutelage.teacher.ledger.store import Ledger
+from tutelage.teacher.registry import open_teacher
+from tutelage.teacher.summary import Summary
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """One request of a row: which it is, and what its answer cost.
+
+    key:  of the request; two rows with one prompt share it
+    pico: pico-dollars; None where the teacher has no price
+    """
+
+    key: str
+    pico: int | None
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bought:
+    """A row that an arm bought an answer for.
+
+    answers: one of each teacher that was asked
+    charges: likewise
+    """
+
+    example: Example
+    answers: tuple[Rationale, ...]
+    charges: tuple[Charge, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Purchase:
+    """What one arm bought for one seed, in order, and the cost of its use: what it pays alone.
+
+    cost_usd: None where a teacher has no price
+    requests: distinct ones
+    """
+
+    rows: tuple[Bought, ...]
+    cost_usd: float | None
+    tokens: int
+    requests: int
+
+
+def purchase_of(rows: Sequence[Bought]) -> Purchase:
+    """The cost of these rows: each request counts once."""
+    charges = distinct_charges(rows)
+    return Purchase(tuple(rows), cost_of(charges), sum(c.tokens for c in charges), len(charges))
+
+
+def distinct_charges(rows: Iterable[Bought]) -> list[Charge]:
+    """The charges of rows, those of one request once."""
+    return list({charge.key: charge for row in rows for charge in row.charges}.values())
+
+
+def cost_of(charges: Iterable[Charge]) -> float | None:
+    """Dollars; None where a price is not known."""
+    costs = [charge.pico for charge in charges]
+    return None if None in costs else sum(cost or 0 for cost in costs) / PICO
+
+
+class Asker:
+    """Asks the teachers of one arm, and knows what a request can cost and has cost.
+
+    An arm with a second teacher asks both about each row.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        arm: ArmSection,
+        task: Task,
+        ledger: Path | None,
+        observer: Observer,
+        strategy: Strategy,
+        *,
+        retry_failed: bool = False,
+        wait: bool = True,
+    ) -> None:
+        self.name, self.task, self.strategy = arm.name, task, strategy
+        self._recipe, self._ledger, self._observer = recipe, ledger, observer
+        self._retry_failed, self._wait = retry_failed, wait
+        first = recipe.teacher_of(arm) if strategy.asks_teacher else None
+        self.settings = [each for each in (first, arm.agrees_with) if each is not None]
+        self._builders: list[RequestBuilder] = []
+        self._prices: list[Price | None] = []
+        for settings in self.settings:
+            teacher = open_teacher(settings)
+            self._builders.append(RequestBuilder(strategy, task, teacher))
+            self._prices.append(price_for(teacher.model, settings))
+        self.summaries: list[list[Summary]] = [[] for _ in self.settings]
+        self.without_teacher: list[Summary] = []
+
+    def teachers(self) -> Iterator[tuple[RequestBuilder, Price | None, TeacherSettings]]:
+        """Each teacher's requests, price and settings."""
+        return zip(self._builders, self._prices, self.settings, strict=True)
+
+    def check_unit(self, unit: SpendUnit) -> None:
+        """Raises UsageError where a spend of this unit has no meaning for the teachers."""
+        if unit != "dollars":
+            return
+        for settings, price in zip(self.settings, self._prices, strict=True):
+            if price is None:
+                raise UsageError(
+                    f"spend: is in dollars, and no price of {settings.model!r} is known: set the "
+                    "teacher's price, or spend tokens, requests or rows"
+                )
+
+    def keys(self, example: Example) -> tuple[str, ...]:
+        """The keys of a row's requests."""
+        return tuple(builder.pending(example).key for builder in self._builders)
+
+    def most(self, example: Example, unit: SpendUnit, known: frozenset[str] | set[str]) -> int:
+        """What a row can cost at most, in `unit` (dollars: in pico-dollars).
+
+        known: keys of requests that are paid for
+        """
+        if unit == "rows":
+            return 1
+        total = 0
+        for builder, price in zip(self._builders, self._prices, strict=True):
+            key, request = builder.pending(example)
+            if key in known:
+                continue
+            if unit == "requests":
+                total += 1
+            elif unit == "tokens":
+                total += request_bound(request) + output_bound(request)
+            else:
+                total += worst_case(request, price)
+        return total
+
+    def ask(self, rows: Sequence[Example]) -> list[Bought]:
+        """The answers about these rows."""
+        if not self.settings:  # they are in the data
+            annotation = self._annotate(rows, None)
+            self.without_teacher.append(annotation.summary)
+            pairs = zip(rows, annotation.rationales, strict=True)
+            return [Bought(example, (rationale,), ()) for example, rationale in pairs]
+        by_teacher: list[tuple[Rationale, ...]] = []
+        for place, settings in enumerate(self.settings):
+            annotation = self._annotate(rows, settings)
+            self.summaries[place].append(annotation.summary)
+            by_teacher.append(annotation.rationales)
+        bought, paid = [], dict[str, Charge]()
+        for example, *answers in zip(rows, *by_teacher, strict=True):
+            charges = []
+            for key, answer, price in zip(self.keys(example), answers, self._prices, strict=True):
+                # Of rows with one prompt the first carries the cost.
+                charges.append(paid.setdefault(key, _charge(key, answer, price)))
+            bought.append(Bought(example, tuple(answers), tuple(charges)))
+        return bought
+
+    def _annotate(self, rows: Sequence[Example], settings: TeacherSettings | None) -> Annotation:
+        def on_progress(progress: AnnotationProgress) -> None:
+            self._observer.annotating(self.name, progress)
+
+        book = None if self._ledger is None else Ledger(self._ledger)
+        try:
+            return annotate(
+                rows,
+                strategy=self.strategy,
+                teacher=settings,
+                task=self.task,
+                ledger=book,
+                options=Options(
+                    budget_name=self._recipe.name,
+                    retry_failed=self._retry_failed,
+                    wait=self._wait,
+                    on_progress=on_progress,
+                    on_note=self._observer.note,
+                ),
+            )
+        finally:
+            if book is not None:
+                book.close()
+
+
+def _charge(key: str, answer: Rationale, price: Price | None) -> Charge:
+    usage = answer.usage
+    tokens = (usage.prompt_tokens or 0) + (usage.completion_tokens or 0)
+    if answer.cost_usd is not None:
+        return Charge(key, round(answer.cost_usd * PICO), tokens)
+    # A request without an answer costs nothing; an answer without a price nobody knows.
+    return Charge(key, 0 if price is not None else None, tokens)
+
+
+def buy(order: Sequence[Example], spend: SpendSection | None, asker: Asker) -> list[Bought]:
+    """Ask about the rows of `order` until `spend` is used up; None: about all of them."""
+    if spend is None:
+        return asker.ask(order)
+    asker.check_unit(spend.unit)
+    bought: list[Bought] = []
+    known: set[str] = set()
+    left = total_of(spend)
+    while True:
+        chunk, reserved, keys = [], 0, set(known)
+        for example in order[len(bought) :]:
+            most = asker.most(example, spend.unit, keys)
+            if reserved + most > left:
+                break
+            chunk.append(example)
+            reserved += most
+            keys.update(asker.keys(example))
+        if not chunk:
+            return bought
+        rows = asker.ask(chunk)
+        left -= sum(_costs(rows, spend.unit, known))
+        bought += rows
+
+
+def affordable(
+    bought: Sequence[Bought], spend: SpendSection | None, asker: Asker
+) -> tuple[Bought, ...]:
+    """The first rows of a purchase that a smaller spend would have bought."""
+    if spend is None:
+        return tuple(bought)
+    left, known = total_of(spend), set[str]()
+    for place, row in enumerate(bought):
+        if asker.most(row.example, spend.unit, known) > left:
+            return tuple(bought[:place])
+        left -= sum(_costs([row], spend.unit, known))
+    return tuple(bought)
+
+
+def total_of(spend: SpendSection) -> int:
+    """The amount as a whole number; dollars in pico-dollars."""
+    return round(spend.amount * PICO) if spend.unit == "dollars" else round(spend.amount)
+
+
+def _costs(rows: Sequence[Bought], unit: SpendUnit, known: set[str]) -> list[int]:
+    """What each row cost, in `unit`. `known` gets the keys that are now paid for."""
+    costs = []
+    for row in rows:
+        cost = 1 if unit == "rows" else 0
+        for charge in row.charges:
+            if charge.key in known or unit == "rows":
+                continue
+            known.add(charge.key)
+            amounts = {"requests": 1, "tokens": charge.tokens, "dollars": charge.pico or 0}
+            cost += amounts[unit]
+        costs.append(cost)
+    return costs
+
+
+def combined(parts: Sequence[Bought], asker: Asker) -> Annotation:
+    """The answers of an arm's first teacher over all seeds, each row once, with their numbers.
+
+    parts: of all seeds
+    """
+    rows = list({row.example.uid: row for row in parts}.values())
+    rationales = [row.answers[0] for row in rows]
+    statuses: dict[str, int] = {}
+    for rationale in rationales:
+        statuses[rationale.status] = statuses.get(rationale.status, 0) + 1
+    calls = asker.summaries[0] if asker.summaries else asker.without_teacher
+    last = calls[-1] if calls else None
+    assert last is not None, "an arm that asked about nothing has no annotation"
+    charges = distinct_charges(rows)
+    counts = {status: statuses.get(status, 0) for status in last.counts}
+    summary = replace(
+        last,
+        counts=counts,
+        requests=sum(call.requests for calls in asker.summaries for call in calls),
+        cached=max(0, len(charges) - sum(c.requests for calls in asker.summaries for c in calls)),
+        attempts=sum(call.attempts for calls in asker.summaries for call in calls),
+        cost_usd=cost_of(charges),
+    )
+    return Annotation(tuple(rationales), summary)
+
+
+def strategy_of(arm: ArmSection, task: Task) -> Strategy:
+    """The strategy that an arm asks with."""
+    assert arm.strategy is not None
+    return get_strategy(arm.strategy, template=arm.template, task=task)
+
+
+Purchases = Mapping[str, Mapping[int, Purchase]]
+"""Arm -> seed -> what it bought."""
