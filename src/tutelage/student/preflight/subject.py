@@ -109,9 +109,7 @@ class Subject:
             rationale = None if settings.objective == "label" else text
             made.append(TrainingExample(row.uid, source, Target(label, rationale)))
         limit = settings.max_source_tokens
-        if settings.objective == "label" and any(
-            one.objective in _LONGER for one in self.settings
-        ):
+        if settings.objective == "label" and any(one.objective in _LONGER for one in self.settings):
             limit = min(limit, _SHORT)
         return encode_examples(
             student,
