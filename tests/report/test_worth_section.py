@@ -64,7 +64,7 @@ def test_best_spent_is_said_only_where_one_arm_is_left(results: Results) -> None
     assert not any("is best spent on" in line and "cannot" not in line for line in answer)
 
 
-def test_money_that_is_best_kept_is_not_spent(results: Results) -> None:
+def test_a_spend_that_is_best_kept_is_not_spent(results: Results) -> None:
     kept = (candidate("labels", True), candidate(HOSTILE, False, "labels"))
     answer = section(results, candidates=kept, cheaper=()).answer
     assert answer == (

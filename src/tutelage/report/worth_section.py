@@ -31,7 +31,7 @@ class WorthRow:
     """One arm, as a table shows it.
 
     worth:  its worth in gold rows in words: `900 (620 to 1,400)`; empty where none was computed
-    best:   whether it may be the best: `yes`, `no`; empty where it is no candidate
+    best:   whether it may be the best: `yes`, `no`; empty where it is not one of the candidates
     described: whether it is in no test at all: a spend of its own, or a point of the curve
     preview: accuracy on dev of a bag of words on its rows, a fraction; None where there is none
     """
@@ -93,7 +93,7 @@ class WorthSection:
 
     @property
     def notes(self) -> list[str]:
-        """What a reader should know besides."""
+        """What else a reader should know."""
         return [*self.left_out, *self.costs, *self.scope]
 
     @property
