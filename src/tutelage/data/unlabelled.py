@@ -1,6 +1,6 @@
 """Loads rows without a label, without those that the labelled rows already hold.
 
-    pool = load_unlabelled("tickets.jsonl", task, layout, train=train, dev=dev, test=test)
+    pool = load_unlabelled("unlabelled.jsonl", task, layout, train=train, dev=dev, test=test)
 
 What a teacher labels is trained on. So no row of dev or test may be in it, however its text was
 changed on the way: in case, punctuation and white space, or in a few words. A row of train would be
@@ -94,7 +94,7 @@ def load_unlabelled(
 
     spec:   as for `load_examples`; its rows need no label, and a label is not even read
     layout: how the file is read, as the labelled ones are
-    taken:  ids that no row may get, besides those of train, dev and test
+    taken:  further ids that no row may get, as those of train, dev and test
 
     An id that is taken, or comes twice, gets a number: in many files ids only number the rows.
 
