@@ -28,6 +28,9 @@ alone (`evidence_model.true_accuracy`).
 
 The experiments pass through the functions that `compare` uses, many at a time. The first of each
 line also goes through `compare` itself, from predictions, and must give the same results.
+
+`evidence_worth` then does the same for arms of unequal rows: the set of possibly best arms,
+non-inferiority and gold equivalents.
 """
 
 from __future__ import annotations
@@ -41,6 +44,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
+from evidence_bounds import Bounds, share_and_error
 from evidence_model import (
     ARMS,
     LABELS,
@@ -53,6 +57,7 @@ from evidence_model import (
     simulate,
     true_accuracy,
 )
+from evidence_worth import worth_table
 
 from tutelage.core.results import Comparison
 from tutelage.core.task import Task
@@ -92,6 +97,8 @@ SEEDS = (3, 5, 10)
 
 MORE_FOR_POWER = 3.2
 """Times as many experiments for `found`, whose rate has the larger error."""
+SHARE_OF_WORTH = 0.4
+"""Times as many experiments for each line of `evidence_worth`, whose arms are more."""
 CHUNK = 50
 """Experiments simulated at a time."""
 
@@ -275,12 +282,6 @@ def with_true_difference(scenario: Scenario, size: float) -> Scenario:
     return replace(scenario, gain=solve(off, 0.0, 12.0, 1e-4))
 
 
-def share_and_error(hits: Any) -> tuple[float, float]:
-    """Share of hits, and its standard error over experiments, whose comparisons are dependent."""
-    by_experiment = np.asarray(hits, dtype=float).reshape(len(hits), -1).mean(axis=1)
-    return float(by_experiment.mean()), float(by_experiment.std(ddof=1) / len(hits) ** 0.5)
-
-
 def width_and_error(measured: Measured) -> tuple[float, float]:
     """Median half-width, divided by 1.96 SDs of the estimates in this simulation."""
     known = 1.959964 * measured.difference.std(axis=0)
@@ -288,31 +289,6 @@ def width_and_error(measured: Measured) -> tuple[float, float]:
     rng = np.random.default_rng(3)
     again = [np.median(half[rng.integers(0, len(half), len(half))]) for _ in range(50)]
     return float(np.median(half)), float(np.std(again))
-
-
-class Bounds:
-    """Collects the measurements of each bound, and reports the worst."""
-
-    def __init__(self) -> None:
-        self.seen: dict[str, list[tuple[float, float, float, str]]] = {}
-
-    def check(
-        self, name: str, measured: tuple[float, float], bound: float, where: str, at_least: bool
-    ) -> str:
-        """A mark where the bound is broken; `room` is what is left of it beyond the error."""
-        value, error = measured
-        room = (value - bound if at_least else bound - value) - error
-        self.seen.setdefault(name, []).append((room, value, error, where))
-        return " " if room >= 0 else "*"
-
-    def report(self) -> bool:
-        print("\nbound                                        worst        where")
-        for name, values in self.seen.items():
-            _, value, error, where = min(values)
-            broken = sum(each[0] < 0 for each in values)
-            state = f"FAIL in {broken} of {len(values)}" if broken else "holds"
-            print(f"{name:43s}  {value:.3f} ±{error:.3f}  {where:32s} {state}")
-        return all(each[0] >= 0 for values in self.seen.values() for each in values)
 
 
 def sequence_chunk(scenario: Scenario, plan: tuple[int, ...], count: int, seed: list[int]) -> Any:
@@ -484,6 +460,7 @@ def main(experiments: int) -> int:
     table([*scenarios, (COLLAPSING, {})], experiments, bounds)
     with ProcessPoolExecutor(2) as pool:
         print(sequence(pool, experiments, bounds))
+        worth_table(pool, max(int(experiments * SHARE_OF_WORTH), CHUNK), bounds)
     kept = bounds.report()
     seconds = time.perf_counter() - began
     print(f"\n{seconds:.0f} s; {'every bound holds' if kept else 'A BOUND IS BROKEN'}")

@@ -67,6 +67,55 @@ def _without_drawings(request: pytest.FixtureRequest, monkeypatch: pytest.Monkey
     monkeypatch.setattr(svg, "_svg", empty)
 
 
+@pytest.fixture
+def quick_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`doctor` and `plan` measure trainings for a moment: for tests that look at no figure."""
+    from functools import partial
+
+    from tutelage.planning import duration
+
+    brief = partial(duration.measure_trainings, seconds=0.05)
+    monkeypatch.setattr(duration, "measure_trainings", brief)
+
+
+@pytest.fixture
+def every_preflight() -> None:
+    """For a test that looks at the preflight of new students: none is taken from another test."""
+
+
+@pytest.fixture(scope="session")
+def _preflights() -> dict[str, Any]:
+    """What the preflights of new students have found, by their settings and tasks."""
+    return {}
+
+
+@pytest.fixture(autouse=True)
+def _one_preflight(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, _preflights: dict[str, Any]
+) -> None:
+    """Elsewhere a new student is examined once with the same settings and task, whatever the rows.
+
+    Nearly every run of a recipe has one, and its preflight takes as long as several trainings.
+    """
+    if "every_preflight" in request.fixturenames:
+        return
+    from tutelage.experiment import student_check
+
+    examine = student_check._kept
+
+    def once(
+        recipe: Any, model: str, settings: Any, splits: Any, ledger: Any, classifies: bool = False
+    ) -> Any:
+        if not model.startswith("scratch:"):
+            return examine(recipe, model, settings, splits, ledger, classifies)
+        key = repr([model, settings, recipe.resolved_task(), classifies])
+        if key not in _preflights:
+            _preflights[key] = examine(recipe, model, settings, splits, ledger, classifies)
+        return _preflights[key]
+
+    monkeypatch.setattr(student_check, "_kept", once)
+
+
 @pytest.fixture(scope="session")
 def small_recipe() -> Callable[..., dict[str, Any]]:
     """A recipe that runs in seconds: tiny data, a tiny student, two seeds, one configuration, and
@@ -90,6 +139,7 @@ def small_recipe() -> Callable[..., dict[str, Any]]:
                 "batch_size": 16,
                 "warmup_steps": 2,
                 "evaluate_every": 3,
+                "max_rationale_tokens": 48,
             },
             "arms": [
                 {"name": "labels"},

@@ -16,16 +16,27 @@ from pathlib import Path
 
 
 def run_command(
-    *arguments: str | Path, cwd: Path, environment: Mapping[str, str], timeout: float = 240
+    *arguments: str | Path,
+    cwd: Path,
+    environment: Mapping[str, str],
+    timeout: float = 240,
+    given: str = "",
 ) -> subprocess.CompletedProcess[str]:
-    """`tutelage ARGUMENTS`, with its exit code and what it wrote."""
+    """`tutelage ARGUMENTS`, with its exit code and what it wrote.
+
+    given: comes through a pipe to its standard input; at most a pipe holds (64 KiB)
+    """
     words = [str(argument) for argument in arguments]
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder) / "out", Path(folder) / "err"
+        reading, writing = os.pipe()
         process = multiprocessing.get_context("fork").Process(
-            target=_child, args=(words, cwd, dict(environment), out, err)
+            target=_child, args=(words, cwd, dict(environment), (reading, writing), out, err)
         )
         process.start()
+        os.close(reading)
+        with open(writing, "w", encoding="utf-8") as standard_input:  # noqa: PTH123
+            standard_input.write(given)
         process.join(timeout)
         if process.is_alive():
             process.kill()
@@ -36,13 +47,21 @@ def run_command(
     return subprocess.CompletedProcess(words, process.exitcode, *texts)
 
 
-def _child(words: list[str], cwd: Path, environment: dict[str, str], out: Path, err: Path) -> None:
+def _child(
+    words: list[str],
+    cwd: Path,
+    environment: dict[str, str],
+    pipe: tuple[int, int],
+    out: Path,
+    err: Path,
+) -> None:
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
-    for number, path in ((0, Path(os.devnull)), (1, out), (2, err)):
-        flags = os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-        os.dup2(os.open(path, flags), number)
+    os.dup2(pipe[0], 0)
+    os.close(pipe[1])  # whoever reads to the end would wait for this process itself
+    for number, path in ((1, out), (2, err)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115

@@ -120,19 +120,28 @@ class Hit(NamedTuple):
 
 def hits_in(text: str, place: str) -> Iterator[Hit]:
     """Each place in `text` that a rule forbids. A name counts as its words, however joined."""
-    for number, line in enumerate(text.split("\n"), 1):
-        # CamelCase and snake_case are words as well.
-        plain = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", line).replace("_", " ")
-        for rule in RULES:
+    # CamelCase and snake_case are words as well.
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text).replace("_", " ")
+    lines = text.split("\n")
+    for rule in RULES:
+        # Most rules match nowhere in most files.
+        if re.search(rule.pattern, words, re.IGNORECASE) is None:
+            continue
+        for number, plain in enumerate(words.split("\n"), 1):
+            found = list(re.finditer(rule.pattern, plain, re.IGNORECASE))
+            if not found:
+                continue
             allowed = [m.span() for right in rule.right for m in re.finditer(right, plain)]
-            for match in re.finditer(rule.pattern, plain, re.IGNORECASE):
-                if any(a <= match.start() < b for a, b in allowed):
-                    continue
-                yield Hit(f"{place}:{number}", match.group(), rule.instead, line)
+            for match in found:
+                if not any(a <= match.start() < b for a, b in allowed):
+                    line = lines[number - 1]
+                    yield Hit(f"{place}:{number}", match.group(), rule.instead, line)
 
 
 def _without_keywords(source: str) -> str:
     """Python source without its keywords `pass`, in the same lines."""
+    if re.search(r"\bpass\b", source) is None:
+        return source
     lines = source.split("\n")
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.NAME and token.string == "pass":

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from tutelage.planning.pilot import Pilot as Pilot
     from tutelage.planning.plan import Plan as Plan
     from tutelage.report.compare_runs import TwoRuns as TwoRuns
+    from tutelage.report.worth_section import WorthSection
     from tutelage.student.encoding.token_lengths import Audit as Audit
     from tutelage.student.encoding.token_lengths import Cut as Cut
     from tutelage.student.encoding.token_lengths import Lengths as Lengths
@@ -127,7 +128,6 @@ def audit_recipe(recipe: Recipe, runs: Path, observer: Observer) -> Audit:
     from tutelage.core.errors import require_extra
 
     require_extra("train", "measuring tokens")
-
     from tutelage.planning.audit import audit_recipe
 
     return audit_recipe(recipe, runs, observer)
@@ -145,7 +145,6 @@ def audit_file(
     from tutelage.core.errors import require_extra
 
     require_extra("train", "measuring tokens")
-
     from tutelage.planning.audit import audit_file
 
     return audit_file(data, rationales, student, settings, observer, **options)
@@ -201,7 +200,6 @@ def write_predictions(model: Path, data: str, **options: Any) -> Counts:
 
     if not is_export(model):
         require_extra("train", "predicting")
-
     from tutelage.deliver.predict import write_predictions
 
     return write_predictions(model, data, **options)
@@ -239,6 +237,13 @@ def serve(model: Path, settings: ServeSettings, **options: Any) -> None:
     from tutelage.deliver.serving.http_server import serve
 
     serve(model, settings, **options)
+
+
+def worth(run: Path) -> WorthSection:
+    """What a run's money bought; see `report.worth_section.worth_of_run`."""
+    from tutelage.report.worth_section import worth_of_run
+
+    return worth_of_run(run)
 
 
 def frontier(run: Path, **options: Any) -> Frontier:

@@ -203,7 +203,7 @@ def test_from_a_csv_file_to_a_report(tmp_path: Path, here: Here) -> None:
     recipe["search"] = {"learning_rate": [3e-3]}
     recipe["seeds"] = [0, 1]
     recipe["explain_rows"] = 4
-    small = {"epochs": 2, "batch_size": 16, "warmup_steps": 3, "max_rationale_tokens": 12}
+    small = {"max_steps": 4, "batch_size": 16, "warmup_steps": 3, "max_rationale_tokens": 12}
     recipe["student"].update(small)
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
     done = tutelage("run", "recipe.yaml", "--workers", "1", "--json", cwd=tmp_path)
@@ -271,11 +271,14 @@ def test_annotate_then_train_on_plain_files(tmp_path: Path) -> None:
     fails(tutelage("annotate", "synthetic:nli?n=60", cwd=tmp_path), 2, "--teacher")
 
 
-def test_doctor(tmp_path: Path, write: Callable[..., Path]) -> None:
-    done = tutelage("doctor", write(), cwd=tmp_path)
+def test_doctor(
+    tmp_path: Path, write: Callable[..., Path], here: Here, quick_measurements: None
+) -> None:
+    done = here("doctor", write())
     assert done.returncode == 0, done.stdout
     assert "90 train, 30 dev, 45 test rows" in done.stdout
-    done = tutelage("doctor", write(teacher="openai:m"), "--json", cwd=tmp_path)
+    assert "a training needs 0." in done.stdout and "of memory, measured" in done.stdout
+    done = here("doctor", write(teacher="openai:m"), "--json")
     assert done.returncode == 1
     assert [f["what"] for f in json.loads(done.stdout) if f["status"] == "missing"] == [
         "teacher openai:m"
@@ -285,7 +288,8 @@ def test_doctor(tmp_path: Path, write: Callable[..., Path]) -> None:
 def test_ctrl_c_ends_in_one_line_and_the_run_continues(
     write: Callable[..., Path], tmp_path: Path
 ) -> None:
-    recipe = write(student={"model": "scratch:t5-tiny", "epochs": 60, "batch_size": 8})
+    student = {"model": "scratch:t5-tiny", "epochs": 60, "batch_size": 8, "evaluate_every": 3}
+    recipe = write(student=student | {"max_rationale_tokens": 16})
     process = subprocess.Popen(
         [sys.executable, "-m", "tutelage", "run", str(recipe), "--workers", "2"],
         cwd=tmp_path,

@@ -14,6 +14,7 @@ import shlex
 import shutil
 import tomllib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ from tutelage.config.recipe_file import load_recipe, parse_recipe
 from tutelage.core.storage import write_jsonl
 from tutelage.core.task import NLI
 from tutelage.data.load import load_examples
+from tutelage.planning import duration
 from tutelage.student.encoding.targets import build_training_examples
 from tutelage.student.model.loading import load_student
 from tutelage.student.model.scratch import tokenizer_for
@@ -43,6 +45,7 @@ SMALL = {
     "n=1000": "n=45",
     "evaluate_every: 400": "max_steps: 3",
     "seeds: [0, 1, 2, 3, 4]": "seeds: [0, 1]",
+    "weight_decay: 0.01": "max_rationale_tokens: 24",
 }
 
 
@@ -74,8 +77,10 @@ def reviews(folder: Path, teacher: str) -> None:
         "task": {"fields": ["text"], "labels": ["good", "bad"]},
         "data": {"train": "reviews.csv", "dev": 0.2, "test": 0.2},
         "teacher": {"model": teacher, "max_tokens": 100, "budget_usd": 1},
-        "student": {"model": "scratch:t5-tiny", "max_steps": 4},
+        "student": {"model": "scratch:t5-tiny", "max_steps": 4, "max_rationale_tokens": 24},
         "arms": [{"name": "labels"}, {"name": "reasoning", "strategy": "informed_reasoning"}],
+        "protocol": "quick",
+        "seeds": [0, 1],
     }
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
 
@@ -102,6 +107,7 @@ def other_runs(folder: Path) -> None:
     recipe["arms"] = [{"name": "labels"}, {"name": "reasoning", "strategy": "informed_reasoning"}]
     recipe["search"] = {"learning_rate": [6e-4], "label_weight": [0.5]}
     recipe["seeds"] = [0, 1]
+    recipe["explain_rows"] = 0
     for name in ("anli", "anli-larger-student"):
         path = folder / f"{name}.yaml"
         path.write_text(yaml.safe_dump({**recipe, "name": name}), encoding="utf-8")
@@ -122,6 +128,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setattr(OPENAI, "base_url", server.base_url)
         small = {"quickstart": small_quickstart(folder)}
         patch.setattr(recipe_file, "packaged_recipes", lambda: small)
+        brief = partial(duration.measure_trainings, seconds=0.05)
+        patch.setattr(duration, "measure_trainings", brief)
         (teacher,) = set(re.findall(r"--teacher (\S+)", " ".join(EXAMPLES)))
         reviews(folder, teacher)
         nli_files(folder)
@@ -191,7 +199,7 @@ def test_readme_s_way_with_own_data_runs(folder: Path, monkeypatch: pytest.Monke
             ran.append(words[0])
             if words[0] == "init":
                 recipe = yaml.safe_load((own / "recipe.yaml").read_text(encoding="utf-8"))
-                recipe["student"] = {**recipe["student"], "max_steps": 4}
+                recipe["student"] |= {"max_steps": 4, "max_rationale_tokens": 24}
                 recipe |= {"protocol": "quick", "search": {"label_weight": [0.5]}, "seeds": [0, 1]}
                 (own / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
         else:

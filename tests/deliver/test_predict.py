@@ -6,8 +6,6 @@ import csv
 import json
 import os
 import shutil
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from forked import run_command
 from tutelage import Student
 from tutelage.cli.main import app
 from tutelage.config.layout_settings import LayoutSettings
@@ -328,10 +327,8 @@ def test_outputs_that_are_not_plain_files(model: Path, tmp_path: Path) -> None:
 def test_standard_input_and_output(model: Path, tmp_path: Path) -> None:
     path = as_file(tmp_path / "t.jsonl", TEST[:5], labelled=False)
     for content in (path.read_text(encoding="utf-8"), "text\nthe film was dull\na, b\n"):
-        done = subprocess.run(
-            [sys.executable, "-m", "tutelage", "predict", str(model), "-", "--output", "-"],
-            input=content, capture_output=True, text=True, cwd=tmp_path, timeout=240,
-        )  # fmt: skip
+        words = ("predict", model, "-", "--output", "-")
+        done = run_command(*words, cwd=tmp_path, environment=os.environ, given=content)
         assert done.returncode == 0, done.stderr
         found = [json.loads(line) for line in done.stdout.splitlines()]
         assert len(found) == (5 if content.startswith("{") else 2)

@@ -65,7 +65,7 @@ def main(folder: Path) -> int:
         "provider": "test",  # the port differs from process to process
         "concurrency": 4,
     }
-    values["baselines"] = ["teacher"]  # 60 requests more
+    values["baselines"] = ["teacher"]  # two requests more for each row of dev
     recipe = parse_recipe(values)
     run(recipe, runs=folder / "runs", ledger=folder / "ledger.sqlite", workers=1)
     server.shutdown()

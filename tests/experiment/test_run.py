@@ -29,7 +29,7 @@ from tutelage.core.storage import read_json, read_jsonl
 from tutelage.core.task import NLI
 from tutelage.core.types import TrainingExample
 from tutelage.evaluation.statistics import holm
-from tutelage.experiment import trainings
+from tutelage.experiment import training_rows
 from tutelage.experiment.run import run
 from tutelage.student.encoding.targets import build_training_examples
 
@@ -123,22 +123,44 @@ def test_a_repeat_trains_nothing_and_agrees(
 
 
 def test_workers_do_not_change_the_results(
-    searched_recipe: dict[str, Any], finished: Path, tmp_path: Path
+    searched_recipe: dict[str, Any], small_recipe: Make, finished: Path, tmp_path: Path
 ) -> None:
-    apart = run(parse_recipe(searched_recipe), runs=tmp_path, workers=2)
-    assert _same(apart.results, load_results(finished / "results.json"))
+    """The first of the seeds: each file of its trainings is that of the run in one process."""
+    values = small_recipe(search=searched_recipe["search"], seeds=[0], explain_rows=0)
+    apart = run(parse_recipe(values), runs=tmp_path, workers=2)
+    names = ("dev.jsonl", "test.jsonl", "log.jsonl", "model.safetensors")
+    files = [p for name in names for p in sorted((apart.folder / "arms").rglob(name))]
+    # Three arms with two trials each and the training that is tested; only this has test rows.
+    assert [sum(p.name == name for p in files) for name in names] == [9, 3, 9, 9]
+    for path in files:
+        assert path.read_bytes() == (finished / path.relative_to(apart.folder)).read_bytes(), path
+    for one, other in zip(
+        apart.results.arms, load_results(finished / "results.json").arms, strict=True
+    ):
+        assert one.test.accuracy_by_seed == other.test.accuracy_by_seed[:1]
+        assert one.config_by_seed == other.config_by_seed[:1]
+        assert one.trials == tuple(trial for trial in other.trials if trial.seed == 0)
 
 
 def test_kills_in_annotation_and_in_training_change_nothing(
     small_recipe: Make, tmp_path: Path
 ) -> None:
     """SIGKILL twice; a live server for the teacher, so that there is something to lose."""
-    recipe = yaml.safe_dump(small_recipe(explain_rows=0))
+    values = small_recipe(
+        data={
+            "train": "synthetic:nli?n=36&seed=1",
+            "dev": "synthetic:nli?n=15&seed=2",
+            "test": "synthetic:nli?n=15&seed=3",
+        },
+        explain_rows=0,
+    )
+    values["student"] |= {"batch_size": 6}
+    recipe = yaml.safe_dump(values)
     for name in ("whole", "parts"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "recipe.yaml").write_text(recipe, encoding="utf-8")
     # Rationales, and labels for dev: the teacher as a baseline.
-    assert killed_run.main(tmp_path / "whole") == 90 + 60
+    assert killed_run.main(tmp_path / "whole") == 36 + 30
     _kill(tmp_path / "parts", "annotation")
     _kill(tmp_path / "parts", "training")
     requests = killed_run.main(tmp_path / "parts")
@@ -150,7 +172,7 @@ def test_kills_in_annotation_and_in_training_change_nothing(
     assert requests == 0
     asked = sum(1 for _ in read_jsonl(tmp_path / "parts" / "asked.jsonl"))
     # What was in flight when the kill came (at most 4) may be asked again, nothing else.
-    assert 150 <= asked <= 154
+    assert 66 <= asked <= 70
 
 
 def _kill(folder: Path, stage: str) -> None:
@@ -198,8 +220,14 @@ def test_a_task_that_is_not_nli(tmp_path: Path) -> None:
                 "test": 40,
                 "columns": {"uid": "key", "label": "buys", "reason": "why"},
             },
-            "student": {"model": "scratch:t5-tiny", "epochs": 2, "batch_size": 16},
+            "student": {
+                "model": "scratch:t5-tiny",
+                "epochs": 2,
+                "batch_size": 16,
+                "max_rationale_tokens": 16,
+            },
             "arms": [{"name": "labels"}, {"name": "human", "strategy": "human"}],
+            "explain_rows": 5,
             "search": {"learning_rate": [2e-3]},
             "seeds": [0, 1],
             "controls": [],
@@ -270,7 +298,7 @@ def test_the_full_protocol_is_followed(
         built.append(build_training_examples(*arguments))
         return built[-1]
 
-    monkeypatch.setattr(trainings, "build_training_examples", build)
+    monkeypatch.setattr(training_rows, "build_training_examples", build)
     test = tmp_path / "test.csv"
     hypotheses = ["A lamp is red.", "Nobody is at home."] * 8
     with test.open("w", newline="", encoding="utf-8") as file:
@@ -285,7 +313,12 @@ def test_the_full_protocol_is_followed(
         baselines=["majority", "omitted_context"],
         margin=2.5,
     )
-    values["student"] = {"model": "scratch:t5-tiny", "max_steps": 2, "batch_size": 16}
+    values["student"] = {
+        "model": "scratch:t5-tiny",
+        "max_steps": 2,
+        "batch_size": 16,
+        "max_rationale_tokens": 16,
+    }
     values["arms"] = values["arms"][:2]
     values["protocol"] = "full"
     del values["controls"]

@@ -60,8 +60,18 @@ def test_a_script_needs_no_main_guard(
 ) -> None:
     small = small_recipe(
         arms=[{"name": "labels"}],
+        data={
+            "train": "synthetic:nli?n=18&seed=1",
+            "dev": "synthetic:nli?n=9&seed=2",
+            "test": "synthetic:nli?n=9&seed=3",
+        },
         search={"learning_rate": [1e-3], "label_weight": [0.5]},
-        student={"model": "scratch:t5-tiny", "max_steps": 1, "batch_size": 16},
+        student={
+            "model": "scratch:t5-tiny",
+            "max_steps": 1,
+            "batch_size": 6,
+            "max_rationale_tokens": 8,
+        },
     )
     text = script.format(recipe=json.dumps(small), runs=str(tmp_path / "runs"))
     path = tmp_path / "script.py"

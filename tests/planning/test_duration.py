@@ -114,6 +114,17 @@ def test_the_sentences_say_where_figures_come_from() -> None:
     assert memory == "memory: 3.0 GB for one training, measured"
 
 
+def test_trainings_that_will_be_compiled_are_measured_without_and_it_is_said(
+    recipe: Recipe,
+) -> None:
+    student = recipe.student.model_copy(update={"compile": True})
+    compiled = recipe.model_copy(update={"student": student})
+    splits, costs = load_splits(recipe), Measured(_costs(recipe), 1, False)
+    _, said, _ = duration.forecast(compiled, splits, costs).sentences()
+    assert "compile: true is left out of the measurement" in said
+    assert len(list(duration.forecast(recipe, splits, costs).sentences())) == 2
+
+
 @pytest.mark.parametrize(("seconds", "words"), [(45, "45 s"), (700, "12 min"), (12_240, "3.4 h")])
 def test_durations_in_words(seconds: float, words: str) -> None:
     assert duration.in_words(seconds) == words

@@ -1,6 +1,4 @@
-"""One of several processes of a group, started with the variables that torchrun sets.
-
-    python distributed_worker.py FOLDER TOKENIZER SCENARIO
+"""One of several processes of a group, with the variables that torchrun sets.
 
 `first` tries the group's operations, trains, and is killed in the middle of another training;
 `second` finishes that one. Each process writes what it saw to FOLDER/SCENARIO-RANK.json.
@@ -11,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -101,7 +98,3 @@ def main(folder: Path, tokenizer: Path, scenario: str) -> None:
     seen["parts"] = asdict(small_training(tokenizer, folder / "parts", die, max_steps=8))
     (folder / f"{scenario}-{group.rank}.json").write_text(json.dumps(seen), encoding="utf-8")
     group.close()
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])

@@ -19,6 +19,8 @@ from tutelage.core.task import NLI
 from tutelage.data.synthetic import generate
 from tutelage.experiment.run import run
 from tutelage.student.encoding.targets import build_training_examples
+from tutelage.student.jobs import measuring
+from tutelage.student.jobs.jobs import TrainingJob
 from tutelage.student.model.precision import check_compiled
 from tutelage.student.model.student import Student
 from tutelage.student.training.trainer import train
@@ -30,7 +32,13 @@ SETTINGS = TrainSettings(
 
 
 @pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile wants a C++ compiler")
-def test_a_compiled_student_learns_the_same(decoder_only: Student, tmp_path: Path) -> None:
+def test_a_compiled_student_learns_the_same(
+    decoder_only: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch._inductor import config
+
+    # Otherwise torch starts a process for each core, which imports torch, to compile three kernels.
+    monkeypatch.setattr(config, "compile_threads", 1)
     del decoder_only.model.base_model.layers[1:]  # one is enough, and half the time to compile
     decoder_only.model.config.num_hidden_layers = 1  # a checkpoint is loaded as what it says it is
     name = "model.embed_tokens.weight"
@@ -45,6 +53,22 @@ def test_a_compiled_student_learns_the_same(decoder_only: Student, tmp_path: Pat
     assert learnt[0].keys() == learnt[1].keys()
     for name, weight in learnt[0].items():
         torch.testing.assert_close(learnt[1][name], weight, rtol=1e-3, atol=1e-4)
+
+
+def test_nothing_is_compiled_to_measure_a_training(
+    decoder_only: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: Any, **__: Any) -> None:
+        raise AssertionError("compiled")
+
+    monkeypatch.setattr(torch, "compile", never)
+    decoder_only.save(tmp_path / "llama")
+    settings = SETTINGS.replace(compile=True)
+    with pytest.raises(AssertionError, match="compiled"):
+        train(copy.deepcopy(decoder_only), ROWS, DEV, NLI, settings, tmp_path / "trained")
+    job = TrainingJob(str(tmp_path / "llama"), None, ROWS, DEV, NLI, settings, tmp_path / "job")
+    cost = measuring._measure(job, str(tmp_path / "measured"), 0.02)
+    assert cost.step > 0 and cost.scored_row > 0
 
 
 def test_adapters_are_not_compiled(small_recipe: Callable[..., dict[str, Any]]) -> None:

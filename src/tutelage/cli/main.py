@@ -26,6 +26,7 @@ COMMANDS: Mapping[str, str] = {
     "evaluate": "Print accuracy with its interval, macro-F1, precision and recall.",
     "compare": "Compare two students on the same rows, or two whole runs.",
     "report": "Write the report of a finished run again, and print its tables.",
+    "worth": "Show what a run's money bought: labels, rationales, or more gold rows.",
     "frontier": "Draw accuracy against cost: student, teacher, and thresholds between them.",
     "runs": "List runs: when they began, whether they are finished, and what they found.",
     "predict": "Predict a label with probabilities for each row of a file.",

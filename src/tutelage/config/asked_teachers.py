@@ -19,8 +19,8 @@ def teachers_of(recipe: Recipe) -> list[TeacherSettings]:
     for arm in recipe.arms:
         if arm.strategy is None:
             continue
-        section = recipe.teacher_of(arm)
         strategy = get_strategy(arm.strategy, template=arm.template, task=task)
-        if strategy.asks_teacher and section is not None:
-            found.setdefault(section.model_dump_json(include=_DECISIVE), section)
+        for section in (recipe.teacher_of(arm), arm.agrees_with):
+            if strategy.asks_teacher and section is not None:
+                found.setdefault(section.model_dump_json(include=_DECISIVE), section)
     return list(found.values())

@@ -200,10 +200,12 @@ def gold_sizes(
     # From the left, where too small a size ends; from the right, where too large a one does.
     low = _crossing(too_small, places)
     high = _crossing(-too_large[..., ::-1], places[::-1])
-    low = np.where((too_small > 0).all(axis=-1), places[-1], low)
-    high = np.where((too_large < 0).all(axis=-1), places[0], high)
-    # Exactly the first and the last size at the ends, without rounding.
-    return GoldSizes(*(np.clip(np.exp(each), sizes[0], sizes[-1]) for each in (first, low, high)))
+    estimate, low, high = (
+        np.clip(np.exp(each), sizes[0], sizes[-1]) for each in (first, low, high)
+    )
+    low = np.where((too_small > 0).all(axis=-1), sizes[-1], low)
+    high = np.where((too_large < 0).all(axis=-1), sizes[0], high)
+    return GoldSizes(estimate, low, high)
 
 
 def curve_weights(sizes: Sequence[int], log_sizes: Floats) -> Floats:

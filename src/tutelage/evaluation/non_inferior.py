@@ -59,7 +59,7 @@ class NonInferiority:
 
     cheaper: the arms that cost less than the dearest, the cheapest first
     margin:  a fraction, set before the results were known
-    alpha:   the probability that any arm passes which is the margin or more below the best
+    alpha:   the probability that an arm is called so that is the margin or more below the best
     """
 
     cheaper: tuple[CheaperArm, ...]
@@ -150,20 +150,20 @@ def non_inferior_arms(
     """
     _check(margin, alpha)
     family = len(cheaper)
-    # passes[k - 1]: at the level alpha / k against all others.
-    passes = np.ones((family, *arms[0].by_unit.shape[:-1], family), dtype=bool)
+    # enough_at[k - 1]: at the level alpha / k against all others.
+    enough_at = np.ones((family, *arms[0].by_unit.shape[:-1], family), dtype=bool)
     for column, place in enumerate(cheaper):
         for rival, other in enumerate(arms):
             if rival != place:
                 parts = variance_of_mean([arms[place], other], grouped)
                 for k in range(1, family + 1):
-                    enough = parts.mean + margin > half_width(parts, 2 * alpha / k)
-                    passes[k - 1, ..., column] &= enough
-    # Holm: who passes at alpha / family leaves a smaller family to the others.
-    shown = passes[family - 1]
+                    near = parts.mean + margin > half_width(parts, 2 * alpha / k)
+                    enough_at[k - 1, ..., column] &= near
+    # Holm: who is near enough at alpha / family leaves a smaller family to the others.
+    shown = enough_at[family - 1]
     for _ in range(family):
         left = np.maximum(family - shown.sum(axis=-1), 1)
-        shown = np.take_along_axis(passes, left[None, ..., None] - 1, axis=0)[0]
+        shown = np.take_along_axis(enough_at, left[None, ..., None] - 1, axis=0)[0]
     return shown
 
 

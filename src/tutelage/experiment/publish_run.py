@@ -111,7 +111,7 @@ def _with_card(
 
 
 def _data(model: Path, target: str, settings: PublishSettings) -> Publication:
-    """The training rows of a run with the rationales of its treatment arms."""
+    """The labelled training rows of a run with the rationales of its treatment arms."""
     run = None if is_export(model) else run_of(model)
     if run is None:
         raise UsageError("--data: name the folder of a run, whose training rows are published")
@@ -120,7 +120,7 @@ def _data(model: Path, target: str, settings: PublishSettings) -> Publication:
     arms: dict[str, list[Rationale]] = {}
     for arm in treatment_arms(recipe.arms):
         path = run / "rationales" / f"{arm.name}.jsonl"
-        if arm.control is None and path.is_file():
+        if arm.control is None and not arm.learns_pool and path.is_file():
             arms[arm.name] = read_rationales(path)
     lines = "".join(_lines(rows, arms))
     card = without_folders("\n".join(_data_card(recipe, rows, arms)) + "\n")

@@ -65,7 +65,7 @@ from tutelage.experiment.teacher_baseline import ask_for_labels
 from tutelage.experiment.train_arms import Trained, train_all
 from tutelage.experiment.training_rows import TrainingRows
 from tutelage.experiment.trainings import Students
-from tutelage.experiment.worth import describe_worth
+from tutelage.experiment.worth_of_run import describe_worth
 from tutelage.report.page import write_report
 from tutelage.student.training.tracking import check_trackers
 from tutelage.teacher.annotate import Annotation

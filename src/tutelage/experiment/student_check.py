@@ -101,7 +101,8 @@ def _kept(
     from tutelage.student.preflight.examine import Preflight, examine_student
 
     task = recipe.resolved_task()
-    rows = [*splits.train, *splits.dev, *splits.test]
+    pool = () if splits.pool is None else splits.pool.rows
+    rows = [*splits.train, *splits.dev, *splits.test, *pool]
 
     def path() -> Path | None:
         """The file of the result; None where nobody knows whether the model stays the same."""

@@ -345,7 +345,20 @@ class Students:
         missing = [i for i in range(len(jobs)) if i not in results]
         verb = "trained" if jobs and isinstance(jobs[0], TrainingJob) else "evaluated"
         self.observer.jobs(len(results), len(jobs), verb)
+        if self.runner.workers > 1:
+            # The longest first, so that no process is left with a long one at the end.
+            missing.sort(key=lambda i: -_work(jobs[i]))
         for index, result in self.runner.run([jobs[i] for i in missing]):
             results[missing[index]] = result
             self.observer.jobs(len(results), len(jobs), verb)
         return [results[i] for i in range(len(jobs))]
+
+
+def _work(job: TrainingJob | ScoringJob) -> int:
+    """What a training takes, compared with others of the same recipe: characters in an epoch."""
+    if not isinstance(job, TrainingJob):
+        return 0
+    return sum(
+        len(row.source.text) + len(row.target.label) + len(row.target.rationale or "")
+        for row in job.training
+    )

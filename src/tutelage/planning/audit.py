@@ -37,9 +37,13 @@ def audit_recipe(recipe: Recipe, runs: Path, observer: Observer) -> Audit:
     arms: list[Arm] = []
     missing: list[str] = []
     unmeasured: list[str] = []
+    pooled: list[str] = []
     for arm in recipe.arms:
         if arm.classifier is not None:
             unmeasured.append(arm.name)
+            continue
+        if arm.learns_pool:
+            pooled.append(arm.name)
             continue
         learnt = None
         if arm.strategy is not None:
@@ -58,6 +62,11 @@ def audit_recipe(recipe: Recipe, runs: Path, observer: Observer) -> Audit:
             f"not measured: {', '.join(unmeasured)}: a classifier has a tokenizer of its own; "
             "results.json counts what is cut"
         )
+    if pooled:
+        notes.append(
+            f"not measured: {', '.join(pooled)}: they learn unlabelled rows, whose inputs are "
+            "measured as a split of their own"
+        )
     if missing:
         notes.append(
             f"not measured: {', '.join(missing)}: no rationales in {folder} "
@@ -68,6 +77,8 @@ def audit_recipe(recipe: Recipe, runs: Path, observer: Observer) -> Audit:
                 "the tokenizer was trained without these rationales: the run's own will differ"
             )
     parts = {"train": splits.train, "dev": splits.dev, "test": splits.test}
+    if splits.pool is not None:
+        parts["unlabelled"] = splits.pool.rows
     return _audit(recipe.student.model, parts, arms, task, notes, observer)
 
 

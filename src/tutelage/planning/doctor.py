@@ -261,7 +261,9 @@ def _recipe(recipe: Recipe) -> Iterator[Finding]:
         splits = loaded[0] if loaded else load_splits(recipe)
         measured = duration.measure(recipe, splits)
         found = duration.forecast(recipe, splits, measured)
-        return f"{measured.memory_in_words}; {duration.in_words(found.total)} for a run"
+        compiled = f" ({duration.NOT_COMPILED})" if found.compiled else ""
+        total = duration.in_words(found.total)
+        return f"{measured.memory_in_words}; {total} for a run{compiled}"
 
     yield check("training", training)
 

@@ -50,6 +50,12 @@ _ASSUMED_WORDS = 60
 _OVERHEAD = 20.0
 """Seconds for what is not a training or an evaluation: starting processes, statistics, the page."""
 
+NOT_COMPILED = (
+    "compile: true is left out of the measurement: the steps may be faster, and compiling them "
+    "takes minutes in each process"
+)
+"""What is said of a recipe with `compile: true`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Measured:
@@ -86,6 +92,7 @@ class Duration:
     workers:  trainings at the same time
     assumed:  as in `Measured`
     memory_bytes: of one training, at most
+    compiled: whether the trainings will be compiled, which those that were measured are not
     """
 
     training: float
@@ -93,6 +100,7 @@ class Duration:
     workers: int
     assumed: bool
     memory_bytes: int
+    compiled: bool = False
 
     @property
     def total(self) -> float:
@@ -113,6 +121,8 @@ class Duration:
                 f"  the length of rationales is assumed ({_ASSUMED_WORDS} words): none are known "
                 "yet"
             )
+        if self.compiled:
+            yield f"  {NOT_COMPILED}"
         yield f"memory: {self.memory_bytes / 1e9:.1f} GB for one training, measured"
 
 
@@ -187,6 +197,7 @@ def forecast(
         workers=measured.workers,
         assumed=measured.assumed,
         memory_bytes=measured.memory_bytes,
+        compiled=recipe.student.compile,
     )
 
 

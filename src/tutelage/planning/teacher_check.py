@@ -41,19 +41,22 @@ def check_teachers(recipe: Recipe, rows: Sequence[Example]) -> Iterator[Finding]
     servers: dict[TeacherSettings, bool] = {}
     asked: set[object] = set()
     for arm in recipe.arms:
-        settings = recipe.teacher_of(arm) if arm.asks_teacher else None
-        if arm.strategy is None or settings is None or arm.annotation_key in asked:
+        first = recipe.teacher_of(arm) if arm.asks_teacher else None
+        if arm.strategy is None or first is None or arm.annotation_key in asked:
             continue
         asked.add(arm.annotation_key)
         strategy = get_strategy(arm.strategy, template=arm.template, task=recipe.resolved_task())
-        if settings.remote and settings not in servers:
-            findings = list(_server(settings))
-            servers[settings] = all(finding.status != "missing" for finding in findings)
-            yield from findings
-        if servers.get(settings, True):
-            yield check(
-                f"teacher {settings.model}", partial(_ask, recipe, settings, strategy, rows)
-            )
+        for settings in (first, arm.agrees_with):
+            if settings is None:
+                continue
+            if settings.remote and settings not in servers:
+                findings = list(_server(settings))
+                servers[settings] = all(finding.status != "missing" for finding in findings)
+                yield from findings
+            if servers.get(settings, True):
+                yield check(
+                    f"teacher {settings.model}", partial(_ask, recipe, settings, strategy, rows)
+                )
 
 
 def _server(settings: TeacherSettings) -> Iterator[Finding]:

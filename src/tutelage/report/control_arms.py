@@ -14,7 +14,15 @@ from tutelage.core.types import ControlName
 from tutelage.core.wording import joined, p_value, percent, points, points_interval
 
 MUST_BE_BEATEN: frozenset[ControlName] = frozenset(
-    {"shuffled", "shuffled_within_label", "label_echo", "filler"}
+    {
+        "shuffled",
+        "shuffled_within_label",
+        "label_echo",
+        "filler",
+        "self_training",
+        "rationale_dropped",
+        "random_filter",
+    }
 )
 """Controls that a gain has to exceed before it is credited to what the explanations say."""
 

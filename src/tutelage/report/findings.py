@@ -133,6 +133,9 @@ _TEXT: Mapping[ControlName, str] = {
     "scrambled": "the words of each explanation in random order",
     "label_echo": "a sentence that repeats the label",
     "filler": "filler text of the same length",
+    "self_training": "the same rows with the labels of a student of labels alone",
+    "rationale_dropped": "the same labels without their rationales",
+    "random_filter": "as many rows with the same labels, agreed on or not",
 }
 """What the students of a control arm learn in the place of explanations."""
 
@@ -147,7 +150,16 @@ class _Said:
     @property
     def training(self) -> str:
         """`training on informed-reasoning explanations`."""
-        return f"training on {explanations_in_words(self.results.arm(self.gain.arm))}"
+        arm = self.results.arm(self.gain.arm)
+        if arm.learns_pool or arm.own_gold is not None:
+            return f"training on {more_rows_in_words(arm, self.results)}"
+        return f"training on {explanations_in_words(arm)}"
+
+    @property
+    def of_rows(self) -> bool:
+        """Whether the arm learns more rows, in the place of explanations or with them."""
+        arm = self.results.arm(self.gain.arm)
+        return arm.learns_pool or arm.own_gold is not None
 
     @property
     def before(self) -> str:
@@ -182,12 +194,7 @@ def _gained(said: _Said, controls: Sequence[_Control]) -> _Found:
     sentences = [f"{first} {said.evidence}{_but(unbeaten)}."]
     if beaten:
         arms = "control arm" if len(beaten) == 1 else "control arms"
-        so = (
-            ", so the gain depends on explanations of the row itself; whether on their words or "
-            "their reasoning, explanations of other rows do not show"
-            if shuffled
-            else ""
-        )
+        so = _what_the_gain_is(beaten) if shuffled else ""
         sentences.append(
             f"It also beat its {arms} {joined([c.advantage for c in beaten])}"
             f"{'' if unbeaten else so}."
@@ -204,13 +211,28 @@ def _gained(said: _Said, controls: Sequence[_Control]) -> _Found:
             sentences += [] if control.as_good else _minimum(control.comparison, "difference")
     sentences += _equivalent_controls(controls)
     sentences += _within_margin(gain, "The gain")
-    if not shuffled:
+    if not shuffled and not said.of_rows:
         lacks = "no control arm with explanations of other rows" if controls else "no control arm"
         sentences.append(
             f"It has {lacks}, so it is unknown whether the content of the explanations made the "
             "difference."
         )
     return "content" if shuffled and not unbeaten else "gain", tuple(sentences)
+
+
+def _what_the_gain_is(beaten: Sequence[_Control]) -> str:
+    """What an arm has shown that beat all of its control arms, those of `beaten` among them."""
+    kinds = {control.kind for control in beaten}
+    if "self_training" in kinds:
+        return ", so the gain comes from what the teacher knows, and not from more text alone"
+    if "random_filter" in kinds:
+        return ", so the rows on which both teachers agree are worth more than others"
+    if kinds & {"shuffled", "shuffled_within_label"}:
+        return (
+            ", so the gain depends on explanations of the row itself; whether on their words or "
+            "their reasoning, explanations of other rows do not show"
+        )
+    return ""
 
 
 def _but(unbeaten: Sequence[_Control]) -> str:
@@ -224,6 +246,8 @@ def _but(unbeaten: Sequence[_Control]) -> str:
     if not unbeaten:
         return ""
     for control in unbeaten:
+        if control.kind in _NOT_SHOWN:
+            return _NOT_SHOWN[control.kind]
         if control.kind in ("shuffled", "shuffled_within_label"):
             return ", but it is not shown that their content made the difference"
     return f", but {_TEXT[unbeaten[0].kind]} may do as well"
@@ -236,7 +260,8 @@ def _lost(said: _Said, controls: Sequence[_Control]) -> _Found:
 
 def _unchanged(said: _Said, controls: Sequence[_Control]) -> _Found:
     gain = said.gain
-    accuracies = f"{said.before} and {said.after} with explanations {said.evidence}"
+    what = "with these rows" if said.of_rows else "with explanations"
+    accuracies = f"{said.before} and {said.after} {what} {said.evidence}"
     if _is_within_margin(gain):
         first = (
             f"{_capital(said.training)} changed test accuracy by less than "
@@ -272,6 +297,24 @@ def _equivalent_controls(controls: Sequence[_Control]) -> list[str]:
         so = f": {_TEXT[control.kind]} did as well" if control.as_good else ""
         sentences += _within_margin(control.comparison, what, so)
     return sentences
+
+
+_NOT_SHOWN: Mapping[ControlName, str] = {
+    "self_training": ", but it is not shown that what the teacher knows made the difference",
+    "rationale_dropped": ", but it is not shown that the rationales added to it",
+    "random_filter": ", but it is not shown that the teachers' agreement made the difference",
+}
+
+
+def more_rows_in_words(arm: ArmResult, results: Results) -> str:
+    """`700 more rows that the teacher labelled (arm teacher-labels)`."""
+    plain = next((each for each in results.arms if each.is_plain), None)
+    more = arm.training.rows - (0 if plain is None else plain.training.rows)
+    rows = several(more, "more row") if more > 0 else several(arm.training.rows, "row")
+    if arm.own_gold is not None:
+        return f"{rows} that people labelled (arm {arm.name})"
+    what = "labelled" if arm.objective == "label" else "labelled and explained"
+    return f"{rows} that the teacher {what} (arm {arm.name})"
 
 
 def explanations_in_words(arm: ArmResult) -> str:

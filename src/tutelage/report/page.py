@@ -32,6 +32,7 @@ from tutelage.report.explanation_section import explanation_section
 from tutelage.report.figures.accuracy import accuracy_plot, forest_plot
 from tutelage.report.figures.curve import curve_plot
 from tutelage.report.figures.reliability import reliability_plot, risk_coverage_plot, slices_plot
+from tutelage.report.figures.worth_plot import worth_plot
 from tutelage.report.findings import Conclusion, is_significant
 from tutelage.report.markdown import escaped
 from tutelage.report.replicates import choices_in_words, replicate_rows, seeds_shares
@@ -40,6 +41,7 @@ from tutelage.report.run_files import RunFiles, read_run
 from tutelage.report.sanity_checks import compared_with_baselines
 from tutelage.report.terms import terms
 from tutelage.report.units import rows_in_words, units_in_words, with_units
+from tutelage.report.worth_section import worth_section
 
 if TYPE_CHECKING:
     import jinja2
@@ -115,6 +117,7 @@ def render_report(results: Results, *, title: str, files: RunFiles = NO_FILES) -
         forest_plot=forest_plot,
         accuracy_plot=accuracy_plot,
         curve_plot=curve_plot,
+        worth_plot=worth_plot,
         slices_plot=slices_plot,
         reliability_plot=reliability_plot,
         risk_coverage_plot=risk_coverage_plot,
@@ -182,6 +185,7 @@ def _content(results: Results, files: RunFiles) -> dict[str, Any]:
         "control_arms_line": control_arms_line(results.control_comparisons),
         "claims": _claims(results),
         "curve": learning_curve(results),
+        "bought": worth_section(results),
         "diagnostics": diagnostic_sections(results),
         "chance": chance_section(results),
         "baselines": baselines_of(results),

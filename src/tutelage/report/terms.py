@@ -11,6 +11,7 @@ def terms(results: Results) -> list[tuple[str, str]]:
 
     The margin is that of this run, where anything is compared.
     """
+    bought = _OF_WORTH if results.worth is not None else []
     margin = ""
     if results.comparisons:
         margin = f" (here {margin_in_points(results.comparisons[0].equivalence_margin)})"
@@ -70,4 +71,30 @@ def terms(results: Results) -> list[tuple[str, str]]:
             f"Differences smaller than this are taken not to matter{margin}. Whether a difference "
             "lies within it is tested as well.",
         ),
+        *bought,
     ]
+
+
+_OF_WORTH = [
+    (
+        "Gold row",
+        "A training row with a label by a person. Pool rows have none of these: their labels are "
+        "the teacher's, or the student's own.",
+    ),
+    (
+        "Cost of use",
+        "What an arm pays when it pays alone, for one draw of rows. The experiment itself draws "
+        "several times and asks for each answer once, so that its cost is another.",
+    ),
+    (
+        "Worth in gold rows",
+        "How many more gold rows would do as well: the arm's accuracy, found on the curve of arms "
+        "that learn gold rows alone. Where one end of the interval is open, it is said as “at "
+        "least” or “at most”.",
+    ),
+    (
+        "May be best",
+        "No other candidate is significantly better, corrected for their number. The best one is "
+        "among these with a probability of 95%.",
+    ),
+]

@@ -85,7 +85,7 @@ class GoldWorth:
     worth:     gold rows that its other rows are worth; None where its accuracy is not on the curve
     low, high: ends of the 95% interval of `worth`; None where that end is open
     beyond:    `above` where the arm is above the whole curve, so that `low` is a bound; `below`
-               where it is below all of it
+               where it is below all of it; None elsewhere
     break_even: price of a label at which people cost as much, in dollars; None where it is unknown
     break_even_low, break_even_high: its interval; an end is None where it is open
     """
@@ -108,7 +108,8 @@ class Candidate:
     accuracy:    on the test set
     may_be_best: False where another candidate is significantly better
     p_value:     of the hypothesis that no other is better, corrected for their number
-    rival:       the other candidate that is the strongest evidence against it
+    rival:       the other candidate that is the strongest evidence against it; None where there is
+                 no other
     behind:      accuracy of `rival` minus its own
     """
 
@@ -166,12 +167,13 @@ class Worth:
 
     unit:       of `spend`: dollars, tokens, requests or rows; None where nothing limits what arms
                 buy (then every row is asked about)
-    spend:      what each tested arm may buy for
+    spend:      what each tested arm may buy for; None without a limit
     gold_price: of a label by a person; None: unknown
     paid_usd:   cost of the experiment: the union over seeds and arms, each answer once; None where
                 a price is not known
     paid_requests: distinct requests of all arms and seeds
-    gold_usd:   price of the labels in dev and test, which every arm needs; None without a price
+    gold_usd:   price of the labels in dev and test, which every arm needs; None without a price of
+                gold
     orders:     number of seeds, each with its own order of rows
     pool_rows:  rows that may be drawn
     train_rows: labelled rows that may be drawn
@@ -183,7 +185,7 @@ class Worth:
     curve:      sizes of the curve of gold rows and the arm of each, rising; empty where there are
                 too few for one
     gold:       gold equivalents; empty without a curve
-    no_gold:    why there are none
+    no_gold:    why there are none; None where there are
     preview:    what a bag of words makes of each arm's rows
     """
 

@@ -218,12 +218,16 @@ def find_way(
     sources: Sequence[list[int]],
     labels: Sequence[list[int]],
     prefixes: Sequence[list[int]] | None = None,
+    plain: tuple[Sequence[int], torch.Tensor] | None = None,
 ) -> str:
     """Find the fastest way of scoring that agrees with the plain model on these rows: `fast`
     (labels share the work on their input), `batched` (the plain model on padded rows), or `alone`
     (one row and one label at a time).
 
     It is tried out with the longest and the shortest row, and again when longer ones come.
+
+    plain: places of some labels, and their scores [sources, these] by the plain model in fp32, with
+           which it is compared; None: they are computed here
     """
     lengths = [len(ids) for ids in with_prefixes(sources, prefixes)]
     known = student.ways.get(_key(prefixes))
@@ -248,7 +252,10 @@ def find_way(
             # Tried out there with rows of this length, in one batch and one by one.
             found = _FAST
         else:
-            wanted = score_alone(twin, rows, some, before)
+            if plain is None:
+                wanted = score_alone(twin, rows, some, before)
+            else:
+                some, wanted = [labels[place] for place in plain[0]], plain[1][ends]
 
             def agrees(way: str) -> bool:
                 return agree(_WAYS[way](twin, rows, some, before), wanted)

@@ -1,8 +1,8 @@
 """Measures what a training costs: seconds of a step, of a scored row, of a checkpoint; memory.
 
-It runs the trainer itself, with the recipe's own settings, on a sample of its rows, in processes of
-the pool that a run would use and in all of them at once: processes on one machine slow each other
-down.
+It runs the trainer itself, with the recipe's own settings but for `compile`, on a sample of its
+rows, in processes of the pool that a run would use and in all of them at once: processes on one
+machine slow each other down.
 """
 
 from __future__ import annotations
@@ -181,8 +181,9 @@ def _train(
         if done > 1 and times[-1] - times[0] > seconds:
             raise _EnoughError
 
+    # Compiling takes minutes for every process and every size of a step.
     endless = settings.replace(
-        max_steps=10**6, epochs=10**6, evaluate_every=10**6, batch_size=batch_size
+        max_steps=10**6, epochs=10**6, evaluate_every=10**6, batch_size=batch_size, compile=False
     )
     with suppress(_EnoughError):
         train(student, job.training, job.dev, job.task, endless, folder, on_step)

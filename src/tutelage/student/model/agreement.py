@@ -56,6 +56,14 @@ _FOUND = ("can_pack", "packed_mask", "packing_tried", "head_can_be_narrowed")
 """What is tried out on a copy and holds for the student too."""
 
 
+def take_over(student: Student, other: Student) -> None:
+    """Let what was tried out on `other`, the same model, hold for `student`."""
+    student.ways, student.room = dict(other.ways), dict(other.room)
+    for name in _FOUND:
+        if name in other.__dict__:
+            setattr(student, name, other.__dict__[name])
+
+
 @contextmanager
 def in_fp32(student: Student) -> Iterator[Student]:
     """Inside, the student itself if it is in fp32, else a copy of it in fp32; in evaluation mode.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tutelage.student.model.classifier import (
     is_classifier,
     load_classifier,
 )
+from tutelage.student.model.gguf_files import parsed_once
 from tutelage.student.model.scratch import new_model
 from tutelage.student.model.student import Student
 from tutelage.student.model.weights import (
@@ -59,7 +61,8 @@ def load_student(
     if scheme == "scratch":
         student = _scratch(rest, tokenizer, seed, dropout)
     else:
-        student = _pretrained(spec, dropout, labels, seed)
+        with _parsing(spec):
+            student = _pretrained(spec, dropout, labels, seed)
     student.fast = fast
     return student
 
@@ -72,7 +75,8 @@ def load_meta_student(spec: str, tokenizer: Path | None = None) -> Student:
     from transformers import logging
 
     logging.set_verbosity_error()
-    model, own_tokenizer = meta_model(spec), _tokenizer(spec)
+    with _parsing(spec):
+        model, own_tokenizer = meta_model(spec), _tokenizer(spec)
     _check_end_token(spec, own_tokenizer)
     return Student(model, own_tokenizer, _architecture(model.config))
 
@@ -99,7 +103,8 @@ def meta_model(spec: str, tokenizer: Path | None = None, classifier: bool = Fals
 
 def count_parameters(spec: str, tokenizer: Path | None = None, classifier: bool = False) -> int:
     """Number of weights of the student that `spec` names. Loads none."""
-    return sum(p.numel() for p in meta_model(spec, tokenizer, classifier).parameters())
+    with _parsing(spec):
+        return sum(p.numel() for p in meta_model(spec, tokenizer, classifier).parameters())
 
 
 def _scratch(name: str, tokenizer: Path | None, seed: int, dropout: float | None) -> Student:
@@ -152,6 +157,11 @@ def _locate(spec: str) -> tuple[str, dict[str, str]]:
         return spec, {}
     path = find_file(rest) if scheme == "gguf" else find_in_package(rest)
     return str(path.parent), {"gguf_file": path.name}
+
+
+def _parsing(spec: str) -> AbstractContextManager[None]:
+    """Inside, a GGUF file that `spec` names is parsed once."""
+    return parsed_once() if "gguf_file" in _locate(spec)[1] else nullcontext()
 
 
 _WORDS = "Oslo lies in Norway"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from torch.nn import functional
 
 from tutelage.student.encoding.targets import LABEL
 from tutelage.student.encoding.tokenise import EncodedExample
+from tutelage.student.model.agreement import TOLERANCE, agree, same
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,16 @@ class Reference:
 
     def log_probabilities(self, source: Sequence[int], target: Sequence[int]) -> torch.Tensor:
         """log p of each token of `target` [T], given `source` and the tokens before it."""
+        return self._forward(source, target)[0]
+
+    def _forward(
+        self, source: Sequence[int], target: Sequence[int], states: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """log p of each token of `target` [T], and what the encoder made of the source.
+
+        states: what it made of it before, [1, S, width]; None: it is run
+        """
+        encoded: torch.Tensor | None = None
         device = next(self.model.parameters()).device
         if self.classifies:
             logits = self.model(input_ids=torch.tensor([list(source)], device=device)).logits
@@ -42,14 +54,15 @@ class Reference:
         else:
             row = torch.tensor([list(source)], device=device)
             decoder = torch.tensor([[self.start, *target[:-1]]], device=device)
-            logits = self.model(
-                input_ids=row,
+            found = self.model(
+                **({"input_ids": row} if states is None else {"encoder_outputs": (states,)}),
                 attention_mask=torch.ones_like(row),
                 decoder_input_ids=decoder,
                 use_cache=False,
-            ).logits[0]
+            )
+            logits, encoded = found.logits[0], found.encoder_last_hidden_state
         every = functional.log_softmax(logits.float(), dim=-1)
-        return torch.stack([every[place, token] for place, token in enumerate(target)])
+        return torch.stack([every[place, token] for place, token in enumerate(target)]), encoded
 
     def scores(
         self, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]], last: int = 0
@@ -57,14 +70,35 @@ class Reference:
         """log p of the end of each target [sources, targets], fp32.
 
         last: number of the target's first tokens that are given, not scored
+
+        The encoder runs once for each source, if the model gives the same numbers with what it then
+        made of it.
         """
+        shares = self.start is not None and not self.classifies
+        rows = []
         with torch.no_grad():
-            return torch.stack(
-                [
-                    torch.stack([self.log_probabilities(s, t)[last:].sum() for t in targets])
-                    for s in sources
+            for source in sources:
+                first, states = self._forward(source, targets[0])
+                if shares and not rows:
+                    shares = same(partial(self._repeats, source, targets[0], states, first))
+                others = [
+                    self._forward(source, target, states if shares else None)[0]
+                    for target in targets[1:]
                 ]
-            ).float()
+                rows.append(torch.stack([found[last:].sum() for found in (first, *others)]))
+        return torch.stack(rows).float()
+
+    def _repeats(
+        self,
+        source: Sequence[int],
+        target: Sequence[int],
+        states: torch.Tensor | None,
+        wanted: torch.Tensor,
+    ) -> bool:
+        """Whether the decoder gives the same numbers for what the encoder made before."""
+        return states is not None and agree(
+            self._forward(source, target, states)[0], wanted, TOLERANCE / 10
+        )
 
     def loss(
         self, examples: Sequence[EncodedExample], weight: float

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from tutelage.student.encoding.tokenise import EncodedExample, encode_examples
 from tutelage.student.encoding.truncation import EncodedSource
 from tutelage.student.inference.generate import find_way_to_generate
 from tutelage.student.inference.score import find_way, score_batch
-from tutelage.student.model.agreement import TOLERANCE, agree, evaluating
+from tutelage.student.model.agreement import TOLERANCE, agree, evaluating, take_over
 from tutelage.student.model.loading import load_student
 from tutelage.student.model.lora import Adapters
 from tutelage.student.model.precision import prepare
@@ -120,10 +121,16 @@ class Subject:
         names = [self.task.labels[index] for index in self.some_labels(plain)]
         labels = [encode_label(plain, self.task.verbalize(name)) for name in names]
         found = {}
+        known: dict[str, torch.Tensor] = {}
         for settings in self.settings:
             before = self.prefix(plain, settings)
             sources = [source.ids for source in self.sources(plain, settings)]
-            scores = reference.scores(sources, [[*before, *ids] for ids in labels], len(before))
+            inputs = repr((sources, before))
+            if inputs not in known:  # most objectives have the same ones
+                known[inputs] = reference.scores(
+                    sources, [[*before, *ids] for ids in labels], len(before)
+                )
+            scores = known[inputs]
             examples = self.examples(plain, settings)
             loss, gradient = reference.loss(examples, self.weight(settings))
             found[settings.objective] = Wanted(scores, loss, gradient)
@@ -139,9 +146,13 @@ class Subject:
         Returns a note for each way of computing that is not taken because of that.
         """
         notes = []
+        known: dict[str, tuple[torch.Tensor, str]] = {}
         for settings in self.settings:
             goal = wanted[settings.objective]
-            scores, way = self.scores(student, settings)
+            inputs = repr((self.sources(student, settings), self.prefix(student, settings)))
+            if inputs not in known:
+                known[inputs] = self.scores(student, settings, goal.scores)
+            scores, way = known[inputs]
             if way != ("batched" if student.architecture == "classifier" else "fast"):
                 notes.append(_SLOWER[way])
             if student.architecture == "decoder-only" and not student.can_pack:
@@ -155,16 +166,22 @@ class Subject:
                 notes += [_GENERATED[written]] if written in _GENERATED else []
         return list(dict.fromkeys(notes))
 
-    def scores(self, student: Student, settings: TrainSettings) -> tuple[torch.Tensor, str]:
-        """The scores [rows, some labels], and the way in which they were computed."""
+    def scores(
+        self, student: Student, settings: TrainSettings, plain: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, str]:
+        """The scores [rows, some labels], and the way in which they were computed.
+
+        plain: the plain model's, in fp32, which decide the way
+        """
         sources = [source.ids for source in self.sources(student, settings)]
         labels = label_ids(student, self.task)
         before = self.prefix(student, settings)
         prefixes = [before] * len(sources) if before else None
-        way = find_way(student, sources, labels, prefixes)
+        some = self.some_labels(student)
+        way = find_way(student, sources, labels, prefixes, None if plain is None else (some, plain))
         with evaluating(student), torch.no_grad():
             every = score_batch(student, sources, labels, prefixes)
-        return every[:, self.some_labels(student)], way
+        return every[:, some], way
 
     def compare_losses(
         self, student: Student, settings: TrainSettings, wanted: Wanted, *, alone: bool
@@ -257,21 +274,25 @@ class Subject:
             f"in bf16, which are off by {usual:.2g}: precision: fp32 is exact"
         ]
 
-    def check_round_trip(self, student: Student, fast: Fast) -> None:
+    def check_round_trip(self, student: Student, fast: Fast) -> float:
         """Raise StudentError if the student, saved and loaded, does not give the same scores.
 
-        The student is in the precision of its training.
+        The student is in the precision of its training. Returns the seconds that the loading took.
         """
         settings = self.settings[0]
         scores, _ = self.scores(student, settings)
         with tempfile.TemporaryDirectory() as folder:
             student.save(Path(folder))
+            began = time.perf_counter()
             again = load_student(folder, fast=fast)
+            seconds = time.perf_counter() - began
         again.to(student.device)
         prepare(again, settings.precision)
+        take_over(again, student)
         found, _ = self.scores(again, settings)
         if not torch.equal(found, scores):
             raise self.differs("saved and loaded again, its scores", settings, found, scores)
+        return seconds
 
 
 _SLOWER = {

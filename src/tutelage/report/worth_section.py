@@ -1,0 +1,373 @@
+"""What a teacher's money bought, in sentences and a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from tutelage.core.errors import UsageError
+from tutelage.core.results import ComparisonResult, Results, load_results
+from tutelage.core.results.worth import ArmWorth, Candidate, CostOfUse, GoldWorth, Worth
+from tutelage.core.wording import (
+    count,
+    dollars,
+    joined,
+    margin_in_points,
+    p_value,
+    percent,
+    percent_interval,
+    points,
+    several,
+)
+
+_MOSTLY_DRAWN = 0.5
+"""Where the draws hold more of a pool than this, they hardly show how another sample would do."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorthRow:
+    """One arm, as a table shows it.
+
+    worth:  its worth in gold rows in words: `900 (620 to 1,400)`; empty where none was computed
+    best:   whether it may be the best: `yes`, `no`; empty where it is no candidate
+    preview: accuracy on dev of a bag of words on its rows, a fraction; None where there is none
+    """
+
+    arm: ArmWorth
+    cost: str
+    worth: str
+    best: str
+    preview: float | None
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """In the order of `WorthSection.columns`."""
+        arm = self.arm
+        return (
+            arm.arm,
+            arm.intervention,
+            f"{arm.gold_rows:,}",
+            count(arm.pool_rows),
+            self.cost,
+            f"{percent(arm.accuracy)} ({percent_interval(arm.ci95)})",
+            self.worth,
+            self.best,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class WorthSection:
+    """What the money bought.
+
+    answer:   what it is best spent on, or that this cannot be told and what it would take
+    gold:     what each arm is worth in gold rows, a sentence or two each
+    scope:    what the claim is about, and what it is not
+    costs:    of the experiment, apart from the cost of use
+    left_out: what was paid for and is not learnt, an entry for each arm
+    rows:     in the recipe's order
+    columns:  of the table that a terminal shows; the page has more
+    """
+
+    columns: ClassVar[tuple[str, ...]] = (
+        "arm", "adds", "gold rows", "pool rows", "cost of use", "accuracy", "worth in gold rows",
+        "may be best",
+    )  # fmt: skip
+    worth: Worth
+    answer: tuple[str, ...]
+    gold: tuple[str, ...]
+    scope: tuple[str, ...]
+    costs: tuple[str, ...]
+    left_out: tuple[str, ...]
+    rows: tuple[WorthRow, ...]
+
+    @property
+    def sentences(self) -> list[str]:
+        """All of them, the answer first."""
+        return [*self.answer, *self.gold, *self.left_out, *self.costs, *self.scope]
+
+    @property
+    def has_preview(self) -> bool:
+        """Whether a bag of words was trained on the arms' rows."""
+        return any(row.preview is not None for row in self.rows)
+
+
+def worth_section(results: Results) -> WorthSection | None:
+    """The section of a run; None where no arm buys."""
+    worth = results.worth
+    if worth is None:
+        return None
+    models = {arm: annotation.model for arm, annotation in results.teacher.by_arm.items()}
+    gold = {each.arm: each for each in worth.gold}
+    candidates = {each.arm: each for each in worth.candidates}
+    preview = {each.arm: each.dev_accuracy for each in worth.preview}
+    rows = tuple(
+        WorthRow(
+            arm,
+            cost_in_words(arm.cost),
+            worth_in_words(gold[arm.arm]) if arm.arm in gold else "",
+            _may_be(candidates.get(arm.arm)),
+            preview.get(arm.arm),
+        )
+        for arm in worth.arms
+    )
+    return WorthSection(
+        worth,
+        tuple(_answer(worth, results.comparisons)),
+        tuple(_gold_sentences(worth, models)),
+        tuple(_scope(worth)),
+        tuple(_costs(worth)),
+        tuple(_left_out(worth)),
+        rows,
+    )
+
+
+def worth_of_run(folder: Path) -> WorthSection:
+    """The section of a run's results.json.
+
+    Raises UsageError for a folder without results, and for a run in which no arm buys;
+    RunFolderError for results that cannot be read.
+    """
+    path = folder / "results.json"
+    if not path.exists():
+        raise UsageError(f"{folder}: holds no results.json: expected the folder of a finished run")
+    found = worth_section(load_results(path))
+    if found is None:
+        raise UsageError(
+            f"{folder}: got a run in which all seeds learn the same gold rows, expected one that "
+            "compares what money buys (`spend`, unlabelled rows, or several numbers of gold rows): "
+            f"the answer of this one is in `tutelage report {folder}`"
+        )
+    return found
+
+
+def _may_be(candidate: Candidate | None) -> str:
+    return "" if candidate is None else "yes" if candidate.may_be_best else "no"
+
+
+def cost_in_words(cost: CostOfUse | None) -> str:
+    """`$0.42`; requests where no price is known; `–` where nothing was bought."""
+    if cost is None:
+        return "–"
+    return dollars(cost.usd) if cost.usd is not None else f"{count(cost.requests)} requests"
+
+
+def rounded(rows: float) -> str:
+    """A number of rows with two significant digits, and a minus sign where it is below zero."""
+    number = float(f"{rows:.2g}")
+    return f"{'−' if number < 0 else ''}{abs(number):,.0f}"
+
+
+def worth_in_words(found: GoldWorth) -> str:
+    """`900 (620 to 1,400)`, `at least 620`, `at most 1,400` or `cannot be said`."""
+    if found.low is None and found.high is None:
+        return "cannot be said"
+    if found.high is None:
+        return f"at least {rounded(found.low or 0.0)}"
+    if found.low is None:
+        return f"at most {rounded(found.high)}"
+    if found.worth is None:
+        return f"{rounded(found.low)} to {rounded(found.high)}"
+    return f"{rounded(found.worth)} ({rounded(found.low)} to {rounded(found.high)})"
+
+
+def _spent(worth: Worth) -> str:
+    """`$1.00`, `The money (2,000 rows)`; `The money` where nothing limits what arms buy."""
+    if worth.spend is None or worth.unit is None:
+        return "The money"
+    if worth.unit == "dollars":
+        return dollars(worth.spend)
+    return f"The money ({worth.spend:,.0f} {worth.unit})"
+
+
+def _answer(worth: Worth, comparisons: Sequence[ComparisonResult]) -> Iterator[str]:
+    left = worth.may_be_best
+    accuracy = {each.arm: each.accuracy for each in worth.candidates}
+    if len(accuracy) < 2:
+        return
+    out = [each for each in worth.candidates if not each.may_be_best]
+    if len(left) == 1:
+        [best] = left
+        unspent = worth.arm(best).intervention == "labels alone"
+        yield (
+            f"{_spent(worth)} is best {'not spent:' if unspent else 'spent on'} {best}"
+            f"{' reaches' if unspent else ', which reaches'} {percent(accuracy[best])}. It is "
+            f"significantly better than {_the_others(len(out))}."
+        )
+        yield from _nearly_as_good(worth, but=best)
+        return
+    yield (
+        f"What {_spent(worth).replace('The', 'the')} is best spent on cannot be told: each of "
+        f"{_with_accuracy(left, accuracy)} may be the best. One of them is, with a probability of "
+        "95%."
+    )
+    if out:
+        yield f"Not the best: {'; '.join(_excluded(each) for each in out)}."
+    yield from _nearly_as_good(worth)
+    yield _what_it_takes(left, accuracy, comparisons)
+
+
+def _the_others(number: int) -> str:
+    return "the other candidate" if number == 1 else f"each of the other {number} candidates"
+
+
+def _with_accuracy(names: Sequence[str], accuracy: Mapping[str, float]) -> str:
+    return joined([f"{name} ({percent(accuracy[name])})" for name in names])
+
+
+def _excluded(each: Candidate) -> str:
+    behind = points(each.behind, sign=False)
+    return f"{each.arm}, {behind} points below {each.rival} (p {_equals(each.p_value)})"
+
+
+def _nearly_as_good(worth: Worth, but: str | None = None) -> Iterator[str]:
+    """Which cheaper arm is nearly as good as any."""
+    if not worth.cheaper:
+        return
+    margin = margin_in_points(worth.margin)
+    near = [each for each in worth.cheaper if each.non_inferior and each.arm != but]
+    if near:
+        first = near[0]
+        more = f", as {'are' if len(near) > 2 else 'is'} {joined([e.arm for e in near[1:]])}"
+        yield (
+            f"The cheapest arm that is shown to be less than {margin} below the best, whichever "
+            f"that is, is {first.arm} (p {_equals(first.p_adjusted)})"
+            f"{'' if len(near) == 1 else more}."
+        )
+    elif but is None or any(each.arm != but for each in worth.cheaper):
+        yield f"No cheaper arm is shown to be less than {margin} below {but or 'the best'}."
+
+
+def _equals(p: float) -> str:
+    """`= 0.012` or `< 0.001`."""
+    text = p_value(p)
+    return text if "<" in text else f"= {text}"
+
+
+def _what_it_takes(
+    left: Sequence[str], accuracy: Mapping[str, float], comparisons: Sequence[ComparisonResult]
+) -> str:
+    gap = accuracy[left[0]] - accuracy[left[1]]
+    sizes = [
+        each.minimum_detectable_difference
+        for each in comparisons
+        if each.primary and each.minimum_detectable_difference is not None
+    ]
+    known = (
+        f", and differences of about {points(max(sizes), sign=False)} points are what this "
+        "experiment detects four times in five"
+        if sizes
+        else ""
+    )
+    return (
+        f"The first two are {points(gap, sign=False)} points apart{known}. `tutelage plan RECIPE "
+        f"--detect {max(100 * gap, 0.1):.1f}` says how many seeds or test rows it would take."
+    )
+
+
+def _gold_sentences(worth: Worth, models: Mapping[str, str | None]) -> Iterator[str]:
+    if worth.no_gold is not None:
+        yield f"What arms are worth in gold rows was not computed: {worth.no_gold}."
+    for found in worth.gold:
+        arm = worth.arm(found.arm)
+        yield f"{found.arm}: {bought(arm, models.get(arm.arm))} {_is_worth(found)}" + _break_even(
+            found, worth.gold_price
+        )
+
+
+def bought(arm: ArmWorth, model: str | None) -> str:
+    """What an arm adds to its gold rows: `1,500 labels by MODEL ($0.42)`."""
+    by = f" by {model}" if model else ""
+    rows, rationales = count(arm.pool_rows), count(arm.rationales)
+    what = {
+        "teacher labels": f"{rows} labels{by}",
+        "teacher labels and rationales": f"{rows} labels with rationales{by}",
+        "agreed labels": f"{rows} labels on which two teachers agree",
+        "self-training": f"{rows} labels by the student itself",
+        "rationales": f"{rationales} rationales{by}",
+        "gold rows": f"{several(arm.gold_rows, 'gold row')}",
+    }.get(arm.intervention, f"{rows} rows of the pool and {rationales} rationales")
+    return what if arm.cost is None else f"{what} ({cost_in_words(arm.cost)})"
+
+
+def _is_worth(found: GoldWorth) -> str:
+    if found.low is None and found.high is None:
+        return (
+            "are worth a number of gold rows that cannot be said: near their accuracy the curve of "
+            "gold rows rises too little for these test rows and seeds."
+        )
+    if found.beyond == "above":
+        return f"are worth {worth_in_words(found)} gold rows: they are above the whole curve."
+    if found.beyond == "below":
+        return f"are worth {worth_in_words(found)} gold rows: they are below the whole curve."
+    about = ""
+    if found.worth is not None and (found.low is None or found.high is None):
+        about = f"about {rounded(found.worth)} gold rows, and "
+    return f"are worth {about}{worth_in_words(found)}{'' if about else ' gold rows'}."
+
+
+def _break_even(found: GoldWorth, price: float | None) -> str:
+    """From which price of a gold label on the arm is the cheaper way, and what this one's is."""
+    low, high = found.break_even_low, found.break_even_high
+    if found.break_even is None and low is None and high is None:
+        return ""
+    ends = [f"from {dollars(low)}" if low else "", f"up to {dollars(high)}" if high else ""]
+    interval = " ".join(end for end in ends if end)
+    at = dollars(found.break_even) if found.break_even is not None else "unknown"
+    text = f" Break-even price of a gold label: {at}{f' ({interval})' if interval else ''}"
+    if price is None:
+        return text + "."
+    if high is not None and price > high:
+        found_to_be = "the arm is the cheaper way"
+    elif low is not None and price < low:
+        found_to_be = "people are the cheaper way"
+    else:
+        found_to_be = "which is cheaper cannot be told"
+    return f"{text}; at {dollars(price)}, {found_to_be}."
+
+
+def _scope(worth: Worth) -> Iterator[str]:
+    yield (
+        f"The claim is about draws from these {several(worth.train_rows, 'labelled row')}"
+        + (f" and {several(worth.pool_rows, 'unlabelled row')}" if worth.pool_rows else "")
+        + ", with the answers that this teacher gave. "
+        + (
+            f"Each of the {worth.orders} seeds drew its own rows."
+            if worth.orders > 1
+            else "There was one draw of rows: another sample may answer otherwise."
+        )
+    )
+    for what, shares in (
+        ("labelled rows", [arm.gold_share for arm in worth.arms]),
+        ("unlabelled rows", [arm.pool_share or 0.0 for arm in worth.arms]),
+    ):
+        most = max(shares, default=0.0)
+        if worth.orders > 1 and most > _MOSTLY_DRAWN:
+            yield (
+                f"The seeds' draws together hold up to {percent(most, 0)} of the {what}: they are "
+                "so alike that another sample may answer otherwise."
+            )
+    if any(arm.spend is not None and not arm.tested for arm in worth.arms):
+        yield "Arms with a spend of their own and points of the curve are described, not tested."
+
+
+def _costs(worth: Worth) -> Iterator[str]:
+    if worth.paid_requests:
+        yield (
+            f"The cost of use is what an arm pays alone for one draw. The experiment itself took "
+            f"{several(worth.paid_requests, 'request')} for all arms and seeds, each answer once: "
+            f"{dollars(worth.paid_usd)}."
+        )
+    if worth.gold_usd is not None:
+        yield (
+            f"The labels of dev and test rows, which every arm needs, are {dollars(worth.gold_usd)}"
+            f" more at {dollars(worth.gold_price)} each."
+        )
+
+
+def _left_out(worth: Worth) -> Iterator[str]:
+    for arm in worth.arms:
+        if reasons := {why: rows for why, rows in arm.left_out.items() if rows}:
+            listed = ", ".join(f"{why} {count(rows)}" for why, rows in reasons.items())
+            yield f"{arm.arm} paid for rows that it does not learn (mean over seeds): {listed}."
