@@ -17,9 +17,9 @@ BIN := $(VENV)/bin
 quickstart: $(VENV)/.installed
 	$(BIN)/tutelage run quickstart
 
-# Two at a time, a file's tests together: they take a core each.
+# Two at a time, a file's tests together, in the order of tests/conftest.py: they take a core each.
 test: check
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check src tests benchmarks examples

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-import os
+import runpy
 import shutil
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -38,16 +38,20 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return copy
 
 
-def script(name: str, *arguments: str | Path) -> str:
-    done = subprocess.run(
-        [sys.executable, name, *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+Script = Callable[..., str]
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Script:
+    """What a script prints, run as the main module of this process, which has torch already."""
+
+    def run(name: str, *arguments: str | Path) -> str:
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        capsys.readouterr()
+        runpy.run_path(name, run_name="__main__")
+        return capsys.readouterr().out
+
+    return run
 
 
 def test_every_file_is_one_that_is_tested_here() -> None:
@@ -87,7 +91,7 @@ def test_the_data_are_read_by_the_columns_of_the_recipe(folder: Path) -> None:
     assert len({row.fields["text"] for row in rows}) == 45 and all(row.reason for row in rows)
 
 
-def test_the_python_api(folder: Path) -> None:
+def test_the_python_api(folder: Path, script: Script) -> None:
     first, *scores, last = script("python_api.py", folder / "students").splitlines()
     assert first and not first.startswith("Traceback")
     assert [line.split(":")[0] for line in scores] == ["reasoning", "labels"]
@@ -95,7 +99,7 @@ def test_the_python_api(folder: Path) -> None:
     assert (folder / "students" / "reasoning" / "model" / "config.json").exists()
 
 
-def test_read_results(folder: Path) -> None:
+def test_read_results(folder: Path, script: Script) -> None:
     predictions = sample_predictions(60, 3, {"labels": 0.0, "informed-reasoning": 0.1})
     write_folder(folder / "run", predictions)
     (line,) = script("read_results.py", folder / "run").splitlines()

@@ -17,9 +17,9 @@ import ledger as bench  # noqa: E402
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("once", "--kills", "8", "--rows", "250"),
-        ("faults", "--fault-rows", "300"),
-        ("budget", "--budget-runs", "12"),
+        ("once", "--kills", "5", "--rows", "150"),
+        ("faults", "--fault-rows", "200"),
+        ("budget", "--budget-runs", "6"),
     ],
     ids=lambda arguments: arguments[0],
 )

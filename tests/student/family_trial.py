@@ -34,7 +34,7 @@ from tutelage.student.training.trainer import train
 
 OBJECTIVES = ("label", "label_then_rationale", "multitask")
 ROWS = synthetic(6, 1)
-DEV = synthetic(5, 2)
+DEV = synthetic(3, 2)
 WHY = {e.uid: e.reason or "It follows." for e in ROWS}
 LIMITS = {"max_source_tokens": 400, "max_rationale_tokens": 100}
 TEXTS = [

@@ -1,15 +1,12 @@
 """A small training that stops early, for the tests of checkpoints and of several processes.
 
-    python small_training.py FOLDER TOKENIZER SEED N
-
-trains in FOLDER and kills this process with SIGKILL while it writes its N-th checkpoint.
+`main` trains, and kills its process with SIGKILL while it writes its N-th checkpoint.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -82,7 +79,3 @@ def main(folder: Path, tokenizer: Path, seed: int, last: int) -> None:
 
     Student.save = dying  # type: ignore[method-assign]
     small_training(tokenizer, folder, seed=seed)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))

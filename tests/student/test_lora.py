@@ -233,7 +233,7 @@ def test_a_checkpoint_is_a_plain_model(
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_an_interrupted_run_ends_bit_equal(folder_of: str, precision: str, tmp_path: Path) -> None:
-    settings = SETTINGS.replace(precision=precision)
+    settings = SETTINGS.replace(precision=precision, max_steps=8)
     whole = train(load_student(folder_of), ROWS, DEV, NLI, settings, tmp_path / "whole")
     _train_then_kill(load_student(folder_of), tmp_path / "parts", 6, settings)
     torch.manual_seed(99)  # must not matter

@@ -10,7 +10,7 @@ from tutelage.config.sections import NAME, NAME_EXPECTED, ClassifierSection, Tea
 from tutelage.config.settings import Integer, Number, Settings, Text
 from tutelage.core.errors import UsageError
 from tutelage.core.types import ControlName, ObjectiveName
-from tutelage.strategies.lookup import get_strategy
+from tutelage.strategies.lookup import get_strategy, labels_rows
 from tutelage.strategies.strategy import Strategy
 
 POOL_CONTROLS: frozenset[ControlName] = frozenset(
@@ -118,19 +118,18 @@ class ArmSection(Settings):
                     "of the others"
                 )
             try:
-                # A plugin's strategy may not say it.
-                labels_rows = getattr(self._strategy, "labels_rows", False)
+                labelling = labels_rows(self._strategy)
             except UsageError as error:
                 raise ValueError(str(error)) from error
-            self._check_rows(labels_rows)
+            self._check_rows(labelling)
         if self.gold is not None and self.gold != "spend" and self.gold < 1:
             raise ValueError(f"gold: got {self.gold}, expected a number of rows, or spend")
         return self
 
-    def _check_rows(self, labels_rows: bool) -> None:
+    def _check_rows(self, labelling: bool) -> None:
         """Raises ValueError for a strategy, rows and control that do not go together."""
         pool = self.rows == "unlabelled"
-        if pool and not labels_rows:
+        if pool and not labelling:
             raise ValueError(
                 f"rows: unlabelled needs a strategy that labels rows, and {self.strategy!r} does "
                 "not: use label or chain_of_thought"

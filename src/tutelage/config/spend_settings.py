@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from tutelage.config.settings import Integer, Number, Settings
 
 SpendUnit = Literal["dollars", "tokens", "requests", "rows"]
-"""What is spent: money, or what stands for it where a teacher has no price."""
+"""What is spent: dollars, or what stands for them where a teacher has no price."""
 
 
 class SpendSection(Settings):

@@ -95,7 +95,7 @@ def load_unlabelled(
 
     spec:   as for `load_examples`; its rows need no label, and a label is not even read
     layout: how the file is read, as the labelled ones are
-    taken:  further ids that no row may get, as those of train, dev and test
+    taken:  ids that no row may get, in addition to those of train, dev and test
 
     An id that is taken, or comes twice, gets a number: in many files ids only number the rows.
 

@@ -62,7 +62,8 @@ class Reference:
             )
             logits, encoded = found.logits[0], found.encoder_last_hidden_state
         every = functional.log_softmax(logits.float(), dim=-1)
-        return torch.stack([every[place, token] for place, token in enumerate(target)]), encoded
+        places, tokens = torch.arange(len(target)), torch.tensor(list(target))
+        return every[places.to(device), tokens.to(device)], encoded
 
     def scores(
         self, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]], last: int = 0
@@ -75,7 +76,7 @@ class Reference:
         made of it.
         """
         shares = self.start is not None and not self.classifies
-        rows = []
+        rows: list[torch.Tensor] = []
         with torch.no_grad():
             for source in sources:
                 first, states = self._forward(source, targets[0])

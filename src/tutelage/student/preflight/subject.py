@@ -43,6 +43,12 @@ _MADE_UP = 128
 """Tokens of a made-up rationale, at most. Windows and positions beyond are tried out by `can_pack`
 and `check_room`, which cost less."""
 
+_LONGER = ("label_then_rationale", "rationale_then_label")
+"""Objectives whose step computes all that a step of `label` does, and a longer target."""
+
+_SHORT = 48
+"""Tokens of an input, at most, in the step of `label` where one of these has the whole input."""
+
 _ROUNDINGS = 2
 """How far two roundings to bf16 may be apart: each is off by as much as the other."""
 
@@ -102,10 +108,13 @@ class Subject:
             label = self.task.verbalize(self.task.labels[place % len(self.task.labels)])
             rationale = None if settings.objective == "label" else text
             made.append(TrainingExample(row.uid, source, Target(label, rationale)))
+        limit = settings.max_source_tokens
+        if settings.objective == "label" and any(one.objective in _LONGER for one in self.settings):
+            limit = min(limit, _SHORT)
         return encode_examples(
             student,
             made,
-            max_source_tokens=settings.max_source_tokens,
+            max_source_tokens=limit,
             max_rationale_tokens=min(settings.max_rationale_tokens, _MADE_UP),
         )
 
