@@ -6,9 +6,9 @@
 
 On `synthetic:nli` a new, tiny student gains much from the reason why a label is right. This is a
 whole experiment with quickstart's data, student and seeds, five epochs in place of three, and every
-control arm. It prints
-the arms and the tested differences, and exits with 1 unless informed reasoning beat labels alone
-and each of its control arms: a positive difference with p below .05 after Holm's correction.
+control arm. It prints the arms and the tested differences, and exits with 1 unless informed
+reasoning beat labels alone and each of its control arms: a positive difference with p below .05
+after Holm's correction.
 """
 
 from __future__ import annotations
