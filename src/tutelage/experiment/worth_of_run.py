@@ -63,7 +63,7 @@ def describe_worth(
     curve, no_curve = _curve(recipe, splits)
     gold: tuple[GoldWorth, ...] = ()
     if not no_curve:
-        treated = {arm.name for arm in treatment_arms(recipe.arms)}
+        treated = {arm.name for arm in treatment_arms(recipe.arms) if arm.equal == "steps"}
         points = {size: tables[name] for size, name in curve}
         gold = tuple(
             _gold_worth(each, gold_equivalent(tables[each.arm], points, each.gold_rows, units))
@@ -149,7 +149,7 @@ def intervention_of(arm: ArmSection) -> Intervention:
     if arm.control is not None:
         return "control"
     if arm.strategy is None:
-        return "labels alone" if arm.is_plain else "gold rows"
+        return "labels alone" if arm.gold is None else "gold rows"
     if not arm.learns_pool:
         return "rationales"
     if arm.agrees_with is not None:
