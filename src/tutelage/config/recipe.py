@@ -215,7 +215,7 @@ class Recipe(Settings):
             known["controls"],
             known["baselines"],
             task,
-            share_self_training=spend is None or spend.unit in ("rows", "requests"),
+            share_self_training=spend is None or spend.buys_equal_rows,
             equal_epochs=known.get("protocol") != "quick",
         )
 

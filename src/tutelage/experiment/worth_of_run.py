@@ -249,7 +249,7 @@ def _curve(recipe: Recipe, splits: Splits) -> tuple[tuple[tuple[int, str], ...],
         sizes = ", ".join(f"{size:,}" for size, _ in points)
         return tuple(points), (
             f"a curve of gold rows needs {LEAST_SIZES} sizes or more, each about twice the one "
-            f"before: there are {sizes}; add arms with gold:"
+            f"before: there are {sizes}; add arms with `gold`"
         )
     return tuple(points), None
 

@@ -233,7 +233,7 @@ def _gold_sentence(
     except ValueError:
         return (
             f"gold equivalents: none, with {listed} gold rows: four sizes or more are needed, each "
-            "about twice the one before: add arms with gold:"
+            "about twice the one before: add arms with `gold`"
         )
     if design is None or max(sizes) > len(splits.train):
         return f"gold equivalents: the curve has {listed} gold rows"
