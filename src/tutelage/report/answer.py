@@ -43,7 +43,9 @@ def answer_of(results: Results) -> Answer:
     found = findings(results)
     opening = [sentence] if (sentence := at_chance_level(results)) else []
     if len(found) > 1:
-        opening.append(_overview(found))
+        opening.append(
+            _overview(found, "training on explanations" if results.worth is None else "buying")
+        )
     return Answer(tuple(opening), tuple(found), model_sentence(results), tuple(_caveats(results)))
 
 
@@ -52,8 +54,11 @@ def answer_sentences(results: Results) -> list[str]:
     return answer_of(results).sentences
 
 
-def _overview(found: Sequence[Finding]) -> str:
-    """One sentence about several treatment arms."""
+def _overview(found: Sequence[Finding], what: str) -> str:
+    """One sentence about several treatment arms.
+
+    what: they are ways of: `training on explanations`
+    """
     names: dict[str, list[str]] = {}
     for finding in found:
         gain = finding.gain
@@ -65,7 +70,7 @@ def _overview(found: Sequence[Finding]) -> str:
     if not others and words == _OVERVIEW["undetected"]:
         number, words = "None", "had a detected effect"
     first = (
-        f"{number} of {len(found)} ways of training on explanations {words} compared with labels "
+        f"{number} of {len(found)} ways of {what} {words} compared with labels "
         f"alone: {joined(arms)}"
     )
     return "; ".join([first, *(f"{len(o)} {w}: {joined(o)}" for w, o in others)]) + "."
