@@ -32,7 +32,7 @@ from tutelage.evaluation.metrics import by_uid, correctness
 from tutelage.evaluation.non_inferior import non_inferiority
 from tutelage.evaluation.numeric import Floats
 from tutelage.evaluation.possibly_best import possibly_best
-from tutelage.experiment.arm_rows import ArmRows, Learnt, gold_rows
+from tutelage.experiment.arm_rows import ArmRows, Learnt, gold_rows, on_curve
 from tutelage.experiment.prepare import Splits
 from tutelage.experiment.purchases import cost_of, distinct_charges
 from tutelage.experiment.summarise import ArmRun
@@ -241,7 +241,7 @@ def _in_unit(recipe: Recipe, cost: CostOfUse | None) -> float | None:
 
 def _curve(recipe: Recipe, splits: Splits) -> tuple[tuple[tuple[int, str], ...], str | None]:
     """Sizes and arms of the curve of gold rows, and why there is none."""
-    arms = [arm for arm in recipe.arms if arm.is_plain or arm.gold is not None]
+    arms = [arm for arm in recipe.arms if on_curve(arm)]
     points = sorted({gold_rows(recipe, arm, len(splits.train)): arm.name for arm in arms}.items())
     try:
         checked_sizes([size for size, _ in points])
