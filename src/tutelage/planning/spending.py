@@ -140,11 +140,7 @@ def plan_spending(
             )
         )
     sizes = sorted(
-        {
-            gold_rows(recipe, arm, len(splits.train))
-            for arm in recipe.arms
-            if on_curve(arm)
-        }
+        {gold_rows(recipe, arm, len(splits.train)) for arm in recipe.arms if on_curve(arm)}
     )
     return Spending(
         unit=None if recipe.spend is None else recipe.spend.unit,

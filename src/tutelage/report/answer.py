@@ -13,6 +13,7 @@ from tutelage.report.findings import Conclusion, Finding, findings, gains
 from tutelage.report.replicates import divergence_sentences, model_sentence, other_answers
 from tutelage.report.sanity_checks import at_chance_level, partial_input_caveats
 from tutelage.report.units import units_in_words
+from tutelage.report.worth_section import worth_section
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +51,11 @@ def answer_of(results: Results) -> Answer:
 
 
 def answer_sentences(results: Results) -> list[str]:
-    """The answer, an entry of one or a few sentences each."""
-    return answer_of(results).sentences
+    """The answer, an entry of one or a few sentences each; what the money is best spent on first,
+    where arms buy."""
+    bought = worth_section(results)
+    first = [] if bought is None else [*bought.answer, *bought.gold]
+    return [*first, *answer_of(results).sentences]
 
 
 def _overview(found: Sequence[Finding], what: str) -> str:
