@@ -42,8 +42,10 @@ def parsed_once() -> Iterator[None]:
             parsed[place] = Plain(path, *options)
         return parsed[place]
 
-    gguf.GGUFReader = read
+    # transformers takes the reader from the package each time.
+    package: Any = gguf
+    package.GGUFReader = read
     try:
         yield
     finally:
-        gguf.GGUFReader = usual
+        package.GGUFReader = usual

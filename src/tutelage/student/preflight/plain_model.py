@@ -76,7 +76,7 @@ class Reference:
         made of it.
         """
         shares = self.start is not None and not self.classifies
-        rows = []
+        rows: list[torch.Tensor] = []
         with torch.no_grad():
             for source in sources:
                 first, states = self._forward(source, targets[0])
