@@ -275,7 +275,7 @@ def annotate_file(
     if shots is not None and len(shown) > _MOST_SHOTS:
         raise UsageError(
             f"shots: {shots!r} holds {len(shown):,} rows, expected at most {_MOST_SHOTS}: every "
-            f"prompt repeats them; {(shots or "").partition('?')[0]}?n=8 takes a sample"
+            f"prompt repeats them; {(shots or '').partition('?')[0]}?n=8 takes a sample"
         )
     examples = stream_examples(data, task, layout, labelled=not labels)
     if examples.unlabelled:

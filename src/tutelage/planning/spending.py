@@ -17,11 +17,11 @@ from tutelage.config.recipe import Recipe
 from tutelage.config.spend_settings import SpendSection, SpendUnit
 from tutelage.core.progress import Observer
 from tutelage.core.types import Example
-from tutelage.core.wording import joined, several
+from tutelage.core.wording import dollars, joined, several
 from tutelage.evaluation.bag_of_words import bag_of_words
 from tutelage.evaluation.gold_equivalent import checked_sizes, closing_range
 from tutelage.evaluation.power import Design
-from tutelage.experiment.arm_rows import gold_rows
+from tutelage.experiment.arm_rows import gold_rows, on_curve
 from tutelage.experiment.prepare import Splits
 from tutelage.experiment.purchases import Asker, strategy_of
 from tutelage.experiment.row_orders import seed_orders
@@ -81,7 +81,7 @@ class Spending:
 
 def amount_in_words(amount: float, unit: SpendUnit | None) -> str:
     """`$1.00`, `700 rows`."""
-    return f"${amount:,.2f}" if unit == "dollars" else f"{amount:,.0f} {unit or 'rows'}"
+    return dollars(amount) if unit == "dollars" else f"{amount:,.0f} {unit or 'rows'}"
 
 
 def planned_rows(
@@ -140,11 +140,7 @@ def plan_spending(
             )
         )
     sizes = sorted(
-        {
-            gold_rows(recipe, arm, len(splits.train))
-            for arm in recipe.arms
-            if arm.is_plain or arm.gold is not None
-        }
+        {gold_rows(recipe, arm, len(splits.train)) for arm in recipe.arms if on_curve(arm)}
     )
     return Spending(
         unit=None if recipe.spend is None else recipe.spend.unit,
@@ -233,7 +229,7 @@ def _gold_sentence(
     except ValueError:
         return (
             f"gold equivalents: none, with {listed} gold rows: four sizes or more are needed, each "
-            "about twice the one before: add arms with gold:"
+            "about twice the one before: add arms with `gold`"
         )
     if design is None or max(sizes) > len(splits.train):
         return f"gold equivalents: the curve has {listed} gold rows"
