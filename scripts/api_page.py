@@ -28,10 +28,10 @@ ROOMS = {
 HEAD = """\
 # Python
 
-`from tutelage import NAME` gives each name on this page. Importing `tutelage` itself loads nothing; a name that needs an
-extra says which, where it is not installed. What a settings object takes is described where a recipe's keys are, in
-[recipe.md](recipe.md): they are the same definitions. Complete programs are in [the tutorial](tutorial.md#from-python)
-and in the project's folder `examples`.
+`from tutelage import NAME` gives each name on this page. Importing `tutelage` itself loads nothing;
+a name that needs an extra says which, where it is not installed. What a settings object takes is
+described where a recipe's keys are, in [recipe.md](recipe.md): they are the same definitions.
+Complete programs are in [the tutorial](tutorial.md#from-python) and in the folder `examples`.
 """
 
 COMMANDS = """

@@ -1,7 +1,8 @@
 """docs/tutorial.md is followed from its first block to its last, in one folder.
 
-A scripted server answers in place of the local one, and each training has three steps. The server
-of the last section but one is tested in tests/deliver: here its request is answered in process.
+A scripted server answers in place of the local one; `init` looks at the page's 600 rows, and the
+first 120 of them are trained on, with two seeds of three steps. `serve` is tested in tests/deliver:
+here its request is answered in process.
 """
 
 from __future__ import annotations
@@ -12,15 +13,16 @@ from pathlib import Path
 
 import pytest
 import yaml
-from documented import ROOT, Block, blocks, commands
 from scripted_server import ScriptedServer
 from typer.testing import CliRunner
 
+from documented import ROOT, Block, blocks, commands
 from tutelage import Student
 from tutelage.cli.main import app
 from tutelage.config.recipe_file import parse_recipe
 
 PAGE = blocks("docs/tutorial.md")
+ROWS = 120
 
 
 class Reader:
@@ -57,6 +59,9 @@ class Reader:
 
     def text(self, text: str) -> None:
         assert text == self.printed
+        lines = Path("reviews.csv").read_text(encoding="utf-8").splitlines(keepends=True)
+        assert len(lines) == 1 + 600
+        Path("reviews.csv").write_text("".join(lines[: 1 + ROWS]), encoding="utf-8")
 
     def yaml(self, text: str) -> None:
         if "name:" not in text:
@@ -66,6 +71,7 @@ class Reader:
         for found, here in (
             ("http://localhost:8080/v1", self.server.base_url),
             ("epochs: 3", "max_steps: 3, max_rationale_tokens: 16"),
+            ("seeds: [0, 1, 2]", "seeds: [0, 1]"),
         ):
             assert found in text
             text = text.replace(found, here)
@@ -82,7 +88,16 @@ def test_the_tutorial_can_be_followed(tmp_path: Path, monkeypatch: pytest.Monkey
         reader = Reader(server)
         for block in PAGE:
             reader.follow(block)
-        # The page says how many rows are explained; `doctor` asks about one of them.
-        assert server.answered == 420
+        # `doctor` asks about one of the rows that are explained.
+        assert server.answered == round(0.7 * ROWS)
     assert reader.ran == ["init", "plan", "doctor", "run", "predict", "export"]
-    assert len(list(Path("runs/reviews/arms").glob("*/*/seed-*"))) == 9
+    assert len(list(Path("runs/reviews/arms").glob("*/*/seed-*"))) == 3 * 2
+
+
+def test_the_tutorial_counts_what_its_recipe_makes() -> None:
+    """Of 600 rows, 0.1 and 0.2 are held out; three arms are trained with three seeds."""
+    text = (ROOT / "docs/tutorial.md").read_text(encoding="utf-8")
+    assert f"each of the {round(600 * (1 - 0.1 - 0.2))} training rows, then nine students" in text
+    (recipe,) = [yaml.safe_load(b.text) for b in PAGE if b.language == "yaml" and "name:" in b.text]
+    assert (recipe["data"]["dev"], recipe["data"]["test"]) == (0.1, 0.2)
+    assert (len(parse_recipe(recipe).all_arms()), len(recipe["seeds"])) == (3, 3)
