@@ -18,7 +18,10 @@ HERE = Path.cwd()
 RECIPE = """\
 name: small
 task: nli
-data: {train: "synthetic:nli?n=120&seed=1", dev: "synthetic:nli?n=30&seed=2", test: "synthetic:nli?n=45&seed=3"}
+data:
+  train: "synthetic:nli?n=120&seed=1"
+  dev: "synthetic:nli?n=30&seed=2"
+  test: "synthetic:nli?n=45&seed=3"
 teacher: scripted
 student: {model: "scratch:t5-tiny", max_steps: 4, batch_size: 16, max_rationale_tokens: 24}
 protocol: quick
