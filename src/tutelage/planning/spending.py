@@ -22,8 +22,9 @@ from tutelage.evaluation.bag_of_words import bag_of_words
 from tutelage.evaluation.gold_equivalent import checked_sizes, closing_range
 from tutelage.evaluation.power import Design
 from tutelage.experiment.arm_rows import gold_rows, on_curve
+from tutelage.experiment.arm_strategies import strategy_of
 from tutelage.experiment.prepare import Splits
-from tutelage.experiment.purchases import Asker, strategy_of
+from tutelage.experiment.purchases import Asker
 from tutelage.experiment.row_orders import seed_orders
 from tutelage.planning.power_analysis import PowerAnalysis
 from tutelage.teacher.cost.forecast import KnownAnswer, Workload, forecast
@@ -105,7 +106,7 @@ def planned_rows(
             continue
         same = [one for one in recipe.arms if one.annotation_key == arm.annotation_key]
         spend = _largest(recipe, same)
-        asker = None if spend is None else _asker(recipe, arm, observer)
+        asker = None if spend is None else _asker(recipe, arm, splits, observer)
         own = gold_rows(recipe, arm, len(splits.train))
         planned[arm.annotation_key] = [
             _bought(pool[seed] if arm.learns_pool else gold[seed][:own], spend, asker, book)
@@ -130,7 +131,7 @@ def plan_spending(
     arms = []
     for arm in treatment_arms(recipe.arms):
         spend = None if recipe.spend is None else recipe.spend.of(arm.spend)
-        asker = None if spend is None else _asker(recipe, arm, observer)
+        asker = None if spend is None else _asker(recipe, arm, splits, observer)
         by_seed = [_bought(rows, spend, asker, book) for rows in planned[arm.annotation_key]]
         available = (
             len(splits.pool or ()) if arm.learns_pool else gold_rows(recipe, arm, len(splits.train))
@@ -175,9 +176,9 @@ def _largest(recipe: Recipe, arms: Sequence[ArmSection]) -> SpendSection | None:
     return max((recipe.spend.of(arm.spend) for arm in arms), key=lambda spend: spend.amount)
 
 
-def _asker(recipe: Recipe, arm: ArmSection, observer: Observer) -> Asker:
-    task = recipe.resolved_task()
-    return Asker(recipe, arm, task, None, observer, strategy_of(arm, task))
+def _asker(recipe: Recipe, arm: ArmSection, splits: Splits, observer: Observer) -> Asker:
+    strategy = strategy_of(recipe, arm, splits.train)
+    return Asker(recipe, arm, recipe.resolved_task(), None, observer, strategy)
 
 
 def _bought(
