@@ -17,9 +17,10 @@ BIN := $(VENV)/bin
 quickstart: $(VENV)/.installed
 	$(BIN)/tutelage run quickstart
 
-# Two at a time, a file's tests together, in the order of tests/conftest.py: they take a core each.
+# A file's tests together, in the order of tests/conftest.py. Two processes for each of two cores, to
+# which they keep: some tests wait for servers and browsers.
 test: check
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check src tests benchmarks examples

@@ -26,6 +26,7 @@ from tutelage.core.progress import Observer
 from tutelage.core.storage import digest, write_jsonl
 from tutelage.core.task import Task
 from tutelage.core.types import Example, Prediction, Rationale, TrainingExample
+from tutelage.experiment.arm_strategies import strategy_of
 from tutelage.experiment.prepare import Splits, apply_control
 from tutelage.experiment.purchases import (
     Asker,
@@ -35,7 +36,6 @@ from tutelage.experiment.purchases import (
     buy,
     combined,
     purchase_of,
-    strategy_of,
 )
 from tutelage.experiment.row_orders import block_sizes, seed_orders
 from tutelage.student.encoding.targets import build_training_examples
@@ -278,7 +278,7 @@ class _Drawing:
                 self._task,
                 self._ledger,
                 self._observer,
-                strategy_of(arm, self._task),
+                strategy_of(self._recipe, arm, self._splits.train),
                 **self._asking,
             )
         return self._askers[key]

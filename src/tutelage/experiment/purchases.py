@@ -22,7 +22,7 @@ from tutelage.core.errors import UsageError
 from tutelage.core.progress import AnnotationProgress, Observer
 from tutelage.core.task import Task
 from tutelage.core.types import Example, Rationale
-from tutelage.strategies.lookup import Strategy, get_strategy
+from tutelage.strategies.lookup import Strategy
 from tutelage.teacher.annotate import Annotation, Options, annotate
 from tutelage.teacher.cost.budget import price_for
 from tutelage.teacher.cost.prices import (
@@ -307,12 +307,6 @@ def combined(parts: Sequence[Bought], asker: Asker) -> Annotation:
         cost_usd=cost_of(charges),
     )
     return Annotation(tuple(rationales), summary)
-
-
-def strategy_of(arm: ArmSection, task: Task) -> Strategy:
-    """The strategy that an arm asks with."""
-    assert arm.strategy is not None
-    return get_strategy(arm.strategy, template=arm.template, task=task)
 
 
 Purchases = Mapping[str, Mapping[int, Purchase]]
