@@ -29,7 +29,9 @@ from tutelage.report.worth_section import (
 
 @pytest.fixture(scope="module")
 def results() -> Results:
-    return replace(sample_results(rows=60, seeds=2), worth=sample_worth())
+    return replace(
+        sample_results(60, 2, {"labels": 0.0, "informed-reasoning": 0.1}), worth=sample_worth()
+    )
 
 
 def section(results: Results, **more: Any) -> WorthSection:
