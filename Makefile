@@ -4,7 +4,7 @@
 # make bench-ledger kills, faults and budgets by the thousand; some ten minutes
 # make bench-train  training and reading a student beside the usual ways; some twenty minutes
 # make bench-evidence  whole experiments by the thousand, searches included; under ten minutes
-# make bench-effect one experiment with an effect, which has to be found; some nine minutes
+# make bench-effect one experiment with an effect, which has to be found; some 25 minutes
 # make bench-serve  an export's speed compared with plain transformers
 # make install      the virtual environment alone
 
@@ -17,9 +17,10 @@ BIN := $(VENV)/bin
 quickstart: $(VENV)/.installed
 	$(BIN)/tutelage run quickstart
 
-# Two at a time, a file's tests together, in the order of tests/conftest.py: they take a core each.
+# A file's tests together, in the order of tests/conftest.py. Two processes for each of two cores, to
+# which they keep: some tests wait for servers and browsers.
 test: check
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check src tests benchmarks examples

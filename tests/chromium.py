@@ -23,6 +23,7 @@ def launched() -> Iterator[Any]:
     """The browser, until the end of the block. It calls nobody of its own accord."""
     flags = ["--headless", "--no-sandbox"]
     flags += ["--disable-background-networking", "--disable-component-update"]
+    flags += ["--disable-gpu"]  # emulating one takes more time than drawing the pages without
     kept = os.sched_getaffinity(0) if hasattr(os, "sched_setaffinity") else None
     if kept is not None:
         # The browser's own processes use all cores, even where the tests keep to one.

@@ -29,13 +29,13 @@ def run_command(
     words = [str(argument) for argument in arguments]
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder) / "out", Path(folder) / "err"
-        readable, writable = os.pipe()
+        pipe = os.pipe()
         process = multiprocessing.get_context("fork").Process(
-            target=_child, args=(words, cwd, dict(environment), (readable, writable), out, err)
+            target=_child, args=(words, cwd, dict(environment), pipe, out, err)
         )
         process.start()
-        os.close(readable)
-        with open(writable, "w", encoding="utf-8") as standard_input:  # noqa: PTH123
+        os.close(pipe[0])
+        with open(pipe[1], "w", encoding="utf-8") as standard_input:  # noqa: PTH123
             standard_input.write(given)
         process.join(timeout)
         if process.is_alive():

@@ -19,7 +19,10 @@ from tutelage.data.synthetic import generate as synthetic
 from tutelage.student.encoding import batching, packing
 from tutelage.student.inference import plain_scores, score, shared_scores
 from tutelage.student.model import lora
+from tutelage.student.model.student import Student
 from tutelage.student.preflight.examine import Preflight, examine_student
+from tutelage.student.preflight.plain_model import Reference
+from tutelage.student.preflight.subject import reference_of
 
 ROWS = synthetic(6, 3)
 OBJECTIVES = ("label", "label_then_rationale", "multitask", "rationale_then_label")
@@ -146,6 +149,31 @@ def test_scores_at_another_position_are_caught(
     monkeypatch.setitem(score._WAYS, "batched", wrong)  # type: ignore[arg-type]
     with pytest.raises(StudentError, match="the scores of its labels"):
         _examine(folder("GPT-Neo"), "label")
+
+
+def test_a_fast_way_that_is_wrong_is_not_taken(
+    folder: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = shared_scores.score_with_cache
+    monkeypatch.setitem(score._WAYS, "fast", lambda *given: right(*given).flip(1))
+    (note,) = _examine(folder("T5"), "label", "label_then_rationale").notes
+    assert "scored one by one" in note
+
+
+def test_the_plain_model_encodes_a_source_once_where_that_changes_nothing(
+    encoder_decoder: Student, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[Any] = []
+    encoder_decoder.model.eval()
+    encoder_decoder.model.get_encoder().register_forward_hook(lambda *given: runs.append(given))
+    reference = reference_of(encoder_decoder)
+    sources, targets = [[5, 6, 7, 8], [9, 10]], [[3, 4], [5], [6, 7]]
+    shared = reference.scores(sources, targets)
+    assert len(runs) == len(sources)
+    monkeypatch.setattr(Reference, "_repeats", lambda *_: False)
+    apart = reference.scores(sources, targets)
+    assert len(runs) == len(sources) + len(sources) * len(targets)
+    torch.testing.assert_close(shared, apart)
 
 
 @pytest.mark.parametrize("name", ["T5", "Llama", "GPT-2"])

@@ -62,6 +62,13 @@ class ArmSection(Settings):
         "Such an arm is described, not tested.",
         examples=[0.5],
     )
+    equal: Literal["steps", "epochs"] = Field(
+        "steps",
+        description="Where arms learn unlike numbers of rows: whether this one trains for as many "
+        "optimiser steps as the others, or for as many epochs, each over its own rows. The latter "
+        "is described, not tested.",
+        examples=["epochs"],
+    )
     objective: ObjectiveName | None = Field(
         None,
         description="What the student learns to write. Default: `label` without a strategy and "
@@ -177,7 +184,7 @@ class ArmSection(Settings):
         """Whether it is the arm of labels alone: the recipe's student, which sees all fields and
         the recipe's number of gold rows."""
         special = self.omits or self.classifier is not None or self.gold is not None
-        return self.strategy is None and not special
+        return self.strategy is None and not special and self.equal == "steps"
 
     @property
     def learns_pool(self) -> bool:
@@ -186,9 +193,9 @@ class ArmSection(Settings):
 
     @property
     def described_only(self) -> bool:
-        """Whether it is outside of the tests: an arm with a spend of its own, or a point of the
-        curve of gold rows."""
-        return self.spend is not None or isinstance(self.gold, int)
+        """Whether it is outside of the tests: an arm with a spend of its own, a point of the curve
+        of gold rows, or one that trains for equal epochs."""
+        return self.spend is not None or isinstance(self.gold, int) or self.equal == "epochs"
 
     @property
     def asks_teacher(self) -> bool:

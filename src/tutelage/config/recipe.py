@@ -25,7 +25,6 @@ from tutelage.config.sections import (
     NAME,
     NAME_EXPECTED,
     Baseline,
-    ClassifierSection,
     DataSection,
     DeparturesSection,
     ProtocolName,
@@ -198,7 +197,7 @@ class Recipe(Settings):
         if preset is None:
             return values  # reported by its own field
         filled = {"controls": preset.controls, "baselines": preset.baselines, **values}
-        if _adds_baselines(filled):
+        if design_rules.adds_baselines(filled):
             filled["baselines"] = [*preset.baselines, *filled["baselines"]]
         search = filled.get("search", {})
         if isinstance(search, Mapping):
@@ -216,9 +215,13 @@ class Recipe(Settings):
         except UsageError:
             task = None
         spend = known.get("spend")
-        equal = spend is None or spend.unit in ("rows", "requests")
         return design_rules.with_added_arms(
-            arms, known["controls"], known["baselines"], task, share_self_training=equal
+            arms,
+            known["controls"],
+            known["baselines"],
+            task,
+            share_self_training=spend is None or spend.buys_equal_rows,
+            equal_epochs=known.get("protocol") != "quick",
         )
 
     @model_validator(mode="after")
@@ -369,7 +372,7 @@ class Recipe(Settings):
         return self.seeds
 
     def with_first_replicates(self, count: int) -> Recipe:
-        """The recipe with its first `count` seeds alone."""
+        """The recipe with its first `count` seeds."""
         return self.model_copy(update={"seeds": self.replicates[:count]})
 
     def to_yaml(self) -> str:
@@ -379,16 +382,6 @@ class Recipe(Settings):
             if not arm["omits"]:
                 del arm["omits"]
         return dump_yaml(values)
-
-
-def _adds_baselines(values: Mapping[str, Any]) -> bool:
-    """Whether a recipe names classifiers alone as its baselines, and gives no reason why it has no
-    others: they are then added to the protocol's."""
-    given, departures = values["baselines"], values.get("departures")
-    explained = isinstance(departures, Mapping) and departures.get("baselines") is not None
-    if not isinstance(given, list | tuple) or not given or explained:
-        return False
-    return all(isinstance(one, Mapping | ClassifierSection) for one in given)
 
 
 def task_from(section: PresetName | TaskSection) -> Task:

@@ -52,6 +52,11 @@ class SpendSection(Settings):
         """How much, in `unit`."""
         return float(getattr(self, self.unit))
 
+    @property
+    def buys_equal_rows(self) -> bool:
+        """Whether it buys every teacher's answers to equally many rows."""
+        return self.unit in ("rows", "requests")
+
     def of(self, amount: float | None) -> Self:
         """Another amount of the same unit; None: this one."""
         if amount is None:

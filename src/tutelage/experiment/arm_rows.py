@@ -312,6 +312,11 @@ def gold_rows(recipe: Recipe, arm: ArmSection, available: int) -> int:
     return own if arm.gold is None else arm.gold
 
 
+def on_curve(arm: ArmSection) -> bool:
+    """Whether an arm is a point of the curve of gold rows: labels alone, or a number of its own."""
+    return arm.is_plain or isinstance(arm.gold, int)
+
+
 def _of_its_label(rationale: Rationale, example: Example) -> Rationale:
     """A rationale that was written without the gold label counts only if it comes to it."""
     if rationale.status != "ok" or rationale.label in (None, example.label):

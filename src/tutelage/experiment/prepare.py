@@ -273,7 +273,7 @@ def annotate_file(
     labels = labels_rows(asked)
     if shots is not None and not labels:
         raise UsageError(f"shots: strategy {strategy!r} shows none: use label or chain_of_thought")
-    if len(shown) > _MOST_SHOTS:
+    if shots is not None and len(shown) > _MOST_SHOTS:
         raise UsageError(
             f"shots: {shots!r} holds {len(shown):,} rows, expected at most {_MOST_SHOTS}: every "
             f"prompt repeats them; {(shots or '').partition('?')[0]}?n=8 takes a sample"

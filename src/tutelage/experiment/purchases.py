@@ -37,6 +37,9 @@ from tutelage.teacher.ledger.store import Ledger
 from tutelage.teacher.registry import open_teacher
 from tutelage.teacher.summary import Summary
 
+_SHOWN = 50
+"""Rows of a call from which on its progress is shown: towards the end of a spend they are few."""
+
 
 @dataclass(frozen=True, slots=True)
 class Charge:
@@ -189,7 +192,8 @@ class Asker:
 
     def _annotate(self, rows: Sequence[Example], settings: TeacherSettings | None) -> Annotation:
         def on_progress(progress: AnnotationProgress) -> None:
-            self._observer.annotating(self.name, progress)
+            if len(rows) >= _SHOWN:
+                self._observer.annotating(self.name, progress)
 
         book = None if self._ledger is None else Ledger(self._ledger)
         try:

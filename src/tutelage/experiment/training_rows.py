@@ -94,8 +94,12 @@ class TrainingRows:
         return {example.uid: example.label for example in splits.train}
 
     def settings(self, settings: TrainSettings, arm: ArmSection, seed: int) -> TrainSettings:
-        """The settings of a training: where seeds draw rows, those of `equal_steps`."""
+        """The settings of a training: where seeds draw rows, those of `equal_steps`, unless the arm
+        trains for equal epochs."""
         if self.drawn is None:
+            return settings
+        if arm.equal == "epochs":
+            # Its own epochs, cut where the others' steps are, if those are limited.
             return settings
         return equal_steps(settings, len(self.of(arm, seed)), self._most)
 

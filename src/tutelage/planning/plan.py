@@ -91,7 +91,7 @@ def plan_recipe(recipe: Recipe, settings: PlanSettings, observer: Observer) -> P
     # Before anything is sent: `like` may be refused.
     power_analysis = analyse_power(recipe, splits, settings.runs, settings.like)
     path = settings.ledger or default_path()
-    rows_by_key, spending = _spending(recipe, splits, settings, path, observer)
+    rows_by_key, spending = _spending(recipe, splits, settings, path, observer, power_analysis)
     surveys = [
         RequestSurvey(group, task, observer)
         for group in _request_groups(recipe, splits, rows_by_key)
@@ -140,7 +140,12 @@ _Planned = Mapping[tuple[Any, ...], Sequence[Sequence[Example]]]
 
 
 def _spending(
-    recipe: Recipe, splits: Splits, settings: PlanSettings, path: Path, observer: Observer
+    recipe: Recipe,
+    splits: Splits,
+    settings: PlanSettings,
+    path: Path,
+    observer: Observer,
+    power: PowerAnalysis | None,
 ) -> tuple[_Planned | None, Spending | None]:
     """What arms that buy are expected to buy; None where all seeds learn the same rows."""
     if not recipe.draws_rows:
@@ -150,7 +155,7 @@ def _spending(
     try:
         planned = planned_rows(recipe, splits, book, observer)
         design = None if basis is None else basis.design
-        return planned, plan_spending(recipe, splits, planned, book, observer, design)
+        return planned, plan_spending(recipe, splits, planned, book, observer, design, power)
     finally:
         if book is not None:
             book.close()

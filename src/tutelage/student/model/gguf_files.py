@@ -42,8 +42,10 @@ def parsed_once() -> Iterator[None]:
             parsed[place] = Plain(path, *options)
         return parsed[place]
 
-    setattr(gguf, "GGUFReader", read)  # noqa: B010  mypy: a class is replaced by a function
+    # transformers takes the reader from the package each time.
+    package: Any = gguf
+    package.GGUFReader = read
     try:
         yield
     finally:
-        setattr(gguf, "GGUFReader", usual)  # noqa: B010
+        package.GGUFReader = usual
