@@ -34,7 +34,7 @@ from tutelage.teacher.cost.prices import (
 )
 from tutelage.teacher.engine.requests import RequestBuilder
 from tutelage.teacher.ledger.store import Ledger
-from tutelage.teacher.registry import open_teacher
+from tutelage.teacher.registry import is_looked_up, open_teacher
 from tutelage.teacher.summary import Summary
 
 _SHOWN = 50
@@ -129,6 +129,11 @@ class Asker:
             self._prices.append(price_for(teacher.model, settings))
         self.summaries: list[list[Summary]] = [[] for _ in self.settings]
         self.without_teacher: list[Summary] = []
+
+    @property
+    def is_paid(self) -> bool:
+        """Whether answers are paid for, and kept in the ledger; others are looked up each time."""
+        return any(not is_looked_up(settings) for settings in self.settings)
 
     def teachers(self) -> Iterator[tuple[RequestBuilder, Price | None, TeacherSettings]]:
         """Each teacher's requests, price and settings."""

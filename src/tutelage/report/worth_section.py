@@ -21,9 +21,7 @@ from tutelage.core.wording import (
     points,
     several,
 )
-
-_MOSTLY_DRAWN = 0.5
-"""Where the draws hold more of a pool than this, they hardly show how another sample would do."""
+from tutelage.report.worth_scope import is_described, scope_sentences
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +116,7 @@ def worth_section(results: Results) -> WorthSection | None:
             worth_in_words(gold[arm.arm]) if arm.arm in gold else "",
             _may_be(candidates.get(arm.arm)),
             preview.get(arm.arm),
-            _is_described(arm, worth),
+            is_described(arm, worth),
         )
         for arm in worth.arms
     )
@@ -127,7 +125,7 @@ def worth_section(results: Results) -> WorthSection | None:
         models,
         tuple(_answer(worth, results.comparisons)),
         tuple(_gold_sentences(worth, models)),
-        tuple(_scope(worth)),
+        tuple(scope_sentences(worth)),
         tuple(_costs(worth)),
         tuple(_left_out(worth)),
         rows,
@@ -151,11 +149,6 @@ def worth_of_run(folder: Path) -> WorthSection:
             f"the answer of this one is in `tutelage report {folder}`"
         )
     return found
-
-
-def _is_described(arm: ArmWorth, worth: Worth) -> bool:
-    own_spend = arm.spend is not None and arm.spend != worth.spend
-    return not arm.tested and (own_spend or arm.intervention == "gold rows")
 
 
 def _may_be(candidate: Candidate | None) -> str:
@@ -352,31 +345,6 @@ def _break_even(found: GoldWorth, gold_price: float | None) -> str:
     else:
         cheaper = "which is the cheaper way cannot be told"
     return f"{text}: at {price(gold_price)}, {cheaper}."
-
-
-def _scope(worth: Worth) -> Iterator[str]:
-    yield (
-        f"The claim is about draws from these {several(worth.train_rows, 'labelled row')}"
-        + (f" and {several(worth.pool_rows, 'unlabelled row')}" if worth.pool_rows else "")
-        + ", with the answers that this teacher gave. "
-        + (
-            f"Each of the {worth.orders} seeds drew its own rows."
-            if worth.orders > 1
-            else "There was one draw of rows: another sample may answer otherwise."
-        )
-    )
-    for what, shares in (
-        ("labelled rows", [arm.gold_share for arm in worth.arms]),
-        ("unlabelled rows", [arm.pool_share or 0.0 for arm in worth.arms]),
-    ):
-        most = max(shares, default=0.0)
-        if worth.orders > 1 and most > _MOSTLY_DRAWN:
-            yield (
-                f"The seeds' draws together hold up to {percent(most, 0)} of the {what}: they are "
-                "so alike that another sample may answer otherwise."
-            )
-    if any(_is_described(arm, worth) for arm in worth.arms):
-        yield "Arms with a spend of their own and points of the curve are described, not tested."
 
 
 def _costs(worth: Worth) -> Iterator[str]:
