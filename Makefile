@@ -4,7 +4,7 @@
 # make bench-ledger kills, faults and budgets by the thousand; some ten minutes
 # make bench-train  training and reading a student beside the usual ways; some twenty minutes
 # make bench-evidence  whole experiments by the thousand, searches included; under ten minutes
-# make bench-effect one experiment with an effect, which has to be found; some nine minutes
+# make bench-effect one experiment with an effect, which has to be found; some 25 minutes
 # make bench-serve  an export's speed compared with plain transformers
 # make install      the virtual environment alone
 

@@ -47,7 +47,11 @@ RULES = (
         "evaluate on",
         (r"the (dev|test) (file|rows|split|data|examples|set from)",),
     ),
-    Rule(r"\btold\b", "significant, detected; said, reported", (r"as told in",)),
+    Rule(
+        r"\btold\b",
+        "significant, detected; said, reported",
+        (r"as told in", r"(can(not)? be|is|be) told"),
+    ),
     Rule(r"\bbeside\b|\bbesides\b", "compared with, next to"),
     Rule(r"\bheld against\b|\bhold against\b", "compared with"),
     Rule(r"\bworth is in question\b|\bput to the question\b", "treatment arm"),
@@ -76,7 +80,11 @@ RULES = (
         "action; retry policy",
         (r"answer\|verdict\|classification", r"\"verdict\""),
     ),
-    Rule(r"\btickets?\b", "request", (r"\"ticket(_id)?\"", r"support tickets?")),
+    Rule(
+        r"\btickets?\b",
+        "request",
+        (r"\"ticket(_id)?\"", r"support tickets?", r"tickets\.", r"name: tickets"),
+    ),
     Rule(
         r"\bquestions?\b",
         "request, prompt",
@@ -93,7 +101,12 @@ RULES = (
         ),
     ),
     Rule(r"\baccounts\b", "charges"),
-    Rule(r"\bmoney\b", "budget, cost"),
+    # What an experiment's arms spend is money, and no budget: `spend`.
+    Rule(
+        r"\bmoney\b",
+        "budget, cost",
+        (r"([Tt]he|same|equal|[Ww]hat|teacher's) money\b", r"\bmoney (is|buys|bought)\b"),
+    ),
     Rule(r"\bdeparts?\b|\bdeparted\b|\bleaves? (a|the|this) rule", "departure from the protocol"),
     Rule(
         r"\b(is|are|was|were) no (?!(longer|more|less|better|worse|different|larger|smaller|such|"

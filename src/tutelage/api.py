@@ -107,11 +107,12 @@ def annotate_file(
     return annotate_file(data, strategy, template, teacher, output, ledger, observer, **options)
 
 
-def asks_teacher(strategy: str, template: str | None = None) -> bool:
-    """Whether the strategy of that name needs a teacher; see `strategies.lookup.get_strategy`."""
-    from tutelage.strategies.lookup import get_strategy
+def strategy_traits(name: str, template: str | None = None) -> tuple[bool, bool]:
+    """Whether a strategy asks a teacher, and whether it labels rows that have no label."""
+    from tutelage.strategies.lookup import get_strategy, labels_rows
 
-    return get_strategy(strategy, template=template).asks_teacher
+    strategy = get_strategy(name, template=template)
+    return strategy.asks_teacher, labels_rows(strategy)
 
 
 def annotate_recipe(

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tutelage.config.layout_settings import LayoutSettings
 from tutelage.config.recipe_file import parse_recipe
-from tutelage.core.errors import DataError, RecipeError, UsageError
+from tutelage.core.errors import DataError, UsageError
 from tutelage.core.task import NLI, Task
 from tutelage.core.types import Example
 from tutelage.data.row_ids import distinct_ids
@@ -261,6 +261,7 @@ def test_a_recipe_names_them(tmp_path: Path, small_recipe: Callable[..., dict[st
     values = small_recipe()
     assert load_splits(parse_recipe(values)).pool is None
     values["data"]["unlabelled"] = spec
+    values["arms"].append({"name": "labelled", "strategy": "label", "rows": "unlabelled"})
     splits = load_splits(parse_recipe(values))
     assert splits.pool is not None and len(splits.pool) == 12
     assert splits.pool.removed == RemovedRows(test=45, dev=30, train=90)
@@ -271,12 +272,3 @@ def test_a_recipe_names_them(tmp_path: Path, small_recipe: Callable[..., dict[st
     values["data"]["unlabelled"] = "synthetic:nli?n=33&seed=9"
     generated = load_splits(parse_recipe(values)).pool
     assert generated is not None and len(generated) == 33 == generated.ignored_labels
-
-
-def test_values_without_a_label_have_another_key(
-    small_recipe: Callable[..., dict[str, Any]],
-) -> None:
-    values = small_recipe()
-    values["data"]["unlabelled"] = ["-1"]
-    with pytest.raises(RecipeError, match="go under `no_label`"):
-        parse_recipe(values)

@@ -181,7 +181,7 @@ def test_a_spend_that_buys_nothing_or_has_no_price_is_one_line(
         draw(unknown, tmp_path / "l.sqlite")
 
 
-def test_gold_for_money_and_the_curve(
+def test_gold_for_a_price_and_the_curve(
     small_recipe: Recipes, server: ScriptedServer, tmp_path: Path
 ) -> None:
     recipe = worth_recipe(

@@ -36,11 +36,19 @@ def annotate(
     strategy: Annotated[
         str,
         typer.Option(
-            help="informed_reasoning, information_extraction, template, human, or a plugin's."
+            help="informed_reasoning, information_extraction, template, human, or a plugin's; "
+            "label and chain_of_thought label rows, whether they have a label or not."
         ),
     ] = "informed_reasoning",
     template: Annotated[
         Path | None, typer.Option(help="A file with a Jinja prompt, for --strategy template.")
+    ] = None,
+    shots: Annotated[
+        str | None,
+        typer.Option(
+            help="Labelled rows to show in every prompt of label and chain_of_thought: a few of "
+            "the training rows, such as train.csv?n=6."
+        ),
     ] = None,
     task: TaskOption = None,
     recipe: RecipeOption = None,
@@ -70,12 +78,15 @@ def annotate(
     waits for requests in flight; a second Ctrl-C stops at once. Exit code 1 where rows are left
     without an answer, 130 after Ctrl-C.
 
+    The strategies label and chain_of_thought label the rows: they need no label, and a label that
+    a row has is not shown to the teacher, but compared with its answer.
+
     Example: `tutelage annotate train.jsonl --task nli --teacher openai:gpt-6-luna`
     """
     from tutelage import api
     from tutelage.cli.terminal import Bars, complain
     from tutelage.config.recipe_file import is_recipe, load_recipe
-    from tutelage.core.errors import UsageError
+    from tutelage.core.errors import DataError, UsageError
 
     with Bars() as bars:
         if is_recipe(data):
@@ -92,12 +103,22 @@ def annotate(
                 raise UsageError("--runs is for a recipe: a data file's rationales go to --output")
             prompt = None if template is None else template.read_text(encoding="utf-8")
             settings = given.build(TeacherSettings) if given.values[TeacherSettings] else None
-            if settings is None and api.asks_teacher(strategy, prompt):
+            asks_teacher, labels_rows = api.strategy_traits(strategy, prompt)
+            if settings is None and asks_teacher:
                 raise UsageError(
                     "no teacher is named: add --teacher, such as openai:MODEL for a server or "
                     "gguf:PATH for a model file"
                 )
-            found = file_task(data, task, recipe, label_column, text_columns, given)
+            try:
+                found = file_task(data, task, recipe, label_column, text_columns, given)
+            except DataError as error:
+                if not labels_rows or task is not None or recipe is not None:
+                    raise
+                raise UsageError(
+                    f"--strategy {strategy} needs the labels to choose from, and the file does not "
+                    "say them: give them with --recipe, or with --task, such as '{fields: [text], "
+                    f"labels: [good, bad]}}' ({error})"
+                ) from error
             if found.guess:
                 bars.note(found.guess)
                 if settings is not None and settings.remote and not yes:
@@ -115,6 +136,7 @@ def annotate(
                 bars,
                 task=found.task,
                 layout=found.layout,
+                shots=shots,
                 retry_failed=retry_failed,
                 wait=not no_wait,
             )
@@ -155,6 +177,13 @@ def _show(path: Path, summary: Summary) -> int:
         f"{path}: {counts or 'no rows'}; {summary.requests} requests, {summary.cached} answers "
         f"from the ledger{cost}"
     )
+    if (found := summary.agreement) is not None:
+        from tutelage.core.wording import percent, percent_interval, several
+
+        print(
+            f"  the same label as {several(found.rows, 'row')} that had one: {found.agreed:,} "
+            f"({percent(found.agreed / found.rows)}, 95% interval {percent_interval(found.ci95)})"
+        )
     for reason, count in summary.failures.items():
         print(f"  {count} failed: {reason}: {summary.examples[reason]}")
     for reason, count in summary.unparsable.items():

@@ -10,7 +10,7 @@ from tutelage.config.sections import NAME, NAME_EXPECTED, ClassifierSection, Tea
 from tutelage.config.settings import Integer, Number, Settings, Text
 from tutelage.core.errors import UsageError
 from tutelage.core.types import ControlName, ObjectiveName
-from tutelage.strategies.lookup import get_strategy
+from tutelage.strategies.lookup import get_strategy, labels_rows
 from tutelage.strategies.strategy import Strategy
 
 POOL_CONTROLS: frozenset[ControlName] = frozenset(
@@ -61,6 +61,13 @@ class ArmSection(Settings):
         description="What the arm buys for, in the unit of the recipe's `spend`, in its place. "
         "Such an arm is described, not tested.",
         examples=[0.5],
+    )
+    equal: Literal["steps", "epochs"] = Field(
+        "steps",
+        description="Where arms learn unlike numbers of rows: whether this one trains for as many "
+        "optimiser steps as the others, or for as many epochs, each over its own rows. The latter "
+        "is described, not tested.",
+        examples=["epochs"],
     )
     objective: ObjectiveName | None = Field(
         None,
@@ -118,19 +125,18 @@ class ArmSection(Settings):
                     "of the others"
                 )
             try:
-                # A plugin's strategy may not say it.
-                labels_rows = getattr(self._strategy, "labels_rows", False)
+                labelling = labels_rows(self._strategy)
             except UsageError as error:
                 raise ValueError(str(error)) from error
-            self._check_rows(labels_rows)
+            self._check_rows(labelling)
         if self.gold is not None and self.gold != "spend" and self.gold < 1:
             raise ValueError(f"gold: got {self.gold}, expected a number of rows, or spend")
         return self
 
-    def _check_rows(self, labels_rows: bool) -> None:
+    def _check_rows(self, labelling: bool) -> None:
         """Raises ValueError for a strategy, rows and control that do not go together."""
         pool = self.rows == "unlabelled"
-        if pool and not labels_rows:
+        if pool and not labelling:
             raise ValueError(
                 f"rows: unlabelled needs a strategy that labels rows, and {self.strategy!r} does "
                 "not: use label or chain_of_thought"
@@ -178,7 +184,7 @@ class ArmSection(Settings):
         """Whether it is the arm of labels alone: the recipe's student, which sees all fields and
         the recipe's number of gold rows."""
         special = self.omits or self.classifier is not None or self.gold is not None
-        return self.strategy is None and not special
+        return self.strategy is None and not special and self.equal == "steps"
 
     @property
     def learns_pool(self) -> bool:
@@ -187,9 +193,9 @@ class ArmSection(Settings):
 
     @property
     def described_only(self) -> bool:
-        """Whether it is outside of the tests: an arm with a spend of its own, or a point of the
-        curve of gold rows."""
-        return self.spend is not None or isinstance(self.gold, int)
+        """Whether it is outside of the tests: an arm with a spend of its own, a point of the curve
+        of gold rows, or one that trains for equal epochs."""
+        return self.spend is not None or isinstance(self.gold, int) or self.equal == "epochs"
 
     @property
     def asks_teacher(self) -> bool:

@@ -43,7 +43,7 @@ def families_of(arms: Sequence[ArmSection], plain: ArmSection) -> Families:
 
 def tested_arms(arms: Sequence[ArmSection]) -> list[ArmSection]:
     """Arms whose gain over labels alone is tested: treatment arms, and more gold rows for the same
-    money; not those that are only described."""
+    spend; not those that are only described."""
     treated = design_rules.treatment_arms(arms)
     return [
         arm for arm in arms if (arm in treated or arm.gold == "spend") and not arm.described_only

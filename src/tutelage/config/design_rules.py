@@ -154,12 +154,16 @@ def with_added_arms(
     baselines: Sequence[Baseline],
     task: Task | None,
     share_self_training: bool = True,
+    equal_epochs: bool = False,
 ) -> list[ArmSection]:
     """Add the arms that `controls` and `baselines` ask for and that `arms` lacks.
 
     task: None where it is not known; then no arm omits the context
     share_self_training: whether all arms with unlabelled rows learn equally many of them, so that
           one self-training control is enough
+
+    equal_epochs: whether the main pair, labels alone and the first arm with unlabelled rows, is
+          trained at equal epochs as well
 
     An arm with unlabelled rows gets the controls of `pool_controls` instead, whatever `controls`
     says.
@@ -194,6 +198,8 @@ def with_added_arms(
         if control == "rationale_dropped":
             changes["objective"] = "label"
         complete.insert(place, arm.model_copy(update=changes))
+    if equal_epochs:
+        _add_main_pair(complete)
     if "omitted_context" in baselines and task is not None and not _has_omitted(complete, task):
         assert task.context is not None
         name = "hypothesis-only" if task == NLI else f"without-{_hyphens(task.context)}"
@@ -206,6 +212,28 @@ def with_added_arms(
             _check_name(name, complete, f"the baseline {section.classifier}")
             complete.append(ArmSection(name=name, classifier=section))
     return complete
+
+
+def adds_baselines(values: Mapping[str, Any]) -> bool:
+    """Whether a recipe names classifiers alone as its baselines, and gives no reason why it has no
+    others: they are then added to the protocol's."""
+    given, departures = values["baselines"], values.get("departures")
+    explained = isinstance(departures, Mapping) and departures.get("baselines") is not None
+    if not isinstance(given, list | tuple) or not given or explained:
+        return False
+    return all(isinstance(one, Mapping | ClassifierSection) for one in given)
+
+
+def _add_main_pair(arms: list[ArmSection]) -> None:
+    """Add labels alone and the first arm with unlabelled rows, at equal epochs, at the end."""
+    treated = [a for a in treatment_arms(arms) if a.learns_pool and not a.described_only]
+    plain = [arm for arm in arms if arm.is_plain]
+    if not treated or any(arm.equal == "epochs" for arm in arms):
+        return
+    for arm in (*plain[:1], treated[0]):
+        name = f"{arm.name}-equal-epochs"
+        _check_name(name, arms, f"{arm.name!r} at equal epochs")
+        arms.append(arm.model_copy(update={"name": name, "equal": "epochs"}))
 
 
 def protocol_breaches(
@@ -286,7 +314,9 @@ def _same_requests(control: ArmSection, arm: ArmSection) -> bool:
         return False
     if dropped and arm.effective_objective == "label":
         return False
-    return control.annotation_key == arm.annotation_key and control.spend == arm.spend
+    if control.equal != arm.equal or control.spend != arm.spend:
+        return False
+    return control.annotation_key == arm.annotation_key
 
 
 def _rationale_learners(arms: Sequence[ArmSection]) -> list[ArmSection]:

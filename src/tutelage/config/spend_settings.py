@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from tutelage.config.settings import Integer, Number, Settings
 
 SpendUnit = Literal["dollars", "tokens", "requests", "rows"]
-"""What is spent: money, or what stands for it where a teacher has no price."""
+"""What is spent: dollars, or what stands for them where a teacher has no price."""
 
 
 class SpendSection(Settings):
@@ -51,6 +51,11 @@ class SpendSection(Settings):
     def amount(self) -> float:
         """How much, in `unit`."""
         return float(getattr(self, self.unit))
+
+    @property
+    def buys_equal_rows(self) -> bool:
+        """Whether it buys every teacher's answers to equally many rows."""
+        return self.unit in ("rows", "requests")
 
     def of(self, amount: float | None) -> Self:
         """Another amount of the same unit; None: this one."""

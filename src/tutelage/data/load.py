@@ -169,17 +169,25 @@ def stream_examples(
     layout: LayoutSettings | None = None,
     *,
     columns: Mapping[str, str] | None = None,
+    labelled: bool = True,
 ) -> ExampleStream:
     """Like `load_examples`, for files of any size: check every row now, read it again on `open`.
+
+    labelled: False: rows without a label are not left out; theirs is ""
 
     Memory does not grow with the rows, but for those of which the content occurs several times;
     samples and generated rows are held in memory.
     """
     parsed, layout = parse_spec(spec), layout or layout_of(columns)
-    if parsed.scheme == "synthetic" or parsed.query:
+    if parsed.scheme == "synthetic" or (parsed.query and labelled):
         examples = load_examples(spec, task, layout)
         return ExampleStream(lambda: iter(examples), len(examples), examples.unlabelled)
-    parser, opener = RowParser(task, layout), _OPENERS[parsed.scheme]
+    parser, opener = RowParser(task, layout, labelled=labelled), _OPENERS[parsed.scheme]
+    wanted, seed = parsed.sample()
+    if wanted is not None:
+        rows = [row for row in parser.read(opener(parsed, layout)) if row is not None]
+        sampled = draw_sample(rows, wanted, seed, spec, "rows")
+        return ExampleStream(lambda: iter(sampled), wanted, 0)
     noted = NotedIds()
     total = unlabelled = 0
     error: DataError | None = None
@@ -202,6 +210,8 @@ def stream_examples(
             pass
     if error is not None:
         raise error
+    if not total and not labelled:
+        raise DataError(f"data {spec!r}: holds no rows")
     if not total:
         load_examples(spec, task, layout)  # raises the error
     return ExampleStream(again, total, unlabelled)

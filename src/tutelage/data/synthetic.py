@@ -183,6 +183,15 @@ def generate(n: int, seed: int = 0, *, people: int = 1) -> list[Example]:
     return examples[:n]
 
 
+def label_answers(row: Example) -> dict[str, str]:
+    """What a teacher that is always right says about the label of a generated row, by strategy;
+    nothing for other rows."""
+    reason = row.references.get("informed_reasoning")
+    if reason is None or not row.label:
+        return {}
+    return {"label": row.label, "chain_of_thought": f"{reason}\n\nLabel: {row.label}"}
+
+
 def _draw_orders(rng: random.Random, labels: Sequence[str], people: int) -> list[_Order]:
     """Draw an order for each label, each about a different fact, so that no two conflict."""
     orders = []

@@ -1,6 +1,6 @@
 """Loads rows without a label, without those that the labelled rows already hold.
 
-    pool = load_unlabelled("tickets.jsonl", task, layout, train=train, dev=dev, test=test)
+    pool = load_unlabelled("unlabelled.jsonl", task, layout, train=train, dev=dev, test=test)
 
 What a teacher labels is trained on. So no row of dev or test may be in it, however its text was
 changed on the way: in case, punctuation and white space, or in a few words. A row of train would be
@@ -26,6 +26,7 @@ from tutelage.data.load import draw_sample, load_examples, open_source, parse_sp
 from tutelage.data.row_ids import NotedIds, distinct_ids
 from tutelage.data.row_parser import RowParser
 from tutelage.data.source import Row, Source
+from tutelage.data.synthetic import label_answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ def load_unlabelled(
 
     spec:   as for `load_examples`; its rows need no label, and a label is not even read
     layout: how the file is read, as the labelled ones are
-    taken:  ids that no row may get, besides those of train, dev and test
+    taken:  ids that no row may get, in addition to those of train, dev and test
 
     An id that is taken, or comes twice, gets a number: in many files ids only number the rows.
 
@@ -148,7 +149,7 @@ def _read(
     parsed = parse_spec(spec)
     if parsed.scheme == "synthetic":
         generated = load_examples(spec, task, layout)
-        return [_without_label(_with_answers(row)) for row in generated], None, len(generated)
+        return [without_label(row) for row in generated], None, len(generated)
     wanted, seed = parsed.sample()
     parser = RowParser(task, layout, labelled=False, ignores_labels=True)
     labelled = 0
@@ -168,7 +169,7 @@ def _read(
         if isinstance(found, DataError):
             faults.add(place, found)
         elif found is not None:
-            rows.append(_without_label(found))
+            rows.append(without_label(found))
     if not rows:
         faults.raise_any()
         raise DataError("it holds no rows, expected unlabelled ones", path=source.name)
@@ -177,15 +178,12 @@ def _read(
     return rows, faults, labelled
 
 
-def _without_label(row: Example) -> Example:
-    """A row as nobody has labelled it: a reason of the data would give the label away."""
-    return replace(row, label="", reason=None, tags=())
+def without_label(row: Example) -> Example:
+    """A row as somebody sees it who does not know its label: without reason and tags as well.
 
-
-def _with_answers(row: Example) -> Example:
-    """A generated row with what the teacher `scripted` answers when it is asked for a label."""
-    answers = {"label": row.label, "chain_of_thought": f"{row.reason}\n\nLabel: {row.label}"}
-    return replace(row, references={**row.references, **answers})
+    A generated row keeps what the teacher `scripted` answers when it is asked for the label.
+    """
+    return replace(row, label="", reason=None, tags=(), references=label_answers(row))
 
 
 def _places(

@@ -3,6 +3,7 @@
     metrics       accuracy, per-label scores and their intervals
     compare       predictions of two arms -> a Comparison
     crossed       the primary test: over rows (or their groups) and seeds; equivalence
+    balanced      balanced accuracy as a mean over rows
     variance      the parts of a mean's variance: rows, each arm's seeds, residue
     sequence      levels for looking at the results after each of several planned numbers of seeds
     share         the share of one arm's gain that another arm has as well

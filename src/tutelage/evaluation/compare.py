@@ -37,6 +37,8 @@ def compare(
     task: Task,
     groups: Mapping[str, Hashable] | None = None,
     margin: float = MARGIN,
+    *,
+    balanced: bool = False,
 ) -> list[Comparison]:
     """A Comparison for each (arm, baseline) of `pairs`, in this order; `pairs` is Holm's family.
 
@@ -45,6 +47,7 @@ def compare(
                  (McNemar's secondary tests take them in pairs, by rank.)
     groups:      uid -> key of the row's unit (`task.group`); None where rows are independent
     margin:      of equivalence, a fraction
+    balanced:    whether differences are those of balanced accuracy, in the place of accuracy
 
     Raises UsageError for a pair that names an unknown arm or one arm twice, for a repeated pair, or
     for unequal numbers of seeds; DataError where arms or seeds do not cover the same rows.
@@ -63,7 +66,8 @@ def compare(
         correct[name] = correctness(tables, list(reference))
 
     keys = None if groups is None else group_keys(list(reference), groups)
-    return compare_correctness(correct, pairs, keys, margin)
+    labels = [reference[uid].gold for uid in reference] if balanced else None
+    return compare_correctness(correct, pairs, keys, margin, labels=labels)
 
 
 def compare_correctness(
@@ -71,12 +75,17 @@ def compare_correctness(
     pairs: Sequence[tuple[str, str]],
     groups: Groups | None = None,
     margin: float = MARGIN,
+    *,
+    labels: Groups | None = None,
 ) -> list[Comparison]:
-    """`compare` on tables: arm -> rows × seeds, 1.0 where correct, all with the same row order."""
+    """`compare` on tables: arm -> rows × seeds, 1.0 where correct, all with the same row order.
+
+    labels: each row's gold label, where differences are those of balanced accuracy
+    """
     index = None if groups is None else group_index(groups)
     differences = [correct[arm] - correct[baseline] for arm, baseline in pairs]
     parts = [
-        variance_estimates(correct[arm], index, baseline=correct[baseline])
+        variance_estimates(correct[arm], index, baseline=correct[baseline], labels=labels)
         for arm, baseline in pairs
     ]
     results = [crossed_result(of_pair) for of_pair in parts]

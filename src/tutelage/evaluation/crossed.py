@@ -69,6 +69,7 @@ def crossed_random_effects(
     bounds: tuple[float, float] = (-1.0, 1.0),
     *,
     baseline: Table | None = None,
+    labels: Groups | None = None,
 ) -> CrossedResult:
     """Mean of `table` minus that of `baseline`, its interval, and the test that it is zero.
 
@@ -101,6 +102,7 @@ def crossed_random_effects(
     linearised total (`variance.of_units`). Where each row has a key of its own, rows are the units.
 
     bounds: the smallest and the largest value that a mean difference can have
+    labels: each row's gold label, for balanced accuracy in the place of accuracy (`balanced`)
 
     Why not Satterthwaite's degrees of freedom for the whole sum: where c is small by luck, the
     variance is lower and the degrees of freedom are higher at the same time, which gave up to 8%
@@ -131,7 +133,7 @@ def crossed_random_effects(
 
     Raises ValueError as `variance_estimates` does.
     """
-    parts = variance_estimates(table, groups, baseline=baseline)
+    parts = variance_estimates(table, groups, baseline=baseline, labels=labels)
     return crossed_result(parts, confidence, bounds)
 
 
@@ -242,6 +244,7 @@ def equivalence(
     bounds: tuple[float, float] = (-1.0, 1.0),
     *,
     baseline: Table | None = None,
+    labels: Groups | None = None,
 ) -> Equivalence:
     """Tests whether the mean of `table` minus `baseline` is nearer to zero than `margin`.
 
@@ -255,7 +258,7 @@ def equivalence(
 
     Raises ValueError for a margin that is not above zero, and as `crossed_random_effects` does.
     """
-    parts = variance_estimates(table, groups, baseline=baseline)
+    parts = variance_estimates(table, groups, baseline=baseline, labels=labels)
     return equivalence_result(parts, margin, alpha, bounds)
 
 

@@ -141,13 +141,15 @@ def gold_equivalent(
     gold_rows: int,
     groups: Groups | None = None,
     confidence: float = 0.95,
+    *,
+    labels: Groups | None = None,
 ) -> GoldEquivalent:
     """The number of gold rows that an arm is worth, by the primary test.
 
     arm:       rows × seeds of correctness
     curve:     size -> the table of the arm that was trained on so many gold rows alone, same rows
     gold_rows: gold rows among the arm's training rows
-    groups:    one key for each row, as in `crossed_random_effects`
+    groups, labels: of each row, as in `crossed_random_effects`
 
     Between its sizes the curve is a parabola in log N through three neighbouring sizes; where two
     such parabolas are possible, their mean, weighted by how near log N is to either's middle. So
@@ -170,7 +172,8 @@ def gold_equivalent(
     sizes = checked_sizes(list(curve))
     if gold_rows < 0:
         raise ValueError(f"got {gold_rows} gold rows, expected a number of zero or more")
-    arms, grouped = variances_of_arms([arm, *(curve[size] for size in sizes)], groups)
+    tables = [arm, *(curve[size] for size in sizes)]
+    arms, grouped = variances_of_arms(tables, groups, labels)
     found = gold_sizes(arms[0], arms[1:], sizes, grouped, 1 - confidence)
     estimate, low, high = (
         None if np.isnan(value) else float(value)

@@ -81,12 +81,14 @@ def non_inferiority(
     groups: Groups | None = None,
     margin: float = MARGIN,
     alpha: float = 0.05,
+    *,
+    labels: Groups | None = None,
 ) -> NonInferiority:
     """Tests, of each arm that costs less than the dearest, that no other is better by `margin`.
 
     tables: arm -> rows × seeds of correctness, all on the same rows in the same order
     costs:  arm -> what its use costs, all in one unit
-    groups: one key for each row, as in `crossed_random_effects`
+    groups, labels: of each row, as in `crossed_random_effects`
 
     An arm's p-value is the largest of those of the one-sided primary tests (`crossed.one_sided_p`)
     that arm minus other is -margin or less, over all others, dearer or not: since each of them has
@@ -107,7 +109,7 @@ def non_inferiority(
     if wrong := {arm: cost for arm, cost in costs.items() if not 0 <= cost < float("inf")}:
         raise ValueError(f"got the costs {wrong}, expected numbers of zero or more")
     names = list(tables)
-    arms, grouped = variances_of_arms(list(tables.values()), groups)
+    arms, grouped = variances_of_arms(list(tables.values()), groups, labels)
     dearest = max(costs.values())
     cheaper = [place for place, name in enumerate(names) if costs[name] < dearest]
     rows = []

@@ -70,12 +70,16 @@ class PossiblyBest:
 
 
 def possibly_best(
-    tables: Mapping[str, Table], groups: Groups | None = None, alpha: float = 0.05
+    tables: Mapping[str, Table],
+    groups: Groups | None = None,
+    alpha: float = 0.05,
+    *,
+    labels: Groups | None = None,
 ) -> PossiblyBest:
     """The arms that no other arm is significantly better than.
 
     tables: arm -> rows × seeds of correctness, all on the same rows in the same order
-    groups: one key for each row, as in `crossed_random_effects`
+    groups, labels: of each row, as in `crossed_random_effects`
 
     Each arm is compared with each of the k - 1 others by the one-sided primary test
     (`crossed.one_sided_p`), and left out where the smallest p-value times k - 1 is below alpha.
@@ -94,7 +98,7 @@ def possibly_best(
         raise ValueError("got no arm, expected one or more")
     _check(alpha)
     names = list(tables)
-    arms, grouped = variances_of_arms(list(tables.values()), groups)
+    arms, grouped = variances_of_arms(list(tables.values()), groups, labels)
     means = [float(arm.by_unit.mean()) for arm in arms]
     candidates = []
     for place, name in enumerate(names):

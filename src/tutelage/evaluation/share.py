@@ -34,11 +34,13 @@ def share_of_gain(
     baseline: Table,
     groups: Groups | None = None,
     confidence: float = 0.95,
+    *,
+    labels: Groups | None = None,
 ) -> ShareOfGain | None:
     """The share of the treatment's gain over the baseline that the control has as well.
 
     treatment, control, baseline: correctness, rows × seeds, on the same rows
-    groups: one key for each row, as in `crossed_random_effects`
+    groups, labels: of each row, as in `crossed_random_effects`
 
     None unless the treatment differs from the baseline at the level 1 - confidence by itself
     (without correction for other comparisons): the interval of the ratio would be unbounded. State
@@ -52,7 +54,7 @@ def share_of_gain(
 
     Raises ValueError for tables of different rows and as `variance_estimates` does.
     """
-    arms, grouped = variances_of_arms([control, treatment, baseline], groups)
+    arms, grouped = variances_of_arms([control, treatment, baseline], groups, labels)
     level = 1 - confidence
 
     def outside(ratio: float) -> float:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tutelage.evaluation.balanced import balanced_tables
 from tutelage.evaluation.numeric import Floats, Groups, Ints, effective_groups, shared_groups
 
 Table = Sequence[Sequence[float]] | NDArray[Any]
@@ -65,27 +66,34 @@ class VarianceEstimates:
 
 
 def variance_estimates(
-    table: Table, groups: Groups | None = None, *, baseline: Table | None = None
+    table: Table,
+    groups: Groups | None = None,
+    *,
+    baseline: Table | None = None,
+    labels: Groups | None = None,
 ) -> VarianceEstimates:
     """The parts of the variance of a table's mean, or of its difference from a baseline's mean.
 
     table, baseline: rows × seeds; the same rows in the same order. The seeds of the two are not
     paired, and their numbers may differ.
+    labels:          each row's gold label, for the mean to be balanced accuracy (`balanced`)
 
     Data without variance (up to rounding), and a single unit, have parts of zero.
     Raises ValueError for an empty table, values that are not finite, tables of other rows, or keys
-    of another length.
+    of another length; as `balanced_tables` does for labels.
     """
     tables = [each for each in (table, baseline) if each is not None]
-    return variance_of_mean(*variances_of_arms(tables, groups))
+    return variance_of_mean(*variances_of_arms(tables, groups, labels))
 
 
 def variances_of_arms(
-    tables: Sequence[Table], groups: Groups | None = None
+    tables: Sequence[Table], groups: Groups | None = None, labels: Groups | None = None
 ) -> tuple[list[ArmVariance], bool]:
     """Each arm's parts of the variance, and whether the units are groups of several rows.
 
     tables: of each arm, rows × seeds; the same rows in the same order
+    labels: each row's gold label, for the means to be balanced accuracies; else they are those of
+            the tables
 
     Raises ValueError as `variance_estimates` does.
     """
@@ -95,6 +103,8 @@ def variances_of_arms(
         raise ValueError(f"got tables of {numbers} rows, expected the same rows in each")
     index = None if groups is None else shared_groups(groups, len(checked[0]))
     effective = effective_groups(index, len(checked[0]))
+    if labels is not None:
+        checked, effective = balanced_tables(checked, labels, index)
     return [variance_of_arm(of_units(each, index), effective) for each in checked], (
         index is not None
     )

@@ -38,7 +38,7 @@ def begin(folder: Path, recipe: Recipe, splits: Splits) -> None:
             "recipe_sha256": digest(recipe.model_dump(mode="json")),
             "started": before.get("started") or _now(),
             "last_call": _now(),
-            "data_sha256": {name: source.sha256 for name, source in splits.sources.items()},
+            "data_sha256": _digests(splits),
             "duplicates": as_json(splits.duplicates),
             "versions": _versions(),
             "git_revision": _git_revision(),
@@ -52,6 +52,12 @@ def begin(folder: Path, recipe: Recipe, splits: Splits) -> None:
             "test_rows_also_used_by": before.get("test_rows_also_used_by", []),
         },
     )
+
+
+def _digests(splits: Splits) -> dict[str, str]:
+    """A digest of the rows of each source, and of the unlabelled ones where there are any."""
+    digests = {name: source.sha256 for name, source in splits.sources.items()}
+    return digests if splits.pool is None else {**digests, "unlabelled": splits.pool.sha256}
 
 
 Opening = Mapping[str, Any]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from tutelage.config.arm_settings import POOL_CONTROLS, ArmSection
 from tutelage.config.layout_settings import LayoutSettings
 from tutelage.config.recipe import Recipe
 from tutelage.config.teacher_settings import TeacherSettings
-from tutelage.core.errors import BatchesOpenError, TeacherError
+from tutelage.core.errors import BatchesOpenError, TeacherError, UsageError
 from tutelage.core.progress import AnnotationProgress, Observer
 from tutelage.core.results import Duplicates
 from tutelage.core.storage import write_jsonl
@@ -20,10 +20,15 @@ from tutelage.core.types import Example, Rationale
 from tutelage.data.load import Examples, load_examples, stream_examples
 from tutelage.data.split import Overlap, check_labels, check_splits, hold_out
 from tutelage.data.unlabelled import Pool, load_unlabelled
+from tutelage.experiment.arm_strategies import strategy_of
+from tutelage.experiment.blind_rows import BlindRows
 from tutelage.rationales.controls import filler, label_echo, scrambled, shuffled
-from tutelage.strategies.lookup import get_strategy
+from tutelage.strategies.lookup import get_strategy, labels_rows
 from tutelage.teacher.annotate import Annotation, Options, Summary, annotate, annotate_to_file
 from tutelage.teacher.ledger.store import Ledger
+
+_MOST_SHOTS = 64
+"""Rows in a prompt that repeats them for each row."""
 
 _CONTROL_SEED = 0
 """Rationales are shuffled once, so that all seeds of an arm learn the same rows."""
@@ -132,7 +137,7 @@ def annotate_arms(
     for arm in recipe.arms:
         if arm.strategy is None or arm.annotation_key in by_key:
             continue
-        strategy = get_strategy(arm.strategy, template=arm.template, task=task)
+        strategy = strategy_of(recipe, arm, splits.train)
         settings = recipe.teacher_of(arm) if strategy.asks_teacher else None
         name = arm.name
 
@@ -249,24 +254,40 @@ def annotate_file(
     *,
     task: Task = NLI,
     layout: LayoutSettings | None = None,
+    shots: str | None = None,
     retry_failed: bool = False,
     wait: bool = True,
 ) -> dict[Path, Summary]:
     """Annotate the examples of `data` and write their rationales to `output`.
 
     layout: how the file is read
+    shots:  labelled rows for the prompt of a strategy that labels rows, as a data spec
+
+    A strategy that labels rows is asked about all rows, without their labels; those that have one
+    are compared with the answers.
 
     The budget belongs to the output file: all calls that write it share it.
     """
-    examples = stream_examples(data, task, layout)
+    shown = () if shots is None else load_examples(shots, task, layout).rows
+    asked = get_strategy(strategy, template=template, task=task, shots=shown)
+    labels = labels_rows(asked)
+    if shots is not None and not labels:
+        raise UsageError(f"shots: strategy {strategy!r} shows none: use label or chain_of_thought")
+    if shots is not None and len(shown) > _MOST_SHOTS:
+        raise UsageError(
+            f"shots: {shots!r} holds {len(shown):,} rows, expected at most {_MOST_SHOTS}: every "
+            f"prompt repeats them; {(shots or '').partition('?')[0]}?n=8 takes a sample"
+        )
+    examples = stream_examples(data, task, layout, labelled=not labels)
     if examples.unlabelled:
         observer.note(f"{examples.unlabelled} rows have no label and are left out")
+    blind = BlindRows(examples.open, task, shown) if labels else None
     book = None if ledger is None else Ledger(ledger)
     try:
         summary = annotate_to_file(
-            examples.open,
+            examples.open if blind is None else blind.open,
             output,
-            strategy=get_strategy(strategy, template=template, task=task),
+            strategy=asked,
             teacher=teacher,
             task=task,
             ledger=book,
@@ -278,8 +299,11 @@ def annotate_file(
                 on_note=observer.note,
             ),
             total=examples.total,
+            on_rationale=None if blind is None else blind.compare,
         )
     finally:
         if book is not None:
             book.close()
+    if blind is not None:
+        summary = replace(summary, agreement=blind.agreement())
     return {output: summary}

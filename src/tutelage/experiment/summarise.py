@@ -155,6 +155,7 @@ def _describe_arm(
         classifier=None if arm.classifier is None else arm.classifier.classifier,
         own_gold=run.rows if arm.gold is not None else None,
         learns_pool=arm.learns_pool,
+        equal_epochs=arm.equal == "epochs",
     )
 
 

@@ -19,6 +19,7 @@ from tutelage.core.results import (
     GoldWorth,
     Intervention,
     PreviewedArm,
+    TeacherAgreement,
     Worth,
 )
 from tutelage.evaluation.gold_equivalent import (
@@ -32,7 +33,7 @@ from tutelage.evaluation.metrics import by_uid, correctness
 from tutelage.evaluation.non_inferior import non_inferiority
 from tutelage.evaluation.numeric import Floats
 from tutelage.evaluation.possibly_best import possibly_best
-from tutelage.experiment.arm_rows import ArmRows, Learnt, gold_rows
+from tutelage.experiment.arm_rows import ArmRows, Learnt, gold_rows, on_curve
 from tutelage.experiment.prepare import Splits
 from tutelage.experiment.purchases import cost_of, distinct_charges
 from tutelage.experiment.summarise import ArmRun
@@ -45,6 +46,7 @@ def describe_worth(
     arms: Sequence[ArmResult],
     runs: Sequence[ArmRun],
     preview: tuple[PreviewedArm, ...],
+    agreement: tuple[TeacherAgreement, ...],
 ) -> Worth:
     """What the arms learnt, what that cost, which may be best, and how many gold rows it is worth.
 
@@ -63,7 +65,7 @@ def describe_worth(
     curve, no_curve = _curve(recipe, splits)
     gold: tuple[GoldWorth, ...] = ()
     if not no_curve:
-        treated = {arm.name for arm in treatment_arms(recipe.arms)}
+        treated = {arm.name for arm in treatment_arms(recipe.arms) if arm.equal == "steps"}
         points = {size: tables[name] for size, name in curve}
         gold = tuple(
             _gold_worth(each, gold_equivalent(tables[each.arm], points, each.gold_rows, units))
@@ -92,6 +94,7 @@ def describe_worth(
         gold=gold,
         no_gold=no_curve,
         preview=preview,
+        agreement=agreement,
     )
 
 
@@ -149,7 +152,7 @@ def intervention_of(arm: ArmSection) -> Intervention:
     if arm.control is not None:
         return "control"
     if arm.strategy is None:
-        return "labels alone" if arm.is_plain else "gold rows"
+        return "labels alone" if arm.gold is None else "gold rows"
     if not arm.learns_pool:
         return "rationales"
     if arm.agrees_with is not None:
@@ -241,7 +244,7 @@ def _in_unit(recipe: Recipe, cost: CostOfUse | None) -> float | None:
 
 def _curve(recipe: Recipe, splits: Splits) -> tuple[tuple[tuple[int, str], ...], str | None]:
     """Sizes and arms of the curve of gold rows, and why there is none."""
-    arms = [arm for arm in recipe.arms if arm.is_plain or arm.gold is not None]
+    arms = [arm for arm in recipe.arms if on_curve(arm)]
     points = sorted({gold_rows(recipe, arm, len(splits.train)): arm.name for arm in arms}.items())
     try:
         checked_sizes([size for size, _ in points])
@@ -249,7 +252,7 @@ def _curve(recipe: Recipe, splits: Splits) -> tuple[tuple[tuple[int, str], ...],
         sizes = ", ".join(f"{size:,}" for size, _ in points)
         return tuple(points), (
             f"a curve of gold rows needs {LEAST_SIZES} sizes or more, each about twice the one "
-            f"before: there are {sizes}; add arms with gold:"
+            f"before: there are {sizes}; add arms with `gold`"
         )
     return tuple(points), None
 

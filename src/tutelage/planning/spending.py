@@ -17,14 +17,16 @@ from tutelage.config.recipe import Recipe
 from tutelage.config.spend_settings import SpendSection, SpendUnit
 from tutelage.core.progress import Observer
 from tutelage.core.types import Example
-from tutelage.core.wording import joined, several
+from tutelage.core.wording import dollars, joined, several
 from tutelage.evaluation.bag_of_words import bag_of_words
 from tutelage.evaluation.gold_equivalent import checked_sizes, closing_range
 from tutelage.evaluation.power import Design
-from tutelage.experiment.arm_rows import gold_rows
+from tutelage.experiment.arm_rows import gold_rows, on_curve
+from tutelage.experiment.arm_strategies import strategy_of
 from tutelage.experiment.prepare import Splits
-from tutelage.experiment.purchases import Asker, strategy_of
+from tutelage.experiment.purchases import Asker
 from tutelage.experiment.row_orders import seed_orders
+from tutelage.planning.power_analysis import PowerAnalysis
 from tutelage.teacher.cost.forecast import KnownAnswer, Workload, forecast
 from tutelage.teacher.cost.prices import PICO, request_bound
 from tutelage.teacher.ledger.store import Ledger
@@ -59,6 +61,7 @@ class Spending:
     arms:  those that ask a teacher, controls aside
     gold:  sizes of the curve of gold rows
     gold_sentence: whether gold equivalents can be had
+    verdict: whether it can be told what the money is best spent on
     """
 
     unit: SpendUnit | None
@@ -66,6 +69,7 @@ class Spending:
     arms: tuple[ArmSpending, ...]
     gold: tuple[int, ...]
     gold_sentence: str
+    verdict: str
 
     def sentences(self) -> Iterator[str]:
         """What `tutelage plan` prints."""
@@ -77,11 +81,12 @@ class Spending:
                 f"{several(self.seeds, 'seed')} together ask about {arm.union:,}, each answer once"
             )
         yield self.gold_sentence
+        yield self.verdict
 
 
 def amount_in_words(amount: float, unit: SpendUnit | None) -> str:
     """`$1.00`, `700 rows`."""
-    return f"${amount:,.2f}" if unit == "dollars" else f"{amount:,.0f} {unit or 'rows'}"
+    return dollars(amount) if unit == "dollars" else f"{amount:,.0f} {unit or 'rows'}"
 
 
 def planned_rows(
@@ -101,7 +106,7 @@ def planned_rows(
             continue
         same = [one for one in recipe.arms if one.annotation_key == arm.annotation_key]
         spend = _largest(recipe, same)
-        asker = None if spend is None else _asker(recipe, arm, observer)
+        asker = None if spend is None else _asker(recipe, arm, splits, observer)
         own = gold_rows(recipe, arm, len(splits.train))
         planned[arm.annotation_key] = [
             _bought(pool[seed] if arm.learns_pool else gold[seed][:own], spend, asker, book)
@@ -117,15 +122,16 @@ def plan_spending(
     book: Ledger | None,
     observer: Observer,
     design: Design | None,
+    power: PowerAnalysis | None,
 ) -> Spending:
     """What the arms are expected to buy.
 
-    design: of the comparison of two arms; None where nothing can be compared
+    design, power: of the comparison of two arms; None where nothing can be compared
     """
     arms = []
     for arm in treatment_arms(recipe.arms):
         spend = None if recipe.spend is None else recipe.spend.of(arm.spend)
-        asker = None if spend is None else _asker(recipe, arm, observer)
+        asker = None if spend is None else _asker(recipe, arm, splits, observer)
         by_seed = [_bought(rows, spend, asker, book) for rows in planned[arm.annotation_key]]
         available = (
             len(splits.pool or ()) if arm.learns_pool else gold_rows(recipe, arm, len(splits.train))
@@ -140,11 +146,7 @@ def plan_spending(
             )
         )
     sizes = sorted(
-        {
-            gold_rows(recipe, arm, len(splits.train))
-            for arm in recipe.arms
-            if arm.is_plain or arm.gold is not None
-        }
+        {gold_rows(recipe, arm, len(splits.train)) for arm in recipe.arms if on_curve(arm)}
     )
     return Spending(
         unit=None if recipe.spend is None else recipe.spend.unit,
@@ -152,6 +154,7 @@ def plan_spending(
         arms=tuple(arms),
         gold=tuple(sizes),
         gold_sentence=_gold_sentence(recipe, splits, sizes, design),
+        verdict=_verdict(power),
     )
 
 
@@ -173,9 +176,9 @@ def _largest(recipe: Recipe, arms: Sequence[ArmSection]) -> SpendSection | None:
     return max((recipe.spend.of(arm.spend) for arm in arms), key=lambda spend: spend.amount)
 
 
-def _asker(recipe: Recipe, arm: ArmSection, observer: Observer) -> Asker:
-    task = recipe.resolved_task()
-    return Asker(recipe, arm, task, None, observer, strategy_of(arm, task))
+def _asker(recipe: Recipe, arm: ArmSection, splits: Splits, observer: Observer) -> Asker:
+    strategy = strategy_of(recipe, arm, splits.train)
+    return Asker(recipe, arm, recipe.resolved_task(), None, observer, strategy)
 
 
 def _bought(
@@ -233,7 +236,7 @@ def _gold_sentence(
     except ValueError:
         return (
             f"gold equivalents: none, with {listed} gold rows: four sizes or more are needed, each "
-            "about twice the one before: add arms with gold:"
+            "about twice the one before: add arms with `gold`"
         )
     if design is None or max(sizes) > len(splits.train):
         return f"gold equivalents: the curve has {listed} gold rows"
@@ -255,6 +258,33 @@ def _gold_sentence(
     return (
         f"gold equivalents: intervals are expected to close for arms that are worth "
         f"{found.low:,.0f} to {found.high:,.0f} gold rows in all ({rise})"
+    )
+
+
+_LARGE = 0.10
+"""Differences between such arms are rarely larger, a fraction: see docs/results.md."""
+
+
+def _verdict(power: PowerAnalysis | None) -> str:
+    """Whether the experiment can tell which arm is best, before anything is paid."""
+    best = "what the money is best spent on"
+    if power is None:
+        return f"{best} cannot be told: nothing is compared"
+    size = f"{power.rows:,} test rows and {several(power.seeds, 'seed')}"
+    found = power.expected.detectable
+    if found is None:
+        return f"{best} cannot be told with {size}: no difference can be detected"
+    points = f"{100 * found:.0f} points" if found >= 0.1 else f"{100 * found:.1f} points"
+    if found < _LARGE:
+        return f"{best} can be told where arms differ by about {points} or more"
+    less = [s for s in power.other_seeds if s.detectable is not None and s.detectable < _LARGE]
+    rows = power.more_rows.detectable
+    cures = [f"{less[0].seeds} seeds"] if less else []
+    cures += ["twice the test rows"] if rows is not None and rows < _LARGE else []
+    cure = f": {' or '.join(cures)} would do" if cures else ": it takes more test rows and seeds"
+    return (
+        f"{best} cannot be told with {size}, unless arms differ by {points}, which is rarely so"
+        f"{cure}; --detect 5 says what it takes for 5 points"
     )
 
 

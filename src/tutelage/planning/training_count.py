@@ -48,9 +48,17 @@ def count_trainings(recipe: Recipe, source: Path | None) -> tuple[TrainingCount,
     """
     seconds = None if source is None else _seconds_of_a_training(source)
     counts = [_count(recipe, None, len(recipe.arms), recipe.trials, seconds)]
-    listed = [arm for arm in recipe.arms if arm.control is None and not arm.omits]
+    written = [arm for arm in recipe.arms if arm.control is None and not arm.omits]
+    listed = [arm for arm in written if arm.equal == "steps"]
     for name, preset in PRESETS.items():
-        arms = with_added_arms(listed, preset.controls, preset.baselines, recipe.resolved_task())
+        arms = with_added_arms(
+            listed,
+            preset.controls,
+            preset.baselines,
+            recipe.resolved_task(),
+            share_self_training=recipe.spend is None or recipe.spend.buys_equal_rows,
+            equal_epochs=name != "quick",
+        )
         drawn = min(preset.trials, recipe.configurations)
         counts.append(_count(recipe, name, len(arms), drawn if drawn > 1 else 0, seconds))
     return tuple(counts)

@@ -13,6 +13,7 @@ from tutelage.report.findings import Conclusion, Finding, findings, gains
 from tutelage.report.replicates import divergence_sentences, model_sentence, other_answers
 from tutelage.report.sanity_checks import at_chance_level, partial_input_caveats
 from tutelage.report.units import units_in_words
+from tutelage.report.worth_section import worth_section
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +44,25 @@ def answer_of(results: Results) -> Answer:
     found = findings(results)
     opening = [sentence] if (sentence := at_chance_level(results)) else []
     if len(found) > 1:
-        opening.append(_overview(found))
+        opening.append(
+            _overview(found, "training on explanations" if results.worth is None else "buying")
+        )
     return Answer(tuple(opening), tuple(found), model_sentence(results), tuple(_caveats(results)))
 
 
 def answer_sentences(results: Results) -> list[str]:
-    """The answer, an entry of one or a few sentences each."""
-    return answer_of(results).sentences
+    """The answer, an entry of one or a few sentences each; what the money is best spent on first,
+    where arms buy."""
+    bought = worth_section(results)
+    first = [] if bought is None else [*bought.answer, *bought.gold]
+    return [*first, *answer_of(results).sentences]
 
 
-def _overview(found: Sequence[Finding]) -> str:
-    """One sentence about several treatment arms."""
+def _overview(found: Sequence[Finding], what: str) -> str:
+    """One sentence about several treatment arms.
+
+    what: they are ways of: `training on explanations`
+    """
     names: dict[str, list[str]] = {}
     for finding in found:
         gain = finding.gain
@@ -65,7 +74,7 @@ def _overview(found: Sequence[Finding]) -> str:
     if not others and words == _OVERVIEW["undetected"]:
         number, words = "None", "had a detected effect"
     first = (
-        f"{number} of {len(found)} ways of training on explanations {words} compared with labels "
+        f"{number} of {len(found)} ways of {what} {words} compared with labels "
         f"alone: {joined(arms)}"
     )
     return "; ".join([first, *(f"{len(o)} {w}: {joined(o)}" for w, o in others)]) + "."

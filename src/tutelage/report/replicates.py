@@ -167,7 +167,7 @@ def model_sentence(results: Results) -> str:
     if not model.better and treatments:
         why = (
             " It learned labels alone, because no treatment arm was significantly better than both "
-            "labels alone and its shuffled control."
+            f"labels alone and its {'controls' if results.worth else 'shuffled control'}."
         )
     if len(arm.seeds) == 1:
         which, accuracy = "", "of this model"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,6 @@ from tutelage.core.results import ComparisonResult, Results, load_results
 from tutelage.core.results.worth import ArmWorth, Candidate, CostOfUse, GoldWorth, Worth
 from tutelage.core.wording import (
     count,
-    dollars,
     joined,
     margin_in_points,
     p_value,
@@ -21,9 +21,7 @@ from tutelage.core.wording import (
     points,
     several,
 )
-
-_MOSTLY_DRAWN = 0.5
-"""Where the draws hold more of a pool than this, they hardly show how another sample would do."""
+from tutelage.report.worth_scope import is_described, scope_sentences
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +29,8 @@ class WorthRow:
     """One arm, as a table shows it.
 
     worth:  its worth in gold rows in words: `900 (620 to 1,400)`; empty where none was computed
-    best:   whether it may be the best: `yes`, `no`; empty where it is no candidate
+    best:   whether it may be the best: `yes`, `no`; empty where it is not one of the candidates
+    described: whether it is in no test at all: a spend of its own, or a point of the curve
     preview: accuracy on dev of a bag of words on its rows, a fraction; None where there is none
     """
 
@@ -40,6 +39,7 @@ class WorthRow:
     worth: str
     best: str
     preview: float | None
+    described: bool
 
     @property
     def cells(self) -> tuple[str, ...]:
@@ -61,6 +61,7 @@ class WorthRow:
 class WorthSection:
     """What the money bought.
 
+    models:   arm -> the teacher's model, where it has one
     answer:   what it is best spent on, or that this cannot be told and what it would take
     gold:     what each arm is worth in gold rows, a sentence or two each
     scope:    what the claim is about, and what it is not
@@ -75,6 +76,7 @@ class WorthSection:
         "may be best",
     )  # fmt: skip
     worth: Worth
+    models: Mapping[str, str | None]
     answer: tuple[str, ...]
     gold: tuple[str, ...]
     scope: tuple[str, ...]
@@ -85,7 +87,12 @@ class WorthSection:
     @property
     def sentences(self) -> list[str]:
         """All of them, the answer first."""
-        return [*self.answer, *self.gold, *self.left_out, *self.costs, *self.scope]
+        return [*self.answer, *self.gold, *self.notes]
+
+    @property
+    def notes(self) -> list[str]:
+        """What else a reader should know."""
+        return [*self.left_out, *self.costs, *self.scope]
 
     @property
     def has_preview(self) -> bool:
@@ -109,14 +116,16 @@ def worth_section(results: Results) -> WorthSection | None:
             worth_in_words(gold[arm.arm]) if arm.arm in gold else "",
             _may_be(candidates.get(arm.arm)),
             preview.get(arm.arm),
+            is_described(arm, worth),
         )
         for arm in worth.arms
     )
     return WorthSection(
         worth,
+        models,
         tuple(_answer(worth, results.comparisons)),
         tuple(_gold_sentences(worth, models)),
-        tuple(_scope(worth)),
+        tuple(scope_sentences(worth)),
         tuple(_costs(worth)),
         tuple(_left_out(worth)),
         rows,
@@ -150,12 +159,19 @@ def cost_in_words(cost: CostOfUse | None) -> str:
     """`$0.42`; requests where no price is known; `–` where nothing was bought."""
     if cost is None:
         return "–"
-    return dollars(cost.usd) if cost.usd is not None else f"{count(cost.requests)} requests"
+    return price(cost.usd) if cost.usd is not None else f"{count(cost.requests)} requests"
+
+
+def price(usd: float) -> str:
+    """`$1,200.00`, `$0.42`, and two significant digits below ten cents: `$0.00047`."""
+    if usd == 0 or usd >= 0.0995:
+        return f"${usd:,.2f}"
+    return f"${usd:.{1 - math.floor(math.log10(usd))}f}"
 
 
 def rounded(rows: float) -> str:
-    """A number of rows with two significant digits, and a minus sign where it is below zero."""
-    number = float(f"{rows:.2g}")
+    """A number of rows to the nearest ten from a hundred on, with a minus sign below zero."""
+    number = round(rows, -1) if abs(rows) >= 100 else round(rows)
     return f"{'−' if number < 0 else ''}{abs(number):,.0f}"
 
 
@@ -167,9 +183,8 @@ def worth_in_words(found: GoldWorth) -> str:
         return f"at least {rounded(found.low or 0.0)}"
     if found.low is None:
         return f"at most {rounded(found.high)}"
-    if found.worth is None:
-        return f"{rounded(found.low)} to {rounded(found.high)}"
-    return f"{rounded(found.worth)} ({rounded(found.low)} to {rounded(found.high)})"
+    ends = f"{rounded(found.low)} to {rounded(found.high)}"
+    return ends if found.worth is None else f"{rounded(found.worth)} ({ends})"
 
 
 def _spent(worth: Worth) -> str:
@@ -177,7 +192,7 @@ def _spent(worth: Worth) -> str:
     if worth.spend is None or worth.unit is None:
         return "The money"
     if worth.unit == "dollars":
-        return dollars(worth.spend)
+        return price(worth.spend)
     return f"The money ({worth.spend:,.0f} {worth.unit})"
 
 
@@ -292,64 +307,44 @@ def bought(arm: ArmWorth, model: str | None) -> str:
 
 
 def _is_worth(found: GoldWorth) -> str:
+    words = worth_in_words(found)
     if found.low is None and found.high is None:
         return (
             "are worth a number of gold rows that cannot be said: near their accuracy the curve of "
             "gold rows rises too little for these test rows and seeds."
         )
-    if found.beyond == "above":
-        return f"are worth {worth_in_words(found)} gold rows: they are above the whole curve."
-    if found.beyond == "below":
-        return f"are worth {worth_in_words(found)} gold rows: they are below the whole curve."
-    about = ""
-    if found.worth is not None and (found.low is None or found.high is None):
-        about = f"about {rounded(found.worth)} gold rows, and "
-    return f"are worth {about}{worth_in_words(found)}{'' if about else ' gold rows'}."
+    if found.beyond is not None:
+        return f"are worth {words} gold rows: they are {found.beyond} the whole curve."
+    if found.worth is None:
+        return f"are worth {words} gold rows."
+    if found.low is None or found.high is None:
+        return f"are worth about {rounded(found.worth)} gold rows, {words}."
+    return f"are worth {rounded(found.worth)} gold rows{words.removeprefix(rounded(found.worth))}."
 
 
-def _break_even(found: GoldWorth, price: float | None) -> str:
+def _break_even(found: GoldWorth, gold_price: float | None) -> str:
     """From which price of a gold label on the arm is the cheaper way, and what this one's is."""
     low, high = found.break_even_low, found.break_even_high
     if found.break_even is None and low is None and high is None:
         return ""
-    ends = [f"from {dollars(low)}" if low else "", f"up to {dollars(high)}" if high else ""]
-    interval = " ".join(end for end in ends if end)
-    at = dollars(found.break_even) if found.break_even is not None else "unknown"
-    text = f" Break-even price of a gold label: {at}{f' ({interval})' if interval else ''}"
-    if price is None:
-        return text + "."
-    if high is not None and price > high:
-        found_to_be = "the arm is the cheaper way"
-    elif low is not None and price < low:
-        found_to_be = "people are the cheaper way"
+    if low and high:
+        interval = f"{price(low)} to {price(high)}"
     else:
-        found_to_be = "which is cheaper cannot be told"
-    return f"{text}; at {dollars(price)}, {found_to_be}."
-
-
-def _scope(worth: Worth) -> Iterator[str]:
-    yield (
-        f"The claim is about draws from these {several(worth.train_rows, 'labelled row')}"
-        + (f" and {several(worth.pool_rows, 'unlabelled row')}" if worth.pool_rows else "")
-        + ", with the answers that this teacher gave. "
-        + (
-            f"Each of the {worth.orders} seeds drew its own rows."
-            if worth.orders > 1
-            else "There was one draw of rows: another sample may answer otherwise."
-        )
-    )
-    for what, shares in (
-        ("labelled rows", [arm.gold_share for arm in worth.arms]),
-        ("unlabelled rows", [arm.pool_share or 0.0 for arm in worth.arms]),
-    ):
-        most = max(shares, default=0.0)
-        if worth.orders > 1 and most > _MOSTLY_DRAWN:
-            yield (
-                f"The seeds' draws together hold up to {percent(most, 0)} of the {what}: they are "
-                "so alike that another sample may answer otherwise."
-            )
-    if any(arm.spend is not None and not arm.tested for arm in worth.arms):
-        yield "Arms with a spend of their own and points of the curve are described, not tested."
+        interval = f"at least {price(low)}" if low else f"at most {price(high)}" if high else ""
+    text = " People cost as much, for the same accuracy, at a price of "
+    if found.break_even is None:
+        text += f"{interval} a label" if interval else "a label that is unknown"
+    else:
+        text += f"{price(found.break_even)} a label{f' ({interval})' if interval else ''}"
+    if gold_price is None:
+        return text + "."
+    if high is not None and gold_price > high:
+        cheaper = "this is the cheaper way"
+    elif low is not None and gold_price < low:
+        cheaper = "people are the cheaper way"
+    else:
+        cheaper = "which is the cheaper way cannot be told"
+    return f"{text}: at {price(gold_price)}, {cheaper}."
 
 
 def _costs(worth: Worth) -> Iterator[str]:
@@ -357,17 +352,17 @@ def _costs(worth: Worth) -> Iterator[str]:
         yield (
             f"The cost of use is what an arm pays alone for one draw. The experiment itself took "
             f"{several(worth.paid_requests, 'request')} for all arms and seeds, each answer once: "
-            f"{dollars(worth.paid_usd)}."
+            f"{'an unknown price' if worth.paid_usd is None else price(worth.paid_usd)}."
         )
     if worth.gold_usd is not None:
         yield (
-            f"The labels of dev and test rows, which every arm needs, are {dollars(worth.gold_usd)}"
-            f" more at {dollars(worth.gold_price)} each."
+            f"The labels of dev and test rows, which every arm needs, cost {price(worth.gold_usd)} "
+            f"more at {price(worth.gold_price or 0.0)} each."
         )
 
 
 def _left_out(worth: Worth) -> Iterator[str]:
     for arm in worth.arms:
         if reasons := {why: rows for why, rows in arm.left_out.items() if rows}:
-            listed = ", ".join(f"{why} {count(rows)}" for why, rows in reasons.items())
+            listed = ", ".join(f"{why} {rows:,.4g}" for why, rows in reasons.items())
             yield f"{arm.arm} paid for rows that it does not learn (mean over seeds): {listed}."

@@ -144,6 +144,7 @@ def annotate_to_file(
     options: Options | None = None,
     base: Path | None = None,
     total: int | None = None,
+    on_rationale: Callable[[int, Rationale], None] | None = None,
 ) -> Summary:
     """`annotate` for more rows than fit into memory: writes a line per rationale to `output`.
 
@@ -151,11 +152,16 @@ def annotate_to_file(
 
     examples: called once, and again for each round of batches
     total:    number of examples, for progress; None: unknown
+    on_rationale: called with the index and the rationale of each row as well, in any order
     """
     with RationaleFile(output) as lines:
-        summary = _annotate(
-            examples, total, lines.keep, strategy, teacher, task, ledger, options, base
-        )
+
+        def keep(index: int, rationale: Rationale) -> None:
+            lines.keep(index, rationale)
+            if on_rationale is not None:
+                on_rationale(index, rationale)
+
+        summary = _annotate(examples, total, keep, strategy, teacher, task, ledger, options, base)
         lines.finish()
     return summary
 

@@ -12,6 +12,20 @@ from tutelage.teacher.cost.prices import PICO
 
 
 @dataclass(frozen=True, slots=True)
+class LabelAgreement:
+    """How often a teacher that was not shown the labels of rows gave the same ones.
+
+    rows:   with a label of their own; one without an answer counts, and differs
+    agreed: those where the answer's label is the same
+    ci95:   Wilson's interval of the share, over rows
+    """
+
+    rows: int
+    agreed: int
+    ci95: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """The results of an annotation, in numbers.
 
@@ -25,6 +39,7 @@ class Summary:
     failures:   rows without an answer, by reason; examples: the detail of one row for each reason
     unparsable: rows whose answer the strategy could not parse, by reason; they are `failed` in
                 `counts`
+    agreement:  of a strategy that labels rows, where some have a label already; else None
     """
 
     counts: Mapping[RationaleStatus, int]
@@ -36,6 +51,7 @@ class Summary:
     failures: Mapping[str, int]
     examples: Mapping[str, str]
     unparsable: Mapping[str, int]
+    agreement: LabelAgreement | None = None
 
 
 @dataclass(slots=True)

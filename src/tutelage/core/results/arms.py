@@ -137,6 +137,7 @@ class ArmResult:
     own_gold:      gold rows of an arm that learns another number of them than labels alone does;
                    None for every other arm
     learns_pool:   whether it learns unlabelled rows, with the labels of a teacher or of a student
+    equal_epochs:  whether it trained for as many epochs as the others, not for as many steps
     """
 
     name: str
@@ -157,6 +158,7 @@ class ArmResult:
     classifier: str | None = None
     own_gold: int | None = None
     learns_pool: bool = False
+    equal_epochs: bool = False
 
     @property
     def is_control(self) -> bool:
@@ -172,7 +174,7 @@ class ArmResult:
     def is_plain(self) -> bool:
         """Whether it is the arm of labels alone."""
         special = self.omits or self.classifier is not None or self.own_gold is not None
-        return self.strategy is None and not special
+        return self.strategy is None and not special and not self.equal_epochs
 
     @property
     def sees_everything(self) -> bool:

@@ -23,6 +23,7 @@ from tutelage.report.figures.svg import (
     both_widths,
     shortened,
 )
+from tutelage.report.worth_section import WorthSection
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,6 +33,8 @@ _PLOT = {WIDE: 340, NARROW: 280}  # pixels: the height of the axes
 _BELOW, _LEFT, _RIGHT = 48, 58, 62  # pixels around them
 _ENTRY, _COLUMNS = 24, {WIDE: 2, NARROW: 1}  # the legend above
 _APART = 14  # pixels: the labels of the second axis are at least so far apart
+_FAR = 30
+"""Ratio of the largest to the smallest cost above which the axis is logarithmic."""
 _STYLES = {
     "labels alone": (INK, "o", "none"),
     "gold rows": (INK, "o", "-"),
@@ -42,6 +45,7 @@ _STYLES = {
     "self-training": (GOOD, "P", "--"),
     "control": (MUTED, "X", "none"),
 }
+_MARKERS = ("s", "D", "^", "v", "P", "X")
 _UNITS = {
     "usd": "US dollars, cost of use",
     "tokens": "tokens, cost of use",
@@ -50,14 +54,15 @@ _UNITS = {
 }
 
 
-def worth_plot(worth: Worth, name: str) -> Markup:
+def worth_plot(section: WorthSection, name: str) -> Markup:
     """Test accuracy with its interval by cost of use; on the right, how many gold rows reach it.
 
     Costs are in dollars where all are known, else in the unit of the experiment's spend. An arm
     whose cost is not known is not drawn. `name` is unique in the page.
     """
+    worth = section.worth
     unit = cost_axis(worth)
-    lines = by_intervention(worth, unit)
+    lines = cost_lines(section, unit)
 
     def entries(width: int) -> int:
         return math.ceil(len(lines) / _COLUMNS[width])
@@ -75,8 +80,10 @@ def worth_plot(worth: Worth, name: str) -> Markup:
         axes.yaxis.grid(visible=True, color=LINE, linewidth=1)
         axes.set_axisbelow(True)
         axes.tick_params(length=0)
-        for intervention, points in lines.items():
-            colour, marker, dashes = _STYLES[intervention]
+        for number, (label, points) in enumerate(lines.items()):
+            colour, marker, dashes = _STYLES[points[0][1].intervention]
+            if label != points[0][1].intervention:  # one of several teachers
+                marker = _MARKERS[number % len(_MARKERS)]
             accuracies = [100 * arm.accuracy for _, arm in points]
             below = [100 * (arm.accuracy - arm.ci95[0]) for _, arm in points]
             above = [100 * (arm.ci95[1] - arm.accuracy) for _, arm in points]
@@ -84,11 +91,11 @@ def worth_plot(worth: Worth, name: str) -> Markup:
             axes.errorbar(
                 [cost for cost, _ in points], accuracies, yerr=(below, above), color=colour,
                 marker=marker, linestyle=dashes, linewidth=2, markersize=7, elinewidth=1.5,
-                capsize=3, label=shortened(intervention, room), clip_on=False,
+                capsize=3, label=shortened(label, room), clip_on=False,
             )  # fmt: skip
         axes.locator_params(axis="y", nbins=6)
-        axes.locator_params(axis="x", nbins=5 if width == NARROW else 8)
-        axes.set_xlabel(_UNITS[unit])
+        costs = [cost for points in lines.values() for cost, _ in points]
+        axes.set_xlabel(_UNITS[unit] + (" (log scale)" if _cost_axis(axes, costs, width) else ""))
         axes.set_ylabel("test accuracy, %")
         _gold_axis(axes, gold_ticks(worth), _PLOT[width])
         axes.legend(
@@ -97,13 +104,13 @@ def worth_plot(worth: Worth, name: str) -> Markup:
         )  # fmt: skip
 
     described = "; ".join(
-        f"{intervention}: "
+        f"{label}: "
         + ", ".join(
             f"{arm.arm} {percent(arm.accuracy)} ({percent_interval(arm.ci95)}) for "
             f"{f'${cost:,.4g}' if unit == 'usd' else f'{cost:,.0f} {unit}'}"
             for cost, arm in points
         )
-        for intervention, points in lines.items()
+        for label, points in lines.items()
     )
     if ticks := gold_ticks(worth):
         described += "; gold rows alone: " + ", ".join(
@@ -122,21 +129,26 @@ def cost_axis(worth: Worth) -> str:
     return worth.unit if worth.unit in ("tokens", "requests") else "rows"
 
 
-def by_intervention(worth: Worth, unit: str) -> dict[str, list[tuple[float, ArmWorth]]]:
-    """Intervention -> its arms with their cost, the cheapest first.
+def cost_lines(section: WorthSection, unit: str) -> dict[str, list[tuple[float, ArmWorth]]]:
+    """Name of a line -> its arms with their cost, the cheapest first.
 
-    Gold rows have a cost in dollars alone; otherwise they are on the second axis only.
+    A line is an intervention; where several teachers serve one, each has a line. Gold rows have a
+    cost in dollars alone; otherwise they are on the second axis only.
     """
+    asked: dict[str, set[str | None]] = {}
+    for arm in section.worth.arms:
+        asked.setdefault(arm.intervention, set()).add(section.models.get(arm.arm))
     lines: dict[str, list[tuple[float, ArmWorth]]] = {}
-    for arm in worth.arms:
+    for arm in section.worth.arms:
         priced = unit == "usd" or arm.intervention != "gold rows"
         cost = None if arm.cost is None or not priced else getattr(arm.cost, unit)
-        if cost is not None:
-            lines.setdefault(arm.intervention, []).append((float(cost), arm))
-    return {
-        intervention: sorted(points, key=lambda point: point[0])
-        for intervention, points in lines.items()
-    }
+        if cost is None:
+            continue
+        model = section.models.get(arm.arm)
+        several = len(asked[arm.intervention]) > 1 and model is not None
+        label = f"{arm.intervention} by {model}" if several else arm.intervention
+        lines.setdefault(label, []).append((float(cost), arm))
+    return {label: sorted(points, key=lambda point: point[0]) for label, points in lines.items()}
 
 
 def gold_ticks(worth: Worth) -> list[tuple[int, float]]:
@@ -150,6 +162,23 @@ def gold_ticks(worth: Worth) -> list[tuple[int, float]]:
         if not ticks or accuracy > ticks[-1][1]:
             ticks.append((size, accuracy))
     return ticks
+
+
+def _cost_axis(axes: Axes, costs: Sequence[float], width: int) -> bool:
+    """Linear; where labels by people dwarf what a teacher costs, logarithmic above the smallest
+    cost, so that zero has a place. Returns whether it is logarithmic."""
+    from matplotlib.ticker import FuncFormatter, NullLocator
+
+    paid = [cost for cost in costs if cost > 0]
+    far = bool(paid) and max(paid) > _FAR * min(paid)
+    if far:
+        axes.set_xscale("symlog", linthresh=min(paid), linscale=0.5)
+        axes.set_xlim(-0.1 * min(paid), 1.6 * max(paid))
+        axes.xaxis.set_minor_locator(NullLocator())
+    else:
+        axes.locator_params(axis="x", nbins=5 if width == NARROW else 8)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda cost, _: f"{cost:,.4g}"))
+    return far
 
 
 def _gold_axis(axes: Axes, ticks: Sequence[tuple[int, float]], pixels: int) -> None:

@@ -7,12 +7,14 @@ from typing import Self
 from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.errors import TeacherError
 from tutelage.core.types import Completion, Request
+from tutelage.data.synthetic import label_answers
 from tutelage.teacher.engine.failures import Fault
 from tutelage.teacher.teacher import RequestFailedError
 
 
 class ScriptedTeacher:
-    """Answers with `example.references[strategy]`; an example without one is a failed row."""
+    """Answers with `example.references[strategy]`, or with the label of a generated row; an example
+    without either is a failed row."""
 
     identity = "scripted"
     model = "scripted"
@@ -23,9 +25,10 @@ class ScriptedTeacher:
 
     async def complete(self, request: Request) -> Completion:
         """The answer in the example. Raises RequestFailedError where there is none."""
-        text = _answer(request)
+        answers = {**label_answers(request.example), **request.example.references}
+        text = answers.get(request.strategy)
         if text is None:
-            known = ", ".join(sorted(request.example.references)) or "none"
+            known = ", ".join(sorted(answers)) or "none"
             raise RequestFailedError(
                 f"the example has no answer for {request.strategy!r} (it has: {known}): the "
                 "teacher 'scripted' is for synthetic data",
@@ -42,17 +45,3 @@ class ScriptedTeacher:
 
     async def __aexit__(self, *_: object) -> None:
         return None
-
-
-def _answer(request: Request) -> str | None:
-    """The answer in the example; about its label, where it has one, what the generator knows."""
-    example = request.example
-    text = example.references.get(request.strategy)
-    if text is not None or not (example.label and example.references):
-        return text
-    if request.strategy == "label":
-        return example.label
-    reason = example.references.get("informed_reasoning")
-    if request.strategy == "chain_of_thought" and reason is not None:
-        return f"{reason}\n\nLabel: {example.label}"
-    return None
