@@ -83,7 +83,14 @@ RULES = (
     Rule(
         r"\btickets?\b",
         "request",
-        (r"\"ticket(_id)?\"", r"support tickets?", r"tickets\.", r"name: tickets"),
+        (
+            r"\"ticket(_id)?\"",
+            r"[Ss]upport tickets?",
+            r"[Nn]ew ticket",
+            r"Ticket NUMBER",
+            r"tickets\.",
+            r"name: tickets",
+        ),
     ),
     Rule(
         r"\bquestions?\b",

@@ -129,9 +129,12 @@ def test_a_good_teacher_is_described_and_never_sees_a_label(
     assert any("the terms of 127.0.0.1" in n or "licence of the model" in n for n in notes.lines)
     assert any("gives the label of 27 of 30 training rows (90.0%" in n for n in notes.lines)
     # Rotated labels and the row: no prompt is another for another gold label.
-    by_text = {row.fields["hypothesis"]: row for row in splits.train}
     for prompt in judge.asked:
-        row = next(row for text, row in by_text.items() if json.dumps(text) in prompt)
+        row = next(
+            row
+            for row in splits.train
+            if all(json.dumps(text) in prompt for text in row.fields.values())
+        )
         order = [prompt.index(f"\n- {label}:") for label in rotated_labels(row, NLI)]
         assert order == sorted(order)
         assert row.reason is not None and row.reason not in prompt

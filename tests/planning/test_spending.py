@@ -80,9 +80,9 @@ def test_two_teachers_are_both_counted(planned: Any) -> None:
 
 def test_few_test_rows_cannot_tell_and_that_is_said(planned: Any) -> None:
     _, plan = planned()
-    verdict = list(plan.spending.sentences())[-1]
-    assert verdict.startswith("what the money is best spent on cannot be told with 45 test rows")
-    assert "--detect 5" in verdict
+    answerable = list(plan.spending.sentences())[-1]
+    assert answerable.startswith("what the money is best spent on cannot be told with 45 test rows")
+    assert "--detect 5" in answerable
 
 
 def test_the_curve_of_gold_rows_is_judged(planned: Any) -> None:

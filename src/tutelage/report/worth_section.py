@@ -356,6 +356,13 @@ def _costs(worth: Worth) -> Iterator[str]:
             f"{several(worth.paid_requests, 'request')} for all arms and seeds, each answer once: "
             f"{'an unknown price' if worth.paid_usd is None else price(worth.paid_usd)}."
         )
+    if worth.agreement:
+        costs = [found.cost_usd for found in worth.agreement]
+        cost = None if None in costs else sum(cost or 0.0 for cost in costs)
+        yield (
+            "The check against known labels took "
+            f"{'an unknown price' if cost is None else price(cost)} more."
+        )
     if worth.gold_usd is not None:
         yield (
             f"The labels of dev and test rows, which every arm needs, cost {price(worth.gold_usd)} "
