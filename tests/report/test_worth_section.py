@@ -150,7 +150,7 @@ def test_the_scope_of_the_claim_is_said(results: Results) -> None:
     [first, *_] = section(results).scope
     assert "4,000 labelled rows and 3,000 unlabelled rows" in first and "5 seeds" in first
     assert not any("answer otherwise" in line for line in section(results).scope)
-    assert "another sample may answer otherwise" in section(results, orders=1).scope[0]
+    assert "one training of each arm" in section(results, orders=1).scope[0]
     drawn = replace(ARMS[1], pool_share=0.72)
     crowded = section(results, arms=(ARMS[0], drawn)).scope
     assert any("up to 72% of the unlabelled rows" in line for line in crowded)
