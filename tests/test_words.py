@@ -87,7 +87,7 @@ RULES = (
             r"\"ticket(_id)?\"",
             r"[Ss]upport tickets?",
             r"[Nn]ew ticket",
-            r"Ticket NUMBER",
+            r"Ticket (NUMBER|number)",
             r"tickets\.",
             r"name: tickets",
         ),
