@@ -18,6 +18,7 @@ from tutelage.config.recipe import Recipe
 from tutelage.core.progress import Observer
 from tutelage.core.types import Example
 from tutelage.evaluation.compare import ALPHA, POWER
+from tutelage.experiment.agreement_check import agreement_requests
 from tutelage.experiment.arm_strategies import strategy_of
 from tutelage.experiment.prepare import Splits, load_splits
 from tutelage.experiment.teacher_baseline import label_requests
@@ -221,6 +222,9 @@ def _request_groups(
         for place, teacher in enumerate(teachers):
             title = names[0] if place == 0 else f"{names[0]}, second teacher"
             yield RequestGroup(title, names, strategy, teacher, rows, split)
+    for asked, sample in agreement_requests(recipe, splits.train):
+        strategy, settings = asked.strategy, asked.settings
+        yield RequestGroup(asked.title, (), strategy, settings, sample, "train", batches=False)
     for baseline in label_requests(recipe, splits)[0]:
         yield RequestGroup(
             title=baseline.title,
