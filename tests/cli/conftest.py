@@ -7,3 +7,4 @@ from pathlib import Path
 
 for _room in ("teacher", "data"):
     sys.path.append(str(Path(__file__).parents[1] / _room))
+sys.path.append(str(Path(__file__).parents[1]))

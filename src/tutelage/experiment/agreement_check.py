@@ -8,7 +8,7 @@ most frequent one are not worth buying: then the run stops, and nothing else has
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -92,16 +92,6 @@ def label_teachers(recipe: Recipe, train: Sequence[Example]) -> list[LabelTeache
             strategy, batches = strategy_of(recipe, arm, train), settings.mode == "batch"
             found.append(LabelTeacher(settings.replace(mode="live"), strategy, shots, batches))
     return found
-
-
-def agreement_requests(
-    recipe: Recipe, train: Sequence[Example]
-) -> Iterator[tuple[LabelTeacher, tuple[Example, ...]]]:
-    """What the teachers will be asked about labelled rows; nothing of one that looks answers up."""
-    task, wanted = recipe.resolved_task(), recipe.labelling.agreement_rows
-    for teacher in label_teachers(recipe, train):
-        if not is_looked_up(teacher.settings):
-            yield teacher, sample_rows(train, teacher.shots, task)[:wanted]
 
 
 def check_agreement(

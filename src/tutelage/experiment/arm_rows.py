@@ -45,6 +45,9 @@ from tutelage.teacher.annotate import Annotation
 _SURE = 100
 """Unlabelled rows whose answers say how frequent the labels are among them."""
 
+_FEWEST_SURE = 30
+"""With fewer, the labels' shares are better taken from the training rows."""
+
 
 @dataclass(frozen=True)
 class Learnt:
@@ -244,7 +247,7 @@ class _Drawing:
                 if left < 0:
                     break
                 rows.append(row)
-            return tuple(rows)
+            return tuple(rows) if len(rows) >= _FEWEST_SURE else ()
         return ()
 
     def learnt(self, arm: ArmSection, seed: int) -> Learnt:

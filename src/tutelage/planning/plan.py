@@ -17,8 +17,9 @@ from tutelage.config.plan_settings import PlanSettings
 from tutelage.config.recipe import Recipe
 from tutelage.core.progress import Observer
 from tutelage.core.types import Example
+from tutelage.data.unlabelled import without_label
 from tutelage.evaluation.compare import ALPHA, POWER
-from tutelage.experiment.agreement_check import agreement_requests
+from tutelage.experiment.agreement_check import label_teachers, sample_rows
 from tutelage.experiment.arm_strategies import strategy_of
 from tutelage.experiment.prepare import Splits, load_splits
 from tutelage.experiment.teacher_baseline import label_requests
@@ -207,7 +208,7 @@ def _request_groups(
     """
     groups: dict[object, list[ArmSection]] = {}
     for arm in recipe.arms:
-        if arm.strategy is not None:
+        if arm.strategy is not None and arm.control != "self_training":
             groups.setdefault(arm.annotation_key, []).append(arm)
     for (first, *_), names in ((arms, tuple(a.name for a in arms)) for arms in groups.values()):
         assert first.strategy is not None
@@ -222,9 +223,16 @@ def _request_groups(
         for place, teacher in enumerate(teachers):
             title = names[0] if place == 0 else f"{names[0]}, second teacher"
             yield RequestGroup(title, names, strategy, teacher, rows, split)
-    for asked, sample in agreement_requests(recipe, splits.train):
-        strategy, settings = asked.strategy, asked.settings
-        yield RequestGroup(asked.title, (), strategy, settings, sample, "train", batches=False)
+    for asked in label_teachers(recipe, splits.train):
+        known = sample_rows(splits.train, asked.shots, recipe.resolved_task())
+        yield RequestGroup(
+            title=asked.title,
+            arms=(),
+            strategy=asked.strategy,
+            settings=asked.settings,
+            rows=[without_label(row) for row in known[: recipe.labelling.agreement_rows]],
+            batches=False,
+        )
     for baseline in label_requests(recipe, splits)[0]:
         yield RequestGroup(
             title=baseline.title,

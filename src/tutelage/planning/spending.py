@@ -61,7 +61,7 @@ class Spending:
     arms:  those that ask a teacher, controls aside
     gold:  sizes of the curve of gold rows
     gold_sentence: whether gold equivalents can be had
-    verdict: whether it can be told what the money is best spent on
+    answerable: whether it can be told what the money is best spent on
     """
 
     unit: SpendUnit | None
@@ -69,7 +69,7 @@ class Spending:
     arms: tuple[ArmSpending, ...]
     gold: tuple[int, ...]
     gold_sentence: str
-    verdict: str
+    answerable: str
 
     def sentences(self) -> Iterator[str]:
         """What `tutelage plan` prints."""
@@ -81,7 +81,7 @@ class Spending:
                 f"{several(self.seeds, 'seed')} together ask about {arm.union:,}, each answer once"
             )
         yield self.gold_sentence
-        yield self.verdict
+        yield self.answerable
 
 
 def amount_in_words(amount: float, unit: SpendUnit | None) -> str:
@@ -154,7 +154,7 @@ def plan_spending(
         arms=tuple(arms),
         gold=tuple(sizes),
         gold_sentence=_gold_sentence(recipe, splits, sizes, design),
-        verdict=_verdict(power),
+        answerable=_answerable(power),
     )
 
 
@@ -265,7 +265,7 @@ _LARGE = 0.10
 """Differences between such arms are rarely larger, a fraction: see docs/results.md."""
 
 
-def _verdict(power: PowerAnalysis | None) -> str:
+def _answerable(power: PowerAnalysis | None) -> str:
     """Whether the experiment can tell which arm is best, before anything is paid."""
     best = "what the money is best spent on"
     if power is None:

@@ -36,7 +36,8 @@ def scope_sentences(worth: Worth) -> Iterator[str]:
         + (
             f"Each of the {worth.orders} seeds drew its own rows."
             if worth.orders > 1
-            else "There was one draw of rows: another sample may answer otherwise."
+            else "There was one draw of rows and one training of each arm: others may answer "
+            "otherwise."
         )
     )
     for what, shares in (

@@ -210,7 +210,7 @@ def _answer(worth: Worth, comparisons: Sequence[ComparisonResult]) -> Iterator[s
             f"{' reaches' if unspent else ', which reaches'} {percent(accuracy[best])}. It is "
             f"significantly better than {_the_others(len(out))}."
         )
-        yield from _nearly_as_good(worth, but=best)
+        yield from _nearly_as_good(worth, best)
         return
     yield (
         f"What {_spent(worth).replace('The', 'the')} is best spent on cannot be told: each of "
@@ -236,12 +236,14 @@ def _excluded(each: Candidate) -> str:
     return f"{each.arm}, {behind} points below {each.rival} (p {_equals(each.p_value)})"
 
 
-def _nearly_as_good(worth: Worth, but: str | None = None) -> Iterator[str]:
-    """Which cheaper arm is nearly as good as any."""
-    if not worth.cheaper:
+def _nearly_as_good(worth: Worth, best: str | None = None) -> Iterator[str]:
+    """Which cheaper arm is nearly as good as any; cheaper than `best`, where one arm is."""
+    costs = {each.arm: each.cost for each in worth.cheaper}  # without those of the dearest
+    cheaper = [each for each in worth.cheaper if each.cost < costs.get(best or "", math.inf)]
+    if not cheaper:
         return
     margin = margin_in_points(worth.margin)
-    near = [each for each in worth.cheaper if each.non_inferior and each.arm != but]
+    near = [each for each in cheaper if each.non_inferior]
     if near:
         first = near[0]
         more = f", as {'are' if len(near) > 2 else 'is'} {joined([e.arm for e in near[1:]])}"
@@ -250,8 +252,8 @@ def _nearly_as_good(worth: Worth, but: str | None = None) -> Iterator[str]:
             f"that is, is {first.arm} (p {_equals(first.p_adjusted)})"
             f"{'' if len(near) == 1 else more}."
         )
-    elif but is None or any(each.arm != but for each in worth.cheaper):
-        yield f"No cheaper arm is shown to be less than {margin} below {but or 'the best'}."
+    else:
+        yield f"No cheaper arm is shown to be less than {margin} below the best."
 
 
 def _equals(p: float) -> str:
@@ -325,7 +327,7 @@ def _is_worth(found: GoldWorth) -> str:
 def _break_even(found: GoldWorth, gold_price: float | None) -> str:
     """From which price of a gold label on the arm is the cheaper way, and what this one's is."""
     low, high = found.break_even_low, found.break_even_high
-    if found.break_even is None and low is None and high is None:
+    if not found.break_even and not low and not high:  # unknown, or the arm costs nothing
         return ""
     if low and high:
         interval = f"{price(low)} to {price(high)}"
@@ -353,6 +355,13 @@ def _costs(worth: Worth) -> Iterator[str]:
             f"The cost of use is what an arm pays alone for one draw. The experiment itself took "
             f"{several(worth.paid_requests, 'request')} for all arms and seeds, each answer once: "
             f"{'an unknown price' if worth.paid_usd is None else price(worth.paid_usd)}."
+        )
+    if worth.agreement:
+        costs = [found.cost_usd for found in worth.agreement]
+        cost = None if None in costs else sum(cost or 0.0 for cost in costs)
+        yield (
+            "The check against known labels took "
+            f"{'an unknown price' if cost is None else price(cost)} more."
         )
     if worth.gold_usd is not None:
         yield (
