@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from tutelage import api
 from tutelage.config.recipe_file import parse_recipe
 from tutelage.core.errors import TeacherError, UsageError
+from tutelage.core.progress import Silent
 from tutelage.core.results import Results, load_results
 from tutelage.core.storage import read_jsonl
 from tutelage.core.types import Completion, Request
@@ -139,6 +141,15 @@ def test_the_report_and_the_command_say_it(done: Run) -> None:
     page = (done.folder / "report.md").read_text(encoding="utf-8")
     assert "What the money bought" in page
     assert "24 more rows that the teacher labelled" in page
+
+
+def test_annotate_buys_the_same_without_training(
+    values: dict[str, Any], done: Run, tmp_path: Path
+) -> None:
+    written = api.annotate_recipe(parse_recipe(values), tmp_path, tmp_path / "l.sqlite", Silent())
+    for path in written:
+        assert path.read_bytes() == (done.folder / "rationales" / path.name).read_bytes()
+    assert not (tmp_path / "small" / "first-student").exists()
 
 
 def test_fractions_do_not_go_with_draws(values: dict[str, Any], tmp_path: Path) -> None:
