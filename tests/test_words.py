@@ -87,7 +87,7 @@ RULES = (
             r"\"ticket(_id)?\"",
             r"[Ss]upport tickets?",
             r"[Nn]ew ticket",
-            r"Ticket NUMBER",
+            r"Ticket (NUMBER|number)",
             r"tickets\.",
             r"name: tickets",
         ),
@@ -112,7 +112,11 @@ RULES = (
     Rule(
         r"\bmoney\b",
         "budget, cost",
-        (r"([Tt]he|same|equal|[Ww]hat|teacher's) money\b", r"\bmoney (is|buys|bought)\b"),
+        (
+            r"([Tt]he|same|equal|[Ww]hat|teacher's) money\b",
+            r"\bmoney (is|buys|bought)\b",
+            r"costs money",
+        ),
     ),
     Rule(r"\bdeparts?\b|\bdeparted\b|\bleaves? (a|the|this) rule", "departure from the protocol"),
     Rule(

@@ -119,9 +119,13 @@ def strategy_traits(name: str, template: str | None = None) -> tuple[bool, bool]
 def annotate_recipe(
     recipe: Recipe, runs: Path, ledger: Path | None, observer: Observer, **options: Any
 ) -> dict[Path, Summary]:
-    """Annotate every arm of a recipe; see `experiment.prepare.annotate_recipe`."""
+    """Annotate every arm of a recipe; see `experiment.prepare.annotate_recipe`, and for recipes
+    whose arms buy `experiment.before_buying.annotate_what_is_bought`."""
+    from tutelage.experiment.before_buying import annotate_what_is_bought
     from tutelage.experiment.prepare import annotate_recipe
 
+    if recipe.draws_rows:
+        return annotate_what_is_bought(recipe, runs, ledger, observer, **options)
     return annotate_recipe(recipe, runs, ledger, observer, **options)
 
 

@@ -219,6 +219,17 @@ def test_answers_about_unlabelled_rows_give_the_shares(recipe: Make, tmp_path: P
     assert with_pool_answers(found, NLI, rows, done, silent) is found
 
 
+def test_arms_that_ask_in_batches_are_not_asked_live_about_unlabelled_rows(
+    server: ScriptedServer, judge: Judge, recipe: Make, tmp_path: Path
+) -> None:
+    asked = recipe(of(server, mode="batch"))
+    splits = load_splits(asked)
+    judge.learn(splits)
+    pool = splits.train[40:50]
+    (found,) = check_agreement(asked, splits, tmp_path / "l.sqlite", Notes(), pool_rows=pool)
+    assert (found.shares_from, len(judge.asked)) == ("training rows", 30)
+
+
 def test_recorded_answers_count_where_there_are_any(recipe: Make, tmp_path: Path) -> None:
     path = tmp_path / "answers.jsonl"
     asked = recipe(f"recorded:{path}#m", agreement_rows=20)

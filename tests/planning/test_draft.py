@@ -53,7 +53,7 @@ def test_recipes_examples_and_documents_name_the_default_teacher_alone() -> None
 
 def labelled_file(folder: Path) -> Path:
     path = folder / "labelled.csv"
-    lines = [f"Ticket number {i} is about {i % 7},{'bug' if i % 2 else 'wish'}" for i in range(40)]
+    lines = [f"Note number {i} is about {i % 7},{'bug' if i % 2 else 'wish'}" for i in range(40)]
     path.write_text("\n".join(["body,kind", *lines]) + "\n", encoding="utf-8")
     return path
 
@@ -68,8 +68,8 @@ def labelled_file(folder: Path) -> Path:
 )
 def test_unlabelled_rows_are_part_of_the_draft(tmp_path: Path, teacher: str, spend: Any) -> None:
     pool = tmp_path / "unlabelled.csv"
-    rows = [f"{i},New ticket {i}," for i in range(27)]
-    more = ["27,Ticket NUMBER 3 is about 3!,", "28,new ticket 5?,wish", "29, ,"]
+    rows = [f"{i},New note {i}," for i in range(27)]
+    more = ["27,Note NUMBER 3 is about 3!,", "28,new note 5?,wish", "29, ,"]
     pool.write_text("\n".join(["nr,body,kind", *rows, *more]) + "\n", encoding="utf-8")
     text, found = api.draft(
         labelled_file(tmp_path),
@@ -90,7 +90,7 @@ def test_unlabelled_rows_are_part_of_the_draft(tmp_path: Path, teacher: str, spe
     ]
     parse_recipe(values)
     assert found.pool is not None
-    assert (found.pool.rows, found.pool.complete, found.pool.example) == (30, True, "New ticket 0")
+    assert (found.pool.rows, found.pool.complete, found.pool.example) == (30, True, "New note 0")
     assert (found.pool.known, found.pool.repeated) == (1, 1)
     assert (found.pool.labelled, found.pool.unreadable) == (1, 1)
     assert "row 30" in str(found.pool.first_fault)

@@ -54,8 +54,11 @@ def test_rows_of_each_arm_and_of_all_seeds_together(planned: Any) -> None:
     bought, half = plan.spending.arms
     assert (bought.rows, half.rows, bought.of, half.of) == (20, 10, 80, 80)
     assert 20 < bought.union < 60 and 10 < half.union < 30
-    (requests,) = plan.requests
+    requests, agreement = plan.requests
     assert (requests.rows, requests.split) == (bought.union, "unlabelled")
+    # Before these, the teacher is asked about rows whose labels are known: here all 90.
+    assert (agreement.title, agreement.arms) == ("agreement of openai:m (label)", ())
+    assert (agreement.rows, agreement.split, agreement.mode) == (90, "train", "live")
     lines = list(plan.spending.sentences())
     assert lines[0].startswith("bought: 20 rows for each seed: 20 of 80 rows; 3 seeds together")
 
@@ -64,7 +67,7 @@ def test_a_spend_in_dollars_is_estimated_and_never_planned_beyond_it(planned: An
     _, plan = planned(spend=0.002, arms=_arms())
     (bought,) = plan.spending.arms
     assert 5 < bought.rows < 80
-    (requests,) = plan.requests
+    requests, _ = plan.requests
     # Of one seed's rows at the expected cost of a row.
     assert requests.dollars.expected * bought.rows / requests.missing <= 0.002
     assert "$0.0020 for each seed: about" in next(plan.spending.sentences())
@@ -74,8 +77,11 @@ def test_two_teachers_are_both_counted(planned: Any) -> None:
     other = {"model": "openai:n", "base_url": "http://127.0.0.1:9/v1", "max_tokens": 20}
     arms = [{"name": "labels"}, {"name": "a", "strategy": "label", **POOL, "agrees_with": other}]
     _, plan = planned(arms=arms)
-    assert [group.teacher for group in plan.requests] == ["openai:m", "openai:n"]
-    assert len({group.missing for group in plan.requests}) == 1
+    bought = [group for group in plan.requests if group.arms]
+    assert [group.teacher for group in bought] == ["openai:m", "openai:n"]
+    assert len({group.missing for group in bought}) == 1
+    compared = [group.teacher for group in plan.requests if not group.arms]
+    assert compared == ["openai:m", "openai:n"]
 
 
 def test_few_test_rows_cannot_tell_and_that_is_said(planned: Any) -> None:

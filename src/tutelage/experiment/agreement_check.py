@@ -60,12 +60,15 @@ _HERE = ("localhost", "127.0.0.1", "::1", "0.0.0.0")
 class LabelTeacher:
     """A teacher that arms buy labels from, and how it is asked.
 
-    shots: labelled rows in every prompt
+    settings: of live requests
+    shots:    labelled rows in every prompt
+    batches:  whether the arms ask it in batches, at another price
     """
 
     settings: TeacherSettings
     strategy: Strategy
     shots: tuple[Example, ...]
+    batches: bool
 
     @property
     def title(self) -> str:
@@ -86,8 +89,8 @@ def label_teachers(recipe: Recipe, train: Sequence[Example]) -> list[LabelTeache
             if settings is None or (key := (arm.strategy, arm.template, settings)) in known:
                 continue
             known.append(key)
-            strategy = strategy_of(recipe, arm, train)
-            found.append(LabelTeacher(settings.replace(mode="live"), strategy, shots))
+            strategy, batches = strategy_of(recipe, arm, train), settings.mode == "batch"
+            found.append(LabelTeacher(settings.replace(mode="live"), strategy, shots, batches))
     return found
 
 
@@ -124,7 +127,7 @@ def check_agreement(
         result = describe(recipe, splits, teacher, rows, done)
         if result.ci95[1] < result.majority_share:
             raise TeacherError(_stopped(result))
-        if pool_rows:
+        if pool_rows and not teacher.batches:  # live, their answers would cost more
             answers = asking.ask(pool_rows).rationales
             result = with_pool_answers(result, task, rows, done, answers)
         result = replace(result, student_accuracy=student_accuracy)

@@ -7,12 +7,14 @@ from pathlib import Path
 from tutelage.config.recipe import Recipe
 from tutelage.core.progress import Observer
 from tutelage.core.results import TeacherAgreement
+from tutelage.core.storage import write_jsonl
 from tutelage.experiment.agreement_check import check_agreement
-from tutelage.experiment.arm_rows import gold_rows, rows_bought_in_any_case
-from tutelage.experiment.prepare import Splits
+from tutelage.experiment.arm_rows import draw_rows, gold_rows, rows_bought_in_any_case
+from tutelage.experiment.prepare import Splits, load_splits
 from tutelage.experiment.row_orders import seed_orders
 from tutelage.student.encoding.targets import build_training_examples
 from tutelage.student.jobs.jobs import Runner, TrainingJob
+from tutelage.teacher.annotate import Summary
 
 
 def compare_with_known_labels(
@@ -45,6 +47,33 @@ def compare_with_known_labels(
         student_accuracy=accuracy,
         retry_failed=retry_failed,
     )
+
+
+def annotate_what_is_bought(
+    recipe: Recipe,
+    runs: Path,
+    ledger: Path | None,
+    observer: Observer,
+    *,
+    retry_failed: bool = False,
+    wait: bool = True,
+) -> dict[Path, Summary]:
+    """Buy what every arm and seed of a recipe may, and write the teachers' answers of its run.
+
+    Returns a summary for each file, by path. Nothing is trained: the teacher is compared with known
+    labels, but with no student. Raises as `check_agreement` and `draw_rows` do.
+    """
+    splits = load_splits(recipe)
+    if any(arm.learns_pool for arm in recipe.arms):
+        sure = rows_bought_in_any_case(recipe, splits, ledger, observer)
+        check_agreement(recipe, splits, ledger, observer, pool_rows=sure, retry_failed=retry_failed)
+    drawn = draw_rows(recipe, splits, ledger, observer, retry_failed=retry_failed, wait=wait)
+    written = {}
+    for arm, annotation in drawn.annotations.items():
+        path = runs / recipe.name / "rationales" / f"{arm}.jsonl"
+        write_jsonl(path, annotation.rationales)
+        written[path] = annotation.summary
+    return written
 
 
 def first_student(recipe: Recipe, splits: Splits, folder: Path, observer: Observer) -> float | None:

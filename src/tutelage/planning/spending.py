@@ -130,6 +130,8 @@ def plan_spending(
     """
     arms = []
     for arm in treatment_arms(recipe.arms):
+        if arm.equal == "epochs":
+            continue  # it learns what the arm that it is a variant of learns
         spend = None if recipe.spend is None else recipe.spend.of(arm.spend)
         asker = None if spend is None else _asker(recipe, arm, splits, observer)
         by_seed = [_bought(rows, spend, asker, book) for rows in planned[arm.annotation_key]]
