@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import runpy
 import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from tutelage.cli.main import app
 from tutelage.config.recipe_file import load_recipe
+from tutelage.core.task import NLI
 
 sys.path.append(str(Path(__file__).parent / "report"))
 
@@ -24,6 +27,7 @@ EXAMPLES = ROOT / "examples"
 RECIPES = sorted(path.name for path in EXAMPLES.glob("*.yaml"))
 SCRIPTS = {"python_api.py", "read_results.py"}
 DATA = {"messages.csv"}
+NOTEBOOK = "first_experiment.ipynb"
 SERVING = {"serving"}  # a folder that tests/deliver reads
 
 
@@ -55,7 +59,7 @@ def script(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_every_file_is_one_that_is_tested_here() -> None:
-    known = {*RECIPES, *SCRIPTS, *DATA, *SERVING}
+    known = {*RECIPES, *SCRIPTS, *DATA, *SERVING, NOTEBOOK}
     assert {path.name for path in EXAMPLES.iterdir() if path.name != "__pycache__"} == known
 
 
@@ -105,3 +109,20 @@ def test_read_results(folder: Path, script: Script) -> None:
     (line,) = script("read_results.py", folder / "run").splitlines()
     assert line.startswith("informed-reasoning - labels: ")
     assert line.endswith(" of 3 seeds agree")
+
+
+def test_the_notebook(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its cells run in order in one namespace. It is kept without output, as editors clear it."""
+    notebook = json.loads((folder / NOTEBOOK).read_text(encoding="utf-8"))
+    assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
+    cells = notebook["cells"]
+    assert len({cell["id"] for cell in cells}) == len(cells)
+    names: dict[str, Any] = {}
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            assert not cell["outputs"] and cell["execution_count"] is None
+            exec(compile("".join(cell["source"]), f"{NOTEBOOK}: {cell['id']}", "exec"), names)
+    *scores, difference = capsys.readouterr().out.splitlines()[-3:]
+    assert [line.split(":")[0] for line in scores] == ["reasoning", "labels"]
+    assert difference.startswith("difference ") and "95% interval" in difference
+    assert len(names["answers"]) == 1 and names["answers"][0].label in NLI.labels

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
@@ -53,3 +55,33 @@ def test_the_hosted_workflow_calls_make_test() -> None:
     ]
     assert job["strategy"]["matrix"]["python"] == supported
     assert "\ntest: check\n" in (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
+FORMS = sorted((ROOT / ".github/ISSUE_TEMPLATE").glob("*.yml"))
+
+
+@pytest.mark.parametrize("form", [f for f in FORMS if f.name != "config.yml"], ids=lambda f: f.stem)
+def test_a_form_for_issues_has_what_its_format_requires(form: Path) -> None:
+    values = yaml.safe_load(form.read_text(encoding="utf-8"))
+    assert {"name", "description", "body"} <= set(values)
+    inputs = [each for each in values["body"] if each["type"] != "markdown"]
+    assert inputs and {each["type"] for each in inputs} <= {"textarea", "input", "dropdown"}
+    names = [each["id"] for each in inputs]
+    assert len(set(names)) == len(names)
+    assert all(each["attributes"]["label"] for each in inputs)
+    assert any(each.get("validations", {}).get("required") for each in inputs)
+
+
+@pytest.mark.parametrize("page", sorted(path.name for path in ROOT.glob("*.md")))
+def test_links_between_the_project_s_files_lead_to_files(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
+    lost = [link for link in links if not (ROOT / link.partition("#")[0]).exists()]
+    assert not lost
+
+
+def test_the_release_steps_name_scripts_that_exist() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    scripts = set(re.findall(r"scripts/\w+\.sh", text))
+    assert scripts == {"scripts/check_wheel.sh", "scripts/check_versions.sh"}
+    assert all((ROOT / script).stat().st_mode & 0o100 for script in scripts)

