@@ -93,7 +93,6 @@ CHUNK = 50
 class WorthMeasured:
     """Arrays of experiments × what is measured.
 
-    missed:   the pairs' intervals that miss the truth of this pool
     estimate, half, truth: of the pairs; `truth` is that of this pool
     held:     whether the set holds the best; one column
     inferior: whether the labels-only arm was called non-inferior; one column

@@ -83,7 +83,14 @@ RULES = (
     Rule(
         r"\btickets?\b",
         "request",
-        (r"\"ticket(_id)?\"", r"support tickets?", r"tickets\.", r"name: tickets"),
+        (
+            r"\"ticket(_id)?\"",
+            r"[Ss]upport tickets?",
+            r"[Nn]ew ticket",
+            r"Ticket (NUMBER|number)",
+            r"tickets\.",
+            r"name: tickets",
+        ),
     ),
     Rule(
         r"\bquestions?\b",
@@ -105,7 +112,11 @@ RULES = (
     Rule(
         r"\bmoney\b",
         "budget, cost",
-        (r"([Tt]he|same|equal|[Ww]hat|teacher's) money\b", r"\bmoney (is|buys|bought)\b"),
+        (
+            r"([Tt]he|same|equal|[Ww]hat|teacher's) money\b",
+            r"\bmoney (is|buys|bought)\b",
+            r"costs money",
+        ),
     ),
     Rule(r"\bdeparts?\b|\bdeparted\b|\bleaves? (a|the|this) rule", "departure from the protocol"),
     Rule(

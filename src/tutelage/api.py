@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tutelage.core.results import Comparison, Evaluation, Results
     from tutelage.core.task import Task
     from tutelage.data.describe import Description as Description
+    from tutelage.data.describe import PoolDescription as PoolDescription
     from tutelage.data.file_task import FileTask as FileTask
     from tutelage.deliver.exporter import Export
     from tutelage.deliver.predict import Counts
@@ -118,9 +119,13 @@ def strategy_traits(name: str, template: str | None = None) -> tuple[bool, bool]
 def annotate_recipe(
     recipe: Recipe, runs: Path, ledger: Path | None, observer: Observer, **options: Any
 ) -> dict[Path, Summary]:
-    """Annotate every arm of a recipe; see `experiment.prepare.annotate_recipe`."""
+    """Annotate every arm of a recipe; see `experiment.prepare.annotate_recipe`, and for recipes
+    whose arms buy `experiment.before_buying.annotate_what_is_bought`."""
+    from tutelage.experiment.before_buying import annotate_what_is_bought
     from tutelage.experiment.prepare import annotate_recipe
 
+    if recipe.draws_rows:
+        return annotate_what_is_bought(recipe, runs, ledger, observer, **options)
     return annotate_recipe(recipe, runs, ledger, observer, **options)
 
 
@@ -165,33 +170,12 @@ def doctor(recipe: Recipe | str | None) -> list[Finding]:
     return list(examine(recipe))
 
 
-def draft(
-    file: str | Path,
-    *,
-    dev: str | None,
-    test: str | None,
-    teacher: str,
-    student: str,
-    label_column: str | None = None,
-    text_columns: Sequence[str] = (),
-    labels: Sequence[str] = (),
-    layout: LayoutSettings | None = None,
-) -> tuple[str, Description]:
+def draft(file: str | Path, **options: Any) -> tuple[str, Description]:
     """A recipe for a data file, as YAML, and what the file was taken for; see
-    `data.describe.describe_file`."""
-    from tutelage.data.describe import describe_file
-    from tutelage.planning.draft import draft_recipe
+    `planning.draft.draft`."""
+    from tutelage.planning.draft import draft
 
-    found = describe_file(
-        file,
-        label=label_column,
-        texts=text_columns,
-        labels=labels,
-        layout=layout,
-        others=[spec for spec in (dev, test) if spec is not None],
-    )
-    text = draft_recipe(str(file), found, dev=dev, test=test, teacher=teacher, student=student)
-    return text, found
+    return draft(str(file), **options)
 
 
 def write_predictions(model: Path, data: str, **options: Any) -> Counts:

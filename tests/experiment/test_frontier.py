@@ -27,9 +27,9 @@ from tutelage.core.storage import read_json, read_jsonl, write_json, write_jsonl
 from tutelage.core.task import NLI
 from tutelage.core.types import Example, Prediction
 from tutelage.evaluation.frontier import Frontier, choose_point, thresholds_between
+from tutelage.experiment.arm_strategies import draw_rows
 from tutelage.experiment.frontier_of_run import frontier_of_run
 from tutelage.experiment.prepare import load_splits
-from tutelage.experiment.teacher_baseline import draw_rows
 
 USD = 0.003
 """Of an answer: 3 tokens at 1,000 dollars for a million; 9 are reserved."""

@@ -23,13 +23,9 @@ from tutelage.core.results import TeacherBaseline, TeacherLabelScore
 from tutelage.core.task import NLI
 from tutelage.core.types import Example
 from tutelage.evaluation.statistics import wilson_interval
+from tutelage.experiment.arm_strategies import draw_rows, draw_shots
 from tutelage.experiment.prepare import Splits, load_splits
-from tutelage.experiment.teacher_baseline import (
-    ask_for_labels,
-    draw_rows,
-    draw_shots,
-    label_requests,
-)
+from tutelage.experiment.teacher_baseline import ask_for_labels, label_requests
 from tutelage.teacher.ledger import charges
 from tutelage.teacher.ledger.store import Ledger
 

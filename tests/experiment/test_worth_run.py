@@ -8,12 +8,16 @@ from typing import Any
 
 import pytest
 
+from tutelage import api
 from tutelage.config.recipe_file import parse_recipe
-from tutelage.core.errors import UsageError
+from tutelage.core.errors import TeacherError, UsageError
+from tutelage.core.progress import Silent
 from tutelage.core.results import Results, load_results
 from tutelage.core.storage import read_jsonl
+from tutelage.core.types import Completion, Request
 from tutelage.experiment.run import Run, run
 from tutelage.student.jobs.jobs import read_predictions
+from tutelage.teacher.clients.scripted import ScriptedTeacher
 
 POOL = {"rows": "unlabelled"}
 
@@ -95,6 +99,39 @@ def test_what_was_bought_is_described(done: Run) -> None:
     assert {each.arm for each in worth.preview} == {arm.name for arm in done.results.arms}
 
 
+def test_the_teacher_was_compared_with_known_labels_and_a_first_student(done: Run) -> None:
+    worth = done.results.worth
+    assert worth is not None
+    assert [(each.strategy, each.accuracy) for each in worth.agreement] == [
+        ("label", 1.0),
+        ("chain_of_thought", 1.0),
+    ]
+    assert (done.folder / "first-student" / "training" / "done.json").exists()
+    assert all(each.student_accuracy is not None for each in worth.agreement)
+    page = (done.folder / "report.md").read_text(encoding="utf-8")
+    assert (
+        "labelled training rows whose labels it did not see, scripted (label) was right on" in page
+    )
+
+
+def test_a_teacher_that_is_no_better_than_the_most_frequent_label_stops_the_run(
+    values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def dunno(self: ScriptedTeacher, request: Request) -> Completion:
+        return Completion("I cannot say.", "stop")
+
+    monkeypatch.setattr(ScriptedTeacher, "complete", dunno)
+    arms = [{"name": "labels"}, {"name": "bought", "strategy": "label", **POOL}]
+    with pytest.raises(TeacherError, match="nothing else was asked"):
+        run(
+            parse_recipe({**values, "arms": arms}),
+            runs=tmp_path,
+            ledger=tmp_path / "l.sqlite",
+            workers=1,
+        )
+    assert not (tmp_path / "small" / "arms").exists()  # nothing of the experiment was trained
+
+
 def test_the_bag_of_words_learns_each_seeds_gold_rows(done: Run) -> None:
     words = done.results.baselines.bag_of_words
     assert words is not None and "seeds" in words.ci_method
@@ -104,6 +141,15 @@ def test_the_report_and_the_command_say_it(done: Run) -> None:
     page = (done.folder / "report.md").read_text(encoding="utf-8")
     assert "What the money bought" in page
     assert "24 more rows that the teacher labelled" in page
+
+
+def test_annotate_buys_the_same_without_training(
+    values: dict[str, Any], done: Run, tmp_path: Path
+) -> None:
+    written = api.annotate_recipe(parse_recipe(values), tmp_path, tmp_path / "l.sqlite", Silent())
+    for path in written:
+        assert path.read_bytes() == (done.folder / "rationales" / path.name).read_bytes()
+    assert not (tmp_path / "small" / "first-student").exists()
 
 
 def test_fractions_do_not_go_with_draws(values: dict[str, Any], tmp_path: Path) -> None:

@@ -29,7 +29,9 @@ from tutelage.report.worth_section import (
 
 @pytest.fixture(scope="module")
 def results() -> Results:
-    return replace(sample_results(rows=60, seeds=2), worth=sample_worth())
+    return replace(
+        sample_results(60, 2, {"labels": 0.0, "informed-reasoning": 0.1}), worth=sample_worth()
+    )
 
 
 def section(results: Results, **more: Any) -> WorthSection:
@@ -48,7 +50,7 @@ def test_without_arms_that_buy_there_is_no_section(results: Results) -> None:
 def test_best_spent_is_said_only_where_one_arm_is_left(results: Results) -> None:
     [first, second] = section(results).answer
     assert first.startswith(f"$1.00 is best spent on {HOSTILE}, which reaches 78.0%.")
-    assert second == f"No cheaper arm is shown to be less than 3.0 points below {HOSTILE}."
+    assert second == "No cheaper arm is shown to be less than 3.0 points below the best."
     several = (
         candidate("labels", False),
         candidate(HOSTILE, True, "half"),
@@ -117,6 +119,22 @@ def test_the_break_even_price_is_compared_with_that_of_a_label(
     assert section(results, gold_price=gold_price).gold[0].endswith(said)
 
 
+def test_an_arm_that_costs_more_than_the_best_is_not_called_cheaper(results: Results) -> None:
+    dearer = CheaperCandidate("half", 0.5, True, 0.001, HOSTILE, 0.02, 0.025)
+    best = CheaperCandidate(HOSTILE, 0.42, True, 1e-4, "half", -0.02, -0.01)
+    assert len(section(results, cheaper=(best, dearer)).answer) == 1
+    cheap = replace(dearer, arm="labels", cost=0.0)
+    said = section(results, cheaper=(cheap, best, dearer)).answer[1]
+    assert said.endswith("is labels (p = 0.001).")
+    two = section(results, cheaper=(cheap, replace(cheap, arm="half"), best)).answer[1]
+    assert said.removesuffix(".") in two and two.endswith(", as is half.")
+
+
+def test_an_arm_that_costs_nothing_has_no_break_even_price(results: Results) -> None:
+    free = gold(618, 1404, break_even=0.0, break_even_low=0.0, break_even_high=0.0)
+    assert section(results, gold=(free,)).gold[0].endswith("gold rows (620 to 1,400).")
+
+
 def test_open_prices_and_reasons(results: Results) -> None:
     above = gold(1750, None, worth=None, break_even=None, beyond="above")
     assert "at a price of at most $0.00024 a label" in section(results, gold=(above,)).gold[0]
@@ -132,7 +150,7 @@ def test_the_scope_of_the_claim_is_said(results: Results) -> None:
     [first, *_] = section(results).scope
     assert "4,000 labelled rows and 3,000 unlabelled rows" in first and "5 seeds" in first
     assert not any("answer otherwise" in line for line in section(results).scope)
-    assert "another sample may answer otherwise" in section(results, orders=1).scope[0]
+    assert "one training of each arm" in section(results, orders=1).scope[0]
     drawn = replace(ARMS[1], pool_share=0.72)
     crowded = section(results, arms=(ARMS[0], drawn)).scope
     assert any("up to 72% of the unlabelled rows" in line for line in crowded)

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tutelage.core.task import NLI, Task
-from tutelage.core.types import Example
+from tutelage.core.types import Completion, Example
 from tutelage.strategies.labelling import Labelling
 from tutelage.strategies.lookup import get_strategy
 from tutelage.strategies.row_text import (
@@ -176,3 +176,13 @@ def test_a_template_can_quote_a_text(text: str) -> None:
 def test_strategies_without_a_prompt_show_nothing() -> None:
     for name in ("human", "recorded"):
         assert get_strategy(name).render(Example("e", {"text": BREAKING[0]}, "good"), REVIEWS) == ()
+
+
+@given(text=TEXT, strategy=st.sampled_from(["informed_reasoning", "template", "recorded", "human"]))
+def test_an_explanation_is_kept_as_it_is(text: str, strategy: str) -> None:
+    """Nothing in it is taken for a part of the prompt, a label or a heading."""
+    asked = get_strategy(strategy, template="Why?" if strategy == "template" else None)
+    row = Example("e", {"text": "x"}, "good", reason=text)
+    found = asked.parse(Completion("" if strategy == "human" else text, "stop"), row, REVIEWS)
+    assert (found.text, found.label) == (text.strip(), None)
+    assert found.status == ("ok" if text.strip() else "empty")

@@ -227,7 +227,7 @@ class Whole:
 def whole(tokenizer: Path, tmp_path_factory: pytest.TempPathFactory) -> Whole:
     """A training with all that can be lost: a checkpoint that is not the first, an early end."""
     torch.set_num_threads(1)
-    for seed in (2, 3, 5, 7, 11, 13):
+    for seed in (11, 2, 3, 5, 7, 13):
         folder = tmp_path_factory.mktemp("whole")
         result = small_training.small_training(tokenizer, folder, seed=seed)
         found = [line["dev_accuracy"] for line in _log(folder) if "dev_accuracy" in line]

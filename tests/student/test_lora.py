@@ -47,6 +47,7 @@ SETTINGS = TrainSettings(
     warmup_steps=2,
     evaluate_every=4,
     tokens_per_micro_batch=600,
+    max_source_tokens=24,
     max_rationale_tokens=16,
     precision="fp32",
     lora=LORA,
@@ -223,8 +224,8 @@ def test_a_checkpoint_is_a_plain_model(
     assert {n for n, _ in again.model.named_parameters()} == {
         n for n, w in student.model.named_parameters() if w.requires_grad
     }
-    left = score_labels(student, DEV, NLI)
-    assert left == score_labels(again, DEV, NLI)
+    left = score_labels(student, DEV, NLI, **settings.inference_limits)
+    assert left == score_labels(again, DEV, NLI, **settings.inference_limits)
     assert sum(p.label == p.gold for p in left) / len(DEV) == result.dev_accuracy
     assert explain(student, DEV[:2], left[:2], NLI, max_rationale_tokens=8) == explain(
         again, DEV[:2], left[:2], NLI, max_rationale_tokens=8

@@ -20,8 +20,11 @@ from tutelage.config.layout_settings import LayoutSettings
 from tutelage.config.teacher_settings import DEFAULT_TEACHER
 
 if TYPE_CHECKING:
-    from tutelage.api import Description
+    from tutelage.api import Description, PoolDescription
 
+
+_LONGEST = 60
+"""Characters of an unlabelled row that are shown."""
 
 _SHOWN = 6
 """Labels that the heading of their list names."""
@@ -39,6 +42,10 @@ def init(
     output: Annotated[Path, typer.Option(help="The recipe file to write.")] = Path("recipe.yaml"),
     dev: Annotated[str | None, typer.Option(help="Dev file (default: a tenth of train).")] = None,
     test: Annotated[str | None, typer.Option(help="Test file (default: a fifth of train).")] = None,
+    unlabelled: Annotated[
+        str | None,
+        typer.Option(help="Rows without a label, which the teacher may label (default: none)."),
+    ] = None,
     teacher: Annotated[
         str, typer.Option(help="The teacher: openai:MODEL, gguf:PATH, package:PACKAGE/FILE.")
     ] = DEFAULT_TEACHER,
@@ -61,6 +68,9 @@ def init(
 
     Looks at a sample of the file and prints what it understood.
 
+    With --unlabelled the recipe compares what can be bought for the same spend: rationales of the
+    labelled rows, and labels of unlabelled ones.
+
     Example: `tutelage init reviews.csv --output reviews.yaml`
     """
     from tutelage import api
@@ -74,6 +84,7 @@ def init(
         file,
         dev=dev,
         test=test,
+        unlabelled=unlabelled,
         teacher=teacher,
         student=student,
         label_column=label_column,
@@ -115,12 +126,35 @@ def understood(file: str, found: Description) -> list[str]:
     if found.left_aside:
         lines.append(f"  left aside: {', '.join(found.left_aside)}")
     lines += [f"  {note}" for note in found.notes]
+    lines += pool_lines(found.pool) if found.pool is not None else []
     lines += [
         f"  to decide: {one.value!r} in {one.count:,} rows, such as {one.example!r}: a label, or "
         "none? The recipe has the line"
         for one in found.undecided
     ]
     return lines
+
+
+def pool_lines(pool: PoolDescription) -> list[str]:
+    """What a file of unlabelled rows was taken for, in lines for the user to check."""
+    rows = f"{pool.rows:,} rows" if pool.complete else f"a sample of {pool.rows:,} rows"
+    lines = [f"{pool.source}: {rows} for the teacher to label, such as {_short(pool.example)!r}"]
+    lines += [
+        f"  {number:,} of them {what}"
+        for number, what in (
+            (pool.labelled, "have a label, which is ignored"),
+            (pool.known, "have the text of a labelled row: left out"),
+            (pool.repeated, "repeat an earlier one: left out"),
+            (pool.unreadable, f"cannot be read: left out; the first: {pool.first_fault}"),
+        )
+        if number
+    ]
+    return lines
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
 
 
 def _some(labels: Sequence[str]) -> str:

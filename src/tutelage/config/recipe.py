@@ -19,6 +19,7 @@ from tutelage.config import design_rules, pool_rules
 from tutelage.config.arm_settings import ArmSection
 from tutelage.config.comparisons import Families, families_of
 from tutelage.config.design_rules import Departure
+from tutelage.config.labelling_settings import LabellingSection
 from tutelage.config.learning_rates import filled_up
 from tutelage.config.sections import (
     NAME,
@@ -141,6 +142,11 @@ class Recipe(Settings):
         description="How the teacher is asked for labels.",
         examples=[{"rows": 200}],
     )
+    labelling: LabellingSection = Field(
+        LabellingSection(),
+        description="How a teacher labels unlabelled rows, and how that is checked first.",
+        examples=[{"shots_per_label": 2}],
+    )
     # After the fields that decide which arms are added to it.
     arms: list[ArmSection] = Field(
         min_length=1,
@@ -163,16 +169,15 @@ class Recipe(Settings):
         1.0,
         gt=0,
         lt=100,
-        description="Percentage points of accuracy: smaller differences do not matter to you. The "
-        "report says where a difference is shown to be smaller.",
+        description="Points of accuracy: smaller differences do not matter to you. The report says "
+        "where one is shown to be smaller.",
         examples=[0.5],
     )
     explain_rows: Integer = Field(
         200,
         ge=0,
         le=500,
-        description="Test rows on which a student of each arm writes its own rationale, for the "
-        "report.",
+        description="Test rows that a student of each arm explains itself, for the report.",
         examples=[50],
     )
     departures: DeparturesSection = Field(
@@ -286,8 +291,7 @@ class Recipe(Settings):
         """What the preset leaves out of the full protocol, in words; departures are not in it."""
         search = ("the search on dev",) if self.protocol == "quick" and not self.trials else ()
         task = self.resolved_task()
-        rules = design_rules.left_out(self.arms, self.baselines, task, self.protocol)
-        return (*rules, *search)
+        return (*design_rules.left_out(self.arms, self.baselines, task, self.protocol), *search)
 
     def resolved_task(self) -> Task:
         """The task that the key `task` describes."""
@@ -319,9 +323,8 @@ class Recipe(Settings):
     def configs(self, arm: ArmSection) -> list[Config]:
         """The configurations that the arm chooses from; every arm has the same number.
 
-        An arm of labels alone has no label weight to vary, so it has more learning rates: all
-        that the other arms have, and then some between them. A classifier has its own, and may so
-        have more than the others; the number of trials is the same.
+        An arm of labels alone has no label weight to vary, so it has more learning rates: some
+        between those of others. A classifier has its own, and may so have more; trials are equal.
         """
         rates, weights = self.search.learning_rate, self.search.label_weight
         if arm.classifier is not None:

@@ -32,6 +32,31 @@ _NO_HEADER = "header: its first row is taken for data, so that columns have numb
 
 
 @dataclass(frozen=True, slots=True)
+class PoolDescription:
+    """What a file of unlabelled rows holds, if it is read as the labelled ones are.
+
+    source:      the data spec
+    rows:        how many were examined
+    complete:    whether these are all
+    unreadable:  those without text; first_fault: why the first of them is
+    labelled:    those that have a label, which nothing will look at
+    known:       those with the text of a labelled row of the sample, which will be left out
+    repeated:    those with the text of an earlier one, which will be left out
+    example:     the first field of the first row
+    """
+
+    source: str
+    rows: int
+    complete: bool
+    unreadable: int
+    first_fault: str | None
+    labelled: int
+    known: int
+    repeated: int
+    example: str
+
+
+@dataclass(frozen=True, slots=True)
 class Description:
     """A guess at what a file's columns mean, for the user to check.
 
@@ -45,6 +70,7 @@ class Description:
     layout:      how the file is read, as far as it differs from the defaults
     left_aside:   columns that are not used
     notes:        what else the user should check, one sentence each
+    pool:         the unlabelled rows that go with it; None where none are named
     """
 
     rows: int
@@ -59,6 +85,7 @@ class Description:
     left_aside: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     text_columns: tuple[str, ...] = field(default=())
+    pool: PoolDescription | None = None
 
 
 def describe_file(

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,11 +20,13 @@ from typing import Any
 from tutelage.config.arm_settings import ArmSection
 from tutelage.config.design_rules import controls_of, treatment_arms
 from tutelage.config.recipe import Recipe
+from tutelage.config.spend_settings import SpendSection
 from tutelage.core.errors import DataError, TeacherError
 from tutelage.core.progress import Observer
-from tutelage.core.storage import digest, write_jsonl
 from tutelage.core.task import Task
 from tutelage.core.types import Example, Prediction, Rationale, TrainingExample
+from tutelage.experiment.arm_strategies import strategy_of
+from tutelage.experiment.bought_labels import labelled_rows, of_its_label, random_filter
 from tutelage.experiment.prepare import Splits, apply_control
 from tutelage.experiment.purchases import (
     Asker,
@@ -35,15 +36,17 @@ from tutelage.experiment.purchases import (
     buy,
     combined,
     purchase_of,
-    strategy_of,
+    total_of,
 )
 from tutelage.experiment.row_orders import block_sizes, seed_orders
 from tutelage.student.encoding.targets import build_training_examples
 from tutelage.teacher.annotate import Annotation
 
-OTHER_LABEL = "argues for another label than the row's own"
-"""Why a rationale of a gold row is not learnt whose teacher, who did not see the label, came to
-another one."""
+_SURE = 100
+"""Unlabelled rows whose answers say how frequent the labels are among them."""
+
+_FEWEST_SURE = 30
+"""With fewer, the labels' shares are better taken from the training rows."""
 
 
 @dataclass(frozen=True)
@@ -109,12 +112,20 @@ def draw_rows(
     has bought nothing that can be learnt, and whatever `annotate` raises.
     """
     drawing = _Drawing(recipe, splits, ledger, observer, retry_failed, wait)
+    drawing.ask_ahead()
     learnt: dict[str, dict[int, Learnt]] = {}
     for arm in recipe.arms:
         if arm.control != "self_training":
             learnt[arm.name] = {seed: drawing.learnt(arm, seed) for seed in recipe.replicates}
             _check_usable(arm, learnt[arm.name])
     return ArmRows(learnt, drawing.annotations())
+
+
+def rows_bought_in_any_case(
+    recipe: Recipe, splits: Splits, ledger: Path | None, observer: Observer
+) -> tuple[Example, ...]:
+    """Some unlabelled rows that will be bought in any case; nothing is asked."""
+    return _Drawing(recipe, splits, ledger, observer, False, True).sure_rows()
 
 
 def self_training_rows(
@@ -201,6 +212,44 @@ class _Drawing:
         self._bought: dict[tuple[tuple[Any, ...], int], list[Bought]] = {}
         self._check_sizes()
 
+    def ask_ahead(self) -> None:
+        """Ask about the rows of all seeds at once where it is known beforehand which they are: one
+        batch, or one stream of requests, in the place of one for each seed."""
+        done: set[tuple[Any, ...]] = set()
+        for arm in self._recipe.arms:
+            spend = self._largest_spend(arm)
+            if arm.strategy is None or arm.annotation_key in done:
+                continue
+            done.add(arm.annotation_key)
+            if (spend is not None and spend.unit != "rows") or not self._asker(arm).is_paid:
+                continue
+            count = None if spend is None else round(spend.amount)
+            rows = {
+                row.uid: row
+                for seed in self._recipe.replicates
+                for row in self._order(arm, seed)[:count]
+            }
+            self._asker(arm).ask(list(rows.values()))
+
+    def sure_rows(self) -> tuple[Example, ...]:
+        """Unlabelled rows that the first seed buys in any case, at most `_SURE` of them."""
+        seed = self._recipe.replicates[0]
+        for arm in self._recipe.arms:
+            spend = self._largest_spend(arm)
+            if not arm.learns_pool or arm.control is not None:
+                continue
+            order, asker = self._order(arm, seed)[:_SURE], self._asker(arm)
+            if spend is None:
+                return tuple(order)
+            left, rows = total_of(spend), list[Example]()
+            for row in order:
+                left -= asker.most(row, spend.unit, frozenset())
+                if left < 0:
+                    break
+                rows.append(row)
+            return tuple(rows) if len(rows) >= _FEWEST_SURE else ()
+        return ()
+
     def learnt(self, arm: ArmSection, seed: int) -> Learnt:
         """What the student of an arm and seed learns."""
         gold = self._gold[seed][: gold_rows(self._recipe, arm, len(self._splits.train))]
@@ -208,13 +257,13 @@ class _Drawing:
             return Learnt(gold)
         asker = self._asker(arm)
         spend = self._spend(arm)
-        rows = affordable(self._rows(arm, seed, gold), spend, asker)
+        rows = affordable(self._rows(arm, seed), spend, asker)
         purchase = purchase_of(rows)
         if not arm.learns_pool:
             return self._with_rationales(arm, gold, purchase)
-        kept, left_out = _labelled(rows, agreeing=arm.agrees_with is not None)
+        kept, left_out = labelled_rows(rows, agreeing=arm.agrees_with is not None)
         if arm.control == "random_filter":
-            kept = _random_filter(rows, kept, seed)
+            kept = random_filter(rows, kept, seed)
         pool = tuple(dataclasses.replace(row.example, label=label) for row, label in kept)
         answers = [row.answers[0] for row, _ in kept]
         rationales = self._controlled(arm, answers, pool)
@@ -241,7 +290,7 @@ class _Drawing:
         """Gold rows, with the rationales of those that were bought."""
         known = {row.example.uid: row.answers[0] for row in purchase.rows}
         asked = [example for example in gold if example.uid in known]
-        answers = [_of_its_label(known[example.uid], example) for example in asked]
+        answers = [of_its_label(known[example.uid], example) for example in asked]
         return Learnt(gold, (), tuple(self._controlled(arm, answers, asked)), purchase)
 
     def _controlled(
@@ -253,20 +302,27 @@ class _Drawing:
             return []
         return apply_control(arm, rationales, rows, self._task)
 
-    def _rows(self, arm: ArmSection, seed: int, gold: Sequence[Example]) -> list[Bought]:
+    def _rows(self, arm: ArmSection, seed: int) -> list[Bought]:
         """What arms with these requests buy for one seed, for the largest of their spends."""
         key = (arm.annotation_key, seed)
         if key not in self._bought:
-            order = self._pool[seed] if arm.learns_pool else gold
-            same = [a for a in self._recipe.arms if a.annotation_key == arm.annotation_key]
-            spends = [self._spend(one) for one in same]
-            largest = None
-            if None not in spends:
-                largest = max((s for s in spends if s is not None), key=lambda s: s.amount)
-            self._bought[key] = buy(order, largest, self._asker(arm))
+            order = self._order(arm, seed)
+            self._bought[key] = buy(order, self._largest_spend(arm), self._asker(arm))
         return self._bought[key]
 
-    def _spend(self, arm: ArmSection) -> Any:
+    def _order(self, arm: ArmSection, seed: int) -> Sequence[Example]:
+        """The rows that an arm may ask about, in the seed's order."""
+        if arm.learns_pool:
+            return self._pool[seed]
+        return self._gold[seed][: gold_rows(self._recipe, arm, len(self._splits.train))]
+
+    def _largest_spend(self, arm: ArmSection) -> SpendSection | None:
+        """The largest spend of the arms with its requests."""
+        same = [a for a in self._recipe.arms if a.annotation_key == arm.annotation_key]
+        spends = [spend for one in same if (spend := self._spend(one)) is not None]
+        return max(spends, key=lambda spend: spend.amount, default=None)
+
+    def _spend(self, arm: ArmSection) -> SpendSection | None:
         return None if self._recipe.spend is None else self._recipe.spend.of(arm.spend)
 
     def _asker(self, arm: ArmSection) -> Asker:
@@ -278,7 +334,7 @@ class _Drawing:
                 self._task,
                 self._ledger,
                 self._observer,
-                strategy_of(arm, self._task),
+                strategy_of(self._recipe, arm, self._splits.train),
                 **self._asking,
             )
         return self._askers[key]
@@ -317,51 +373,6 @@ def on_curve(arm: ArmSection) -> bool:
     return arm.is_plain or isinstance(arm.gold, int)
 
 
-def _of_its_label(rationale: Rationale, example: Example) -> Rationale:
-    """A rationale that was written without the gold label counts only if it comes to it."""
-    if rationale.status != "ok" or rationale.label in (None, example.label):
-        return rationale
-    return dataclasses.replace(rationale, status="failed", detail=OTHER_LABEL)
-
-
-def _labelled(
-    rows: Sequence[Bought], *, agreeing: bool
-) -> tuple[list[tuple[Bought, str]], dict[str, int]]:
-    """The rows that got a label, with it, and how many did not, by reason."""
-    kept: list[tuple[Bought, str]] = []
-    left_out: Counter[str] = Counter()
-    for row in rows:
-        bad = next((a for a in row.answers if a.label is None or a.status != "ok"), None)
-        if bad is not None:
-            reason = "no label in the answer" if bad.status in ("ok", "failed") else bad.status
-            left_out[reason] += 1
-            continue
-        labels = [answer.label for answer in row.answers if answer.label is not None]
-        if agreeing and len(set(labels)) > 1:
-            left_out["the teachers disagree"] += 1
-            continue
-        kept.append((row, labels[0]))
-    return kept, dict(left_out)
-
-
-def _random_filter(
-    rows: Sequence[Bought], kept: Sequence[tuple[Bought, str]], seed: int
-) -> list[tuple[Bought, str]]:
-    """As many rows of each label of the first teacher as `kept` has, whatever the second says."""
-    wanted = Counter(label for _, label in kept)
-    chosen: list[tuple[Bought, str]] = []
-    pool, _ = _labelled(
-        [dataclasses.replace(row, answers=row.answers[:1]) for row in rows], agreeing=False
-    )
-    order = sorted(pool, key=lambda each: digest(["random filter", seed, each[0].example.uid]))
-    taken: Counter[str] = Counter()
-    for row, label in order:
-        if taken[label] < wanted[label]:
-            taken[label] += 1
-            chosen.append((row, label))
-    return chosen
-
-
 def _check_usable(arm: ArmSection, by_seed: Mapping[int, Learnt]) -> None:
     """Raises TeacherError where an arm has paid for answers, and none can be learnt."""
     for seed, learnt in by_seed.items():
@@ -385,16 +396,3 @@ def _check_usable(arm: ArmSection, by_seed: Mapping[int, Learnt]) -> None:
                 f"{first.status!r}: {first.detail or 'no detail'}): check the teacher with "
                 "`tutelage doctor RECIPE`"
             )
-
-
-def write_drawn(folder: Path, rows: ArmRows) -> None:
-    """Write what each arm and seed learns to RUN/drawn/ARM/seed-N.jsonl: uid, where the row comes
-    from, and its label; a row's rationale is in RUN/rationales."""
-    for arm, by_seed in rows.learnt.items():
-        for seed, learnt in by_seed.items():
-            lines = [
-                {"uid": example.uid, "from": source, "label": example.label}
-                for source, part in (("gold", learnt.gold), ("pool", learnt.pool))
-                for example in part
-            ]
-            write_jsonl(folder / "drawn" / arm / f"seed-{seed}.jsonl", lines)

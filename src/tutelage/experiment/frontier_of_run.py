@@ -39,8 +39,8 @@ from tutelage.evaluation.frontier import (
 )
 from tutelage.evaluation.temperature import fit_temperature, probabilities_at
 from tutelage.experiment import manifest
+from tutelage.experiment.arm_strategies import draw_rows
 from tutelage.experiment.prepare import Splits, load_splits
-from tutelage.experiment.teacher_baseline import draw_rows
 from tutelage.student.jobs.jobs import read_predictions
 from tutelage.teacher.cost.prices import PICO
 

@@ -30,10 +30,10 @@ from tutelage.core.types import Example, Prediction, Rationale, Usage
 from tutelage.evaluation.compare import compare
 from tutelage.evaluation.majority import majority_predictions
 from tutelage.evaluation.metrics import evaluate
+from tutelage.experiment.arm_strategies import strategy_of
 from tutelage.experiment.prepare import Splits
 from tutelage.experiment.summarise import ArmRun, SeedPredictions, total_or_none
 from tutelage.experiment.trainings import Choices, Students
-from tutelage.strategies.lookup import get_strategy
 from tutelage.student.jobs.jobs import TrainingJob, read_predictions
 from tutelage.teacher.annotate import Annotation
 
@@ -247,7 +247,7 @@ def describe_curve(
     groups = splits.groups(splits.dev, task)
     treated = treatment_arms(recipe.arms)
     pairs = [(arm.name, recipe.baseline.name) for arm in treated]
-    costs = [_coster(arm, annotations[arm.name], splits, task) for arm in treated]
+    costs = [_coster(recipe, arm, annotations[arm.name], splits) for arm in treated]
     whole = Subset(1.0, frozenset(e.uid for e in splits.train))
     points = []
     for subset, dev in [*curve, (whole, {run.arm.name: run.dev for run in runs})]:
@@ -282,14 +282,14 @@ def describe_curve(
 
 
 def _coster(
-    arm: ArmSection, annotation: Annotation, splits: Splits, task: Task
+    recipe: Recipe, arm: ArmSection, annotation: Annotation, splits: Splits
 ) -> Callable[[frozenset[str]], CurveAnnotation]:
     """A function from uids to what annotating these rows took, each distinct request once.
 
     The first row of a request carries the cost of its answer (see `annotate`), and that row may lie
     outside of a subset that makes the request too: so costs are counted by request, not by row.
     """
-    strategy = get_strategy(arm.strategy or "", template=arm.template, task=task)
+    task, strategy = recipe.resolved_task(), strategy_of(recipe, arm, splits.train)
     if not annotation.requests + annotation.cached:  # looked up, or in the data: no requests
         return lambda uids: _total(arm.name, [])
     request_of = {e.uid: strategy.render(e, task) for e in splits.train}

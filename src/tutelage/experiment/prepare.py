@@ -20,6 +20,7 @@ from tutelage.core.types import Example, Rationale
 from tutelage.data.load import Examples, load_examples, stream_examples
 from tutelage.data.split import Overlap, check_labels, check_splits, hold_out
 from tutelage.data.unlabelled import Pool, load_unlabelled
+from tutelage.experiment.arm_strategies import strategy_of
 from tutelage.experiment.blind_rows import BlindRows
 from tutelage.rationales.controls import filler, label_echo, scrambled, shuffled
 from tutelage.strategies.lookup import get_strategy, labels_rows
@@ -136,7 +137,7 @@ def annotate_arms(
     for arm in recipe.arms:
         if arm.strategy is None or arm.annotation_key in by_key:
             continue
-        strategy = get_strategy(arm.strategy, template=arm.template, task=task)
+        strategy = strategy_of(recipe, arm, splits.train)
         settings = recipe.teacher_of(arm) if strategy.asks_teacher else None
         name = arm.name
 

@@ -22,7 +22,7 @@ from tutelage.core.errors import UsageError
 from tutelage.core.progress import AnnotationProgress, Observer
 from tutelage.core.task import Task
 from tutelage.core.types import Example, Rationale
-from tutelage.strategies.lookup import Strategy, get_strategy
+from tutelage.strategies.lookup import Strategy
 from tutelage.teacher.annotate import Annotation, Options, annotate
 from tutelage.teacher.cost.budget import price_for
 from tutelage.teacher.cost.prices import (
@@ -34,7 +34,7 @@ from tutelage.teacher.cost.prices import (
 )
 from tutelage.teacher.engine.requests import RequestBuilder
 from tutelage.teacher.ledger.store import Ledger
-from tutelage.teacher.registry import open_teacher
+from tutelage.teacher.registry import is_looked_up, open_teacher
 from tutelage.teacher.summary import Summary
 
 _SHOWN = 50
@@ -129,6 +129,11 @@ class Asker:
             self._prices.append(price_for(teacher.model, settings))
         self.summaries: list[list[Summary]] = [[] for _ in self.settings]
         self.without_teacher: list[Summary] = []
+
+    @property
+    def is_paid(self) -> bool:
+        """Whether answers are paid for, and kept in the ledger; others are looked up each time."""
+        return any(not is_looked_up(settings) for settings in self.settings)
 
     def teachers(self) -> Iterator[tuple[RequestBuilder, Price | None, TeacherSettings]]:
         """Each teacher's requests, price and settings."""
@@ -307,12 +312,6 @@ def combined(parts: Sequence[Bought], asker: Asker) -> Annotation:
         cost_usd=cost_of(charges),
     )
     return Annotation(tuple(rationales), summary)
-
-
-def strategy_of(arm: ArmSection, task: Task) -> Strategy:
-    """The strategy that an arm asks with."""
-    assert arm.strategy is not None
-    return get_strategy(arm.strategy, template=arm.template, task=task)
 
 
 Purchases = Mapping[str, Mapping[int, Purchase]]

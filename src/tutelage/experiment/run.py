@@ -31,6 +31,7 @@ from tutelage.core.results import (
     Results,
     StudentSummary,
     TaskSummary,
+    TeacherAgreement,
     TeacherBaseline,
 )
 from tutelage.core.storage import digest, write_json, write_jsonl
@@ -46,7 +47,6 @@ from tutelage.experiment import (
 from tutelage.experiment.arm_rows import (
     ArmRows,
     draw_rows,
-    write_drawn,
 )
 from tutelage.experiment.baselines import (
     describe_bag_of_words,
@@ -54,6 +54,7 @@ from tutelage.experiment.baselines import (
     describe_teacher_labels,
     fit_bag_of_words,
 )
+from tutelage.experiment.before_buying import compare_with_known_labels
 from tutelage.experiment.control_comparisons import describe_controls, describe_shares
 from tutelage.experiment.interim import Analysis
 from tutelage.experiment.prepare import Splits, annotate_arms, learnt_rationales, load_splits
@@ -63,7 +64,7 @@ from tutelage.experiment.student_check import check_student
 from tutelage.experiment.summarise import ArmRun
 from tutelage.experiment.teacher_baseline import ask_for_labels
 from tutelage.experiment.train_arms import Trained, train_all
-from tutelage.experiment.training_rows import TrainingRows
+from tutelage.experiment.training_rows import TrainingRows, write_drawn
 from tutelage.experiment.trainings import Students
 from tutelage.experiment.worth_of_run import describe_worth
 from tutelage.report.page import write_report
@@ -157,8 +158,12 @@ def run(
 
     drawn: ArmRows | None = None
     previewed: tuple[PreviewedArm, ...] = ()
+    agreement: tuple[TeacherAgreement, ...] = ()
     rationales: dict[str, list[Rationale]]
     if recipe.draws_rows:
+        agreement = compare_with_known_labels(
+            recipe, splits, folder, ledger, observer, retry_failed=retry_failed
+        )
         observer.stage("Drawing each seed's rows, and asking the teacher")
         drawn = draw_rows(recipe, splits, ledger, observer, retry_failed=retry_failed, wait=wait)
         annotations = drawn.annotations
@@ -183,7 +188,9 @@ def run(
             recipe, splits, ledger, observer, retry_failed=retry_failed
         )
 
-    prepared = _Prepared(splits, annotations, rationales, teacher_labels, teacher_note, previewed)
+    prepared = _Prepared(
+        splits, annotations, rationales, teacher_labels, teacher_note, previewed, agreement
+    )
     training = TrainingRows(recipe, splits, rationales, drawn)
     students = Students(recipe, folder, splits, training, workers, observer)
     with students.runner:
@@ -237,6 +244,7 @@ class _Prepared:
     teacher_labels: tuple[TeacherBaseline, ...]
     teacher_note: str | None
     preview: tuple[PreviewedArm, ...]
+    agreement: tuple[TeacherAgreement, ...]
 
 
 @dataclass(frozen=True)
@@ -304,6 +312,7 @@ def _test(students: Students, trained: Trained, prepared: _Prepared, analysis: A
         other_answers=other_answers,
         test_rows_also_used_by=others,
         preview=prepared.preview,
+        agreement=prepared.agreement,
     )
     # An earlier report would contradict these results; theirs is written when they are complete.
     for name in ("report.html", "report.md"):
@@ -327,6 +336,7 @@ def _results(
     other_answers: tuple[OtherAnswer, ...],
     test_rows_also_used_by: tuple[str, ...],
     preview: tuple[PreviewedArm, ...],
+    agreement: tuple[TeacherAgreement, ...],
 ) -> Results:
     """What is known once the test set has been opened; the last stages add the rest."""
     task, families, margin = recipe.resolved_task(), recipe.comparisons(), recipe.margin / 100
@@ -380,7 +390,7 @@ def _results(
         interim=interim.describe_interim(comparisons, analysis),
         worth=None
         if (drawn := students.rows.drawn) is None
-        else describe_worth(recipe, splits, drawn, arms, arm_runs, preview),
+        else describe_worth(recipe, splits, drawn, arms, arm_runs, preview, agreement),
         other_answers=other_answers,
         test_rows_also_used_by=test_rows_also_used_by,
         training_seconds=summarise.training_seconds(arm_runs),

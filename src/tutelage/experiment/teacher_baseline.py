@@ -6,13 +6,9 @@ use: ledger, rate limits, budget. An answer without a readable label stays in th
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 from tutelage.config.asked_teachers import teachers_of
 from tutelage.config.recipe import Recipe
@@ -22,8 +18,8 @@ from tutelage.core.progress import AnnotationProgress, Observer
 from tutelage.core.results import TeacherBaseline, TeacherLabelScore, TokenCounts
 from tutelage.core.task import Task
 from tutelage.core.types import Example, Rationale
-from tutelage.evaluation.crossed import crossed_random_effects
-from tutelage.evaluation.statistics import wilson_interval
+from tutelage.evaluation.label_agreement import accuracy_interval
+from tutelage.experiment.arm_strategies import draw_rows, draw_shots
 from tutelage.experiment.prepare import Splits
 from tutelage.strategies.labelling import Labelling
 from tutelage.teacher.annotate import Annotation, Options, annotate
@@ -86,31 +82,6 @@ def label_requests(recipe: Recipe, splits: Splits) -> tuple[list[LabelRequest], 
     return requests, "; ".join(notes)
 
 
-def draw_rows(dev: Sequence[Example], count: int, task: Task) -> tuple[Example, ...]:
-    """`count` rows, or all: those whose text has the smallest digests, in any order of `dev`."""
-    return tuple(sorted(dev, key=lambda row: _digest(row, task))[:count])
-
-
-def draw_shots(
-    train: Sequence[Example], rows: Sequence[Example], per_label: int, task: Task
-) -> tuple[Example, ...]:
-    """Worked examples: `per_label` of each label, fewer where train has fewer.
-
-    Chosen and ordered by the digest of their text, no two of one context, and none of a context
-    that one of `rows` has: it would show more than how to answer.
-    """
-    taken = {task.group(row.uid, row.fields) for row in rows}
-    missing = Counter(dict.fromkeys(task.labels, per_label))
-    shots = []
-    for row in sorted(train, key=lambda row: _digest(row, task)):
-        group = task.group(row.uid, row.fields)
-        if missing[row.label] > 0 and group not in taken:
-            missing[row.label] -= 1
-            taken.add(group)
-            shots.append(row)
-    return tuple(shots)
-
-
 def ask_for_labels(
     recipe: Recipe,
     splits: Splits,
@@ -169,7 +140,7 @@ def describe(request: LabelRequest, done: Annotation, task: Task) -> TeacherBase
     """The teacher's answers, scored; an answer without a readable label counts as wrong."""
     answers = done.rationales
     right = [a.label == row.label for a, row in zip(answers, request.rows, strict=True)]
-    ci95, ci_method = _interval(right, [task.group(r.uid, r.fields) for r in request.rows])
+    ci95, ci_method = accuracy_interval(right, [task.group(r.uid, r.fields) for r in request.rows])
     return TeacherBaseline(
         model=request.settings.model,
         shots=len(request.shots),
@@ -187,20 +158,6 @@ def describe(request: LabelRequest, done: Annotation, task: Task) -> TeacherBase
         tokens=TokenCounts(done.tokens.prompt_tokens, done.tokens.completion_tokens),
         cost_usd=done.summary.cost_usd,
     )
-
-
-def _digest(row: Example, task: Task) -> str:
-    text = "\0".join(row.fields[name] for name in task.fields)
-    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest() + row.uid
-
-
-def _interval(right: Sequence[bool], groups: Sequence[str]) -> tuple[tuple[float, float], str]:
-    if len(set(groups)) == len(groups):
-        return wilson_interval(sum(right), len(right)), "Wilson interval over rows of this sample"
-    table = np.asarray(right, dtype=np.float64)[:, None]
-    found = crossed_random_effects(table, groups, bounds=(0.0, 1.0))
-    method = f"interval over {len(set(groups))} groups of rows of this sample"
-    return (found.ci_low, found.ci_high), method
 
 
 def _unread(answers: Sequence[Rationale]) -> tuple[str, ...]:

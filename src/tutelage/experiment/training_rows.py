@@ -10,11 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from tutelage.config.arm_settings import ArmSection
 from tutelage.config.recipe import Recipe
 from tutelage.config.training_settings import TrainSettings
+from tutelage.core.storage import write_jsonl
 from tutelage.core.types import Rationale, TrainingExample
 from tutelage.experiment.arm_rows import ArmRows, Learnt, training_examples
 from tutelage.experiment.prepare import Splits
@@ -123,3 +125,16 @@ def equal_steps(settings: TrainSettings, rows: int, most: int) -> TrainSettings:
         epochs=math.ceil(steps / own_epoch),
         evaluate_every=settings.evaluate_every or epoch,
     )
+
+
+def write_drawn(folder: Path, rows: ArmRows) -> None:
+    """Write what each arm and seed learns to RUN/drawn/ARM/seed-N.jsonl: uid, where the row comes
+    from, and its label; a row's rationale is in RUN/rationales."""
+    for arm, by_seed in rows.learnt.items():
+        for seed, learnt in by_seed.items():
+            lines = [
+                {"uid": example.uid, "from": source, "label": example.label}
+                for source, part in (("gold", learnt.gold), ("pool", learnt.pool))
+                for example in part
+            ]
+            write_jsonl(folder / "drawn" / arm / f"seed-{seed}.jsonl", lines)

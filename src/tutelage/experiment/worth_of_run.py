@@ -19,6 +19,7 @@ from tutelage.core.results import (
     GoldWorth,
     Intervention,
     PreviewedArm,
+    TeacherAgreement,
     Worth,
 )
 from tutelage.evaluation.gold_equivalent import (
@@ -45,6 +46,7 @@ def describe_worth(
     arms: Sequence[ArmResult],
     runs: Sequence[ArmRun],
     preview: tuple[PreviewedArm, ...],
+    agreement: tuple[TeacherAgreement, ...],
 ) -> Worth:
     """What the arms learnt, what that cost, which may be best, and how many gold rows it is worth.
 
@@ -92,6 +94,7 @@ def describe_worth(
         gold=gold,
         no_gold=no_curve,
         preview=preview,
+        agreement=agreement,
     )
 
 

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tutelage.config.layout_settings import LayoutSettings
 from tutelage.config.recipe_file import parse_recipe
-from tutelage.config.teacher_settings import DEFAULT_TEACHER, DEFAULT_TEACHER_SETTINGS
+from tutelage.config.teacher_settings import (
+    DEFAULT_TEACHER,
+    DEFAULT_TEACHER_SETTINGS,
+    TeacherSettings,
+)
 from tutelage.config.yaml_files import dump_yaml
-from tutelage.data.describe import Description
+from tutelage.data.describe import Description, describe_file
+from tutelage.data.pool_description import describe_pool
+from tutelage.teacher.cost.budget import price_for
 
 _COMMENTS = {
     "data": "dev and test are shares of train here; name separate files if you have them",
@@ -21,12 +29,61 @@ _COMMENTS = {
     "alone), chooses by dev accuracy, and trains its choice afresh",
 }
 
+_ROWS = 500
+"""Rows that a drafted recipe buys of a teacher without a price; of a small pool half."""
+
+_POOL_ARMS = [
+    {"name": "teacher-labels", "strategy": "label", "rows": "unlabelled"},
+    {"name": "teacher-reasons", "strategy": "chain_of_thought", "rows": "unlabelled"},
+]
+_POOL_COMMENTS = {
+    "teacher": "before it labels unlabelled rows, it labels 200 training rows, and is compared "
+    "with their labels; answers are kept in .tutelage/ledger.sqlite",
+    "spend": "what each arm may buy, when it pays alone: dollars, or `{rows: 500}`. `tutelage "
+    "plan` says what can be told with it",
+    "arms": "a rationale for each labelled row; labels for unlabelled rows; labels and reasons "
+    "for them. docs/worth.md has more",
+}
+
 _CLASSIFIER = (
     "# To compare with an encoder that learns labels alone, remove the # of the next line. Its "
     "learning rates are its own;\n# a model of random weights, or few steps, need larger ones.\n"
     "# baselines: [{classifier: answerdotai/ModernBERT-base, learning_rate: [2.0e-5, 1.0e-5, "
     "5.0e-5]}]\n"
 )
+
+
+def draft(
+    file: str,
+    *,
+    dev: str | None,
+    test: str | None,
+    teacher: str,
+    student: str,
+    unlabelled: str | None = None,
+    label_column: str | None = None,
+    text_columns: Sequence[str] = (),
+    labels: Sequence[str] = (),
+    layout: LayoutSettings | None = None,
+) -> tuple[str, Description]:
+    """A recipe for a data file, as YAML, and what the file was taken for.
+
+    unlabelled: rows without a label, whose labels arms may buy
+    label_column, text_columns, labels, layout: as far as the user says what the file holds; see
+        `data.describe.describe_file`
+    """
+    found = describe_file(
+        file,
+        label=label_column,
+        texts=text_columns,
+        labels=labels,
+        layout=layout,
+        others=[spec for spec in (dev, test) if spec is not None],
+    )
+    if unlabelled is not None:
+        found = replace(found, pool=describe_pool(unlabelled, found, file))
+    text = draft_recipe(file, found, dev=dev, test=test, teacher=teacher, student=student)
+    return text, found
 
 
 def draft_recipe(
@@ -45,6 +102,8 @@ def draft_recipe(
     said = found.layout.model_dump(mode="json")
     defaults = LayoutSettings().model_dump(mode="json")
     data: dict[str, Any] = {"train": file, "dev": dev or 0.1, "test": test or 0.2}
+    if found.pool is not None:
+        data["unlabelled"] = found.pool.source
     data |= {key: value for key, value in said.items() if value != defaults[key]}
     stem = Path(file.partition("#")[0]).stem
     values: dict[str, Any] = {
@@ -53,10 +112,12 @@ def draft_recipe(
         "data": data,
         "teacher": {"model": teacher, **_asked(teacher)},
         "student": {"model": student},
+        **_bought(found, teacher),
         "protocol": "standard",
         "arms": [
             {"name": "labels"},
             {"name": "informed-reasoning", "strategy": "informed_reasoning"},
+            *(_POOL_ARMS if found.pool is not None else []),
         ],
         "search": {"learning_rate": [0.0006, 0.0012, 0.0024], "label_weight": [0.5]},
         "seeds": [0, 1, 2, 3, 4],
@@ -64,8 +125,9 @@ def draft_recipe(
     parse_recipe(values, f"draft for {file}")
     parts = []
     for key, value in values.items():
-        if key in _COMMENTS:
-            parts.append(f"# {_COMMENTS[key]}\n")
+        comments = _COMMENTS if found.pool is None else _COMMENTS | _POOL_COMMENTS
+        if key in comments:
+            parts.append(f"# {comments[key]}\n")
         parts.append(dump_yaml({key: value}))
         if key == "protocol":
             parts.append(_CLASSIFIER)
@@ -73,6 +135,16 @@ def draft_recipe(
             parts += [f"  # check {note}\n" for note in found.notes]
             parts.append(_decision(found))
     return "".join(parts)
+
+
+def _bought(found: Description, teacher: str) -> dict[str, Any]:
+    """What each arm may buy: dollars where the teacher's price is known, else rows."""
+    if found.pool is None:
+        return {}
+    settings = TeacherSettings(model=teacher, **_asked(teacher))
+    if settings.remote and price_for(teacher.partition(":")[2], settings) is not None:
+        return {"spend": 1.0}
+    return {"spend": {"rows": max(1, min(_ROWS, found.pool.rows // 2))}}
 
 
 def _asked(teacher: str) -> dict[str, Any]:

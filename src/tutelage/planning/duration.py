@@ -21,6 +21,7 @@ from tutelage.config.recipe import Recipe
 from tutelage.config.training_settings import Config
 from tutelage.core.storage import as_json, digest, read_json, write_json
 from tutelage.core.types import Example, Rationale
+from tutelage.experiment.arm_strategies import strategy_of
 from tutelage.experiment.prepare import Splits
 from tutelage.experiment.student_check import (
     code_digest,
@@ -30,7 +31,6 @@ from tutelage.experiment.student_check import (
     tokenizer_of,
 )
 from tutelage.experiment.trainings import workers_of
-from tutelage.strategies.lookup import get_strategy
 from tutelage.student.encoding.targets import build_training_examples
 from tutelage.student.jobs.explanation_job import sample_rows
 from tutelage.student.jobs.jobs import TrainingJob
@@ -265,7 +265,7 @@ def _rationales(
     """A rationale for each row, and whether all of them are made up."""
     assert arm.strategy is not None
     task = recipe.resolved_task()
-    strategy = get_strategy(arm.strategy, template=arm.template, task=task)
+    strategy = strategy_of(recipe, arm, rows)
     settings = recipe.teacher_of(arm) if strategy.asks_teacher else None
     teacher = None if settings is None else open_teacher(settings)
     if teacher is None or not teacher.paid:

@@ -17,7 +17,10 @@ from tutelage.config.plan_settings import PlanSettings
 from tutelage.config.recipe import Recipe
 from tutelage.core.progress import Observer
 from tutelage.core.types import Example
+from tutelage.data.unlabelled import without_label
 from tutelage.evaluation.compare import ALPHA, POWER
+from tutelage.experiment.agreement_check import label_teachers, sample_rows
+from tutelage.experiment.arm_strategies import strategy_of
 from tutelage.experiment.prepare import Splits, load_splits
 from tutelage.experiment.teacher_baseline import label_requests
 from tutelage.planning import duration
@@ -27,7 +30,6 @@ from tutelage.planning.power_analysis import PowerAnalysis, analyse_power, basis
 from tutelage.planning.request_cost import RequestGroup, RequestPlan, RequestSurvey, Split
 from tutelage.planning.spending import Spending, plan_spending, planned_rows, training_size
 from tutelage.planning.training_count import TrainingCount, count_trainings
-from tutelage.strategies.lookup import get_strategy
 from tutelage.teacher.cost.forecast import BYTES_PER_TOKEN, Amount, sum_of
 from tutelage.teacher.cost.prices import PICO
 from tutelage.teacher.ledger import charges
@@ -91,7 +93,7 @@ def plan_recipe(recipe: Recipe, settings: PlanSettings, observer: Observer) -> P
     # Before anything is sent: `like` may be refused.
     power_analysis = analyse_power(recipe, splits, settings.runs, settings.like)
     path = settings.ledger or default_path()
-    rows_by_key, spending = _spending(recipe, splits, settings, path, observer)
+    rows_by_key, spending = _spending(recipe, splits, settings, path, observer, power_analysis)
     surveys = [
         RequestSurvey(group, task, observer)
         for group in _request_groups(recipe, splits, rows_by_key)
@@ -140,7 +142,12 @@ _Planned = Mapping[tuple[Any, ...], Sequence[Sequence[Example]]]
 
 
 def _spending(
-    recipe: Recipe, splits: Splits, settings: PlanSettings, path: Path, observer: Observer
+    recipe: Recipe,
+    splits: Splits,
+    settings: PlanSettings,
+    path: Path,
+    observer: Observer,
+    power: PowerAnalysis | None,
 ) -> tuple[_Planned | None, Spending | None]:
     """What arms that buy are expected to buy; None where all seeds learn the same rows."""
     if not recipe.draws_rows:
@@ -150,7 +157,7 @@ def _spending(
     try:
         planned = planned_rows(recipe, splits, book, observer)
         design = None if basis is None else basis.design
-        return planned, plan_spending(recipe, splits, planned, book, observer, design)
+        return planned, plan_spending(recipe, splits, planned, book, observer, design, power)
     finally:
         if book is not None:
             book.close()
@@ -199,14 +206,13 @@ def _request_groups(
 
     planned: rows that arms which buy are expected to ask about, by seed
     """
-    task = recipe.resolved_task()
     groups: dict[object, list[ArmSection]] = {}
     for arm in recipe.arms:
-        if arm.strategy is not None:
+        if arm.strategy is not None and arm.control != "self_training":
             groups.setdefault(arm.annotation_key, []).append(arm)
     for (first, *_), names in ((arms, tuple(a.name for a in arms)) for arms in groups.values()):
         assert first.strategy is not None
-        strategy = get_strategy(first.strategy, template=first.template, task=task)
+        strategy = strategy_of(recipe, first, splits.train)
         settings = recipe.teacher_of(first) if strategy.asks_teacher else None
         rows: Sequence[Example] = splits.train
         if planned is not None:
@@ -217,6 +223,16 @@ def _request_groups(
         for place, teacher in enumerate(teachers):
             title = names[0] if place == 0 else f"{names[0]}, second teacher"
             yield RequestGroup(title, names, strategy, teacher, rows, split)
+    for asked in label_teachers(recipe, splits.train):
+        known = sample_rows(splits.train, asked.shots, recipe.resolved_task())
+        yield RequestGroup(
+            title=asked.title,
+            arms=(),
+            strategy=asked.strategy,
+            settings=asked.settings,
+            rows=[without_label(row) for row in known[: recipe.labelling.agreement_rows]],
+            batches=False,
+        )
     for baseline in label_requests(recipe, splits)[0]:
         yield RequestGroup(
             title=baseline.title,

@@ -22,9 +22,11 @@ from tutelage.evaluation.bag_of_words import bag_of_words
 from tutelage.evaluation.gold_equivalent import checked_sizes, closing_range
 from tutelage.evaluation.power import Design
 from tutelage.experiment.arm_rows import gold_rows, on_curve
+from tutelage.experiment.arm_strategies import strategy_of
 from tutelage.experiment.prepare import Splits
-from tutelage.experiment.purchases import Asker, strategy_of
+from tutelage.experiment.purchases import Asker
 from tutelage.experiment.row_orders import seed_orders
+from tutelage.planning.power_analysis import PowerAnalysis
 from tutelage.teacher.cost.forecast import KnownAnswer, Workload, forecast
 from tutelage.teacher.cost.prices import PICO, request_bound
 from tutelage.teacher.ledger.store import Ledger
@@ -59,6 +61,7 @@ class Spending:
     arms:  those that ask a teacher, controls aside
     gold:  sizes of the curve of gold rows
     gold_sentence: whether gold equivalents can be had
+    answerable: whether it can be told what the money is best spent on
     """
 
     unit: SpendUnit | None
@@ -66,6 +69,7 @@ class Spending:
     arms: tuple[ArmSpending, ...]
     gold: tuple[int, ...]
     gold_sentence: str
+    answerable: str
 
     def sentences(self) -> Iterator[str]:
         """What `tutelage plan` prints."""
@@ -77,6 +81,7 @@ class Spending:
                 f"{several(self.seeds, 'seed')} together ask about {arm.union:,}, each answer once"
             )
         yield self.gold_sentence
+        yield self.answerable
 
 
 def amount_in_words(amount: float, unit: SpendUnit | None) -> str:
@@ -101,7 +106,7 @@ def planned_rows(
             continue
         same = [one for one in recipe.arms if one.annotation_key == arm.annotation_key]
         spend = _largest(recipe, same)
-        asker = None if spend is None else _asker(recipe, arm, observer)
+        asker = None if spend is None else _asker(recipe, arm, splits, observer)
         own = gold_rows(recipe, arm, len(splits.train))
         planned[arm.annotation_key] = [
             _bought(pool[seed] if arm.learns_pool else gold[seed][:own], spend, asker, book)
@@ -117,15 +122,18 @@ def plan_spending(
     book: Ledger | None,
     observer: Observer,
     design: Design | None,
+    power: PowerAnalysis | None,
 ) -> Spending:
     """What the arms are expected to buy.
 
-    design: of the comparison of two arms; None where nothing can be compared
+    design, power: of the comparison of two arms; None where nothing can be compared
     """
     arms = []
     for arm in treatment_arms(recipe.arms):
+        if arm.equal == "epochs":
+            continue  # it learns what the arm that it is a variant of learns
         spend = None if recipe.spend is None else recipe.spend.of(arm.spend)
-        asker = None if spend is None else _asker(recipe, arm, observer)
+        asker = None if spend is None else _asker(recipe, arm, splits, observer)
         by_seed = [_bought(rows, spend, asker, book) for rows in planned[arm.annotation_key]]
         available = (
             len(splits.pool or ()) if arm.learns_pool else gold_rows(recipe, arm, len(splits.train))
@@ -148,6 +156,7 @@ def plan_spending(
         arms=tuple(arms),
         gold=tuple(sizes),
         gold_sentence=_gold_sentence(recipe, splits, sizes, design),
+        answerable=_answerable(power),
     )
 
 
@@ -169,9 +178,9 @@ def _largest(recipe: Recipe, arms: Sequence[ArmSection]) -> SpendSection | None:
     return max((recipe.spend.of(arm.spend) for arm in arms), key=lambda spend: spend.amount)
 
 
-def _asker(recipe: Recipe, arm: ArmSection, observer: Observer) -> Asker:
-    task = recipe.resolved_task()
-    return Asker(recipe, arm, task, None, observer, strategy_of(arm, task))
+def _asker(recipe: Recipe, arm: ArmSection, splits: Splits, observer: Observer) -> Asker:
+    strategy = strategy_of(recipe, arm, splits.train)
+    return Asker(recipe, arm, recipe.resolved_task(), None, observer, strategy)
 
 
 def _bought(
@@ -251,6 +260,33 @@ def _gold_sentence(
     return (
         f"gold equivalents: intervals are expected to close for arms that are worth "
         f"{found.low:,.0f} to {found.high:,.0f} gold rows in all ({rise})"
+    )
+
+
+_LARGE = 0.10
+"""Differences between such arms are rarely larger, a fraction: see docs/results.md."""
+
+
+def _answerable(power: PowerAnalysis | None) -> str:
+    """Whether the experiment can tell which arm is best, before anything is paid."""
+    best = "what the money is best spent on"
+    if power is None:
+        return f"{best} cannot be told: nothing is compared"
+    size = f"{power.rows:,} test rows and {several(power.seeds, 'seed')}"
+    found = power.expected.detectable
+    if found is None:
+        return f"{best} cannot be told with {size}: no difference can be detected"
+    points = f"{100 * found:.0f} points" if found >= 0.1 else f"{100 * found:.1f} points"
+    if found < _LARGE:
+        return f"{best} can be told where arms differ by about {points} or more"
+    less = [s for s in power.other_seeds if s.detectable is not None and s.detectable < _LARGE]
+    rows = power.more_rows.detectable
+    cures = [f"{less[0].seeds} seeds"] if less else []
+    cures += ["twice the test rows"] if rows is not None and rows < _LARGE else []
+    cure = f": {' or '.join(cures)} would do" if cures else ": it takes more test rows and seeds"
+    return (
+        f"{best} cannot be told with {size}, unless arms differ by {points}, which is rarely so"
+        f"{cure}; --detect 5 says what it takes for 5 points"
     )
 
 

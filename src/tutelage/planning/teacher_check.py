@@ -15,8 +15,9 @@ from tutelage.config.recipe import Recipe
 from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.errors import TeacherError
 from tutelage.core.types import Example, Rationale
+from tutelage.experiment.arm_strategies import strategy_of
 from tutelage.planning.doctor_findings import Finding, check
-from tutelage.strategies.lookup import Strategy, get_strategy
+from tutelage.strategies.lookup import Strategy
 from tutelage.teacher.annotate import Options, annotate
 from tutelage.teacher.cost.budget import budget_for
 from tutelage.teacher.engine.failures import FaultKind, RetryPolicy
@@ -45,7 +46,7 @@ def check_teachers(recipe: Recipe, rows: Sequence[Example]) -> Iterator[Finding]
         if arm.strategy is None or first is None or arm.annotation_key in asked:
             continue
         asked.add(arm.annotation_key)
-        strategy = get_strategy(arm.strategy, template=arm.template, task=recipe.resolved_task())
+        strategy = strategy_of(recipe, arm, rows)
         for settings in (first, arm.agrees_with):
             if settings is None:
                 continue

@@ -21,9 +21,7 @@ from tutelage.core.wording import (
     points,
     several,
 )
-
-_MOSTLY_DRAWN = 0.5
-"""Where the draws hold more of a pool than this, they hardly show how another sample would do."""
+from tutelage.report.worth_scope import is_described, scope_sentences
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +116,7 @@ def worth_section(results: Results) -> WorthSection | None:
             worth_in_words(gold[arm.arm]) if arm.arm in gold else "",
             _may_be(candidates.get(arm.arm)),
             preview.get(arm.arm),
-            _is_described(arm, worth),
+            is_described(arm, worth),
         )
         for arm in worth.arms
     )
@@ -127,7 +125,7 @@ def worth_section(results: Results) -> WorthSection | None:
         models,
         tuple(_answer(worth, results.comparisons)),
         tuple(_gold_sentences(worth, models)),
-        tuple(_scope(worth)),
+        tuple(scope_sentences(worth)),
         tuple(_costs(worth)),
         tuple(_left_out(worth)),
         rows,
@@ -151,11 +149,6 @@ def worth_of_run(folder: Path) -> WorthSection:
             f"the answer of this one is in `tutelage report {folder}`"
         )
     return found
-
-
-def _is_described(arm: ArmWorth, worth: Worth) -> bool:
-    own_spend = arm.spend is not None and arm.spend != worth.spend
-    return not arm.tested and (own_spend or arm.intervention == "gold rows")
 
 
 def _may_be(candidate: Candidate | None) -> str:
@@ -217,7 +210,7 @@ def _answer(worth: Worth, comparisons: Sequence[ComparisonResult]) -> Iterator[s
             f"{' reaches' if unspent else ', which reaches'} {percent(accuracy[best])}. It is "
             f"significantly better than {_the_others(len(out))}."
         )
-        yield from _nearly_as_good(worth, but=best)
+        yield from _nearly_as_good(worth, best)
         return
     yield (
         f"What {_spent(worth).replace('The', 'the')} is best spent on cannot be told: each of "
@@ -243,12 +236,14 @@ def _excluded(each: Candidate) -> str:
     return f"{each.arm}, {behind} points below {each.rival} (p {_equals(each.p_value)})"
 
 
-def _nearly_as_good(worth: Worth, but: str | None = None) -> Iterator[str]:
-    """Which cheaper arm is nearly as good as any."""
-    if not worth.cheaper:
+def _nearly_as_good(worth: Worth, best: str | None = None) -> Iterator[str]:
+    """Which cheaper arm is nearly as good as any; cheaper than `best`, where one arm is."""
+    costs = {each.arm: each.cost for each in worth.cheaper}  # without those of the dearest
+    cheaper = [each for each in worth.cheaper if each.cost < costs.get(best or "", math.inf)]
+    if not cheaper:
         return
     margin = margin_in_points(worth.margin)
-    near = [each for each in worth.cheaper if each.non_inferior and each.arm != but]
+    near = [each for each in cheaper if each.non_inferior]
     if near:
         first = near[0]
         more = f", as {'are' if len(near) > 2 else 'is'} {joined([e.arm for e in near[1:]])}"
@@ -257,8 +252,8 @@ def _nearly_as_good(worth: Worth, but: str | None = None) -> Iterator[str]:
             f"that is, is {first.arm} (p {_equals(first.p_adjusted)})"
             f"{'' if len(near) == 1 else more}."
         )
-    elif but is None or any(each.arm != but for each in worth.cheaper):
-        yield f"No cheaper arm is shown to be less than {margin} below {but or 'the best'}."
+    else:
+        yield f"No cheaper arm is shown to be less than {margin} below the best."
 
 
 def _equals(p: float) -> str:
@@ -332,7 +327,7 @@ def _is_worth(found: GoldWorth) -> str:
 def _break_even(found: GoldWorth, gold_price: float | None) -> str:
     """From which price of a gold label on the arm is the cheaper way, and what this one's is."""
     low, high = found.break_even_low, found.break_even_high
-    if found.break_even is None and low is None and high is None:
+    if not found.break_even and not low and not high:  # unknown, or the arm costs nothing
         return ""
     if low and high:
         interval = f"{price(low)} to {price(high)}"
@@ -354,37 +349,19 @@ def _break_even(found: GoldWorth, gold_price: float | None) -> str:
     return f"{text}: at {price(gold_price)}, {cheaper}."
 
 
-def _scope(worth: Worth) -> Iterator[str]:
-    yield (
-        f"The claim is about draws from these {several(worth.train_rows, 'labelled row')}"
-        + (f" and {several(worth.pool_rows, 'unlabelled row')}" if worth.pool_rows else "")
-        + ", with the answers that this teacher gave. "
-        + (
-            f"Each of the {worth.orders} seeds drew its own rows."
-            if worth.orders > 1
-            else "There was one draw of rows: another sample may answer otherwise."
-        )
-    )
-    for what, shares in (
-        ("labelled rows", [arm.gold_share for arm in worth.arms]),
-        ("unlabelled rows", [arm.pool_share or 0.0 for arm in worth.arms]),
-    ):
-        most = max(shares, default=0.0)
-        if worth.orders > 1 and most > _MOSTLY_DRAWN:
-            yield (
-                f"The seeds' draws together hold up to {percent(most, 0)} of the {what}: they are "
-                "so alike that another sample may answer otherwise."
-            )
-    if any(_is_described(arm, worth) for arm in worth.arms):
-        yield "Arms with a spend of their own and points of the curve are described, not tested."
-
-
 def _costs(worth: Worth) -> Iterator[str]:
     if worth.paid_requests:
         yield (
             f"The cost of use is what an arm pays alone for one draw. The experiment itself took "
             f"{several(worth.paid_requests, 'request')} for all arms and seeds, each answer once: "
             f"{'an unknown price' if worth.paid_usd is None else price(worth.paid_usd)}."
+        )
+    if worth.agreement:
+        costs = [found.cost_usd for found in worth.agreement]
+        cost = None if None in costs else sum(cost or 0.0 for cost in costs)
+        yield (
+            "The check against known labels took "
+            f"{'an unknown price' if cost is None else price(cost)} more."
         )
     if worth.gold_usd is not None:
         yield (

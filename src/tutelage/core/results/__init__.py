@@ -6,6 +6,7 @@ baseline_scores  scores of what is not an arm: the majority class, bag of words,
 analyses         diagnostics, selection, explanations, learning curve
 worth            what arms that buy learnt, cost and are worth
 measurements     the statistics in all of them, as `tutelage.evaluation` computes them
+teacher_agreement  a teacher's labels compared with people's, before most of them are bought
 decode           load_results: a file -> Results, or one line that says why not
 
 Accuracies and differences are fractions (0.01 is one percentage point), times are seconds, costs
@@ -83,6 +84,7 @@ from tutelage.core.results.measurements import (
     RiskCoverage,
     SliceAccuracy,
 )
+from tutelage.core.results.teacher_agreement import LabelAgreementResult, TeacherAgreement
 from tutelage.core.results.worth import (
     ArmWorth,
     Candidate,
@@ -123,6 +125,7 @@ __all__ = [
     "Duplicates",
     "Evaluation",
     "Interval",
+    "LabelAgreementResult",
     "LabelPredictability",
     "LabelScores",
     "MajorityBaseline",
@@ -147,6 +150,7 @@ __all__ = [
     "SplitSummary",
     "StudentSummary",
     "TaskSummary",
+    "TeacherAgreement",
     "TeacherBaseline",
     "TeacherLabelScore",
     "TeacherLabelsBaseline",

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tutelage.core.results.measurements import Interval
+from tutelage.core.results.teacher_agreement import TeacherAgreement
 
 Intervention = Literal[
     "labels alone",
@@ -187,6 +188,7 @@ class Worth:
     gold:       gold equivalents; empty without a curve
     no_gold:    why there are none; None where there are
     preview:    what a bag of words makes of each arm's rows
+    agreement:  how often each teacher that labelled rows gives the label that people gave
     """
 
     unit: Literal["dollars", "tokens", "requests", "rows"] | None
@@ -207,6 +209,7 @@ class Worth:
     gold: tuple[GoldWorth, ...]
     no_gold: str | None
     preview: tuple[PreviewedArm, ...]
+    agreement: tuple[TeacherAgreement, ...] = ()
 
     def arm(self, name: str) -> ArmWorth:
         """The arm of this name. KeyError where there is none."""

@@ -1,0 +1,390 @@
+"""Asks each teacher about labelled training rows before unlabelled ones are paid for.
+
+The teacher labels a random sample of training rows, whose labels it does not see, through the
+machinery that its other answers use: ledger, rate limits, budget. Labels that are worse than the
+most frequent one are not worth buying: then the run stops, and nothing else has been asked.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from tutelage.config.recipe import Recipe
+from tutelage.config.teacher_settings import TeacherSettings
+from tutelage.core.errors import BudgetError, DataError, TeacherError
+from tutelage.core.progress import AnnotationProgress, Observer
+from tutelage.core.results import LabelAgreementResult, TeacherAgreement, TokenCounts
+from tutelage.core.task import Task
+from tutelage.core.types import Example, Rationale
+from tutelage.core.wording import joined, percent, percent_interval
+from tutelage.core.words import text_key
+from tutelage.data.unlabelled import without_label
+from tutelage.evaluation.label_agreement import (
+    accuracy_interval,
+    estimated_shares,
+    label_counts,
+    label_shares,
+    precision,
+)
+from tutelage.evaluation.statistics import wilson_interval
+from tutelage.experiment.arm_strategies import draw_rows, shots_of, strategy_of
+from tutelage.experiment.prepare import Splits
+from tutelage.strategies.lookup import Strategy
+from tutelage.teacher.annotate import Annotation, Options, annotate
+from tutelage.teacher.ledger.store import Ledger
+from tutelage.teacher.registry import is_looked_up
+
+TERMS = {
+    "openai.com": "https://openai.com/policies",
+    "anthropic.com": "https://www.anthropic.com/legal",
+    "googleapis.com": "https://ai.google.dev/gemini-api/terms",
+    "mistral.ai": "https://mistral.ai/terms",
+    "openrouter.ai": "https://openrouter.ai/terms",
+}
+"""Where providers have their terms, by the end of a server's name."""
+
+_SERVERS = {
+    "openai": "api.openai.com",
+    "anthropic": "api.anthropic.com",
+    "gemini": "generativelanguage.googleapis.com",
+}
+_HERE = ("localhost", "127.0.0.1", "::1", "0.0.0.0")
+
+
+@dataclass(frozen=True, slots=True)
+class LabelTeacher:
+    """A teacher that arms buy labels from, and how it is asked.
+
+    settings: of live requests
+    shots:    labelled rows in every prompt
+    batches:  whether the arms ask it in batches, at another price
+    """
+
+    settings: TeacherSettings
+    strategy: Strategy
+    shots: tuple[Example, ...]
+    batches: bool
+
+    @property
+    def title(self) -> str:
+        """What progress and errors call it."""
+        return f"agreement of {self.settings.model} ({self.strategy.name})"
+
+
+def label_teachers(recipe: Recipe, train: Sequence[Example]) -> list[LabelTeacher]:
+    """The teachers of the arms that learn unlabelled rows, second ones too, each once for every
+    strategy. Requests are live even where others go in batches: a batch may take a day."""
+    shots = shots_of(recipe, train)
+    found: list[LabelTeacher] = []
+    known: list[tuple[str | None, str | None, TeacherSettings]] = []
+    for arm in recipe.arms:
+        if not arm.learns_pool or arm.strategy is None or arm.control == "self_training":
+            continue
+        for settings in (recipe.teacher_of(arm), arm.agrees_with):
+            if settings is None or (key := (arm.strategy, arm.template, settings)) in known:
+                continue
+            known.append(key)
+            strategy, batches = strategy_of(recipe, arm, train), settings.mode == "batch"
+            found.append(LabelTeacher(settings.replace(mode="live"), strategy, shots, batches))
+    return found
+
+
+def check_agreement(
+    recipe: Recipe,
+    splits: Splits,
+    ledger: Path | None,
+    observer: Observer,
+    *,
+    pool_rows: Sequence[Example] = (),
+    student_accuracy: float | None = None,
+    retry_failed: bool = False,
+) -> tuple[TeacherAgreement, ...]:
+    """Ask every teacher that arms buy labels from about labelled training rows, and say what it
+    found; nothing where no arm buys labels.
+
+    pool_rows: unlabelled rows that will be bought in any case: the answers about them say how
+               frequent the labels are there. Without any, the training rows do
+    student_accuracy: on dev, of students of labels alone, a fraction; a teacher below it is warned
+               of. None: not known
+
+    Charged to the budget of the recipe's name, as rationales are. Raises TeacherError where a
+    teacher's interval lies below the accuracy of always answering the most frequent label, and
+    BudgetError, TeacherError and related errors as `annotate` does.
+    """
+    task = recipe.resolved_task()
+    teachers = label_teachers(recipe, splits.train)
+    for note in dict.fromkeys(filter(None, (terms_note(each.settings) for each in teachers))):
+        observer.note(note)
+    found = []
+    for teacher in teachers:
+        asking = _Asking(recipe, teacher, ledger, observer, retry_failed)
+        rows, done = _sampled(recipe, splits, asking)
+        result = describe(recipe, splits, teacher, rows, done)
+        if result.ci95[1] < result.majority_share:
+            raise TeacherError(_stopped(result))
+        if pool_rows and not teacher.batches:  # live, their answers would cost more
+            answers = asking.ask(pool_rows).rationales
+            result = with_pool_answers(result, task, rows, done, answers)
+        result = replace(result, student_accuracy=student_accuracy)
+        observer.note(sentence(result))
+        if (warning := below_student(result)) is not None:
+            observer.note(warning)
+        found.append(result)
+    return tuple(found)
+
+
+def sample_rows(
+    train: Sequence[Example], shots: Sequence[Example], task: Task
+) -> tuple[Example, ...]:
+    """The training rows that a teacher may be tested on, in random order: none that stands in the
+    prompt, has the text of one that does, or shares its context."""
+    groups = {task.group(shot.uid, shot.fields) for shot in shots}
+    texts = {_text(shot, task) for shot in shots}
+    return draw_rows(
+        [
+            row
+            for row in train
+            if task.group(row.uid, row.fields) not in groups and _text(row, task) not in texts
+        ],
+        len(train),
+        task,
+    )
+
+
+def describe(
+    recipe: Recipe,
+    splits: Splits,
+    teacher: LabelTeacher,
+    rows: Sequence[Example],
+    done: Annotation,
+) -> TeacherAgreement:
+    """The answers about labelled rows, compared with the labels; the labels' shares among the
+    unlabelled rows are taken to be those of the training rows."""
+    task = recipe.resolved_task()
+    answers = [rationale.label for rationale in done.rationales]
+    right = [answer == row.label for answer, row in zip(answers, rows, strict=True)]
+    ci95, method = accuracy_interval(right, [task.group(row.uid, row.fields) for row in rows])
+    train = [row.label for row in splits.train]
+    ((majority, count),) = Counter(train).most_common(1)
+    result = TeacherAgreement(
+        model=teacher.settings.model,
+        strategy=teacher.strategy.name,
+        shots=len(teacher.shots),
+        rows=len(rows),
+        accuracy=sum(right) / len(right),
+        ci95=ci95,
+        ci_method=method,
+        without_label=answers.count(None),
+        statuses=dict(Counter(rationale.status for rationale in done.rationales)),
+        per_label={},
+        shares_from="training rows",
+        pool_answers=0,
+        majority_label=majority,
+        majority_share=count / len(train),
+        student_accuracy=None,
+        requests=done.requests,
+        cached=done.cached,
+        tokens=TokenCounts(done.tokens.prompt_tokens, done.tokens.completion_tokens),
+        cost_usd=done.summary.cost_usd,
+    )
+    shares = label_shares(train, task.labels)
+    return _with_shares(result, task, rows, done, shares, "training rows", 0)
+
+
+def with_pool_answers(
+    result: TeacherAgreement,
+    task: Task,
+    rows: Sequence[Example],
+    done: Annotation,
+    pool_answers: Sequence[Rationale],
+) -> TeacherAgreement:
+    """The same, with the labels' shares estimated from the teacher's own answers about unlabelled
+    rows. `result` itself where none of these names a label."""
+    place = {label: number for number, label in enumerate(task.labels)}
+    named = Counter(place[each.label] for each in pool_answers if each.label is not None)
+    counts = label_counts([r.label for r in rows], [a.label for a in done.rationales], task.labels)
+    if not named or not counts[:, :-1].any():
+        return result
+    shares = estimated_shares(counts, named)
+    return _with_shares(result, task, rows, done, shares, "answers", sum(named.values()))
+
+
+def sentence(found: TeacherAgreement) -> str:
+    """What was found, for the terminal."""
+    labels = found.per_label.items()
+    recalls = [f"{label} {percent(of.recall, 0)} of {of.rows}" for label, of in labels if of.rows]
+    right = [
+        f"{label} {percent(of.precision, 0)} (share {percent(of.share, 0)})"
+        for label, of in labels
+        if of.precision is not None
+    ]
+    source = (
+        f"its {found.pool_answers:,} answers about unlabelled rows"
+        if found.shares_from == "answers"
+        else "the training rows"
+    )
+    without = f", {found.without_label} without a label" if found.without_label else ""
+    said = f"; right on {joined(right)} of the labels that it gives, with shares from {source}"
+    return (
+        f"agreement: {found.model} ({found.strategy}) gives the label of "
+        f"{round(found.accuracy * found.rows)} of {found.rows} training rows "
+        f"({percent(found.accuracy)}, 95% interval {percent_interval(found.ci95)}{without}); by "
+        f"label: {joined(recalls)}{said if right else ''}"
+    )
+
+
+def below_student(found: TeacherAgreement) -> str | None:
+    """The warning about a teacher whose interval lies below the accuracy of students of labels
+    alone; None where it does not, or that is not known."""
+    if found.student_accuracy is None or found.ci95[1] >= found.student_accuracy:
+        return None
+    return (
+        f"agreement: {found.model} ({found.strategy}) is right on {percent(found.accuracy)} of "
+        f"labelled rows (95% interval {percent_interval(found.ci95)}), less than students of "
+        f"labels alone on dev ({percent(found.student_accuracy)}): such labels are unlikely to "
+        "teach them anything"
+    )
+
+
+def terms_note(settings: TeacherSettings) -> str | None:
+    """Where it says whether a model may be trained on a teacher's answers; None for a teacher that
+    looks answers up."""
+    if is_looked_up(settings):
+        return None
+    asks = "say whether you may train a model on its answers"
+    if not settings.remote and settings.scheme in ("gguf", "package"):
+        return f"{settings.model}: the licence of the model should {asks}"
+    host = urlsplit(settings.base_url or "").hostname or _SERVERS.get(settings.scheme, "")
+    if host in _HERE:
+        return f"{settings.model} at {host}: the licence of the model should {asks}"
+    where = next((url for end, url in TERMS.items() if _ends(host, end)), None)
+    named = f" ({where})" if where is not None else ""
+    server = host or settings.model
+    return f"{settings.model}: the terms of {server}{named} should {asks}: read them before you pay"
+
+
+class _Asking:
+    """Asks one teacher, with the options of its recipe."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        teacher: LabelTeacher,
+        ledger: Path | None,
+        observer: Observer,
+        retry_failed: bool,
+    ) -> None:
+        self.teacher = teacher
+        self._recipe, self._ledger, self._observer = recipe, ledger, observer
+        self._retry_failed = retry_failed
+
+    def ask(self, rows: Sequence[Example]) -> Annotation:
+        """The answers about these rows, in their order."""
+        teacher = self.teacher
+
+        def on_progress(progress: AnnotationProgress) -> None:
+            self._observer.annotating(teacher.title, progress)
+
+        book = None if self._ledger is None else Ledger(self._ledger)
+        try:
+            return annotate(
+                rows,
+                strategy=teacher.strategy,
+                teacher=teacher.settings,
+                task=self._recipe.resolved_task(),
+                ledger=book,
+                options=Options(
+                    budget_name=self._recipe.name,
+                    retry_failed=self._retry_failed,
+                    on_progress=on_progress,
+                    on_note=self._observer.note,
+                ),
+            )
+        except BudgetError as error:
+            raise BudgetError(f"{teacher.title}: {error}") from error
+        finally:
+            if book is not None:
+                book.close()
+
+
+def _sampled(
+    recipe: Recipe, splits: Splits, asking: _Asking
+) -> tuple[tuple[Example, ...], Annotation]:
+    """The sample, with its labels, and the answers to it without them.
+
+    Of a teacher that looks answers up, only rows count that it has an answer for.
+    """
+    task, teacher = recipe.resolved_task(), asking.teacher
+    wanted = recipe.labelling.agreement_rows
+    rows = sample_rows(splits.train, teacher.shots, task)
+    if not is_looked_up(teacher.settings):
+        rows = rows[:wanted]
+    if not rows:
+        raise DataError(
+            f"{teacher.title}: all {len(splits.train)} training rows stand in the prompt, or share "
+            "the context of one that does: lower labelling.shots_per_label"
+        )
+    done = asking.ask([without_label(row) for row in rows])
+    if not is_looked_up(teacher.settings):
+        return rows, done
+    there = [
+        place
+        for place, answer in enumerate(done.rationales)
+        if answer.status != "empty" or answer.label is not None
+    ][:wanted]
+    if not there:
+        raise TeacherError(
+            f"{teacher.title}: it has no answer about any of {len(rows)} training rows, so that "
+            "its labels cannot be compared with known ones: expected recorded answers for some"
+        )
+    kept = tuple(done.rationales[place] for place in there)
+    return tuple(rows[place] for place in there), replace(done, rationales=kept)
+
+
+def _with_shares(
+    result: TeacherAgreement,
+    task: Task,
+    rows: Sequence[Example],
+    done: Annotation,
+    shares: Sequence[float],
+    source: Literal["answers", "training rows"],
+    pool_answers: int,
+) -> TeacherAgreement:
+    counts = label_counts([r.label for r in rows], [a.label for a in done.rationales], task.labels)
+    right = precision(counts, shares)
+    per_label = {}
+    for number, label in enumerate(task.labels):
+        of_label, hits = int(counts[number].sum()), int(counts[number, number])
+        per_label[label] = LabelAgreementResult(
+            rows=of_label,
+            recall=hits / of_label if of_label else None,
+            ci95=wilson_interval(hits, of_label) if of_label else None,
+            answered=int(counts[:, number].sum()),
+            share=shares[number],
+            precision=right[number],
+        )
+    return replace(result, per_label=per_label, shares_from=source, pool_answers=pool_answers)
+
+
+def _stopped(found: TeacherAgreement) -> str:
+    return (
+        f"agreement: {found.model} ({found.strategy}) gives the label of "
+        f"{round(found.accuracy * found.rows)} of {found.rows} training rows "
+        f"({percent(found.accuracy)}, 95% interval {percent_interval(found.ci95)}), and always "
+        f"answering {found.majority_label!r} is right on {percent(found.majority_share)}: nothing "
+        "else was asked; name another teacher or strategy, or show it examples with labelling: "
+        "{shots_per_label: 2}"
+    )
+
+
+def _text(row: Example, task: Task) -> tuple[str, ...]:
+    return tuple(text_key(row.fields[name]) for name in task.fields)
+
+
+def _ends(host: str, end: str) -> bool:
+    return host == end or host.endswith(f".{end}")
