@@ -282,7 +282,7 @@ class TeacherSettings(Settings):
             )
         if len(self.addresses) > 1 and self.mode == "batch":
             raise ValueError(
-                f"base_url lists {len(self.base_url)} servers, but a batch stays at the one that "
+                f"base_url lists {len(self.addresses)} servers, but a batch stays at the one that "
                 "took it: name one address for mode: batch, or set mode: live"
             )
         if self.scheme == "anthropic" and self.max_tokens is None:

@@ -82,7 +82,7 @@ class RequestSender:
             if fault.action is Action.KEEP_REFUSAL:
                 self._limiter.refused(permit)
                 cost = 0 if fault.unpaid else None
-                server = permit.server and permit.server.address
+                server = None if permit.server is None else permit.server.address
                 refusal = Completion("", "content_filter", server=server)
                 return await self._store(active, refusal, cost)
             return await self._settle(active, fault, permit)
