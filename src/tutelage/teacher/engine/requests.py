@@ -91,6 +91,7 @@ class ActiveRequest:
     charge:     number of its charge in the ledger; 0 where it has none
     copies:     times that the stream has held it so far
     faults:     transient faults so far, by kind
+    failed_at:  the servers, of several, at which it has failed since all of them were tried
     """
 
     key: str
@@ -100,6 +101,7 @@ class ActiveRequest:
     charge: int = 0
     copies: int = 1
     faults: dict[FaultKind, int] = field(default_factory=dict)
+    failed_at: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True)
