@@ -21,7 +21,7 @@ SKIPPED = {"test_words.py"}
 """Files that have to name what they forbid; docs/design.md's glossary is cut out below."""
 
 
-SUFFIXES = {".py", ".md", ".j2", ".js", ".yaml", ".toml", ".css", ".sh"}
+SUFFIXES = {".py", ".md", ".ipynb", ".j2", ".js", ".yaml", ".toml", ".css", ".sh"}
 
 
 class Rule(NamedTuple):
@@ -196,7 +196,10 @@ def files(*places: str) -> Iterator[Path]:
                 yield path
 
 
-EVERYWHERE = ("src", "tests", "docs", "benchmarks", "examples", "README.md", "CHANGELOG.md")
+EVERYWHERE = (
+    *("src", "tests", "docs", "benchmarks", "examples", "scripts"),
+    *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "CODE_OF_CONDUCT.md"),
+)
 
 
 def test_the_glossary_is_kept() -> None:

@@ -90,6 +90,9 @@ def test_the_tutorial_can_be_followed(tmp_path: Path, monkeypatch: pytest.Monkey
             reader.follow(block)
         # `doctor` asks about one of the rows that are explained.
         assert server.answered == round(0.7 * ROWS)
+        # docs/data.md goes on with this run.
+        (python,) = blocks("docs/data.md", "python")
+        reader.follow(python)
     assert reader.ran == ["init", "plan", "doctor", "run", "predict", "export"]
     assert len(list(Path("runs/reviews/arms").glob("*/*/seed-*"))) == 3 * 2
 
