@@ -55,7 +55,7 @@ class _Place:
     rested_at:     when its latest rest began: a fault of a request that was sent earlier is part of
                    the same trouble
     refusals:      in a row
-    shown:         whether the user was told that it fails
+    shown:         whether a line has said that it fails
     """
 
     server: PoolServer
