@@ -23,8 +23,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from tutelage.core.errors import ServerUnreachableError
-from tutelage.core.types import Request
 from tutelage.teacher.engine.failures import Action, Fault, FaultKind
+from tutelage.teacher.engine.prefixes import prefix_of
 from tutelage.teacher.engine.rate_limits import Permit, RateLimiter, RateLimits
 from tutelage.teacher.engine.requests import ActiveRequest
 from tutelage.teacher.teacher import PoolServer
@@ -387,23 +387,3 @@ Limiter = RateLimiter | Balancer
 def _place_of(permit: Permit) -> _Place:
     assert isinstance(permit, _PlacedPermit)
     return permit.place
-
-
-def prefix_of(request: Request) -> int | None:
-    """What a server's prefix cache can share between rows: a hash of the prompt up to the end of
-    the first text of the row in it, such as the premise. None where a row has one text alone.
-    """
-    texts = [text for text in request.example.fields.values() if text]
-    if len(texts) < 2:
-        return None
-    before: list[str] = []
-    for message in request.messages:
-        found = [(at, text) for text in texts if (at := message.content.find(text)) >= 0]
-        if found:
-            at, text = min(found, key=lambda place: (place[0], -len(place[1])))
-            return hash((*before, message.content[: at + len(text)]))
-        before.append(message.content)
-    return None
-
-
-__all__ = ["Balancer", "Limiter", "prefix_of"]

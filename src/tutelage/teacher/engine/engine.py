@@ -95,9 +95,8 @@ class Engine:
         self._max_held = 4 * (self._max_waiting + _CHUNK)
         self._repeats = 0
         self._delayed = self._busy = self._in_flight = 0
-        self._exhausted = False
+        self._exhausted = self._stopping = False
         self._next_poll = 0.0
-        self._stopping = False
         self._error: BaseException | None = None
         self._changed = asyncio.Event()
         self._workers: set[asyncio.Task[None]] = set()
