@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 
 from tutelage.core.errors import ServerUnreachableError
 from tutelage.teacher.engine.failures import Action, Fault, FaultKind
+from tutelage.teacher.engine.prefixes import prefix_of
 from tutelage.teacher.engine.rate_limits import Permit, RateLimiter, RateLimits
 from tutelage.teacher.engine.requests import ActiveRequest, prefix_of
 from tutelage.teacher.teacher import PoolServer
