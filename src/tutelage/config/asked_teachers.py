@@ -22,5 +22,9 @@ def teachers_of(recipe: Recipe) -> list[TeacherSettings]:
         strategy = get_strategy(arm.strategy, template=arm.template, task=task)
         for section in (recipe.teacher_of(arm), arm.agrees_with):
             if strategy.asks_teacher and section is not None:
-                found.setdefault(section.model_dump_json(include=_DECISIVE), section)
+                if isinstance(section.base_url, tuple):  # whatever their order
+                    ordered = section.replace(base_url=tuple(sorted(section.base_url)))
+                else:
+                    ordered = section
+                found.setdefault(ordered.model_dump_json(include=_DECISIVE), section)
     return list(found.values())

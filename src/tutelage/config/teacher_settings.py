@@ -115,11 +115,11 @@ class TeacherSettings(Settings):
         "`scripted` for the reasons in synthetic data, or a plugin's `SCHEME:NAME`.",
         examples=[DEFAULT_TEACHER],
     )
-    base_url: Text | None = Field(
+    base_url: Text | Annotated[tuple[Text, ...], Field(min_length=1)] | None = Field(
         None,
-        description="Address of an OpenAI-compatible server, up to and including `/v1`. "
-        "Default: the provider's own.",
-        examples=["http://localhost:8000/v1"],
+        description="Address of an OpenAI-compatible server, up to and including `/v1`; or a list "
+        "of the addresses of several that serve one model. Default: the provider's own.",
+        examples=["http://localhost:8000/v1", ["http://gpu-1:8000/v1", "http://gpu-2:8000/v1"]],
     )
     api_key_env: Text | None = Field(
         None,
@@ -130,7 +130,8 @@ class TeacherSettings(Settings):
     provider: Text | None = Field(
         None,
         description="A name for the server, stored with the answers instead of its address, so "
-        "that they are found again when the address changes.",
+        "that they are found again when the address changes. Default for a list of addresses: "
+        "`pool`, whichever they are.",
         examples=["my-cluster"],
     )
     temperature: Number | None = Field(
@@ -148,7 +149,8 @@ class TeacherSettings(Settings):
     concurrency: Integer = Field(
         8,
         ge=1,
-        description="Requests in flight at once, at most; fewer while the server cannot keep up.",
+        description="Requests in flight at once, at most; fewer while the server cannot keep up. "
+        "Of several servers, each has this limit and those of the rates.",
         examples=[64],
     )
     timeout_s: Number = Field(
@@ -278,6 +280,11 @@ class TeacherSettings(Settings):
                 "budget_usd is set, but nothing bounds the length of an answer: set max_tokens "
                 "(the paper used 400)"
             )
+        if len(self.addresses) > 1 and self.mode == "batch":
+            raise ValueError(
+                f"base_url lists {len(self.addresses)} servers, but a batch stays at the one that "
+                "took it: name one address for mode: batch, or set mode: live"
+            )
         if self.scheme == "anthropic" and self.max_tokens is None:
             raise ValueError(f"{self.model} needs max_tokens: the server requires it")
         if self.scheme == "anthropic" and self.seed is not None:
@@ -293,6 +300,18 @@ class TeacherSettings(Settings):
     def remote(self) -> bool:
         """Whether the teacher is a server, which may charge and limit the rate of requests."""
         return self.scheme in KEY_VARIABLES and ":" in self.model
+
+    @property
+    def addresses(self) -> tuple[str | None, ...]:
+        """The addresses in `base_url`, in its order; None for the provider's own."""
+        return self.base_url if isinstance(self.base_url, tuple) else (self.base_url,)
+
+    @property
+    def each_server(self) -> tuple[TeacherSettings, ...]:
+        """The settings of each server alone, in the order of `base_url`."""
+        if not isinstance(self.base_url, tuple):
+            return (self,)
+        return tuple(self.replace(base_url=address) for address in self.base_url)
 
     @property
     def key_variable(self) -> str:

@@ -104,6 +104,7 @@ class Completion:
     reasoning:     what the model thought before it answered, where the server shows it; never part
                    of the answer
     served:        the model that the reply names; None where it names none
+    server:        the address that answered, where it was one of several; else None
     """
 
     text: str
@@ -113,6 +114,7 @@ class Completion:
     label: str | None = None
     reasoning: str = ""
     served: str | None = None
+    server: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -259,7 +259,9 @@ def terms_note(settings: TeacherSettings) -> str | None:
     asks = "say whether you may train a model on its answers"
     if not settings.remote and settings.scheme in ("gguf", "package"):
         return f"{settings.model}: the licence of the model should {asks}"
-    host = urlsplit(settings.base_url or "").hostname or _SERVERS.get(settings.scheme, "")
+    hosts = [urlsplit(address or "").hostname or "" for address in settings.addresses]
+    host = next((one for one in hosts if one not in _HERE), hosts[0])
+    host = host or _SERVERS.get(settings.scheme, "")
     if host in _HERE:
         return f"{settings.model} at {host}: the licence of the model should {asks}"
     where = next((url for end, url in TERMS.items() if _ends(host, end)), None)

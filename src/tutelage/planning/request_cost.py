@@ -290,19 +290,23 @@ class RequestSurvey:
             )
 
     def _ending(self) -> str | None:
-        """When the server ends the model, where it says so soon or too late; asks it, for free."""
+        """When a server ends the model, where it says so soon or too late; asks each, for free."""
         assert self.settings is not None
         if not self._remote or not self._plan.missing:
             return None
         from tutelage.teacher.clients.access import Access
         from tutelage.teacher.clients.server_models import fetch_models, shutdown_warning
 
-        try:
-            listed = fetch_models(Access(self.settings))
-        except TutelageError:  # no key yet, say: a run will tell
-            return None
-        found = shutdown_warning(self.settings.model.partition(":")[2].strip(), listed)
-        return None if found is None else found[1]
+        name = self.settings.model.partition(":")[2].strip()
+        for server in self.settings.each_server:
+            try:
+                listed = fetch_models(Access(server))
+            except TutelageError:  # no key yet, say: a run will tell
+                continue
+            found = shutdown_warning(name, listed)
+            if found is not None:
+                return found[1]
+        return None
 
     def _distinct(self) -> Iterator[tuple[str, Request]]:
         """Yield each distinct prompt once, with its key, in the order of the rows."""

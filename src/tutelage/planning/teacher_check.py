@@ -6,6 +6,7 @@ by the arm's own strategy and kept in the ledger, so that a run does not pay for
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -51,7 +52,7 @@ def check_teachers(recipe: Recipe, rows: Sequence[Example]) -> Iterator[Finding]
             if settings is None:
                 continue
             if settings.remote and settings not in servers:
-                findings = list(_server(settings))
+                findings = list(_servers(settings))
                 servers[settings] = all(finding.status != "missing" for finding in findings)
                 yield from findings
             if servers.get(settings, True):
@@ -60,8 +61,32 @@ def check_teachers(recipe: Recipe, rows: Sequence[Example]) -> Iterator[Finding]
                 )
 
 
-def _server(settings: TeacherSettings) -> Iterator[Finding]:
-    """What the server says of itself, before a request. `missing`: no request can be answered."""
+def _servers(settings: TeacherSettings) -> Iterator[Finding]:
+    """What each server says of itself, and whether they serve one model. `missing`: no request can
+    be answered."""
+    each = settings.each_server
+    lists: dict[str, list[ListedModel]] = {}
+    for place, one in enumerate(each, 1):
+        findings = list(_server(one, lists))
+        several = f", server {place} of {len(each)}" if len(each) > 1 else ""
+        yield from (dataclasses.replace(found, what=found.what + several) for found in findings)
+    if len(each) > 1:
+        yield check(f"servers of {settings.model}", partial(_one_model, settings, lists))
+
+
+def _one_model(settings: TeacherSettings, lists: dict[str, list[ListedModel]]) -> str:
+    from tutelage.teacher.clients.server_pool import compare_models
+
+    open_teacher(settings)  # refuses an address that is there twice
+    notes = compare_models(settings.model.partition(":")[2].strip(), lists)
+    if notes:
+        return "; ".join(notes)
+    count = sum(map(bool, lists.values()))
+    return f"{count} of {len(settings.each_server)} list their models, and serve one model"
+
+
+def _server(settings: TeacherSettings, lists: dict[str, list[ListedModel]]) -> Iterator[Finding]:
+    """What a server says of itself, before a request. lists: of models, by address; filled here"""
     what = f"teacher {settings.model}"
     listed: list[ListedModel] = []
 
@@ -71,6 +96,7 @@ def _server(settings: TeacherSettings) -> Iterator[Finding]:
 
         access = Access(settings)
         listed.extend(fetch_models(access))
+        lists[access.address] = listed
         if not listed:
             return f"{access.address} does not list its models"
         there = any(row.name == name for row in listed)

@@ -16,8 +16,10 @@ from tutelage.core.types import Completion, Example, Rationale, Usage
 from tutelage.strategies.lookup import Strategy
 from tutelage.teacher.batch.jsonl import BatchLimits
 from tutelage.teacher.batch.rounds import has_batches, run_batches
+from tutelage.teacher.clients.server_pool import ServerPool
 from tutelage.teacher.cost.budget import Budget
 from tutelage.teacher.cost.prices import PICO
+from tutelage.teacher.engine.balancer import Balancer, Limiter
 from tutelage.teacher.engine.engine import DRAIN_S, Engine
 from tutelage.teacher.engine.failures import RetryPolicy
 from tutelage.teacher.engine.interrupts import Interrupted, run_interruptible
@@ -89,7 +91,7 @@ class AnnotationJob:
         self._attempts = 0
         self._settings: TeacherSettings | None = None
         self._streak = HopelessStreak(None)
-        self._served: str | None = None
+        self._served: dict[str | None, str] = {}
         self._waiting: dict[str, deque[tuple[int, Example]]] = {}
         self._counted: set[int] = set()
         self._started_at = self._reported_at = time.monotonic()
@@ -135,6 +137,11 @@ class AnnotationJob:
 
         settings = self._settings = teacher.settings
         self._streak = HopelessStreak(settings)
+        if isinstance(teacher, ServerPool) and has_batches(session, teacher):
+            raise UsageError(
+                f"batches of {teacher.identity!r} are open: collect them first with the one "
+                "base_url that they were sent to (`tutelage ledger batches` lists them)"
+            )
         only_batches = settings.mode == "batch" and settings.batch_fallback != "live"
         if settings.mode == "batch" or has_batches(session, teacher):
             run_batches(
@@ -164,18 +171,20 @@ class AnnotationJob:
         sends: bool = True,
     ) -> None:
         settings = teacher.settings
-        limiter = RateLimiter(
-            RateLimits(
-                concurrency=settings.concurrency,
-                requests_per_minute=settings.requests_per_minute,
-                tokens_per_minute=settings.tokens_per_minute,
-                minute_s=self.options.minute_s,
-            ),
-            slow_start=settings.remote,
-            on_pause=self._note_pause,
+        limits = RateLimits(
+            concurrency=settings.concurrency,
+            requests_per_minute=settings.requests_per_minute,
+            tokens_per_minute=settings.tokens_per_minute,
+            minute_s=self.options.minute_s,
         )
-        if hasattr(teacher, "on_headers"):
-            teacher.on_headers = limiter.apply_headers
+        limiter: Limiter
+        if isinstance(teacher, ServerPool):
+            teacher.on_note = self._note
+            limiter = Balancer(limits, teacher.servers, self._note)
+        else:
+            limiter = RateLimiter(limits, slow_start=settings.remote, on_pause=self._note_pause)
+            if hasattr(teacher, "on_headers"):
+                teacher.on_headers = limiter.apply_headers
         engine: Engine | None = None
 
         async def run() -> None:
@@ -266,7 +275,7 @@ class AnnotationJob:
             totals.cached_tokens = (totals.cached_tokens or 0) + usage.cached_tokens
         self._streak.count(rationale, completion)
         if sent:
-            self._note_model(completion.served)
+            self._note_model(completion)
             totals.requests += 1
             totals.new_tokens += (usage.prompt_tokens or 0) + (usage.completion_tokens or 0)
             totals.new_pico += pico or 0
@@ -289,16 +298,21 @@ class AnnotationJob:
         why = "the server asks for a pause of" if asked else "the server does not answer: waiting"
         self._note(f"{why} {seconds:.0f} s")
 
-    def _note_model(self, served: str | None) -> None:
-        """Tell when the replies begin to name another model."""
-        if served is None or served == self._served:
+    def _note_model(self, completion: Completion) -> None:
+        """Tell when the replies of a server begin to name another model."""
+        served, server = completion.served, completion.server
+        if served is None or served == self._served.get(server):
             return
-        if self._served is not None:
+        before = self._served.get(server) or next(iter(self._served.values()), served)
+        if served != before:
             self._note(
-                f"the server now answers as {served!r}, and until now as {self._served!r}: the "
-                "ledger keeps the name with each answer"
+                f"{server or 'the server'} now answers as {served!r}, and until now as {before!r}: "
+                "the ledger keeps the name with each answer"
+                if server is None or server in self._served
+                else f"{server} answers as {served!r}, and another server as {before!r}: the "
+                "ledger keeps name and address with each answer"
             )
-        self._served = served
+        self._served[server] = served
 
     def _parse(
         self, completion: Completion, example: Example, settings: TeacherSettings | None

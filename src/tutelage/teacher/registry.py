@@ -21,7 +21,15 @@ GROUP = "tutelage.teachers"
 def _server(name: str, settings: TeacherSettings, base: Path | None) -> Teacher:
     from tutelage.teacher.clients.http_api import ServerTeacher
 
-    return ServerTeacher(name, settings)
+    if not isinstance(settings.base_url, tuple):
+        return ServerTeacher(name, settings)
+    from tutelage.teacher.clients.server_pool import ServerPool, pool_identity
+
+    if len(settings.base_url) > 1:
+        return ServerPool(name, settings)
+    alone = ServerTeacher(name, settings.each_server[0])
+    alone.identity = pool_identity(settings)  # a list that has lost its other servers
+    return alone
 
 
 def _gguf(name: str, settings: TeacherSettings, base: Path | None) -> Teacher:

@@ -6,6 +6,7 @@ engine's work (`engine`, `ledger`).
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -76,3 +77,17 @@ class Teacher(Protocol):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None: ...
+
+
+class PoolServer(Teacher, Protocol):
+    """A teacher that is one of several servers.
+
+    on_headers: called with the headers of each response that states rate limits
+    """
+
+    on_headers: Callable[[Mapping[str, str]], None] | None
+
+    @property
+    def address(self) -> str:
+        """Its address, as it is shown and stored."""
+        ...

@@ -35,6 +35,7 @@ def dialect_of(settings: TeacherSettings) -> Dialect:
 class Access:
     """The address and the secrets of one server. Constructing it needs no key.
 
+    settings: with one address (`TeacherSettings.each_server`)
     dialect: how the server is spoken to
     base:    the address as given, with its query; address: the same as it is shown and stored
     headers: of each request, the key included; empty until `open`
@@ -46,7 +47,7 @@ class Access:
     def __init__(self, settings: TeacherSettings) -> None:
         self.settings = settings
         self.dialect = dialect_of(settings)
-        self.base = (settings.base_url or self.dialect.base_url).strip()
+        self.base = (settings.addresses[0] or self.dialect.base_url).strip()
         self.address = normalise_url(self.base)
         self.key = ""
         self.headers: dict[str, str] = {}

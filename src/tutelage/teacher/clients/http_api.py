@@ -25,7 +25,12 @@ from tutelage.core.errors import (
 from tutelage.core.types import Completion, Request
 from tutelage.teacher.clients.access import Access, normalise_url
 from tutelage.teacher.clients.error_replies import is_page, parse_error, ruling_of
-from tutelage.teacher.clients.server_models import list_models, models_hint, other_address
+from tutelage.teacher.clients.server_models import (
+    ListedModel,
+    list_models,
+    models_hint,
+    other_address,
+)
 from tutelage.teacher.clients.values import parse_json
 from tutelage.teacher.clients.wire import parse_stream
 from tutelage.teacher.engine.failures import (
@@ -70,6 +75,16 @@ class ServerTeacher:
         self.responses = 0
         self.on_headers: Callable[[Mapping[str, str]], None] | None = None
         self._renames_max_tokens = False
+
+    @property
+    def address(self) -> str:
+        """The server's address, as it is shown and stored."""
+        return self._access.address
+
+    async def listed_models(self) -> list[ListedModel]:
+        """The models that the server lists; empty where it lists none."""
+        assert self._session is not None
+        return await list_models(self._session, self._access)
 
     async def __aenter__(self) -> Self:
         import aiohttp

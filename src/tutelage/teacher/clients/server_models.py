@@ -26,10 +26,15 @@ SOON_DAYS = 90
 
 @dataclass(frozen=True, slots=True)
 class ListedModel:
-    """A model in a server's list. shutdown: the day from which on it is not served, where named"""
+    """A model in a server's list.
+
+    shutdown: the day from which on it is not served, where named
+    root:     what the name stands for on that server, such as a folder, where it says so
+    """
 
     name: str
     shutdown: date | None = None
+    root: str | None = None
 
 
 async def list_models(
@@ -57,7 +62,11 @@ async def list_models(
     found = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
     names = [row.get("id") or row.get("name") for row in found]
     return [
-        ListedModel(without_folder(name.removeprefix("models/")), _shutdown(row))
+        ListedModel(
+            without_folder(name.removeprefix("models/")),
+            _shutdown(row),
+            access.line(root) if isinstance(root := row.get("root"), str) else None,
+        )
         for name, row in zip(names, found, strict=True)
         if isinstance(name, str)
     ]

@@ -65,18 +65,26 @@ def _is_plain(settings: TeacherSettings, name: str, plain: tuple[object, ...]) -
 
 
 def price_for(model: str, settings: TeacherSettings) -> Price | None:
-    """What a teacher charges: the recipe's price, or the published one of its provider."""
+    """What a teacher charges: the recipe's price, or the published one of its provider.
+
+    None where no price is known, or where the servers of a list have different ones.
+    """
     if not settings.remote:
         return price_of(model, override=settings.price or FREE)
     own = settings.scheme != "openai"
-    return price_of(
-        model.removeprefix("models/"),
-        base_url=settings.base_url or (dialect_of(settings).base_url if own else None),
-        provider=settings.provider,
-        override=settings.price,
-        # Anthropic writes to its cache only where it is asked to.
-        stores=settings.scheme != "anthropic" or "cache_control" in (settings.extra_body or {}),
-    )
+    each = [
+        price_of(
+            model.removeprefix("models/"),
+            base_url=address or (dialect_of(settings).base_url if own else None),
+            provider=settings.provider,
+            override=settings.price,
+            # Anthropic writes to its cache only where it is asked to.
+            stores=settings.scheme != "anthropic" or "cache_control" in (settings.extra_body or {}),
+        )
+        for address in settings.addresses
+    ]
+    # Which of several servers will answer is not known before.
+    return each[0] if all(price == each[0] for price in each) else None
 
 
 def budget_exceeded(ledger: Ledger, budget: Budget, worst: int) -> BudgetError:

@@ -13,8 +13,9 @@ from tutelage.core.errors import TeacherError
 from tutelage.core.types import Completion, Request, Usage
 from tutelage.teacher.cost.budget import Budget
 from tutelage.teacher.cost.prices import output_bound
+from tutelage.teacher.engine.balancer import Limiter
 from tutelage.teacher.engine.failures import Action, Fault, FaultKind, RetryPolicy
-from tutelage.teacher.engine.rate_limits import Permit, RateLimiter
+from tutelage.teacher.engine.rate_limits import Permit
 from tutelage.teacher.engine.requests import ActiveRequest, AttemptCounts
 from tutelage.teacher.ledger import charges
 from tutelage.teacher.ledger.charges import Failure
@@ -53,7 +54,7 @@ class RequestSender:
         teacher: Teacher,
         writer: Writer,
         budget: Budget,
-        limiter: RateLimiter,
+        limiter: Limiter,
         policy: RetryPolicy,
     ) -> None:
         self.attempts = AttemptCounts()
@@ -75,16 +76,21 @@ class RequestSender:
         await self._writer.submit(lambda connection: charges.mark_sent(connection, [charge]))
         self.attempts.sent += 1
         try:
-            completion = await self._teacher.complete(active.request)
+            completion = await (permit.server or self._teacher).complete(active.request)
         except Fault as fault:
+            fault.server = permit.server
             if fault.action is Action.KEEP_REFUSAL:
                 self._limiter.refused(permit)
                 cost = 0 if fault.unpaid else None
-                return await self._store(active, Completion("", "content_filter"), cost)
+                server = None if permit.server is None else permit.server.address
+                refusal = Completion("", "content_filter", server=server)
+                return await self._store(active, refusal, cost)
             return await self._settle(active, fault, permit)
         except RequestFailedError as error:
             self._limiter.not_sent(permit)
             return Failure("refused", str(error), error.transient)
+        if permit.server is not None:
+            completion = replace(completion, server=permit.server.address)
         self._served = True
         self._limiter.succeeded(permit, _counted(active.request, completion.usage))
         price, cost = self._budget.price, completion.pico
@@ -124,15 +130,18 @@ class RequestSender:
         if fault.action is Action.FAIL_REQUEST:
             self._limiter.refused(permit)
             return Failure("refused", str(fault), False)
-        if fault.action is Action.JUDGE or (
+        judged = fault.action is Action.JUDGE or (
             self._served and fault.inferred and fault.action in _ABOUT_ALL
-        ):
-            self._limiter.undecided(permit)
-            return Undecided(fault, time.monotonic())
-        if (fault.retry_after_s or 0.0) > self._policy.max_retry_after_s:
+        )
+        if not judged and (fault.retry_after_s or 0.0) > self._policy.max_retry_after_s:
             fault.action = Action.STOP_LATER
         if fault.action is not Action.RETRY:
-            raise await self.end(fault)
+            if self._limiter.goes_elsewhere(permit, fault, judged=judged):
+                return RetryLater(0.0)
+            if not judged:
+                raise await self.end(fault)
+            self._limiter.undecided(permit)
+            return Undecided(fault, time.monotonic())
         active.faults[fault.kind] = count = active.faults.get(fault.kind, 0) + 1
         total = sum(active.faults.values())
         allowed = self._policy.attempts[fault.kind]
@@ -145,6 +154,8 @@ class RequestSender:
         self._limiter.failed(permit, fault)
         if count >= allowed:
             return Failure(fault.kind.value, f"{fault} ({total} attempts)", True)
+        if self._limiter.has_another(active):
+            return RetryLater(0.0)
         return RetryLater(self._policy.delay(total, fault.retry_after_s))
 
     async def end(self, fault: Fault) -> TeacherError:

@@ -25,9 +25,10 @@ from tutelage.core.types import Completion, Request
 from tutelage.teacher.cost.budget import Budget, budget_exceeded
 from tutelage.teacher.cost.prices import output_bound, request_bound, worst_case
 from tutelage.teacher.engine.attempt import RequestSender, Undecided
+from tutelage.teacher.engine.balancer import Limiter
 from tutelage.teacher.engine.failures import RetryPolicy
 from tutelage.teacher.engine.judgement import Judgement
-from tutelage.teacher.engine.rate_limits import FailureMonitor, RateLimiter
+from tutelage.teacher.engine.rate_limits import FailureMonitor
 from tutelage.teacher.engine.requests import (
     ActiveRequest,
     AttemptCounts,
@@ -64,7 +65,7 @@ class Engine:
         teacher: Teacher,
         session: Session,
         budget: Budget,
-        limiter: RateLimiter,
+        limiter: Limiter,
         listener: RequestListener,
         *,
         monitor: FailureMonitor,
@@ -94,9 +95,8 @@ class Engine:
         self._max_held = 4 * (self._max_waiting + _CHUNK)
         self._repeats = 0
         self._delayed = self._busy = self._in_flight = 0
-        self._exhausted = False
+        self._exhausted = self._stopping = False
         self._next_poll = 0.0
-        self._stopping = False
         self._error: BaseException | None = None
         self._changed = asyncio.Event()
         self._workers: set[asyncio.Task[None]] = set()
@@ -324,7 +324,7 @@ class Engine:
 
     async def _send(self, active: ActiveRequest) -> None:
         """Make one attempt at a request as soon as the rate limiter admits it."""
-        permit = await self._limiter.admit(active.tokens)
+        permit = await self._limiter.admit(active.tokens, active)
         if self._stopping:
             self._limiter.not_sent(permit)
             return

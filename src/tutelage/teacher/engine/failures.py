@@ -84,6 +84,7 @@ class Fault(Exception):
         self.inferred = inferred
         self.page = page
         self.status = status
+        self.server: Any = None  # the teacher that it comes from, where that is one of several
 
     @property
     def signature(self) -> str:

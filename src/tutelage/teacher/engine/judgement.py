@@ -45,13 +45,15 @@ class Judgement:
             return None
         fault = refusal.fault
         count = alike if self._answered else self._in_a_row.total()
-        return Fault(
+        stop = Fault(
             fault.action,
             f"{fault}; {count} requests in a row were refused, and no row fails for it",
             unpaid=True,
             parameter=fault.parameter,
             status=fault.status,
         )
+        stop.server = fault.server
+        return stop
 
     def answered(self, sent_at: float | None = None) -> list[tuple[ActiveRequest, Failure]]:
         """Another row has an answer: the rows that are at fault by that.

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 from tutelage.core.errors import ServerUnreachableError, TeacherError
 from tutelage.teacher.engine.failures import Fault, FaultKind, exhausted_for
-from tutelage.teacher.teacher import RequestFailedError
+from tutelage.teacher.engine.requests import ActiveRequest
+from tutelage.teacher.teacher import PoolServer, RequestFailedError
 
 _DECREASE = 0.7
 """Factor for the number in flight at each sign of congestion."""
@@ -96,10 +97,12 @@ class Permit:
 
     tokens:     the bound that it was admitted with
     started_at: on the monotonic clock, in seconds
+    server:     the one that it is for, of several (`balancer`); None where there is one
     """
 
     tokens: int
     started_at: float
+    server: PoolServer | None = None
 
 
 class RateLimiter:
@@ -128,10 +131,10 @@ class RateLimiter:
         self._waiting: deque[tuple[asyncio.Future[Permit], int]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
-        self._paused_until = 0.0
+        self.paused_until = 0.0
         self._decreased_at = 0.0
         self.faults = 0
-        self._failing_since: float | None = None
+        self.failing_since: float | None = None
         self._probe_s = _PROBE_S
         minute = limits.minute_s
         self._requests = (
@@ -145,8 +148,8 @@ class RateLimiter:
             else RateWindow(limits.tokens_per_minute, minute)
         )
 
-    async def admit(self, tokens: int) -> Permit:
-        """Wait until a request of at most `tokens` may be sent.
+    async def admit(self, tokens: int, active: ActiveRequest | None = None) -> Permit:
+        """Wait until a request of at most `tokens` may be sent, whichever it is.
 
         Each permit is given back through `not_sent`, `refused`, `succeeded` or `failed`.
         """
@@ -193,8 +196,16 @@ class RateLimiter:
     def _server_answered(self) -> None:
         self.answered += 1
         self.faults = 0
-        self._failing_since = None
+        self.failing_since = None
         self._probe_s = _PROBE_S
+
+    def goes_elsewhere(self, permit: Permit, fault: Fault, *, judged: bool) -> bool:
+        """Whether a request that was refused is made at another server: there is none."""
+        return False
+
+    def has_another(self, active: ActiveRequest) -> bool:
+        """Whether another server can take a request that has failed: there is none."""
+        return False
 
     def failed(self, permit: Permit, fault: Fault) -> None:
         """The request met a transient fault.
@@ -211,15 +222,15 @@ class RateLimiter:
         if fault.kind is FaultKind.THROTTLED and fault.retry_after_s:
             self._pause(fault.retry_after_s, now)
         self.faults += 1
-        self._failing_since = self._failing_since or now
+        self.failing_since = self.failing_since or now
         if self.faults >= _UNTIL_BREAK + self.in_flight:
-            self.allowed, self._doubling = 1.0, True
+            self.restart_slowly()
             self._pause(self._probe_s, now, asked=False)
             self._probe_s = min(2 * self._probe_s, _PROBE_CAP_S)
         self._end(permit, permit.tokens)
-        if self.faults > _UNTIL_BREAK and now - self._failing_since > self.limits.give_up_s:
+        if self.faults > _UNTIL_BREAK and now - self.failing_since > self.limits.give_up_s:
             raise ServerUnreachableError(
-                f"no answer for {now - self._failing_since:.0f} s: {self.faults} faults in a row, "
+                f"no answer for {now - self.failing_since:.0f} s: {self.faults} faults in a row, "
                 f"the last one: {fault}; the answers so far are kept: run again to continue"
             )
 
@@ -250,18 +261,27 @@ class RateLimiter:
 
     def _pause(self, seconds: float, now: float, *, asked: bool = True) -> None:
         seconds = min(seconds, self.limits.max_pause_s)
-        if now + seconds <= self._paused_until:
+        if now + seconds <= self.paused_until:
             return
-        announced = self._paused_until - now >= _SHOWN_PAUSE_S
-        self._paused_until = now + seconds
+        announced = self.paused_until - now >= _SHOWN_PAUSE_S
+        self.paused_until = now + seconds
         if seconds >= _SHOWN_PAUSE_S and not announced and self.on_pause is not None:
             self.on_pause(seconds, asked)
+
+    def restart_slowly(self) -> None:
+        """Begin again with one request in flight."""
+        self.allowed, self._doubling = 1.0, True
+
+    def try_admit(self, tokens: int) -> Permit | float:
+        """A permit, or the seconds until there may be one; -1: when a request has ended."""
+        delay = self._delay(tokens, time.monotonic())
+        return self._start(tokens) if delay == 0 else delay
 
     def _delay(self, tokens: int, now: float) -> float:
         """Seconds until a request may be sent; -1: when another one has ended."""
         if self._closed or self.in_flight >= int(self.allowed):
             return -1
-        wait = max(0.0, self._paused_until - now)
+        wait = max(0.0, self.paused_until - now)
         if self._requests is not None:
             wait = max(wait, self._requests.wait(1, now))
         if self._tokens is not None:

@@ -50,6 +50,23 @@ class RequestBuilder:
         return PendingRequest(self._keys.of(request.messages, request.sample), request)
 
 
+def prefix_of(request: Request) -> int | None:
+    """What a server's prefix cache can share between rows: a hash of the prompt up to the end of
+    the first text of the row in it, such as the premise. None where a row has one text alone.
+    """
+    texts = [text for text in request.example.fields.values() if text]
+    if len(texts) < 2:
+        return None
+    before: list[str] = []
+    for message in request.messages:
+        found = [(at, text) for text in texts if (at := message.content.find(text)) >= 0]
+        if found:
+            at, text = min(found, key=lambda place: (place[0], -len(place[1])))
+            return hash((*before, message.content[: at + len(text)]))
+        before.append(message.content)
+    return None
+
+
 class RequestListener(Protocol):
     """Learns the result of each request, once for each time that it came in the stream."""
 
@@ -91,6 +108,7 @@ class ActiveRequest:
     charge:     number of its charge in the ledger; 0 where it has none
     copies:     times that the stream has held it so far
     faults:     transient faults so far, by kind
+    failed_at:  the servers, of several, at which it has failed since all of them were tried
     """
 
     key: str
@@ -100,6 +118,7 @@ class ActiveRequest:
     charge: int = 0
     copies: int = 1
     faults: dict[FaultKind, int] = field(default_factory=dict)
+    failed_at: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True)

@@ -181,7 +181,8 @@ _FIELDS: Mapping[str, tuple[str, Callable[[object], bool]]] = {
     "created": ("seconds since 1970", _is_time),
     "reasoning": ("text or null", _or_null(_is_text)),
     "served": ("text or null", _or_null(_is_text)),
+    "server": ("text or null", _or_null(_is_text)),
 }
 
-_LATER = ("reasoning", "served")
+_LATER = ("reasoning", "served", "server")
 """Fields that older files lack."""

@@ -27,7 +27,7 @@ from tutelage.core.storage import as_json
 from tutelage.core.types import Completion, Message, Parameter, Request, Usage
 
 _APPLICATION_ID = 0x7475746C  # "tutl": distinguishes a ledger from other SQLite databases
-_VERSION = 3
+_VERSION = 4
 _BUSY_S = 30.0
 _CHUNK = 500  # SQLite takes at most 999 variables in its older builds
 _CACHE_KIB = 65_536
@@ -56,7 +56,8 @@ CREATE TABLE answers (
     pico              INTEGER,
     created           REAL NOT NULL,
     reasoning         TEXT,
-    served            TEXT
+    served            TEXT,
+    server            TEXT
 );
 CREATE TABLE sessions (
     id      INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -119,24 +120,29 @@ INSERT INTO answers (key, identity, model, strategy, messages, parameters, sampl
 DROP TABLE answers_1;
 """
 
+# Version 3 did not store which of several servers answered.
+_FROM_3 = "ALTER TABLE answers ADD COLUMN server TEXT"
+
 # Version 2 stored neither reasoning nor the model that a reply names.
-_FROM_2 = """
+_FROM_2 = f"""
 ALTER TABLE answers ADD COLUMN reasoning TEXT;
-ALTER TABLE answers ADD COLUMN served TEXT
+ALTER TABLE answers ADD COLUMN served TEXT;
+{_FROM_3}
 """
 
-_STEPS = {0: _SCHEMA, 1: _FROM_1, 2: _FROM_2}
+_STEPS = {0: _SCHEMA, 1: _FROM_1, 2: _FROM_2, 3: _FROM_3}
 """By version of the file: what makes it a ledger of this version."""
 
 _ANSWER_COLUMNS = (
     "key, identity, model, strategy, messages, parameters, sample, text, finish_reason, "
-    "prompt_tokens, completion_tokens, cached_tokens, scope, pico, created, reasoning, served"
+    "prompt_tokens, completion_tokens, cached_tokens, scope, pico, created, reasoning, served, "
+    "server"
 )
-INSERT_ANSWER = f"INSERT OR IGNORE INTO answers ({_ANSWER_COLUMNS}) VALUES ({','.join('?' * 17)})"
+INSERT_ANSWER = f"INSERT OR IGNORE INTO answers ({_ANSWER_COLUMNS}) VALUES ({','.join('?' * 18)})"
 
 _ANSWERS = (
     "SELECT key, text, finish_reason, prompt_tokens, completion_tokens, cached_tokens, pico, "
-    "reasoning, served FROM answers WHERE key"
+    "reasoning, served, server FROM answers WHERE key"
 )
 
 
@@ -233,6 +239,7 @@ def answer_row(
         time.time(),
         completion.reasoning or None,
         completion.served,
+        completion.server,
     )
 
 
@@ -336,9 +343,9 @@ class Ledger:
         with self.reader() as connection:
             return {
                 key.hex(): Completion(
-                    text, reason, Usage(*tokens), pico, reasoning=thoughts or "", served=served
+                    text, reason, Usage(*tokens), pico, None, thoughts or "", served, server
                 )
-                for key, text, reason, *tokens, pico, thoughts, served in select_many(
+                for key, text, reason, *tokens, pico, thoughts, served, server in select_many(
                     connection, _ANSWERS, wanted
                 )
             }
