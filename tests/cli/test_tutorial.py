@@ -103,4 +103,4 @@ def test_the_tutorial_counts_what_its_recipe_makes() -> None:
     assert f"each of the {round(600 * (1 - 0.1 - 0.2))} training rows, then nine students" in text
     (recipe,) = [yaml.safe_load(b.text) for b in PAGE if b.language == "yaml" and "name:" in b.text]
     assert (recipe["data"]["dev"], recipe["data"]["test"]) == (0.1, 0.2)
-    assert (len(parse_recipe(recipe).all_arms()), len(recipe["seeds"])) == (3, 3)
+    assert (len(parse_recipe(recipe).arms), len(recipe["seeds"])) == (3, 3)
