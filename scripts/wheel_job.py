@@ -97,12 +97,12 @@ def local() -> None:
 
 
 def train() -> None:
-    """Runs an experiment and predicts with its student; an export names what it needs."""
+    """Runs an experiment and predicts with its student; a server names what it needs."""
     call("run", "recipe.yaml")
     if not re.search(r"accuracy", Path("runs/small/report.md").read_text(encoding="utf-8")):
         sys.exit("the report has no accuracy")
     call("predict", "runs/small", rows("rows.jsonl", 5), "--output", "predicted.jsonl")
-    needs("deliver", "export", "runs/small", "--output", "student")
+    needs("deliver", "serve", "runs/small")
 
 
 def export() -> None:
