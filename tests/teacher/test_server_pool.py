@@ -27,7 +27,7 @@ from tutelage.teacher.annotate import Annotation, Options, annotate
 from tutelage.teacher.clients.server_models import ListedModel
 from tutelage.teacher.clients.server_pool import compare_models
 from tutelage.teacher.engine.failures import FaultKind, RetryPolicy
-from tutelage.teacher.engine.requests import prefix_of
+from tutelage.teacher.engine.prefixes import prefix_of
 from tutelage.teacher.ledger.charges import charged
 from tutelage.teacher.ledger.store import Ledger
 from tutelage.teacher.registry import open_teacher

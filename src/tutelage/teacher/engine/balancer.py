@@ -26,7 +26,7 @@ from tutelage.core.errors import ServerUnreachableError
 from tutelage.teacher.engine.failures import Action, Fault, FaultKind
 from tutelage.teacher.engine.prefixes import prefix_of
 from tutelage.teacher.engine.rate_limits import Permit, RateLimiter, RateLimits
-from tutelage.teacher.engine.requests import ActiveRequest, prefix_of
+from tutelage.teacher.engine.requests import ActiveRequest
 from tutelage.teacher.teacher import PoolServer
 
 _REST_S, _REST_CAP_S = 0.5, 30.0
