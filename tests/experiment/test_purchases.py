@@ -119,7 +119,8 @@ def test_a_smaller_spend_buys_the_first_rows_of_a_larger_one(
 def test_with_five_seeds_what_was_paid_is_the_servers_count(
     small_recipe: Recipes, server: ScriptedServer, tmp_path: Path
 ) -> None:
-    recipe = worth_recipe(small_recipe, server, seeds=[0, 1, 2, 3, 4])
+    arms = [{"name": "labels"}, {"name": "reasons", "strategy": "informed_reasoning"}]
+    recipe = worth_recipe(small_recipe, server, seeds=[0, 1, 2, 3, 4], arms=arms)
     rows = draw(recipe, tmp_path / "l.sqlite")
     charges = distinct_charges(
         row

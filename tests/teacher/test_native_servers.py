@@ -585,7 +585,7 @@ def test_cancel_and_list(scheme: str, ledger: Ledger) -> None:
 @BOTH
 def test_doctor_lists_models_and_ends(scheme: str) -> None:
     with NativeServer(scheme) as server:
-        found = [finding.found for finding in _server(settings(server, mode="batch"))]
+        found = [finding.found for finding in _server(settings(server, mode="batch"), {})]
     assert "lists 2 models, this one among them" in found[0]
     if scheme == "anthropic":
         assert "shut down since 2020-01-01" in found[1]
