@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import typer
 import yaml
+from typer.exceptions import TyperException
 
 from documented import PAGES, ROOT, Block, blocks, commands
 from tutelage.cli.main import app
@@ -117,13 +118,22 @@ def test_blocks_are_found() -> None:
 
 
 @pytest.mark.parametrize(
-    "words", ["nothing", "run", "run a b", "run --nothing a", "plan --pilot x"]
+    ("words", "why"),
+    [
+        ("nothing", "there is no command 'nothing'"),
+        ("run", "recipe"),
+        ("run a b", "unexpected extra argument"),
+        ("run --nothing a", "--nothing"),
+        ("plan --pilot 3", "recipe"),
+    ],
 )
-def test_what_parses_commands_refuses_wrong_ones(words: str) -> None:
+def test_what_parses_commands_refuses_wrong_ones(words: str, why: str) -> None:
     parse(["run", "recipe.yaml"])
-    with pytest.raises(Exception, match="") as refused:
+    parse(["plan", "a", "--pilot", "3"])
+    with pytest.raises((AssertionError, TyperException)) as refused:
         parse(words.split())
     assert isinstance(refused.value, AssertionError) == (words == "nothing")
+    assert re.search(why, str(refused.value) or repr(refused.value))
 
 
 @pytest.mark.parametrize("page", sorted(RUN_BY))
