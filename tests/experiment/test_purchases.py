@@ -15,6 +15,7 @@ from scripted_server import Reply, ScriptedServer, prompt
 
 from tutelage.config.recipe import Recipe
 from tutelage.config.recipe_file import parse_recipe
+from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.errors import TeacherError, UsageError
 from tutelage.core.progress import Silent
 from tutelage.core.storage import digest
@@ -167,6 +168,34 @@ def test_other_units(
     assert purchase.requests == server.answered
 
 
+@pytest.mark.parametrize("unit", ["tokens", "dollars"])
+def test_what_a_server_does_not_count_is_taken_to_be_the_most(
+    small_recipe: Recipes, tmp_path: Path, unit: str
+) -> None:
+    def uncounted(body: dict[str, Any], before: int) -> Reply:
+        message = {"role": "assistant", "content": f"because of {digest(prompt(body))[:8]}"}
+        return Reply(body={"choices": [{"message": message, "finish_reason": "stop"}]})
+
+    amount = {"tokens": 3000, "dollars": 0.004}[unit]
+    arms = [{"name": "labels"}, {"name": "reasons", "strategy": "informed_reasoning"}]
+    with ScriptedServer(uncounted) as server:
+        recipe = worth_recipe(small_recipe, server, spend={unit: amount}, arms=arms)
+        learnt = draw(recipe, tmp_path / "l.sqlite").learnt["reasons"][0]
+        assert learnt.purchase is not None and learnt.purchase.cost_usd is not None
+        spent = learnt.purchase.tokens if unit == "tokens" else learnt.purchase.cost_usd
+        # Counted as nothing, all 60 rows would have been bought.
+        assert 0.7 * amount < spent <= amount and server.answered < 20
+        # Answers from a time without a price cost nothing now, but are charged at their most.
+        plain = recipe.teacher
+        assert plain is not None
+        before = tmp_path / "before.sqlite"
+        unpriced = recipe.model_copy(update={"teacher": plain.replace(price=None), "spend": None})
+        draw(unpriced, before)
+        assert draw(recipe, before).learnt["reasons"][0].rows == learnt.rows
+        again = draw(recipe, before).learnt["reasons"][0].purchase
+        assert again is not None and len(again.rows) == len(learnt.purchase.rows)
+
+
 def test_a_spend_that_buys_nothing_or_has_no_price_is_one_line(
     small_recipe: Recipes, server: ScriptedServer, tmp_path: Path
 ) -> None:
@@ -180,6 +209,16 @@ def test_a_spend_that_buys_nothing_or_has_no_price_is_one_line(
     unknown = priced.model_copy(update={"teacher": priced.teacher.replace(price=None)})
     with pytest.raises(UsageError, match=r"spend: is in dollars, and no price of 'openai:m'"):
         draw(unknown, tmp_path / "l.sqlite")
+
+
+def test_answers_that_are_looked_up_have_no_tokens_to_spend(
+    small_recipe: Recipes, server: ScriptedServer, tmp_path: Path
+) -> None:
+    arms = [{"name": "labels"}, {"name": "reasons", "strategy": "informed_reasoning"}]
+    recipe = worth_recipe(small_recipe, server, spend={"tokens": 500}, arms=arms)
+    scripted = recipe.model_copy(update={"teacher": TeacherSettings(model="scripted")})
+    with pytest.raises(UsageError, match="looked up have no counts of them"):
+        draw(scripted, tmp_path / "l.sqlite")
 
 
 def test_gold_for_a_price_and_the_curve(

@@ -27,14 +27,17 @@ from tutelage.core.task import Task
 from tutelage.core.types import Example, Prediction, Rationale, TrainingExample
 from tutelage.experiment.arm_strategies import strategy_of
 from tutelage.experiment.bought_labels import labelled_rows, of_its_label, random_filter
+from tutelage.experiment.gold_sizes import gold_rows
 from tutelage.experiment.prepare import Splits, apply_control
 from tutelage.experiment.purchases import (
     Asker,
     Bought,
+    Charge,
     Purchase,
     affordable,
     buy,
     combined,
+    distinct_charges,
     purchase_of,
     total_of,
 )
@@ -82,6 +85,13 @@ class ArmRows:
 
     learnt: Mapping[str, Mapping[int, Learnt]]
     annotations: Mapping[str, Annotation]
+
+    def charges(self) -> list[Charge]:
+        """What all arms and seeds paid for, each request once."""
+        learnt = [each for by_seed in self.learnt.values() for each in by_seed.values()]
+        return distinct_charges(
+            row for each in learnt if each.purchase for row in each.purchase.rows
+        )
 
     def gold_of(self, arm: str) -> dict[int, tuple[Example, ...]]:
         """Seed -> the gold rows of an arm."""
@@ -354,23 +364,6 @@ class _Drawing:
                 self._observer.note(
                     f"seeds share gold rows: {max(sizes):,} are drawn from blocks of {smallest:,}"
                 )
-
-
-def gold_rows(recipe: Recipe, arm: ArmSection, available: int) -> int:
-    """How many gold rows an arm learns; it may be more than there are.
-
-    available: rows of train
-    """
-    own = recipe.data.gold or available
-    if arm.gold == "spend":
-        assert recipe.spend is not None and recipe.gold_price is not None
-        return own + math.floor(recipe.spend.amount / recipe.gold_price + 1e-9)
-    return own if arm.gold is None else arm.gold
-
-
-def on_curve(arm: ArmSection) -> bool:
-    """Whether an arm is a point of the curve of gold rows: labels alone, or a number of its own."""
-    return arm.is_plain or isinstance(arm.gold, int)
 
 
 def _check_usable(arm: ArmSection, by_seed: Mapping[int, Learnt]) -> None:

@@ -9,7 +9,8 @@ from tutelage.core.progress import Observer
 from tutelage.core.results import TeacherAgreement
 from tutelage.core.storage import write_jsonl
 from tutelage.experiment.agreement_check import check_agreement
-from tutelage.experiment.arm_rows import draw_rows, gold_rows, rows_bought_in_any_case
+from tutelage.experiment.arm_rows import draw_rows, rows_bought_in_any_case
+from tutelage.experiment.gold_sizes import gold_rows
 from tutelage.experiment.prepare import Splits, load_splits
 from tutelage.experiment.row_orders import seed_orders
 from tutelage.student.encoding.targets import build_training_examples

@@ -21,7 +21,7 @@ from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.errors import UsageError
 from tutelage.core.progress import AnnotationProgress, Observer
 from tutelage.core.task import Task
-from tutelage.core.types import Example, Rationale
+from tutelage.core.types import Example, Rationale, Usage
 from tutelage.strategies.lookup import Strategy
 from tutelage.teacher.annotate import Annotation, Options, annotate
 from tutelage.teacher.cost.budget import price_for
@@ -32,7 +32,7 @@ from tutelage.teacher.cost.prices import (
     request_bound,
     worst_case,
 )
-from tutelage.teacher.engine.requests import RequestBuilder
+from tutelage.teacher.engine.requests import PendingRequest, RequestBuilder
 from tutelage.teacher.ledger.store import Ledger
 from tutelage.teacher.registry import is_looked_up, open_teacher
 from tutelage.teacher.summary import Summary
@@ -47,11 +47,20 @@ class Charge:
 
     key:  of the request; two rows with one prompt share it
     pico: pico-dollars; None where the teacher has no price
+    prompt, completion: tokens; where the server did not count them, the most that they can be
+    counted: whether it did
     """
 
     key: str
     pico: int | None
-    tokens: int
+    prompt: int
+    completion: int
+    counted: bool = True
+
+    @property
+    def tokens(self) -> int:
+        """Of prompt and answer together."""
+        return self.prompt + self.completion
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +99,13 @@ def purchase_of(rows: Sequence[Bought]) -> Purchase:
 def distinct_charges(rows: Iterable[Bought]) -> list[Charge]:
     """The charges of rows, those of one request once."""
     return list({charge.key: charge for row in rows for charge in row.charges}.values())
+
+
+def counted_tokens(charges: Sequence[Charge]) -> Usage:
+    """Tokens of all answers; None where a server did not count those of one."""
+    if not all(charge.counted for charge in charges):
+        return Usage()
+    return Usage(sum(c.prompt for c in charges), sum(c.completion for c in charges))
 
 
 def cost_of(charges: Iterable[Charge]) -> float | None:
@@ -141,6 +157,11 @@ class Asker:
 
     def check_unit(self, unit: SpendUnit) -> None:
         """Raises UsageError where a spend of this unit has no meaning for the teachers."""
+        if unit == "tokens" and any(map(is_looked_up, self.settings)):
+            raise UsageError(
+                "spend: is in tokens, and answers that are looked up have no counts of them: spend "
+                "requests or rows"
+            )
         if unit != "dollars":
             return
         for settings, price in zip(self.settings, self._prices, strict=True):
@@ -189,9 +210,10 @@ class Asker:
         bought, paid = [], dict[str, Charge]()
         for example, *answers in zip(rows, *by_teacher, strict=True):
             charges = []
-            for key, answer, price in zip(self.keys(example), answers, self._prices, strict=True):
+            for builder, answer, price in zip(self._builders, answers, self._prices, strict=True):
+                charge = _charge(builder.pending(example), answer, price)
                 # Of rows with one prompt the first carries the cost.
-                charges.append(paid.setdefault(key, _charge(key, answer, price)))
+                charges.append(paid.setdefault(charge.key, charge))
             bought.append(Bought(example, tuple(answers), tuple(charges)))
         return bought
 
@@ -221,13 +243,22 @@ class Asker:
                 book.close()
 
 
-def _charge(key: str, answer: Rationale, price: Price | None) -> Charge:
+def _charge(pending: PendingRequest, answer: Rationale, price: Price | None) -> Charge:
+    """What an answer cost. What nobody counted is taken to be the most that it can be, so that a
+    spend is never exceeded in silence; a request without an answer costs nothing."""
+    key, request = pending
     usage = answer.usage
-    tokens = (usage.prompt_tokens or 0) + (usage.completion_tokens or 0)
+    counted = None not in (usage.prompt_tokens, usage.completion_tokens)
+    if answer.status == "failed" and not answer.text and not counted and answer.cost_usd is None:
+        return Charge(key, None if price is None else 0, 0, 0)
+    prompt = usage.prompt_tokens if counted else request_bound(request)
+    completion = usage.completion_tokens if counted else output_bound(request)
+    pico: int | None
     if answer.cost_usd is not None:
-        return Charge(key, round(answer.cost_usd * PICO), tokens)
-    # A request without an answer costs nothing; an answer without a price nobody knows.
-    return Charge(key, 0 if price is not None else None, tokens)
+        pico = round(answer.cost_usd * PICO)
+    else:
+        pico = None if price is None else worst_case(request, price)
+    return Charge(key, pico, prompt or 0, completion or 0, counted)
 
 
 def buy(order: Sequence[Example], spend: SpendSection | None, asker: Asker) -> list[Bought]:
@@ -309,6 +340,7 @@ def combined(parts: Sequence[Bought], asker: Asker) -> Annotation:
         requests=sum(call.requests for calls in asker.summaries for call in calls),
         cached=max(0, len(charges) - sum(c.requests for calls in asker.summaries for c in calls)),
         attempts=sum(call.attempts for calls in asker.summaries for call in calls),
+        tokens=counted_tokens(charges),
         cost_usd=cost_of(charges),
     )
     return Annotation(tuple(rationales), summary)

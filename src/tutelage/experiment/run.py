@@ -356,7 +356,7 @@ def _results(
         finished=False,
         task=TaskSummary(task.name, task.fields, task.labels, task.context),
         data=summarise.describe_data(splits),
-        teacher=summarise.describe_teacher(recipe, annotations),
+        teacher=summarise.describe_teacher(recipe, annotations, students.rows.drawn),
         student=StudentSummary(
             model=recipe.student.model,
             parameters=students.parameters,

@@ -44,7 +44,9 @@ from tutelage.evaluation.compare import MARGIN, compare
 from tutelage.evaluation.majority import majority_predictions
 from tutelage.evaluation.metrics import by_uid, correctness, evaluate
 from tutelage.evaluation.variance import seeds_share
+from tutelage.experiment.arm_rows import ArmRows
 from tutelage.experiment.prepare import Splits
+from tutelage.experiment.purchases import cost_of, counted_tokens
 from tutelage.experiment.trainings import Replicate, Trial
 from tutelage.teacher.annotate import Annotation
 
@@ -335,9 +337,14 @@ def describe_choosing_on_test(
     )
 
 
-def describe_teacher(recipe: Recipe, annotations: Mapping[str, Annotation]) -> TeacherSummary:
+def describe_teacher(
+    recipe: Recipe, annotations: Mapping[str, Annotation], drawn: ArmRows | None = None
+) -> TeacherSummary:
     """`Results.teacher`: the rationales. Arms with the same requests share their answers, which are
-    counted once; what the teacher cost as a baseline is in `Baselines.teacher`."""
+    counted once; what the teacher cost as a baseline is in `Baselines.teacher`.
+
+    drawn: where each seed draws its rows: what was paid for, also by arms that share some requests
+    """
     by_arm: dict[str, ArmAnnotation] = {}
     distinct: dict[tuple[Any, ...], Annotation] = {}
     first: dict[tuple[Any, ...], str] = {}
@@ -356,6 +363,11 @@ def describe_teacher(recipe: Recipe, annotations: Mapping[str, Annotation]) -> T
             cost_usd=annotation.summary.cost_usd,
             shares_with=None if owner == arm.name else owner,
         )
+    if drawn is not None:
+        paid, sent = drawn.charges(), sum(a.requests for a in distinct.values())
+        usage, cached = counted_tokens(paid), max(0, len(paid) - sent)
+        counts = TokenCounts(usage.prompt_tokens, usage.completion_tokens)
+        return TeacherSummary(sent, cached, counts, cost_of(paid), by_arm)
     tokens = [annotation.tokens for annotation in distinct.values()]
     costs = [annotation.summary.cost_usd for annotation in distinct.values()]
     return TeacherSummary(

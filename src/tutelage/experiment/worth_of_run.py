@@ -33,9 +33,10 @@ from tutelage.evaluation.metrics import by_uid, correctness
 from tutelage.evaluation.non_inferior import non_inferiority
 from tutelage.evaluation.numeric import Floats
 from tutelage.evaluation.possibly_best import possibly_best
-from tutelage.experiment.arm_rows import ArmRows, Learnt, gold_rows, on_curve
+from tutelage.experiment.arm_rows import ArmRows, Learnt
+from tutelage.experiment.gold_sizes import gold_rows, on_curve
 from tutelage.experiment.prepare import Splits
-from tutelage.experiment.purchases import cost_of, distinct_charges
+from tutelage.experiment.purchases import cost_of
 from tutelage.experiment.summarise import ArmRun
 
 
@@ -56,12 +57,7 @@ def describe_worth(
     groups = splits.groups(splits.test, recipe.resolved_task())
     units = [groups[example.uid] for example in splits.test]
     worth = tuple(_describe_arm(recipe, splits, arm, rows, arms) for arm in recipe.arms)
-    charges = distinct_charges(
-        row
-        for by_seed in rows.learnt.values()
-        for learnt in by_seed.values()
-        for row in (learnt.purchase.rows if learnt.purchase else ())
-    )
+    charges = rows.charges()
     curve, no_curve = _curve(recipe, splits)
     gold: tuple[GoldWorth, ...] = ()
     if not no_curve:

@@ -21,8 +21,8 @@ from tutelage.core.wording import dollars, joined, several
 from tutelage.evaluation.bag_of_words import bag_of_words
 from tutelage.evaluation.gold_equivalent import checked_sizes, closing_range
 from tutelage.evaluation.power import Design
-from tutelage.experiment.arm_rows import gold_rows, on_curve
 from tutelage.experiment.arm_strategies import strategy_of
+from tutelage.experiment.gold_sizes import gold_rows, on_curve
 from tutelage.experiment.prepare import Splits
 from tutelage.experiment.purchases import Asker
 from tutelage.experiment.row_orders import seed_orders
