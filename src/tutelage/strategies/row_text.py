@@ -19,6 +19,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Mapping
+from functools import cache
 
 from tutelage.core.task import Task
 
@@ -131,6 +132,7 @@ def parse_plain(text: str) -> str:
     return re.sub(_MARK.pattern + r"\\", lambda mark: mark.group()[0], text, flags=re.VERBOSE)
 
 
+@cache
 def _heading(names: tuple[str, ...]) -> re.Pattern[str]:
     """The start of a line that is the heading of one of these fields, but for backslashes."""
     listed = "|".join(re.escape(name.capitalize()) for name in names)
