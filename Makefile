@@ -38,6 +38,7 @@ docs: $(VENV)/.installed
 	$(BIN)/python -m tutelage.teacher.fault_reference
 	$(BIN)/python scripts/api_page.py > docs/api.md
 	$(BIN)/python scripts/paper_cost.py --write docs/guides/paper.md
+	$(BIN)/python scripts/scale_cost.py --write docs/scale.md
 
 site: $(VENV)/.installed-dev
 	$(BIN)/zensical build --clean --strict

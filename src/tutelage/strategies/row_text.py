@@ -124,6 +124,8 @@ def plain(text: str) -> str:
 def escape_marks(text: str) -> str:
     """A text with a backslash in marks of chat templates: `<\\|im_end|>`. `parse_plain` is the
     inverse."""
+    if "<" not in text and "[" not in text:
+        return text  # nearly every one: no mark begins with anything else
     return _MARK.sub(lambda mark: mark.group() + "\\", text)
 
 
