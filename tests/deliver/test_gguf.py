@@ -124,7 +124,7 @@ def test_a_file_of_each_family_scores_in_llama_cpp_as_the_student(
     assert "for llama.cpp, f32: probabilities within" in card
 
 
-def test_8_bits_are_smaller_or_f32_is_written_and_said(
+def test_8_bits_are_smaller_or_more_are_written_and_said(
     trained: Callable[[str], Path], tmp_path: Path
 ) -> None:
     model = trained("llama")
@@ -132,7 +132,7 @@ def test_8_bits_are_smaller_or_f32_is_written_and_said(
     export = export_model(model, tmp_path / "export", settings, test=ROWS[:20])
     facts = (export.record.parity or {})["gguf"]
     # Random weights are far from what rounding leaves alone.
-    if facts["precision"] == "f32":
+    if facts["precision"] != "q8_0":
         assert any(note.startswith("GGUF in q8_0 was not exported: ") for note in export.notes)
     student = Student.load(model)
     work = plan_gguf(student.loaded, model, student.record, "q8_0")  # type: ignore[arg-type]

@@ -42,8 +42,8 @@ class ExportSettings(Settings):
     gguf: Literal["none", GgufPrecision] = Field(
         "none",
         description="Also writes a file for llama.cpp and Ollama, of a decoder-only student: "
-        "`f32`, `f16`, or `q8_0` (8 bits: a quarter of the size). Where another one than f32 does "
-        "not pass the parity gate, f32 is written. Needs the extra `local`. Default: none.",
+        "`f32`, `f16`, or `q8_0` (8 bits: a quarter of the size). Where one does not pass "
+        "the parity gate, the next larger one is written. Needs the extra `local`. Default: none.",
         examples=["q8_0"],
     )
     usd_per_hour: Number | None = Field(

@@ -53,10 +53,9 @@ class GgufWork:
         notes: list[str] = []
         file = folder / FILE
         file.parent.mkdir(parents=True, exist_ok=True)
-        ways: list[GgufPrecision] = [self.precision]
-        if self.precision != "f32":
-            ways.append("f32")
-        for precision in ways:
+        ways: list[GgufPrecision] = ["q8_0", "f16", "f32"]
+        ways = ways[ways.index(self.precision) :]
+        for number, precision in enumerate(ways, 1):
             remove(file)
             name = self.record.task.name
             write_gguf_file(file, self.student, self.vocabulary, precision, name)
@@ -65,9 +64,11 @@ class GgufWork:
                 parity = gguf_gate(file, self.student, self.record, exactly, wanted, rows, made_up)
                 break
             except StudentError as error:
-                if precision == ways[-1]:
+                if number == len(ways):
                     raise
-                notes.append(f"GGUF in {precision} was not exported: {error}. Next: f32.")
+                notes.append(
+                    f"GGUF in {precision} was not exported: {error}. Next: {ways[number]}."
+                )
         if parity.seam:
             notes.append(
                 f"GGUF: on {parity.seam:,} of {parity.rows_as_text:,} rows llama.cpp gives a "
