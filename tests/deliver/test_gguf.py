@@ -15,6 +15,7 @@ from students import LIMIT, ROWS, TASK, checkpoint, rows
 
 from tutelage import Student
 from tutelage.config.export_settings import ExportSettings
+from tutelage.core.checkpoint_record import CheckpointRecord
 from tutelage.core.errors import MissingExtraError, StudentError
 from tutelage.core.export_record import read_export_record
 from tutelage.deliver.exporter import export_model
@@ -135,7 +136,7 @@ def test_8_bits_are_smaller_or_more_are_written_and_said(
     if facts["precision"] != "q8_0":
         assert any(note.startswith("GGUF in q8_0 was not exported: ") for note in export.notes)
     student = Student.load(model)
-    work = plan_gguf(student.loaded, model, student.record, "q8_0")  # type: ignore[arg-type]
+    work = plan_gguf(student.loaded, model, record_of(student), "q8_0")
     sizes = {}
     for precision in ("q8_0", "f16", "f32"):
         file = tmp_path / f"{precision}.gguf"
@@ -144,6 +145,12 @@ def test_8_bits_are_smaller_or_more_are_written_and_said(
             assert isinstance(server.text_after("Note: a", 2), str)
         sizes[precision] = sum(t.nbytes for t in _tensors(file))
     assert sizes["f16"] < 0.55 * sizes["f32"] and sizes["q8_0"] < 0.4 * sizes["f32"]
+
+
+def record_of(student: Student) -> CheckpointRecord:
+    """The record of a checkpoint."""
+    assert isinstance(student.record, CheckpointRecord)
+    return student.record
 
 
 def _tensors(file: Path) -> list[Any]:
@@ -181,7 +188,7 @@ def test_a_damaged_file_is_refused(
     model = trained("gpt2" if damage == "another tokenizer" else "llama")
     student = Student.load(model)
     wanted = score_matrix(student.score(ROWS[:20]), TASK.labels)
-    work = plan_gguf(student.loaded, model, student.record, "f32")  # type: ignore[arg-type]
+    work = plan_gguf(student.loaded, model, record_of(student), "f32")
     file, vocabulary = tmp_path / "model.gguf", work.vocabulary
     if damage == "scaled":
         plain = gguf_weights._weights
@@ -198,15 +205,7 @@ def test_a_damaged_file_is_refused(
         vocabulary = replace(vocabulary, pre="smollm")  # splits numbers into digits
     gguf_weights.write_gguf_file(file, student.loaded, vocabulary, "f32", "x")
     with pytest.raises(ParityError):
-        gguf_gate(
-            file,
-            student.loaded,
-            student.record,
-            "f32",
-            wanted,
-            ROWS[:20],
-            0,  # type: ignore[arg-type]
-        )
+        gguf_gate(file, student.loaded, record_of(student), True, wanted, ROWS[:20], 0)
 
 
 @pytest.mark.parametrize("pre", ["gpt-2", "smollm", "qwen2", "llama-bpe"])
@@ -276,8 +275,8 @@ def test_what_cannot_be_exported_is_refused_before_any_work(
         with monkeypatch.context() as patch:
             patch.setattr(config, key, value, raising=False)
             with pytest.raises(StudentError, match=why):
-                plan_gguf(student.loaded, trained("llama"), student.record, "f32")  # type: ignore[arg-type]
+                plan_gguf(student.loaded, trained("llama"), record_of(student), "f32")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"tutelage\[local\]"):
-        plan_gguf(student.loaded, trained("llama"), student.record, "f32")  # type: ignore[arg-type]
+        plan_gguf(student.loaded, trained("llama"), record_of(student), "f32")
     assert not (tmp_path / "x").exists()
