@@ -53,7 +53,7 @@ bench-effect: $(VENV)/.installed
 	$(BIN)/python benchmarks/find_effect.py $(if $(RUNS),--runs $(RUNS))
 
 bench-serve: $(VENV)/.installed-dev
-	$(BIN)/python benchmarks/serve.py
+	$(BIN)/python benchmarks/serve.py $(if $(STUDENT),--student $(STUDENT))
 
 install: $(VENV)/.installed
 
