@@ -257,9 +257,9 @@ def compare(folder: Path, options: argparse.Namespace) -> None:
         rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
         for _ in range(options.rounds):
             for name in names:
+                given = ["--measure", str(folder), name, str(count), str(some)]
                 done = subprocess.run(
-                    [sys.executable, str(HERE / "serve.py"), "--measure", str(folder), name]
-                    + [str(count), str(some)],
+                    [sys.executable, str(HERE / "serve.py"), *given],
                     stdout=subprocess.PIPE, text=True, env=environment, check=False,
                 )  # fmt: skip
                 if done.returncode:

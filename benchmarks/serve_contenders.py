@@ -27,18 +27,17 @@ def plain(place: Path, *, bf16: bool) -> Scorer:
     """transformers alone: rows of similar length together, each input computed once, one forward
     pass over all labels of a batch."""
     import torch
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
-    from tutelage.core.checkpoint_record import read_record
-    from tutelage.student.encoding.prompts import encode_prompts, label_ids
-    from tutelage.student.model.loading import load_student
+    from tutelage.deliver.exported import ExportedModel
 
     torch.set_num_threads(THREADS)
-    record = read_record(place / "checkpoint")
-    student = load_student(str(place / "checkpoint"), fast="off")
-    model: Any = student.model.eval()
-    if bf16:
-        model = model.to(torch.bfloat16)
-    labels = label_ids(student, record.task)
+    encoder = ExportedModel.load(place / "f32")  # its tokenizer; the graph is not loaded
+    translates = encoder.architecture == "encoder-decoder"
+    kind = AutoModelForSeq2SeqLM if translates else AutoModelForCausalLM
+    dtype = torch.bfloat16 if bf16 else torch.float32
+    model: Any = kind.from_pretrained(place / "checkpoint", dtype=dtype).eval()
+    labels = [list(ids) for ids in encoder.record.label_ids]
     width = max(map(len, labels))
     ids = torch.tensor([[*one, *[0] * (width - len(one))] for one in labels])
     mask = torch.tensor([[1.0] * len(one) + [0.0] * (width - len(one)) for one in labels])
@@ -50,7 +49,7 @@ def plain(place: Path, *, bf16: bool) -> Scorer:
 
     def seq2seq(inputs: Any, attention: Any) -> Any:
         rows = len(inputs)
-        start = torch.full((len(labels), 1), student.decoder_start_id)
+        start = torch.full((len(labels), 1), model.config.decoder_start_token_id)
         decoder = torch.cat([start, ids[:, :-1]], dim=1)
         states = model.get_encoder()(input_ids=inputs, attention_mask=attention).last_hidden_state
         logits = model(
@@ -82,13 +81,11 @@ def plain(place: Path, *, bf16: bool) -> Scorer:
         ).logits
         return summed(torch.cat([first, logits], 1), rows)
 
-    compute = seq2seq if student.architecture == "encoder-decoder" else causal
+    compute = seq2seq if translates else causal
     size = BATCH if len(labels) < 10 else FEW
 
     def run(rows: Sequence[dict[str, str]]) -> Scores:
-        sources = [record.task.source(row) for row in rows]
-        prompts = encode_prompts(student, sources, "answer", record.max_source_tokens)
-        inputs = [prompt.ids for prompt in prompts]
+        inputs = _inputs(encoder, rows)
         order = sorted(range(len(inputs)), key=lambda i: len(inputs[i]))
         found = np.empty((len(rows), len(labels)))
         for first in range(0, len(order), size):
