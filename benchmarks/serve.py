@@ -47,6 +47,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from train_setup import drawn, recorded_rows, shared_data
+
+from tutelage.core.storage import write_jsonl
+
 HERE = Path(__file__).resolve().parent
 TARGETS = {"rows/s": 2.0, "ms": 1 / 3, "peak MB": 1 / 2}
 """Aims for the export in f32 and int8, as multiples of what transformers in fp32 takes."""
@@ -231,7 +235,10 @@ def set_up(folder: Path, student: str, rows: int, count: int) -> None:
     setup = folder / "setup"
     if not setup.exists():
         setup.mkdir()
-        subprocess.run([sys.executable, str(HERE / "train_setup.py"), str(setup)], check=True)
+        if student:
+            write_jsonl(setup / "rows.jsonl", drawn(list(recorded_rows(shared_data()))))
+        else:
+            subprocess.run([sys.executable, str(HERE / "train_setup.py"), str(setup)], check=True)
         lines = (setup / "rows.jsonl").read_text(encoding="utf-8").splitlines()[:rows]
         sources = [{k: json.loads(r)[k] for k in ("premise", "hypothesis")} for r in lines]
         (folder / "sources.json").write_text(json.dumps(sources), encoding="utf-8")
