@@ -65,7 +65,11 @@ class Load:
 
 async def client(port: int, rows: deque[bytes], load: Load) -> None:
     """Send rows, one after the other, until there are none."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError as error:
+        load.errors.append(repr(error))
+        return
     try:
         while rows:
             body = rows.popleft()
