@@ -19,7 +19,7 @@ from serve_load import measure, run_load
 BODIES = [json.dumps({"row": dict(row.fields)}).encode() for row in ROWS]
 
 
-def test_every_row_is_answered_once_and_refusals_are_no_errors(
+def test_every_row_is_answered_once_and_a_refusal_is_not_an_error(
     made: Callable[[str], Made],
 ) -> None:
     folder = made("t5").export.folder
