@@ -137,9 +137,11 @@ def deliver() -> None:
         if not Path(folder, "export.json").exists():
             sys.exit("there is no export: call scripts/check_wheel.sh train deliver")
         call("predict", folder, rows("rows.jsonl", 5), "--output", "served.jsonl", "--overwrite")
-        (found,) = Student.load(folder).predict([ROW], explain=True)
+        student = Student.load(folder)
+        explains = student.loaded.record.rationale_engine != "none"
+        (found,) = student.predict([ROW], explain=explains)
         print(f"  {precision}: {found.label}, with {max(found.probabilities.values()):.2f}")
-        served = ask_server(folder)
+        served = ask_server(folder, explains)
         if served["label"] != found.label or served["rationale"] != found.rationale:
             sys.exit(f"the server says {served}, predict says {found}")
     loaded = {"torch", "transformers"} & sys.modules.keys()
@@ -147,7 +149,7 @@ def deliver() -> None:
         sys.exit(f"{loaded} was imported")
 
 
-def ask_server(folder: str) -> dict[str, Any]:
+def ask_server(folder: str, explains: bool) -> dict[str, Any]:
     """The prediction of ROW by `tutelage serve`, which is ended with SIGTERM."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -159,7 +161,7 @@ def ask_server(folder: str) -> dict[str, Any]:
                 break
             except OSError:
                 time.sleep(0.1)
-        body = json.dumps({"row": ROW, "explain": True}).encode()
+        body = json.dumps({"row": ROW, "explain": explains}).encode()
         request = urllib.request.Request(
             f"http://127.0.0.1:{port}/predict", body, {"content-type": "application/json"}
         )
