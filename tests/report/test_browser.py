@@ -10,6 +10,7 @@ import re
 import time
 from array import array
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from report_sample import (
     sample_rows,
     write_folder,
 )
+from worth_sample import sample_worth
 
 from chromium import launched, needs_chromium
 from tutelage.core.results import load_results
@@ -315,6 +317,31 @@ def test_nothing_sticks_out(opened: Open) -> None:
     for width in (1400, 768, 390, 320):
         page.set_viewport_size({"width": width, "height": 844})
         assert page.evaluate("document.documentElement.scrollWidth") == width
+
+
+def test_tables_of_long_words_fit_into_a_wide_page(browser: Any, tmp_path: Path) -> None:
+    bought = sample_worth()
+    arms = tuple(
+        replace(
+            arm, intervention="teacher labels and rationales", gold_rows=12_500, pool_rows=12_345.0,
+            rationales=1200.0, cost=arm.cost and replace(arm.cost, usd=None, requests=12_345.0),
+        )
+        for arm in bought.arms
+    )  # fmt: skip
+    gold = tuple(replace(one, worth=12_300.0, low=11_000.0, high=15_400.0) for one in bought.gold)
+    results = replace(
+        sample_results(60, 2, {"labels": 0.0, "informed-reasoning": 0.1}),
+        worth=replace(bought, arms=arms, gold=gold),
+    )
+    path = tmp_path / "report.html"
+    path.write_text(render_report(results, title="t"), encoding="utf-8")
+    with browser.new_context(viewport=WIDE) as context:
+        page = context.new_page()
+        page.goto(path.as_uri())
+        for caption in ("worth-caption", "comparisons-table"):
+            table = page.locator(f".scroll[aria-labelledby={caption}]")
+            widths = table.evaluate("table => [table.scrollWidth, table.clientWidth]")
+            assert widths[0] == widths[1] > 800, caption
 
 
 def many_rows(rows: int, arms: list[str], seeds: int) -> RunFiles:

@@ -25,7 +25,7 @@ from tutelage.student.encoding.tokenise import encode_examples
 from tutelage.student.inference.explain import explain
 from tutelage.student.inference.score import score_labels
 from tutelage.student.model.loading import load_student
-from tutelage.student.model.lora import Adapters, check_targets
+from tutelage.student.model.lora import Adapters, check_targets, merge_for_good
 from tutelage.student.model.precision import Optimizer, prepare
 from tutelage.student.model.student import Student
 from tutelage.student.training.loss import target_logits
@@ -130,6 +130,20 @@ def test_merged_in_fp32_the_model_computes_the_same(student: Student) -> None:
         merged = _logits(student)
     assert (adapted - plain).abs().max() > 0.5  # the adapters change the logits
     torch.testing.assert_close(merged, adapted, rtol=1e-4, atol=1e-4)
+
+
+def test_merged_for_good_it_is_the_model_that_is_evaluated_and_saved(
+    student: Student, tmp_path: Path
+) -> None:
+    adapters = _adapted(student)
+    with adapters.merged():
+        merged = _logits(student)
+    merge_for_good(student.model)
+    assert not any("lora" in name for name, _ in student.model.named_parameters())
+    assert torch.equal(_logits(student), merged)
+    student.save(tmp_path / "saved")
+    again = _logits(load_student(str(tmp_path / "saved")))
+    torch.testing.assert_close(again, merged, rtol=1e-4, atol=1e-5)
 
 
 def test_merged_in_bf16_the_model_differs_by_rounding_only(student: Student) -> None:
