@@ -109,7 +109,8 @@ def test_only_the_adapters_change(student: Student, precision: str, tmp_path: Pa
     prepare(student, precision)
     before = {name: weight.clone() for name, weight in student.model.state_dict().items()}
     # Killed between two evaluations on dev: the adapters are still in place.
-    _train_then_kill(student, tmp_path, 6, SETTINGS.replace(precision=precision))
+    settings = SETTINGS.replace(precision=precision, evaluate_every=2)
+    _train_then_kill(student, tmp_path, 3, settings)
     learnt = 0
     for name, weight in student.model.named_parameters():
         if weight.requires_grad:
@@ -248,9 +249,9 @@ def test_a_checkpoint_is_a_plain_model(
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_an_interrupted_run_ends_bit_equal(folder_of: str, precision: str, tmp_path: Path) -> None:
-    settings = SETTINGS.replace(precision=precision, max_steps=8)
+    settings = SETTINGS.replace(precision=precision, max_steps=4, evaluate_every=2)
     whole = train(load_student(folder_of), ROWS, DEV, NLI, settings, tmp_path / "whole")
-    _train_then_kill(load_student(folder_of), tmp_path / "parts", 6, settings)
+    _train_then_kill(load_student(folder_of), tmp_path / "parts", 3, settings)
     torch.manual_seed(99)  # must not matter
     steps: list[int] = []
     parts = train(
@@ -258,7 +259,7 @@ def test_an_interrupted_run_ends_bit_equal(folder_of: str, precision: str, tmp_p
         *(ROWS, DEV, NLI, settings, tmp_path / "parts"),
         lambda step, _: steps.append(step),
     )
-    assert steps[0] == 5
+    assert steps[0] == 3
     assert replace(parts, seconds=0) == replace(whole, seconds=0)
     assert _log(tmp_path / "parts") == _log(tmp_path / "whole")
     one, other = (load_file(tmp_path / f / "model/model.safetensors") for f in ("whole", "parts"))
@@ -270,7 +271,8 @@ def test_the_state_holds_only_the_adapters(folder_of: str, tmp_path: Path) -> No
     sizes = {}
     for name, lora in (("full", None), ("lora", LoraSettings(rank=1))):
         student = load_student(folder_of)
-        _train_then_kill(student, tmp_path / name, 6, SETTINGS.replace(lora=lora))
+        settings = SETTINGS.replace(lora=lora, evaluate_every=2)
+        _train_then_kill(student, tmp_path / name, 3, settings)
         state = torch.load(tmp_path / name / "state.pt", weights_only=True)
         weights = [w for w in student.model.parameters() if w.requires_grad]
         masters = state["optimizer"]["masters"]

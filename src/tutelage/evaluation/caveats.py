@@ -90,11 +90,10 @@ def unlike_seeds(
         ratio = _ratio(_spread(plain, [arm]), _spread(plain, left))
         found.append(_described(arm, arms[arm], [arms[name] for name in left], ratio))
     group = [arm for arm in arms if arm in treatments]
-    if not found and group and len(group) < len(arms):
-        if _same_spread(steady, group, arms) < together:
-            others = [arm for arm in arms if arm not in treatments]
-            ratio = _ratio(_spread(plain, group), _spread(plain, others))
-            found.append(UnlikeSeeds("spread", tuple(group), None, ratio))
+    others = [arm for arm in arms if arm not in treatments]
+    if not found and group and others and _same_spread(steady, group, arms) < together:
+        ratio = _ratio(_spread(plain, group), _spread(plain, others))
+        found.append(UnlikeSeeds("spread", tuple(group), None, ratio))
     return tuple(found)
 
 
