@@ -67,3 +67,14 @@ def test_the_digest_of_many_rows_is_that_of_their_list() -> None:
     for count in (500, 501, 1203):
         rows = [Example(str(i), {"text": f"{i}", "a": "%s"}, "label") for i in range(count)]
         assert digest_of_rows(iter(rows)) == digest(rows)
+
+
+@given(st.lists(st.tuples(TEXTS, st.none() | TEXTS, st.booleans()), max_size=6), TEXTS, TEXTS)
+def test_the_digest_of_rows_with_the_same_keys(
+    values: list[tuple[str, str | None, bool]], one: str, other: str
+) -> None:
+    rows: list[object] = []
+    for text, reason, single in values:
+        row = Example(text, {one: text, other: "%s"}, text, reason)
+        rows.append(_Single({one: {other: text}}) if single else row)
+    assert digest_of_rows(rows) == digest(rows)

@@ -10,14 +10,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
-import operator
 import os
 import re
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -159,41 +159,68 @@ def digest(value: Any) -> str:
 def digest_of_rows(rows: Iterable[Any]) -> str:
     """What `digest(list(rows))` returns, of dataclasses, without the whole text in memory."""
     found = hashlib.sha256(b"[")
-    forms: dict[type, tuple[Callable[[Any], Any], str]] = {}
-    waiting: list[str] = []
+    pending = iter(rows)
     between = ""
-    for row in rows:
-        form = forms.get(type(row))
-        if form is None:
-            form = forms[type(row)] = _row_form(type(row))
-        values, text = form
-        parts = [
-            "null" if value is None else _quoted(value) if type(value) is str else _canonical(value)
-            for value in values(row)
-        ]
-        waiting.append(text % tuple(parts))
-        if len(waiting) == 500:
-            found.update((between + ",".join(waiting)).encode())
-            waiting.clear()
-            between = ","
-    if waiting:
-        found.update((between + ",".join(waiting)).encode())
+    while piece := list(itertools.islice(pending, _PIECE)):
+        # Rows of one kind are converted by column: millions of them pass through here.
+        texts = [_row_texts(kind, list(group)) for kind, group in itertools.groupby(piece, type)]
+        found.update((between + ",".join(itertools.chain.from_iterable(texts))).encode())
+        between = ","
     found.update(b"]")
     return found.hexdigest()
 
 
-def _row_form(kind: type) -> tuple[Callable[[Any], Any], str]:
-    """What gets the values of a dataclass of this kind, by sorted names, and the text around
-    them."""
+_PIECE = 500
+"""Rows whose text is in memory at a time."""
+
+
+def _row_texts(kind: type, rows: list[Any]) -> Iterable[str]:
+    """The canonical text of each of these rows, all dataclasses of this kind."""
     names = sorted(field.name for field in dataclasses.fields(kind))
-    text = "{" + ",".join(f"{_quoted(name)}:%s" for name in names) + "}"
-    if len(names) > 1:
-        return operator.attrgetter(*names), text
-    return lambda row: [getattr(row, name) for name in names], text
+    return _object_texts(names, [[getattr(row, name) for row in rows] for name in names], len(rows))
+
+
+def _object_texts(names: list[str], columns: list[list[Any]], count: int) -> Iterable[str]:
+    """The text of each of `count` objects. names: sorted keys; columns: the values of each."""
+    form, varying = [], []
+    for name, column in zip(names, columns, strict=True):
+        texts = _column_texts(column)
+        key = _quoted(name).replace("%", "%%")
+        form.append(f"{key}:{texts}" if isinstance(texts, str) else f"{key}:%s")
+        if not isinstance(texts, str):
+            varying.append(texts)
+    text = "{" + ",".join(form) + "}"
+    if not varying:
+        return itertools.repeat(text % (), count)
+    return map(text.__mod__, zip(*varying, strict=True))
+
+
+def _column_texts(column: list[Any]) -> str | Iterable[str]:
+    """The text of each value of a column; one text where all are the same empty one."""
+    kinds = set(map(type, column))
+    if kinds == {str}:
+        return map(_quoted, column)
+    if kinds == {type(None)}:
+        return "null"
+    if kinds == {tuple} and not any(column):
+        return "[]"
+    if kinds == {dict}:
+        if not any(column):
+            return "{}"
+        keys = set(map(frozenset, column))
+        if len(keys) == 1 and all(type(key) is str for key in column[0]):
+            names = sorted(column[0])
+            inner = [[value[name] for value in column] for name in names]
+            return _object_texts(names, inner, len(column))
+    return map(_canonical, column)
 
 
 def _canonical(value: Any) -> str:
     """The text that an encoder of sorted keys makes; at once for what rows usually hold."""
+    if value is None:
+        return "null"
+    if type(value) is str:
+        return _quoted(value)
     if value == ():
         return "[]"
     if value == {}:
