@@ -71,6 +71,5 @@ def _child(
     sys.argv = ["tutelage", *words]
     from tutelage.cli.main import main
 
-    (
-        other or main
-    )()  # multiprocessing takes an exit code from SystemExit, and prints any other error
+    # multiprocessing takes an exit code from SystemExit, and prints any other error.
+    (other or main)()

@@ -41,8 +41,8 @@ EXAMPLES = re.findall(
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SMALL = {
     "n=6400": "n=48",
-    "n=400": "n=24",
-    "n=1000": "n=45",
+    "n=400": "n=12",
+    "n=1000": "n=24",
     "evaluate_every: 400": "max_steps: 3",
     "seeds: [0, 1, 2, 3, 4]": "seeds: [0, 1]",
     "weight_decay: 0.01": "max_rationale_tokens: 24",
