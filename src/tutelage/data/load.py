@@ -150,7 +150,8 @@ def load_examples(
             rows, unlabelled = parser.parse(_OPENERS[parsed.scheme](parsed, layout))
         if wanted is not None:
             rows = draw_sample(rows, wanted, seed, spec)
-    return Examples(tuple(rows), spec, unlabelled, digest_of_rows(rows))
+    with _collector_paused():
+        return Examples(tuple(rows), spec, unlabelled, digest_of_rows(rows))
 
 
 @contextmanager
