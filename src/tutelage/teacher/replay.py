@@ -1,0 +1,65 @@
+"""Rationales from the ledger alone: the second half of an annotation whose requests workers made.
+
+Every row gets its rationale in the order of the stream, as the local engine gives it where all
+answers are known: so the rows are the same, whoever asked.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+
+from tutelage.core.types import Example
+from tutelage.teacher.annotation import AnnotationJob
+from tutelage.teacher.ledger.charges import Failure
+from tutelage.teacher.ledger.store import Ledger, select_many
+from tutelage.teacher.teacher import Teacher
+
+_CHUNK = 500
+_FAILURES = "SELECT key, reason, detail, transient FROM failures WHERE key"
+_UNKNOWN = Failure("not asked", "no worker has recorded a result of this row", True)
+
+
+def newest_answer(ledger: Ledger) -> int:
+    """The number of the newest answer; later ones are new."""
+    with ledger.reader() as connection:
+        (number,) = connection.execute("SELECT coalesce(max(id), 0) FROM answers").fetchone()
+    return int(number)
+
+
+def replay(
+    job: AnnotationJob,
+    examples: Iterable[Example],
+    teacher: Teacher,
+    ledger: Ledger,
+    since: int,
+) -> None:
+    """Give each row of a job the answer or the failure that the ledger has.
+
+    since: number of the newest answer before the job's requests were made
+    """
+    stream = job.tracked_requests(examples, teacher)
+    while keys := [key for key, _ in islice(stream, _CHUNK)]:
+        answers = ledger.get_many(keys)
+        with ledger.reader() as connection:
+            new = set(_new(connection, keys, since))
+            failures = dict(_failures(connection, keys))
+        for key in keys:
+            if key in answers:
+                job.replayed(key, answers[key], sent=key in new)
+            else:
+                job.failed(key, failures.get(key, _UNKNOWN), sent=key not in failures)
+
+
+def _new(connection: sqlite3.Connection, keys: Sequence[str], since: int) -> Iterator[str]:
+    wanted = [bytes.fromhex(key) for key in keys]
+    select = f"SELECT key FROM answers WHERE id > {int(since)} AND key"
+    for (key,) in select_many(connection, select, wanted):
+        yield key.hex()
+
+
+def _failures(connection: sqlite3.Connection, keys: Sequence[str]) -> Iterator[tuple[str, Failure]]:
+    wanted = [bytes.fromhex(key) for key in keys]
+    for key, reason, detail, transient in select_many(connection, _FAILURES, wanted):
+        yield key.hex(), Failure(reason, detail, bool(transient))
