@@ -137,7 +137,7 @@ class _Run:
             )
             try:
                 with cluster(self._settings) as ray:
-                    self._work(ray, spec, blocks, folders)
+                    self._work(ray, spec, blocks, self._worker_job(folders))
             finally:
                 # The actor is gone: this process may do what it did.
                 with closing(Keeper(spec)) as keeper:
@@ -155,16 +155,12 @@ class _Run:
         most, total = self._settings.rows_per_block, self._job.total
         if total is None:
             return most
-        return min(most, max(2 * self._teacher.settings.concurrency, total // (4 * self._workers)))
+        least = 2 * self._teacher.settings.concurrency
+        return min(most, max(least, total // (4 * self._settings.workers)))
 
-    @property
-    def _workers(self) -> int:
-        return self._settings.workers
-
-    def _work(self, ray: Any, spec: JobSpec, blocks: list[str], folders: _Folders) -> None:
-        keeper = start_keeper(ray, spec)
+    def _worker_job(self, folders: _Folders) -> WorkerJob:
         disk = Path(self._settings.worker_folder or tempfile.gettempdir()) / "tutelage-workers"
-        worker_job = WorkerJob(
+        return WorkerJob(
             self._job.strategy,
             self._job.task,
             self._teacher,
@@ -175,6 +171,9 @@ class _Run:
             self._job.options.retry_failed,
             self._job.options.minute_s,
         )
+
+    def _work(self, ray: Any, spec: JobSpec, blocks: list[str], worker_job: WorkerJob) -> None:
+        keeper = start_keeper(ray, spec)
         done = threading.Event()
         watch = threading.Thread(target=self._watch, args=(ray, keeper, done), daemon=True)
         try:
@@ -185,10 +184,12 @@ class _Run:
                 fn_constructor_args=(worker_job, keeper),
                 batch_size=None,
                 batch_format="pyarrow",
-                compute=ray.data.ActorPoolStrategy(size=min(self._workers, len(blocks))),
+                # Ray begins an actor that ended again, and repeats its block, however often; the
+                # keeper counts the attempts.
+                compute=ray.data.ActorPoolStrategy(
+                    size=min(self._settings.workers, len(blocks)), max_tasks_in_flight_per_actor=2
+                ),
                 num_cpus=1,
-                max_restarts=-1,
-                max_task_retries=-1,  # the keeper counts the attempts
             )
             results = data.iter_rows()
             try:

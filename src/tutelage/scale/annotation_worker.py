@@ -131,6 +131,11 @@ class KeptOpen:
     ) -> None:
         """Stay open."""
 
+    async def shut(self) -> None:
+        """Close the teacher after all."""
+        if self._open:
+            await self._teacher.__aexit__(None, None, None)
+
 
 class AnnotationWorker:
     """One worker. `run` is called with one block after another.
@@ -161,6 +166,7 @@ class AnnotationWorker:
     def close(self) -> None:
         """End the worker in good order."""
         self._ended.set()
+        self._loop.run_until_complete(self._teacher.shut())
         with suppress(TutelageError):
             self._session.record()
         self._ledger.close()

@@ -35,11 +35,13 @@ def cluster(settings: ScaleSettings) -> Iterator[Any]:
 
     Where none is named and none is connected, one is started on this machine and ended at the end.
     """
+    # Workers see the devices that this process sees, and Ray's core keeps its remarks to itself.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     import ray
     import ray.data
 
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.use_datasource_v2 = False

@@ -12,6 +12,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Collection, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -72,6 +73,7 @@ class LeasedSession(Session):
         self._shards = folder
         self._claims = itertools.count(1)
         self._recording = threading.Lock()
+        self._reports = 0
 
     def __enter__(self) -> Self:
         return self
@@ -91,6 +93,7 @@ class LeasedSession(Session):
             name = self._own.close_shard(self._shards)
             if name is not None:
                 self._lessor.report(self.id, name)
+                self._reports += 1
 
     async def look_up(self, keys: Collection[str]) -> Known:
         """As for Session. Answers that are in the main ledger are named, but their text stays
@@ -119,25 +122,26 @@ class LeasedSession(Session):
     ) -> list[Reservation]:
         """As for Session. A lease whose request cost nothing is used for its next attempt."""
         found, lost = await writer.submit(lambda connection: _take_back(connection, claims, scope))
-        for again in (False, True):
-            wanted = [(next(self._claims), c) for c in claims if c.key not in found]
-            if not wanted:
-                break
+        while wanted := [(next(self._claims), c) for c in claims if c.key not in found]:
+            reports = self._reports
             leased = await asyncio.to_thread(self._lessor.lease, self.id, wanted, scope, cap, lost)
-            new = []
-            for (_, claim), one in zip(wanted, leased, strict=True):
-                if one.status is not ReservationStatus.OVER_BUDGET or again:
-                    found[claim.key] = one
-                if one.status is ReservationStatus.RESERVED:
-                    new.append((one.charge, claim.key, claim.worst_pico))
+            over = ReservationStatus.OVER_BUDGET
+            fit = {
+                claim.key: (one, claim.worst_pico)
+                for (_, claim), one in zip(wanted, leased, strict=True)
+                if one.status is not over
+            }
+            found |= {key: one for key, (one, _) in fit.items()}
+            new = [(one.charge, key, pico) for key, (one, pico) in fit.items() if one.charge]
             if new:
-                await writer.submit(
-                    lambda connection, new=new: self._own.adopt(  # type: ignore[misc]
-                        connection, new, scope
-                    )
-                )
+                await writer.submit(partial(self._own.adopt, leases=new, scope=scope))
+            # What is answered and not recorded yet is charged at its worst case. The engine takes
+            # what is over budget now as the end where nothing is under way: so this is looked at
+            # last, with nothing to wait for between here and there.
+            idle = reports == self._reports and not self._recording.locked()
+            if len(found) < len(claims) and idle and not self._own.unrecorded:
+                return [found.get(claim.key, Reservation(over)) for claim in claims]
             if len(found) < len(claims):
-                # Answers that are not recorded yet are charged at their worst case.
                 await asyncio.to_thread(self.record)
         return [found[claim.key] for claim in claims]
 
