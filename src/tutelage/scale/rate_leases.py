@@ -136,10 +136,9 @@ class SharedRates:
                 "SELECT amount, ended FROM rates WHERE server = ? AND unit = ? ORDER BY ended",
                 (server, unit),
             ):
-                at = now() if ended is None else ended
-                window.start(amount, at)
+                window.resume(amount)
                 if ended is not None:
-                    window.end(amount, amount, at)
+                    window.end(amount, amount, ended)
         if limit is not None:
             window.limit = limit
         return window

@@ -84,6 +84,10 @@ class RateWindow:
         self._open += amount
         self._even = max(self._even, now) + amount * self.seconds / self.limit
 
+    def resume(self, amount: float) -> None:
+        """Count `amount` that was started before this window was made."""
+        self._open += amount
+
     def end(self, held: float, used: float, now: float) -> None:
         """End a request that was started with the amount `held` and turned out to use `used`."""
         self._open = max(0.0, self._open - held)
