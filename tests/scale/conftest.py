@@ -76,7 +76,12 @@ class Threads:
 
         def one(number: int) -> None:
             calls: KeeperCalls = keeper  # type: ignore[assignment]
-            own = replace(job, teacher=deepcopy(job.teacher))  # as another process would have it
+            own = replace(
+                job,
+                teacher=deepcopy(job.teacher),  # as another process would have it
+                record_answers=20,
+                record_s=0.5,
+            )
             worker = AnnotationWorker(own, calls, f"actor-{number}", f"place-{number}")
             try:
                 while waiting and not errors:
@@ -115,7 +120,5 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> Threads:
     monkeypatch.setattr(
         annotate_on_ray._Run, "_work", lambda run, *arguments: found.work(run, *arguments)
     )
-    monkeypatch.setattr(annotation_worker, "RECORD_ANSWERS", 20)
-    monkeypatch.setattr(annotation_worker, "RECORD_S", 0.5)
     monkeypatch.setattr(annotation_worker, "_BEAT_S", 0.05)
     return found

@@ -171,7 +171,7 @@ def test_one_rate_limit_for_all_workers(
     tmp_path: Path, threads: Threads, again: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No window of the server's holds more than the limit, whoever keeps it."""
-    limit, minute = 40, 1.0
+    limit, minute = 40, 0.6
     times: list[float] = []
 
     def behave(body: dict[str, Any], before: int) -> Reply:
@@ -183,7 +183,7 @@ def test_one_rate_limit_for_all_workers(
     with ScriptedServer(behave) as server:
         settings = teacher(server.base_url, requests_per_minute=limit)
         annotated(
-            rows(100),
+            rows(90),
             tmp_path / "rows.jsonl",
             settings,
             workers=3,
@@ -193,7 +193,7 @@ def test_one_rate_limit_for_all_workers(
     times.sort()
     # `minute` of the server's own clock may hold one more than the limit where times are rounded.
     assert all(times[n + limit] - times[n] >= minute * 0.99 for n in range(len(times) - limit))
-    assert len(times) == 100
+    assert len(times) == 90
 
 
 def test_a_fault_of_every_request_ends_all_workers(tmp_path: Path, threads: Threads) -> None:

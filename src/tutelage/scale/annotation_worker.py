@@ -12,7 +12,6 @@ import shutil
 import sqlite3
 import threading
 import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -49,7 +48,7 @@ from tutelage.teacher.teacher import Teacher
 
 RECORD_ANSWERS = 200
 RECORD_S = 10.0
-_BEAT_S = 1.0
+_BEAT_S = 2.0
 _LOOK_UP = 2000
 """Keys that the keeper is asked about at once."""
 
@@ -94,6 +93,7 @@ class WorkerJob:
     """What every worker of an annotation does.
 
     shards: the shared folder; disk: a folder on each machine's own disk
+    record_answers, record_s: answers after which a shard is closed, or seconds
     """
 
     strategy: Strategy
@@ -105,6 +105,8 @@ class WorkerJob:
     policy: RetryPolicy | None
     retry_failed: bool
     minute_s: float
+    record_answers: int = RECORD_ANSWERS
+    record_s: float = RECORD_S
 
 
 class KeptOpen:
@@ -147,7 +149,7 @@ class AnnotationWorker:
     def __init__(self, job: WorkerJob, keeper: KeeperCalls, actor: str, place: str) -> None:
         self._job, self._keeper = job, keeper
         self.session_number = keeper.register(actor, place)
-        self._folder = job.disk / place / f"worker-{self.session_number}-{uuid.uuid4().hex[:8]}"
+        self._folder = job.disk / place / f"worker-{self.session_number}-{os.getpid()}"
         self._ledger = WorkerLedger(self._folder / "ledger.sqlite", self.session_number)
         self._session = LeasedSession(self._ledger, self.session_number, keeper, job.shards)
         self._loop = asyncio.new_event_loop()
@@ -180,7 +182,7 @@ class AnnotationWorker:
         while not self._ended.wait(_BEAT_S):
             try:
                 self._keeper.beat(self.session_number)
-                if time.monotonic() - self._recorded_at >= RECORD_S:
+                if time.monotonic() - self._recorded_at >= self._job.record_s:
                     self._record()
             except Exception as error:  # noqa: BLE001  the thread of the engine raises it
                 if self._ended.is_set():
@@ -314,7 +316,7 @@ class AnnotationWorker:
         rationale = parse_answer(job.strategy, completion, example, job.task, job.teacher.settings)
         self._streak.count(rationale, completion)
         self._unrecorded += 1
-        if self._unrecorded >= RECORD_ANSWERS:
+        if self._unrecorded >= job.record_answers:
             self._unrecorded = 0
             self._loop.run_in_executor(None, self._record_many)
         self._streak.check()
