@@ -18,7 +18,7 @@ from tutelage.scale.rate_leases import RateCall, SharedRates
 from tutelage.teacher.ledger import charges
 from tutelage.teacher.ledger.charges import Claim, Failure, ReservationStatus, Session
 from tutelage.teacher.ledger.leased_session import LeasedSession
-from tutelage.teacher.ledger.shards import SUFFIX, WorkerLedger, merge_folder
+from tutelage.teacher.ledger.shards import WorkerLedger, merge_folder
 from tutelage.teacher.ledger.store import Ledger, request_key
 from tutelage.teacher.ledger.writer import Writer
 

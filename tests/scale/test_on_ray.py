@@ -89,7 +89,7 @@ def meanwhile(work: Callable[[], None]) -> tuple[threading.Thread, list[BaseExce
     def run() -> None:
         try:
             work()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  returned
             errors.append(error)
 
     thread = threading.Thread(target=run)

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 from both_engines import COST, PICO_ASKED, PICO_WRITTEN, annotated, teacher
-from conftest import Threads
 from scripted_server import Reply, ScriptedServer, error, prompt
 from small_rows import rows
+from worker_threads import Threads
 
 from tutelage.core.errors import AuthenticationError, BudgetError, TeacherError, UsageError
 from tutelage.core.task import Task
@@ -75,7 +75,11 @@ def test_workers_write_the_file_of_the_local_engine(tmp_path: Path, threads: Thr
             return error(400, "too long", "context_length_exceeded")
         if "Claim 9." in text:
             return Reply("becau", finish_reason="length")
-        return error(500, "try again") if before == 0 and "3." in text else Reply(f"Because of {text[-30:]}")
+        return (
+            error(500, "try again")
+            if before == 0 and "3." in text
+            else Reply(f"Because of {text[-30:]}")
+        )
 
     examples = rows(120) + rows(30) + rows(90, 60)
     with ScriptedServer(behave) as server:
@@ -126,7 +130,7 @@ def test_rows_that_all_raise_end_the_run(tmp_path: Path, threads: Threads) -> No
 
     with ScriptedServer() as server:
         for workers in (0, 3):
-            with pytest.raises(TeacherError, match="more than max_failed: 10;.*always"):
+            with pytest.raises(TeacherError, match=r"more than max_failed: 10;.*always"):
                 annotated(
                     rows(60),
                     tmp_path / "rows.jsonl",
@@ -139,7 +143,9 @@ def test_rows_that_all_raise_end_the_run(tmp_path: Path, threads: Threads) -> No
 
 def worst_case(settings: Any) -> int:
     """Pico-dollars of one of `rows`, at most."""
-    request = RequestBuilder(InformedReasoning(), _nli(), open_teacher(settings)).request(rows(1)[0])
+    request = RequestBuilder(InformedReasoning(), _nli(), open_teacher(settings)).request(
+        rows(1)[0]
+    )
     return request_bound(request) * PICO_ASKED + 10 * PICO_WRITTEN
 
 

@@ -20,7 +20,10 @@ Numbered = tuple[int, Example]
 
 
 def write_blocks(rows: Iterable[Numbered], folder: Path, size: int) -> list[str]:
-    """Write rows as Parquet files of `size` rows; returns their paths, in the rows' order."""
+    """Write rows as Parquet files of `size` rows; returns their paths, in the rows' order.
+
+    A file has the number of its first row in its name: no other file may begin with that.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
