@@ -38,7 +38,7 @@ def claims(*numbers: int) -> list[tuple[int, Claim]]:
 
 
 class Job:
-    """A job on a ledger in `folder`, whose keeper begins again when told to."""
+    """A job on a ledger in `folder`, whose keeper can begin again."""
 
     def __init__(self, folder: Path, ledger: Ledger, session: Session) -> None:
         self.folder, self.ledger = folder, ledger

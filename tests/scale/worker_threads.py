@@ -8,8 +8,9 @@ from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
-from tutelage.scale.annotation_worker import AnnotationWorker, KeeperCalls, WorkerJob
+from tutelage.scale.annotation_worker import AnnotationWorker, WorkerJob
 from tutelage.scale.keeper import JobSpec, Keeper
+from tutelage.scale.keeper_calls import KeeperCalls
 from tutelage.scale.row_shards import rows_of_table
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tutelage.config.settings import Integer, Settings, Text
 
@@ -33,8 +33,8 @@ class ScaleSettings(Settings):
     )
     shared_folder: Text | None = Field(
         None,
-        description="A folder that all machines see, for blocks of rows and closed shards of "
-        "answers. Default: next to the ledger.",
+        description="A folder that all machines see, for blocks of rows and what workers have "
+        "made of them. Default: next to the ledger, or to the predictions.",
         examples=["/mnt/shared/tutelage"],
     )
     worker_folder: Text | None = Field(
@@ -49,3 +49,14 @@ class ScaleSettings(Settings):
         description="Rows that a worker gets at once, at most.",
         examples=[200],
     )
+
+    @model_validator(mode="after")
+    def _for_workers(self) -> Self:
+        if self.engine == "local":
+            given = [n for n in _RAY if getattr(self, n) != type(self).model_fields[n].default]
+            if given:
+                raise ValueError(f"{given[0]} is for workers of a cluster: add engine: ray")
+        return self
+
+
+_RAY = ("ray_address", "shared_folder", "worker_folder", "rows_per_block")

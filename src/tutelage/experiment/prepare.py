@@ -272,6 +272,11 @@ def annotate_file(
 
     The budget belongs to the output file: all calls that write it share it.
     """
+    if scale is not None and scale.engine == "local" and scale.workers > 1:
+        raise UsageError(
+            "workers is set, but one process makes all requests: set concurrency for more of them "
+            "at a time, or engine: ray"
+        )
     ask = None if scale is None or scale.engine == "local" else asks_on_ray(scale)
     shown = () if shots is None else load_examples(shots, task, layout).rows
     asked = get_strategy(strategy, template=template, task=task, shots=shown)

@@ -25,9 +25,10 @@ from tutelage.config.scale_settings import ScaleSettings
 from tutelage.core.errors import UsageError
 from tutelage.core.types import Example
 from tutelage.core.wording import several
-from tutelage.scale.annotation_worker import RayWorker, WorkerJob
+from tutelage.scale.annotation_worker import WorkerJob
 from tutelage.scale.cluster import cluster, require_ray, start_keeper
 from tutelage.scale.keeper import EndedWorker, JobSpec, Keeper
+from tutelage.scale.ray_worker import RayWorker
 from tutelage.scale.row_shards import Numbered, write_blocks
 from tutelage.teacher.annotate import Ask
 from tutelage.teacher.annotation import AnnotationJob
@@ -184,7 +185,7 @@ class _Run:
                 fn_constructor_args=(worker_job, keeper),
                 batch_size=None,
                 batch_format="pyarrow",
-                # Ray begins an actor that ended again, and repeats its block, however often; the
+                # Ray starts an actor that ended again, and repeats its block, however often; the
                 # keeper counts the attempts.
                 compute=ray.data.ActorPoolStrategy(
                     size=min(self._settings.workers, len(blocks)), max_tasks_in_flight_per_actor=2

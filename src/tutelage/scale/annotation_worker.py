@@ -27,9 +27,9 @@ from tutelage.core.errors import (
 )
 from tutelage.core.task import Task
 from tutelage.core.types import Completion, Example
-from tutelage.scale.keeper import NOT_ASKED, JobStoppedError, Ruling, SessionEndedError
+from tutelage.scale.keeper import NOT_ASKED, JobStoppedError, SessionEndedError
+from tutelage.scale.keeper_calls import KeeperCalls
 from tutelage.scale.rate_leases import LeasedWindow, RateCall
-from tutelage.scale.row_shards import rows_of_table
 from tutelage.strategies.lookup import Strategy
 from tutelage.teacher.cost.budget import Budget
 from tutelage.teacher.engine.balancer import Limiter
@@ -41,7 +41,7 @@ from tutelage.teacher.engine.requests import PendingRequest, RequestBuilder
 from tutelage.teacher.hopeless import HopelessStreak
 from tutelage.teacher.ledger import charges
 from tutelage.teacher.ledger.charges import Failure
-from tutelage.teacher.ledger.leased_session import LeasedSession, Lessor
+from tutelage.teacher.ledger.leased_session import LeasedSession
 from tutelage.teacher.ledger.shards import SharedFolderError, WorkerLedger
 from tutelage.teacher.parsing import parse_answer
 from tutelage.teacher.teacher import Teacher
@@ -51,41 +51,6 @@ RECORD_S = 10.0
 _BEAT_S = 2.0
 _LOOK_UP = 2000
 """Keys that the keeper is asked about at once."""
-
-
-class KeeperCalls(Lessor):
-    """The keeper, as a worker calls it. See `Keeper` for each call."""
-
-    def register(self, actor: str, place: str) -> int:
-        """A session."""
-        raise NotImplementedError
-
-    def beat(self, session: int) -> None:
-        """The worker lives."""
-
-    def begin_block(self, session: int, block: int, missing: int) -> Ruling:
-        """Whether to ask for the rows of a block."""
-        raise NotImplementedError
-
-    def end_block(self, session: int, block: int, sent: int) -> None:
-        """The block is done."""
-
-    def engine_died(self, reason: str) -> None:
-        """A block was given up."""
-
-    def rates(self, session: int, call: RateCall) -> tuple[float, float]:
-        """A lease of rates."""
-        raise NotImplementedError
-
-    def stop(self, kind: str, message: str) -> None:
-        """End the job."""
-
-    def proven(self) -> bool:
-        """Whether the teacher has answered."""
-        raise NotImplementedError
-
-    def note(self, line: str) -> None:
-        """A line for the user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,31 +340,3 @@ def _is_about_all(error: Exception, teacher: Teacher) -> bool:
     if isinstance(error, TeacherError):
         return teacher.settings.remote or type(error) is not TeacherError
     return isinstance(error, TutelageError)
-
-
-class RayWorker:
-    """An AnnotationWorker as Ray Data makes it: begun with the first block in each process."""
-
-    def __init__(self, job: WorkerJob, keeper: Any) -> None:
-        self._job, self._keeper = job, keeper
-        self._worker: AnnotationWorker | None = None
-
-    def __call__(self, table: Any) -> dict[str, list[int]]:
-        """Get answers for the rows of a table; returns the number of its first row and how many
-        requests it needed."""
-        block, rows = rows_of_table(table)
-        try:
-            if self._worker is None:
-                from tutelage.scale.cluster import RemoteKeeper, own_place
-
-                self._worker = AnnotationWorker(self._job, RemoteKeeper(self._keeper), *own_place())
-            count = self._worker.run(block, rows)
-        except BaseException as error:  # noqa: BLE001  said, and counted by the keeper
-            # Ray begins the process again, and the keeper counts the attempts.
-            with suppress(Exception):
-                import ray
-
-                line = f"a worker ends: {type(error).__name__}: {' '.join(str(error).split())}"
-                ray.get(self._keeper.note.remote(line), timeout=10)
-            os._exit(1)
-        return {"block": [block], "requests": [count]}

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 from tutelage.config.scale_settings import ScaleSettings
 from tutelage.core.errors import MissingExtraError, TutelageError, UsageError
-from tutelage.scale.annotation_worker import KeeperCalls
 from tutelage.scale.keeper import JobSpec, Keeper, Ruling
+from tutelage.scale.keeper_calls import KeeperCalls
 from tutelage.scale.rate_leases import RateCall
 from tutelage.teacher.ledger.charges import Claim, Failure, Reservation
 
@@ -35,9 +35,8 @@ def cluster(settings: ScaleSettings) -> Iterator[Any]:
 
     Where none is named and none is connected, one is started on this machine and ended at the end.
     """
-    # Workers see the devices that this process sees, and Ray's core keeps its remarks to itself.
+    # Workers see the devices that this process sees.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     import ray
     import ray.data
 

@@ -288,5 +288,5 @@ class Keeper:
 
     @property
     def attempts(self) -> int:
-        """Attempts at requests that workers have told of."""
+        """Attempts at requests that workers have reported."""
         return int(self._state.get("sent", "0"))

@@ -165,7 +165,7 @@ class LeasedWindow(RateWindow):
         self._left = self._held = self._used = 0.0
         self._number = 0
         self._calling = False
-        self._next = self._told = 0.0
+        self._next = self._called_at = 0.0
 
     def wait(self, amount: float, now: float) -> float:
         """As for RateWindow; calls for a lease where what is left is not enough."""
@@ -184,7 +184,7 @@ class LeasedWindow(RateWindow):
         """As for RateWindow."""
         self._held += held
         self._used += used
-        if not self._calling and now - self._told >= _LATEST_S:
+        if not self._calling and now - self._called_at >= _LATEST_S:
             self._begin(0.0)
 
     def give_back(self) -> RateCall | None:
@@ -218,7 +218,7 @@ class LeasedWindow(RateWindow):
         try:
             amount, wait_s = await asyncio.to_thread(self._call, call)
             self._left += amount
-            self._told = time.monotonic()
-            self._next = self._told + (wait_s if call.least and not amount else 0.0)
+            self._called_at = time.monotonic()
+            self._next = self._called_at + (wait_s if call.least and not amount else 0.0)
         finally:
             self._calling = False

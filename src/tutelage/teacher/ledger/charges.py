@@ -85,7 +85,7 @@ class Session:
     that take a connection run inside `Ledger.transact`.
 
     The engine makes its requests through `look_up` and `claim` alone, so that a worker elsewhere
-    can hold leases of this ledger in place of a session of its own (`engine.leased_session`).
+    can hold leases of this ledger in place of a session of its own (`leased_session`).
     """
 
     def __init__(self, ledger: Ledger) -> None:
