@@ -279,6 +279,17 @@ def test_a_shared_folder_that_cannot_be_written_loses_nothing(job: Job) -> None:
     assert len(job.ledger) == 1
 
 
+def test_a_shard_that_is_not_where_all_see_it_ends_the_job(job: Job) -> None:
+    worker = job.worker()
+    (lease,) = worker.claim(0)
+    worker.answer(0, lease.charge)
+    name = str(worker.ledger.close_shard(job.folder / "another machine's"))
+    job.keeper.report(worker.number, name)
+    error = job.keeper.stopped()
+    assert isinstance(error, RunFolderError) and "shared_folder that all of them see" in str(error)
+    assert len(job.ledger) == 0 and job.charged == WORST
+
+
 # Rates.
 
 

@@ -208,3 +208,30 @@ def test_a_lost_node_loses_at_most_what_it_had_not_recorded(
         count, pico = lost(opened, "annotate")
         assert again <= count and charged(opened, "annotate") == 240 * COST + pico
     assert any("had leased and not recorded (r" in line for line in notes) == (count > 0)
+
+
+@pytest.mark.timeout(280)
+def test_ctrl_c_loses_nothing(nodes: Any, watched: Watched, tmp_path: Path) -> None:
+    output = tmp_path / "ray.jsonl"
+    with ScriptedServer(slowly) as server:
+        settings = teacher(server.base_url, budget_usd=5)
+
+        def interrupt() -> None:
+            until(lambda: server.counts.answered > 60)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        thread, errors = meanwhile(interrupt)
+        disk = {"worker_folder": str(tmp_path / "disk")}
+        with pytest.raises(KeyboardInterrupt):
+            annotated(rows(240), output, settings, workers=2, scale=disk)
+        thread.join()
+        assert errors == [] and not output.exists()
+        sent = server.counts.requests
+        assert 60 < sent < 200
+        with Ledger(output.with_suffix(".sqlite")) as opened:
+            assert len(opened) == sent == server.counts.answered
+            assert charged(opened, "annotate") == sent * COST
+            assert lost(opened, "annotate") == (0, 0)
+        # What is left is asked by this process; that workers would ask no more of it is seen above.
+        annotated(rows(240), output, settings)
+        assert server.counts.requests == 240

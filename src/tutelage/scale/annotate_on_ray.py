@@ -22,10 +22,11 @@ from pathlib import Path
 from typing import Any
 
 from tutelage.config.scale_settings import ScaleSettings
-from tutelage.core.errors import UsageError
+from tutelage.core.errors import RunFolderError, UsageError
 from tutelage.core.types import Example
 from tutelage.core.wording import several
 from tutelage.scale.annotation_worker import WorkerJob
+from tutelage.scale.background import Background, sigterm_as_ctrl_c
 from tutelage.scale.cluster import cluster, require_ray, start_keeper
 from tutelage.scale.keeper import EndedWorker, JobSpec, Keeper
 from tutelage.scale.ray_worker import RayWorker
@@ -192,18 +193,21 @@ class _Run:
                 ),
                 num_cpus=1,
             )
-            results = data.iter_rows()
-            try:
-                for _ in results:
-                    pass
-            except KeyboardInterrupt:
-                self._job.note(
-                    "stopping: waiting for requests in flight; Ctrl-C again stops at once"
-                )
-                ray.get(keeper.call.remote("stop", "TutelageError", "interrupted"))
-                for _ in results:
-                    pass
-                raise
+            work = Background()
+            with sigterm_as_ctrl_c():
+                try:
+                    work.begin(data.iter_rows)
+                    work.wait()
+                except KeyboardInterrupt:
+                    self._job.note("stopping: requests in flight complete; Ctrl-C again stops now")
+                    ray.get(keeper.call.remote("stop", "TutelageError", "interrupted"))
+                    work.wait()
+                    raise
+        except (ray.exceptions.RayError, FileNotFoundError) as error:
+            raise RunFolderError(
+                f"the workers' part ended early ({' '.join(str(error).split())[:300]}): correct "
+                "that and run again; several machines need a shared_folder that all of them see"
+            ) from error
         finally:
             done.set()
             if watch.is_alive():

@@ -19,7 +19,7 @@ from tutelage.scale.job_state import JobState, now
 from tutelage.scale.rate_leases import RateCall, SharedRates
 from tutelage.teacher.ledger import charges, leases
 from tutelage.teacher.ledger.charges import Claim, Failure, Reservation
-from tutelage.teacher.ledger.shards import Merged, merge_folder, merge_shard
+from tutelage.teacher.ledger.shards import Merged, is_merged, merge_folder, merge_shard
 from tutelage.teacher.ledger.store import Ledger, select_many
 
 NOT_ASKED = "not asked"
@@ -207,9 +207,16 @@ class Keeper:
     def report(self, session: int, shard: str) -> None:
         """See `Lessor`."""
         path = self._job.folder / shard
-        if path.exists():  # else it was merged before
+        try:
             self._count(merge_shard(self._ledger, path))
             path.unlink(missing_ok=True)
+        except FileNotFoundError:
+            if not is_merged(self._ledger, shard):
+                self.stop(
+                    "RunFolderError",
+                    f"{path}: a worker has written this shard, but the file is not here: several "
+                    "machines need a shared_folder that all of them see",
+                )
         with suppress(SessionEndedError):
             self.beat(session)
 

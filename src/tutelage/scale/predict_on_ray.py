@@ -14,7 +14,6 @@ import dataclasses
 import json
 import os
 import shutil
-import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -26,6 +25,7 @@ from tutelage.core.errors import RunFolderError, StudentError, TutelageError
 from tutelage.core.storage import write_atomic
 from tutelage.core.types import Example, Prediction
 from tutelage.deliver.trained import Student
+from tutelage.scale.background import Background
 from tutelage.scale.cluster import cluster, require_ray
 from tutelage.scale.row_shards import rows_of_table, write_blocks
 
@@ -79,13 +79,13 @@ class Scores:
         folder.mkdir(parents=True, exist_ok=True)
         blocks = self._write(again(), folder, first)
         with ExitStack() as stack:
-            work = _Work()
+            work = Background()
             if blocks:
                 ray = stack.enter_context(cluster(self._settings))
                 stack.callback(work.end)
                 work.begin(lambda: self._results(ray, student.folder, blocks, folder, explain))
             for number, chunk in enumerate(chunks, first):
-                yield work.wait_for(folder / _name(number)) if chunk else []
+                yield _taken(folder / _name(number), work) if chunk else []
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _write(self, chunks: Iterable[Rows], folder: Path, first: int) -> list[str]:
@@ -117,45 +117,18 @@ class Scores:
         return results
 
 
-class _Work:
-    """The workers' way through all chunks, on a thread, while this one takes what they write."""
-
-    def __init__(self) -> None:
-        self._error: BaseException | None = None
-        self._ends = threading.Event()
-        self._thread: threading.Thread | None = None
-
-    def begin(self, results: Callable[[], Iterable[Any]]) -> None:
-        """Begin. results: one for each chunk"""
-        self._thread = threading.Thread(target=self._run, args=(results,), daemon=True)
-        self._thread.start()
-
-    def _run(self, results: Callable[[], Iterable[Any]]) -> None:
-        try:
-            for _ in results():
-                if self._ends.is_set():
-                    return
-        except BaseException as error:  # noqa: BLE001  raised where the predictions are waited for
-            self._error = error
-
-    def end(self) -> None:
-        """End, after the chunks that workers have begun at the latest."""
-        self._ends.set()
-        if self._thread is not None:
-            self._thread.join(30)
-
-    def wait_for(self, path: Path) -> list[Prediction]:
-        """The predictions of a file as soon as it is there."""
-        failed = path.with_suffix(".error")
-        while not path.exists():
-            if failed.exists():
-                said = json.loads(failed.read_text(encoding="utf-8"))
-                kind = StudentError if said["student"] else RunFolderError
-                raise kind(f"{said['error']}: run the same command with --resume to continue")
-            if (self._thread is None or not self._thread.is_alive()) and not path.exists():
-                raise self._error or RunFolderError(f"{path}: no worker has written it")
-            time.sleep(_LOOK_S)
-        return [Prediction(**values) for values in json.loads(path.read_text(encoding="utf-8"))]
+def _taken(path: Path, work: Background) -> list[Prediction]:
+    """The predictions of a file as soon as it is there."""
+    failed = path.with_suffix(".error")
+    while not path.exists():
+        if failed.exists():
+            said = json.loads(failed.read_text(encoding="utf-8"))
+            kind = StudentError if said["student"] else RunFolderError
+            raise kind(f"{said['error']}: run the same command with --resume to continue")
+        if not (work.is_alive or path.exists() or failed.exists()):
+            raise work.error or RunFolderError(f"{path}: no worker has written it")
+        time.sleep(_LOOK_S)
+    return [Prediction(**values) for values in json.loads(path.read_text(encoding="utf-8"))]
 
 
 def _name(number: int) -> str:

@@ -252,6 +252,13 @@ def _merge(connection: sqlite3.Connection, name: str, rows: dict[str, list[Any]]
     return Merged(new, failed)
 
 
+def is_merged(ledger: Ledger, name: str) -> bool:
+    """Whether the shard of this name was merged."""
+    with ledger.reader() as connection:
+        select = "SELECT 1 FROM shards WHERE name = ?"
+        return connection.execute(select, (name,)).fetchone() is not None
+
+
 def merge_folder(ledger: Ledger, folder: Path) -> tuple[Merged, list[str]]:
     """Merge every shard in a folder and remove it; returns what they brought, and what is damaged.
 
