@@ -13,15 +13,19 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
+# Compiled modules are kept: the tests start many interpreters, and each would compile them again.
+export PYTHONDONTWRITEBYTECODE =
+
 .PHONY: docs site quickstart test check bench-ledger bench-train bench-evidence bench-effect bench-serve install clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/tutelage run quickstart
 
-# A file's tests together, in the order of tests/conftest.py. Two processes for each of two cores, to
-# which they keep: some tests wait for servers and browsers.
+# A file's tests together, in the order of tests/conftest.py. Three processes for two cores, to which
+# they keep: some tests wait for servers and browsers. A process that dies ends the tests and is
+# named; with another in its place, pytest-xdist 3.8 waits without end for tests that are done.
 test: check
-	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check src tests benchmarks examples scripts
@@ -34,6 +38,7 @@ docs: $(VENV)/.installed
 	$(BIN)/python -m tutelage.teacher.fault_reference
 	$(BIN)/python scripts/api_page.py > docs/api.md
 	$(BIN)/python scripts/paper_cost.py --write docs/guides/paper.md
+	$(BIN)/python scripts/scale_cost.py --write docs/scale.md
 
 site: $(VENV)/.installed-dev
 	$(BIN)/zensical build --clean --strict

@@ -204,3 +204,35 @@ def test_the_paper_s_costs_follow_from_their_prices(capsys: pytest.CaptureFixtur
 def test_the_paper_s_prices_are_found_today() -> None:
     cost = script("paper_cost.py")
     assert set(cost["prices_of"](cost["TEACHERS"])) == set(cost["TEACHERS"])
+
+
+def test_what_many_rows_take_follows_from_its_assumptions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table of docs/scale.md by arithmetic of its own, and what the page says about it."""
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    scale = script("scale_cost.py")
+    text = (ROOT / "docs/scale.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^\| ([\d,]+) \| (live|batch|pool) \| (.*) \|$", text, re.MULTILINE)
+    assert len(lines) == 9
+    units = {"min": 1 / 1440, "h": 1 / 24, "days": 1.0, "MB": 1e6, "GB": 1e9, "TB": 1e12}
+
+    def value(cell: str) -> float:
+        number, _, unit = cell.replace(",", "").partition(" ")
+        return float(number) * units.get(unit, 1)
+
+    dollars_of_one = {"live": 82.5 / 1e6, "batch": 41.25 / 1e6, "pool": 110 / 5000 / 3600 * 2.5}
+    for written, way, rest in lines:
+        rows = value(written)
+        time, dollars, _machines, ledger, memory = map(str.strip, rest.split("|"))
+        days = {
+            "live": rows / min(500, scale["REQUESTS_PER_SECOND"]) / 86_400,
+            "batch": max(1.0, rows * 220 / 5e9),
+            "pool": rows * 110 / 5000 / 8 / 86_400,
+        }[way]
+        assert value(time) == pytest.approx(days, rel=0.16)  # whole days
+        assert value(dollars) == pytest.approx(
+            rows * dollars_of_one[way], rel=0.1
+        )  # a price's date
+        assert value(ledger) == pytest.approx(rows * (250 + 4 * 330), rel=0.03)
+        assert value(memory) == pytest.approx(70e6 + 160 * rows, rel=0.03)
+    for constant in (scale["REQUESTS_PER_SECOND"], scale["BYTES_PER_ROW"]):
+        assert f" {constant} " in text

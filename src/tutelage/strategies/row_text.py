@@ -19,6 +19,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Mapping
+from functools import cache
 
 from tutelage.core.task import Task
 
@@ -123,6 +124,8 @@ def plain(text: str) -> str:
 def escape_marks(text: str) -> str:
     """A text with a backslash in marks of chat templates: `<\\|im_end|>`. `parse_plain` is the
     inverse."""
+    if "<" not in text and "[" not in text:
+        return text  # nearly every one: no mark begins with anything else
     return _MARK.sub(lambda mark: mark.group() + "\\", text)
 
 
@@ -131,6 +134,7 @@ def parse_plain(text: str) -> str:
     return re.sub(_MARK.pattern + r"\\", lambda mark: mark.group()[0], text, flags=re.VERBOSE)
 
 
+@cache
 def _heading(names: tuple[str, ...]) -> re.Pattern[str]:
     """The start of a line that is the heading of one of these fields, but for backslashes."""
     listed = "|".join(re.escape(name.capitalize()) for name in names)

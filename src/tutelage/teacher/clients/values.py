@@ -25,6 +25,8 @@ def storable(text: str) -> str:
 
 def parse_count(value: object) -> int | None:
     """A number of tokens; None for what cannot be one: negative, absurdly large, or no number."""
+    if value is None or (type(value) is int and 0 <= value <= _MOST_TOKENS):
+        return value  # nearly every one
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, str) and value.isdecimal() and len(value) < 20:
