@@ -40,10 +40,14 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     folder = tempfile.mkdtemp(prefix="ray-")
     node = {"num_cpus": 2, "object_store_memory": 80 * 2**20, "include_dashboard": False}
     system = {"prestart_worker_first_driver": False, "health_check_period_ms": 1000}
-    cluster = Cluster(
-        initialize_head=True,
-        head_node_args={**node, "temp_dir": folder, "_system_config": system},
-    )
+    head = {**node, "temp_dir": folder, "_system_config": system}
+    for attempt in range(3):
+        try:
+            cluster = Cluster(initialize_head=True, head_node_args=head)
+            break
+        except Exception as error:  # Ray gives a node 30 s to start, however busy the machine is
+            if "timed out during startup" not in str(error) or attempt == 2:
+                raise
     cluster.add_node(**node)
     cluster.add_node(**node)
     ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")

@@ -48,7 +48,7 @@ def cluster(settings: ScaleSettings) -> Iterator[Any]:
     if ours:
         try:
             _start(ray, settings)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except Exception as error:  # Ray raises Exception itself where a start takes too long
             raise UsageError(
                 f"ray_address {settings.ray_address!r}: no cluster could be reached or started "
                 f"({' '.join(str(error).split())[:200]})"
