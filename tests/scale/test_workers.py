@@ -98,11 +98,15 @@ def test_workers_write_the_file_of_the_local_engine(tmp_path: Path, threads: Thr
 
 
 def test_the_summary_says_what_was_sent(tmp_path: Path, threads: Threads) -> None:
-    with ScriptedServer() as server:
+    def behave(body: dict[str, Any], before: int) -> Reply:
+        bad = "Claim 7." in prompt(body)
+        return error(400, "too long", "context_length_exceeded") if bad else Reply("Because.")
+
+    with ScriptedServer(behave) as server:
         settings = teacher(server.base_url)
         local = annotated(rows(80), tmp_path / "local.jsonl", settings)
         summary = annotated(rows(80), tmp_path / "workers.jsonl", settings, workers=3)
-    assert summary == local and summary.attempts == 80
+    assert summary == local and (summary.attempts, summary.requests) == (80, 80)
 
 
 def test_a_row_that_raises_is_a_counted_failure(tmp_path: Path, threads: Threads) -> None:

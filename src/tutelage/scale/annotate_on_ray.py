@@ -13,6 +13,7 @@ import hashlib
 import shutil
 import tempfile
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
@@ -72,12 +73,12 @@ def asks_on_ray(settings: ScaleSettings) -> Ask:
         budget: Budget,
     ) -> None:
         _refuse_batches(teacher, session)
-        since = newest_answer(session.ledger)
+        since, began = newest_answer(session.ledger), time.time()
         run = _Run(settings, job, teacher, session, budget)
         ended = run.fill(examples)
         job.attempts += run.attempts
         named = _Named({key for worker in ended for key in worker.keys})
-        replay(job, named.watch(examples, job, teacher), teacher, session.ledger, since)
+        replay(job, named.watch(examples, job, teacher), teacher, session.ledger, since, began)
         for line in named.lines(ended, session, budget):
             job.note(line)
 

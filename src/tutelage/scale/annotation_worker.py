@@ -27,7 +27,7 @@ from tutelage.core.errors import (
 )
 from tutelage.core.task import Task
 from tutelage.core.types import Completion, Example
-from tutelage.scale.keeper import NOT_ASKED, JobStoppedError, SessionEndedError
+from tutelage.scale.keeper import JobStoppedError, SessionEndedError
 from tutelage.scale.keeper_calls import KeeperCalls
 from tutelage.scale.rate_leases import LeasedWindow, RateCall
 from tutelage.strategies.lookup import Strategy
@@ -44,6 +44,7 @@ from tutelage.teacher.ledger.charges import Failure
 from tutelage.teacher.ledger.leased_session import LeasedSession
 from tutelage.teacher.ledger.shards import SharedFolderError, WorkerLedger
 from tutelage.teacher.parsing import parse_answer
+from tutelage.teacher.replay import NOT_ASKED
 from tutelage.teacher.teacher import Teacher
 
 RECORD_ANSWERS = 200

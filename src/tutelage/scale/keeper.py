@@ -21,9 +21,7 @@ from tutelage.teacher.ledger import charges, leases
 from tutelage.teacher.ledger.charges import Claim, Failure, Reservation
 from tutelage.teacher.ledger.shards import Merged, is_merged, merge_folder, merge_shard
 from tutelage.teacher.ledger.store import Ledger, select_many
-
-NOT_ASKED = "not asked"
-"""The reason of rows whose worker could not ask: nothing was paid for them."""
+from tutelage.teacher.replay import NOT_ASKED
 
 SILENT_S = 60.0
 """Seconds after which a worker that does not call counts as ended."""

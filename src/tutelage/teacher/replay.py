@@ -17,8 +17,12 @@ from tutelage.teacher.ledger.store import Ledger, select_many
 from tutelage.teacher.teacher import Teacher
 
 _CHUNK = 500
-_FAILURES = "SELECT key, reason, detail, transient FROM failures WHERE key"
-_UNKNOWN = Failure("not asked", "no worker has recorded a result of this row", True)
+_FAILURES = "SELECT key, reason, detail, transient, created FROM failures WHERE key"
+
+NOT_ASKED = "not asked"
+"""The reason of rows whose worker could not ask: nothing was paid for them."""
+
+_UNKNOWN = (Failure(NOT_ASKED, "no worker has recorded a result of this row", True), 0.0)
 
 
 def newest_answer(ledger: Ledger) -> int:
@@ -34,10 +38,12 @@ def replay(
     teacher: Teacher,
     ledger: Ledger,
     since: int,
+    began: float,
 ) -> None:
     """Give each row of a job the answer or the failure that the ledger has.
 
     since: number of the newest answer before the job's requests were made
+    began: when that was, in seconds since 1970
     """
     stream = job.tracked_requests(examples, teacher)
     while keys := [key for key, _ in islice(stream, _CHUNK)]:
@@ -49,7 +55,9 @@ def replay(
             if key in answers:
                 job.replayed(key, answers[key], sent=key in new)
             else:
-                job.failed(key, failures.get(key, _UNKNOWN), sent=key not in failures)
+                failure, created = failures.get(key, _UNKNOWN)
+                sent = created >= began and failure.reason != NOT_ASKED
+                job.failed(key, failure, sent=sent)
 
 
 def _new(connection: sqlite3.Connection, keys: Sequence[str], since: int) -> Iterator[str]:
@@ -59,7 +67,9 @@ def _new(connection: sqlite3.Connection, keys: Sequence[str], since: int) -> Ite
         yield key.hex()
 
 
-def _failures(connection: sqlite3.Connection, keys: Sequence[str]) -> Iterator[tuple[str, Failure]]:
+def _failures(
+    connection: sqlite3.Connection, keys: Sequence[str]
+) -> Iterator[tuple[str, tuple[Failure, float]]]:
     wanted = [bytes.fromhex(key) for key in keys]
-    for key, reason, detail, transient in select_many(connection, _FAILURES, wanted):
-        yield key.hex(), Failure(reason, detail, bool(transient))
+    for key, reason, detail, transient, created in select_many(connection, _FAILURES, wanted):
+        yield key.hex(), (Failure(reason, detail, bool(transient)), created)
