@@ -239,3 +239,23 @@ def test_ctrl_c_loses_nothing(nodes: Any, watched: Watched, tmp_path: Path) -> N
         # What is left is asked by this process; that workers would ask no more of it is seen above.
         annotated(rows(240), output, settings)
         assert server.counts.requests == 240
+
+
+@pytest.mark.timeout(280)
+def test_predictions_are_those_of_the_local_engine(
+    nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from students import ROWS, checkpoint
+
+    from tutelage import api
+    from tutelage.config.scale_settings import ScaleSettings
+    from tutelage.core.storage import write_jsonl
+    from tutelage.deliver import predict as predicting
+
+    monkeypatch.setattr(predicting, "CHUNK", 7)
+    model = checkpoint(tmp_path / "student", "t5")
+    data = tmp_path / "rows.jsonl"
+    write_jsonl(data, [{"uid": r.uid, **r.fields, "label": r.label} for r in ROWS[:40]])
+    for name, scale in (("local", None), ("ray", ScaleSettings(engine="ray", workers=2))):
+        api.write_predictions(model, str(data), output=tmp_path / f"{name}.jsonl", scale=scale)
+    assert (tmp_path / "ray.jsonl").read_bytes() == (tmp_path / "local.jsonl").read_bytes()

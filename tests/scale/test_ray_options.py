@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import signal
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +22,7 @@ from tutelage.config.scale_settings import ScaleSettings
 from tutelage.core.errors import MissingExtraError, UsageError
 from tutelage.core.storage import write_jsonl
 from tutelage.scale.annotate_on_ray import asks_on_ray
+from tutelage.scale.background import Background, sigterm_as_ctrl_c
 from tutelage.scale.predict_on_ray import scores_on_ray
 
 
@@ -82,3 +87,22 @@ def test_without_ray_nothing_begins(monkeypatch: pytest.MonkeyPatch, tmp_path: P
             begin()
     with pytest.raises(UsageError, match="rows_per_block is for workers"):
         ScaleSettings(rows_per_block=5)
+
+
+def test_a_wait_that_ctrl_c_interrupts_can_go_on() -> None:
+    goes_on = threading.Event()
+
+    def results() -> Iterator[int]:
+        threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
+        yield 1
+        goes_on.wait(30)
+        yield 2
+
+    work = Background()
+    work.begin(results)
+    with sigterm_as_ctrl_c(), pytest.raises(KeyboardInterrupt):
+        work.wait()
+    assert work.is_alive
+    goes_on.set()
+    work.wait()
+    assert not work.is_alive

@@ -15,12 +15,14 @@ class Background:
     def __init__(self) -> None:
         self.error: BaseException | None = None
         self._ends = threading.Event()
-        self._thread: threading.Thread | None = None
+        # Not the thread itself: a `join` that Ctrl-C interrupts takes it for ended.
+        self._done = threading.Event()
+        self._done.set()
 
     def begin(self, results: Callable[[], Iterable[Any]]) -> None:
         """Begin. results: one for each block"""
-        self._thread = threading.Thread(target=self._run, args=(results,), daemon=True)
-        self._thread.start()
+        self._done.clear()
+        threading.Thread(target=self._run, args=(results,), daemon=True).start()
 
     def _run(self, results: Callable[[], Iterable[Any]]) -> None:
         try:
@@ -29,24 +31,25 @@ class Background:
                     return
         except BaseException as error:  # noqa: BLE001  raised by whoever waits
             self.error = error
+        finally:
+            self._done.set()
 
     @property
     def is_alive(self) -> bool:
         """Whether results are still to come."""
-        return self._thread is not None and self._thread.is_alive()
+        return not self._done.is_set()
 
     def wait(self) -> None:
         """Wait for all results. Ctrl-C is noticed meanwhile. Raises what ended the job early."""
-        while self._thread is not None and self._thread.is_alive():
-            self._thread.join(0.2)
+        while not self._done.wait(0.2):
+            pass
         if self.error is not None:
             raise self.error
 
     def end(self) -> None:
         """End after the next result at the latest."""
         self._ends.set()
-        if self._thread is not None:
-            self._thread.join(30)
+        self._done.wait(30)
 
 
 @contextmanager
