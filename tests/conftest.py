@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import os
 import signal
 from collections.abc import Callable
@@ -99,14 +100,40 @@ def every_preflight() -> None:
 
 
 @pytest.fixture(scope="session")
-def _preflights() -> dict[str, Any]:
-    """What the preflights of new students have found, by their settings and tasks."""
-    return {}
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of this run of the tests; pytest-xdist's processes have it in common."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def _preflights(shared_folder: Path) -> Callable[[str, Callable[[], Any]], Any]:
+    """What the preflights of new students have found, by their settings and tasks: found once by
+    all processes."""
+    from filelock import FileLock
+
+    from tutelage.core.storage import as_json, read_json, write_json
+
+    def found(key: str, examine: Callable[[], Any]) -> Any:
+        from tutelage.student.preflight.examine import Preflight
+
+        file = shared_folder / f"preflight-{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
+        with FileLock(f"{file}.lock"):
+            if not file.exists():
+                write_json(file, as_json(examine()))
+            values: dict[str, Any] = read_json(file)
+        return Preflight(**{**values, "notes": tuple(values["notes"])})
+
+    return found
 
 
 @pytest.fixture(autouse=True)
 def _one_preflight(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, _preflights: dict[str, Any]
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    _preflights: Callable[[str, Callable[[], Any]], Any],
 ) -> None:
     """Elsewhere a new student is examined once with the same settings and task, whatever the rows.
 
@@ -123,10 +150,10 @@ def _one_preflight(
     ) -> Any:
         if not model.startswith("scratch:"):
             return examine(recipe, model, settings, splits, ledger, classifies)
-        key = repr([model, settings, recipe.resolved_task(), classifies])
-        if key not in _preflights:
-            _preflights[key] = examine(recipe, model, settings, splits, ledger, classifies)
-        return _preflights[key]
+        return _preflights(
+            repr([model, settings, recipe.resolved_task(), classifies]),
+            lambda: examine(recipe, model, settings, splits, ledger, classifies),
+        )
 
     monkeypatch.setattr(student_check, "_kept", once)
 
@@ -189,16 +216,14 @@ def searched_recipe(small_recipe: Callable[..., dict[str, Any]]) -> dict[str, An
 
 
 @pytest.fixture(scope="session")
-def finished(searched_recipe: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(searched_recipe: dict[str, Any], shared_folder: Path) -> Path:
     """One uninterrupted run of the recipe with a search, shared by the tests that only read it."""
     from filelock import FileLock
 
     from tutelage.config.recipe_file import parse_recipe
     from tutelage.experiment.run import run
 
-    own = tmp_path_factory.getbasetemp()
-    # pytest-xdist's processes have folders of their own in a common one, and share the run.
-    runs = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "finished"
+    runs = shared_folder / "finished"
     with FileLock(f"{runs}.lock"):
         done = runs / "done"
         if not done.exists():

@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 
@@ -21,17 +21,19 @@ def run_command(
     environment: Mapping[str, str],
     timeout: float = 240,
     given: str = "",
+    main: Callable[[], object] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """`tutelage ARGUMENTS`, with its exit code and what it wrote.
 
     given: comes through a pipe to its standard input; at most a pipe holds (64 KiB)
+    main: of another command, which finds the arguments in `sys.argv`
     """
     words = [str(argument) for argument in arguments]
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder) / "out", Path(folder) / "err"
         pipe = os.pipe()
         process = multiprocessing.get_context("fork").Process(
-            target=_child, args=(words, cwd, dict(environment), pipe, out, err)
+            target=_child, args=(words, cwd, dict(environment), pipe, out, err, main)
         )
         process.start()
         os.close(pipe[0])
@@ -54,6 +56,7 @@ def _child(
     pipe: tuple[int, int],
     out: Path,
     err: Path,
+    other: Callable[[], object] | None,
 ) -> None:
     os.chdir(cwd)
     os.environ.clear()
@@ -68,4 +71,6 @@ def _child(
     sys.argv = ["tutelage", *words]
     from tutelage.cli.main import main
 
-    main()  # multiprocessing takes an exit code from SystemExit, and prints any other error
+    (
+        other or main
+    )()  # multiprocessing takes an exit code from SystemExit, and prints any other error

@@ -44,6 +44,7 @@ NOT_RUN = {
     ("docs/performance.md", "python benchmarks/train.py"): "a measurement of minutes",
     ("docs/performance.md", "python benchmarks/annotate"): "a measurement of minutes",
     ("docs/performance.md", "make bench-serve"): "a measurement of minutes",
+    ("docs/performance.md", "make bench-load"): "a measurement of minutes",
     ("docs/performance.md", "python -c"): "a measurement; tests/data generate rows",
     ("docs/results.md", "make"): "a whole experiment, of minutes to hours",
     ("docs/results.md", "pip install"): "a whole experiment, with recorded data",

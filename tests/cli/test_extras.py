@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,26 +49,79 @@ class Hiding:
 sys.meta_path[:] = [Hiding(finder) for finder in sys.meta_path]
 """
 
+FORKS = """\
+import json, os, runpy, sys, traceback
+import matplotlib.figure, matplotlib.backends.backend_svg, numpy, scipy.stats
+import tutelage.cli.main
+
+def run(kind, what, *arguments):
+    sys.argv = [what if kind == "-m" else kind, *arguments]
+    if kind == "-m":
+        runpy.run_module(what, run_name="__main__", alter_sys=True)
+    else:
+        exec(what, {"__name__": "__main__"})
+
+for line in sys.stdin:
+    call = json.loads(line)
+    child = os.fork()
+    if child == 0:
+        os.chdir(call["cwd"])
+        for number, path in enumerate((os.devnull, call["out"], call["err"])):
+            os.dup2(os.open(path, os.O_RDWR | os.O_CREAT), number)
+        code = 0
+        try:
+            run(*call["arguments"])
+        except SystemExit as end:
+            code = end.code or 0
+        except BaseException:
+            traceback.print_exc()
+            code = 1
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+"""Reads calls from its standard input, runs each in a fork of itself, and prints its exit code."""
+
 Bare = Callable[..., subprocess.CompletedProcess[str]]
 
 
-@pytest.fixture
-def python(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Bare:
-    """Python as it is after `pip install tutelage` alone."""
+@pytest.fixture(scope="module")
+def interpreter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Popen[str]]:
+    """Python as it is after `pip install tutelage` alone. It is started once: a call is a fork of
+    it, and need not import again what all calls do."""
     folder = tmp_path_factory.mktemp("hiding")
     (folder / "sitecustomize.py").write_text(HIDE, encoding="utf-8")
     source = Path(__file__).parents[2] / "src"
     environment = {k: v for k, v in os.environ.items() if not k.startswith("TUTELAGE")}
+    with subprocess.Popen(
+        [sys.executable, "-c", FORKS],
+        env={**environment, "PYTHONPATH": os.pathsep.join(map(str, (folder, source)))},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        yield process
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+@pytest.fixture
+def python(
+    interpreter: subprocess.Popen[str], tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> Bare:
+    """`python ARGUMENTS` in the test's folder, after `pip install tutelage` alone."""
 
     def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, *map(str, arguments)],
-            cwd=tmp_path,
-            env={**environment, "PYTHONPATH": os.pathsep.join(map(str, (folder, source)))},
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
+        words = [str(argument) for argument in arguments]
+        folder = tmp_path_factory.mktemp("written")
+        out, err = folder / "out", folder / "err"
+        call = {"arguments": words, "cwd": str(tmp_path), "out": str(out), "err": str(err)}
+        assert interpreter.stdin is not None and interpreter.stdout is not None
+        print(json.dumps(call), file=interpreter.stdin, flush=True)
+        code = int(interpreter.stdout.readline())
+        texts = [path.read_text(encoding="utf-8") for path in (out, err)]
+        return subprocess.CompletedProcess(words, code, *texts)
 
     return run
 

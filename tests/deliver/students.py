@@ -91,9 +91,14 @@ def _model(family: str, size: int) -> Any:
                 **special,
             )
         )
-    if family == "llama":
-        return hf.LlamaForCausalLM(
-            hf.LlamaConfig(
+    if family in ("llama", "qwen2"):
+        config, kind = (
+            (hf.LlamaConfig, hf.LlamaForCausalLM)
+            if family == "llama"
+            else (hf.Qwen2Config, hf.Qwen2ForCausalLM)
+        )
+        return kind(
+            config(
                 vocab_size=size,
                 hidden_size=32,
                 intermediate_size=48,
@@ -116,9 +121,14 @@ def _model(family: str, size: int) -> Any:
     )
 
 
-def checkpoint(folder: Path, family: str, objective: str = "label_then_rationale") -> Path:
-    """A checkpoint of a family whose random weights make its probabilities differ."""
-    words = tokenizer(folder / "tokenizer")
+def checkpoint(
+    folder: Path, family: str, objective: str = "label_then_rationale", words: Any = None
+) -> Path:
+    """A checkpoint of a family whose random weights make its probabilities differ.
+
+    words: its tokenizer; None: a new one
+    """
+    words = tokenizer(folder / "tokenizer") if words is None else words
     torch.manual_seed(3)
     model = _model(family, len(words))
     if family in ("t5-v1.1", "mt5"):

@@ -130,7 +130,8 @@ def test_predicting_a_runs_own_test_file_gives_its_own_predictions(
     assert counts.right == sum(p.label == p.gold for p in own)
     assert counts.ci95 is not None and counts.ci95[0] < (counts.accuracy or 0) <= counts.ci95[1]
     # In other batches they are equal up to rounding.
-    alone = [p for row in TEST[:9] for p in Student.load(model).predict([row])]
+    student = Student.load(model)
+    alone = [p for row in TEST[:9] for p in student.predict([row])]
     for one, other in zip(alone, own, strict=False):
         if one.rationale == other.rationale:
             assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5)

@@ -51,7 +51,7 @@ def make(folder: Path) -> Make:
             "data": {**data, "overlap": "drop"},
             "student": {
                 "model": "scratch:t5-tiny",
-                "batch_size": 16,
+                "batch_size": 8,
                 "epochs": 5,
                 "evaluate_every": 30,
                 "max_steps": 60,

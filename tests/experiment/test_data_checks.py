@@ -181,6 +181,7 @@ def test_a_run_says_it_everywhere(tmp_path: Path, small_recipe: Make) -> None:
             baselines=["majority", "bag_of_words"],
             search={"learning_rate": [3e-3], "label_weight": [0.3]},
             explain_rows=0,
+            student={"model": "scratch:t5-tiny", "max_steps": 2, "max_rationale_tokens": 16},
         )
     )
     notes: list[str] = []

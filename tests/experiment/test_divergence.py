@@ -24,6 +24,11 @@ from tutelage.student.training import trainer
 
 Make = Callable[..., dict[str, Any]]
 GOOD, BAD, WORSE = 3e-3, 1e30, 2e30
+FEW = {
+    "train": "synthetic:nli?n=48&seed=1",
+    "dev": "synthetic:nli?n=12&seed=2",
+    "test": "synthetic:nli?n=24&seed=3",
+}
 ARMS = [{"name": "labels"}, {"name": "reasoning", "strategy": "informed_reasoning"}]
 
 
@@ -65,7 +70,10 @@ def test_a_trial_that_diverges_is_counted_and_not_chosen(
     small_recipe: Make, tmp_path: Path
 ) -> None:
     values = small_recipe(
-        arms=ARMS, search={"learning_rate": [BAD, GOOD], "label_weight": [0.3]}, explain_rows=0
+        arms=ARMS,
+        search={"learning_rate": [BAD, GOOD], "label_weight": [0.3]},
+        explain_rows=0,
+        data=FEW,
     )
     results, notes = _run(values, tmp_path)
     for arm in results.arms:
@@ -102,7 +110,10 @@ def test_without_any_checkpoint_the_most_frequent_label_answers(
 ) -> None:
     """One configuration: the training that is tested diverges. Two: all trials do."""
     values = small_recipe(
-        arms=ARMS, search={"learning_rate": rates, "label_weight": [0.3]}, explain_rows=5
+        arms=ARMS,
+        search={"learning_rate": rates, "label_weight": [0.3]},
+        explain_rows=5,
+        data=FEW,
     )
     results, notes = _run(values, tmp_path, fractions=[0.5])
     label, accuracy = _majority_accuracy(values)

@@ -33,6 +33,12 @@ from tutelage.report.answer import answer_sentences
 
 Make = Callable[..., dict[str, Any]]
 PLAN = (5, 10, 15, 20)
+FEW = {
+    "train": "synthetic:nli?n=36&seed=1",
+    "dev": "synthetic:nli?n=12&seed=2",
+    "test": "synthetic:nli?n=24&seed=3",
+}
+"""Rows for trainings of two steps."""
 
 
 def _compared(*p_values: float, primary: bool = True, **more: Any) -> list[ComparisonResult]:
@@ -100,14 +106,14 @@ class _Stages(Silent):
         self.trained += 1
 
 
-@pytest.mark.parametrize("decided_after", [4, None])
+@pytest.mark.parametrize("decided_after", [3, None])
 def test_a_run_ends_with_the_look_that_decides(
     small_recipe: Make,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     decided_after: int | None,
 ) -> None:
-    """Looks after 2, 4 and 5 seeds; these tiny students decide nothing by themselves."""
+    """Looks after 2, 3 and 4 seeds; these tiny students decide nothing by themselves."""
 
     def decide(comparisons: Sequence[ComparisonResult], analysis: Analysis) -> bool:
         return decided_after is not None and analysis.seeds >= decided_after
@@ -116,32 +122,33 @@ def test_a_run_ends_with_the_look_that_decides(
     values = small_recipe(
         arms=[{"name": "labels"}, {"name": "reasoning", "strategy": "informed_reasoning"}],
         search={"learning_rate": [3e-3]},
-        seeds={"start": 2, "step": 2, "at_most": 5},
+        seeds={"start": 2, "step": 1, "at_most": 4},
         explain_rows=0,
+        data=FEW,
     )
     values["student"] |= {"max_steps": 2}
     stages = _Stages()
     done = run(parse_recipe(values), runs=tmp_path, workers=1, observer=stages)
-    results, last = done.results, decided_after or 5
+    results, last = done.results, decided_after or 4
     assert results.arms[0].seeds == tuple(range(last))
     assert results.interim == InterimAnalyses(
-        (2, 4, 5), last, level_at(last, (2, 4, 5)), decided_after is not None
+        (2, 3, 4), last, level_at(last, (2, 3, 4)), decided_after is not None
     )
     planned = [title for title in stages.titles if "interim analysis" in title]
     assert planned == [
-        f"An interim analysis: {seeds} of at most 5 seeds" for seeds in (2, 4, 5) if seeds <= last
+        f"An interim analysis: {seeds} of at most 4 seeds" for seeds in (2, 3, 4) if seeds <= last
     ]
     assert not list(tmp_path.rglob(f"seed-{last}"))  # no seed is trained in advance
     # Each analysis's answer is kept, and none is called another choice.
     openings = read_json(done.folder / "manifest.json")["test_set_openings"]
     assert [len(opening["students"]) for opening in openings] == [
-        seeds for seeds in (2, 4, 5) if seeds <= last
+        seeds for seeds in (2, 3, 4) if seeds <= last
     ]
     assert all(len(opening["answer"]) == 1 for opening in openings)
     assert {other.change for other in results.other_answers} == {"planned analysis"}
     sentences = answer_sentences(results)
     (sentence,) = [s for s in sentences if "planned beforehand" in s]
-    assert f"after 2, 4 and 5 seeds; this is the one after {last}." in sentence
+    assert f"after 2, 3 and 4 seeds; this is the one after {last}." in sentence
     assert ("so no more seeds are added" in sentence) == (decided_after is not None)
     assert not any("another choice" in s or "outside of a plan" in s for s in sentences)
     assert "planned beforehand" in (done.folder / "report.md").read_text(encoding="utf-8")
@@ -162,6 +169,7 @@ def test_a_plan_that_is_made_with_the_answer_known_is_not_believed(
         arms=[{"name": "labels"}, {"name": "reasoning", "strategy": "informed_reasoning"}],
         search={"learning_rate": [3e-3]},
         explain_rows=0,
+        data=FEW,
     )
     values["student"] |= {"max_steps": 2}
     run(parse_recipe(values), runs=tmp_path, workers=1)  # seeds 0 and 1, by a list

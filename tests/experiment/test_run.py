@@ -153,6 +153,7 @@ def test_kills_in_annotation_and_in_training_change_nothing(
             "test": "synthetic:nli?n=15&seed=3",
         },
         explain_rows=0,
+        seeds=[0],
     )
     values["student"] |= {"batch_size": 6}
     recipe = yaml.safe_dump(values)

@@ -93,6 +93,10 @@ def test_a_student_is_examined_once_and_again_when_it_changes(
     longer = recipe.student.model_copy(update={"max_source_tokens": 77})
     check_student(recipe.model_copy(update={"student": longer}), splits, ledger, Noting())
     assert seen == [model] * 3
+    # What it does not see changes nothing: it is trained for longer, with other batches.
+    more = longer.model_copy(update={"epochs": 9, "batch_size": 2, "evaluate_every": 7})
+    check_student(recipe.model_copy(update={"student": more}), splits, ledger, Noting())
+    assert seen == [model] * 3
 
 
 def test_a_new_student_is_examined_too(small_recipe: Make, tmp_path: Path) -> None:

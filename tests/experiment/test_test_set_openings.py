@@ -33,6 +33,12 @@ from tutelage.experiment.run import run
 from tutelage.report.answer import answer_sentences
 
 Make = Callable[..., dict[str, Any]]
+FEW = {
+    "train": "synthetic:nli?n=60&seed=1",
+    "dev": "synthetic:nli?n=12&seed=2",
+    "test": "synthetic:nli?n=24&seed=3",
+}
+"""Rows: an epoch has four steps, one of the calls makes two."""
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +52,7 @@ def calls(small_recipe: Make, tmp_path_factory: pytest.TempPathFactory) -> tuple
             arms=[{"name": "labels"}],
             search={"learning_rate": [rate], "label_weight": [0.3]},
             seeds=[0, 1],
+            data=FEW,
         )
         values["student"] |= {"epochs": 1, "evaluate_every": None, "max_steps": steps}
         (folder / "recipe.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
@@ -179,6 +186,7 @@ def test_seeds_that_are_added_to_a_known_answer_are_named_as_that(
             search={"learning_rate": [3e-3]},
             seeds=seeds,
             explain_rows=0,
+            data=FEW,
         )
         values["student"] |= {"max_steps": 2}
         answers.append(run(parse_recipe(values), runs=tmp_path, workers=1).results)

@@ -38,6 +38,8 @@ def values(small_recipe: Callable[..., dict[str, Any]]) -> dict[str, Any]:
         del values[key]
     values["data"] = {
         **values["data"],
+        "dev": "synthetic:nli?n=15&seed=2",
+        "test": "synthetic:nli?n=24&seed=3",
         "gold": 16,
         "unlabelled": "synthetic:nli?n=60&seed=4",
     }

@@ -16,7 +16,10 @@ from tutelage.student.jobs.measuring import TrainingCost
 sys.path.append(str(Path(__file__).parents[1] / "teacher"))
 
 _MEASURE = duration.measure
-_COST = TrainingCost(1.0, 0.1, 0.01, 0.1, 0.1, 0.1, 10**9)
+_COST = TrainingCost(
+    start=1.0, encoded_row=0.0, step=0.1, scored_row=0.01, merged=0.0, saved_model=0.1,
+    saved_state=0.1, written_row=0.1, memory_bytes=10**9,
+)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,11 @@ from tutelage.planning.duration import Measured
 from tutelage.planning.plan import plan_recipe
 from tutelage.student.jobs.measuring import TrainingCost
 
-COST = TrainingCost(1.0, 0.5, 0.01, 0.2, 0.6, 0.1, 10**9)
-SLOW = TrainingCost(2.0, 1.0, 0.02, 0.2, 0.6, 0.1, 2 * 10**9)
+COST = TrainingCost(
+    start=1.0, encoded_row=0.001, step=0.5, scored_row=0.01, merged=0.0, saved_model=0.2,
+    saved_state=0.6, written_row=0.1, memory_bytes=10**9,
+)  # fmt: skip
+SLOW = replace(COST, start=2.0, step=1.0, scored_row=0.02, merged=0.3, memory_bytes=2 * 10**9)
 
 
 @pytest.fixture
@@ -42,14 +46,48 @@ def test_a_run_is_counted(recipe: Recipe) -> None:
     # 90 rows in batches of 16: 6 steps, twice; an evaluation every 3, on 30 rows; the optimiser's
     # state is not stored at the last of 4 evaluations.
     label = 1 + 12 * 0.5 + 4 * 30 * 0.01 + 2.5 * 0.2 + 3 * 0.6
-    other = 2 + 12 * 1.0 + 4 * 30 * 0.02 + 2.5 * 0.2 + 3 * 0.6
+    other = 2 + 12 * 1.0 + 4 * (0.3 + 30 * 0.02) + 2.5 * 0.2 + 3 * 0.6
     each = 2 * 3  # seeds; two trials and the choice
     assert found.training == pytest.approx(each * (label + 2 * other))
     scored = each * (1 + 45 * 0.01 + 2 * (2 + 45 * 0.02))
     assert found.evaluation == pytest.approx(scored + 2 * (2 + 5 * 0.1))
     assert found.memory_bytes == 2 * 10**9
     two = duration.forecast(recipe, splits, Measured(costs, 2, False))
-    assert found.training / 2 <= two.training <= found.training / 2 + other
+    assert found.training / 2 <= two.training <= found.training / 2 + 2 * other  # two stages
+
+
+def test_what_is_chosen_is_trained_after_all_trials(recipe: Recipe) -> None:
+    """More processes than a stage has jobs: two trainings after each other, and three evaluations
+    (test, explanations, the trials on test)."""
+    splits, costs = load_splits(recipe), _costs(recipe)
+    found = duration.forecast(recipe, splits, Measured(costs, 99, False))
+    longest = 2 + 12 * 1.0 + 4 * (0.3 + 30 * 0.02) + 2.5 * 0.2 + 3 * 0.6
+    assert found.training == pytest.approx(2 * longest)
+    assert found.evaluation == pytest.approx(2 * (2 + 45 * 0.02) + 2 + 5 * 0.1)
+
+
+def test_rows_that_the_measurement_left_out_are_encoded_too(recipe: Recipe) -> None:
+    splits, costs = load_splits(recipe), _costs(recipe)
+    sample = duration._SAMPLE_STEPS * recipe.student.batch_size
+    limited = recipe.student.model_copy(update={"max_steps": 3})
+    short = recipe.model_copy(update={"student": limited})
+    few, many = (
+        duration.forecast(short, splits, Measured(costs, 1, False), rows).training
+        for rows in (sample, sample + 5000)
+    )
+    trainings = 2 * 3 * len(recipe.arms)
+    assert many - few == pytest.approx(trainings * 5000 * 0.001)
+
+
+def test_no_more_rows_are_explained_than_there_are(recipe: Recipe) -> None:
+    splits, costs = load_splits(recipe), _costs(recipe)
+    all_of_them, more = (
+        duration.forecast(
+            recipe.model_copy(update={"explain_rows": rows}), splits, Measured(costs, 1, False)
+        )
+        for rows in (len(splits.test), 500)
+    )
+    assert all_of_them == more
 
 
 def test_steps_end_at_their_limit(recipe: Recipe) -> None:
@@ -76,7 +114,8 @@ def test_what_is_measured_is_kept(
     for cost in found.costs.values():
         assert 1e-3 < cost.step < 10
         assert 1e-5 < cost.scored_row < 1
-        assert cost.saved_model > 0
+        assert cost.saved_model > 0 and cost.saved_state > 0
+        assert 0 < cost.encoded_row < 0.01 and cost.merged == 0
         assert 10**8 < cost.memory_bytes < 4 * 10**9
     assert not found.assumed
     assert not ledger.exists()  # nothing was asked

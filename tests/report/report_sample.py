@@ -394,6 +394,10 @@ MANIFEST = {
     "git_revision": "cd" * 20,
     "machine": {"system": "Linux", "processor": "x86_64", "cores": 2},
     "test_set_openings": [{"chosen": {}, "test_sha256": "5d" * 32, "time": "2026-01-03T01:00:00Z"}],
+    "thresholds_on_test": [
+        {"threshold": 0.8, "answer": {"point": {"accuracy": 0.831}, "student": 0.81}},
+        {"threshold": 0.65, "answer": None},
+    ],
 }
 
 if __name__ == "__main__":

@@ -278,11 +278,20 @@ def test_a_run_s_folder_adds_its_rows_versions_and_recipe(folder: Path) -> None:
     assert [s.get("type") for s in page.all("script")] == ["application/octet-stream"] * 2 + [None]
     for fact in (
         "7 min 13 s", "labels none 0 0 – 53 s", "ab" * 32, "cd" * 20, "python 3.11.7 , torch –",
-        "Test set opened 1 time: 2026-01-03T01:00:00Z", "name: sample # <i>a recipe</i>",
+        "Test set opened 1 time: 2026-01-03T01:00:00Z",
+        "And for thresholds 0.8000: 83.1%, the student alone 81.0%; 0.6500 (no answer was kept). "
+        "The best of several is too good on average.", "name: sample # <i>a recipe</i>",
         "informed-reasoning refused I cannot help with <that> 3",
         "informed-reasoning empty none given 2",
     ):  # fmt: skip
         assert fact in page.text
+    results, files = read_run(folder)
+    assert "thresholds below which the teacher is asked: 0.8000: 83.1%" in render_markdown(
+        results, title="t", files=files
+    )
+    opened = {**files.manifest, "thresholds_on_test": []}
+    without = render_report(results, title="t", files=replace(files, manifest=opened))
+    assert "for thresholds" not in without
     names = [option.get("value") for option in page.all("option")]
     assert "every arm" in page.text and names.count("6") == 2  # seven arms, to choose and to unlike
     controls = [c["id"] for kind in ("select", "input") for c in page.all(kind)]
@@ -295,11 +304,12 @@ def test_predictions_that_do_not_belong_to_the_results_are_not_shown(folder: Pat
     document = as_document(read_run(folder)[0])
     for arm in document["arms"]:
         arm["test"]["confusion"][0][0] += 1
+    before = (folder / "results.json").read_bytes()
     (folder / "results.json").write_text(json.dumps(document), encoding="utf-8")
     try:
         changed, files = read_run(folder)
     finally:
-        write_folder(folder, sample_predictions(120, 3))
+        (folder / "results.json").write_bytes(before)
     assert list(files.foreign) == [arm.name for arm in changed.arms]
     page = Page(render_report(changed, title="changed", files=files))
     assert "do not belong to results.json" in page.text

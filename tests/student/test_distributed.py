@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from worker_probe import see
 
+from forked import run_command
 from tutelage.core.errors import RunFolderError, UsageError
 from tutelage.core.task import NLI
 from tutelage.student.jobs import worker
@@ -270,22 +271,21 @@ def test_two_processes_that_were_killed_end_bit_equal(first: Path, tokenizer: Pa
 
 
 def _accelerate(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    launch = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    from accelerate.commands.launch import main
+
+    launch = ["--multi_gpu", "--num_processes", "2"]
     launch += ["--main_process_port", "0", "--num_machines", "1", "--mixed_precision", "no"]
     launch += ["--dynamo_backend", "no", "-m", "tutelage"]
-    return subprocess.run(
-        [sys.executable, "-m", *launch, *map(str, arguments)],
-        cwd=cwd,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
+    # The launcher is a fork; the two processes that it starts are new interpreters.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    words = [*launch, *arguments]
+    return run_command(*words, cwd=cwd, environment=environment, timeout=200, main=main)
 
 
 def test_the_command_under_accelerate_launch_prints_once(tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
-    records = [{"uid": e.uid, **e.fields, "label": e.label} for e in small_training.TRAIN]
+    few = small_training.TRAIN[:9]
+    records = [{"uid": e.uid, **e.fields, "label": e.label} for e in few]
     rows.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
     arguments = ["train", rows, "--dev", rows, "--student", "scratch:t5-tiny", "--epochs", "1"]
     done = _accelerate(*arguments, cwd=tmp_path)

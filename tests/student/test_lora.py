@@ -25,7 +25,7 @@ from tutelage.student.encoding.tokenise import encode_examples
 from tutelage.student.inference.explain import explain
 from tutelage.student.inference.score import score_labels
 from tutelage.student.model.loading import load_student
-from tutelage.student.model.lora import Adapters, check_targets
+from tutelage.student.model.lora import Adapters, check_targets, merge_for_good
 from tutelage.student.model.precision import Optimizer, prepare
 from tutelage.student.model.student import Student
 from tutelage.student.training.loss import target_logits
@@ -109,7 +109,8 @@ def test_only_the_adapters_change(student: Student, precision: str, tmp_path: Pa
     prepare(student, precision)
     before = {name: weight.clone() for name, weight in student.model.state_dict().items()}
     # Killed between two evaluations on dev: the adapters are still in place.
-    _train_then_kill(student, tmp_path, 6, SETTINGS.replace(precision=precision))
+    settings = SETTINGS.replace(precision=precision, evaluate_every=2)
+    _train_then_kill(student, tmp_path, 3, settings)
     learnt = 0
     for name, weight in student.model.named_parameters():
         if weight.requires_grad:
@@ -129,6 +130,20 @@ def test_merged_in_fp32_the_model_computes_the_same(student: Student) -> None:
         merged = _logits(student)
     assert (adapted - plain).abs().max() > 0.5  # the adapters change the logits
     torch.testing.assert_close(merged, adapted, rtol=1e-4, atol=1e-4)
+
+
+def test_merged_for_good_it_is_the_model_that_is_evaluated_and_saved(
+    student: Student, tmp_path: Path
+) -> None:
+    adapters = _adapted(student)
+    with adapters.merged():
+        merged = _logits(student)
+    merge_for_good(student.model)
+    assert not any("lora" in name for name, _ in student.model.named_parameters())
+    assert torch.equal(_logits(student), merged)
+    student.save(tmp_path / "saved")
+    again = _logits(load_student(str(tmp_path / "saved")))
+    torch.testing.assert_close(again, merged, rtol=1e-4, atol=1e-5)
 
 
 def test_merged_in_bf16_the_model_differs_by_rounding_only(student: Student) -> None:
@@ -234,9 +249,9 @@ def test_a_checkpoint_is_a_plain_model(
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_an_interrupted_run_ends_bit_equal(folder_of: str, precision: str, tmp_path: Path) -> None:
-    settings = SETTINGS.replace(precision=precision, max_steps=8)
+    settings = SETTINGS.replace(precision=precision, max_steps=4, evaluate_every=2)
     whole = train(load_student(folder_of), ROWS, DEV, NLI, settings, tmp_path / "whole")
-    _train_then_kill(load_student(folder_of), tmp_path / "parts", 6, settings)
+    _train_then_kill(load_student(folder_of), tmp_path / "parts", 3, settings)
     torch.manual_seed(99)  # must not matter
     steps: list[int] = []
     parts = train(
@@ -244,7 +259,7 @@ def test_an_interrupted_run_ends_bit_equal(folder_of: str, precision: str, tmp_p
         *(ROWS, DEV, NLI, settings, tmp_path / "parts"),
         lambda step, _: steps.append(step),
     )
-    assert steps[0] == 5
+    assert steps[0] == 3
     assert replace(parts, seconds=0) == replace(whole, seconds=0)
     assert _log(tmp_path / "parts") == _log(tmp_path / "whole")
     one, other = (load_file(tmp_path / f / "model/model.safetensors") for f in ("whole", "parts"))
@@ -256,7 +271,8 @@ def test_the_state_holds_only_the_adapters(folder_of: str, tmp_path: Path) -> No
     sizes = {}
     for name, lora in (("full", None), ("lora", LoraSettings(rank=1))):
         student = load_student(folder_of)
-        _train_then_kill(student, tmp_path / name, 6, SETTINGS.replace(lora=lora))
+        settings = SETTINGS.replace(lora=lora, evaluate_every=2)
+        _train_then_kill(student, tmp_path / name, 3, settings)
         state = torch.load(tmp_path / name / "state.pt", weights_only=True)
         weights = [w for w in student.model.parameters() if w.requires_grad]
         masters = state["optimizer"]["masters"]

@@ -22,6 +22,7 @@ from tutelage.student.model.precision import Optimizer, prepare
 from tutelage.student.model.scratch import tokenizer_for
 from tutelage.student.model.student import Student
 from tutelage.student.model.weights import restore_weights
+from tutelage.student.training.result import TrainResult
 from tutelage.student.training.trainer import train
 
 TRAIN, DEV = generate(96, 1), generate(48, 2)
@@ -68,12 +69,19 @@ def _log(folder: Path) -> list[dict[str, float]]:
     ]
 
 
+@pytest.fixture(scope="module")
+def whole(tokenizer: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainResult, Path]:
+    """A training that nothing interrupts, and its folder, which tests only read."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("whole")
+    student = load_student("scratch:t5-tiny", tokenizer=tokenizer, seed=0, dropout=0.1)
+    return train(student, ROWS, DEV, NLI, SETTINGS, folder), folder
+
+
 @pytest.mark.parametrize("stop", [5, 8, 13])
 def test_an_interrupted_run_ends_bit_equal(
-    new: Callable[[], Student], tmp_path: Path, stop: int
+    new: Callable[[], Student], whole: tuple[TrainResult, Path], tmp_path: Path, stop: int
 ) -> None:
-    whole = train(new(), ROWS, DEV, NLI, SETTINGS, tmp_path / "whole")
-
     def kill(step: int, total: int) -> None:
         if step == stop:
             raise Killed
@@ -87,23 +95,23 @@ def test_an_interrupted_run_ends_bit_equal(
     )
     # The state is written after the evaluation on dev, which a kill at that step prevents.
     assert resumed_at[0] == (stop - 1) // 4 * 4 + 1
-    assert replace(parts, seconds=0) == replace(whole, seconds=0)
-    assert _log(tmp_path / "parts") == _log(tmp_path / "whole")
-    weights = [load_file(tmp_path / f / "model" / "model.safetensors") for f in ("whole", "parts")]
+    assert replace(parts, seconds=0) == replace(whole[0], seconds=0)
+    assert _log(tmp_path / "parts") == _log(whole[1])
+    weights = [load_file(f / "model" / "model.safetensors") for f in (whole[1], tmp_path / "parts")]
     assert weights[0].keys() == weights[1].keys()
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     assert not (tmp_path / "parts" / "state.pt").exists()
 
 
-def test_the_checkpoint_kept_is_the_best_by_dev(new: Callable[[], Student], tmp_path: Path) -> None:
-    result = train(new(), ROWS, DEV, NLI, SETTINGS, tmp_path)
+def test_the_checkpoint_kept_is_the_best_by_dev(whole: tuple[TrainResult, Path]) -> None:
+    result, folder = whole
     evaluations = [
-        (line["dev_accuracy"], line["step"]) for line in _log(tmp_path) if "dev_accuracy" in line
+        (line["dev_accuracy"], line["step"]) for line in _log(folder) if "dev_accuracy" in line
     ]
     best = max(accuracy for accuracy, _ in evaluations)
     assert result.dev_accuracy == best
     assert result.best_step == next(step for accuracy, step in evaluations if accuracy == best)
-    assert {p.suffix for p in (tmp_path / "model").iterdir()} <= {".json", ".safetensors", ".jinja"}
+    assert {p.suffix for p in (folder / "model").iterdir()} <= {".json", ".safetensors", ".jinja"}
 
 
 def test_patience_stops_early(new: Callable[[], Student], tmp_path: Path) -> None:

@@ -79,6 +79,7 @@ class Spec:
             price=price,
             requests_per_minute=self.requests_per_minute,
             tokens_per_minute=self.tokens_per_minute,
+            max_failed="never",  # rows that fail are what some of these runs are about
         )
 
     def policy(self) -> RetryPolicy:

@@ -8,6 +8,8 @@ from pydantic import Field
 
 from tutelage.config.settings import Number, Settings
 
+GgufPrecision = Literal["f32", "f16", "q8_0"]
+
 
 class ExportSettings(Settings):
     """How a trained student is exported."""
@@ -36,6 +38,13 @@ class ExportSettings(Settings):
         description="Of CTranslate2's weights: `f32`, or `int8` (a quarter of the size). Where "
         "int8 does not pass the parity gate, f32 is exported.",
         examples=["int8"],
+    )
+    gguf: Literal["none", GgufPrecision] = Field(
+        "none",
+        description="Also writes a file for llama.cpp and Ollama, of a decoder-only student: "
+        "`f32`, `f16`, or `q8_0` (8 bits: a quarter of the size). Where one does not pass "
+        "the parity gate, the next larger one is written. Needs the extra `local`. Default: none.",
+        examples=["q8_0"],
     )
     usd_per_hour: Number | None = Field(
         None,

@@ -23,6 +23,7 @@ from tutelage.core.export_record import (
 from tutelage.core.storage import as_json, remove, write_atomic
 from tutelage.core.types import Example, Prediction
 from tutelage.deliver.exported import CHECKPOINT, ExportedModel
+from tutelage.deliver.gguf.gguf_export import GgufWork, plan_gguf
 from tutelage.deliver.kept_promise import write_calibration
 from tutelage.deliver.label_engine import GRAPH, has_bf16
 from tutelage.deliver.model_card import Background, Card, write_card
@@ -103,12 +104,15 @@ def export_model(
             f"{student.folder}: is a classifier, a baseline: `tutelage export` writes students "
             "that were trained on texts; `tutelage predict` uses this one as it is"
         )
+    gguf = None
+    if settings.gguf != "none":
+        gguf = plan_gguf(student.loaded, student.folder, record, settings.gguf)
     parts = output.with_name(f".{output.name}.part")
     remove(parts)
     parts.mkdir(parents=True)
     try:
         work = _Work(student, record, settings, parts, list(test or dev), list(dev))
-        work.calibration = [row for row in calibration if row.label]
+        work.calibration, work.gguf = [row for row in calibration if row.label], gguf
         export = work.run(background or Background(student.folder.name), output)
     except BaseException:
         remove(parts)
@@ -136,11 +140,13 @@ class _Work:
         self.rows, self.made_up, self.dev = [*rows, *made_up], len(made_up), dev
         self.notes: list[str] = []
         self.calibration: list[Example] = []
+        self.gguf: GgufWork | None = None
 
     def run(self, background: Background, output: Path) -> Export:
         shutil.copyfile(self.student.folder / TOKENIZER_FILE, self.folder / TOKENIZER_FILE)
         plain = self.student.score(self.rows)
         parity, written = self._labels(plain)
+        gguf = self._gguf(plain)
         rationales, said = self._rationales(written)
         written = replace(written, rationale_engine=rationales)
         if self.settings.threshold is not None:
@@ -149,7 +155,7 @@ class _Work:
         model = load_export(self.folder)
         temperature, calibration = self._temperature(model)
         facts = {
-            **as_json(parity), **calibration, "rationales": said, "notes": self.notes,
+            **as_json(parity), **calibration, "rationales": said, "notes": self.notes, **gguf,
             "latency_ms": self._latency(model),
             "seconds_for_1000": self._seconds_for_1000(model),
             "usd_per_hour": self.settings.usd_per_hour,
@@ -191,6 +197,15 @@ class _Work:
                     f"{' in '.join(ways[number])}."
                 )
         raise AssertionError("there is always a way")
+
+    def _gguf(self, plain: Sequence[Prediction]) -> dict[str, Any]:
+        """Write the GGUF file, where one is asked for: what the card says of it."""
+        if self.gguf is None:
+            return {}
+        wanted = score_matrix(plain, self.record.task.labels)
+        facts, notes = self.gguf.write(self.folder, wanted, self.rows, self.made_up)
+        self.notes += notes
+        return {"gguf": facts}
 
     def _label_files(
         self, engine: LabelEngineName, precision: ExportPrecision, wanted: Floats

@@ -107,6 +107,11 @@ def _lines(card: Card) -> Iterator[str]:
     yield "|---|---|"
     yield f"| labels | {record.label_engine}, {record.precision} |"
     yield f"| rationales | {record.rationale_engine}: {facts.get('rationales', '')} |"
+    if gguf := facts.get("gguf"):
+        yield (
+            f"| `gguf/model.gguf` | for llama.cpp, {gguf['precision']}: probabilities within "
+            f"{gguf['scores']['largest']:.1e}; `gguf/README.md` says how it is asked |"
+        )
     yield f"| longest input | {record.max_source_tokens} tokens; the rest is cut |"
     yield f"| decision rule | {record.decision_rule} |"
     yield f"| temperature | {record.temperature:.4f} {_fitted(facts)} |"

@@ -77,26 +77,31 @@ def unlike_seeds(
     # Of two arms, each test compares the one with the other: there is only one test.
     level = together + apart if len(arms) == 2 else apart / len(arms)
     found = []
-    left = dict(arms)
+    plain = {arm: _squares([values]) for arm, values in arms.items()}
+    steady = {arm: _squares([_steady(values)]) for arm, values in arms.items()}
+    left = list(arms)
     while len(left) > 1:
-        p_values = {arm: _same_spread(left, {arm}) for arm in left}
+        p_values = {arm: _same_spread(steady, {arm}, left) for arm in left}
         # Of two arms that differ, the one with the larger spread is named.
-        arm = min(left, key=lambda name: (round(p_values[name], 9), -_spread(left, {name})))
+        arm = min(left, key=lambda name: (round(p_values[name], 9), -_spread(plain, [name])))
         if p_values[arm] >= level:
             break
-        rest = {name: values for name, values in left.items() if name != arm}
-        found.append(_described(arm, left[arm], rest))
-        left = rest
-    group = {arm for arm in arms if arm in treatments}
-    if not found and group and len(group) < len(arms) and _same_spread(arms, group) < together:
-        ratio = _ratio(_spread(arms, group), _spread(arms, arms.keys() - group))
-        found.append(UnlikeSeeds("spread", tuple(a for a in arms if a in group), None, ratio))
+        left.remove(arm)
+        ratio = _ratio(_spread(plain, [arm]), _spread(plain, left))
+        found.append(_described(arm, arms[arm], [arms[name] for name in left], ratio))
+    group = [arm for arm in arms if arm in treatments]
+    others = [arm for arm in arms if arm not in treatments]
+    if not found and group and others and _same_spread(steady, group, arms) < together:
+        ratio = _ratio(_spread(plain, group), _spread(plain, others))
+        found.append(UnlikeSeeds("spread", tuple(group), None, ratio))
     return tuple(found)
 
 
-def _described(arm: str, values: Floats, others: Mapping[str, Floats]) -> UnlikeSeeds:
-    """The arm that differs, as one with a collapsed seed where that explains it."""
-    ratio = _ratio(_spread({arm: values}, {arm}), _spread(others, others.keys()))
+def _described(arm: str, values: Floats, others: Sequence[Floats], ratio: float) -> UnlikeSeeds:
+    """The arm that differs, as one with a collapsed seed where that explains it.
+
+    ratio: of its spread to that of the others
+    """
     if ratio > 1 and _lowest(values, others) * len(values) < _COLLAPSED:
         return UnlikeSeeds("collapsed", (arm,), int(values.argmin()), ratio)
     return UnlikeSeeds("spread", (arm,), None, ratio)
@@ -111,7 +116,11 @@ def _steady(values: Floats) -> Floats:
     return np.asarray(np.arcsin(np.sqrt(np.clip(values, 0.0, 1.0))))
 
 
-def _squares(arms: Iterable[Floats]) -> tuple[float, int]:
+Squares = tuple[float, int]
+"""A sum of squared deviations, and its degrees of freedom."""
+
+
+def _squares(arms: Iterable[Floats]) -> Squares:
     """Sum of the squared deviations from each arm's mean, and their degrees of freedom."""
     total, freedom = 0.0, 0
     for values in arms:
@@ -121,13 +130,19 @@ def _squares(arms: Iterable[Floats]) -> tuple[float, int]:
     return total, freedom
 
 
-def _spread(arms: Mapping[str, Floats], names: Collection[str]) -> float:
+def _added(squares: Mapping[str, Squares], names: Iterable[str]) -> Squares:
+    """The sums over these arms."""
+    chosen = [squares[name] for name in names]
+    return sum(total for total, _ in chosen), sum(freedom for _, freedom in chosen)
+
+
+def _spread(squares: Mapping[str, Squares], names: Iterable[str]) -> float:
     """The pooled SD of the accuracies of these arms' seeds."""
-    squares, freedom = _squares(arms[name] for name in names)
-    return math.sqrt(squares / freedom)
+    total, freedom = _added(squares, names)
+    return math.sqrt(total / freedom)
 
 
-def _lowest(values: Floats, others: Mapping[str, Floats]) -> float:
+def _lowest(values: Floats, others: Sequence[Floats]) -> float:
     """One-sided p-value that an arm's lowest seed belongs to its others, with the spread of all
     other seeds; 1 if nothing shows it."""
     from scipy.special import stdtr
@@ -135,7 +150,7 @@ def _lowest(values: Floats, others: Mapping[str, Floats]) -> float:
     steady = _steady(values)
     lowest = int(steady.argmin())
     rest = np.delete(steady, lowest)
-    squares, freedom = _squares([rest, *map(_steady, others.values())])
+    squares, freedom = _squares([rest, *map(_steady, others)])
     gap = float(rest.mean() - steady[lowest])
     if gap < _TINY:
         return 1.0
@@ -145,13 +160,15 @@ def _lowest(values: Floats, others: Mapping[str, Floats]) -> float:
     return float(stdtr(freedom, -gap / error))
 
 
-def _same_spread(arms: Mapping[str, Floats], names: Collection[str]) -> float:
-    """Two-sided p-value of the F-test that these arms' seeds have the variance of all others'."""
+def _same_spread(
+    steady: Mapping[str, Squares], names: Collection[str], arms: Iterable[str]
+) -> float:
+    """Two-sided p-value of the F-test that the seeds of the arms `names` have the variance of those
+    of all other `arms`."""
     from scipy.special import fdtrc
 
-    steady = {arm: _steady(values) for arm, values in arms.items()}
-    squares, freedom = _squares(steady[name] for name in names)
-    others, of_others = _squares(steady[name] for name in steady if name not in names)
+    squares, freedom = _added(steady, names)
+    others, of_others = _added(steady, (arm for arm in arms if arm not in names))
     if squares == others == 0:
         return 1.0
     if squares == 0 or others == 0:

@@ -29,6 +29,20 @@ if TYPE_CHECKING:
 _PACKAGES = ("torch", "transformers", "tokenizers")
 """Packages whose versions decide what the preflight finds."""
 
+_EXAMINED = (
+    "objective",
+    "label_weight",
+    "seed",
+    "dropout",
+    "precision",
+    "fast",
+    "lora",
+    "max_source_tokens",
+    "max_rationale_tokens",
+)
+"""Settings of a training that the preflight sees. With others, such as the number of epochs, the
+same student is not examined again."""
+
 _NEW_STUDENTS_ROWS = 50
 """Rows from which the tokenizer of a new student is made for the preflight: the longest."""
 
@@ -169,8 +183,10 @@ def _settings(recipe: Recipe) -> list[TrainSettings]:
 
 
 def _settings_of(recipe: Recipe, arm: ArmSection) -> TrainSettings:
-    """The settings of a training of the arm, its configuration left aside."""
-    return recipe.training(arm, Config(1e-3, 0.5), recipe.replicates[0])
+    """The examined settings of a training of the arm, its configuration left aside; the others have
+    their defaults."""
+    whole = recipe.training(arm, Config(1e-3, 0.5), recipe.replicates[0])
+    return TrainSettings(**{name: getattr(whole, name) for name in _EXAMINED})
 
 
 def tokenizer_of(recipe: Recipe, rows: list[Example], folder: Path) -> Path:

@@ -2,8 +2,9 @@
 
 `measure` runs a few seconds of each kind of training (`student.jobs.measuring`), in as many
 processes as a run would use. What it finds is kept next to the ledger, by a digest of what decides
-it, so that `plan` has it at once. `forecast` multiplies: steps, evaluations on dev, checkpoints,
-trials and test rows, dealt to the processes as a run deals them.
+it, so that `plan` has it at once. `forecast` multiplies: rows to encode, steps, evaluations on dev,
+checkpoints, trials and test rows, dealt to the processes as a run deals them: the trials of all
+seeds, then what they chose, then the test rows.
 """
 
 from __future__ import annotations
@@ -181,24 +182,35 @@ def forecast(
     rows: that decide the steps of a training; None: all of train
     """
     rows = len(splits.train) if rows is None else rows
-    trainings: list[float] = []
-    evaluations: list[float] = []
-    test = len(splits.test)
+    seeds = len(recipe.replicates)
+    sent: list[list[float]] = []  # trainings of each stage, which begins when the last one is done
+    for arms in _groups(recipe):
+        costs = [measured.costs[_kind(recipe, arm)] for arm in arms]
+        each = [_training(recipe, splits, cost, rows) for cost in costs]
+        sent += [each * seeds * recipe.trials, each * seeds]
+    tests, trials, texts = list[float](), list[float](), list[float]()
+    explained = min(recipe.explain_rows, len(splits.test))
     for arm in recipe.arms:
         cost = measured.costs[_kind(recipe, arm)]
-        each = len(recipe.replicates) * (recipe.trials + 1)
-        trainings += [_training(recipe, splits, cost, rows)] * each
-        evaluations += [cost.start + test * cost.scored_row] * each
-        if arm.effective_objective != "label":
-            evaluations.append(cost.start + recipe.explain_rows * cost.written_row)
+        scoring = cost.start + len(splits.test) * cost.scored_row
+        tests += [scoring] * seeds
+        trials += [scoring] * seeds * recipe.trials
+        if arm.effective_objective != "label" and explained:
+            texts.append(cost.start + explained * cost.written_row)
     return Duration(
-        training=_dealt(trainings, measured.workers),
-        evaluation=_dealt(evaluations, measured.workers),
+        training=sum(_dealt(stage, measured.workers) for stage in sent),
+        evaluation=sum(_dealt(stage, measured.workers) for stage in (tests, trials, texts)),
         workers=measured.workers,
         assumed=measured.assumed,
         memory_bytes=measured.memory_bytes,
         compiled=recipe.student.compile,
     )
+
+
+def _groups(recipe: Recipe) -> list[list[ArmSection]]:
+    """The arms that are trained together: self-training arms after all others."""
+    later = [arm for arm in recipe.arms if arm.control == "self_training"]
+    return [[arm for arm in recipe.arms if arm not in later], later]
 
 
 def _training(recipe: Recipe, splits: Splits, cost: TrainingCost, rows: int) -> float:
@@ -210,14 +222,16 @@ def _training(recipe: Recipe, splits: Splits, cost: TrainingCost, rows: int) -> 
     evaluations = math.ceil(steps / (student.evaluate_every or epoch))
     # The last evaluation stores no state, and about half of them are the best so far.
     saved = (evaluations + 1) / 2 * cost.saved_model + (evaluations - 1) * cost.saved_state
-    scored = evaluations * len(splits.dev) * cost.scored_row
-    return cost.start + steps * cost.step + scored + saved
+    scored = evaluations * (cost.merged + len(splits.dev) * cost.scored_row)
+    # The start that was measured has encoded a sample.
+    more = max(rows - _SAMPLE_STEPS * student.batch_size, 0) * cost.encoded_row
+    return cost.start + more + steps * cost.step + scored + saved
 
 
 def _dealt(seconds: Sequence[float], workers: int) -> float:
-    """Seconds until all jobs are done, each taken in its turn by the first free process."""
+    """Seconds until all jobs are done, each taken by the first free process, the longest first."""
     ends = [0.0] * workers
-    for one in seconds:
+    for one in sorted(seconds, reverse=True):
         heapq.heapreplace(ends, ends[0] + one)
     return max(ends)
 

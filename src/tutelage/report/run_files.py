@@ -17,6 +17,7 @@ from tutelage.core.errors import RunFolderError
 from tutelage.core.results import Results, load_results
 from tutelage.core.storage import read_json, read_jsonl
 from tutelage.core.types import Example, Explanation
+from tutelage.core.wording import percent
 
 THOUSANDTHS = 1000
 """Probabilities are stored as whole numbers of these."""
@@ -64,6 +65,21 @@ class RunFiles:
     explanations: Mapping[str, Mapping[int, Explanation]] = field(default_factory=dict)
     foreign: Sequence[str] = ()
     reasons: Mapping[str, Mapping[tuple[str, str], int]] = field(default_factory=dict)
+
+    @property
+    def tested_thresholds(self) -> list[str]:
+        """The thresholds of escalation that `tutelage frontier --test` opened the test set for,
+        with what it answered: `0.8123: 83.1%, the student alone 81.0%`."""
+        return [
+            f"{opened['threshold']:.4f}"
+            + (
+                f": {percent(answer['point']['accuracy'])}, the student alone "
+                f"{percent(answer['student'])}"
+                if (answer := opened.get("answer"))
+                else " (no answer was kept)"
+            )
+            for opened in self.manifest.get("thresholds_on_test", ())
+        ]
 
 
 def read_run(folder: Path) -> tuple[Results, RunFiles]:

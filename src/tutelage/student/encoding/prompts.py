@@ -27,6 +27,11 @@ def encode_prompts(
     return encode_sources(student, sources, limit, _CUES[prompt])
 
 
+def prompt_cue(prompt: Prompt) -> str:
+    """The end of a decoder-only student's prompt."""
+    return _CUES[prompt]
+
+
 def encode_label(student: TextEncoder, words: str) -> list[int]:
     """Ids of a label's words, the same in training and in scoring; of a classifier, its class."""
     if student.architecture == "classifier":

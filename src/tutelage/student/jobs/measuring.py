@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
 import tempfile
 import time
@@ -18,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tutelage.core.storage import digest
+from tutelage.core.types import Prediction
 from tutelage.student.jobs.jobs import Runner, TrainingJob
 
 SECONDS = 4.0
@@ -42,17 +45,21 @@ class TrainingCost:
     """What one kind of training costs on this machine, in seconds.
 
     start:        loading the student and trying it out, before the first step
+    encoded_row:  encoding a training row, and its part of the digests of a training
     step:         an optimiser step
     scored_row:   scoring one row
-    saved_model:  writing a checkpoint
-    saved_state:  writing the state of the optimiser
+    merged:       merging the adapters before an evaluation on dev; 0 without adapters
+    saved_model:  writing a checkpoint, digests and disk included
+    saved_state:  writing the state of the optimiser, disk included
     written_row:  generating a rationale; 0 where none is written
     memory_bytes: of the process, at most; on a GPU, of the device
     """
 
     start: float
+    encoded_row: float
     step: float
     scored_row: float
+    merged: float
     saved_model: float
     saved_state: float
     written_row: float
@@ -122,6 +129,12 @@ def _measured(job: TrainingJob, folder: str, seconds: float) -> TrainingCost:
         now = _memory(student.device)
         at_once = _rows_at_once(student, job)
         memory = now + round(max(now - memory, 0) / (more - few) * max(at_once - more, 0))
+    trained = sum(p.numel() for p in student.model.parameters() if p.requires_grad)
+    merged = 0.0
+    if settings.lora is not None:
+        from tutelage.student.model.lora import merge_for_good
+
+        merged = _timed(lambda: merge_for_good(student.model), student)
     rows = job.dev[: _SCORED[0]]
 
     def scoring() -> Any:
@@ -140,15 +153,15 @@ def _measured(job: TrainingJob, folder: str, seconds: float) -> TrainingCost:
     written = 0.0
     if settings.objective != "label":
         written = _timed(writing, student) / len(rows[:_GENERATED])
-    saved = _timed(lambda: student.model.save_pretrained(place / "saved"), student)
-    trained = sum(p.numel() for p in student.model.parameters() if p.requires_grad)
-    size = sum(p.numel() * p.element_size() for p in student.model.parameters())
+    saved_model, saved_state = _saving(student, job, scoring(), trained, place / "saved")
     return TrainingCost(
         start=start,
+        encoded_row=_timed(lambda: _prepared(student, job), student) / len(job.training),
         step=step,
         scored_row=scored / len(rows),
-        saved_model=saved,
-        saved_state=saved * 12 * trained / size,  # masters and two moments, in fp32
+        merged=merged,
+        saved_model=saved_model,
+        saved_state=saved_state,
         written_row=written,
         memory_bytes=memory,
     )
@@ -191,6 +204,36 @@ def _train(
     return max(times[0] - began - step, 0.0), step, student
 
 
+def _prepared(student: Any, job: TrainingJob) -> None:
+    """What a training does with its rows before the first step, and its job to know itself."""
+    encoded = _encoded(student, job, len(job.training))
+    digest([row.sequences for row in encoded])
+    digest(list(job.training))
+
+
+def _saving(
+    student: Any, job: TrainingJob, found: list[Prediction], trained: int, folder: Path
+) -> tuple[float, float]:
+    """Seconds to write a checkpoint, and the state of an optimiser of `trained` weights, as the
+    trainer writes them: by the clock on the wall, since most of it is waiting for the disk."""
+    import torch
+
+    from tutelage.student.training.checkpoint import Checkpoint, TrainingFiles, record_of
+
+    files = TrainingFiles(folder)
+    checkpoint = Checkpoint(student, found, record_of(student, job.task, job.settings, {}))
+    began = time.perf_counter()
+    files.commit({"optimizer": None}, checkpoint, 1)
+    saved_model = time.perf_counter() - began
+    # Masters and two moments, in fp32.
+    state = {"optimizer": [torch.zeros(trained) for _ in range(3)]}
+    began = time.perf_counter()
+    files.commit(state, None, 1)
+    saved_state = time.perf_counter() - began
+    shutil.rmtree(folder)  # a checkpoint and a state of each kind would fill a small disk
+    return saved_model, saved_state
+
+
 def _rows_at_once(student: Any, job: TrainingJob) -> int:
     """Rows of a micro-batch, at most."""
     longest: int = max(row.length for row in _encoded(student, job))
@@ -198,13 +241,13 @@ def _rows_at_once(student: Any, job: TrainingJob) -> int:
     return max(1, min(settings.batch_size, settings.tokens_per_micro_batch // longest))
 
 
-def _encoded(student: Any, job: TrainingJob) -> list[Any]:
-    """Some training rows, as token ids."""
+def _encoded(student: Any, job: TrainingJob, count: int = _SCORED[1]) -> list[Any]:
+    """The first `count` training rows, as token ids."""
     from tutelage.student.encoding.tokenise import encode_examples
 
     return encode_examples(
         student,
-        job.training[: _SCORED[1]],
+        job.training[:count],
         max_source_tokens=job.settings.max_source_tokens,
         max_rationale_tokens=job.settings.max_rationale_tokens,
     )

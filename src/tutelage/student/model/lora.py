@@ -67,6 +67,18 @@ class Adapters:
         self._layers = {}
 
 
+def merge_for_good(model: Any) -> None:
+    """Put merged layers in the place of adapted ones, as an evaluation does for its time. A model
+    without adapters stays as it is."""
+    from peft.tuners.lora import LoraLayer
+
+    layers = [
+        (name, layer) for name, layer in model.named_modules() if isinstance(layer, LoraLayer)
+    ]
+    for name, layer in layers:
+        model.set_submodule(name, _merged(layer))
+
+
 def check_targets(spec: str, settings: LoraSettings) -> None:
     """Raise StudentError if the student that `spec` names lacks a target module, or has no layer
     that can be adapted.

@@ -76,6 +76,17 @@ def parse_stream(text: str) -> dict[str, Any] | None:
     return whole or None
 
 
+_REASONING_BY_RANK = (
+    "reasoning_content",
+    "reasoning",
+    "thinking",
+    "thoughts",
+    "reasoning_details",
+)
+"""Keys of a message that hold its reasoning; the first that is not empty is taken."""
+_REASONING = frozenset(_REASONING_BY_RANK)
+
+
 def parse_completion(answer: dict[str, Any]) -> Completion:
     """The first choice of a chat completion.
 
@@ -94,7 +105,7 @@ def parse_completion(answer: dict[str, Any]) -> Completion:
         said = str(said)[:80]
         raise Fault(Action.RETRY, f"an answer that ended with {said!r}", kind=FaultKind.SERVER)
     text, thoughts = parse_content(message.get("content"))
-    for name in ("reasoning_content", "reasoning", "thinking", "thoughts", "reasoning_details"):
+    for name in () if _REASONING.isdisjoint(message) else _REASONING_BY_RANK:
         if message.get(name) and not thoughts:
             thoughts = _text_in(message[name])
     refusal = message.get("refusal") or _refusal_in(message.get("content"))
@@ -150,6 +161,8 @@ def stated_cost(counts: dict[str, Any]) -> int | None:
 
     None where it says nothing, and for zero: that a request was free is for the recipe to say.
     """
+    if "cost" not in counts and "cost_details" not in counts:
+        return None
     cost = counts.get("cost")
     details = counts.get("cost_details")
     if isinstance(details, dict) and counts.get("is_byok") is True:
@@ -165,6 +178,8 @@ def _dollars(value: object) -> float | None:
 
 
 def _refusal_in(content: object) -> object:
+    if isinstance(content, str):
+        return None
     parts = [part for part in dicts(content) if part.get("type") == "refusal"]
     return parts[0].get("refusal") if parts else None
 

@@ -116,7 +116,7 @@ class RequestSender:
             )
         )
         paid = active.worst_pico if cost is None and self._budget.price is not None else cost
-        return replace(completion, pico=paid)
+        return completion if completion.pico == paid else replace(completion, pico=paid)
 
     async def _settle(
         self, active: ActiveRequest, fault: Fault, permit: Permit

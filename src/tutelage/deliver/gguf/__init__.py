@@ -1,0 +1,1 @@
+"""GGUF files of decoder-only students, for llama.cpp and Ollama."""
