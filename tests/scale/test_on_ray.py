@@ -38,6 +38,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
     # Sockets have short paths.
     folder = tempfile.mkdtemp(prefix="ray-")
+    Path("/tmp/ray").mkdir(exist_ok=True)  # where the cluster's address is noted
     node = {"num_cpus": 2, "object_store_memory": 80 * 2**20, "include_dashboard": False}
     system = {"prestart_worker_first_driver": False, "health_check_period_ms": 1000}
     head = {**node, "temp_dir": folder, "_system_config": system}
@@ -188,7 +189,7 @@ def test_a_lost_node_loses_at_most_what_it_had_not_recorded(
             (node, *_) = doomed()
             assert node.node_id != here
             nodes.remove_node(node, allow_graceful=False)
-            for folder in watched.disk.glob(f"*-{node.node_id[:12]}"):
+            for folder in watched.disk.rglob(f"*-{node.node_id[:12]}"):
                 shutil.rmtree(folder)
             kept.append(recorded_prompts(output.with_suffix(".sqlite")))
 

@@ -114,11 +114,12 @@ class _Run:
         self._settings, self._job, self._teacher = settings, job, teacher
         self._session, self._budget = session, budget
         self.attempts = 0
+        self._cleans = ExitStack()
 
     def fill(self, examples: Callable[[], Iterable[Example]]) -> list[EndedWorker]:
         """Have every request answered or failed, in the ledger. Raises what ends the job."""
         ledger = self._session.ledger
-        with ExitStack() as stack:
+        with self._cleans as stack:
             folders = _folders(self._settings, ledger, stack)
             merged, damaged = merge_folder(ledger, folders.shards)
             if merged.answers:
@@ -163,6 +164,8 @@ class _Run:
 
     def _worker_job(self, folders: _Folders) -> WorkerJob:
         disk = Path(self._settings.worker_folder or tempfile.gettempdir()) / "tutelage-workers"
+        disk /= self._session.name  # other machines keep theirs, a few megabytes
+        self._cleans.callback(shutil.rmtree, disk, ignore_errors=True)
         return WorkerJob(
             self._job.strategy,
             self._job.task,
