@@ -13,6 +13,7 @@ DESIGN = ROOT / "docs" / "design.md"
 
 TORCH_LIVES_IN = {"student", "planning.doctor", "deliver"}
 HEAVY = {
+    "ray",
     "torch",
     "transformers",
     "datasets",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tutelage.config.plan_settings import PlanSettings
     from tutelage.config.publish_settings import PublishSettings
     from tutelage.config.recipe import Recipe
+    from tutelage.config.scale_settings import ScaleSettings
     from tutelage.config.serve_settings import ServeSettings
     from tutelage.config.teacher_settings import TeacherSettings
     from tutelage.config.training_settings import TrainSettings
@@ -178,8 +179,13 @@ def draft(file: str | Path, **options: Any) -> tuple[str, Description]:
     return draft(str(file), **options)
 
 
-def write_predictions(model: Path, data: str, **options: Any) -> Counts:
-    """Predict the rows of a file; see `deliver.predict.write_predictions`."""
+def write_predictions(
+    model: Path, data: str, *, scale: ScaleSettings | None = None, **options: Any
+) -> Counts:
+    """Predict the rows of a file; see `deliver.predict.write_predictions`.
+
+    scale: where the rows are predicted
+    """
     from tutelage.core.errors import require_extra
     from tutelage.core.export_record import is_export
 
@@ -187,7 +193,13 @@ def write_predictions(model: Path, data: str, **options: Any) -> Counts:
         require_extra("train", "predicting")
     from tutelage.deliver.predict import write_predictions
 
-    return write_predictions(model, data, **options)
+    if scale is not None and scale.engine == "ray":
+        from tutelage.scale.predict_on_ray import scores_on_ray
+
+        output = options.get("output", Path("predictions.jsonl"))
+        return write_predictions(model, data, elsewhere=scores_on_ray(scale, output), **options)
+    workers = 1 if scale is None else scale.workers
+    return write_predictions(model, data, **{"workers": workers, **options})
 
 
 def export(

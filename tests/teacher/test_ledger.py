@@ -270,7 +270,7 @@ def test_a_ledger_of_version_1_keeps_its_answers(tmp_path):
             with ledger.reader() as connection:
                 kept = connection.execute("SELECT text FROM answers ORDER BY id").fetchall()
                 assert kept == [(f"as {text}",) for text in texts]
-                assert connection.execute("PRAGMA user_version").fetchone() == (4,)
+                assert connection.execute("PRAGMA user_version").fetchone() == (5,)
                 assert connection.execute("SELECT count(*) FROM charges").fetchone() == (0,)
 
 

@@ -18,6 +18,7 @@ from tutelage.cli.data_options import (
 from tutelage.cli.options import Given, takes
 from tutelage.cli.terminal import command_of
 from tutelage.config.layout_settings import LayoutSettings
+from tutelage.config.scale_settings import ScaleSettings
 from tutelage.config.teacher_settings import TeacherSettings
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 @takes(TeacherSettings, "Teacher", names={"model": "teacher"})
 @takes(LayoutSettings, PANEL)
+@takes(ScaleSettings, "Where the work is done")
 def annotate(
     context: typer.Context,
     data: Annotated[str, typer.Argument(help="A data file, hf:NAME#SPLIT, or a recipe (.yaml).")],
@@ -139,6 +141,7 @@ def annotate(
                 shots=shots,
                 retry_failed=retry_failed,
                 wait=not no_wait,
+                scale=given.build(ScaleSettings),
             )
     unanswered = sum(_show(path, summary) for path, summary in done.items())
     if unanswered:

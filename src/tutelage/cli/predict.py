@@ -12,10 +12,14 @@ from tutelage.cli.options import Given, takes
 from tutelage.cli.terminal import command_of
 from tutelage.config.escalation_settings import EscalationSettings
 from tutelage.config.layout_settings import LayoutSettings
+from tutelage.config.scale_settings import ScaleSettings
+
+_SCALE = ("engine", "workers", "ray_address", "shared_folder")
 
 
 @takes(LayoutSettings, PANEL)
 @takes(EscalationSettings, "What the student is not sure of")
+@takes(ScaleSettings, "Where the work is done", only=_SCALE)
 def predict(
     model: Annotated[
         Path, typer.Argument(help="An export, a checkpoint, …/seed-0/model, or a run's folder.")
@@ -39,9 +43,6 @@ def predict(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an output file that is there.")
     ] = False,
-    workers: Annotated[
-        int, typer.Option(min=1, help="Processes that predict at a time; the output is the same.")
-    ] = 1,
 ) -> None:
     """Predict a label with probabilities for each row of a file.
 
@@ -77,7 +78,7 @@ def predict(
             output=output,
             resume=resume,
             overwrite=overwrite,
-            workers=workers,
+            scale=given.build(ScaleSettings),
             escalation=given.build(EscalationSettings),
             on_note=lambda line: complain(line, label="note"),
             on_progress=lambda done: bars.job(JobProgress(str(output), done, done)),

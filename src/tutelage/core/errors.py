@@ -78,6 +78,7 @@ EXTRAS: Mapping[str, frozenset[str]] = {
         }
     ),
     "local": frozenset({"xllamacpp"}),
+    "scale": frozenset({"ray"}),
     "deliver": frozenset(
         {"ctranslate2", "fastapi", "openvino", "prometheus_client", "starlette", "uvicorn"}
     ),

@@ -7,15 +7,17 @@ import shutil
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from tutelage.config.escalation_settings import EscalationSettings
 from tutelage.config.layout_settings import LayoutSettings
 from tutelage.core.errors import DataError, UsageError
 from tutelage.core.export_record import ExportRecord
 from tutelage.core.model_files import file_sha256
+from tutelage.core.storage import digest
 from tutelage.core.task import Task
 from tutelage.core.types import Example, Prediction
 from tutelage.data.load import load_examples, open_source, parse_spec
@@ -30,6 +32,24 @@ from tutelage.evaluation.statistics import wilson_interval
 CHUNK = 4096
 """Rows that are predicted together. Memory holds one chunk. Rows are sorted by length within it, so
 that it decides which rows share a batch: it is never changed by an option."""
+
+
+class Elsewhere(Protocol):
+    """Predicts chunks of rows on other machines: see `scale.predict_on_ray`."""
+
+    def __call__(
+        self,
+        student: Student,
+        chunks: Iterable[Sequence[Example]],
+        again: Callable[[], Iterable[Sequence[Example]]],
+        *,
+        explain: bool,
+        first: int,
+        origin: str,
+        resume: bool,
+    ) -> Generator[list[Prediction], None, None]:
+        """Yield the predictions of each chunk, in order."""
+        ...
 
 
 @dataclass(slots=True)
@@ -92,6 +112,7 @@ def write_predictions(
     resume: bool = False,
     overwrite: bool = False,
     workers: int = 1,
+    elsewhere: Elsewhere | None = None,
     escalation: EscalationSettings | None = None,
     on_progress: Callable[[int], None] | None = None,
     on_note: Callable[[str], None] | None = None,
@@ -109,6 +130,7 @@ def write_predictions(
     resume:      continue what an interrupted call has written
     overwrite:   replace a file that is there
     workers:     processes that predict; their number changes nothing in the output
+    elsewhere:   predicts in place of this machine's processes; that changes nothing either
     escalation:  which rows the teacher answers; the output then says who answered each
     on_progress: called with the number of rows done
     on_note:     called with what the user should know of the teacher, once for each line
@@ -136,7 +158,7 @@ def write_predictions(
                 "a checkpoint's probabilities are not calibrated: a threshold of `tutelage "
                 "frontier` or of an export keeps other rows here; export the model to use one"
             )
-        if workers == 1:
+        if workers == 1 and elsewhere is None:
             student.prepare()
         spec = stack.enter_context(_spooled()) if data == STANDARD else data
         settings = _changed(student.layout if layout is None else layout, changes)
@@ -151,7 +173,12 @@ def write_predictions(
         for found in sink.done():
             counts.add(found)
         ids = None if changes is None else changes.columns.get("uid")
-        chunks = _after(_rows(spec, record.task, settings, ids), counts.rows)
+        done = counts.rows
+
+        def read() -> Iterator[list[Example | DataError]]:
+            return _after(_rows(spec, record.task, settings, ids), done)
+
+        chunks = read()
         taken: deque[list[Example | DataError]] = deque()
 
         def examples() -> Iterator[list[Example]]:
@@ -159,7 +186,18 @@ def write_predictions(
                 taken.append(chunk)
                 yield _readable(chunk)
 
-        predicted = scored(student, examples(), explain=explained, workers=workers)
+        if elsewhere is None:
+            predicted = scored(student, examples(), explain=explained, workers=workers)
+        else:
+            predicted = elsewhere(
+                student,
+                examples(),
+                lambda: map(_readable, read()),
+                explain=explained,
+                first=-(-done // CHUNK),
+                origin=digest(origin),
+                resume=resume,
+            )
         for predictions in stack.enter_context(contextlib.closing(predicted)):
             if teacher is not None:
                 predictions = list[Prediction](

@@ -10,6 +10,7 @@ from typing import Any
 from tutelage.config.arm_settings import POOL_CONTROLS, ArmSection
 from tutelage.config.layout_settings import LayoutSettings
 from tutelage.config.recipe import Recipe
+from tutelage.config.scale_settings import ScaleSettings
 from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.errors import BatchesOpenError, TeacherError, UsageError
 from tutelage.core.progress import AnnotationProgress, Observer
@@ -23,6 +24,7 @@ from tutelage.data.unlabelled import Pool, load_unlabelled
 from tutelage.experiment.arm_strategies import strategy_of
 from tutelage.experiment.blind_rows import BlindRows
 from tutelage.rationales.controls import filler, label_echo, scrambled, shuffled
+from tutelage.scale.annotate_on_ray import asks_on_ray
 from tutelage.strategies.lookup import get_strategy, labels_rows
 from tutelage.teacher.annotate import Annotation, Options, Summary, annotate, annotate_to_file
 from tutelage.teacher.ledger.store import Ledger
@@ -257,17 +259,25 @@ def annotate_file(
     shots: str | None = None,
     retry_failed: bool = False,
     wait: bool = True,
+    scale: ScaleSettings | None = None,
 ) -> dict[Path, Summary]:
     """Annotate the examples of `data` and write their rationales to `output`.
 
     layout: how the file is read
     shots:  labelled rows for the prompt of a strategy that labels rows, as a data spec
+    scale:  where the requests are made
 
     A strategy that labels rows is asked about all rows, without their labels; those that have one
     are compared with the answers.
 
     The budget belongs to the output file: all calls that write it share it.
     """
+    if scale is not None and scale.engine == "local" and scale.workers > 1:
+        raise UsageError(
+            "workers is set, but one process makes all requests: set concurrency for more of them "
+            "at a time, or engine: ray"
+        )
+    ask = None if scale is None or scale.engine == "local" else asks_on_ray(scale)
     shown = () if shots is None else load_examples(shots, task, layout).rows
     asked = get_strategy(strategy, template=template, task=task, shots=shown)
     labels = labels_rows(asked)
@@ -300,6 +310,7 @@ def annotate_file(
             ),
             total=examples.total,
             on_rationale=None if blind is None else blind.compare,
+            ask=ask,
         )
     finally:
         if book is not None:

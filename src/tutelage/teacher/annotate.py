@@ -21,7 +21,7 @@ from tutelage.core.task import Task
 from tutelage.core.types import Example, Rationale, RationaleStatus, Usage
 from tutelage.strategies.lookup import Strategy, get_strategy
 from tutelage.teacher.annotation import AnnotationJob, Options
-from tutelage.teacher.cost.budget import budget_for
+from tutelage.teacher.cost.budget import Budget, budget_for
 from tutelage.teacher.ledger.charges import Session
 from tutelage.teacher.ledger.store import Ledger
 from tutelage.teacher.registry import open_teacher
@@ -37,6 +37,11 @@ __all__ = [
     "annotate_each",
     "annotate_to_file",
 ]
+
+
+Ask = Callable[[AnnotationJob, Callable[[], Iterable[Example]], Teacher, Session, Budget], None]
+"""How the requests of a job are made, and its rows settled: `AnnotationJob.request`, or by workers
+elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +150,7 @@ def annotate_to_file(
     base: Path | None = None,
     total: int | None = None,
     on_rationale: Callable[[int, Rationale], None] | None = None,
+    ask: Ask | None = None,
 ) -> Summary:
     """`annotate` for more rows than fit into memory: writes a line per rationale to `output`.
 
@@ -153,6 +159,7 @@ def annotate_to_file(
     examples: called once, and again for each round of batches
     total:    number of examples, for progress; None: unknown
     on_rationale: called with the index and the rationale of each row as well, in any order
+    ask: makes the requests and settles the rows; None: this process does
     """
     with RationaleFile(output) as lines:
 
@@ -161,7 +168,9 @@ def annotate_to_file(
             if on_rationale is not None:
                 on_rationale(index, rationale)
 
-        summary = _annotate(examples, total, keep, strategy, teacher, task, ledger, options, base)
+        summary = _annotate(
+            examples, total, keep, strategy, teacher, task, ledger, options, base, ask
+        )
         lines.finish()
     return summary
 
@@ -176,6 +185,7 @@ def _annotate(
     ledger: Ledger | None,
     options: Options | None,
     base: Path | None,
+    ask: Ask | None = None,
 ) -> Summary:
     chosen = get_strategy(strategy, task=task) if isinstance(strategy, str) else strategy
     if chosen.asks_teacher and teacher is None:
@@ -193,5 +203,5 @@ def _annotate(
             if ledger is None:
                 ledger = stack.enter_context(Ledger())
             session = stack.enter_context(Session(ledger))
-            job.request(examples, teacher, session, budget)
+            (ask or AnnotationJob.request)(job, examples, teacher, session, budget)
     return job.summary()

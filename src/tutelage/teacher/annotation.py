@@ -7,9 +7,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 from tutelage.config.teacher_settings import TeacherSettings
-from tutelage.core.errors import BatchesOpenError, UsageError
+from tutelage.core.errors import BatchesOpenError, TutelageError, UsageError
 from tutelage.core.progress import AnnotationProgress
 from tutelage.core.task import Task
 from tutelage.core.types import Completion, Example, Rationale, Usage
@@ -19,11 +20,11 @@ from tutelage.teacher.batch.rounds import has_batches, run_batches
 from tutelage.teacher.clients.server_pool import ServerPool
 from tutelage.teacher.cost.budget import Budget
 from tutelage.teacher.cost.prices import PICO
-from tutelage.teacher.engine.balancer import Balancer, Limiter
 from tutelage.teacher.engine.engine import DRAIN_S, Engine
 from tutelage.teacher.engine.failures import RetryPolicy
 from tutelage.teacher.engine.interrupts import Interrupted, run_interruptible
-from tutelage.teacher.engine.rate_limits import FailureMonitor, RateLimiter, RateLimits
+from tutelage.teacher.engine.pacing import limiter_of
+from tutelage.teacher.engine.rate_limits import FailureMonitor
 from tutelage.teacher.engine.requests import (
     NullListener,
     PendingRequest,
@@ -32,12 +33,14 @@ from tutelage.teacher.engine.requests import (
 )
 from tutelage.teacher.hopeless import HopelessStreak
 from tutelage.teacher.ledger.charges import Failure, Session
-from tutelage.teacher.parsing import parse_answer
+from tutelage.teacher.parsing import parse_answer, raised
 from tutelage.teacher.summary import Summary, Totals
 from tutelage.teacher.teacher import RequestFailedError, Teacher
 
 _REPORT_EVERY_S = 0.1
 """Seconds between two reports of progress."""
+
+T = TypeVar("T")
 
 _Requests = Iterator[PendingRequest]
 _Row = tuple[int, Example, PendingRequest]
@@ -83,37 +86,42 @@ class AnnotationJob:
         options: Options,
     ) -> None:
         self.options = options
-        self._strategy = strategy
-        self._task = task
+        self.strategy = strategy
+        self.task = task
         self._keep = keep
-        self._total = total
+        self.total = total
         self._totals = Totals()
-        self._attempts = 0
+        self.attempts = 0
         self._settings: TeacherSettings | None = None
         self._streak = HopelessStreak(None)
         self._served: dict[str | None, str] = {}
         self._waiting: dict[str, deque[tuple[int, Example]]] = {}
         self._counted: set[int] = set()
+        self._raised: set[int] = set()
+        self._monitor: FailureMonitor | None = None
         self._started_at = self._reported_at = time.monotonic()
 
     def parse_data(self, examples: Iterable[Example]) -> None:
         """Annotate with a strategy without a teacher: the answers are in the data."""
         for index, example in enumerate(examples):
-            self._settle(index, self._strategy.parse(Completion(""), example, self._task))
+            self._settle(index, self.strategy.parse(Completion(""), example, self.task))
         self._report(at_once=True)
 
     def look_up(self, examples: Iterable[Example], teacher: Teacher) -> None:
         """Annotate with a teacher that looks answers up by example: without ledger and engine."""
-        monitor = FailureMonitor(
-            proven=True, max_failed=teacher.settings.failure_limit(self._total)
+        monitor = self._monitor = FailureMonitor(
+            proven=True, max_failed=teacher.settings.failure_limit(self.total)
         )
-        builder = RequestBuilder(self._strategy, self._task, teacher)
+        builder = RequestBuilder(self.strategy, self.task, teacher)
 
         async def run() -> None:
             async with teacher:
                 for index, example in enumerate(examples):
+                    request = self._asked(builder.request, index, example)
+                    if request is None:
+                        continue
                     try:
-                        completion = await teacher.complete(builder.request(example))
+                        completion = await teacher.complete(request)
                     except RequestFailedError as error:
                         self._settle(index, self._failed(example, "not there", str(error)))
                         monitor.request_failed(error, 1)
@@ -133,7 +141,7 @@ class AnnotationJob:
         """Annotate with a paid teacher: each request is made once, by this process or another."""
 
         def requests() -> _Requests:
-            return (pending for _, _, pending in self._requests(examples(), teacher))
+            return (pending for _, _, pending in self.requests_of_rows(examples(), teacher))
 
         settings = self._settings = teacher.settings
         self._streak = HopelessStreak(settings)
@@ -155,9 +163,9 @@ class AnnotationJob:
                 wait=self.options.wait,
                 retry_failed=self.options.retry_failed,
                 limits=self.options.batch_limits,
-                note=self._note,
+                note=self.note,
             )
-        tracked = self._tracked_requests(examples(), teacher)
+        tracked = self.tracked_requests(examples(), teacher)
         self._run_engine(tracked, teacher, session, budget, self, sends=not only_batches)
 
     def _run_engine(
@@ -171,20 +179,9 @@ class AnnotationJob:
         sends: bool = True,
     ) -> None:
         settings = teacher.settings
-        limits = RateLimits(
-            concurrency=settings.concurrency,
-            requests_per_minute=settings.requests_per_minute,
-            tokens_per_minute=settings.tokens_per_minute,
-            minute_s=self.options.minute_s,
-        )
-        limiter: Limiter
-        if isinstance(teacher, ServerPool):
-            teacher.on_note = self._note
-            limiter = Balancer(limits, teacher.servers, self._note)
-        else:
-            limiter = RateLimiter(limits, slow_start=settings.remote, on_pause=self._note_pause)
-            if hasattr(teacher, "on_headers"):
-                teacher.on_headers = limiter.apply_headers
+        limiter = limiter_of(teacher, self.note, minute_s=self.options.minute_s)
+        monitor = FailureMonitor(proven=False, max_failed=settings.failure_limit(self.total))
+        self._monitor = monitor
         engine: Engine | None = None
 
         async def run() -> None:
@@ -195,9 +192,7 @@ class AnnotationJob:
                 budget,
                 limiter,
                 listener,
-                monitor=FailureMonitor(
-                    proven=False, max_failed=settings.failure_limit(self._total)
-                ),
+                monitor=monitor,
                 policy=self.options.policy,
                 retry_failed=self.options.retry_failed,
                 sends=sends,
@@ -205,11 +200,11 @@ class AnnotationJob:
             try:
                 await engine.run(requests)
             finally:
-                self._attempts += engine.attempts.sent
+                self.attempts += engine.attempts.sent
 
         def interrupt() -> None:
             if engine is not None:
-                self._note(_stopping(limiter.in_flight))
+                self.note(_stopping(limiter.in_flight))
                 engine.stop(Interrupted())
 
         try:
@@ -217,20 +212,41 @@ class AnnotationJob:
         finally:
             self._report(at_once=True)
 
-    def _requests(self, examples: Iterable[Example], teacher: Teacher) -> Iterator[_Row]:
-        builder = RequestBuilder(self._strategy, self._task, teacher)
+    def requests_of_rows(self, examples: Iterable[Example], teacher: Teacher) -> Iterator[_Row]:
+        """Each row's number, the row and its request, where the strategy does not raise."""
+        if self._monitor is None:
+            most = teacher.settings.failure_limit(self.total)
+            self._monitor = FailureMonitor(proven=True, max_failed=most)
+        builder = RequestBuilder(self.strategy, self.task, teacher)
         for index, example in enumerate(examples):
-            pending = builder.pending(example)
+            pending = self._asked(builder.pending, index, example)
+            if pending is None:
+                continue
             if index == 0 and not pending.request.messages:
                 raise UsageError(
-                    f"strategy {self._strategy.name!r} has no prompt, but the teacher "
+                    f"strategy {self.strategy.name!r} has no prompt, but the teacher "
                     f"{teacher.settings.model!r} needs one: use the teacher 'recorded:FILE#KEY'"
                 )
             yield index, example, pending
 
-    def _tracked_requests(self, examples: Iterable[Example], teacher: Teacher) -> _Requests:
+    def _asked(self, build: Callable[[Example], T], index: int, example: Example) -> T | None:
+        """What asks the teacher about a row; None, and a failed row, where the strategy raises."""
+        try:
+            return build(example)
+        except TutelageError:
+            raise
+        except Exception as error:  # noqa: BLE001  a strategy may be anybody's code
+            if index not in self._raised:  # a stream is read again for each round of batches
+                self._raised.add(index)
+                detail = raised(self.strategy, error)
+                self._settle(index, self._failed(example, "the strategy raised an error", detail))
+                if self._monitor is not None:
+                    self._monitor.rows_failed(RequestFailedError(detail, transient=False), 1)
+            return None
+
+    def tracked_requests(self, examples: Iterable[Example], teacher: Teacher) -> _Requests:
         """The requests, each with a row that waits for its result."""
-        for index, example, pending in self._requests(examples, teacher):
+        for index, example, pending in self.requests_of_rows(examples, teacher):
             self._waiting.setdefault(pending.key, deque()).append((index, example))
             yield pending
 
@@ -257,6 +273,11 @@ class AnnotationJob:
         if sent and self._is_new(key):
             self._totals.requests += 1
         self._settle(index, self._failed(example, failure.reason, failure.detail))
+
+    def replayed(self, key: str, completion: Completion, *, sent: bool) -> None:
+        """Take an answer that a worker has checked already. sent: it was asked for in this call"""
+        self._streak = HopelessStreak(None)
+        self._take(key, completion, sent=sent)
 
     def _take(self, key: str, completion: Completion, *, sent: bool) -> None:
         index, example = self._next_row(key)
@@ -290,13 +311,10 @@ class AnnotationJob:
         if sent:
             self._streak.check()
 
-    def _note(self, line: str) -> None:
+    def note(self, line: str) -> None:
+        """A line for the user."""
         if self.options.on_note is not None:
             self.options.on_note(line)
-
-    def _note_pause(self, seconds: float, asked: bool) -> None:
-        why = "the server asks for a pause of" if asked else "the server does not answer: waiting"
-        self._note(f"{why} {seconds:.0f} s")
 
     def _note_model(self, completion: Completion) -> None:
         """Tell when the replies of a server begin to name another model."""
@@ -305,7 +323,7 @@ class AnnotationJob:
             return
         before = self._served.get(server) or next(iter(self._served.values()), served)
         if served != before:
-            self._note(
+            self.note(
                 f"{server or 'the server'} now answers as {served!r}, and until now as {before!r}: "
                 "the ledger keeps the name with each answer"
                 if server is None or server in self._served
@@ -318,7 +336,7 @@ class AnnotationJob:
         self, completion: Completion, example: Example, settings: TeacherSettings | None
     ) -> Rationale:
         """The rationale in an answer. Its reasoning is separated before any strategy sees it."""
-        return parse_answer(self._strategy, completion, example, self._task, settings)
+        return parse_answer(self.strategy, completion, example, self.task, settings)
 
     def _next_row(self, key: str) -> tuple[int, Example]:
         rows = self._waiting[key]
@@ -339,7 +357,7 @@ class AnnotationJob:
         self._totals.failed += 1
         self._totals.reasons[reason] += 1
         self._totals.examples.setdefault(reason, detail)
-        return Rationale(example.uid, self._strategy.name, "", "failed", detail=detail)
+        return Rationale(example.uid, self.strategy.name, "", "failed", detail=detail)
 
     def _settle(self, index: int, rationale: Rationale) -> None:
         self._totals.done += 1
@@ -353,11 +371,20 @@ class AnnotationJob:
         now = time.monotonic()
         if at_once or now - self._reported_at >= _REPORT_EVERY_S:
             self._reported_at = now
-            self.options.on_progress(self._totals.progress(self._total, now - self._started_at))
+            self.options.on_progress(self._totals.progress(self.total, now - self._started_at))
+
+    def watched(self, answers: int, failures: int) -> None:
+        """Report the progress of workers. answers, failures: that they have recorded so far"""
+        if self.options.on_progress is not None:
+            now = self._totals.progress(self.total, time.monotonic() - self._started_at)
+            done = answers + failures
+            self.options.on_progress(
+                dataclasses.replace(now, done=done, failed=failures, requests=done)
+            )
 
     def summary(self) -> Summary:
         """The results in numbers."""
-        return self._totals.summary(self._attempts)
+        return self._totals.summary(self.attempts)
 
 
 def _stopping(in_flight: int) -> str:

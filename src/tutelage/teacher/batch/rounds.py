@@ -95,7 +95,7 @@ def run_batches(
                 return
             returned = collected.returned + Counter({"no answer that can be read": collected.lost})
             if over_budget is not None and not sent and not +returned:
-                raise budget_exceeded(session.ledger, budget, over_budget.worst_pico)
+                raise budget_exceeded(session, budget, over_budget.worst_pico)
             # A full queue takes smaller batches, in any number of rounds.
             rounds += any(reason != QUEUE_FULL for reason in +returned)
             if rounds == _ROUNDS:

@@ -9,8 +9,7 @@ from tutelage.config.teacher_settings import FREE, TeacherSettings
 from tutelage.core.errors import BudgetError, UsageError
 from tutelage.teacher.clients.access import dialect_of
 from tutelage.teacher.cost.prices import PICO, Price, pico, price_of
-from tutelage.teacher.ledger import charges
-from tutelage.teacher.ledger.store import Ledger
+from tutelage.teacher.ledger.charges import Session
 from tutelage.teacher.teacher import Teacher
 
 
@@ -87,10 +86,9 @@ def price_for(model: str, settings: TeacherSettings) -> Price | None:
     return each[0] if all(price == each[0] for price in each) else None
 
 
-def budget_exceeded(ledger: Ledger, budget: Budget, worst: int) -> BudgetError:
+def budget_exceeded(session: Session, budget: Budget, worst: int) -> BudgetError:
     """The error of a run whose next request, at `worst` pico-dollars, does not fit its budget."""
-    charged = charges.charged(ledger, budget.scope)
-    lost, lost_pico = charges.lost(ledger, budget.scope)
+    charged, lost, lost_pico = session.charged(budget.scope)
     note = f", {usd(lost_pico)} of it for {lost} requests whose answers were lost" if lost else ""
     return BudgetError(
         f"budget_usd {usd(budget.cap or 0)}: {usd(charged)} is charged to {budget.scope!r}{note}, "

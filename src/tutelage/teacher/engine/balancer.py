@@ -21,11 +21,12 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 from tutelage.core.errors import ServerUnreachableError
 from tutelage.teacher.engine.failures import Action, Fault, FaultKind
 from tutelage.teacher.engine.prefixes import prefix_of
-from tutelage.teacher.engine.rate_limits import Permit, RateLimiter, RateLimits
+from tutelage.teacher.engine.rate_limits import Permit, RateLimiter, RateLimits, RateWindow
 from tutelage.teacher.engine.requests import ActiveRequest
 from tutelage.teacher.teacher import PoolServer
 
@@ -111,6 +112,7 @@ class Balancer:
 
     limits:  of each server
     on_note: called with each line of information for the user
+    window:  as for RateLimiter, with the server's address first
 
     `limits.concurrency` of the balancer itself is twice what all servers may have in flight, so
     that a request which waits for its own server keeps no other server idle.
@@ -121,8 +123,10 @@ class Balancer:
         limits: RateLimits,
         servers: Sequence[PoolServer],
         on_note: Callable[[str], None] = lambda line: None,
+        window: Callable[[str, str, float], RateWindow] | None = None,
     ) -> None:
         self._note = on_note
+        self._window = window
         self._places = [_Place(server, self._limiter(limits, server)) for server in servers]
         self.limits = dataclasses.replace(
             limits, concurrency=2 * limits.concurrency * len(self._places)
@@ -137,7 +141,8 @@ class Balancer:
             if asked:
                 self._note(f"{server.address} asks for a pause of {seconds:.0f} s")
 
-        limiter = RateLimiter(limits, on_pause=on_pause)
+        window = None if self._window is None else partial(self._window, server.address)
+        limiter = RateLimiter(limits, on_pause=on_pause, window=window)
         server.on_headers = limiter.apply_headers
         return limiter
 

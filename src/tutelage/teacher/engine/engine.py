@@ -17,7 +17,7 @@ import itertools
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 
 from tutelage.core.errors import TeacherError, TutelageError
@@ -168,18 +168,19 @@ class Engine:
                 new[key].copies += 1
             else:
                 new[key] = self._active(key, request)
-        for key, completion in self._session.ledger.get_many(new).items():
+        answers, failures = await self._look_up(new)
+        for key, completion in answers.items():
             self._report_cached(new.pop(key), completion)
-        for key, failure in self._final_failures(new).items():
+        for key, failure in failures.items():
             self._report_failed(new.pop(key), failure, sent=False)
         if new:
             self._open.update(new)
             self._repeats += sum(active.copies - 1 for active in new.values())
             await self._reserve(list(new.values()))
 
-    def _final_failures(self, keys: Iterable[str]) -> dict[str, Failure]:
-        with self._session.ledger.reader() as connection:
-            return {} if self._retry_failed else charges.final_failures(connection, keys)
+    async def _look_up(self, keys: Collection[str]) -> charges.Known:
+        answers, failures = await self._session.look_up(keys)
+        return answers, {} if self._retry_failed else failures
 
     def _active(self, key: str, request: Request) -> ActiveRequest:
         tokens = request_bound(request) + output_bound(request)
@@ -188,12 +189,8 @@ class Engine:
     async def _reserve(self, requests: list[ActiveRequest]) -> None:
         budget = self._budget
         claims = [charges.Claim(active.key, active.worst_pico) for active in requests]
-        reservations = await self._writer.submit(
-            lambda connection: self._session.reserve(
-                connection, claims, scope=budget.scope, cap=budget.cap
-            )
-        )
-        for active, reservation in zip(requests, reservations, strict=True):
+        found = await self._session.claim(self._writer, claims, scope=budget.scope, cap=budget.cap)
+        for active, reservation in zip(requests, found, strict=True):
             self._sort(active, reservation)
 
     def _sort(self, active: ActiveRequest, reservation: Reservation) -> None:
@@ -206,7 +203,7 @@ class Engine:
             self._wake(1)
         elif reservation.status is ReservationStatus.ANSWERED:
             self._close(active)
-            self._report_cached(active, self._session.ledger.get_many([active.key])[active.key])
+            self._report_cached(active, self._session.get(active.key))
         elif reservation.status is ReservationStatus.HELD:
             self._held[active.key] = active
         elif reservation.status is ReservationStatus.BATCHED:
@@ -281,15 +278,16 @@ class Engine:
         await self._reserve(requests)
         if self._to_reserve and not (self._busy or self._ready or self._delayed or self._held):
             worst = self._to_reserve[0].worst_pico
-            self.stop(budget_exceeded(self._session.ledger, self._budget, worst))
+            self.stop(budget_exceeded(self._session, self._budget, worst))
 
     async def _poll_held(self) -> None:
         """Take the answers that other processes have stored, and the requests that they left."""
-        for key, completion in self._session.ledger.get_many(self._held).items():
+        answers, failures = await self._look_up(self._held)
+        for key, completion in answers.items():
             active = self._held.pop(key)
             self._close(active)
             self._report_cached(active, completion)
-        for key, failure in self._final_failures(self._held).items():
+        for key, failure in failures.items():
             active = self._held.pop(key)
             self._close(active)
             self._report_failed(active, failure, sent=False)

@@ -84,6 +84,10 @@ class RateWindow:
         self._open += amount
         self._even = max(self._even, now) + amount * self.seconds / self.limit
 
+    def resume(self, amount: float) -> None:
+        """Count `amount` that was started before this window was made."""
+        self._open += amount
+
     def end(self, held: float, used: float, now: float) -> None:
         """End a request that was started with the amount `held` and turned out to use `used`."""
         self._open = max(0.0, self._open - held)
@@ -112,6 +116,8 @@ class RateLimiter:
                 server to spare
     on_pause:   called with the seconds of each longer pause, and whether the server asks for it;
                 otherwise the server has stopped answering
+    window:     makes the window of a limit, of `requests` or `tokens` a minute; None: one that this
+                limiter alone uses
     """
 
     def __init__(
@@ -120,6 +126,7 @@ class RateLimiter:
         *,
         slow_start: bool = True,
         on_pause: Callable[[float, bool], None] | None = None,
+        window: Callable[[str, float], RateWindow] | None = None,
     ) -> None:
         self.limits = limits
         self.on_pause = on_pause
@@ -136,17 +143,10 @@ class RateLimiter:
         self.faults = 0
         self.failing_since: float | None = None
         self._probe_s = _PROBE_S
-        minute = limits.minute_s
-        self._requests = (
-            None
-            if limits.requests_per_minute is None
-            else RateWindow(limits.requests_per_minute, minute)
-        )
-        self._tokens = (
-            None
-            if limits.tokens_per_minute is None
-            else RateWindow(limits.tokens_per_minute, minute)
-        )
+        self._window = window or (lambda unit, limit: RateWindow(limit, limits.minute_s))
+        asked, read = limits.requests_per_minute, limits.tokens_per_minute
+        self._requests = None if asked is None else self._window("requests", asked)
+        self._tokens = None if read is None else self._window("tokens", read)
 
     async def admit(self, tokens: int, active: ActiveRequest | None = None) -> Permit:
         """Wait until a request of at most `tokens` may be sent, whichever it is.
@@ -250,7 +250,7 @@ class RateLimiter:
                 name = f"_{unit}"
                 window: RateWindow | None = getattr(self, name)
                 if window is None:
-                    setattr(self, name, RateWindow(limit, self.limits.minute_s))
+                    setattr(self, name, self._window(unit, limit))
                 else:
                     window.limit = limit
         for unit in ("requests", "tokens", ""):

@@ -18,7 +18,7 @@ import math
 import sqlite3
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +28,7 @@ from filelock import FileLock, Timeout
 
 from tutelage.core.types import Completion, Request
 from tutelage.teacher.ledger.store import INSERT_ANSWER, Ledger, answer_row, select_many
+from tutelage.teacher.ledger.writer import Writer
 
 _ANSWERED = "SELECT key FROM answers WHERE key"
 _HOLDERS = "SELECT key, batch FROM charges WHERE state != 'lost' AND key"
@@ -72,18 +73,25 @@ class Failure:
     transient: bool
 
 
+Known = tuple[Mapping[str, Completion], Mapping[str, Failure]]
+"""What is known of requests, by key: answers, and permanent failures."""
+
+
 class Session:
     """One process that uses a ledger. It is alive for as long as it holds the lock on its own file.
 
     Opening a session settles the charges of sessions that died: what they had only reserved is
     released, what they had sent is lost, unless a batch still holds it. A context manager. Methods
     that take a connection run inside `Ledger.transact`.
+
+    The engine makes its requests through `look_up` and `claim` alone, so that a worker elsewhere
+    can hold leases of this ledger in place of a session of its own (`leased_session`).
     """
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
         self.id = 0
-        self._name = uuid.uuid4().hex
+        self.name = uuid.uuid4().hex
         self._lock: FileLock | None = None
         self._numbers = itertools.count(1)
         self._folder = ledger.path.with_name(ledger.path.name + ".sessions")
@@ -93,7 +101,7 @@ class Session:
         if self._shared:
             # The lock comes first: a session that others can see is alive already.
             self._folder.mkdir(exist_ok=True)
-            self._lock = self._lock_of(self._name)
+            self._lock = self._lock_of(self.name)
             self._lock.acquire(timeout=10)
         self.id = self.ledger.transact(self._begin)
         self.settle_dead_sessions()
@@ -106,10 +114,16 @@ class Session:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.ledger.transact(lambda connection: _settle_session(connection, self.id))
+        self.ledger.transact(self._settle_own)
         if self._lock is not None:
             self._lock.release()
-            self._forget(self._name)
+            self._forget(self.name)
+
+    def _settle_own(self, connection: sqlite3.Connection) -> None:
+        """Settle this session's charges, and those of the leases under its lock (`leases`)."""
+        own = connection.execute("SELECT id FROM sessions WHERE lock = ?", (self.name,)).fetchall()
+        for (session,) in own:
+            settle_session(connection, session)
 
     def _lock_of(self, name: str) -> FileLock:
         return FileLock(self._folder / f"{name}.lock")
@@ -132,7 +146,7 @@ class Session:
 
     def _begin(self, connection: sqlite3.Connection) -> int:
         cursor = connection.execute(
-            "INSERT INTO sessions (lock, started) VALUES (?, ?)", (self._name, time.time())
+            "INSERT INTO sessions (lock, started) VALUES (?, ?)", (self.name, time.time())
         )
         assert cursor.lastrowid is not None
         return cursor.lastrowid
@@ -141,7 +155,7 @@ class Session:
         """Settle the charges of sessions that died; returns how many sessions there were."""
         with self.ledger.reader() as connection:
             others = connection.execute(
-                "SELECT id, lock FROM sessions WHERE id != ?", (self.id,)
+                "SELECT id, lock FROM sessions WHERE lock != ?", (self.name,)
             ).fetchall()
         settled = 0
         for other, name in others:
@@ -151,12 +165,34 @@ class Session:
             except Timeout:
                 continue  # alive
             try:
-                self.ledger.transact(functools.partial(_settle_session, session=other))
+                self.ledger.transact(functools.partial(settle_session, session=other))
                 self._forget(name)
                 settled += 1
             finally:
                 lock.release()
         return settled
+
+    async def look_up(self, keys: Collection[str]) -> Known:
+        """The answers and the permanent failures that are known of `keys`, by key."""
+        answers = self.ledger.get_many(keys)
+        with self.ledger.reader() as connection:
+            return answers, final_failures(connection, [key for key in keys if key not in answers])
+
+    async def claim(
+        self, writer: Writer, claims: Sequence[Claim], *, scope: str, cap: int | None
+    ) -> list[Reservation]:
+        """`reserve`, in the next transaction of a writer to this session's ledger."""
+        return await writer.submit(
+            lambda connection: self.reserve(connection, claims, scope=scope, cap=cap)
+        )
+
+    def get(self, key: str) -> Completion:
+        """The answer to a claim that was found to be answered."""
+        return self.ledger.get_many([key])[key]
+
+    def charged(self, scope: str) -> tuple[int, int, int]:
+        """Pico-dollars charged to a budget, number of lost charges, and their pico-dollars."""
+        return charged(self.ledger, scope), *lost(self.ledger, scope)
 
     def reserve(
         self,
@@ -174,40 +210,59 @@ class Session:
 
         After the first claim that does not fit, no claim is reserved: requests keep their order.
         """
-        charged = _charged(connection, scope)
-        before = charged
-        reservations, rows = [], []
-        full = False
-        now = time.time()
-        wanted = [(bytes.fromhex(claim.key), claim.worst_pico) for claim in claims]
-        keys = [key for key, _ in wanted]
-        answered = {row[0] for row in select_many(connection, _ANSWERED, keys)}
-        holders = dict(select_many(connection, _HOLDERS, keys))
-        for key, worst in wanted:
-            if key in answered:
-                reservations.append(Reservation(ReservationStatus.ANSWERED))
-                continue
-            if key in holders:
-                reservations.append(
-                    Reservation(
-                        ReservationStatus.HELD
-                        if holders[key] is None
-                        else ReservationStatus.BATCHED
-                    )
+        numbered = ((next(self._numbers), claim) for claim in claims)
+        return reserve(connection, self.id, numbered, scope, cap, batch)
+
+
+def reserve(
+    connection: sqlite3.Connection,
+    session: int,
+    claims: Iterable[tuple[int, Claim]],
+    scope: str,
+    cap: int | None,
+    batch: int | None = None,
+) -> list[Reservation]:
+    """What `Session.reserve` does for the session of this number.
+
+    claims: each with a number that no other claim of the session has
+    """
+    charged = _charged(connection, scope)
+    before = charged
+    reservations, rows = [], []
+    full = False
+    now = time.time()
+    wanted = [(number, bytes.fromhex(claim.key), claim.worst_pico) for number, claim in claims]
+    keys = [key for _, key, _ in wanted]
+    answered = {row[0] for row in select_many(connection, _ANSWERED, keys)}
+    holders = dict(select_many(connection, _HOLDERS, keys))
+    for number, key, worst in wanted:
+        if key in answered:
+            reservations.append(Reservation(ReservationStatus.ANSWERED))
+            continue
+        if key in holders:
+            reservations.append(
+                Reservation(
+                    ReservationStatus.HELD if holders[key] is None else ReservationStatus.BATCHED
                 )
-                continue
-            full = full or (cap is not None and charged + worst > cap)
-            if full:
-                reservations.append(Reservation(ReservationStatus.OVER_BUDGET))
-                continue
-            charge = (self.id << 36) | next(self._numbers)
-            rows.append((charge, key, scope, self.id, batch, worst, now))
-            holders[key] = batch
-            charged += worst
-            reservations.append(Reservation(ReservationStatus.RESERVED, charge))
-        connection.executemany("INSERT INTO charges VALUES (?, ?, ?, ?, ?, 'reserved', ?, ?)", rows)
-        _add(connection, scope, charged - before)
-        return reservations
+            )
+            continue
+        full = full or (cap is not None and charged + worst > cap)
+        if full:
+            reservations.append(Reservation(ReservationStatus.OVER_BUDGET))
+            continue
+        charge = charge_number(session, number)
+        rows.append((charge, key, scope, session, batch, worst, now))
+        holders[key] = batch
+        charged += worst
+        reservations.append(Reservation(ReservationStatus.RESERVED, charge))
+    connection.executemany("INSERT INTO charges VALUES (?, ?, ?, ?, ?, 'reserved', ?, ?)", rows)
+    add_to_budget(connection, scope, charged - before)
+    return reservations
+
+
+def charge_number(session: int, number: int) -> int:
+    """The number of a charge in the ledger: of the session's claim with this number."""
+    return (session << 36) | number
 
 
 def mark_sent(connection: sqlite3.Connection, charges: Sequence[int]) -> None:
@@ -243,7 +298,7 @@ def store_answer(
     connection.execute(INSERT_ANSWER, row)
     connection.execute("DELETE FROM charges WHERE id = ?", (charge,))
     connection.execute("DELETE FROM failures WHERE key = ?", (bytes.fromhex(key),))
-    _add(connection, scope, pico - worst)
+    add_to_budget(connection, scope, pico - worst)
 
 
 def release(connection: sqlite3.Connection, charges: Sequence[int]) -> None:
@@ -253,7 +308,7 @@ def release(connection: sqlite3.Connection, charges: Sequence[int]) -> None:
             "SELECT scope, pico FROM charges WHERE id = ? AND state != 'lost'", (charge,)
         ).fetchone()
         if row is not None:
-            _add(connection, row[0], -row[1])
+            add_to_budget(connection, row[0], -row[1])
             connection.execute("DELETE FROM charges WHERE id = ?", (charge,))
 
 
@@ -309,7 +364,8 @@ def _charged(connection: sqlite3.Connection, scope: str) -> int:
     return 0 if row is None else int(row[0])
 
 
-def _add(connection: sqlite3.Connection, scope: str, pico: int) -> None:
+def add_to_budget(connection: sqlite3.Connection, scope: str, pico: int) -> None:
+    """Charge pico-dollars to a budget; a negative number takes some back."""
     if pico:
         connection.execute(
             "INSERT INTO budgets VALUES (?, ?) "
@@ -325,7 +381,7 @@ def _modified(file: Path) -> float:
         return math.inf
 
 
-def _settle_session(connection: sqlite3.Connection, session: int) -> None:
+def settle_session(connection: sqlite3.Connection, session: int) -> None:
     """Settle the charges that a session leaves behind, except those of open batches."""
     reserved = connection.execute(
         "SELECT id FROM charges WHERE session = ? AND state = 'reserved' AND batch IS NULL",

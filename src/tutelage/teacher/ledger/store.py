@@ -25,9 +25,8 @@ from typing import Any, Self, TypeVar
 from tutelage.core.errors import RunFolderError
 from tutelage.core.storage import as_json
 from tutelage.core.types import Completion, Message, Parameter, Request, Usage
+from tutelage.teacher.ledger.schema import APPLICATION_ID, STEPS, VERSION
 
-_APPLICATION_ID = 0x7475746C  # "tutl": distinguishes a ledger from other SQLite databases
-_VERSION = 4
 _BUSY_S = 30.0
 _CHUNK = 500  # SQLite takes at most 999 variables in its older builds
 _CACHE_KIB = 65_536
@@ -35,110 +34,12 @@ _CACHE_KIB = 65_536
 
 T = TypeVar("T")
 
-# Rows are appended, and found through an index of 32-byte digests. If the rows themselves were in
-# the order of their digests, inserting a million of them would move rows all over the disk.
-_SCHEMA = """
-CREATE TABLE answers (
-    id                INTEGER PRIMARY KEY,
-    key               BLOB NOT NULL UNIQUE,
-    identity          TEXT NOT NULL,
-    model             TEXT NOT NULL,
-    strategy          TEXT NOT NULL,
-    messages          TEXT NOT NULL,
-    parameters        TEXT NOT NULL,
-    sample            INTEGER NOT NULL,
-    text              TEXT NOT NULL,
-    finish_reason     TEXT,
-    prompt_tokens     INTEGER,
-    completion_tokens INTEGER,
-    cached_tokens     INTEGER,
-    scope             TEXT,
-    pico              INTEGER,
-    created           REAL NOT NULL,
-    reasoning         TEXT,
-    served            TEXT,
-    server            TEXT
-);
-CREATE TABLE sessions (
-    id      INTEGER PRIMARY KEY AUTOINCREMENT,
-    lock    TEXT NOT NULL,
-    started REAL NOT NULL
-);
-CREATE TABLE budgets (
-    scope   TEXT PRIMARY KEY,
-    charged INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE batches (
-    id        INTEGER PRIMARY KEY,
-    tag       TEXT NOT NULL UNIQUE,
-    scope     TEXT NOT NULL,
-    identity  TEXT NOT NULL,
-    model     TEXT NOT NULL,
-    base_url  TEXT NOT NULL,
-    key_env   TEXT NOT NULL,
-    price     TEXT,
-    session   INTEGER NOT NULL,
-    remote_id TEXT,
-    file_id   TEXT,
-    state     TEXT NOT NULL CHECK (state IN ('building', 'creating', 'open', 'ended')),
-    detail    TEXT NOT NULL DEFAULT '',
-    requests  INTEGER NOT NULL,
-    changed   REAL NOT NULL,
-    created   REAL NOT NULL,
-    questions BLOB
-);
-CREATE TABLE charges (
-    id      INTEGER PRIMARY KEY,
-    key     BLOB NOT NULL,
-    scope   TEXT NOT NULL,
-    session INTEGER NOT NULL,
-    batch   INTEGER,
-    state   TEXT NOT NULL CHECK (state IN ('reserved', 'sent', 'lost')),
-    pico    INTEGER NOT NULL,
-    created REAL NOT NULL
-);
-CREATE UNIQUE INDEX open_charges ON charges (key) WHERE state != 'lost';
-CREATE TABLE failures (
-    key       BLOB PRIMARY KEY,
-    strategy  TEXT NOT NULL,
-    reason    TEXT NOT NULL,
-    detail    TEXT NOT NULL,
-    transient INTEGER NOT NULL,
-    created   REAL NOT NULL
-) WITHOUT ROWID;
-"""
-
-# Version 1 stored answers in the order of their keys, and no costs.
-_FROM_1 = f"""
-ALTER TABLE answers RENAME TO answers_1;
-{_SCHEMA}
-INSERT INTO answers (key, identity, model, strategy, messages, parameters, sample, text,
-                     finish_reason, prompt_tokens, completion_tokens, created)
-    SELECT digest_bytes(key), identity, model, strategy, messages, parameters, sample, text,
-           finish_reason, prompt_tokens, completion_tokens, created
-    FROM answers_1 ORDER BY created;
-DROP TABLE answers_1;
-"""
-
-# Version 3 did not store which of several servers answered.
-_FROM_3 = "ALTER TABLE answers ADD COLUMN server TEXT"
-
-# Version 2 stored neither reasoning nor the model that a reply names.
-_FROM_2 = f"""
-ALTER TABLE answers ADD COLUMN reasoning TEXT;
-ALTER TABLE answers ADD COLUMN served TEXT;
-{_FROM_3}
-"""
-
-_STEPS = {0: _SCHEMA, 1: _FROM_1, 2: _FROM_2, 3: _FROM_3}
-"""By version of the file: what makes it a ledger of this version."""
-
-_ANSWER_COLUMNS = (
+ANSWER_COLUMNS = (
     "key, identity, model, strategy, messages, parameters, sample, text, finish_reason, "
     "prompt_tokens, completion_tokens, cached_tokens, scope, pico, created, reasoning, served, "
     "server"
 )
-INSERT_ANSWER = f"INSERT OR IGNORE INTO answers ({_ANSWER_COLUMNS}) VALUES ({','.join('?' * 18)})"
+INSERT_ANSWER = f"INSERT OR IGNORE INTO answers ({ANSWER_COLUMNS}) VALUES ({','.join('?' * 18)})"
 
 _ANSWERS = (
     "SELECT key, text, finish_reason, prompt_tokens, completion_tokens, cached_tokens, pico, "
@@ -282,22 +183,22 @@ class Ledger:
         application = connection.execute("PRAGMA application_id").fetchone()[0]
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if application != _APPLICATION_ID and (application or version or tables):
+        if application != APPLICATION_ID and (application or version or tables):
             raise RunFolderError(
                 f"{self.path}: is a database, but not a ledger of Tutelage: name another file in "
                 "TUTELAGE_LEDGER"
             )
-        if version > _VERSION:
+        if version > VERSION:
             raise RunFolderError(
                 f"{self.path}: is a ledger of version {version}, but this Tutelage supports "
-                f"version {_VERSION}: update Tutelage, or name another file in TUTELAGE_LEDGER"
+                f"version {VERSION}: update Tutelage, or name another file in TUTELAGE_LEDGER"
             )
-        if version < _VERSION:
+        if version < VERSION:
             connection.create_function("digest_bytes", 1, bytes.fromhex, deterministic=True)
-            for statement in _STEPS[version].split(";"):
+            for statement in STEPS[version].split(";"):
                 connection.execute(statement)
-            connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {_VERSION}")
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {VERSION}")
         connection.execute("COMMIT")
         # SQLite does not wait for other processes when it switches to write-ahead mode.
         deadline = time.monotonic() + _BUSY_S
