@@ -38,7 +38,7 @@ def test_a_real_model_teaches_over_http(
             "base_url": base_url,
             "provider": "local",
             "temperature": 0.2,
-            "max_tokens": 32,
+            "max_tokens": 60,
             "concurrency": 4,
         }
         done = run(
