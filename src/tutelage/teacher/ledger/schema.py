@@ -14,6 +14,18 @@ CREATE TABLE shards (
 """
 """The names of the shards that were merged, each once."""
 
+FAILURES = """
+CREATE TABLE failures (
+    key       BLOB PRIMARY KEY,
+    strategy  TEXT NOT NULL,
+    reason    TEXT NOT NULL,
+    detail    TEXT NOT NULL,
+    transient INTEGER NOT NULL,
+    created   REAL NOT NULL
+) WITHOUT ROWID
+"""
+"""Requests without an answer; a worker's shards have the same table."""
+
 # Rows are appended, and found through an index of 32-byte digests. If the rows themselves were in
 # the order of their digests, inserting a million of them would move rows all over the disk.
 SCHEMA = f"""
@@ -77,14 +89,7 @@ CREATE TABLE charges (
     created REAL NOT NULL
 );
 CREATE UNIQUE INDEX open_charges ON charges (key) WHERE state != 'lost';
-CREATE TABLE failures (
-    key       BLOB PRIMARY KEY,
-    strategy  TEXT NOT NULL,
-    reason    TEXT NOT NULL,
-    detail    TEXT NOT NULL,
-    transient INTEGER NOT NULL,
-    created   REAL NOT NULL
-) WITHOUT ROWID;
+{FAILURES};
 {SHARDS};
 """
 

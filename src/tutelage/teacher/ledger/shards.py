@@ -25,6 +25,7 @@ from typing import Any
 
 from tutelage.core.errors import RunFolderError
 from tutelage.teacher.ledger.charges import add_to_budget
+from tutelage.teacher.ledger.schema import FAILURES
 from tutelage.teacher.ledger.store import ANSWER_COLUMNS, INSERT_ANSWER, Ledger
 
 SUFFIX = ".shard"
@@ -54,19 +55,9 @@ WHEN NEW.state = 'lost' BEGIN
 END
 """,
 )
-_FAILURES = """
-CREATE TABLE failures (
-    key       BLOB PRIMARY KEY,
-    strategy  TEXT NOT NULL,
-    reason    TEXT NOT NULL,
-    detail    TEXT NOT NULL,
-    transient INTEGER NOT NULL,
-    created   REAL NOT NULL
-) WITHOUT ROWID
-"""
 _TABLES = {
     "answers": f"CREATE TABLE answers ({ANSWER_COLUMNS})",
-    "failures": _FAILURES,
+    "failures": FAILURES,
     "settled": _SETTLED,
 }
 _COLUMNS = {"answers": ANSWER_COLUMNS, "failures": "*", "settled": "*"}
