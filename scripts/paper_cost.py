@@ -75,6 +75,18 @@ def prices_of(teachers: Sequence[str]) -> dict[str, Price]:
     return found
 
 
+def write_table(page: Path, begin: str, end: str, text: str) -> None:
+    """Put a text into a page between two marks, in place of what is there.
+
+    Raises SystemExit for a page without the marks.
+    """
+    before, first, rest = page.read_text(encoding="utf-8").partition(begin)
+    _, last, after = rest.partition(end)
+    if not (first and last):
+        raise SystemExit(f"{page} lacks the marks {begin!r} and {end!r}")
+    page.write_text(f"{before}{begin}\n{text}\n\n{end}{after}", encoding="utf-8")
+
+
 def main() -> None:
     """Print the table, or put it into a page between its two marks."""
     parser = argparse.ArgumentParser(description="What the paper's annotations cost today.")
@@ -92,11 +104,7 @@ def main() -> None:
     if options.write is None:
         print(text)
         return
-    before, begin, rest = options.write.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise SystemExit(f"{options.write} lacks the marks {BEGIN!r} and {END!r}")
-    options.write.write_text(f"{before}{begin}\n{text}\n\n{end}{after}", encoding="utf-8")
+    write_table(options.write, BEGIN, END, text)
 
 
 if __name__ == "__main__":

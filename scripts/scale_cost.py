@@ -11,10 +11,11 @@ allows, and how quickly a GPU writes, are assumptions, each an option.
 from __future__ import annotations
 
 import argparse
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from paper_cost import prices_of
+from paper_cost import prices_of, write_table
 
 from tutelage.teacher.cost.prices import PICO, Price
 
@@ -60,9 +61,9 @@ def batch(rows: int, price: Price, options: argparse.Namespace) -> Way:
 def pool(rows: int, _price: Price, options: argparse.Namespace) -> Way:
     """Servers of one's own, such as vLLM, each on one GPU."""
     hours = rows * options.output / options.gpu_tokens_per_second / 3600
-    asked = rows / (options.gpus * options.gpu_tokens_per_second / options.output)
-    clients = -(-rows // round(asked * REQUESTS_PER_SECOND)) if asked else 1
-    machines = f"{options.gpus} GPUs, {max(1, clients)} process{'es' if clients > 1 else ''}"
+    answers_per_second = options.gpus * options.gpu_tokens_per_second / options.output
+    clients = math.ceil(answers_per_second / REQUESTS_PER_SECOND)
+    machines = f"{options.gpus} GPUs, {clients} process{'es' if clients > 1 else ''}"
     return Way("pool", rows, hours / options.gpus / 24, hours * options.gpu_dollars, machines)
 
 
@@ -127,11 +128,7 @@ def main() -> None:
     if options.write is None:
         print(text)
         return
-    before, begin, rest = options.write.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise SystemExit(f"{options.write} lacks the marks {BEGIN!r} and {END!r}")
-    options.write.write_text(f"{before}{begin}\n{text}\n\n{end}{after}", encoding="utf-8")
+    write_table(options.write, BEGIN, END, text)
 
 
 if __name__ == "__main__":
