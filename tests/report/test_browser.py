@@ -398,14 +398,14 @@ def test_twenty_thousand_rows_open_at_once_and_stay_small(opened: Open, tmp_path
     path = written(files)
     assert 3_000_000 < path.stat().st_size < 15_000_000
     # The promise of 2 s is for an idle machine. On a busy or slow one a page of 60 rows takes long
-    # too, and 20,000 rows may take three times its time.
+    # too, and 20,000 rows may take twice its time.
     # Both are opened by turns, since how busy it is changes.
     few = written(many_rows(60, [arm.name for arm in results.arms], 5))
     times, small = list[float](), list[float]()
-    while len(times) < 8 and min(times, default=2.0) >= max(2.0, 3 * min(small, default=0.0)):
+    while len(times) < 15 and min(times, default=2.0) >= max(2.0, 2 * min(small, default=0.0)):
         small.append(seconds_to_open(few))
         times.append(seconds_to_open(path))
-    assert min(times) < max(2.0, 3 * min(small)), (times, small)
+    assert min(times) < max(2.0, 2 * min(small)), (times, small)
     page = opened(path)
     assert state(page) == "All 20,000 rows"
     assert page.locator("#rows-list li").count() == 10
