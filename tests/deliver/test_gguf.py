@@ -214,6 +214,12 @@ def test_the_name_of_the_pre_tokenizer_is_read_from_its_rules(tmp_path: Path, pr
     found = read_vocabulary(tmp_path / "tokenizer.json", size=430, eos_id=1, before=[2])
     assert found.pre == pre and found.bos_id == 2 and len(found.tokens) == 430
     assert found.types[:4] == [3, 3, 3, 1] and found.tokens[-1] == "[PAD429]"
+    assert not found.composes
+    described = json.loads((tmp_path / "tokenizer.json").read_text(encoding="utf-8"))
+    (tmp_path / "other.json").write_text(
+        json.dumps({**described, "normalizer": {"type": "NFC"}}), encoding="utf-8"
+    )
+    assert read_vocabulary(tmp_path / "other.json", size=430, eos_id=1, before=[2]).composes
 
 
 def _changed(key: str, value: Any) -> Callable[[dict[str, Any]], None]:

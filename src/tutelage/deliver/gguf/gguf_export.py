@@ -25,6 +25,12 @@ GGUF = "gguf"
 
 FILE = f"{GGUF}/model.gguf"
 
+COMPOSE = (
+    "Send texts with composed characters (Unicode's NFC): the student's tokenizer composes them "
+    'itself, llama.cpp does not, and would read "e" and an accent as other tokens than "é".'
+)
+"""What users of a file have to know where the tokenizer has that step."""
+
 
 @dataclass(frozen=True)
 class GgufWork:
@@ -69,6 +75,8 @@ class GgufWork:
                 notes.append(
                     f"GGUF in {precision} was not exported: {error}. Next: {ways[number]}."
                 )
+        if self.vocabulary.composes:
+            notes.append(f"GGUF: {COMPOSE}")
         if parity.seam:
             notes.append(
                 f"GGUF: on {parity.seam:,} of {parity.rows_as_text:,} rows llama.cpp gives a "
@@ -86,6 +94,8 @@ class GgufWork:
         if not parity.seam:
             write_atomic(folder / "Modelfile", modelfile(student, record))
         text = instructions(student, record, precision, parity, rows[0])
+        if self.vocabulary.composes:
+            text += f"\n{COMPOSE}\n"
         write_atomic(folder / "README.md", text)
 
 

@@ -44,6 +44,8 @@ class Vocabulary:
     merges:  pairs of tokens, the first merged first
     eos_id:  the token that ends a text
     bos_id:  the token that an input begins with; None: none
+    composes: whether the tokenizer brings a text into composed characters (NFC) first, which
+              llama.cpp leaves to whoever sends it
     """
 
     pre: str
@@ -52,6 +54,7 @@ class Vocabulary:
     merges: list[str]
     eos_id: int
     bos_id: int | None
+    composes: bool
 
 
 def read_vocabulary(file: Path, *, size: int, eos_id: int, before: Sequence[int]) -> Vocabulary:
@@ -80,7 +83,8 @@ def read_vocabulary(file: Path, *, size: int, eos_id: int, before: Sequence[int]
             tokens[i] = added["content"]
             types[i] = CONTROL if added.get("special") else USER_DEFINED
     merges = [m if isinstance(m, str) else " ".join(m) for m in model["merges"]]
-    return Vocabulary(pre, tokens, types, merges, eos_id, before[0] if before else None)
+    composes = described.get("normalizer") is not None  # NFC: any other was refused
+    return Vocabulary(pre, tokens, types, merges, eos_id, before[0] if before else None, composes)
 
 
 def _name_of(described: dict[str, Any], model: dict[str, Any]) -> str:
