@@ -7,11 +7,14 @@ import hashlib
 import os
 import signal
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
+
+gc.disable()  # while tests are imported and collected, nearly all that is made stays
 
 # Processor time is shared with other tests: how long one example takes says nothing.
 settings.register_profile("tutelage", deadline=None)
@@ -37,19 +40,19 @@ _LONGEST = ("experiment", "student", "cli", "deliver")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files come first, so that several processes end at about the same time."""
-    tests = Path(__file__).parent
 
-    def rank(item: pytest.Item) -> int:
-        room = item.path.relative_to(tests).parts[0]
+    @cache
+    def rank(file: Path) -> int:
+        room = file.relative_to(Path(__file__).parent).parts[0]
         return _LONGEST.index(room) if room in _LONGEST else len(_LONGEST)
 
-    items.sort(key=rank)
+    items.sort(key=lambda item: rank(item.path))
 
 
 def pytest_collection_finish() -> None:
     """What was imported for the tests stays: the garbage collector need not look at it again."""
-    gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture
