@@ -6,7 +6,7 @@ import gc
 import hashlib
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -159,6 +159,16 @@ def _one_preflight(
         )
 
     monkeypatch.setattr(student_check, "_kept", once)
+
+
+@pytest.fixture
+def once(shared_folder: Path) -> Iterator[None]:
+    """For a test of what runs make of their students: equal trainings are done once (see
+    `shared_jobs`)."""
+    from shared_jobs import shared_jobs
+
+    with shared_jobs(shared_folder / "jobs"):
+        yield
 
 
 @pytest.fixture(scope="session")

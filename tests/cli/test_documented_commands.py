@@ -23,6 +23,7 @@ from scripted_server import ScriptedServer
 from typer.testing import CliRunner
 
 import forked
+from shared_jobs import shared_jobs
 from tutelage.cli.main import COMMANDS, app
 from tutelage.config import recipe_file
 from tutelage.config.recipe_file import load_recipe, parse_recipe
@@ -113,7 +114,8 @@ def other_runs(folder: Path) -> None:
     for name in ("anli", "anli-larger-student"):
         path = folder / f"{name}.yaml"
         path.write_text(yaml.safe_dump({**recipe, "name": name}), encoding="utf-8")
-        assert CliRunner().invoke(app, ["run", str(path)]).exit_code == 0
+        with shared_jobs(folder / "jobs"):  # the second run has the same trainings
+            assert CliRunner().invoke(app, ["run", str(path)]).exit_code == 0
     for name, arm in (("mine", "reasoning"), ("theirs", "labels")):
         found = next((folder / "runs/anli/arms" / arm).glob("*/seed-0/test.jsonl"))
         shutil.copy(found, folder / f"{name}.jsonl")

@@ -196,6 +196,7 @@ def run_training(
             on_log,
             store,
             job.key,
+            restore=False,
         )
 
 

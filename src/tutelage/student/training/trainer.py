@@ -65,6 +65,7 @@ def train(
     on_log: OnLog | None = None,
     on_result: Callable[[TrainResult], None] | None = None,
     key: str = "",
+    restore: bool = True,
 ) -> TrainResult:
     """Train `student`, keep its best checkpoint in `folder`/model, and load that checkpoint.
 
@@ -73,6 +74,7 @@ def train(
     on_result: called with the result in the process that writes, while an interruption can still
                be recovered from
     key:       stands for what cannot be seen here, such as the weights that the student starts with
+    restore:   whether the checkpoint is loaded into `student`; False where it is not used any more
 
     A folder with the state of the same training resumes it. The state of another training (other
     rows, dev, task, settings or `key`) raises RunFolderError. Order and dropout depend only on
@@ -111,7 +113,7 @@ def train(
     finally:
         run.close()
     run.adapters.remove()
-    if progress.best_step:
+    if restore and progress.best_step:
         restore_weights(student.model, files.model)
     result = TrainResult(
         dev_accuracy=progress.best_accuracy if progress.best_step else None,
