@@ -34,8 +34,17 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-_LONGEST = ("experiment", "student", "cli", "deliver")
-"""Rooms with the longest files of tests."""
+_LONGEST = (
+    "experiment",
+    "student",
+    "cli",
+    "deliver",
+    "benchmarks",
+    "report",
+    "teacher",
+    "test_site.py",
+)
+"""Rooms, and files outside of rooms, with the longest files of tests."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
