@@ -26,6 +26,7 @@ from tutelage.core.progress import Observer
 from tutelage.core.task import Task
 from tutelage.core.types import Example, Prediction, Rationale, TrainingExample
 from tutelage.experiment.arm_strategies import strategy_of
+from tutelage.experiment.asking import Asking
 from tutelage.experiment.bought_labels import labelled_rows, of_its_label, random_filter
 from tutelage.experiment.gold_sizes import gold_rows
 from tutelage.experiment.prepare import Splits, apply_control
@@ -211,8 +212,7 @@ class _Drawing:
         wait: bool,
     ) -> None:
         self._recipe, self._splits, self._observer = recipe, splits, observer
-        self._asking: dict[str, Any] = {"retry_failed": retry_failed, "wait": wait}
-        self._ledger = ledger
+        self._asking = Asking(recipe, ledger, observer, retry_failed, wait)
         self._task = recipe.resolved_task()
         seeds, disjoint = recipe.replicates, recipe.data.draws == "disjoint"
         self._gold = seed_orders(splits.train, seeds, "gold", self._task, disjoint=disjoint)
@@ -338,15 +338,8 @@ class _Drawing:
     def _asker(self, arm: ArmSection) -> Asker:
         key = arm.annotation_key
         if key not in self._askers:
-            self._askers[key] = Asker(
-                self._recipe,
-                arm,
-                self._task,
-                self._ledger,
-                self._observer,
-                strategy_of(self._recipe, arm, self._splits.train),
-                **self._asking,
-            )
+            strategy = strategy_of(self._recipe, arm, self._splits.train)
+            self._askers[key] = Asker(arm, self._asking, strategy)
         return self._askers[key]
 
     def _check_sizes(self) -> None:

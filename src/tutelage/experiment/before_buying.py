@@ -78,8 +78,8 @@ def annotate_what_is_bought(
 
 
 def first_student(recipe: Recipe, splits: Splits, folder: Path, observer: Observer) -> float | None:
-    """Dev accuracy of a student of labels alone on the first seed's gold rows, at the recipe's own
-    epochs and first configuration; None where it diverged.
+    """The metric on dev of a student of labels alone on the first seed's gold rows, at the recipe's
+    own epochs and first configuration; None where it diverged.
 
     It is trained in RUN/first-student, and is none of the students that are compared: how many
     steps these take depends on what will be bought.
@@ -102,7 +102,14 @@ def first_student(recipe: Recipe, splits: Splits, folder: Path, observer: Observ
         tokenizer = tokenizer_for(rows, place / "tokenizer")
     settings = recipe.training(arm, recipe.configs(arm)[0], seed)
     job = TrainingJob(
-        recipe.student.model, tokenizer, rows, splits.dev, task, settings, place / "training"
+        recipe.student.model,
+        tokenizer,
+        rows,
+        splits.dev,
+        task,
+        settings,
+        place / "training",
+        metric=recipe.metric,
     )
     with Runner(1, observer.job) as runner:
         ((_, result),) = runner.run([job])

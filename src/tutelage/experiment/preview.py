@@ -18,7 +18,7 @@ from tutelage.experiment.prepare import Splits
 
 
 def preview(recipe: Recipe, splits: Splits, rows: ArmRows) -> tuple[PreviewedArm, ...]:
-    """The dev accuracy of a bag of words on every arm's rows, by seed.
+    """The recipe's metric on dev of a bag of words on every arm's rows, by seed.
 
     Arms with the same rows in all seeds are fitted once. A self-training arm's labels come from the
     bag of words of that seed's gold rows. Dev chooses the strength of the penalty, so the figures
@@ -30,7 +30,7 @@ def preview(recipe: Recipe, splits: Splits, rows: ArmRows) -> tuple[PreviewedArm
     def accuracy(training: Sequence[Example]) -> float:
         key = tuple(sorted((row.uid, row.label) for row in training))
         if key not in fitted:
-            found = bag_of_words(training, splits.dev, splits.dev[:1], task)
+            found = bag_of_words(training, splits.dev, splits.dev[:1], task, recipe.metric)
             fitted[key] = max(found.dev_accuracy)
         return fitted[key]
 
@@ -43,7 +43,7 @@ def preview(recipe: Recipe, splits: Splits, rows: ArmRows) -> tuple[PreviewedArm
             if arm.control == "self_training":
                 gold = rows.learnt[recipe.baseline.name][seed].gold
                 pool = self_training_pool(recipe, arm, rows)[seed]
-                answers = bag_of_words(gold, splits.dev, pool, task).predictions
+                answers = bag_of_words(gold, splits.dev, pool, task, recipe.metric).predictions
                 labelled = [
                     dataclasses.replace(row, label=answer.label)
                     for row, answer in zip(pool, answers, strict=True)

@@ -12,18 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from tutelage.config.arm_settings import ArmSection
-from tutelage.config.recipe import Recipe
 from tutelage.config.spend_settings import SpendSection, SpendUnit
 from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.errors import UsageError
-from tutelage.core.progress import AnnotationProgress, Observer
-from tutelage.core.task import Task
 from tutelage.core.types import Example, Rationale, Usage
+from tutelage.experiment.asking import Asking
 from tutelage.strategies.lookup import Strategy
-from tutelage.teacher.annotate import Annotation, Options, annotate
+from tutelage.teacher.annotate import Annotation
 from tutelage.teacher.cost.budget import price_for
 from tutelage.teacher.cost.prices import (
     PICO,
@@ -33,7 +30,6 @@ from tutelage.teacher.cost.prices import (
     worst_case,
 )
 from tutelage.teacher.engine.requests import PendingRequest, RequestBuilder
-from tutelage.teacher.ledger.store import Ledger
 from tutelage.teacher.registry import is_looked_up, open_teacher
 from tutelage.teacher.summary import Summary
 
@@ -122,26 +118,19 @@ class Asker:
 
     def __init__(
         self,
-        recipe: Recipe,
         arm: ArmSection,
-        task: Task,
-        ledger: Path | None,
-        observer: Observer,
+        asking: Asking,
         strategy: Strategy,
-        *,
-        retry_failed: bool = False,
-        wait: bool = True,
     ) -> None:
-        self.name, self.task, self.strategy = arm.name, task, strategy
-        self._recipe, self._ledger, self._observer = recipe, ledger, observer
-        self._retry_failed, self._wait = retry_failed, wait
+        self.name, self.strategy, self._asking = arm.name, strategy, asking
+        recipe = asking.recipe
         first = recipe.teacher_of(arm) if strategy.asks_teacher else None
         self.settings = [each for each in (first, arm.agrees_with) if each is not None]
         self._builders: list[RequestBuilder] = []
         self._prices: list[Price | None] = []
         for settings in self.settings:
             teacher = open_teacher(settings)
-            self._builders.append(RequestBuilder(strategy, task, teacher))
+            self._builders.append(RequestBuilder(strategy, recipe.resolved_task(), teacher))
             self._prices.append(price_for(teacher.model, settings))
         self.summaries: list[list[Summary]] = [[] for _ in self.settings]
         self.without_teacher: list[Summary] = []
@@ -218,29 +207,7 @@ class Asker:
         return bought
 
     def _annotate(self, rows: Sequence[Example], settings: TeacherSettings | None) -> Annotation:
-        def on_progress(progress: AnnotationProgress) -> None:
-            if len(rows) >= _SHOWN:
-                self._observer.annotating(self.name, progress)
-
-        book = None if self._ledger is None else Ledger(self._ledger)
-        try:
-            return annotate(
-                rows,
-                strategy=self.strategy,
-                teacher=settings,
-                task=self.task,
-                ledger=book,
-                options=Options(
-                    budget_name=self._recipe.name,
-                    retry_failed=self._retry_failed,
-                    wait=self._wait,
-                    on_progress=on_progress,
-                    on_note=self._observer.note,
-                ),
-            )
-        finally:
-            if book is not None:
-                book.close()
+        return self._asking.annotate(rows, self.strategy, settings, self.name, shown_from=_SHOWN)
 
 
 def _charge(pending: PendingRequest, answer: Rationale, price: Price | None) -> Charge:
