@@ -6,7 +6,7 @@ ledger, budget, progress and notes are the same for all.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,12 +42,14 @@ class Asking:
         title: str,
         *,
         shown_from: int = 0,
+        on_failure: Callable[[str, str], None] | None = None,
     ) -> Annotation:
         """The answers about these rows, in their order, charged to the budget of the recipe's name.
 
         settings: None for a strategy that asks no teacher
         title:    what progress is reported under
         shown_from: rows from which on progress is reported
+        on_failure: as in `teacher.annotation.Options`
 
         Raises BudgetError, TeacherError and related errors as `teacher.annotate.annotate` does.
         """
@@ -62,6 +64,7 @@ class Asking:
             wait=self.wait,
             on_progress=on_progress,
             on_note=self.observer.note,
+            on_failure=on_failure,
         )
         book = None if self.ledger is None else Ledger(self.ledger)
         try:

@@ -10,9 +10,8 @@ from tutelage.core.results import TeacherAgreement
 from tutelage.core.storage import write_jsonl
 from tutelage.experiment.agreement_check import check_agreement
 from tutelage.experiment.arm_rows import draw_rows, rows_bought_in_any_case
-from tutelage.experiment.gold_sizes import gold_rows
+from tutelage.experiment.gold_sizes import gold_orders, gold_rows
 from tutelage.experiment.prepare import Splits, load_splits
-from tutelage.experiment.row_orders import seed_orders
 from tutelage.student.encoding.targets import build_training_examples
 from tutelage.student.jobs.jobs import Runner, TrainingJob
 from tutelage.teacher.annotate import Summary
@@ -85,14 +84,7 @@ def first_student(recipe: Recipe, splits: Splits, folder: Path, observer: Observ
     steps these take depends on what will be bought.
     """
     arm, seed, task = recipe.baseline, recipe.replicates[0], recipe.resolved_task()
-    orders = seed_orders(
-        splits.train,
-        recipe.replicates,
-        "gold",
-        task,
-        disjoint=recipe.data.draws == "disjoint",
-    )
-    gold = orders[seed][: gold_rows(recipe, arm, len(splits.train))]
+    gold = gold_orders(recipe, splits.train)[seed][: gold_rows(recipe, arm, len(splits.train))]
     rows = build_training_examples(gold, task, None, "label")
     place = folder / "first-student"
     tokenizer = None

@@ -13,7 +13,8 @@ from tutelage.core.results import PreviewedArm
 from tutelage.core.types import Example
 from tutelage.core.wording import percent
 from tutelage.evaluation.bag_of_words import bag_of_words
-from tutelage.experiment.arm_rows import ArmRows, self_training_pool
+from tutelage.experiment.arm_rows import self_training_pool
+from tutelage.experiment.learnt_rows import ArmRows
 from tutelage.experiment.prepare import Splits
 
 

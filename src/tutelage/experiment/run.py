@@ -44,10 +44,7 @@ from tutelage.experiment import (
     replication,
     summarise,
 )
-from tutelage.experiment.arm_rows import (
-    ArmRows,
-    draw_rows,
-)
+from tutelage.experiment.arm_rows import draw_rows
 from tutelage.experiment.baselines import (
     describe_bag_of_words,
     describe_majority,
@@ -57,6 +54,7 @@ from tutelage.experiment.baselines import (
 from tutelage.experiment.before_buying import compare_with_known_labels
 from tutelage.experiment.control_comparisons import describe_controls, describe_shares
 from tutelage.experiment.interim import Analysis
+from tutelage.experiment.learnt_rows import ArmRows
 from tutelage.experiment.prepare import Splits, annotate_arms, learnt_rationales, load_splits
 from tutelage.experiment.preview import preview, preview_line
 from tutelage.experiment.self_explanations import describe_explanations

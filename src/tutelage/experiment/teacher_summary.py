@@ -7,7 +7,7 @@ from typing import Any
 
 from tutelage.config.recipe import Recipe
 from tutelage.core.results import ArmAnnotation, TeacherSummary, TokenCounts
-from tutelage.experiment.arm_rows import ArmRows
+from tutelage.experiment.learnt_rows import ArmRows
 from tutelage.experiment.purchases import cost_of, counted_tokens
 from tutelage.teacher.annotate import Annotation
 

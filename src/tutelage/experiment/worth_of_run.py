@@ -33,8 +33,8 @@ from tutelage.evaluation.metrics import by_uid, correctness
 from tutelage.evaluation.non_inferior import non_inferiority
 from tutelage.evaluation.numeric import Floats
 from tutelage.evaluation.possibly_best import possibly_best
-from tutelage.experiment.arm_rows import ArmRows, Learnt
 from tutelage.experiment.gold_sizes import gold_rows, on_curve
+from tutelage.experiment.learnt_rows import ArmRows, Learnt
 from tutelage.experiment.prepare import Splits
 from tutelage.experiment.purchases import cost_of
 from tutelage.experiment.summarise import ArmRun
