@@ -17,7 +17,6 @@ from scripted_server import Reply, ScriptedServer
 
 from tutelage.config.recipe import Recipe
 from tutelage.config.recipe_file import parse_recipe
-from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.errors import BudgetError, DataError, TeacherError
 from tutelage.core.progress import Silent
 from tutelage.core.results import TeacherAgreement
@@ -30,7 +29,6 @@ from tutelage.experiment.agreement_check import (
     check_agreement,
     label_teachers,
     sample_rows,
-    terms_note,
     with_pool_answers,
 )
 from tutelage.experiment.arm_strategies import shots_of
@@ -263,27 +261,6 @@ def test_budget_and_rows_that_all_stand_in_the_prompt(
     few = replace(splits, train=splits.train[:1])
     with pytest.raises(DataError, match="all 1 training rows stand in the prompt"):
         check_agreement(recipe(of(server), shots_per_label=1), few, None, Notes())
-
-
-@pytest.mark.parametrize(
-    ("settings", "said"),
-    [
-        ({"model": "openai:m"}, "the terms of api.openai.com (https://openai.com/"),
-        ({"model": "anthropic:m", "max_tokens": 9}, "https://www.anthropic.com/"),
-        ({"model": "gemini:m"}, "https://ai.google.dev/"),
-        ({"model": "openai:m", "base_url": "https://api.mistral.ai/v1"}, "https://mistral.ai/"),
-        ({"model": "openai:m", "base_url": "https://llm.example/v1"}, "the terms of llm.example s"),
-        ({"model": "openai:m", "base_url": "http://localhost:8000/v1"}, "licence of the model"),
-        ({"model": "gguf:model.gguf"}, "the licence of the model"),
-    ],
-)
-def test_the_terms_are_pointed_to(settings: dict[str, Any], said: str) -> None:
-    note = terms_note(TeacherSettings.model_validate(settings))
-    assert note is not None and said in note and "train a model on its answers" in note
-
-
-def test_a_teacher_that_looks_answers_up_has_no_terms_here() -> None:
-    assert terms_note(TeacherSettings(model="scripted")) is None
 
 
 def test_recipes_whose_arms_buy_no_labels_ask_nothing(

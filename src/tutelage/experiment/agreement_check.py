@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
 
 from tutelage.config.recipe import Recipe
 from tutelage.config.teacher_settings import TeacherSettings
@@ -36,25 +35,10 @@ from tutelage.evaluation.statistics import wilson_interval
 from tutelage.experiment.arm_strategies import draw_rows, shots_of, strategy_of
 from tutelage.experiment.asking import Asking
 from tutelage.experiment.prepare import Splits
+from tutelage.experiment.provider_terms import point_to_terms
 from tutelage.strategies.lookup import Strategy
 from tutelage.teacher.annotate import Annotation
 from tutelage.teacher.registry import is_looked_up
-
-TERMS = {
-    "openai.com": "https://openai.com/policies",
-    "anthropic.com": "https://www.anthropic.com/legal",
-    "googleapis.com": "https://ai.google.dev/gemini-api/terms",
-    "mistral.ai": "https://mistral.ai/terms",
-    "openrouter.ai": "https://openrouter.ai/terms",
-}
-"""Where providers have their terms, by the end of a server's name."""
-
-_SERVERS = {
-    "openai": "api.openai.com",
-    "anthropic": "api.anthropic.com",
-    "gemini": "generativelanguage.googleapis.com",
-}
-_HERE = ("localhost", "127.0.0.1", "::1", "0.0.0.0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +103,7 @@ def check_agreement(
     """
     task = recipe.resolved_task()
     teachers = label_teachers(recipe, splits.train)
-    for note in dict.fromkeys(filter(None, (terms_note(each.settings) for each in teachers))):
-        observer.note(note)
+    point_to_terms(recipe, observer)
     found = []
     for teacher in teachers:
         asking = Asking(recipe, ledger, observer, retry_failed)
@@ -266,25 +249,6 @@ def below_student(found: TeacherAgreement, metric: MetricName = "accuracy") -> s
     )
 
 
-def terms_note(settings: TeacherSettings) -> str | None:
-    """Where it says whether a model may be trained on a teacher's answers; None for a teacher that
-    looks answers up."""
-    if is_looked_up(settings):
-        return None
-    asks = "say whether you may train a model on its answers"
-    if not settings.remote and settings.scheme in ("gguf", "package"):
-        return f"{settings.model}: the licence of the model should {asks}"
-    hosts = [urlsplit(address or "").hostname or "" for address in settings.addresses]
-    host = next((one for one in hosts if one not in _HERE), hosts[0])
-    host = host or _SERVERS.get(settings.scheme, "")
-    if host in _HERE:
-        return f"{settings.model} at {host}: the licence of the model should {asks}"
-    where = next((url for end, url in TERMS.items() if _ends(host, end)), None)
-    named = f" ({where})" if where is not None else ""
-    server = host or settings.model
-    return f"{settings.model}: the terms of {server}{named} should {asks}: read them before you pay"
-
-
 def _ask(asking: Asking, teacher: LabelTeacher, rows: Sequence[Example]) -> Annotation:
     """The answers of a teacher about these rows, in their order."""
     try:
@@ -365,7 +329,3 @@ def _stopped(found: TeacherAgreement, metric: MetricName) -> str:
 
 def _text(row: Example, task: Task) -> tuple[str, ...]:
     return tuple(text_key(row.fields[name]) for name in task.fields)
-
-
-def _ends(host: str, end: str) -> bool:
-    return host == end or host.endswith(f".{end}")

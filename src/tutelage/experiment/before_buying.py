@@ -12,6 +12,7 @@ from tutelage.experiment.agreement_check import check_agreement
 from tutelage.experiment.arm_rows import draw_rows, rows_bought_in_any_case
 from tutelage.experiment.gold_sizes import gold_orders, gold_rows
 from tutelage.experiment.prepare import Splits, load_splits
+from tutelage.experiment.provider_terms import point_to_terms
 from tutelage.student.encoding.targets import build_training_examples
 from tutelage.student.jobs.jobs import Runner, TrainingJob
 from tutelage.teacher.annotate import Summary
@@ -34,6 +35,7 @@ def compare_with_known_labels(
     Raises as `check_agreement` does.
     """
     if not any(arm.learns_pool for arm in recipe.arms):
+        point_to_terms(recipe, observer)
         return ()
     observer.stage("A first student of labels alone, to compare the teacher with")
     accuracy = first_student(recipe, splits, folder, observer)
@@ -67,6 +69,8 @@ def annotate_what_is_bought(
     if any(arm.learns_pool for arm in recipe.arms):
         sure = rows_bought_in_any_case(recipe, splits, ledger, observer)
         check_agreement(recipe, splits, ledger, observer, pool_rows=sure, retry_failed=retry_failed)
+    else:
+        point_to_terms(recipe, observer)
     drawn = draw_rows(recipe, splits, ledger, observer, retry_failed=retry_failed, wait=wait)
     written = {}
     for arm, annotation in drawn.annotations.items():

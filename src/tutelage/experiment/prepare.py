@@ -25,6 +25,7 @@ from tutelage.experiment.arm_strategies import strategy_of
 from tutelage.experiment.asking import Asking
 from tutelage.experiment.blind_rows import BlindRows
 from tutelage.experiment.label_units import check_label_units
+from tutelage.experiment.provider_terms import point_to_terms
 from tutelage.rationales.controls import filler, label_echo, scrambled, shuffled
 from tutelage.scale.annotate_on_ray import asks_on_ray
 from tutelage.strategies.lookup import get_strategy, labels_rows
@@ -140,6 +141,7 @@ def annotate_arms(
     retry_failed: repeat requests that are known to have failed permanently
     wait:         wait for open batches; otherwise raise BatchesOpenError after all arms were sent
     """
+    point_to_terms(recipe, observer)
     asking = Asking(recipe, ledger, observer, retry_failed, wait)
     by_key: dict[tuple[Any, ...], Annotation] = {}
     waiting: BatchesOpenError | None = None

@@ -102,7 +102,8 @@ def compare_runs(first: Path, second: Path) -> TwoRuns:
     files = [read_files(*each) for each in zip((first, second), results, strict=True)]
     here, there = _shared_rows(*files)
     arms = {name: (tested[0][name], tested[1][name]) for name in common}
-    labels_of = [files[0].gold[row] for row in here] if balanced else None
+    names = results[0].task.labels
+    labels_of = [names[files[0].gold[row]] for row in here] if balanced else None
     groups = _groups(files, here, there)
     reasons = {name: _why_not(name, arms[name], files, labels_of, groups, here) for name in common}
     paired = [name for name in common if not reasons[name]]
