@@ -5,7 +5,7 @@ from __future__ import annotations
 from tutelage.config.asked_teachers import teachers_of
 from tutelage.config.recipe import Recipe
 from tutelage.core.progress import Observer
-from tutelage.teacher.terms import terms_note
+from tutelage.teacher.terms_of_use import terms_note
 
 
 def terms_of(recipe: Recipe) -> tuple[str, ...]:

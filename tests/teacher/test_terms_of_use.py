@@ -18,7 +18,7 @@ from tutelage.experiment.before_buying import compare_with_known_labels
 from tutelage.experiment.prepare import load_splits
 from tutelage.experiment.provider_terms import terms_of
 from tutelage.planning.plan import PlanSettings, plan_recipe
-from tutelage.teacher.terms import SERVERS, TERMS, terms_note
+from tutelage.teacher.terms_of_use import SERVERS, TERMS, terms_note
 
 ELSEWHERE = {"github.com", "rfc-editor.org", "microsoft.com", "google.dev"}
 """Hosts of references in the source that are no servers of models, or are named by another."""
@@ -58,7 +58,7 @@ def test_every_provider_that_the_source_names_has_its_terms() -> None:
     """By the addresses and endings of hosts in the teacher's code."""
     source = Path(tutelage.teacher.__file__).parent
     named = set()
-    for path in (each for each in source.rglob("*.py") if each.stem != "terms"):
+    for path in (each for each in source.rglob("*.py") if each.stem != "terms_of_use"):
         text = path.read_text(encoding="utf-8")
         found = [urlsplit(url).hostname or "" for url in re.findall(r"https://[^\s\"'`),>]+", text)]
         found += re.findall(r'"\.([a-z-]+\.(?:com|net|ai|dev))"', text)
