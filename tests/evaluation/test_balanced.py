@@ -277,7 +277,7 @@ def test_dev_chooses_a_bag_of_words_by_the_metric() -> None:
 
 
 @pytest.mark.parametrize("counts", [(300, 300), (480, 120), (560, 40)])
-def test_the_variance_is_foreseen(counts: tuple[int, ...]) -> None:
+def test_the_variance_is_that_of_simulated_arms(counts: tuple[int, ...]) -> None:
     """Before a run: the parts of the variance that `plan` expects are those of simulated arms."""
     rng = np.random.default_rng(counts)
     gold, share, sd = rows_of(rng, *counts), 0.3, 0.01
@@ -300,10 +300,10 @@ def test_the_variance_is_foreseen(counts: tuple[int, ...]) -> None:
         if len(measured) == 1:
             assert parts.effective_units == pytest.approx(expected.effective_units, rel=1e-3)
     # `design_of` is the inverse: what a run shows gives back the variance of its difference.
-    foreseen = [
+    predicted = [
         (p := expected_variance(each)).rows + sum(p.seeds) - sum(p.residue) for each in measured
     ]
-    assert np.mean(foreseen) ** 0.5 == pytest.approx(np.std(means), rel=0.2)
+    assert np.mean(predicted) ** 0.5 == pytest.approx(np.std(means), rel=0.2)
     assert np.mean([each.inflation for each in measured]) == pytest.approx(
         design.inflation, rel=0.1
     )

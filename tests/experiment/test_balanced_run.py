@@ -224,7 +224,7 @@ def test_a_curve_of_rows_is_of_it_too(done: Run, recipe: Recipe) -> None:
     assert learning_curves.describe_curve([], [], {}, recipe, splits) is None
 
 
-def test_plan_foresees_wider_intervals(recipe: Recipe, values: dict[str, Any]) -> None:
+def test_plan_expects_wider_intervals(recipe: Recipe, values: dict[str, Any]) -> None:
     splits, nowhere = load_splits(recipe), Path("nowhere")
     found = analyse_power(recipe, splits, nowhere, None)
     plain = analyse_power(parse_recipe(values | {"metric": "accuracy"}), splits, nowhere, None)

@@ -21,7 +21,7 @@ from tutelage.planning.plan import PlanSettings, plan_recipe
 from tutelage.teacher.terms_of_use import SERVERS, TERMS, terms_note
 
 ELSEWHERE = {"github.com", "rfc-editor.org", "microsoft.com", "google.dev"}
-"""Hosts of references in the source that are no servers of models, or are named by another."""
+"""Hosts of references in the source, of which none serves a model under that name."""
 
 
 @pytest.mark.parametrize(

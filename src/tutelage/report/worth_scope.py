@@ -41,6 +41,11 @@ def scope_sentences(worth: Worth, metric: str = "accuracy") -> Iterator[str]:
             "otherwise."
         )
     )
+    if shown := max((found.shots for found in worth.agreement), default=0):
+        yield (
+            f"Every draw of labelled rows holds the {several(shown, 'row')} that the teacher's "
+            "prompt shows."
+        )
     for what, shares in (
         ("labelled rows", [arm.gold_share for arm in worth.arms]),
         ("unlabelled rows", [arm.pool_share or 0.0 for arm in worth.arms]),
