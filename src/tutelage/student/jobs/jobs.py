@@ -189,9 +189,9 @@ def run_training(
 
     config = {"student": job.student, **as_json(settings)}
     with tracked(job.tracking if group.is_main else None, job.folder, config) as on_log:
-        told = (on_step, on_log, store)
+        calls = (on_step, on_log, store)
         rows = (job.training, job.dev, job.task)
-        return train(student, *rows, settings, job.folder, *told, job.key, job.metric)
+        return train(student, *rows, settings, job.folder, *calls, job.key, job.metric)
 
 
 def run_scoring(job: ScoringJob, on_step: Callable[[int, int], None] | None = None) -> list[Any]:
