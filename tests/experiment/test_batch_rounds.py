@@ -18,6 +18,7 @@ from openai_server.server import Server
 from tutelage.config.recipe import Recipe
 from tutelage.config.recipe_file import parse_recipe
 from tutelage.config.spend_settings import SpendSection
+from tutelage.core.errors import BatchesOpenError
 from tutelage.core.progress import Silent
 from tutelage.core.types import Example, Rationale
 from tutelage.experiment import batch_rounds
@@ -112,6 +113,20 @@ def test_a_spend_in_dollars_takes_few_batches(
     live = draw(recipe_of(small_recipe, server, 0.004, "live"), tmp_path / "l.sqlite")
     assert [bought(live, arm) for arm in ("reasons", "half")] == [own, bought(rows, "half")]
     assert len(server._batches.batches) == sent and server.counts.requests == 0
+
+
+def test_without_waiting_the_batches_of_all_arms_are_sent(
+    small_recipe: Recipes, server: Server, tmp_path: Path
+) -> None:
+    recipe = recipe_of(small_recipe, server, 0.004)
+    facts = recipe.arms[1].model_copy(
+        update={"name": "facts", "strategy": "information_extraction"}
+    )
+    recipe = recipe.model_copy(update={"arms": [*recipe.arms, facts]})
+    server.change(batch_ends=("stuck",))
+    with pytest.raises(BatchesOpenError, match="open batches"):
+        draw_rows(recipe, load_splits(recipe), tmp_path / "l.sqlite", Silent(), wait=False)
+    assert len(server._batches.batches) == 2
 
 
 class Priced:

@@ -21,7 +21,7 @@ from tutelage.config.arm_settings import ArmSection
 from tutelage.config.design_rules import controls_of, treatment_arms
 from tutelage.config.recipe import Recipe
 from tutelage.config.spend_settings import SpendSection
-from tutelage.core.errors import DataError, TeacherError
+from tutelage.core.errors import BatchesOpenError, DataError, TeacherError
 from tutelage.core.progress import Observer
 from tutelage.core.task import Task
 from tutelage.core.types import Example, Prediction, Rationale, TrainingExample
@@ -171,27 +171,30 @@ class _Drawing:
     def ask_ahead(self) -> None:
         """Ask about the rows of all seeds at once where it is known beforehand which they are: one
         batch, or one stream of requests, in the place of one for each seed. Where it is not, and
-        requests go in batches, all seeds share a few of these."""
+        requests go in batches, all seeds share a few of these. Where batches are not waited for,
+        BatchesOpenError is raised once those of all arms were sent."""
+        waiting: BatchesOpenError | None = None
         done: set[tuple[Any, ...]] = set()
         for arm in self._recipe.arms:
-            spend = self._largest_spend(arm)
             if arm.strategy is None or arm.annotation_key in done:
                 continue
             done.add(arm.annotation_key)
-            asker = self._asker(arm)
-            if spend is not None and spend.unit != "rows":
-                if asker.batches:
-                    orders = [self._order(arm, seed) for seed in self._recipe.replicates]
-                    self._batched[arm.annotation_key] = ask_in_few_rounds(orders, spend, asker)
-                continue
-            if not asker.is_paid:
-                continue
+            try:
+                self._ask_ahead(arm)
+            except BatchesOpenError as error:
+                waiting = error
+        if waiting is not None:
+            raise waiting
+
+    def _ask_ahead(self, arm: ArmSection) -> None:
+        asker, spend = self._asker(arm), self._largest_spend(arm)
+        orders = [self._order(arm, seed) for seed in self._recipe.replicates]
+        if spend is not None and spend.unit != "rows":
+            if asker.batches:
+                self._batched[arm.annotation_key] = ask_in_few_rounds(orders, spend, asker)
+        elif asker.is_paid:
             count = None if spend is None else round(spend.amount)
-            rows = {
-                row.uid: row
-                for seed in self._recipe.replicates
-                for row in self._order(arm, seed)[:count]
-            }
+            rows = {row.uid: row for order in orders for row in order[:count]}
             asker.ask(list(rows.values()))
 
     def sure_rows(self) -> tuple[Example, ...]:

@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from tutelage.config.recipe import Recipe
+from tutelage.core.main_metric import MetricName, metric_in_words
 from tutelage.core.results import PreviewedArm
 from tutelage.core.types import Example
 from tutelage.core.wording import percent
@@ -57,7 +58,8 @@ def preview(recipe: Recipe, splits: Splits, rows: ArmRows) -> tuple[PreviewedArm
     return tuple(previewed)
 
 
-def preview_line(previewed: Sequence[PreviewedArm]) -> str:
+def preview_line(previewed: Sequence[PreviewedArm], metric: MetricName = "accuracy") -> str:
     """`a bag of words on each arm's rows, on dev: labels 54.4%, teacher-labels 60.0%`."""
+    of = "" if metric == "accuracy" else f"{metric_in_words(metric)} "
     parts = [f"{each.arm} {percent(each.dev_accuracy)}" for each in previewed]
-    return f"a bag of words on each arm's rows, on dev: {', '.join(parts)}"
+    return f"a bag of words on each arm's rows, {of}on dev: {', '.join(parts)}"

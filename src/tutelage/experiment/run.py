@@ -157,7 +157,7 @@ def run(
         annotations = drawn.annotations
         rationales = {name: list(each.rationales) for name, each in annotations.items()}
         previewed = preview(recipe, splits, drawn)
-        observer.note(preview_line(previewed))
+        observer.note(preview_line(previewed, recipe.metric))
     else:
         observer.stage("Asking the teacher for rationales")
         annotations = annotate_arms(
