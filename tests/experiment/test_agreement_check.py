@@ -29,6 +29,7 @@ from tutelage.experiment.agreement_check import (
     check_agreement,
     label_teachers,
     sample_rows,
+    sentence,
     with_pool_answers,
 )
 from tutelage.experiment.arm_strategies import shots_of
@@ -126,6 +127,8 @@ def test_a_good_teacher_is_described_and_never_sees_a_label(
     assert [of.share for of in found.per_label.values()] == pytest.approx([1 / 3] * 3)
     assert any("the terms of 127.0.0.1" in n or "licence of the model" in n for n in notes.lines)
     assert any("gives the label of 27 of 30 training rows (90.0%" in n for n in notes.lines)
+    of_balanced = sentence(found, "balanced_accuracy")
+    assert "gives the label of 27 of 30 training rows (balanced accuracy 90.0%, 95%" in of_balanced
     # Rotated labels and the row: no prompt is another for another gold label.
     for prompt in judge.asked:
         row = next(
@@ -167,6 +170,8 @@ def test_a_teacher_below_labels_alone_is_warned_of(
     judge.wrong_every = 2
     (found,) = check_agreement(asked, splits, tmp_path / "l.sqlite", notes, student_accuracy=0.9)
     assert below_student(found) in notes.lines and "50.0%" in str(below_student(found))
+    of_balanced = str(below_student(found, "balanced_accuracy"))
+    assert "has a balanced accuracy of 50.0% on labelled rows (95% interval" in of_balanced
     assert below_student(replace(found, student_accuracy=0.6)) is None
     assert below_student(replace(found, student_accuracy=None)) is None
 
