@@ -31,6 +31,7 @@ from tutelage.scale.annotate_on_ray import asks_on_ray
 from tutelage.strategies.lookup import get_strategy, labels_rows
 from tutelage.teacher.annotate import Annotation, Options, Summary, annotate_to_file
 from tutelage.teacher.ledger.store import Ledger
+from tutelage.teacher.terms_of_use import terms_note
 
 _MOST_SHOTS = 64
 """Rows in a prompt that repeats them for each row."""
@@ -278,6 +279,8 @@ def annotate_file(
     examples = stream_examples(data, task, layout, labelled=not labels)
     if examples.unlabelled:
         observer.note(f"{examples.unlabelled} rows have no label and are left out")
+    if asked.asks_teacher and teacher is not None and (terms := terms_note(teacher)) is not None:
+        observer.note(terms)
     blind = BlindRows(examples.open, task, shown) if labels else None
     book = None if ledger is None else Ledger(ledger)
     try:
