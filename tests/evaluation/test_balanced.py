@@ -10,15 +10,25 @@ from scipy.special import ndtri
 from sklearn.metrics import balanced_accuracy_score
 
 from tutelage.core.task import Task
-from tutelage.core.types import Prediction
-from tutelage.evaluation.balanced import balanced_tables
+from tutelage.core.types import Example, Prediction
+from tutelage.evaluation.bag_of_words import bag_of_words
+from tutelage.evaluation.balanced import balanced_tables, label_of_one_unit
 from tutelage.evaluation.compare import compare, compare_correctness
 from tutelage.evaluation.crossed import crossed_random_effects, equivalence, half_width
 from tutelage.evaluation.gold_equivalent import gold_equivalent
+from tutelage.evaluation.label_agreement import accuracy_interval
+from tutelage.evaluation.metrics import evaluate
 from tutelage.evaluation.non_inferior import non_inferiority
 from tutelage.evaluation.possibly_best import possibly_best
+from tutelage.evaluation.power import Design, balanced_design, design_of, expected_variance
+from tutelage.evaluation.selection import spread_of_models
 from tutelage.evaluation.share import share_of_gain
-from tutelage.evaluation.variance import variance_estimates, variance_of_mean, variances_of_arms
+from tutelage.evaluation.variance import (
+    seeds_share,
+    variance_estimates,
+    variance_of_mean,
+    variances_of_arms,
+)
 
 RECALLS = np.array([0.9, 0.6, 0.4])
 
@@ -196,3 +206,104 @@ def test_wrong_labels_are_refused() -> None:
         crossed_random_effects(table, labels=["a", "a", "a", "b", "b", "rare"])
     with pytest.raises(ValueError, match="label 'b'"):
         crossed_random_effects(table, [0, 1, 2, 3, 3, 3], labels=list("aaabbb"))
+
+
+TASK = Task("three", ("text",), ("a", "b", "c"))
+
+
+def predictions_of(gold: str, *seeds: str) -> dict[int, list[Prediction]]:
+    """Rows with the gold labels of `gold`, one letter each, and each seed's predicted letters."""
+    return {
+        number: [
+            Prediction(f"row {i}", p, {}, g) for i, (p, g) in enumerate(zip(of, gold, strict=True))
+        ]
+        for number, of in enumerate(seeds)
+    }
+
+
+def test_an_arms_scores_by_hand() -> None:
+    found = evaluate(predictions_of("aaaabbcc", "aaaabcaa", "aabbbbcc"), TASK, balanced=True)
+    # Recalls 1, 1/2 and 0; and 1/2, 1 and 1.
+    assert found.accuracy_by_seed == pytest.approx((1 / 2, 5 / 6))
+    assert found.accuracy == pytest.approx(2 / 3)
+    assert found.ci95[0] < 2 / 3 < found.ci95[1] and found.ci_method.endswith("within labels")
+    # The table of labels is about rows, as always.
+    assert found.per_label["a"].recall == pytest.approx(6 / 8)
+    plain = evaluate(predictions_of("aaaabbcc", "aaaabcaa"), TASK)
+    assert plain.accuracy == pytest.approx(5 / 8) and "Wilson" in plain.ci_method
+
+
+def test_a_label_of_one_unit_leaves_no_interval() -> None:
+    found = evaluate(predictions_of("aaabbc", "aaabbc", "aaabba"), TASK, balanced=True)
+    assert found.ci95 == (0, 1) and "all rows of the label c are one" in found.ci_method
+    assert found.accuracy == pytest.approx((1 + 2 / 3) / 2)
+    groups = {f"row {i}": str(i // 2) for i in range(6)}
+    pairs = evaluate(predictions_of("aaaabb", "aaaabb"), TASK, groups, balanced=True)
+    assert pairs.ci95 == (0, 1) and "the label b" in pairs.ci_method
+    assert label_of_one_unit("aabb") is None and label_of_one_unit("aab") == "b"
+    assert label_of_one_unit("aabb", [0, 1, 2, 2]) == "b"
+    right = [True, True, False, False, True]
+    assert accuracy_interval(right, list("vwxyz"), list("aabbc"))[0] == (0, 1)
+    low, high = accuracy_interval(right * 20, range(100), list("aabbb") * 20)[0]
+    assert low < (1 + 1 / 3) / 2 < high < 1
+
+
+def test_what_describes_seeds_takes_the_labels() -> None:
+    rng = np.random.default_rng(7)
+    gold = rows_of(rng, 120, 60, 20)
+    table = arm(rng, gold, difficulty(rng, 200))
+    parts = variance_estimates(table, labels=gold)
+    share = max(parts.seeds[0] - parts.residue[0], 0)
+    assert seeds_share(table, labels=gold) == pytest.approx(
+        share / (max(parts.rows, parts.residue[0]) + share)
+    )
+    assert spread_of_models(table, labels=gold) == pytest.approx(
+        (4 * max(parts.seeds[0], parts.residue[0])) ** 0.5
+    )
+
+
+def test_dev_chooses_a_bag_of_words_by_the_metric() -> None:
+    def rows(*texts: tuple[str, str]) -> list[Example]:
+        return [Example(f"{i}", {"text": text}, label) for i, (text, label) in enumerate(texts)]
+
+    train = rows(*[("dull", "a")] * 30, *[("dull film", "a")] * 10, *[("film bright", "b")] * 3)
+    dev = rows(*[("dull", "a")] * 8, *[("bright", "b")] * 2)
+    plain = bag_of_words(train, dev, dev, TASK)
+    found = bag_of_words(train, dev, dev, TASK, "balanced_accuracy")
+    # Without the rare label all is right on 8 of 10 rows, and on one label of two.
+    assert min(plain.dev_accuracy) == 0.8 and min(found.dev_accuracy) == 0.5
+    assert max(plain.dev_accuracy) == max(found.dev_accuracy) == 1
+    assert found.strength == plain.strength
+
+
+@pytest.mark.parametrize("counts", [(300, 300), (480, 120), (560, 40)])
+def test_the_variance_is_that_of_simulated_arms(counts: tuple[int, ...]) -> None:
+    """Before a run: the parts of the variance that `plan` expects are those of simulated arms."""
+    rng = np.random.default_rng(counts)
+    gold, share, sd = rows_of(rng, *counts), 0.3, 0.01
+    design = balanced_design(Design((1,) * 600, 4, share, sd), gold, range(600))
+    if len(set(counts)) == 1:
+        assert (design.inflation, design.unit_share) == pytest.approx((1, 599 / 600))
+    else:
+        assert design.inflation == pytest.approx(sum(600 / (4 * n) for n in counts))
+        assert design.unit_share < 0.95
+    expected, means, measured = expected_variance(design), [], []
+    for _ in range(120):
+        hard = 0.5 + (rng.random((600, 1)) < 0.5) * (rng.random((600, 1)) - 0.5)
+        arms = [
+            (rng.random((600, 4)) < np.clip(hard + rng.normal(0, sd, 4), 0, 1)).astype(float)
+            for _ in range(2)
+        ]
+        parts = variance_estimates(arms[0], baseline=arms[1], labels=gold)
+        means.append(parts.mean)
+        measured.append(design_of(arms[0], arms[1], labels=gold))
+        if len(measured) == 1:
+            assert parts.effective_units == pytest.approx(expected.effective_units, rel=1e-3)
+    # `design_of` is the inverse: what a run shows gives back the variance of its difference.
+    predicted = [
+        (p := expected_variance(each)).rows + sum(p.seeds) - sum(p.residue) for each in measured
+    ]
+    assert np.mean(predicted) ** 0.5 == pytest.approx(np.std(means), rel=0.2)
+    assert np.mean([each.inflation for each in measured]) == pytest.approx(
+        design.inflation, rel=0.1
+    )

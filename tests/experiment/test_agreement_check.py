@@ -17,7 +17,6 @@ from scripted_server import Reply, ScriptedServer
 
 from tutelage.config.recipe import Recipe
 from tutelage.config.recipe_file import parse_recipe
-from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.errors import BudgetError, DataError, TeacherError
 from tutelage.core.progress import Silent
 from tutelage.core.results import TeacherAgreement
@@ -30,7 +29,7 @@ from tutelage.experiment.agreement_check import (
     check_agreement,
     label_teachers,
     sample_rows,
-    terms_note,
+    sentence,
     with_pool_answers,
 )
 from tutelage.experiment.arm_strategies import shots_of
@@ -128,6 +127,8 @@ def test_a_good_teacher_is_described_and_never_sees_a_label(
     assert [of.share for of in found.per_label.values()] == pytest.approx([1 / 3] * 3)
     assert any("the terms of 127.0.0.1" in n or "licence of the model" in n for n in notes.lines)
     assert any("gives the label of 27 of 30 training rows (90.0%" in n for n in notes.lines)
+    of_balanced = sentence(found, "balanced_accuracy")
+    assert "gives the label of 27 of 30 training rows (balanced accuracy 90.0%, 95%" in of_balanced
     # Rotated labels and the row: no prompt is another for another gold label.
     for prompt in judge.asked:
         row = next(
@@ -169,6 +170,8 @@ def test_a_teacher_below_labels_alone_is_warned_of(
     judge.wrong_every = 2
     (found,) = check_agreement(asked, splits, tmp_path / "l.sqlite", notes, student_accuracy=0.9)
     assert below_student(found) in notes.lines and "50.0%" in str(below_student(found))
+    of_balanced = str(below_student(found, "balanced_accuracy"))
+    assert "has a balanced accuracy of 50.0% on labelled rows (95% interval" in of_balanced
     assert below_student(replace(found, student_accuracy=0.6)) is None
     assert below_student(replace(found, student_accuracy=None)) is None
 
@@ -263,27 +266,6 @@ def test_budget_and_rows_that_all_stand_in_the_prompt(
     few = replace(splits, train=splits.train[:1])
     with pytest.raises(DataError, match="all 1 training rows stand in the prompt"):
         check_agreement(recipe(of(server), shots_per_label=1), few, None, Notes())
-
-
-@pytest.mark.parametrize(
-    ("settings", "said"),
-    [
-        ({"model": "openai:m"}, "the terms of api.openai.com (https://openai.com/"),
-        ({"model": "anthropic:m", "max_tokens": 9}, "https://www.anthropic.com/"),
-        ({"model": "gemini:m"}, "https://ai.google.dev/"),
-        ({"model": "openai:m", "base_url": "https://api.mistral.ai/v1"}, "https://mistral.ai/"),
-        ({"model": "openai:m", "base_url": "https://llm.example/v1"}, "the terms of llm.example s"),
-        ({"model": "openai:m", "base_url": "http://localhost:8000/v1"}, "licence of the model"),
-        ({"model": "gguf:model.gguf"}, "the licence of the model"),
-    ],
-)
-def test_the_terms_are_pointed_to(settings: dict[str, Any], said: str) -> None:
-    note = terms_note(TeacherSettings.model_validate(settings))
-    assert note is not None and said in note and "train a model on its answers" in note
-
-
-def test_a_teacher_that_looks_answers_up_has_no_terms_here() -> None:
-    assert terms_note(TeacherSettings(model="scripted")) is None
 
 
 def test_recipes_whose_arms_buy_no_labels_ask_nothing(

@@ -18,7 +18,6 @@ from tutelage.core.errors import DataError
 from tutelage.core.progress import Silent
 from tutelage.core.types import Prediction, Rationale
 from tutelage.experiment.arm_rows import (
-    ArmRows,
     draw_rows,
     repeats,
     self_training_pool,
@@ -26,6 +25,7 @@ from tutelage.experiment.arm_rows import (
     training_examples,
 )
 from tutelage.experiment.bought_labels import OTHER_LABEL
+from tutelage.experiment.learnt_rows import ArmRows
 from tutelage.experiment.prepare import Splits, load_splits
 from tutelage.experiment.purchases import Asker
 from tutelage.experiment.training_rows import TrainingRows, equal_steps

@@ -8,7 +8,7 @@ from typing import Any
 from tutelage.config.recipe_file import parse_recipe
 from tutelage.core.results import TokenCounts
 from tutelage.core.types import Usage
-from tutelage.experiment.summarise import describe_teacher
+from tutelage.experiment.teacher_summary import describe_teacher
 from tutelage.teacher.annotate import Annotation, Summary
 
 COUNTS: Any = {"ok": 9, "refused": 1}

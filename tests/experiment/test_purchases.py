@@ -19,7 +19,8 @@ from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.errors import TeacherError, UsageError
 from tutelage.core.progress import Silent
 from tutelage.core.storage import digest
-from tutelage.experiment.arm_rows import ArmRows, draw_rows
+from tutelage.experiment.arm_rows import draw_rows
+from tutelage.experiment.learnt_rows import ArmRows
 from tutelage.experiment.prepare import load_splits
 from tutelage.experiment.purchases import distinct_charges
 

@@ -156,3 +156,21 @@ def test_labels_alone_have_a_curve_too(results: Results) -> None:
     curve = learning_curve(alone)
     assert curve is not None and curve.drawn == ("labels",) and curve.sentences == ()
     assert "More rows or explanations?" in render_report(alone, title="t")
+
+
+def test_the_curve_names_the_metric_of_the_run(results: Results) -> None:
+    """And so does everything else, but what is about rows: slices and calibration."""
+    about = replace(results, metric="balanced_accuracy")
+    page = render_report(about, title="t")
+    page = re.sub(r"<script.*?</script>|<style.*?</style>", "", page, flags=re.S)
+    page = re.sub(
+        r'<section aria-labelledby="(slices|calibration)">.*?</section>', "", page, flags=re.S
+    )
+    shown = re.sub(r"<[^>]*>", " ", page)
+    markdown = re.sub(
+        r"^## (Accuracy by slice|Calibration).*?(?=^## |\Z)", "", render_markdown(about, title="t"),
+        flags=re.MULTILINE | re.S,
+    )  # fmt: skip
+    for text in (shown, markdown):
+        assert "dev balanced accuracy" in text.lower()
+        assert re.findall(r"(?<!balanced )\baccurac\w+.{20}", text, re.IGNORECASE) == []

@@ -98,7 +98,8 @@ def _print_runs(both: TwoRuns) -> None:
             f"{wording.dollars(cost)}",
             markup=False,
         )
-    table = Table(title="Differences in test accuracy, A minus B, in points", title_justify="left")
+    title = f"Differences in test {both.metric}, A minus B, in points"
+    table = Table(title=title, title_justify="left")
     for name in ("arm", "A", "B", "difference", "95% interval", "p", "p (Holm)", "test"):
         table.add_column(name, justify="left" if name in ("arm", "test") else "right")
     for arm in both.arms:

@@ -90,6 +90,8 @@ def _show(plan: Plan) -> None:
             f"budget: {_usd(budget.budget_usd)}, of which {_usd(budget.charged_usd, up=True)} is "
             f"charged and {_usd(budget.left_usd)} left"
         )
+    for line in plan.terms:
+        print(f"terms: {line}")
     if plan.spending is not None:
         print("\n".join(plan.spending.sentences()))
     print("\n".join(_trainings(plan)))

@@ -248,7 +248,8 @@ def print_results(results: Results) -> None:
     from tutelage import api
 
     console = out_console()
-    arms = Table(title=f"{escape(results.name)}: accuracy", title_justify="left")
+    metric = results.metric_name
+    arms = Table(title=f"{escape(results.name)}: {metric}", title_justify="left")
     for name in ("arm", "trials", "seeds", "dev", "test", "95% interval", "by seed", "rows"):
         arms.add_column(name, justify="left" if name == "arm" else "right")
     for arm in results.arms:
@@ -265,7 +266,7 @@ def print_results(results: Results) -> None:
         )
     _add_baselines(arms, results)
     console.print(arms)
-    print_comparisons(results.comparisons, "Differences in test accuracy, in points")
+    print_comparisons(results.comparisons, f"Differences in test {metric}, in points")
     if results.comparisons_unseen:
         rows = results.comparisons_unseen[0].n
         print_comparisons(

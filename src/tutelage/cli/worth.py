@@ -32,7 +32,8 @@ def worth(
     if json:
         print_json(found.worth)
         return
-    table = Table(title="What the money bought: accuracy on the test set", title_justify="left")
+    title = f"What the money bought: {found.metric} on the test set"
+    table = Table(title=title, title_justify="left")
     for name in found.columns:
         table.add_column(name, justify="left" if name in found.columns[:2] else "right")
     for row in found.rows:

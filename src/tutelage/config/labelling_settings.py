@@ -15,7 +15,8 @@ class LabellingSection(Settings):
         ge=0,
         le=8,
         description="Training rows of each label that every prompt of `label` and "
-        "`chain_of_thought` shows, the same ones for all rows.",
+        "`chain_of_thought` shows, the same ones for all rows. Where arms learn a part of train, "
+        "each seed draws these first, so that they are gold rows of every arm.",
         examples=[2],
     )
     agreement_rows: Integer = Field(

@@ -29,7 +29,7 @@ class PlanSettings(Settings):
         None,
         gt=0,
         le=100,
-        description="A true difference in points of accuracy: say how many seeds, rows and "
+        description="A true difference in points of the metric: say how many seeds, rows and "
         "trainings it takes to detect it.",
         examples=[2.3],
     )

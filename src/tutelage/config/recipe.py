@@ -4,16 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import (
-    Discriminator,
-    Field,
-    Tag,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from tutelage.config import design_rules, pool_rules
 from tutelage.config.arm_settings import ArmSection
@@ -31,9 +24,10 @@ from tutelage.config.sections import (
     SearchSection,
     SeedPlanSection,
     Seeds,
-    TaskSection,
+    TaskKey,
     Teacher,
     TeacherBaselineSection,
+    task_from,
 )
 from tutelage.config.settings import Integer, Number, Settings
 from tutelage.config.spend_settings import Spend
@@ -41,19 +35,9 @@ from tutelage.config.teacher_settings import DEFAULT_TEACHER, TeacherSettings
 from tutelage.config.training_settings import Config, StudentSettings, TrainSettings
 from tutelage.config.yaml_files import dump_yaml
 from tutelage.core.errors import UsageError
-from tutelage.core.task import PRESETS, PresetName, Task
+from tutelage.core.main_metric import MetricName
+from tutelage.core.task import Task
 from tutelage.core.types import ControlName
-
-
-def _kind_of_task(value: Any) -> str:
-    return "Preset" if isinstance(value, str) else "Section"
-
-
-# Distinguished by its form, so that a fault in a task of one's own is reported as that alone.
-TaskKey = Annotated[
-    Annotated[PresetName, Tag("Preset")] | Annotated[TaskSection, Tag("Section")],
-    Discriminator(_kind_of_task),
-]
 
 
 class Recipe(Settings):
@@ -72,6 +56,13 @@ class Recipe(Settings):
     data: DataSection = Field(
         description="Where the rows come from.",
         examples=[{"train": "train.jsonl", "dev": 0.1, "test": "test.jsonl"}],
+    )
+    metric: MetricName = Field(
+        "accuracy",
+        description="What dev chooses by and arms are compared in: `accuracy`, or "
+        "`balanced_accuracy`, the mean of the labels' recalls, for labels of unlike frequency. It "
+        "needs two rows or more of each label in dev and test.",
+        examples=["balanced_accuracy"],
     )
     teacher: Teacher = Field(
         None,
@@ -109,8 +100,8 @@ class Recipe(Settings):
         3.0,
         gt=0,
         lt=100,
-        description="Points of accuracy that a cheaper arm may be worse than the best and still be "
-        "recommended. Set it before the run.",
+        description="Points of the metric that a cheaper arm may be worse than the best and still "
+        "be recommended. Set it before the run.",
         examples=[2.0],
     )
     protocol: ProtocolName = Field(
@@ -169,8 +160,8 @@ class Recipe(Settings):
         1.0,
         gt=0,
         lt=100,
-        description="Points of accuracy: smaller differences do not matter to you. The report says "
-        "where one is shown to be smaller.",
+        description="Points of the metric: smaller differences do not matter to you. The report "
+        "says where one is shown to be smaller.",
         examples=[0.5],
     )
     explain_rows: Integer = Field(
@@ -298,6 +289,11 @@ class Recipe(Settings):
         return task_from(self.task)
 
     @property
+    def balanced(self) -> bool:
+        """Whether the experiment is about balanced accuracy."""
+        return self.metric == "balanced_accuracy"
+
+    @property
     def baseline(self) -> ArmSection:
         """The arm of labels alone."""
         return next(arm for arm in self.arms if arm.is_plain)
@@ -382,12 +378,3 @@ class Recipe(Settings):
             if not arm["omits"]:
                 del arm["omits"]
         return dump_yaml(values)
-
-
-def task_from(section: PresetName | TaskSection) -> Task:
-    """The task that the value of the key `task` describes."""
-    if isinstance(section, str):
-        return PRESETS[section]
-    values = section.model_dump()
-    values["fields"], values["labels"] = tuple(values["fields"]), tuple(values["labels"])
-    return Task(**values)

@@ -18,6 +18,7 @@ from pydantic import (
 from tutelage.config.layout_settings import LabelText, LayoutSettings
 from tutelage.config.settings import Integer, Number, ReplicateSeed, Settings, Text
 from tutelage.config.teacher_settings import TeacherSettings
+from tutelage.core.task import PRESETS, PresetName, Task
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 """Names of recipes and arms, which name folders."""
@@ -79,6 +80,26 @@ class TaskSection(Settings):
         description="Words that complete “explain why the text …” in a prompt, by label.",
         examples=[{"good": "praises the film"}],
     )
+
+
+def _kind_of_task(value: Any) -> str:
+    return "Preset" if isinstance(value, str) else "Section"
+
+
+# Distinguished by its form, so that a fault in a task of one's own is reported as that alone.
+TaskKey = Annotated[
+    Annotated[PresetName, Tag("Preset")] | Annotated[TaskSection, Tag("Section")],
+    Discriminator(_kind_of_task),
+]
+
+
+def task_from(section: PresetName | TaskSection) -> Task:
+    """The task that the value of the key `task` describes."""
+    if isinstance(section, str):
+        return PRESETS[section]
+    values = section.model_dump()
+    values["fields"], values["labels"] = tuple(values["fields"]), tuple(values["labels"])
+    return Task(**values)
 
 
 class DataSection(LayoutSettings):
@@ -284,8 +305,8 @@ class SearchSection(Settings):
     twice it first).
 
     For each seed each arm draws `trials` of its configurations, trains each under a seed of its
-    own, chooses by dev accuracy, and trains the choice afresh: `trials` + 1 trainings. Without a
-    search there is one training for each seed.
+    own, chooses by the metric on dev, and trains the choice afresh: `trials` + 1 trainings. Without
+    a search there is one training for each seed.
     """
 
     trials: Integer = Field(

@@ -81,7 +81,7 @@ class TrainingOptions(Settings):
     patience: Integer = Field(
         8,
         ge=1,
-        description="Evaluations without a better dev accuracy before training stops.",
+        description="Evaluations on dev without a better one before training stops.",
         examples=[3],
     )
     dropout: Number | None = Field(

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tutelage.config.layout_settings import LayoutSettings
-from tutelage.config.recipe import Recipe, task_from
-from tutelage.config.sections import TaskSection
+from tutelage.config.recipe import Recipe
+from tutelage.config.sections import TaskSection, task_from
 from tutelage.config.yaml_files import load_yaml_option
 from tutelage.core.errors import UsageError
 from tutelage.core.task import NLI, PRESETS, Task

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from tutelage.core.main_metric import MetricName, score_of_labels
 from tutelage.core.task import Task
 from tutelage.core.types import Example, Prediction
 from tutelage.core.words import text_key, words
@@ -28,7 +29,7 @@ class BagOfWords:
     """A fitted bag of words.
 
     strength:     the C that dev chose
-    dev_accuracy: of each of `STRENGTHS`, fractions
+    dev_accuracy: of each of `STRENGTHS`, fractions; or another metric that dev chose by
     features:     number of them: n-grams of all fields, and word overlaps
     predictions:  for the test rows, in their order
     """
@@ -40,9 +41,15 @@ class BagOfWords:
 
 
 def bag_of_words(
-    train: Sequence[Example], dev: Sequence[Example], test: Sequence[Example], task: Task
+    train: Sequence[Example],
+    dev: Sequence[Example],
+    test: Sequence[Example],
+    task: Task,
+    metric: MetricName = "accuracy",
 ) -> BagOfWords:
     """Fit on train, choose the regularisation on dev (the strongest of equals), predict test.
+
+    metric: by which dev chooses
 
     Features: the words and pairs of adjacent words of each field, with those of different fields
     apart, weighted by TF-IDF (1 + log tf, smoothed idf, each field's vector of length 1). An n-gram
@@ -57,9 +64,10 @@ def bag_of_words(
     features = _Features(train, task)
     rows = {name: features.of(split) for name, split in (("dev", dev), ("test", test))}
     gold = [example.label for example in train]
+    on_dev = [example.label for example in dev]
     known = sorted(set(gold))
     if len(known) == 1:  # nothing to fit
-        accuracy = sum(example.label == known[0] for example in dev) / max(len(dev), 1)
+        accuracy = score_of_labels(known * len(dev), on_dev, metric) if on_dev else 0.0
         answers = [{known[0]: 1.0}] * len(test)
         return BagOfWords(
             STRENGTHS[0],
@@ -72,8 +80,7 @@ def bag_of_words(
         model = LogisticRegression(C=strength, max_iter=_ITERATIONS)
         model.fit(features.train, gold)
         fitted.append(model)
-        right = model.predict(rows["dev"]) == [example.label for example in dev]
-        accuracies.append(float(right.mean()))
+        accuracies.append(score_of_labels(model.predict(rows["dev"]).tolist(), on_dev, metric))
     best = max(range(len(STRENGTHS)), key=accuracies.__getitem__)
     probabilities = fitted[best].predict_proba(rows["test"])
     answers = [

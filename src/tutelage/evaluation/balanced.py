@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -46,27 +47,80 @@ def balanced_tables(
     if len(labels) != rows:
         raise ValueError(f"got {len(labels)} labels for {rows} rows, expected one for each row")
     label = group_index(labels)
-    counts = np.bincount(label)
-    own = np.array(
-        [
-            effective_groups(None if index is None else index[label == each], int(count))
-            for each, count in enumerate(counts)
-        ]
-    )
-    if (alone := own < 1 + 1e-9).any():
-        place = int(np.flatnonzero(label == int(np.argmax(alone)))[0])
+    own = _units_by_label(label, index)
+    if (alone := _single(labels, label, own)) is not None:
         raise ValueError(
-            f"got a single row, or group of rows, with the label {labels[place]!r}, expected two "
-            "or more: balanced accuracy has no interval otherwise"
+            f"got a single row, or group of rows, with the label {alone!r}, expected two or more: "
+            "balanced accuracy has no interval otherwise"
         )
-    freedom = float((1 / own).sum() ** 2 / (1 / (own**2 * (own - 1))).sum())
-    effective = min(effective_groups(index, rows), 1 + freedom)
+    effective = _effective(own, effective_groups(index, rows))
     unbiased = np.sqrt(own / (own - 1) * (effective - 1) / effective)
-    factor = (rows / (len(counts) * counts) * unbiased)[label][:, None]
-    shares = (label == np.arange(len(counts))[:, None]) / counts[:, None]
+    factor = (row_weights(labels) * unbiased[label])[:, None]
     balanced = []
     for table in tables:
-        recalls = shares @ table
+        recalls = label_recalls(table, labels)
         mean = recalls.mean(axis=-2, keepdims=True)
         balanced.append(mean + factor * (table - recalls[..., label, :]))
     return balanced, effective
+
+
+def label_recalls(table: Floats, labels: Groups) -> Floats:
+    """The recalls of the labels that have rows: rows × seeds of correctness -> labels × seeds.
+
+    labels: the gold label of each row
+    """
+    label = group_index(labels)
+    counts = np.bincount(label)
+    recalls: Floats = ((label == np.arange(len(counts))[:, None]) / counts[:, None]) @ table
+    return recalls
+
+
+def label_of_one_unit(labels: Groups, groups: Groups | None = None) -> Any:
+    """A label whose rows are a single row, or of a single group; None where there is none.
+
+    labels, groups: of each row. For such a label `balanced_tables` raises an error
+    """
+    label = group_index(labels)
+    index = None if groups is None else group_index(groups)
+    return _single(labels, label, _units_by_label(label, index))
+
+
+def row_weights(labels: Groups) -> Floats:
+    """What each row weighs in the mean: n / (L n_l), with a mean of 1."""
+    label = group_index(labels)
+    counts = np.bincount(label)
+    weights: Floats = (len(label) / (len(counts) * counts))[label]
+    return weights
+
+
+def effective_units(labels: Groups, groups: Groups | None = None) -> float:
+    """The effective number of units of a test of balanced accuracies, as in `balanced_tables`.
+
+    Needs two units of each label.
+    """
+    label = group_index(labels)
+    index = None if groups is None else group_index(groups)
+    return _effective(_units_by_label(label, index), effective_groups(index, len(label)))
+
+
+def _effective(own: Floats, most: float) -> float:
+    """own: effective units of each label; most: of all rows."""
+    freedom = float((1 / own).sum() ** 2 / (1 / (own**2 * (own - 1))).sum())
+    return min(most, 1 + freedom)
+
+
+def _units_by_label(label: Ints, index: Ints | None) -> Floats:
+    """The effective number of units among each label's rows."""
+    return np.array(
+        [
+            effective_groups(None if index is None else index[label == each], int(count))
+            for each, count in enumerate(np.bincount(label))
+        ]
+    )
+
+
+def _single(labels: Groups, label: Ints, own: Floats) -> Any:
+    alone = own < 1 + 1e-9
+    if not alone.any():
+        return None
+    return labels[int(np.flatnonzero(label == int(np.argmax(alone)))[0])]

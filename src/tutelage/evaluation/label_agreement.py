@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tutelage.evaluation.crossed import crossed_random_effects
+from tutelage.evaluation.metrics import balanced_interval
 from tutelage.evaluation.statistics import wilson_interval
 
 Counts = npt.NDArray[np.int64]
@@ -45,14 +46,19 @@ def label_counts(
 
 
 def accuracy_interval(
-    right: Sequence[bool], groups: Sequence[Hashable]
+    right: Sequence[bool], groups: Sequence[Hashable], labels: Sequence[str] | None = None
 ) -> tuple[tuple[float, float], str]:
     """The 95% interval of the share of right answers over the rows of a sample, and its method in
     words.
 
     groups: the unit that each row belongs to. Where rows share one, the units are the independent
             observations; else the interval is Wilson's.
+    labels: the gold label of each row, where the interval is to be that of balanced accuracy
+            (`metrics.balanced_interval`)
     """
+    if labels is not None:
+        table = np.asarray(right, dtype=np.float64)[:, None]
+        return balanced_interval(table, groups, labels)
     if len(set(groups)) == len(groups):
         return wilson_interval(sum(right), len(right)), "Wilson interval over rows of this sample"
     table = np.asarray(right, dtype=np.float64)[:, None]

@@ -38,10 +38,14 @@ def majority_class(
     test: Sequence[Example],
     task: Task,
     groups: Mapping[str, Hashable] | None = None,
+    *,
+    balanced: bool = False,
 ) -> Evaluation:
     """Scores of the most frequent training label on test, with an interval.
 
     The label is chosen on train, so its share of test is not a maximum. Nothing is trained: the
-    interval is over rows (Wilson's) or groups of rows alone, with a single seed 0.
+    interval is over rows (Wilson's) or groups of rows alone, with a single seed 0. `balanced` as in
+    `evaluate`.
     """
-    return evaluate({0: majority_predictions(train, test, task)}, task, groups)
+    answers = {0: majority_predictions(train, test, task)}
+    return evaluate(answers, task, groups, balanced=balanced)

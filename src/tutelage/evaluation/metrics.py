@@ -15,6 +15,7 @@ from tutelage.core.errors import DataError, UsageError
 from tutelage.core.results.measurements import Evaluation, LabelScores
 from tutelage.core.task import Task
 from tutelage.core.types import Prediction
+from tutelage.evaluation.balanced import label_of_one_unit, label_recalls
 from tutelage.evaluation.crossed import crossed_random_effects
 from tutelage.evaluation.numeric import shared_groups
 from tutelage.evaluation.statistics import wilson_interval
@@ -70,14 +71,18 @@ def evaluate(
     predictions_by_seed: Mapping[int, Sequence[Prediction]],
     task: Task,
     groups: Mapping[str, Hashable] | None = None,
+    *,
+    balanced: bool = False,
 ) -> Evaluation:
     """Scores of the predictions of one arm's seeds.
 
-    groups: uid -> key of the row's unit (`task.group`), where rows share units
+    groups:   uid -> key of the row's unit (`task.group`), where rows share units
+    balanced: whether `accuracy`, its values by seed and its interval are of balanced accuracy
 
     The interval of the mean accuracy is Wilson's for one seed and independent rows (no two rows
-    share a group); otherwise it is that of `crossed_random_effects` over rows (or groups) and
-    seeds.
+    share a group); otherwise, and for balanced accuracy, it is that of `crossed_random_effects`
+    over rows (or groups) and seeds. Balanced accuracy has none where all rows of a label are of one
+    unit, since nothing shows how its recall varies: then it is from 0 to 1.
 
     Raises DataError where the seeds cover different rows, the gold label of a row differs, a uid is
     repeated or a label is not one of the task's; UsageError where there are no seeds.
@@ -103,7 +108,11 @@ def evaluate(
         for label, s in per_label(confusion, labels).items()
     }
     keys = None if groups is None else group_keys(uids, groups)
-    if len(seeds) == 1 and (keys is None or shared_groups(keys, len(uids)) is None):
+    values = correct.mean(axis=0)
+    if balanced:
+        values = label_recalls(correct, gold).mean(axis=0)
+        ci95, ci_method = balanced_interval(correct, keys, gold)
+    elif len(seeds) == 1 and (keys is None or shared_groups(keys, len(uids)) is None):
         ci95 = wilson_interval(int(correct.sum()), len(uids))
         ci_method = "Wilson interval over rows of one seed: applies to this model only"
     else:
@@ -112,8 +121,8 @@ def evaluate(
     return Evaluation(
         n=len(uids),
         seeds=seeds,
-        accuracy=float(correct.mean()),
-        accuracy_by_seed=tuple(float(a) for a in correct.mean(axis=0)),
+        accuracy=float(values.mean()),
+        accuracy_by_seed=tuple(float(value) for value in values),
         ci95=ci95,
         ci_method=ci_method,
         macro_f1=macro_f1(scores),
@@ -122,6 +131,19 @@ def evaluate(
         confusion=tuple(tuple(int(count) for count in row) for row in confusion),
         truncated=sum(any(tables[seed][uid].truncated for seed in seeds) for uid in uids),
     )
+
+
+def balanced_interval(
+    correct: NDArray[np.float64], keys: Sequence[Hashable] | None, gold: Sequence[str]
+) -> tuple[tuple[float, float], str]:
+    """The 95% interval of a balanced accuracy, and how it was computed; 0 to 1 where there is none.
+
+    correct: rows × seeds; keys: the unit of each row, None where rows are independent
+    """
+    if (alone := label_of_one_unit(gold, keys)) is not None:
+        return (0.0, 1.0), f"no interval: all rows of the label {alone} are one, or of one group"
+    crossed = crossed_random_effects(correct, keys, bounds=(0.0, 1.0), labels=gold)
+    return (crossed.ci_low, crossed.ci_high), f"{crossed.method}, within labels"
 
 
 def by_uid(predictions: Sequence[Prediction], whose: str, task: Task) -> dict[str, Prediction]:

@@ -1,6 +1,7 @@
 """Power analysis: the difference that an experiment can detect, from its design or its data.
 
     Design, expected_variance  rows, groups, seeds, disagreement, seed SDs -> parts of the variance
+    balanced_design            the same design, about balanced accuracy
     design_of                  the design estimated from an earlier experiment
     power_of                   probability that the primary test detects a difference
     detectable_difference      the difference that it detects with a given probability
@@ -19,8 +20,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from tutelage.evaluation.balanced import effective_units, row_weights
 from tutelage.evaluation.crossed import half_width, welch_degrees_of_freedom
-from tutelage.evaluation.numeric import Floats, Groups, solve
+from tutelage.evaluation.numeric import Floats, Groups, effective_groups, group_index, solve
 from tutelage.evaluation.variance import Table, VarianceEstimates, variance_estimates
 
 _SEED_POINTS, _ROW_POINTS, _ROW_POINTS_OF_ONE_SEED = 40, 4, 2000
@@ -40,6 +42,11 @@ class Design:
                    more seeds add no information about the rows (the conservative assumption); with
                    0, they do
     within_group:  correlation of the differences of two rows of one group
+    inflation:     variance that the rows add, as a multiple of what they would add to an accuracy:
+                   for balanced accuracy the mean of w² (`balanced.row_weights`), rows in
+                   proportion to their disagreement. 1 for accuracy
+    unit_share:    effective units of the test, as a share of those of an accuracy's
+                   (`balanced.effective_units`)
     """
 
     group_sizes: Sequence[int]
@@ -48,6 +55,8 @@ class Design:
     seed_sd: float
     repeated: float = 0.5
     within_group: float = 0.1
+    inflation: float = 1.0
+    unit_share: float = 1.0
 
     def __post_init__(self) -> None:
         problems = []
@@ -62,8 +71,26 @@ class Design:
         for name in ("repeated", "within_group"):
             if not 0 <= getattr(self, name) <= 1:
                 problems.append(f"{name} between 0 and 1, got {getattr(self, name)}")
+        if not self.inflation > 0 or not 0 < self.unit_share <= 1:
+            problems.append(
+                "an inflation above 0 and a share of units above 0 and at most 1, got "
+                f"{self.inflation} and {self.unit_share}"
+            )
         if problems:
             raise ValueError("expected " + "; ".join(problems))
+
+
+def balanced_design(design: Design, labels: Groups, groups: Groups) -> Design:
+    """The same design about balanced accuracy, if the rows of all labels disagree alike.
+
+    labels, groups: of each test row; two units of each label or more
+    """
+    plain = effective_groups(group_index(groups), len(groups))
+    return replace(
+        design,
+        inflation=float((row_weights(labels) ** 2).mean()),
+        unit_share=min(1.0, effective_units(labels, groups) / plain),
+    )
 
 
 def expected_variance(design: Design) -> VarianceEstimates:
@@ -74,9 +101,9 @@ def expected_variance(design: Design) -> VarianceEstimates:
 
         deff = 1 + within_group (Σ m² / n - 1)          over group sizes m (Kish 1965)
 
-    the residue of the two arms together is (1 - f) D deff / (n S), half of it from each arm; rows,
-    which contain the residue, are f D deff / n more; and the seeds of each arm, which contain the
-    arm's residue, are seed_sd² / S more. So rows + seeds - residue is
+    times `inflation`, the residue of the two arms together is (1 - f) D deff / (n S), half of it
+    from each arm; rows, which contain the residue, are f D deff / n more; and the seeds of each
+    arm, which contain the arm's residue, are seed_sd² / S more. So rows + seeds - residue is
 
         f D deff / n + (1 - f) D deff / (n S) + 2 seed_sd² / S
     """
@@ -84,7 +111,7 @@ def expected_variance(design: Design) -> VarianceEstimates:
     rows, seeds = float(sizes.sum()), design.seeds
     effective = rows**2 / float((sizes**2).sum())
     effect = 1 + design.within_group * (rows / effective - 1)
-    per_row = design.disagreement * effect / rows
+    per_row = design.disagreement * design.inflation * effect / rows
     residue = (1 - design.repeated) * per_row / seeds
     of_rows = design.repeated * per_row + residue
     # With one seed, neither the variance of seeds nor the residue can be separated from rows.
@@ -97,13 +124,17 @@ def expected_variance(design: Design) -> VarianceEstimates:
         residue=(each, each),
         columns=(seeds, seeds),
         units=len(sizes),
-        effective_units=effective,
+        effective_units=max(design.unit_share * effective, 1.0),
         grouped=len(sizes) < rows,
     )
 
 
-def design_of(arm: Table, baseline: Table, groups: Groups | None = None) -> Design:
+def design_of(
+    arm: Table, baseline: Table, groups: Groups | None = None, *, labels: Groups | None = None
+) -> Design:
     """The design estimated from two arms' correctness (rows × seeds, 1 or 0, as many seeds each).
+
+    labels: the gold label of each row, where the experiment is about balanced accuracy
 
     The inverse of `expected_variance` by the method of moments, with shares clamped to [0, 1]. A
     seed SD from few seeds is a rough estimate. With one seed, `repeated` is 1 and `seed_sd` is 0,
@@ -111,19 +142,24 @@ def design_of(arm: Table, baseline: Table, groups: Groups | None = None) -> Desi
     group.
     """
     first, second = np.asarray(arm, dtype=np.float64), np.asarray(baseline, dtype=np.float64)
+    rows = len(first)
     # The mean over all pairs of a seed of one arm and a seed of the other.
     one, other = first.mean(axis=1), second.mean(axis=1)
-    disagreement = float((one * (1 - other) + other * (1 - one)).mean())
+    by_row = one * (1 - other) + other * (1 - one)
+    disagreement = float(by_row.mean())
     if disagreement == 0:
         raise ValueError("got arms that agree on every row, expected some that differ")
-    parts = variance_estimates(first, groups, baseline=second)
+    parts = variance_estimates(first, groups, baseline=second, labels=labels)
+    plain, inflation = effective_groups(None if groups is None else group_index(groups), rows), 1.0
+    if labels is not None:
+        inflation = float((row_weights(labels) ** 2 * by_row).mean()) / disagreement
     sizes = (1,) * len(first) if groups is None else tuple(Counter(groups).values())
-    rows, seeds = len(first), parts.columns[0]
+    seeds = parts.columns[0]
     residue = sum(parts.residue)
     repeats = max(parts.rows - residue, 0.0)
     spread = repeats + seeds * residue
-    effect = spread * rows / disagreement
-    weighted = rows / parts.effective_units
+    effect = spread * rows / (disagreement * inflation)
+    weighted = rows / plain
     seed_variance = seeds * max(sum(parts.seeds) - residue, 0.0) / 2
     return Design(
         group_sizes=sizes,
@@ -132,6 +168,8 @@ def design_of(arm: Table, baseline: Table, groups: Groups | None = None) -> Desi
         seed_sd=math.sqrt(seed_variance),
         repeated=repeats / spread if spread else 1.0,
         within_group=min(max((effect - 1) / (weighted - 1), 0.0), 1.0) if weighted > 1 else 0.0,
+        inflation=inflation,
+        unit_share=min(parts.effective_units / plain, 1.0),
     )
 
 

@@ -41,11 +41,14 @@ def expected_maximum(k: int, spread: float) -> float:
     return spread * expected_normal_maximum(k)
 
 
-def spread_of_models(correct: Table, groups: Groups | None = None) -> float | None:
+def spread_of_models(
+    correct: Table, groups: Groups | None = None, labels: Groups | None = None
+) -> float | None:
     """Standard deviation of the accuracies of equally good models around their mean, on these rows;
     None for one seed.
 
     correct: rows × seeds of one arm, 1 where correct
+    labels:  as in `variance_estimates`
 
     With c and e the parts `seeds` and `residue` of `VarianceEstimates`, and S seeds,
 
@@ -55,7 +58,7 @@ def spread_of_models(correct: Table, groups: Groups | None = None) -> float | No
     predictions, half of the models' disagreement over the rows, and is known far better than c
     where seeds are few. What the models have in common is not part of it.
     """
-    parts = variance_estimates(correct, groups)
+    parts = variance_estimates(correct, groups, labels=labels)
     if parts.one_seed:
         return None
     return math.sqrt(parts.columns[0] * max(parts.seeds[0], parts.residue[0]))

@@ -110,13 +110,17 @@ def variances_of_arms(
     )
 
 
-def seeds_share(table: Table, groups: Groups | None = None) -> float | None:
+def seeds_share(
+    table: Table, groups: Groups | None = None, labels: Groups | None = None
+) -> float | None:
     """The share of the variance of a table's mean that comes from its seeds, 0 to 1.
+
+    labels: as in `variance_estimates`
 
     With r, c and e the parts `rows`, `seeds` and `residue`: max(c - e, 0) / (max(r, e) + max(c - e,
     0)). None with one seed, or where the data show no variance.
     """
-    parts = variance_estimates(table, groups)
+    parts = variance_estimates(table, groups, labels=labels)
     if parts.one_seed or not parts.has_variance:
         return None
     of_seeds = max(parts.seeds[0] - parts.residue[0], 0.0)

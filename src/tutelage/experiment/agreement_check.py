@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
 
 from tutelage.config.recipe import Recipe
 from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.errors import BudgetError, DataError, TeacherError
-from tutelage.core.progress import AnnotationProgress, Observer
+from tutelage.core.main_metric import MetricName, metric_in_words, score_of_labels
+from tutelage.core.progress import Observer
 from tutelage.core.results import LabelAgreementResult, TeacherAgreement, TokenCounts
 from tutelage.core.task import Task
 from tutelage.core.types import Example, Rationale
@@ -33,27 +33,12 @@ from tutelage.evaluation.label_agreement import (
 )
 from tutelage.evaluation.statistics import wilson_interval
 from tutelage.experiment.arm_strategies import draw_rows, shots_of, strategy_of
+from tutelage.experiment.asking import Asking
 from tutelage.experiment.prepare import Splits
+from tutelage.experiment.provider_terms import point_to_terms
 from tutelage.strategies.lookup import Strategy
-from tutelage.teacher.annotate import Annotation, Options, annotate
-from tutelage.teacher.ledger.store import Ledger
+from tutelage.teacher.annotate import Annotation
 from tutelage.teacher.registry import is_looked_up
-
-TERMS = {
-    "openai.com": "https://openai.com/policies",
-    "anthropic.com": "https://www.anthropic.com/legal",
-    "googleapis.com": "https://ai.google.dev/gemini-api/terms",
-    "mistral.ai": "https://mistral.ai/terms",
-    "openrouter.ai": "https://openrouter.ai/terms",
-}
-"""Where providers have their terms, by the end of a server's name."""
-
-_SERVERS = {
-    "openai": "api.openai.com",
-    "anthropic": "api.anthropic.com",
-    "gemini": "generativelanguage.googleapis.com",
-}
-_HERE = ("localhost", "127.0.0.1", "::1", "0.0.0.0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,30 +94,29 @@ def check_agreement(
 
     pool_rows: unlabelled rows that will be bought in any case: the answers about them say how
                frequent the labels are there. Without any, the training rows do
-    student_accuracy: on dev, of students of labels alone, a fraction; a teacher below it is warned
-               of. None: not known
+    student_accuracy: the recipe's metric on dev of students of labels alone, a fraction; a teacher
+               below it is warned of. None: not known
 
     Charged to the budget of the recipe's name, as rationales are. Raises TeacherError where a
-    teacher's interval lies below the accuracy of always answering the most frequent label, and
+    teacher's interval lies below what always answering the most frequent label reaches, and
     BudgetError, TeacherError and related errors as `annotate` does.
     """
     task = recipe.resolved_task()
     teachers = label_teachers(recipe, splits.train)
-    for note in dict.fromkeys(filter(None, (terms_note(each.settings) for each in teachers))):
-        observer.note(note)
+    point_to_terms(recipe, observer)
     found = []
     for teacher in teachers:
-        asking = _Asking(recipe, teacher, ledger, observer, retry_failed)
-        rows, done = _sampled(recipe, splits, asking)
+        asking = Asking(recipe, ledger, observer, retry_failed)
+        rows, done = _sampled(splits, asking, teacher)
         result = describe(recipe, splits, teacher, rows, done)
         if result.ci95[1] < result.majority_share:
-            raise TeacherError(_stopped(result))
+            raise TeacherError(_stopped(result, recipe.metric))
         if pool_rows and not teacher.batches:  # live, their answers would cost more
-            answers = asking.ask(pool_rows).rationales
+            answers = _ask(asking, teacher, pool_rows).rationales
             result = with_pool_answers(result, task, rows, done, answers)
         result = replace(result, student_accuracy=student_accuracy)
-        observer.note(sentence(result))
-        if (warning := below_student(result)) is not None:
+        observer.note(sentence(result, recipe.metric))
+        if (warning := below_student(result, recipe.metric)) is not None:
             observer.note(warning)
         found.append(result)
     return tuple(found)
@@ -168,15 +152,18 @@ def describe(
     task = recipe.resolved_task()
     answers = [rationale.label for rationale in done.rationales]
     right = [answer == row.label for answer, row in zip(answers, rows, strict=True)]
-    ci95, method = accuracy_interval(right, [task.group(row.uid, row.fields) for row in rows])
+    gold = [row.label for row in rows]
+    groups = [task.group(row.uid, row.fields) for row in rows]
+    ci95, method = accuracy_interval(right, groups, gold if recipe.balanced else None)
     train = [row.label for row in splits.train]
     ((majority, count),) = Counter(train).most_common(1)
+    always = 1 / len(set(gold)) if recipe.balanced else count / len(train)
     result = TeacherAgreement(
         model=teacher.settings.model,
         strategy=teacher.strategy.name,
         shots=len(teacher.shots),
         rows=len(rows),
-        accuracy=sum(right) / len(right),
+        accuracy=score_of_labels(answers, gold, recipe.metric),
         ci95=ci95,
         ci_method=method,
         without_label=answers.count(None),
@@ -185,7 +172,7 @@ def describe(
         shares_from="training rows",
         pool_answers=0,
         majority_label=majority,
-        majority_share=count / len(train),
+        majority_share=always,
         student_accuracy=None,
         requests=done.requests,
         cached=done.cached,
@@ -214,7 +201,7 @@ def with_pool_answers(
     return _with_shares(result, task, rows, done, shares, "answers", sum(named.values()))
 
 
-def sentence(found: TeacherAgreement) -> str:
+def sentence(found: TeacherAgreement, metric: MetricName = "accuracy") -> str:
     """What was found, for the terminal."""
     labels = found.per_label.items()
     recalls = [f"{label} {percent(of.recall, 0)} of {of.rows}" for label, of in labels if of.rows]
@@ -232,97 +219,53 @@ def sentence(found: TeacherAgreement) -> str:
     said = f"; right on {joined(right)} of the labels that it gives, with shares from {source}"
     return (
         f"agreement: {found.model} ({found.strategy}) gives the label of "
-        f"{round(found.accuracy * found.rows)} of {found.rows} training rows "
-        f"({percent(found.accuracy)}, 95% interval {percent_interval(found.ci95)}{without}); by "
-        f"label: {joined(recalls)}{said if right else ''}"
+        f"{_right(found, metric)}{without}); by label: {joined(recalls)}{said if right else ''}"
     )
 
 
-def below_student(found: TeacherAgreement) -> str | None:
-    """The warning about a teacher whose interval lies below the accuracy of students of labels
-    alone; None where it does not, or that is not known."""
+def _right(found: TeacherAgreement, metric: MetricName) -> str:
+    """`150 of 200 training rows (75.0%, 95% interval 68.6 to 80.5%`, without the last bracket."""
+    hits = sum((of.recall or 0) * of.rows for of in found.per_label.values())
+    what = "" if metric == "accuracy" else f"{metric_in_words(metric)} "
+    return (
+        f"{round(hits)} of {found.rows} training rows ({what}{percent(found.accuracy)}, 95% "
+        f"interval {percent_interval(found.ci95)}"
+    )
+
+
+def below_student(found: TeacherAgreement, metric: MetricName = "accuracy") -> str | None:
+    """The warning about a teacher whose interval lies below what students of labels alone reach;
+    None where it does not, or that is not known."""
     if found.student_accuracy is None or found.ci95[1] >= found.student_accuracy:
         return None
+    reached = f"is right on {percent(found.accuracy)} of labelled rows"
+    if metric != "accuracy":
+        reached = f"has a {metric_in_words(metric)} of {percent(found.accuracy)} on labelled rows"
     return (
-        f"agreement: {found.model} ({found.strategy}) is right on {percent(found.accuracy)} of "
-        f"labelled rows (95% interval {percent_interval(found.ci95)}), less than students of "
+        f"agreement: {found.model} ({found.strategy}) {reached} "
+        f"(95% interval {percent_interval(found.ci95)}), less than students of "
         f"labels alone on dev ({percent(found.student_accuracy)}): such labels are unlikely to "
         "teach them anything"
     )
 
 
-def terms_note(settings: TeacherSettings) -> str | None:
-    """Where it says whether a model may be trained on a teacher's answers; None for a teacher that
-    looks answers up."""
-    if is_looked_up(settings):
-        return None
-    asks = "say whether you may train a model on its answers"
-    if not settings.remote and settings.scheme in ("gguf", "package"):
-        return f"{settings.model}: the licence of the model should {asks}"
-    hosts = [urlsplit(address or "").hostname or "" for address in settings.addresses]
-    host = next((one for one in hosts if one not in _HERE), hosts[0])
-    host = host or _SERVERS.get(settings.scheme, "")
-    if host in _HERE:
-        return f"{settings.model} at {host}: the licence of the model should {asks}"
-    where = next((url for end, url in TERMS.items() if _ends(host, end)), None)
-    named = f" ({where})" if where is not None else ""
-    server = host or settings.model
-    return f"{settings.model}: the terms of {server}{named} should {asks}: read them before you pay"
-
-
-class _Asking:
-    """Asks one teacher, with the options of its recipe."""
-
-    def __init__(
-        self,
-        recipe: Recipe,
-        teacher: LabelTeacher,
-        ledger: Path | None,
-        observer: Observer,
-        retry_failed: bool,
-    ) -> None:
-        self.teacher = teacher
-        self._recipe, self._ledger, self._observer = recipe, ledger, observer
-        self._retry_failed = retry_failed
-
-    def ask(self, rows: Sequence[Example]) -> Annotation:
-        """The answers about these rows, in their order."""
-        teacher = self.teacher
-
-        def on_progress(progress: AnnotationProgress) -> None:
-            self._observer.annotating(teacher.title, progress)
-
-        book = None if self._ledger is None else Ledger(self._ledger)
-        try:
-            return annotate(
-                rows,
-                strategy=teacher.strategy,
-                teacher=teacher.settings,
-                task=self._recipe.resolved_task(),
-                ledger=book,
-                options=Options(
-                    budget_name=self._recipe.name,
-                    retry_failed=self._retry_failed,
-                    on_progress=on_progress,
-                    on_note=self._observer.note,
-                ),
-            )
-        except BudgetError as error:
-            raise BudgetError(f"{teacher.title}: {error}") from error
-        finally:
-            if book is not None:
-                book.close()
+def _ask(asking: Asking, teacher: LabelTeacher, rows: Sequence[Example]) -> Annotation:
+    """The answers of a teacher about these rows, in their order."""
+    try:
+        return asking.annotate(rows, teacher.strategy, teacher.settings, teacher.title)
+    except BudgetError as error:
+        raise BudgetError(f"{teacher.title}: {error}") from error
 
 
 def _sampled(
-    recipe: Recipe, splits: Splits, asking: _Asking
+    splits: Splits, asking: Asking, teacher: LabelTeacher
 ) -> tuple[tuple[Example, ...], Annotation]:
     """The sample, with its labels, and the answers to it without them.
 
     Of a teacher that looks answers up, only rows count that it has an answer for.
     """
-    task, teacher = recipe.resolved_task(), asking.teacher
-    wanted = recipe.labelling.agreement_rows
+    task = asking.recipe.resolved_task()
+    wanted = asking.recipe.labelling.agreement_rows
     rows = sample_rows(splits.train, teacher.shots, task)
     if not is_looked_up(teacher.settings):
         rows = rows[:wanted]
@@ -331,7 +274,7 @@ def _sampled(
             f"{teacher.title}: all {len(splits.train)} training rows stand in the prompt, or share "
             "the context of one that does: lower labelling.shots_per_label"
         )
-    done = asking.ask([without_label(row) for row in rows])
+    done = _ask(asking, teacher, [without_label(row) for row in rows])
     if not is_looked_up(teacher.settings):
         return rows, done
     there = [
@@ -373,12 +316,12 @@ def _with_shares(
     return replace(result, per_label=per_label, shares_from=source, pool_answers=pool_answers)
 
 
-def _stopped(found: TeacherAgreement) -> str:
+def _stopped(found: TeacherAgreement, metric: MetricName) -> str:
+    has = "is right on" if metric == "accuracy" else "has"
     return (
         f"agreement: {found.model} ({found.strategy}) gives the label of "
-        f"{round(found.accuracy * found.rows)} of {found.rows} training rows "
-        f"({percent(found.accuracy)}, 95% interval {percent_interval(found.ci95)}), and always "
-        f"answering {found.majority_label!r} is right on {percent(found.majority_share)}: nothing "
+        f"{_right(found, metric)}), and always "
+        f"answering {found.majority_label!r} {has} {percent(found.majority_share)}: nothing "
         "else was asked; name another teacher or strategy, or show it examples with labelling: "
         "{shots_per_label: 2}"
     )
@@ -386,7 +329,3 @@ def _stopped(found: TeacherAgreement) -> str:
 
 def _text(row: Example, task: Task) -> tuple[str, ...]:
     return tuple(text_key(row.fields[name]) for name in task.fields)
-
-
-def _ends(host: str, end: str) -> bool:
-    return host == end or host.endswith(f".{end}")

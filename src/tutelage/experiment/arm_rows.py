@@ -11,9 +11,9 @@ An experiment in which no arm buys and all gold rows are learnt has one set of r
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,23 +21,24 @@ from tutelage.config.arm_settings import ArmSection
 from tutelage.config.design_rules import controls_of, treatment_arms
 from tutelage.config.recipe import Recipe
 from tutelage.config.spend_settings import SpendSection
-from tutelage.core.errors import DataError, TeacherError
+from tutelage.core.errors import BatchesOpenError, DataError, TeacherError
 from tutelage.core.progress import Observer
 from tutelage.core.task import Task
 from tutelage.core.types import Example, Prediction, Rationale, TrainingExample
 from tutelage.experiment.arm_strategies import strategy_of
+from tutelage.experiment.asking import Asking
+from tutelage.experiment.batch_rounds import ask_in_few_rounds
 from tutelage.experiment.bought_labels import labelled_rows, of_its_label, random_filter
-from tutelage.experiment.gold_sizes import gold_rows
+from tutelage.experiment.gold_sizes import gold_orders, gold_rows, rows_drawn_first
+from tutelage.experiment.learnt_rows import ArmRows, Learnt
 from tutelage.experiment.prepare import Splits, apply_control
 from tutelage.experiment.purchases import (
     Asker,
     Bought,
-    Charge,
     Purchase,
     affordable,
     buy,
     combined,
-    distinct_charges,
     purchase_of,
     total_of,
 )
@@ -50,61 +51,6 @@ _SURE = 100
 
 _FEWEST_SURE = 30
 """With fewer, the labels' shares are better taken from the training rows."""
-
-
-@dataclass(frozen=True)
-class Learnt:
-    """What the student of one arm and seed learns.
-
-    gold:       labelled rows
-    pool:       unlabelled rows, each with the label that it was given
-    rationales: of gold or of pool, as far as there are any
-    purchase:   what it paid for; None for an arm that buys nothing
-    left_out:   pool rows that were paid for and are not learnt, by reason
-    """
-
-    gold: tuple[Example, ...]
-    pool: tuple[Example, ...] = ()
-    rationales: tuple[Rationale, ...] = ()
-    purchase: Purchase | None = None
-    left_out: Mapping[str, int] = field(default_factory=dict)
-
-    @property
-    def rows(self) -> int:
-        """How many rows it learns, each counted once."""
-        return len(self.gold) + len(self.pool)
-
-
-@dataclass(frozen=True)
-class ArmRows:
-    """What every arm learns, by arm and seed; of self-training arms, once their labels are known.
-
-    learnt:      arm -> seed -> rows
-    annotations: arm -> its teacher's answers over all seeds, for arms with a strategy
-    """
-
-    learnt: Mapping[str, Mapping[int, Learnt]]
-    annotations: Mapping[str, Annotation]
-
-    def charges(self) -> list[Charge]:
-        """What all arms and seeds paid for, each request once."""
-        learnt = [each for by_seed in self.learnt.values() for each in by_seed.values()]
-        return distinct_charges(
-            row for each in learnt if each.purchase for row in each.purchase.rows
-        )
-
-    def gold_of(self, arm: str) -> dict[int, tuple[Example, ...]]:
-        """Seed -> the gold rows of an arm."""
-        return {seed: learnt.gold for seed, learnt in self.learnt[arm].items()}
-
-    def labels(self) -> dict[str, str]:
-        """uid -> label, of every row that an arm learns; of pool rows a label that it was given."""
-        return {
-            example.uid: example.label
-            for by_seed in self.learnt.values()
-            for learnt in by_seed.values()
-            for example in (*learnt.pool, *learnt.gold)
-        }
 
 
 def draw_rows(
@@ -128,7 +74,7 @@ def draw_rows(
         if arm.control != "self_training":
             learnt[arm.name] = {seed: drawing.learnt(arm, seed) for seed in recipe.replicates}
             _check_usable(arm, learnt[arm.name])
-    return ArmRows(learnt, drawing.annotations())
+    return ArmRows(learnt, drawing.annotations(), drawing.left_over())
 
 
 def rows_bought_in_any_case(
@@ -211,35 +157,45 @@ class _Drawing:
         wait: bool,
     ) -> None:
         self._recipe, self._splits, self._observer = recipe, splits, observer
-        self._asking: dict[str, Any] = {"retry_failed": retry_failed, "wait": wait}
-        self._ledger = ledger
+        self._asking = Asking(recipe, ledger, observer, retry_failed, wait)
         self._task = recipe.resolved_task()
         seeds, disjoint = recipe.replicates, recipe.data.draws == "disjoint"
-        self._gold = seed_orders(splits.train, seeds, "gold", self._task, disjoint=disjoint)
+        self._gold = gold_orders(recipe, splits.train)
         pool = () if splits.pool is None else splits.pool.rows
         self._pool = seed_orders(pool, seeds, "pool", self._task, disjoint=disjoint)
         self._askers: dict[tuple[Any, ...], Asker] = {}
-        self._bought: dict[tuple[tuple[Any, ...], int], list[Bought]] = {}
+        self._bought: dict[tuple[tuple[Any, ...], int], Sequence[Bought]] = {}
+        self._batched: dict[tuple[Any, ...], dict[str, Bought]] = {}
         self._check_sizes()
 
     def ask_ahead(self) -> None:
         """Ask about the rows of all seeds at once where it is known beforehand which they are: one
-        batch, or one stream of requests, in the place of one for each seed."""
+        batch, or one stream of requests, in the place of one for each seed. Where it is not, and
+        requests go in batches, all seeds share a few of these. Where batches are not waited for,
+        BatchesOpenError is raised once those of all arms were sent."""
+        waiting: BatchesOpenError | None = None
         done: set[tuple[Any, ...]] = set()
         for arm in self._recipe.arms:
-            spend = self._largest_spend(arm)
             if arm.strategy is None or arm.annotation_key in done:
                 continue
             done.add(arm.annotation_key)
-            if (spend is not None and spend.unit != "rows") or not self._asker(arm).is_paid:
-                continue
+            try:
+                self._ask_ahead(arm)
+            except BatchesOpenError as error:
+                waiting = error
+        if waiting is not None:
+            raise waiting
+
+    def _ask_ahead(self, arm: ArmSection) -> None:
+        asker, spend = self._asker(arm), self._largest_spend(arm)
+        orders = [self._order(arm, seed) for seed in self._recipe.replicates]
+        if spend is not None and spend.unit != "rows":
+            if asker.batches:
+                self._batched[arm.annotation_key] = ask_in_few_rounds(orders, spend, asker)
+        elif asker.is_paid:
             count = None if spend is None else round(spend.amount)
-            rows = {
-                row.uid: row
-                for seed in self._recipe.replicates
-                for row in self._order(arm, seed)[:count]
-            }
-            self._asker(arm).ask(list(rows.values()))
+            rows = {row.uid: row for order in orders for row in order[:count]}
+            asker.ask(list(rows.values()))
 
     def sure_rows(self) -> tuple[Example, ...]:
         """Unlabelled rows that the first seed buys in any case, at most `_SURE` of them."""
@@ -312,13 +268,35 @@ class _Drawing:
             return []
         return apply_control(arm, rationales, rows, self._task)
 
-    def _rows(self, arm: ArmSection, seed: int) -> list[Bought]:
+    def _rows(self, arm: ArmSection, seed: int) -> Sequence[Bought]:
         """What arms with these requests buy for one seed, for the largest of their spends."""
         key = (arm.annotation_key, seed)
         if key not in self._bought:
-            order = self._order(arm, seed)
-            self._bought[key] = buy(order, self._largest_spend(arm), self._asker(arm))
+            order, spend = self._order(arm, seed), self._largest_spend(arm)
+            asker, batched = self._asker(arm), self._batched.get(arm.annotation_key)
+            if batched is None:
+                self._bought[key] = buy(order, spend, asker)
+            else:
+                there = itertools.takewhile(lambda row: row.uid in batched, order)
+                self._bought[key] = affordable([batched[row.uid] for row in there], spend, asker)
         return self._bought[key]
+
+    def left_over(self) -> tuple[Bought, ...]:
+        """Rows that were asked about in batches and that no seed has bought; a note where there are
+        some."""
+        bought = {(key, row.example.uid) for (key, _), rows in self._bought.items() for row in rows}
+        left = tuple(
+            row
+            for key, answered in self._batched.items()
+            for uid, row in answered.items()
+            if (key, uid) not in bought
+        )
+        if left:
+            self._observer.note(
+                f"{len(left)} answers of batches are left over: rows cost more than was to be "
+                "expected, so that the spend does not buy these"
+            )
+        return left
 
     def _order(self, arm: ArmSection, seed: int) -> Sequence[Example]:
         """The rows that an arm may ask about, in the seed's order."""
@@ -338,15 +316,8 @@ class _Drawing:
     def _asker(self, arm: ArmSection) -> Asker:
         key = arm.annotation_key
         if key not in self._askers:
-            self._askers[key] = Asker(
-                self._recipe,
-                arm,
-                self._task,
-                self._ledger,
-                self._observer,
-                strategy_of(self._recipe, arm, self._splits.train),
-                **self._asking,
-            )
+            strategy = strategy_of(self._recipe, arm, self._splits.train)
+            self._askers[key] = Asker(arm, self._asking, strategy)
         return self._askers[key]
 
     def _check_sizes(self) -> None:
@@ -359,7 +330,9 @@ class _Drawing:
                 f"{len(rows):,}: lower gold, or add rows"
             )
         if recipe.data.draws == "disjoint":
-            smallest = min(block_sizes(rows, len(recipe.replicates), "gold", self._task))
+            first = rows_drawn_first(recipe, rows)
+            sizes_of = block_sizes(rows, len(recipe.replicates), "gold", self._task, first)
+            smallest = min(sizes_of)
             if max(sizes) > smallest:
                 self._observer.note(
                     f"seeds share gold rows: {max(sizes):,} are drawn from blocks of {smallest:,}"

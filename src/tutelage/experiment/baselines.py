@@ -11,6 +11,7 @@ from typing import Any
 
 from tutelage.config.design_rules import treatment_arms
 from tutelage.config.recipe import Recipe
+from tutelage.core.main_metric import score_of_labels
 from tutelage.core.results import BagOfWordsBaseline, MajorityBaseline, TeacherLabelsBaseline
 from tutelage.core.types import Example, Prediction, Rationale
 from tutelage.evaluation.bag_of_words import STRENGTHS, BagOfWords, bag_of_words
@@ -27,7 +28,7 @@ def describe_majority(recipe: Recipe, splits: Splits) -> MajorityBaseline | None
         return None
     task = recipe.resolved_task()
     groups = splits.groups(splits.test, task)
-    found = majority_class(splits.train, splits.test, task, groups)
+    found = majority_class(splits.train, splits.test, task, groups, balanced=recipe.balanced)
     return MajorityBaseline(
         label=majority_label([example.label for example in splits.train], task),
         n=found.n,
@@ -50,7 +51,8 @@ def fit_bag_of_words(
     task = recipe.resolved_task()
     by_seed = drawn or {recipe.replicates[0]: splits.train}
     return {
-        seed: bag_of_words(rows, splits.dev, splits.test, task) for seed, rows in by_seed.items()
+        seed: bag_of_words(rows, splits.dev, splits.test, task, recipe.metric)
+        for seed, rows in by_seed.items()
     }
 
 
@@ -63,7 +65,8 @@ def describe_bag_of_words(
         return None
     task = recipe.resolved_task()
     predictions = {seed: list(each.predictions) for seed, each in found.items()}
-    scores = evaluate(predictions, task, splits.groups(splits.test, task))
+    groups = splits.groups(splits.test, task)
+    scores = evaluate(predictions, task, groups, balanced=recipe.balanced)
     first = next(iter(found.values()))
     return BagOfWordsBaseline(
         strengths=STRENGTHS,
@@ -95,13 +98,14 @@ def describe_teacher_labels(
         if arm.learns_pool:
             continue  # nobody knows these rows' labels
         rationales = annotations[arm.name].rationales
-        predictions = _labelled(splits, rationales)
+        gold = {example.uid: example.label for example in splits.train}
+        predictions = _labelled(gold, rationales)
         if not predictions:
             continue
         teacher = recipe.teacher_of(arm)
         groups = {e.uid: task.group(e.uid, e.fields) for e in splits.train}
         # One answer for each row: the interval says nothing about asking the teacher again.
-        found = evaluate({0: predictions}, task, groups)
+        found = evaluate({0: predictions}, task, groups, balanced=recipe.balanced)
         entries[arm.annotation_key] = TeacherLabelsBaseline(
             arm=arm.name,
             strategy=arm.strategy or "",
@@ -109,16 +113,22 @@ def describe_teacher_labels(
             rows=len(rationales),
             labelled=found.n,
             accuracy=found.accuracy,
-            accuracy_of_all=found.accuracy * found.n / len(rationales),
+            accuracy_of_all=score_of_labels(
+                [each.label for each in rationales],
+                [gold[each.uid] for each in rationales],
+                recipe.metric,
+            ),
             ci95=found.ci95,
             ci_method=found.ci_method,
         )
     return tuple(entries.values())
 
 
-def _labelled(splits: Splits, rationales: Sequence[Rationale]) -> list[Prediction]:
-    """The teacher's labels as predictions of the training rows that it gave one for."""
-    gold = {example.uid: example.label for example in splits.train}
+def _labelled(gold: Mapping[str, str], rationales: Sequence[Rationale]) -> list[Prediction]:
+    """The teacher's labels as predictions of the training rows that it gave one for.
+
+    gold: uid -> label
+    """
     return [
         Prediction(rationale.uid, rationale.label, {rationale.label: 1.0}, gold[rationale.uid])
         for rationale in rationales

@@ -10,9 +10,9 @@ from tutelage.core.results import TeacherAgreement
 from tutelage.core.storage import write_jsonl
 from tutelage.experiment.agreement_check import check_agreement
 from tutelage.experiment.arm_rows import draw_rows, rows_bought_in_any_case
-from tutelage.experiment.gold_sizes import gold_rows
+from tutelage.experiment.gold_sizes import gold_orders, gold_rows
 from tutelage.experiment.prepare import Splits, load_splits
-from tutelage.experiment.row_orders import seed_orders
+from tutelage.experiment.provider_terms import point_to_terms
 from tutelage.student.encoding.targets import build_training_examples
 from tutelage.student.jobs.jobs import Runner, TrainingJob
 from tutelage.teacher.annotate import Summary
@@ -35,6 +35,7 @@ def compare_with_known_labels(
     Raises as `check_agreement` does.
     """
     if not any(arm.learns_pool for arm in recipe.arms):
+        point_to_terms(recipe, observer)
         return ()
     observer.stage("A first student of labels alone, to compare the teacher with")
     accuracy = first_student(recipe, splits, folder, observer)
@@ -68,6 +69,8 @@ def annotate_what_is_bought(
     if any(arm.learns_pool for arm in recipe.arms):
         sure = rows_bought_in_any_case(recipe, splits, ledger, observer)
         check_agreement(recipe, splits, ledger, observer, pool_rows=sure, retry_failed=retry_failed)
+    else:
+        point_to_terms(recipe, observer)
     drawn = draw_rows(recipe, splits, ledger, observer, retry_failed=retry_failed, wait=wait)
     written = {}
     for arm, annotation in drawn.annotations.items():
@@ -78,21 +81,14 @@ def annotate_what_is_bought(
 
 
 def first_student(recipe: Recipe, splits: Splits, folder: Path, observer: Observer) -> float | None:
-    """Dev accuracy of a student of labels alone on the first seed's gold rows, at the recipe's own
-    epochs and first configuration; None where it diverged.
+    """The metric on dev of a student of labels alone on the first seed's gold rows, at the recipe's
+    own epochs and first configuration; None where it diverged.
 
     It is trained in RUN/first-student, and is none of the students that are compared: how many
     steps these take depends on what will be bought.
     """
     arm, seed, task = recipe.baseline, recipe.replicates[0], recipe.resolved_task()
-    orders = seed_orders(
-        splits.train,
-        recipe.replicates,
-        "gold",
-        task,
-        disjoint=recipe.data.draws == "disjoint",
-    )
-    gold = orders[seed][: gold_rows(recipe, arm, len(splits.train))]
+    gold = gold_orders(recipe, splits.train)[seed][: gold_rows(recipe, arm, len(splits.train))]
     rows = build_training_examples(gold, task, None, "label")
     place = folder / "first-student"
     tokenizer = None
@@ -102,7 +98,14 @@ def first_student(recipe: Recipe, splits: Splits, folder: Path, observer: Observ
         tokenizer = tokenizer_for(rows, place / "tokenizer")
     settings = recipe.training(arm, recipe.configs(arm)[0], seed)
     job = TrainingJob(
-        recipe.student.model, tokenizer, rows, splits.dev, task, settings, place / "training"
+        recipe.student.model,
+        tokenizer,
+        rows,
+        splits.dev,
+        task,
+        settings,
+        place / "training",
+        metric=recipe.metric,
     )
     with Runner(1, observer.job) as runner:
         ((_, result),) = runner.run([job])

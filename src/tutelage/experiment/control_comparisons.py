@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from tutelage.config.design_rules import controls_of, treatment_arms
 from tutelage.config.recipe import Recipe
 from tutelage.core.results import Comparison, ComparisonResult, ShareOfGain
-from tutelage.core.task import Task
-from tutelage.evaluation.compare import MARGIN, compare
+from tutelage.evaluation.compare import compare
 from tutelage.evaluation.metrics import by_uid, correctness
 from tutelage.evaluation.numeric import Floats
 from tutelage.evaluation.share import share_of_gain
@@ -20,17 +19,25 @@ _METHOD = "Fieller's interval, over rows (or groups of rows) and seeds"
 
 
 def describe_controls(
-    runs: Sequence[ArmRun], baseline: str, splits: Splits, task: Task, margin: float = MARGIN
+    runs: Sequence[ArmRun], recipe: Recipe, splits: Splits
 ) -> tuple[Comparison, ...]:
     """`Results.control_comparisons`: each control arm minus labels alone, over the test rows.
 
     A control that harms is easy to beat: this shows it. Descriptive: each difference is made by
     itself, and its p_adjusted is its p_value.
     """
+    task, baseline = recipe.resolved_task(), recipe.baseline.name
     groups = splits.groups(splits.test, task)
     predictions = {run.arm.name: run.test for run in runs}
     return tuple(
-        compare(predictions, [(run.arm.name, baseline)], task, groups, margin)[0]
+        compare(
+            predictions,
+            [(run.arm.name, baseline)],
+            task,
+            groups,
+            recipe.margin / 100,
+            balanced=recipe.balanced,
+        )[0]
         for run in runs
         if run.arm.control is not None
     )
@@ -51,6 +58,7 @@ def describe_shares(
     task, baseline = recipe.resolved_task(), recipe.baseline.name
     units = splits.groups(splits.test, task)
     uids = [example.uid for example in splits.test]
+    labels = [example.label for example in splits.test] if recipe.balanced else None
     gained = {
         c.arm
         for c in comparisons
@@ -68,7 +76,11 @@ def describe_shares(
             if arm.name not in gained or control.control != "scrambled":
                 continue
             found = share_of_gain(
-                table(arm.name), table(control.name), table(baseline), [units[uid] for uid in uids]
+                table(arm.name),
+                table(control.name),
+                table(baseline),
+                [units[uid] for uid in uids],
+                labels=labels,
             )
             if found is not None:
                 shares.append(

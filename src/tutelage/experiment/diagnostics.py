@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from tutelage.config.arm_settings import ArmSection
 from tutelage.config.design_rules import treatment_arms
+from tutelage.core.main_metric import MetricName, score
 from tutelage.core.results import (
     ArmDiagnostics,
     ArmSelection,
@@ -123,24 +124,31 @@ def describe_selection(
     baseline: str,
     splits: Splits,
     task: Task,
+    *,
+    balanced: bool = False,
 ) -> Selection:
     """`Results.selection`: what the best of k models gains by chance, and what it gained here.
 
     accuracies: arm -> test accuracy of every model it trained, chosen by dev or not
+    balanced:   whether these are balanced accuracies
 
     What depends on the spread of equally good models is None for an arm with one seed, which does
     not show it.
     """
     groups = splits.groups(splits.test, task)
     uids = [example.uid for example in splits.test]
+    units = [groups[uid] for uid in uids]
+    labels = [example.label for example in splits.test] if balanced else None
     spreads: dict[str, float | None] = {}
     by_arm: dict[str, ArmSelection] = {}
     for run in runs:
         name = run.arm.name
         tables = {seed: by_uid(of, f"seed {seed}", task) for seed, of in run.test.items()}
         correct = correctness(tables, uids)
-        spreads[name] = spread_of_models(correct, [groups[uid] for uid in uids])
-        best, chosen = max(accuracies[name]), float(correct.mean())
+        spreads[name] = spread_of_models(correct, units, labels)
+        metric: MetricName = "balanced_accuracy" if balanced else "accuracy"
+        chosen = sum(score(of, metric) for of in run.test.values()) / len(run.test)
+        best = max(accuracies[name])
         by_arm[name] = ArmSelection(
             models=len(accuracies[name]),
             best_accuracy=best,

@@ -1,8 +1,8 @@
 """Learning curves: what each replicate chose, trained on nested fractions of the rows.
 
 They show what more rows bring, next to what rationales bring. They are evaluated on dev alone: the
-test set stays closed. The point of all rows is the dev accuracy of the students that the run trains
-anyway.
+test set stays closed. The point of all rows is what the students that the run trains anyway reach
+on dev.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ from tutelage.evaluation.majority import majority_predictions
 from tutelage.evaluation.metrics import evaluate
 from tutelage.experiment.arm_strategies import strategy_of
 from tutelage.experiment.prepare import Splits
-from tutelage.experiment.summarise import ArmRun, SeedPredictions, total_or_none
+from tutelage.experiment.summarise import ArmRun, SeedPredictions
+from tutelage.experiment.teacher_summary import total_or_none
 from tutelage.experiment.trainings import Choices, Students
 from tutelage.student.jobs.jobs import TrainingJob, read_predictions
 from tutelage.teacher.annotate import Annotation
@@ -251,7 +252,10 @@ def describe_curve(
     whole = Subset(1.0, frozenset(e.uid for e in splits.train))
     points = []
     for subset, dev in [*curve, (whole, {run.arm.name: run.dev for run in runs})]:
-        evaluated = {name: evaluate(by_seed, task, groups) for name, by_seed in dev.items()}
+        evaluated = {
+            name: evaluate(by_seed, task, groups, balanced=recipe.balanced)
+            for name, by_seed in dev.items()
+        }
         points.append(
             CurvePoint(
                 fraction=subset.fraction,
@@ -273,7 +277,7 @@ def describe_curve(
                 ),
                 differences=tuple(
                     CurveDifference(c.arm, c.baseline, c.difference, c.ci95, c.test)
-                    for c in compare(dev, pairs, task, groups)
+                    for c in compare(dev, pairs, task, groups, balanced=recipe.balanced)
                 ),
                 annotation=tuple(cost(subset.uids) for cost in costs),
             )

@@ -13,7 +13,7 @@ from tutelage.config.recipe import Recipe
 from tutelage.config.scale_settings import ScaleSettings
 from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.errors import BatchesOpenError, TeacherError, UsageError
-from tutelage.core.progress import AnnotationProgress, Observer
+from tutelage.core.progress import Observer
 from tutelage.core.results import Duplicates
 from tutelage.core.storage import write_jsonl
 from tutelage.core.task import NLI, Task
@@ -22,12 +22,16 @@ from tutelage.data.load import Examples, load_examples, stream_examples
 from tutelage.data.split import Overlap, check_labels, check_splits, hold_out
 from tutelage.data.unlabelled import Pool, load_unlabelled
 from tutelage.experiment.arm_strategies import strategy_of
+from tutelage.experiment.asking import Asking
 from tutelage.experiment.blind_rows import BlindRows
+from tutelage.experiment.label_units import check_label_units
+from tutelage.experiment.provider_terms import point_to_terms
 from tutelage.rationales.controls import filler, label_echo, scrambled, shuffled
 from tutelage.scale.annotate_on_ray import asks_on_ray
 from tutelage.strategies.lookup import get_strategy, labels_rows
-from tutelage.teacher.annotate import Annotation, Options, Summary, annotate, annotate_to_file
+from tutelage.teacher.annotate import Annotation, Options, Summary, annotate_to_file
 from tutelage.teacher.ledger.store import Ledger
+from tutelage.teacher.terms_of_use import terms_note
 
 _MOST_SHOTS = 64
 """Rows in a prompt that repeats them for each row."""
@@ -71,7 +75,8 @@ class Splits:
 def load_splits(recipe: Recipe) -> Splits:
     """The rows of a recipe, with their labels and what the splits share checked.
 
-    Raises DataError where the rows allow no comparison.
+    Raises DataError where the rows allow no comparison, or too few of a label are there for the
+    recipe's metric.
     """
     task, data = recipe.resolved_task(), recipe.data
     sources = {"train": load_examples(data.train, task, data)}
@@ -104,7 +109,7 @@ def load_splits(recipe: Recipe) -> Splits:
     dev, calibration = list(checked.dev), list[Example]()
     if data.calibration is not None:
         dev, calibration = hold_out(dev, task, share=data.calibration)
-    return Splits(
+    splits = Splits(
         checked.train,
         dev,
         checked.test,
@@ -117,6 +122,10 @@ def load_splits(recipe: Recipe) -> Splits:
         calibration,
         pool,
     )
+    if recipe.balanced:
+        parts_used = {"test": splits.test, "dev": splits.dev}
+        check_label_units(parts_used, splits.groups((*splits.dev, *splits.test), task))
+    return splits
 
 
 def annotate_arms(
@@ -133,7 +142,8 @@ def annotate_arms(
     retry_failed: repeat requests that are known to have failed permanently
     wait:         wait for open batches; otherwise raise BatchesOpenError after all arms were sent
     """
-    task = recipe.resolved_task()
+    point_to_terms(recipe, observer)
+    asking = Asking(recipe, ledger, observer, retry_failed, wait)
     by_key: dict[tuple[Any, ...], Annotation] = {}
     waiting: BatchesOpenError | None = None
     for arm in recipe.arms:
@@ -141,32 +151,10 @@ def annotate_arms(
             continue
         strategy = strategy_of(recipe, arm, splits.train)
         settings = recipe.teacher_of(arm) if strategy.asks_teacher else None
-        name = arm.name
-
-        def on_progress(progress: AnnotationProgress, name: str = name) -> None:
-            observer.annotating(name, progress)
-
-        book = None if ledger is None else Ledger(ledger)
         try:
-            by_key[arm.annotation_key] = annotate(
-                splits.train,
-                strategy=strategy,
-                teacher=settings,
-                task=task,
-                ledger=book,
-                options=Options(
-                    budget_name=recipe.name,
-                    retry_failed=retry_failed,
-                    wait=wait,
-                    on_progress=on_progress,
-                    on_note=observer.note,
-                ),
-            )
+            by_key[arm.annotation_key] = asking.annotate(splits.train, strategy, settings, arm.name)
         except BatchesOpenError as error:
             waiting = error
-        finally:
-            if book is not None:
-                book.close()
     if waiting is not None:
         raise waiting
     return {a.name: by_key[a.annotation_key] for a in recipe.arms if a.strategy is not None}
@@ -291,6 +279,8 @@ def annotate_file(
     examples = stream_examples(data, task, layout, labelled=not labels)
     if examples.unlabelled:
         observer.note(f"{examples.unlabelled} rows have no label and are left out")
+    if asked.asks_teacher and teacher is not None and (terms := terms_note(teacher)) is not None:
+        observer.note(terms)
     blind = BlindRows(examples.open, task, shown) if labels else None
     book = None if ledger is None else Ledger(ledger)
     try:

@@ -9,16 +9,18 @@ import dataclasses
 from collections.abc import Sequence
 
 from tutelage.config.recipe import Recipe
+from tutelage.core.main_metric import MetricName, metric_in_words
 from tutelage.core.results import PreviewedArm
 from tutelage.core.types import Example
 from tutelage.core.wording import percent
 from tutelage.evaluation.bag_of_words import bag_of_words
-from tutelage.experiment.arm_rows import ArmRows, self_training_pool
+from tutelage.experiment.arm_rows import self_training_pool
+from tutelage.experiment.learnt_rows import ArmRows
 from tutelage.experiment.prepare import Splits
 
 
 def preview(recipe: Recipe, splits: Splits, rows: ArmRows) -> tuple[PreviewedArm, ...]:
-    """The dev accuracy of a bag of words on every arm's rows, by seed.
+    """The recipe's metric on dev of a bag of words on every arm's rows, by seed.
 
     Arms with the same rows in all seeds are fitted once. A self-training arm's labels come from the
     bag of words of that seed's gold rows. Dev chooses the strength of the penalty, so the figures
@@ -30,7 +32,7 @@ def preview(recipe: Recipe, splits: Splits, rows: ArmRows) -> tuple[PreviewedArm
     def accuracy(training: Sequence[Example]) -> float:
         key = tuple(sorted((row.uid, row.label) for row in training))
         if key not in fitted:
-            found = bag_of_words(training, splits.dev, splits.dev[:1], task)
+            found = bag_of_words(training, splits.dev, splits.dev[:1], task, recipe.metric)
             fitted[key] = max(found.dev_accuracy)
         return fitted[key]
 
@@ -43,7 +45,7 @@ def preview(recipe: Recipe, splits: Splits, rows: ArmRows) -> tuple[PreviewedArm
             if arm.control == "self_training":
                 gold = rows.learnt[recipe.baseline.name][seed].gold
                 pool = self_training_pool(recipe, arm, rows)[seed]
-                answers = bag_of_words(gold, splits.dev, pool, task).predictions
+                answers = bag_of_words(gold, splits.dev, pool, task, recipe.metric).predictions
                 labelled = [
                     dataclasses.replace(row, label=answer.label)
                     for row, answer in zip(pool, answers, strict=True)
@@ -56,7 +58,8 @@ def preview(recipe: Recipe, splits: Splits, rows: ArmRows) -> tuple[PreviewedArm
     return tuple(previewed)
 
 
-def preview_line(previewed: Sequence[PreviewedArm]) -> str:
+def preview_line(previewed: Sequence[PreviewedArm], metric: MetricName = "accuracy") -> str:
     """`a bag of words on each arm's rows, on dev: labels 54.4%, teacher-labels 60.0%`."""
+    of = "" if metric == "accuracy" else f"{metric_in_words(metric)} "
     parts = [f"{each.arm} {percent(each.dev_accuracy)}" for each in previewed]
-    return f"a bag of words on each arm's rows, on dev: {', '.join(parts)}"
+    return f"a bag of words on each arm's rows, {of}on dev: {', '.join(parts)}"

@@ -10,20 +10,18 @@ in full for every arm and seed that uses it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from tutelage.config.arm_settings import ArmSection
-from tutelage.config.recipe import Recipe
 from tutelage.config.spend_settings import SpendSection, SpendUnit
 from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.errors import UsageError
-from tutelage.core.progress import AnnotationProgress, Observer
-from tutelage.core.task import Task
 from tutelage.core.types import Example, Rationale, Usage
+from tutelage.experiment.asking import Asking
 from tutelage.strategies.lookup import Strategy
-from tutelage.teacher.annotate import Annotation, Options, annotate
+from tutelage.teacher.annotate import Annotation
 from tutelage.teacher.cost.budget import price_for
 from tutelage.teacher.cost.prices import (
     PICO,
@@ -33,7 +31,6 @@ from tutelage.teacher.cost.prices import (
     worst_case,
 )
 from tutelage.teacher.engine.requests import PendingRequest, RequestBuilder
-from tutelage.teacher.ledger.store import Ledger
 from tutelage.teacher.registry import is_looked_up, open_teacher
 from tutelage.teacher.summary import Summary
 
@@ -118,33 +115,35 @@ class Asker:
     """Asks the teachers of one arm, and knows what a request can cost and has cost.
 
     An arm with a second teacher asks both about each row.
+
+    summaries: of each teacher, one for every call
+    failed:    rows that the first teacher has not answered, by their last call: uid -> reason
     """
 
     def __init__(
         self,
-        recipe: Recipe,
         arm: ArmSection,
-        task: Task,
-        ledger: Path | None,
-        observer: Observer,
+        asking: Asking,
         strategy: Strategy,
-        *,
-        retry_failed: bool = False,
-        wait: bool = True,
     ) -> None:
-        self.name, self.task, self.strategy = arm.name, task, strategy
-        self._recipe, self._ledger, self._observer = recipe, ledger, observer
-        self._retry_failed, self._wait = retry_failed, wait
+        self.name, self.strategy, self._asking = arm.name, strategy, asking
+        recipe = asking.recipe
         first = recipe.teacher_of(arm) if strategy.asks_teacher else None
         self.settings = [each for each in (first, arm.agrees_with) if each is not None]
         self._builders: list[RequestBuilder] = []
         self._prices: list[Price | None] = []
         for settings in self.settings:
             teacher = open_teacher(settings)
-            self._builders.append(RequestBuilder(strategy, task, teacher))
+            self._builders.append(RequestBuilder(strategy, recipe.resolved_task(), teacher))
             self._prices.append(price_for(teacher.model, settings))
         self.summaries: list[list[Summary]] = [[] for _ in self.settings]
+        self.failed: dict[str, str] = {}
         self.without_teacher: list[Summary] = []
+
+    @property
+    def batches(self) -> bool:
+        """Whether requests go in batches, each of which may take a day."""
+        return any(settings.mode == "batch" for settings in self.settings)
 
     @property
     def is_paid(self) -> bool:
@@ -204,7 +203,7 @@ class Asker:
             return [Bought(example, (rationale,), ()) for example, rationale in pairs]
         by_teacher: list[tuple[Rationale, ...]] = []
         for place, settings in enumerate(self.settings):
-            annotation = self._annotate(rows, settings)
+            annotation = self._annotate(rows, settings, first=place == 0)
             self.summaries[place].append(annotation.summary)
             by_teacher.append(annotation.rationales)
         bought, paid = [], dict[str, Charge]()
@@ -217,30 +216,23 @@ class Asker:
             bought.append(Bought(example, tuple(answers), tuple(charges)))
         return bought
 
-    def _annotate(self, rows: Sequence[Example], settings: TeacherSettings | None) -> Annotation:
-        def on_progress(progress: AnnotationProgress) -> None:
-            if len(rows) >= _SHOWN:
-                self._observer.annotating(self.name, progress)
-
-        book = None if self._ledger is None else Ledger(self._ledger)
-        try:
-            return annotate(
-                rows,
-                strategy=self.strategy,
-                teacher=settings,
-                task=self.task,
-                ledger=book,
-                options=Options(
-                    budget_name=self._recipe.name,
-                    retry_failed=self._retry_failed,
-                    wait=self._wait,
-                    on_progress=on_progress,
-                    on_note=self._observer.note,
-                ),
-            )
-        finally:
-            if book is not None:
-                book.close()
+    def _annotate(
+        self, rows: Sequence[Example], settings: TeacherSettings | None, first: bool = False
+    ) -> Annotation:
+        reasons: dict[str, str] = {}
+        annotation = self._asking.annotate(
+            rows,
+            self.strategy,
+            settings,
+            self.name,
+            shown_from=_SHOWN,
+            on_failure=reasons.__setitem__,
+        )
+        if first:
+            for row in rows:
+                self.failed.pop(row.uid, None)
+            self.failed |= reasons
+        return annotation
 
 
 def _charge(pending: PendingRequest, answer: Rationale, price: Price | None) -> Charge:
@@ -281,7 +273,7 @@ def buy(order: Sequence[Example], spend: SpendSection | None, asker: Asker) -> l
         if not chunk:
             return bought
         rows = asker.ask(chunk)
-        left -= sum(_costs(rows, spend.unit, known))
+        left -= sum(costs_of_rows(rows, spend.unit, known))
         bought += rows
 
 
@@ -295,7 +287,7 @@ def affordable(
     for place, row in enumerate(bought):
         if asker.most(row.example, spend.unit, known) > left:
             return tuple(bought[:place])
-        left -= sum(_costs([row], spend.unit, known))
+        left -= sum(costs_of_rows([row], spend.unit, known))
     return tuple(bought)
 
 
@@ -304,8 +296,9 @@ def total_of(spend: SpendSection) -> int:
     return round(spend.amount * PICO) if spend.unit == "dollars" else round(spend.amount)
 
 
-def _costs(rows: Sequence[Bought], unit: SpendUnit, known: set[str]) -> list[int]:
-    """What each row cost, in `unit`. `known` gets the keys that are now paid for."""
+def costs_of_rows(rows: Sequence[Bought], unit: SpendUnit, known: set[str]) -> list[int]:
+    """What each row cost, in `unit` (dollars: in pico-dollars). `known` gets the keys that are now
+    paid for."""
     costs = []
     for row in rows:
         cost = 1 if unit == "rows" else 0
@@ -321,6 +314,7 @@ def _costs(rows: Sequence[Bought], unit: SpendUnit, known: set[str]) -> list[int
 
 def combined(parts: Sequence[Bought], asker: Asker) -> Annotation:
     """The answers of an arm's first teacher over all seeds, each row once, with their numbers.
+    Numbers of rows, such as failures by reason, count distinct rows over all calls.
 
     parts: of all seeds
     """
@@ -334,6 +328,13 @@ def combined(parts: Sequence[Bought], asker: Asker) -> Annotation:
     assert last is not None, "an arm that asked about nothing has no annotation"
     charges = distinct_charges(rows)
     counts = {status: statuses.get(status, 0) for status in last.counts}
+    failures, examples, unparsable = Counter[str](), dict[str, str](), Counter[str]()
+    for rationale in rationales:
+        if (reason := asker.failed.get(rationale.uid)) is not None:
+            failures[reason] += 1
+            examples.setdefault(reason, rationale.detail)
+        elif rationale.status == "failed":
+            unparsable[rationale.detail] += 1
     summary = replace(
         last,
         counts=counts,
@@ -342,6 +343,9 @@ def combined(parts: Sequence[Bought], asker: Asker) -> Annotation:
         attempts=sum(call.attempts for calls in asker.summaries for call in calls),
         tokens=counted_tokens(charges),
         cost_usd=cost_of(charges),
+        failures=dict(failures),
+        examples=examples,
+        unparsable=dict(unparsable),
     )
     return Annotation(tuple(rationales), summary)
 

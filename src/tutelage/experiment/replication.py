@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from tutelage.config.recipe import Recipe
+from tutelage.core.main_metric import metric_in_words
 from tutelage.core.results import (
     ArmResult,
     ComparisonResult,
@@ -25,7 +26,7 @@ def describe_search(recipe: Recipe) -> SearchSummary:
         search = (
             f"the search: each seed tries {'all' if whole else drawn} of "
             f"{recipe.configurations} configurations{'' if whole else ', drawn at random'}, "
-            "chooses by dev accuracy, and trains its choice afresh",
+            f"chooses by dev {metric_in_words(recipe.metric)}, and trains its choice afresh",
         )
     new = recipe.student.model.startswith("scratch:")
     classifiers = any(arm.classifier for arm in recipe.arms)

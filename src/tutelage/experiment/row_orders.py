@@ -25,29 +25,41 @@ def seed_orders(
     task: Task,
     *,
     disjoint: bool = False,
+    first: Sequence[Example] = (),
 ) -> Mapping[int, tuple[Example, ...]]:
     """Seed -> all rows, in the order in which it draws them.
 
     disjoint: each seed begins with a block of rows that no other seed begins with; the blocks are
               of nearly equal size, and rows that share a context (`Task.group`) are in one of them
+    first:    rows that every seed draws before all others, in this order
 
     Rows are ordered by a digest of (kind, seed, uid): independent for each seed, and the same
     whatever other seeds there are, in independent draws.
     """
+    rows = _without(rows, first)
     if not disjoint:
-        return {seed: tuple(_shuffled(rows, kind, seed)) for seed in seeds}
+        return {seed: (*first, *_shuffled(rows, kind, seed)) for seed in seeds}
     blocks = _blocks(rows, len(seeds), kind, task)
     orders = {}
     for place, seed in enumerate(seeds):
         others = [row for other, block in enumerate(blocks) if other != place for row in block]
         own = _shuffled(blocks[place], kind, seed)
-        orders[seed] = (*own, *_shuffled(others, kind, seed))
+        orders[seed] = (*first, *own, *_shuffled(others, kind, seed))
     return orders
 
 
-def block_sizes(rows: Sequence[Example], seeds: int, kind: Kind, task: Task) -> tuple[int, ...]:
-    """How many rows each seed's block holds, in disjoint draws."""
-    return tuple(len(block) for block in _blocks(rows, seeds, kind, task))
+def block_sizes(
+    rows: Sequence[Example], seeds: int, kind: Kind, task: Task, first: Sequence[Example] = ()
+) -> tuple[int, ...]:
+    """How many rows each seed draws before it shares others, in disjoint draws; `first` are in all
+    of them, as in `seed_orders`."""
+    blocks = _blocks(_without(rows, first), seeds, kind, task)
+    return tuple(len(first) + len(block) for block in blocks)
+
+
+def _without(rows: Sequence[Example], first: Sequence[Example]) -> Sequence[Example]:
+    taken = {row.uid for row in first}
+    return [row for row in rows if row.uid not in taken] if taken else rows
 
 
 def _shuffled(rows: Sequence[Example], kind: Kind, seed: int) -> list[Example]:

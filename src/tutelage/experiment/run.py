@@ -44,10 +44,7 @@ from tutelage.experiment import (
     replication,
     summarise,
 )
-from tutelage.experiment.arm_rows import (
-    ArmRows,
-    draw_rows,
-)
+from tutelage.experiment.arm_rows import draw_rows
 from tutelage.experiment.baselines import (
     describe_bag_of_words,
     describe_majority,
@@ -57,12 +54,14 @@ from tutelage.experiment.baselines import (
 from tutelage.experiment.before_buying import compare_with_known_labels
 from tutelage.experiment.control_comparisons import describe_controls, describe_shares
 from tutelage.experiment.interim import Analysis
+from tutelage.experiment.learnt_rows import ArmRows
 from tutelage.experiment.prepare import Splits, annotate_arms, learnt_rationales, load_splits
 from tutelage.experiment.preview import preview, preview_line
 from tutelage.experiment.self_explanations import describe_explanations
 from tutelage.experiment.student_check import check_student
 from tutelage.experiment.summarise import ArmRun
 from tutelage.experiment.teacher_baseline import ask_for_labels
+from tutelage.experiment.teacher_summary import describe_teacher
 from tutelage.experiment.train_arms import Trained, train_all
 from tutelage.experiment.training_rows import TrainingRows, write_drawn
 from tutelage.experiment.trainings import Students
@@ -139,20 +138,9 @@ def run(
     splits = load_splits(recipe)
     task = recipe.resolved_task()
     subsets = learning_curves.nested_subsets(splits.train, task, fractions)
-    for line in summarise.warnings(splits):
+    for line in summarise.warnings(splits, recipe):
         observer.note(line)
     manifest.begin(folder, recipe, splits)
-
-    if recipe.student.lora is not None:
-        from tutelage.student.model.lora import check_targets
-
-        # A misspelt name is reported before anything is paid for.
-        check_targets(recipe.student.model, recipe.student.lora)
-
-    if recipe.student.compile:
-        from tutelage.student.model.precision import check_compiled
-
-        check_compiled(recipe.student.model)
 
     recipe = check_student(recipe, splits, ledger, observer)
 
@@ -169,7 +157,7 @@ def run(
         annotations = drawn.annotations
         rationales = {name: list(each.rationales) for name, each in annotations.items()}
         previewed = preview(recipe, splits, drawn)
-        observer.note(preview_line(previewed))
+        observer.note(preview_line(previewed, recipe.metric))
     else:
         observer.stage("Asking the teacher for rationales")
         annotations = annotate_arms(
@@ -223,7 +211,12 @@ def run(
             explained, tested.arm_runs, splits, task, students.rows.labels(splits)
         ),
         selection=diagnostics.describe_selection(
-            accuracies, tested.arm_runs, recipe.baseline.name, splits, task
+            accuracies,
+            tested.arm_runs,
+            recipe.baseline.name,
+            splits,
+            task,
+            balanced=recipe.balanced,
         ),
         finished=True,
         seconds=round(time.time() - started, 1),
@@ -340,23 +333,25 @@ def _results(
 ) -> Results:
     """What is known once the test set has been opened; the last stages add the rest."""
     task, families, margin = recipe.resolved_task(), recipe.comparisons(), recipe.margin / 100
+    balanced = recipe.balanced
     arms = summarise.describe_arms(arm_runs, splits, task, recipe, students.folder)
     comparisons, unseen = (
         interim.corrected(
             summarise.describe_comparisons(
-                arm_runs, families, splits, task, unseen_only=unseen_only, margin=margin
+                arm_runs, families, splits, task, unseen_only=only, margin=margin, balanced=balanced
             ),
             analysis,
         )
-        for unseen_only in (False, True)
+        for only in (False, True)
     )
     return Results(
         name=recipe.name,
         tutelage_version=manifest.version(),
         finished=False,
         task=TaskSummary(task.name, task.fields, task.labels, task.context),
-        data=summarise.describe_data(splits),
-        teacher=summarise.describe_teacher(recipe, annotations, students.rows.drawn),
+        metric=recipe.metric,
+        data=summarise.describe_data(splits, recipe),
+        teacher=describe_teacher(recipe, annotations, students.rows.drawn),
         student=StudentSummary(
             model=recipe.student.model,
             parameters=students.parameters,
@@ -375,8 +370,9 @@ def _results(
             majority="majority" in recipe.baselines,
             bag_of_words=bag_of_words,
             margin=margin,
+            balanced=balanced,
         ),
-        control_comparisons=describe_controls(arm_runs, recipe.baseline.name, splits, task, margin),
+        control_comparisons=describe_controls(arm_runs, recipe, splits),
         shares_of_gain=describe_shares(arm_runs, recipe, comparisons, splits),
         departures=tuple(
             DepartureResult(d.rule, d.what, d.reason) for d in recipe.departures_made()

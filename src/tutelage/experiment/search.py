@@ -34,9 +34,9 @@ def draw_trials(configs: Sequence[Config], trials: int, seed: int, arm: str) -> 
 
 
 def choose_trial(tried: Sequence[tuple[Config, float | None]]) -> Config | None:
-    """The configuration with the best dev accuracy; the earliest of equals.
+    """The configuration that is best on dev; the earliest of equals.
 
-    tried: configurations, each with its dev accuracy as a fraction; None for a trial that diverged
+    tried: configurations, each with the metric on dev as a fraction; None for a trial that diverged
 
     None where every trial diverged.
     """

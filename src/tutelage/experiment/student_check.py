@@ -57,12 +57,21 @@ def check_student(
     rates of classifiers that the recipe names none for. Raises StudentError for a student that
     would be trained or evaluated wrongly.
     """
+    student = recipe.student
+    if student.lora is not None:
+        from tutelage.student.model.lora import check_targets
+
+        check_targets(student.model, student.lora)  # for a misspelt name
+    if student.compile:
+        from tutelage.student.model.precision import check_compiled
+
+        check_compiled(student.model)
     observer.stage("Examining the student")
     found = examine_recipe(recipe, splits, ledger)
     for note in found.notes:
         observer.note(f"student {recipe.student.model}: {note}")
     arms = [_examined(recipe, arm, splits, ledger, observer) for arm in recipe.arms]
-    student = recipe.student.model_copy(update={"fast": found.fast})
+    student = student.model_copy(update={"fast": found.fast})
     return recipe.model_copy(update={"student": student, "arms": arms})
 
 

@@ -17,7 +17,6 @@ from tutelage.config.comparisons import Families
 from tutelage.config.recipe import Recipe
 from tutelage.config.training_settings import Config
 from tutelage.core.results import (
-    ArmAnnotation,
     ArmResult,
     BestOnTest,
     ChoosingOnTest,
@@ -29,9 +28,7 @@ from tutelage.core.results import (
     DevEvaluation,
     SharedContexts,
     SplitSummary,
-    TeacherSummary,
     TestEvaluation,
-    TokenCounts,
     TrainingSummary,
 )
 from tutelage.core.results import Trial as TrialResult
@@ -44,11 +41,9 @@ from tutelage.evaluation.compare import MARGIN, compare
 from tutelage.evaluation.majority import majority_predictions
 from tutelage.evaluation.metrics import by_uid, correctness, evaluate
 from tutelage.evaluation.variance import seeds_share
-from tutelage.experiment.arm_rows import ArmRows
+from tutelage.experiment.label_units import single_label
 from tutelage.experiment.prepare import Splits
-from tutelage.experiment.purchases import cost_of, counted_tokens
 from tutelage.experiment.trainings import Replicate, Trial
-from tutelage.teacher.annotate import Annotation
 
 SeedPredictions = Mapping[int, Sequence[Prediction]]
 
@@ -109,7 +104,8 @@ def _describe_arm(
     any_result = next(r for r in (*results, *(t.result for t in run.trials)) if r is not None)
     unseen = splits.overlap.unseen_test
     has_seen = 0 < len(unseen) < len(splits.test)
-    dev = evaluate(run.dev, task, groups)
+    balanced = recipe.balanced
+    dev = evaluate(run.dev, task, groups, balanced=balanced)
     return ArmResult(
         name=arm.name,
         strategy=arm.strategy,
@@ -151,9 +147,11 @@ def _describe_arm(
             truncated=dev.truncated,
             **_cut(run.dev),
         ),
-        test=_evaluated(run.test, task, groups),
-        seeds_share=_seeds_share(run.test, task, groups),
-        test_unseen=_evaluated(_only(run.test, unseen), task, groups) if has_seen else None,
+        test=_evaluated(run.test, task, groups, balanced),
+        seeds_share=_seeds_share(run.test, task, groups, balanced),
+        test_unseen=_evaluated(_only(run.test, unseen), task, groups, balanced)
+        if has_seen
+        else None,
         classifier=None if arm.classifier is None else arm.classifier.classifier,
         own_gold=run.rows if arm.gold is not None else None,
         learns_pool=arm.learns_pool,
@@ -165,21 +163,26 @@ def _configuration(config: Config) -> Configuration:
     return Configuration(config.learning_rate, config.label_weight)
 
 
-def _evaluated(by_seed: SeedPredictions, task: Task, groups: Mapping[str, str]) -> TestEvaluation:
+def _evaluated(
+    by_seed: SeedPredictions, task: Task, groups: Mapping[str, str], balanced: bool
+) -> TestEvaluation:
     macro_f1 = macro_f1_interval(by_seed, task, groups)
     return extended(
         TestEvaluation,
-        evaluate(by_seed, task, groups),
+        evaluate(by_seed, task, groups, balanced=balanced),
         macro_f1_ci95=macro_f1.ci95,
         macro_f1_ci_method=macro_f1.method,
         **_cut(by_seed),
     )
 
 
-def _seeds_share(by_seed: SeedPredictions, task: Task, groups: Mapping[str, str]) -> float | None:
+def _seeds_share(
+    by_seed: SeedPredictions, task: Task, groups: Mapping[str, str], balanced: bool
+) -> float | None:
     tables = {seed: by_uid(rows, f"seed {seed}", task) for seed, rows in by_seed.items()}
-    uids = list(next(iter(tables.values())))
-    return seeds_share(correctness(tables, uids), [groups[uid] for uid in uids])
+    rows = next(iter(tables.values()))
+    units, labels = [groups[uid] for uid in rows], [row.gold for row in rows.values()]
+    return seeds_share(correctness(tables, list(rows)), units, labels if balanced else None)
 
 
 def _cut(by_seed: SeedPredictions) -> dict[str, int]:
@@ -206,22 +209,39 @@ def describe_comparisons(
     *,
     unseen_only: bool = False,
     margin: float = MARGIN,
+    balanced: bool = False,
 ) -> tuple[ComparisonResult, ...]:
     """`Results.comparisons`, the primary family first; each family is corrected by itself.
 
     unseen_only: use only the test rows whose context no training row has; nothing is compared where
-                 that is all of them or none
+                 that is all of them or none, or `too_few_unseen` says why
     margin:      of equivalence, a fraction
+    balanced:    whether differences are of balanced accuracy
     """
     groups = splits.groups(splits.test, task)
     unseen = splits.overlap.unseen_test
     if unseen_only and not 0 < len(unseen) < len(splits.test):
         return ()
+    if unseen_only and balanced and too_few_unseen(splits, task) is not None:
+        return ()
     predictions = {r.arm.name: _only(r.test, unseen) if unseen_only else r.test for r in runs}
     return tuple(
         extended(ComparisonResult, comparison, primary=primary)
         for primary, pairs in ((True, families.primary), (False, families.secondary))
-        for comparison in compare(predictions, pairs, task, groups, margin)
+        for comparison in compare(predictions, pairs, task, groups, margin, balanced=balanced)
+    )
+
+
+def too_few_unseen(splits: Splits, task: Task) -> str | None:
+    """Why arms cannot be compared in balanced accuracy on the test rows whose context no training
+    row has; None where they can, or there are none."""
+    unseen = [row for row in splits.test if row.uid in splits.overlap.unseen_test]
+    label = single_label(unseen, splits.groups(splits.test, task))
+    if label is None or len(unseen) == len(splits.test):
+        return None
+    return (
+        "test: arms are not compared on the rows that share no context with train: with the label "
+        f"{label} they have a single row, or group of rows, and balanced accuracy needs two"
     )
 
 
@@ -240,6 +260,7 @@ def describe_context_comparisons(
     majority: bool,
     bag_of_words: SeedPredictions | None = None,
     margin: float = MARGIN,
+    balanced: bool = False,
 ) -> tuple[ContextComparison, ...]:
     """`Results.context_comparisons`: the arms compared with what is easy to predict.
 
@@ -267,7 +288,7 @@ def describe_context_comparisons(
     return tuple(
         extended(
             ContextComparison,
-            compare(predictions, [(arm, baseline)], task, groups, margin)[0],
+            compare(predictions, [(arm, baseline)], task, groups, margin, balanced=balanced)[0],
             kind=kind,
         )
         for baseline, kind in baselines
@@ -283,7 +304,7 @@ def describe_rows(splits: Splits, task: Task) -> list[dict[str, Any]]:
     return [as_json(e) | {"group": first.setdefault(groups[e.uid], e.uid)} for e in splits.test]
 
 
-def describe_data(splits: Splits) -> DataSummary:
+def describe_data(splits: Splits, recipe: Recipe) -> DataSummary:
     """`Results.data`."""
     train = splits.sources["train"]
 
@@ -299,11 +320,11 @@ def describe_data(splits: Splits) -> DataSummary:
         shared_contexts=SharedContexts(splits.overlap.dev_rows, splits.overlap.test_rows),
         dropped_overlap=splits.dropped,
         duplicates=splits.duplicates,
-        warnings=tuple(warnings(splits)),
+        warnings=tuple(warnings(splits, recipe)),
     )
 
 
-def warnings(splits: Splits) -> list[str]:
+def warnings(splits: Splits, recipe: Recipe) -> list[str]:
     """What a reader of the numbers should know about the rows, in sentences."""
     lines = []
     for name, source in splits.sources.items():
@@ -316,6 +337,8 @@ def warnings(splits: Splits) -> list[str]:
     ):
         if count:
             lines.append(f"{name}: {count} of {total} rows share a context with train")
+    if recipe.balanced and (why := too_few_unseen(splits, recipe.resolved_task())) is not None:
+        lines.append(why)
     return lines
 
 
@@ -337,51 +360,6 @@ def describe_choosing_on_test(
     )
 
 
-def describe_teacher(
-    recipe: Recipe, annotations: Mapping[str, Annotation], drawn: ArmRows | None = None
-) -> TeacherSummary:
-    """`Results.teacher`: the rationales. Arms with the same requests share their answers, which are
-    counted once; what the teacher cost as a baseline is in `Baselines.teacher`.
-
-    drawn: where each seed draws its rows: what was paid for, also by arms that share some requests
-    """
-    by_arm: dict[str, ArmAnnotation] = {}
-    distinct: dict[tuple[Any, ...], Annotation] = {}
-    first: dict[tuple[Any, ...], str] = {}
-    for arm in recipe.arms:
-        if arm.strategy is None:
-            continue
-        annotation = annotations[arm.name]
-        distinct[arm.annotation_key] = annotation
-        owner = first.setdefault(arm.annotation_key, arm.name)
-        teacher = recipe.teacher_of(arm)
-        by_arm[arm.name] = ArmAnnotation(
-            model=teacher.model if arm.asks_teacher and teacher is not None else None,
-            statuses=dict(annotation.counts),
-            requests=annotation.requests,
-            cached=annotation.cached,
-            cost_usd=annotation.summary.cost_usd,
-            shares_with=None if owner == arm.name else owner,
-        )
-    if drawn is not None:
-        paid, sent = drawn.charges(), sum(a.requests for a in distinct.values())
-        usage, cached = counted_tokens(paid), max(0, len(paid) - sent)
-        counts = TokenCounts(usage.prompt_tokens, usage.completion_tokens)
-        return TeacherSummary(sent, cached, counts, cost_of(paid), by_arm)
-    tokens = [annotation.tokens for annotation in distinct.values()]
-    costs = [annotation.summary.cost_usd for annotation in distinct.values()]
-    return TeacherSummary(
-        requests=sum(a.requests for a in distinct.values()),
-        cached=sum(a.cached for a in distinct.values()),
-        tokens=TokenCounts(
-            prompt=total_or_none([t.prompt_tokens for t in tokens]),
-            completion=total_or_none([t.completion_tokens for t in tokens]),
-        ),
-        cost_usd=None if None in costs else sum(cost or 0.0 for cost in costs),
-        by_arm=by_arm,
-    )
-
-
 def training_seconds(runs: Sequence[ArmRun]) -> dict[str, float]:
     """`Results.training_seconds`: each arm's trainings, trials and replicates.
 
@@ -393,8 +371,3 @@ def training_seconds(runs: Sequence[ArmRun]) -> dict[str, float]:
         results += [r.result for r in run.replicates.values() if r.result is not None]
         seconds[run.arm.name] = round(sum(result.seconds for result in results), 1)
     return seconds
-
-
-def total_or_none(counts: Sequence[int | None]) -> int | None:
-    """The sum; None where one of them is unknown."""
-    return None if None in counts else sum(count or 0 for count in counts)

@@ -14,16 +14,17 @@ from tutelage.config.asked_teachers import teachers_of
 from tutelage.config.recipe import Recipe
 from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.errors import BudgetError
-from tutelage.core.progress import AnnotationProgress, Observer
+from tutelage.core.main_metric import MetricName, score_of_labels
+from tutelage.core.progress import Observer
 from tutelage.core.results import TeacherBaseline, TeacherLabelScore, TokenCounts
 from tutelage.core.task import Task
 from tutelage.core.types import Example, Rationale
 from tutelage.evaluation.label_agreement import accuracy_interval
 from tutelage.experiment.arm_strategies import draw_rows, draw_shots
+from tutelage.experiment.asking import Asking
 from tutelage.experiment.prepare import Splits
 from tutelage.strategies.labelling import Labelling
-from tutelage.teacher.annotate import Annotation, Options, annotate
-from tutelage.teacher.ledger.store import Ledger
+from tutelage.teacher.annotate import Annotation
 from tutelage.teacher.registry import is_looked_up
 
 _UNREAD_SHOWN = 3
@@ -101,52 +102,35 @@ def ask_for_labels(
     requests, why_not = label_requests(recipe, splits)
     if why_not:
         observer.note(f"the teacher as a baseline: {why_not}")
-    task = recipe.resolved_task()
+    asking = Asking(recipe, ledger, observer, retry_failed)
     entries = []
-    book = None if ledger is None or not requests else Ledger(ledger)
-    try:
-        for request in requests:
-
-            def on_progress(progress: AnnotationProgress, title: str = request.title) -> None:
-                observer.annotating(title, progress)
-
-            options = Options(
-                budget_name=recipe.name,
-                retry_failed=retry_failed,
-                on_progress=on_progress,
-                on_note=observer.note,
-            )
-            try:
-                done = annotate(
-                    request.rows,
-                    strategy=request.strategy,
-                    teacher=request.settings,
-                    task=task,
-                    ledger=book,
-                    options=options,
-                )
-            except BudgetError as error:
-                raise BudgetError(
-                    f"{request.title}: {error}; or leave `teacher` out of the recipe's baselines"
-                ) from error
-            entries.append(describe(request, done, task))
-    finally:
-        if book is not None:
-            book.close()
+    for request in requests:
+        try:
+            done = asking.annotate(request.rows, request.strategy, request.settings, request.title)
+        except BudgetError as error:
+            raise BudgetError(
+                f"{request.title}: {error}; or leave `teacher` out of the recipe's baselines"
+            ) from error
+        entries.append(describe(request, done, recipe.resolved_task(), recipe.metric))
     return tuple(entries), why_not or None
 
 
-def describe(request: LabelRequest, done: Annotation, task: Task) -> TeacherBaseline:
+def describe(
+    request: LabelRequest, done: Annotation, task: Task, metric: MetricName = "accuracy"
+) -> TeacherBaseline:
     """The teacher's answers, scored; an answer without a readable label counts as wrong."""
     answers = done.rationales
-    right = [a.label == row.label for a, row in zip(answers, request.rows, strict=True)]
-    ci95, ci_method = accuracy_interval(right, [task.group(r.uid, r.fields) for r in request.rows])
+    gold = [row.label for row in request.rows]
+    right = [a.label == label for a, label in zip(answers, gold, strict=True)]
+    groups = [task.group(row.uid, row.fields) for row in request.rows]
+    labels = gold if metric == "balanced_accuracy" else None
+    ci95, ci_method = accuracy_interval(right, groups, labels)
     return TeacherBaseline(
         model=request.settings.model,
         shots=len(request.shots),
         split="dev",
         rows=len(right),
-        accuracy=sum(right) / len(right),
+        accuracy=score_of_labels([answer.label for answer in answers], gold, metric),
         ci95=ci95,
         ci_method=ci_method,
         unparsed=sum(answer.label is None for answer in answers),

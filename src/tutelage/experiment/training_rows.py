@@ -18,7 +18,8 @@ from tutelage.config.recipe import Recipe
 from tutelage.config.training_settings import TrainSettings
 from tutelage.core.storage import write_jsonl
 from tutelage.core.types import Rationale, TrainingExample
-from tutelage.experiment.arm_rows import ArmRows, Learnt, training_examples
+from tutelage.experiment.arm_rows import training_examples
+from tutelage.experiment.learnt_rows import ArmRows, Learnt
 from tutelage.experiment.prepare import Splits
 from tutelage.student.encoding.targets import build_training_examples
 

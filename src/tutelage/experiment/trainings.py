@@ -15,6 +15,7 @@ from typing import Any
 from tutelage.config.arm_settings import ArmSection
 from tutelage.config.recipe import Recipe
 from tutelage.config.training_settings import Config
+from tutelage.core.main_metric import score
 from tutelage.core.progress import Observer
 from tutelage.core.storage import digest, read_json, write_json, write_jsonl
 from tutelage.core.types import Example, Explanation, Prediction
@@ -158,6 +159,7 @@ class Students:
             self.folder / "arms" / name,
             Tracking(self.recipe.student.tracking, f"{self.recipe.name}/{name}"),
             classifies=own is not None,
+            metric=self.recipe.metric,
         )
 
     def search(self, arms: Sequence[ArmSection]) -> dict[str, list[Trial]]:
@@ -180,8 +182,8 @@ class Students:
         return draw_trials(self.recipe.configs(arm), self.recipe.trials, seed, arm.name)
 
     def choose(self, trials: Mapping[str, Sequence[Trial]]) -> Choices:
-        """What each replicate of each arm chooses: by dev accuracy among its own trials. Without a
-        search it is the arm's first configuration.
+        """What each replicate of each arm chooses: by the metric on dev among its own trials.
+        Without a search it is the arm's first configuration.
 
         trials: of the arms that choose
         """
@@ -313,9 +315,9 @@ class Students:
         trials: Mapping[str, Sequence[Trial]],
         test: Mapping[str, Mapping[int, Sequence[Prediction]]],
     ) -> dict[str, list[float]]:
-        """Test accuracy of every model of every arm: the trials that did not diverge, and the
-        replicates' students. Of the trials only the accuracy is kept, so that their predictions
-        cannot be used for anything else."""
+        """The metric on the test set of every model of every arm: the trials that did not diverge,
+        and the replicates' students. Of the trials only this figure is kept, so that their
+        predictions cannot be used for anything else."""
         path = self.folder / "choosing_on_test.json"
         known: dict[str, float] = read_json(path) if path.exists() else {}
         plan = [
@@ -327,11 +329,11 @@ class Students:
         scorings = [ScoringJob(job, self.splits.test, None) for _, job in plan]
         missing = [scoring for scoring in scorings if scoring.key not in known]
         for scoring, rows in zip(missing, self.run(missing), strict=True):
-            known[scoring.key] = sum(p.label == p.gold for p in rows) / len(rows)
+            known[scoring.key] = score(rows, self.recipe.metric)
         if missing:
             write_json(path, known)
         accuracies = {
-            arm: [sum(p.label == p.gold for p in rows) / len(rows) for rows in by_seed.values()]
+            arm: [score(rows, self.recipe.metric) for rows in by_seed.values()]
             for arm, by_seed in test.items()
         }
         for (arm_name, _), scoring in zip(plan, scorings, strict=True):

@@ -33,8 +33,8 @@ from tutelage.evaluation.metrics import by_uid, correctness
 from tutelage.evaluation.non_inferior import non_inferiority
 from tutelage.evaluation.numeric import Floats
 from tutelage.evaluation.possibly_best import possibly_best
-from tutelage.experiment.arm_rows import ArmRows, Learnt
 from tutelage.experiment.gold_sizes import gold_rows, on_curve
+from tutelage.experiment.learnt_rows import ArmRows, Learnt
 from tutelage.experiment.prepare import Splits
 from tutelage.experiment.purchases import cost_of
 from tutelage.experiment.summarise import ArmRun
@@ -56,6 +56,7 @@ def describe_worth(
     tables = _tables(recipe, splits, runs)
     groups = splits.groups(splits.test, recipe.resolved_task())
     units = [groups[example.uid] for example in splits.test]
+    labels = [example.label for example in splits.test] if recipe.balanced else None
     worth = tuple(_describe_arm(recipe, splits, arm, rows, arms) for arm in recipe.arms)
     charges = rows.charges()
     curve, no_curve = _curve(recipe, splits)
@@ -64,7 +65,10 @@ def describe_worth(
         treated = {arm.name for arm in treatment_arms(recipe.arms) if arm.equal == "steps"}
         points = {size: tables[name] for size, name in curve}
         gold = tuple(
-            _gold_worth(each, gold_equivalent(tables[each.arm], points, each.gold_rows, units))
+            _gold_worth(
+                each,
+                gold_equivalent(tables[each.arm], points, each.gold_rows, units, labels=labels),
+            )
             for each in worth
             if each.arm in treated
         )
@@ -83,9 +87,9 @@ def describe_worth(
         train_rows=len(splits.train),
         steps=max((result.steps for result in first if result is not None), default=0),
         arms=worth,
-        candidates=_candidates(recipe, tables, units),
+        candidates=_candidates(recipe, tables, units, labels),
         margin=recipe.recommend_within / 100,
-        cheaper=_cheaper(recipe, tables, units, {each.arm: each for each in worth}),
+        cheaper=_cheaper(recipe, tables, units, {each.arm: each for each in worth}, labels),
         curve=curve,
         gold=gold,
         no_gold=no_curve,
@@ -185,9 +189,13 @@ def _candidates_of(recipe: Recipe) -> list[ArmSection]:
 
 
 def _candidates(
-    recipe: Recipe, tables: Mapping[str, Floats], units: Sequence[str]
+    recipe: Recipe,
+    tables: Mapping[str, Floats],
+    units: Sequence[str],
+    labels: Sequence[str] | None,
 ) -> tuple[Candidate, ...]:
-    found = possibly_best({arm.name: tables[arm.name] for arm in _candidates_of(recipe)}, units)
+    candidates = {arm.name: tables[arm.name] for arm in _candidates_of(recipe)}
+    found = possibly_best(candidates, units, labels=labels)
     return tuple(
         Candidate(each.arm, each.mean, each.may_be_best, each.p_value, each.rival, each.behind)
         for each in found.candidates
@@ -199,6 +207,7 @@ def _cheaper(
     tables: Mapping[str, Floats],
     units: Sequence[str],
     worth: Mapping[str, ArmWorth],
+    labels: Sequence[str] | None,
 ) -> tuple[CheaperCandidate, ...]:
     """The candidates that cost less than the dearest; none where a cost is not known."""
     costs = {}
@@ -210,7 +219,8 @@ def _cheaper(
     if len(set(costs.values())) < 2:
         return ()
     margin = recipe.recommend_within / 100
-    found = non_inferiority({name: tables[name] for name in costs}, costs, units, margin)
+    compared = {name: tables[name] for name in costs}
+    found = non_inferiority(compared, costs, units, margin, labels=labels)
     return tuple(
         CheaperCandidate(
             each.arm,

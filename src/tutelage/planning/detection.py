@@ -27,7 +27,7 @@ FEASIBLE_SEEDS = 50
 class Needed:
     """What detects the difference where seeds vary so much; None where nothing of the kind does.
 
-    seed_sd:    SD of an arm's accuracy over seeds, a fraction
+    seed_sd:    SD of an arm's accuracy (or other metric) over seeds, a fraction
     limit:      what the recipe's own test rows detect with any number of seeds, where that is more
                 than the difference; a fraction. None where the recipe's rows are enough
     rows:       test rows: the recipe's own, or a multiple of them, in groups of the same sizes

@@ -22,6 +22,7 @@ from tutelage.evaluation.compare import ALPHA, POWER
 from tutelage.experiment.agreement_check import label_teachers, sample_rows
 from tutelage.experiment.arm_strategies import strategy_of
 from tutelage.experiment.prepare import Splits, load_splits
+from tutelage.experiment.provider_terms import terms_of
 from tutelage.experiment.teacher_baseline import label_requests
 from tutelage.planning import duration
 from tutelage.planning.detection import Detection, what_it_takes
@@ -60,6 +61,7 @@ class Plan:
     power_analysis: None where the recipe compares no arms
     duration: of a run on this machine; None where it has not been measured
     detection: what it takes to detect the difference asked for; None where none was, and as above
+    terms:    where it says whether students may be trained on a teacher's answers, a line for each
     """
 
     name: str
@@ -74,6 +76,7 @@ class Plan:
     detection: Detection | None
     duration: Duration | None
     spending: Spending | None
+    terms: tuple[str, ...] = ()
 
 
 def plan_recipe(recipe: Recipe, settings: PlanSettings, observer: Observer) -> Plan:
@@ -135,6 +138,7 @@ def plan_recipe(recipe: Recipe, settings: PlanSettings, observer: Observer) -> P
         detection=_detection(recipe, splits, settings, trainings[0]),
         duration=_duration(recipe, splits, settings, observer, size),
         spending=spending,
+        terms=terms_of(recipe),
     )
 
 

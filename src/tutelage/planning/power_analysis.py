@@ -14,11 +14,13 @@ from pathlib import Path
 
 from tutelage.config.recipe import Recipe
 from tutelage.core.errors import RunFolderError, UsageError
+from tutelage.core.main_metric import metric_in_words
 from tutelage.core.results import load_results
 from tutelage.core.wording import STABLE
 from tutelage.evaluation.compare import ALPHA, POWER
 from tutelage.evaluation.power import (
     Design,
+    balanced_design,
     design_of,
     detectable_difference,
     expected_variance,
@@ -46,7 +48,7 @@ class Scenario:
     """One variant of the experiment, and the smallest difference that it detects with power POWER.
 
     disagreement: share of rows on which exactly one of two arms' students is right
-    seed_sd:      SD of an arm's accuracy over seeds, a fraction
+    seed_sd:      SD of an arm's accuracy (or other metric) over seeds, a fraction
     detectable:   a fraction (0.01 is one point); None where no possible difference is detected
     """
 
@@ -67,6 +69,7 @@ class PowerAnalysis:
     family:      number of primary comparisons, which are Holm's family
     alpha:       significance level of Holm's strictest step
     power:       probability with which the differences below are detected
+    metric:      what the differences are of, in words
     measured_in: the run that `design` was measured in; None where it is assumed
     design:      disagreement, seed SD and the rest, as in `evaluation.power.Design`, without sizes
     seed_sds:    the SDs over seeds that are assumed, or that a run with few seeds leaves possible
@@ -88,6 +91,7 @@ class PowerAnalysis:
     family: int
     alpha: float
     power: float
+    metric: str
     measured_in: str | None
     design: Mapping[str, float]
     seed_sds: tuple[float, ...]
@@ -106,13 +110,14 @@ class PowerAnalysis:
         if self.seeds == 1:
             yield (
                 f"power analysis: with {size}: no difference can be detected, because one seed "
-                "does not show how much accuracy varies over seeds: name two or more seeds"
+                f"does not show how much {self.metric} varies over seeds: name two or more seeds"
             )
         else:
             found = _detection(self.expected.detectable)
             if self.measured_in is not None:
                 found = _possible_detection(self.expected, self.possible)
-            yield f"power analysis: with {size}: {found} (5% level, Holm's strictest step)"
+            of = "" if self.metric == "accuracy" else f" in {self.metric}"
+            yield f"power analysis: with {size}: {found}{of} (5% level, Holm's strictest step)"
         design = self.design
         yield (
             f"  {self._basis()}: exactly one of two arms' students is right on "
@@ -120,8 +125,8 @@ class PowerAnalysis:
             "of these with every seed;"
         )
         yield (
-            f"  the SD of an arm's accuracy over seeds is {_points(design['seed_sd'])}; rows of "
-            f"one {self.unit} correlate by {design['within_group']:.2f}"
+            f"  the SD of an arm's {self.metric} over seeds is {_points(design['seed_sd'])}; "
+            f"rows of one {self.unit} correlate by {design['within_group']:.2f}"
         )
         others = [f"with {s.seeds} seeds {_points(s.detectable)}" for s in self.other_seeds]
         if self.seeds > 1:
@@ -170,10 +175,13 @@ def basis_of(recipe: Recipe, splits: Splits, runs: Path, like: Path | None) -> B
         return None
     seed_sds: tuple[float, ...] = SEED_SDS[_is_little_trained(recipe, len(splits.train))]
     design = Design(sizes, len(recipe.replicates), DISAGREEMENTS[1], seed_sds[1])
+    if recipe.balanced:
+        units = [groups[row.uid] for row in splits.test]
+        design = balanced_design(design, [row.label for row in splits.test], units)
     remarks: list[str] = []
     for source in (like,) if like is not None else _finished_runs(recipe, runs):
         try:
-            measured, freedom, found = _measured(source, design, groups)
+            measured, freedom, found = _measured(source, design, groups, recipe.balanced)
         except RunFolderError as error:
             if like is not None:
                 raise UsageError(f"--like {like}: {error}") from error
@@ -243,6 +251,7 @@ def analyse_power(
         family=family,
         alpha=alpha,
         power=POWER,
+        metric=metric_in_words(recipe.metric),
         measured_in=None if basis.source is None else str(basis.source),
         design={
             "disagreement": design.disagreement,
@@ -286,12 +295,13 @@ def _scenario(design: Design, alpha: float) -> Scenario:
 
 
 def _measured(
-    folder: Path, assumed: Design, known: Mapping[str, str]
+    folder: Path, assumed: Design, known: Mapping[str, str], balanced: bool
 ) -> tuple[Design, int, list[str]]:
     """`assumed`, with its assumptions replaced by what a run's primary comparisons show; the
     degrees of freedom of the SD over seeds, 0 where it remains assumed; remarks.
 
-    known: uid -> unit of the recipe's test rows, used where the run's folder holds none
+    known:    uid -> unit of the recipe's test rows, used where the run's folder holds none
+    balanced: whether the recipe is about balanced accuracy, whatever that run was about
 
     Raises RunFolderError where the comparisons show nothing.
     """
@@ -306,6 +316,7 @@ def _measured(
     groups = list(files.groups)
     if not groups:
         groups = [known.get(uid, uid) for uid in files.uids]
+    labels = list(files.gold) if balanced else None
     designs = []
     freedom: dict[str, int] = {}
     for arm, baseline in pairs:
@@ -313,7 +324,7 @@ def _measured(
             tables = _correct(files, arm), _correct(files, baseline)
             if len(tables[0][0]) == len(tables[1][0]):
                 try:
-                    designs.append(design_of(*tables, groups))
+                    designs.append(design_of(*tables, groups, labels=labels))
                     freedom |= dict.fromkeys((arm, baseline), len(tables[0][0]) - 1)
                 except ValueError:  # no row differs, or all are in one unit: shows nothing
                     continue
@@ -324,6 +335,7 @@ def _measured(
         assumed,
         disagreement=sum(d.disagreement for d in designs) / count,
         within_group=sum(d.within_group for d in designs) / count,
+        inflation=sum(d.inflation for d in designs) / count,
     )
     seeds = designs[0].seeds
     if seeds == 1:

@@ -22,7 +22,8 @@ from tutelage.evaluation.bag_of_words import bag_of_words
 from tutelage.evaluation.gold_equivalent import checked_sizes, closing_range
 from tutelage.evaluation.power import Design
 from tutelage.experiment.arm_strategies import strategy_of
-from tutelage.experiment.gold_sizes import gold_rows, on_curve
+from tutelage.experiment.asking import Asking
+from tutelage.experiment.gold_sizes import gold_orders, gold_rows, on_curve
 from tutelage.experiment.prepare import Splits
 from tutelage.experiment.purchases import Asker
 from tutelage.experiment.row_orders import seed_orders
@@ -96,7 +97,7 @@ def planned_rows(
     their spends is expected to buy."""
     task, seeds = recipe.resolved_task(), recipe.replicates
     disjoint = recipe.data.draws == "disjoint"
-    gold = seed_orders(splits.train, seeds, "gold", task, disjoint=disjoint)
+    gold = gold_orders(recipe, splits.train)
     pool = seed_orders(
         () if splits.pool is None else splits.pool.rows, seeds, "pool", task, disjoint=disjoint
     )
@@ -180,7 +181,7 @@ def _largest(recipe: Recipe, arms: Sequence[ArmSection]) -> SpendSection | None:
 
 def _asker(recipe: Recipe, arm: ArmSection, splits: Splits, observer: Observer) -> Asker:
     strategy = strategy_of(recipe, arm, splits.train)
-    return Asker(recipe, arm, recipe.resolved_task(), None, observer, strategy)
+    return Asker(arm, Asking(recipe, None, observer), strategy)
 
 
 def _bought(
@@ -243,9 +244,11 @@ def _gold_sentence(
     if design is None or max(sizes) > len(splits.train):
         return f"gold equivalents: the curve has {listed} gold rows"
     task, seed = recipe.resolved_task(), recipe.replicates[0]
-    order = seed_orders(splits.train, [seed], "gold", task)[seed]
+    order = gold_orders(recipe, splits.train, [seed])[seed]
     accuracies = [
-        max(bag_of_words(order[:size], splits.dev, splits.dev[:1], task).dev_accuracy)
+        max(
+            bag_of_words(order[:size], splits.dev, splits.dev[:1], task, recipe.metric).dev_accuracy
+        )
         for size in sizes
     ]
     found = closing_range(sizes, accuracies, design)

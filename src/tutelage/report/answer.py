@@ -45,7 +45,11 @@ def answer_of(results: Results) -> Answer:
     opening = [sentence] if (sentence := at_chance_level(results)) else []
     if len(found) > 1:
         opening.append(
-            _overview(found, "training on explanations" if results.worth is None else "buying")
+            _overview(
+                found,
+                "training on explanations" if results.worth is None else "buying",
+                results.metric_name,
+            )
         )
     return Answer(tuple(opening), tuple(found), model_sentence(results), tuple(_caveats(results)))
 
@@ -58,15 +62,16 @@ def answer_sentences(results: Results) -> list[str]:
     return [*first, *answer_of(results).sentences]
 
 
-def _overview(found: Sequence[Finding], what: str) -> str:
+def _overview(found: Sequence[Finding], what: str, metric: str) -> str:
     """One sentence about several treatment arms.
 
-    what: they are ways of: `training on explanations`
+    what:   they are ways of: `training on explanations`
+    metric: in words
     """
     names: dict[str, list[str]] = {}
     for finding in found:
         gain = finding.gain
-        words = _OVERVIEW[finding.conclusion]
+        words = _OVERVIEW[finding.conclusion].format(metric=metric)
         size = "" if finding.conclusion == "undetected" else f" ({points(gain.difference)} points)"
         names.setdefault(words, []).append(f"{gain.arm}{size}")
     (words, arms), *others = names.items()
@@ -81,11 +86,11 @@ def _overview(found: Sequence[Finding], what: str) -> str:
 
 
 _OVERVIEW: Mapping[Conclusion, str] = {
-    "content": "raised test accuracy",
-    "gain": "raised test accuracy",
-    "equivalent": "changed test accuracy by less than the margin",
+    "content": "raised test {metric}",
+    "gain": "raised test {metric}",
+    "equivalent": "changed test {metric} by less than the margin",
     "undetected": "had no detected effect",
-    "worse": "lowered test accuracy",
+    "worse": "lowered test {metric}",
 }
 
 
@@ -95,7 +100,7 @@ def _caveats(results: Results) -> list[str]:
     if not results.finished:
         sentences.append("This run has not finished: these are the results so far.")
     if not compared:
-        sentences += [_alone(arm) for arm in results.arms]
+        sentences += [_alone(arm, results.metric_name) for arm in results.arms]
         sentences.append("No treatment arm was compared with labels alone in this run.")
     sentences += classifier_caveats(results)
     sentences += bag_of_words_caveat(results)
@@ -152,10 +157,10 @@ def _few_groups(comparison: ComparisonResult, context: str | None) -> str:
     )
 
 
-def _alone(arm: ArmResult) -> str:
+def _alone(arm: ArmResult, metric: str) -> str:
     test = arm.test
     return (
-        f"{arm.name} reached a test accuracy of {percent(test.accuracy)} "
+        f"{arm.name} reached a test {metric} of {percent(test.accuracy)} "
         f"({percent_interval(test.ci95)}; {several(test.n, 'row')}, "
         f"{several(len(arm.seeds), 'seed')})."
     )

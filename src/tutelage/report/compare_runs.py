@@ -7,13 +7,14 @@ compared by their accuracies alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tutelage.core.errors import UsageError
 from tutelage.core.results import ArmResult, Comparison, Results, load_results
+from tutelage.evaluation.balanced import label_of_one_unit
 from tutelage.evaluation.compare import compare_correctness
 from tutelage.evaluation.unpaired import difference_interval
 from tutelage.report.costs import costs_of
@@ -53,6 +54,7 @@ class TwoRuns:
     only:      the arms that only A has, and that only B has
     cost_usd:  what each run's teacher cost, explanations and baseline; None where unknown
     remarks:   what a reader should know
+    metric:    that both runs are about, in words
     """
 
     runs: tuple[str, str]
@@ -62,6 +64,7 @@ class TwoRuns:
     only: tuple[tuple[str, ...], tuple[str, ...]]
     cost_usd: tuple[float | None, float | None]
     remarks: tuple[str, ...]
+    metric: str = "accuracy"
 
 
 def is_run(folder: Path) -> bool:
@@ -72,8 +75,8 @@ def is_run(folder: Path) -> bool:
 def compare_runs(first: Path, second: Path) -> TwoRuns:
     """The difference between run `first` and run `second`, arm by arm.
 
-    Raises UsageError for runs with different labels or without an arm in common, RunFolderError for
-    a damaged folder.
+    Raises UsageError for runs with different labels or metrics, or without an arm in common,
+    RunFolderError for a damaged folder.
     """
     results = [load_results(folder / "results.json") for folder in (first, second)]
     labels = [list(each.task.labels) for each in results]
@@ -81,6 +84,13 @@ def compare_runs(first: Path, second: Path) -> TwoRuns:
         raise UsageError(
             f"got runs with different labels, {labels[0]} and {labels[1]}: compare runs of one task"
         )
+    metrics = [each.metric_name for each in results]
+    if metrics[0] != metrics[1]:
+        raise UsageError(
+            f"got runs with different metrics, {metrics[0]} and {metrics[1]}, by which dev chose: "
+            "compare runs of one metric"
+        )
+    balanced = results[0].metric == "balanced_accuracy"
     tested = [{a.name: a for a in each.arms} for each in results]
     common = [name for name in tested[0] if name in tested[1]]
     if not common:
@@ -92,9 +102,12 @@ def compare_runs(first: Path, second: Path) -> TwoRuns:
     files = [read_files(*each) for each in zip((first, second), results, strict=True)]
     here, there = _shared_rows(*files)
     arms = {name: (tested[0][name], tested[1][name]) for name in common}
-    reasons = {name: _why_not(name, arms[name], files, len(here)) for name in common}
+    names = results[0].task.labels
+    labels_of = [names[files[0].gold[row]] for row in here] if balanced else None
+    groups = _groups(files, here, there)
+    reasons = {name: _why_not(name, arms[name], files, labels_of, groups, here) for name in common}
     paired = [name for name in common if not reasons[name]]
-    comparisons = _paired(paired, files, here, there)
+    comparisons = _paired(paired, files, here, there, groups, labels_of)
     return TwoRuns(
         runs=(str(first), str(second)),
         rows=(len(files[0].uids), len(files[1].uids)),
@@ -108,6 +121,7 @@ def compare_runs(first: Path, second: Path) -> TwoRuns:
         ),
         cost_usd=(costs_of(results[0]).total.cost_usd, costs_of(results[1]).total.cost_usd),
         remarks=_remarks(results, files, len(here)),
+        metric=metrics[0],
     )
 
 
@@ -129,19 +143,41 @@ def _why_not(
     name: str,
     arms: tuple[ArmResult, ArmResult],
     files: Sequence[RunFiles],
-    shared: int,
+    labels: Sequence[str] | None,
+    groups: Sequence[Hashable] | None,
+    shared: Sequence[int],
 ) -> str:
-    """Why two arms cannot be paired; empty where they can."""
+    """Why two arms cannot be paired; empty where they can.
+
+    labels: of the shared rows, where the runs are about balanced accuracy
+    groups: of the shared rows; None where they are independent
+    shared: their places
+    """
     seeds = [len(arm.seeds) for arm in arms]
     if any(name not in each.predictions for each in files):
         return "predictions are missing from a run folder"
-    if shared == 0:
+    if not shared:
         return "the runs share no test rows"
+    if labels is not None and (alone := label_of_one_unit(labels, groups)) is not None:
+        return f"the runs share a single row, or group of rows, with the label {alone}"
     return f"{seeds[0]} seeds and {seeds[1]} seeds" if seeds[0] != seeds[1] else ""
 
 
+def _groups(files: Sequence[RunFiles], here: list[int], there: list[int]) -> list[Hashable] | None:
+    """The group of each shared row, from the first run that knows it; None where none does."""
+    for each, rows in zip(files, (here, there), strict=True):
+        if each.groups:
+            return [each.groups[row] for row in rows]
+    return None
+
+
 def _paired(
-    names: Sequence[str], files: Sequence[RunFiles], here: list[int], there: list[int]
+    names: Sequence[str],
+    files: Sequence[RunFiles],
+    here: list[int],
+    there: list[int],
+    groups: Sequence[Hashable] | None,
+    labels: Sequence[str] | None,
 ) -> dict[str, Comparison]:
     if not names:
         return {}
@@ -149,13 +185,9 @@ def _paired(
     for side, (each, rows) in enumerate(zip(files, (here, there), strict=True)):
         for name in names:
             correct[f"{side} {name}"] = _correctness(each, name, rows)
-    groups = None
-    for each, rows in zip(files, (here, there), strict=True):
-        if each.groups:
-            groups = [each.groups[row] for row in rows]
-            break
     pairs = [(f"0 {name}", f"1 {name}") for name in names]
-    return dict(zip(names, compare_correctness(correct, pairs, groups), strict=True))
+    found = compare_correctness(correct, pairs, groups, labels=labels)
+    return dict(zip(names, found, strict=True))
 
 
 def _correctness(files: RunFiles, name: str, rows: Sequence[int]) -> Any:

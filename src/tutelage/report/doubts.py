@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 
 from tutelage.core.results import ArmResult, ComparisonResult, Results
-from tutelage.core.wording import joined, percent, points, several
+from tutelage.core.wording import joined, percent, plural, points, several
 from tutelage.evaluation.caveats import UnlikeSeeds, exaggeration, unlike_seeds
 from tutelage.report.findings import SIGNIFICANCE_LEVEL, gains, is_significant
 
@@ -59,6 +59,7 @@ def _unlike(results: Results) -> Iterator[str]:
     primary = [c for c in results.comparisons if c.primary and {c.arm, c.baseline} <= known]
     compared = {name: None for c in primary for name in (c.arm, c.baseline)}
     accuracies = {name: results.arm(name).test.accuracy_by_seed for name in compared}
+    metrics = plural(results.metric_name)
     for found in unlike_seeds(accuracies, {c.arm for c in primary}):
         if found.kind == "collapsed":
             yield _collapsed(results.arm(found.arms[0]), found)
@@ -69,7 +70,7 @@ def _unlike(results: Results) -> Iterator[str]:
             ratio = max(found.ratio, 1 / found.ratio if found.ratio else math.inf)
             times = "far more than" if ratio > 99 else f"{ratio:.1f} times as much as"
             yield (
-                f"The accuracies of the seeds of {wide} differ {times} those of {narrow}: no "
+                f"The {metrics} of the seeds of {wide} differ {times} those of {narrow}: no "
                 "t-test is exact for seeds so unlike, and a difference that does not exist is "
                 "found more often than the p-value says."
             )

@@ -156,6 +156,11 @@ class _Said:
         return f"training on {explanations_in_words(arm)}"
 
     @property
+    def metric(self) -> str:
+        """`test accuracy`."""
+        return f"test {self.results.metric_name}"
+
+    @property
     def of_rows(self) -> bool:
         """Whether the arm learns more rows, in the place of explanations or with them."""
         arm = self.results.arm(self.gain.arm)
@@ -187,7 +192,7 @@ _Found = tuple[Conclusion, tuple[str, ...]]
 
 def _gained(said: _Said, controls: Sequence[_Control]) -> _Found:
     gain = said.gain
-    first = f"{_capital(said.training)} raised test accuracy from {said.before} to {said.after}"
+    first = f"{capital(said.training)} raised {said.metric} from {said.before} to {said.after}"
     beaten = [c for c in controls if c.beaten]
     unbeaten = [c for c in controls if not c.beaten]
     shuffled = any(c.comparison.primary for c in controls)
@@ -254,7 +259,7 @@ def _but(unbeaten: Sequence[_Control]) -> str:
 
 
 def _lost(said: _Said, controls: Sequence[_Control]) -> _Found:
-    first = f"{_capital(said.training)} lowered test accuracy from {said.before} to {said.after}"
+    first = f"{capital(said.training)} lowered {said.metric} from {said.before} to {said.after}"
     return "worse", (f"{first} {said.evidence}.", *_about_controls(controls))
 
 
@@ -264,14 +269,14 @@ def _unchanged(said: _Said, controls: Sequence[_Control]) -> _Found:
     accuracies = f"{said.before} and {said.after} {what} {said.evidence}"
     if _is_within_margin(gain):
         first = (
-            f"{_capital(said.training)} changed test accuracy by less than "
+            f"{capital(said.training)} changed {said.metric} by less than "
             f"{margin_in_points(gain.equivalence_margin)}: {accuracies}."
         )
         shown = f"Two one-sided tests show this ({_equivalence(gain)})."
         return "equivalent", (first, shown, *_about_controls(controls))
     low, high = gain.ci95
     corrected = " after correction for several comparisons" if low > 0 or high < 0 else ""
-    first = f"No effect of {said.training} was detected{corrected}: test accuracy was {accuracies}."
+    first = f"No effect of {said.training} was detected{corrected}: {said.metric} was {accuracies}."
     return "undetected", (first, *_minimum(gain, "effect"), *_about_controls(controls))
 
 
@@ -381,5 +386,6 @@ def _equivalence(comparison: Comparison) -> str:
     )
 
 
-def _capital(text: str) -> str:
+def capital(text: str) -> str:
+    """The text with a capital letter at its beginning."""
     return text[:1].upper() + text[1:]

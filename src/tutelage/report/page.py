@@ -33,7 +33,7 @@ from tutelage.report.figures.accuracy import accuracy_plot, forest_plot
 from tutelage.report.figures.curve import curve_plot
 from tutelage.report.figures.reliability import reliability_plot, risk_coverage_plot, slices_plot
 from tutelage.report.figures.worth_plot import worth_plot
-from tutelage.report.findings import Conclusion, is_significant
+from tutelage.report.findings import Conclusion, capital, is_significant
 from tutelage.report.markdown import escaped
 from tutelage.report.replicates import choices_in_words, replicate_rows, seeds_shares
 from tutelage.report.rows import PackedRows, pack_rows
@@ -71,7 +71,7 @@ _CONCLUSIONS: Mapping[Conclusion, str] = {
     "gain": "Helped; cause not shown",
     "equivalent": "No relevant effect",
     "undetected": "No effect detected",
-    "worse": "Lowered accuracy",
+    "worse": "Lowered {metric}",
 }
 _MOST_REASONS = 8
 _UNSEEN_NOTE = (
@@ -167,12 +167,15 @@ def environment(autoescape: bool) -> jinja2.Environment:
 
 def _content(results: Results, files: RunFiles) -> dict[str, Any]:
     arms = results.arms
+    metric = results.metric_name
     return {
         "results": results,
+        "metric": metric,
+        "Metric": capital(metric),
         "files": files,
         "answer": answer_of(results),
         "terms": terms(results),
-        "conclusions": _CONCLUSIONS,
+        "conclusions": {k: words.format(metric=metric) for k, words in _CONCLUSIONS.items()},
         "arms": arms,
         "unseen": [arm for arm in arms if arm.test_unseen],
         "comparisons": results.comparisons,

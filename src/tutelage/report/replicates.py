@@ -49,9 +49,9 @@ class ReplicateRow:
     """One replicate of an arm, for the tables.
 
     config:       what it chose, in words
-    trials:       its trials, each (configuration in words, dev accuracy or what happened, whether
-                  it was chosen); empty without a search
-    dev, test:    accuracy of its student, fractions
+    trials:       its trials, each (configuration in words, what it reached on dev or what happened,
+                  whether it was chosen); empty without a search
+    dev, test:    the metric of its student, fractions
     steps, best_step: of its training
     remark:       what went wrong; empty where nothing did
     """
@@ -118,8 +118,8 @@ def seeds_shares(results: Results) -> str:
     if not shares:
         return ""
     return (
-        "Of the variance of an arm's test accuracy, what comes from the seeds (the rest comes from "
-        f"the test rows): {', '.join(shares)}."
+        f"Of the variance of an arm's test {results.metric_name}, what comes from the seeds (the "
+        f"rest comes from the test rows): {', '.join(shares)}."
     )
 
 
@@ -175,7 +175,7 @@ def model_sentence(results: Results) -> str:
         which = f", of the {len(arm.seeds)} students of {model.arm} the best on dev"
         accuracy = f"the mean of all {len(arm.seeds)}"
     return (
-        f"The model to use is {model.folder}{which}. Expect a test accuracy of "
+        f"The model to use is {model.folder}{which}. Expect a test {results.metric_name} of "
         f"{percent(model.accuracy)} ({percent_interval(model.ci95)}), {accuracy}.{why}"
     )
 

@@ -75,9 +75,15 @@ def at_chance_level(results: Results) -> str | None:
         who, so = "No treatment arm is", "comparisons with their control arms say little"
     return (
         f"{who} shown to be above chance level, so {so}: answering “{majority.label}” for every "
-        f"row is right on {percent(majority.accuracy)} of the rows "
-        f"({'; '.join(each.text for each in low.values())})."
+        f"row {_reaches(results, majority)} ({'; '.join(each.text for each in low.values())})."
     )
+
+
+def _reaches(results: Results, majority: MajorityBaseline) -> str:
+    reached = percent(majority.accuracy)
+    if results.metric == "accuracy":
+        return f"is right on {reached} of the rows"
+    return f"has a {results.metric_name} of {reached}"
 
 
 def partial_input_caveats(results: Results) -> list[str]:

@@ -11,7 +11,7 @@ def terms(results: Results) -> list[tuple[str, str]]:
 
     The margin is that of this run, where anything is compared.
     """
-    bought = _OF_WORTH if results.worth is not None else []
+    bought = _of_worth(results.metric_name) if results.worth is not None else []
     margin = ""
     if results.comparisons:
         margin = f" (here {margin_in_points(results.comparisons[0].equivalence_margin)})"
@@ -39,9 +39,9 @@ def terms(results: Results) -> list[tuple[str, str]]:
         ),
         (
             "Baseline",
-            "What an accuracy is compared with: another arm, the most frequent label, a bag of "
-            "words (logistic regression on the words of the input), a student that does not see "
-            "part of the input, or the teacher itself.",
+            f"What an arm's {results.metric_name} is compared with: another arm, the most frequent "
+            "label, a bag of words (logistic regression on the words of the input), a student that "
+            "does not see part of the input, or the teacher itself.",
         ),
         (
             "Seed",
@@ -55,7 +55,8 @@ def terms(results: Results) -> list[tuple[str, str]]:
             "dev. For each seed the best trial's configuration is trained afresh, and that student "
             "is tested.",
         ),
-        ("Points", "Percentage points of accuracy: from 42% to 45% is 3 points."),
+        *([_BALANCED] if results.metric == "balanced_accuracy" else []),
+        ("Points", f"Percentage points of {results.metric_name}: from 42% to 45% is 3 points."),
         (
             "Significant",
             "The p-value is below 0.05 after Holm's correction. Otherwise no difference is "
@@ -75,26 +76,35 @@ def terms(results: Results) -> list[tuple[str, str]]:
     ]
 
 
-_OF_WORTH = [
-    (
-        "Gold row",
-        "A training row with a label by a person. Pool rows have none of these: their labels are "
-        "the teacher's, or the student's own.",
-    ),
-    (
-        "Cost of use",
-        "What an arm pays when it pays alone, for one draw of rows. The experiment itself draws "
-        "several times and asks for each answer once, so that its cost is another.",
-    ),
-    (
-        "Worth in gold rows",
-        "How many more gold rows would do as well: the arm's accuracy, found on the curve of arms "
-        "that learn gold rows alone. Where one end of the interval is open, it is said as “at "
-        "least” or “at most”.",
-    ),
-    (
-        "May be best",
-        "No other candidate is significantly better, corrected for their number. The best one is "
-        "among these with a probability of 95%.",
-    ),
-]
+_BALANCED = (
+    "Balanced accuracy",
+    "The mean of the labels' recalls: each label counts as much as any other, however few rows it "
+    "has. Always giving the same label reaches one divided by the number of labels.",
+)
+
+
+def _of_worth(metric: str) -> list[tuple[str, str]]:
+    """The terms of arms that buy; metric: in words."""
+    return [
+        (
+            "Gold row",
+            "A training row with a label by a person. Pool rows have none of these: their labels "
+            "are the teacher's, or the student's own.",
+        ),
+        (
+            "Cost of use",
+            "What an arm pays when it pays alone, for one draw of rows. The experiment itself "
+            "draws several times and asks for each answer once, so that its cost is another.",
+        ),
+        (
+            "Worth in gold rows",
+            f"How many more gold rows would do as well: the arm's {metric}, found on the curve of "
+            "arms that learn gold rows alone. Where one end of the interval is open, it is said as "
+            "“at least” or “at most”.",
+        ),
+        (
+            "May be best",
+            "No other candidate is significantly better, corrected for their number. The best one "
+            "is among these with a probability of 95%.",
+        ),
+    ]

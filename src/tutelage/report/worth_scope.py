@@ -11,24 +11,25 @@ _MOSTLY_DRAWN = 0.5
 """Where the draws hold more of a pool than this, they hardly show how another sample would do."""
 
 
-def _agreement(worth: Worth) -> Iterator[str]:
+def _agreement(worth: Worth, metric: str) -> Iterator[str]:
+    was = "was right on" if metric == "accuracy" else f"had a {metric} of"
+    on = "of dev" if metric == "accuracy" else "on dev"
     for found in worth.agreement:
         compared = (
             ""
             if found.student_accuracy is None
-            else "; a student of labels alone was right on "
-            f"{percent(found.student_accuracy)} of dev"
+            else f"; a student of labels alone {was} {percent(found.student_accuracy)} {on}"
         )
         yield (
             f"Asked about {found.rows:,} labelled training rows whose labels it did not see, "
-            f"{found.model} ({found.strategy}) was right on {percent(found.accuracy)} "
+            f"{found.model} ({found.strategy}) {was} {percent(found.accuracy)} "
             f"({percent_interval(found.ci95)}){compared}."
         )
 
 
-def scope_sentences(worth: Worth) -> Iterator[str]:
-    """What the answer holds for, a sentence or two each."""
-    yield from _agreement(worth)
+def scope_sentences(worth: Worth, metric: str = "accuracy") -> Iterator[str]:
+    """What the answer holds for, a sentence or two each; metric: in words."""
+    yield from _agreement(worth, metric)
     yield (
         f"The claim is about draws from these {several(worth.train_rows, 'labelled row')}"
         + (f" and {several(worth.pool_rows, 'unlabelled row')}" if worth.pool_rows else "")
@@ -40,6 +41,11 @@ def scope_sentences(worth: Worth) -> Iterator[str]:
             "otherwise."
         )
     )
+    if shown := max((found.shots for found in worth.agreement), default=0):
+        yield (
+            f"Every draw of labelled rows holds the {several(shown, 'row')} that the teacher's "
+            "prompt shows."
+        )
     for what, shares in (
         ("labelled rows", [arm.gold_share for arm in worth.arms]),
         ("unlabelled rows", [arm.pool_share or 0.0 for arm in worth.arms]),

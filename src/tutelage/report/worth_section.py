@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 from tutelage.core.errors import UsageError
 from tutelage.core.results import ComparisonResult, Results, load_results
@@ -68,13 +67,9 @@ class WorthSection:
     costs:    of the experiment, apart from the cost of use
     left_out: what was paid for and is not learnt, an entry for each arm
     rows:     in the recipe's order
-    columns:  of the table that a terminal shows; the page has more
+    metric:   that the arms are compared in, in words
     """
 
-    columns: ClassVar[tuple[str, ...]] = (
-        "arm", "adds", "gold rows", "pool rows", "cost of use", "accuracy", "worth in gold rows",
-        "may be best",
-    )  # fmt: skip
     worth: Worth
     models: Mapping[str, str | None]
     answer: tuple[str, ...]
@@ -83,6 +78,15 @@ class WorthSection:
     costs: tuple[str, ...]
     left_out: tuple[str, ...]
     rows: tuple[WorthRow, ...]
+    metric: str
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Of the table that a terminal shows; the page has more."""
+        return (
+            "arm", "adds", "gold rows", "pool rows", "cost of use", self.metric,
+            "worth in gold rows", "may be best",
+        )  # fmt: skip
 
     @property
     def sentences(self) -> list[str]:
@@ -124,11 +128,12 @@ def worth_section(results: Results) -> WorthSection | None:
         worth,
         models,
         tuple(_answer(worth, results.comparisons)),
-        tuple(_gold_sentences(worth, models)),
-        tuple(scope_sentences(worth)),
+        tuple(_gold_sentences(worth, models, results.metric_name)),
+        tuple(scope_sentences(worth, results.metric_name)),
         tuple(_costs(worth)),
         tuple(_left_out(worth)),
         rows,
+        results.metric_name,
     )
 
 
@@ -283,13 +288,14 @@ def _what_it_takes(
     )
 
 
-def _gold_sentences(worth: Worth, models: Mapping[str, str | None]) -> Iterator[str]:
+def _gold_sentences(worth: Worth, models: Mapping[str, str | None], metric: str) -> Iterator[str]:
     if worth.no_gold is not None:
         yield f"What arms are worth in gold rows was not computed: {worth.no_gold}."
     for found in worth.gold:
         arm = worth.arm(found.arm)
-        yield f"{found.arm}: {bought(arm, models.get(arm.arm))} {_is_worth(found)}" + _break_even(
-            found, worth.gold_price
+        yield (
+            f"{found.arm}: {bought(arm, models.get(arm.arm))} {_is_worth(found, metric)}"
+            f"{_break_even(found, worth.gold_price, metric)}"
         )
 
 
@@ -308,12 +314,12 @@ def bought(arm: ArmWorth, model: str | None) -> str:
     return what if arm.cost is None else f"{what} ({cost_in_words(arm.cost)})"
 
 
-def _is_worth(found: GoldWorth) -> str:
+def _is_worth(found: GoldWorth, metric: str) -> str:
     words = worth_in_words(found)
     if found.low is None and found.high is None:
         return (
-            "are worth a number of gold rows that cannot be said: near their accuracy the curve of "
-            "gold rows rises too little for these test rows and seeds."
+            f"are worth a number of gold rows that cannot be said: near their {metric} the curve "
+            "of gold rows rises too little for these test rows and seeds."
         )
     if found.beyond is not None:
         return f"are worth {words} gold rows: they are {found.beyond} the whole curve."
@@ -324,7 +330,7 @@ def _is_worth(found: GoldWorth) -> str:
     return f"are worth {rounded(found.worth)} gold rows{words.removeprefix(rounded(found.worth))}."
 
 
-def _break_even(found: GoldWorth, gold_price: float | None) -> str:
+def _break_even(found: GoldWorth, gold_price: float | None, metric: str) -> str:
     """From which price of a gold label on the arm is the cheaper way, and what this one's is."""
     low, high = found.break_even_low, found.break_even_high
     if not found.break_even and not low and not high:  # unknown, or the arm costs nothing
@@ -333,7 +339,7 @@ def _break_even(found: GoldWorth, gold_price: float | None) -> str:
         interval = f"{price(low)} to {price(high)}"
     else:
         interval = f"at least {price(low)}" if low else f"at most {price(high)}" if high else ""
-    text = " People cost as much, for the same accuracy, at a price of "
+    text = f" People cost as much, for the same {metric}, at a price of "
     if found.break_even is None:
         text += f"{interval} a label" if interval else "a label that is unknown"
     else:

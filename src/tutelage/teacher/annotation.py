@@ -56,6 +56,7 @@ class Options:
     policy:       the retry policy; None: the default
     on_progress:  called from time to time, and at the end, on the thread that makes the requests
     on_note:      called with each line of information for the user
+    on_failure:   called with the uid of each row without an answer, and the reason
     batch_limits: of the batch API's server; None: OpenAI's
     minute_s:     seconds in a minute of the rate limits (test servers have shorter ones)
     """
@@ -66,6 +67,7 @@ class Options:
     policy: RetryPolicy | None = None
     on_progress: Callable[[AnnotationProgress], None] | None = None
     on_note: Callable[[str], None] | None = None
+    on_failure: Callable[[str, str], None] | None = None
     batch_limits: BatchLimits | None = None
     minute_s: float = 60.0
 
@@ -354,9 +356,9 @@ class AnnotationJob:
         return True
 
     def _failed(self, example: Example, reason: str, detail: str) -> Rationale:
-        self._totals.failed += 1
-        self._totals.reasons[reason] += 1
-        self._totals.examples.setdefault(reason, detail)
+        self._totals.fail(reason, detail)
+        if self.options.on_failure is not None:
+            self.options.on_failure(example.uid, reason)
         return Rationale(example.uid, self.strategy.name, "", "failed", detail=detail)
 
     def _settle(self, index: int, rationale: Rationale) -> None:

@@ -74,6 +74,12 @@ class Totals:
     examples: dict[str, str] = field(default_factory=dict)
     unparsable: Counter[str] = field(default_factory=Counter)
 
+    def fail(self, reason: str, detail: str) -> None:
+        """Count a row without an answer."""
+        self.failed += 1
+        self.reasons[reason] += 1
+        self.examples.setdefault(reason, detail)
+
     def progress(self, total: int | None, seconds: float) -> AnnotationProgress:
         """The progress so far, of `total` rows and after `seconds`."""
         return AnnotationProgress(

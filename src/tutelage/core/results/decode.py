@@ -1,6 +1,7 @@
-"""Decodes JSON into frozen dataclasses: every key present, none unknown, every value of its type.
+"""Decodes JSON into frozen dataclasses: no key missing or unknown, every value of its type.
 
-The inverse of `storage.as_json`. What a dataclass declares is what a file must hold.
+The inverse of `storage.as_json`. What a dataclass declares is what a file must hold; a key whose
+field has a default may be absent, so that a field that is added with one leaves older files valid.
 """
 
 from __future__ import annotations
@@ -101,11 +102,23 @@ def _object(kind: Any, value: Any, where: str) -> Any:
     _check(isinstance(value, dict), value, "an object", where)
     kinds = _fields(kind)
     place = where.removeprefix(".") or "the document"
-    if missing := [name for name in kinds if name not in value]:
+    needed = _without_default(kind)
+    if missing := [name for name in kinds if name in needed and name not in value]:
         raise MismatchError(f"{place} lacks the key {missing[0]!r}")
     if unknown := [name for name in value if name not in kinds]:
         raise MismatchError(f"{place} has the unknown key {unknown[0]!r}")
-    return kind(**{name: _value(of, value[name], f"{where}.{name}") for name, of in kinds.items()})
+    given = {name: of for name, of in kinds.items() if name in value}
+    return kind(**{name: _value(of, value[name], f"{where}.{name}") for name, of in given.items()})
+
+
+@cache
+def _without_default(kind: Any) -> frozenset[str]:
+    missing = dataclasses.MISSING
+    return frozenset(
+        field.name
+        for field in dataclasses.fields(kind)
+        if field.default is missing and field.default_factory is missing
+    )
 
 
 @cache

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from tutelage.core.main_metric import MetricName, metric_in_words
 from tutelage.core.results.analyses import (
     ArmDiagnostics,
     ArmExplanations,
@@ -26,7 +27,8 @@ from tutelage.core.results.worth import Worth
 from tutelage.core.types import RationaleStatus
 
 FORMAT = 3
-"""The number of this form of results.json. Raise it with every change of a key or its meaning."""
+"""The number of this form of results.json. Raise it with every change of a key or its meaning. A
+key that is added leaves it, where its field has a default that is true of older files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,6 +350,9 @@ class Results:
     test_rows_also_used_by: other runs in the same folder that were evaluated on the same test rows
     training_seconds: arm -> seconds of work of its trainings, some of which ran at the same time
     seconds:          of the last call of `tutelage run`; None until it has finished
+    metric:           what dev chose by and arms are compared in. Every field that is called an
+                      accuracy holds this metric, and every difference is one of it, except in
+                      `diagnostics` and `explanations`, which are about accuracy
     """
 
     format: int = FORMAT
@@ -380,6 +385,12 @@ class Results:
     test_rows_also_used_by: tuple[str, ...]
     training_seconds: Mapping[str, float]
     seconds: float | None
+    metric: MetricName = "accuracy"
+
+    @property
+    def metric_name(self) -> str:
+        """What the metric is called in a sentence: `balanced accuracy`."""
+        return metric_in_words(self.metric)
 
     def arm(self, name: str) -> ArmResult:
         """The arm of this name. KeyError where there is none."""

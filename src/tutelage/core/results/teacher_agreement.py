@@ -48,7 +48,8 @@ class TeacherAgreement:
                      answers about some of them, or the training rows
     pool_answers:    answers about unlabelled rows that these are from
     majority_label:  the most frequent label of the training rows
-    majority_share:  its share of them, the accuracy of always answering it
+    majority_share:  the accuracy of always answering it: its share of them; or that balanced
+                     accuracy, one divided by the number of labels
     student_accuracy: on dev, of students of labels alone; None where it is not known
     requests, cached: as for `TeacherBaseline`
     tokens, cost_usd: of all these answers, whenever they were requested; the cost is None where an

@@ -42,11 +42,17 @@ _INSETS = {
 }  # pixels left and right: room for text if wide
 
 
-def forest_plot(comparisons: Sequence[Comparison], controls: Sequence[str], name: str) -> Markup:
+def forest_plot(
+    comparisons: Sequence[Comparison],
+    controls: Sequence[str],
+    name: str,
+    metric: str = "accuracy",
+) -> Markup:
     """The differences with their intervals, one below the other, around the line of no difference.
 
     controls: names of the control arms (drawn as squares; other baselines as circles)
     name:     unique in the page
+    metric:   what the differences are of, in words
 
     A filled mark is a significant difference.
     """
@@ -63,7 +69,7 @@ def forest_plot(comparisons: Sequence[Comparison], controls: Sequence[str], name
             value = f"{points(c.difference)} ({points_interval(c.ci95)})"
             _label_row(axes, y, (c.arm, f"− {c.baseline}"), value, width)
         axes.axvline(0, color=MUTED, linewidth=1.2, zorder=0)
-        axes.set_xlabel("points of accuracy; the arm is better to the right of 0")
+        axes.set_xlabel(f"points of {metric}; the arm is better to the right of 0")
         ends = [100 * end for c in comparisons for end in c.ci95] + [0.0]
         _set_range(axes, ends, least=2.0)
 
@@ -72,12 +78,15 @@ def forest_plot(comparisons: Sequence[Comparison], controls: Sequence[str], name
         f"{points_interval(c.ci95)}, {'significant' if is_significant(c) else 'not significant'}"
         for c in comparisons
     )
-    title = "Differences in accuracy between arms, with 95% intervals"
+    title = f"Differences in {metric} between arms, with 95% intervals"
     return _rows_figure(draw, len(comparisons), name, title, described)
 
 
-def accuracy_plot(arms: Sequence[ArmResult], name: str) -> Markup:
-    """Mean test accuracy of each arm with its interval, and each seed as a dot."""
+def accuracy_plot(arms: Sequence[ArmResult], name: str, metric: str = "accuracy") -> Markup:
+    """Mean test accuracy, or other metric, of each arm with its interval, and each seed as a dot.
+
+    metric: in words
+    """
 
     def draw(axes: Axes, width: int) -> None:
         for y, arm in enumerate(arms):
@@ -93,14 +102,14 @@ def accuracy_plot(arms: Sequence[ArmResult], name: str) -> Markup:
             axes.plot(100 * test.accuracy, y, "D", color=colour, markersize=8)
             value = f"{percent(test.accuracy)} ({percent_interval(test.ci95)})"
             _label_row(axes, y, (arm.name,), value, width)
-        axes.set_xlabel("accuracy, %")
+        axes.set_xlabel(f"{metric}, %")
         shown = [
             100 * value for arm in arms for value in (*arm.test.ci95, *arm.test.accuracy_by_seed)
         ]
         _set_range(axes, shown, least=4.0)
 
     described = "; ".join(_accuracy_in_words(arm.name, arm.test) for arm in arms)
-    title = "Test accuracy of each arm, with 95% intervals and seeds"
+    title = f"Test {metric} of each arm, with 95% intervals and seeds"
     return _rows_figure(draw, len(arms), name, title, described)
 
 

@@ -45,9 +45,13 @@ _APART = 0.006
 overlap."""
 
 
-def curve_plot(curve: LearningCurve, name: str) -> Markup:
-    """Mean dev accuracy with its interval by training rows (log scale), for labels alone and the
-    treatment arms. `name` is unique in the page."""
+def curve_plot(curve: LearningCurve, name: str, metric: str = "accuracy") -> Markup:
+    """Mean dev accuracy, or other metric, with its interval by training rows (log scale), for
+    labels alone and the treatment arms.
+
+    name:   unique in the page
+    metric: in words
+    """
     lines = [(arm, curve.of(arm)) for arm in curve.drawn]
     rows = [point.rows for point in curve.points]
 
@@ -62,7 +66,7 @@ def curve_plot(curve: LearningCurve, name: str) -> Markup:
         axes = figure.add_axes(
             (_LEFT / width, _BELOW / whole, 1 - (_LEFT + _RIGHT) / width, _PLOT[width] / whole)
         )
-        _set_up(axes, rows, width)
+        _set_up(axes, rows, width, metric)
         span = math.log(rows[-1] / rows[0])
         for number, (arm, points) in enumerate(lines):
             colour, marker, dashes = _STYLES[number % len(_STYLES)]
@@ -90,11 +94,11 @@ def curve_plot(curve: LearningCurve, name: str) -> Markup:
         )
         for arm, points in lines
     )
-    title = "Dev accuracy by number of training rows, with 95% intervals"
+    title = f"Dev {metric} by number of training rows, with 95% intervals"
     return both_widths(draw, height, name, title, described)
 
 
-def _set_up(axes: Axes, rows: Sequence[int], width: int) -> None:
+def _set_up(axes: Axes, rows: Sequence[int], width: int, metric: str) -> None:
     from matplotlib.ticker import NullFormatter, NullLocator
 
     axes.set_facecolor("none")
@@ -111,7 +115,7 @@ def _set_up(axes: Axes, rows: Sequence[int], width: int) -> None:
     axes.set_xticks(shown, [f"{count:,}" for count in shown])
     axes.locator_params(axis="y", nbins=6)
     axes.set_xlabel("training rows (log scale)")
-    axes.set_ylabel("dev accuracy, %")
+    axes.set_ylabel(f"dev {metric}, %")
 
 
 def _legible(rows: Sequence[int], pixels: int) -> list[int]:

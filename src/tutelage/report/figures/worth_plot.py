@@ -55,7 +55,8 @@ _UNITS = {
 
 
 def worth_plot(section: WorthSection, name: str) -> Markup:
-    """Test accuracy with its interval by cost of use; on the right, how many gold rows reach it.
+    """Test accuracy, or the run's other metric, with its interval by cost of use; on the right, how
+    many gold rows reach it.
 
     Costs are in dollars where all are known, else in the unit of the experiment's spend. An arm
     whose cost is not known is not drawn. `name` is unique in the page.
@@ -96,7 +97,7 @@ def worth_plot(section: WorthSection, name: str) -> Markup:
         axes.locator_params(axis="y", nbins=6)
         costs = [cost for points in lines.values() for cost, _ in points]
         axes.set_xlabel(_UNITS[unit] + (" (log scale)" if _cost_axis(axes, costs, width) else ""))
-        axes.set_ylabel("test accuracy, %")
+        axes.set_ylabel(f"test {section.metric}, %")
         _gold_axis(axes, gold_ticks(worth), _PLOT[width])
         axes.legend(
             loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=_COLUMNS[width], frameon=False,
@@ -116,9 +117,8 @@ def worth_plot(section: WorthSection, name: str) -> Markup:
         described += "; gold rows alone: " + ", ".join(
             f"{percent(accuracy)} with {size:,}" for size, accuracy in ticks
         )
-    return both_widths(
-        draw, height, name, "Test accuracy by cost of use, with 95% intervals", described
-    )
+    title = f"Test {section.metric} by cost of use, with 95% intervals"
+    return both_widths(draw, height, name, title, described)
 
 
 def cost_axis(worth: Worth) -> str:

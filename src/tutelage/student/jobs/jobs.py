@@ -21,6 +21,7 @@ from typing import Any, Self
 from tutelage.config.training_settings import TrainSettings
 from tutelage.core.checkpoint_record import read_record
 from tutelage.core.errors import StudentError, TutelageError
+from tutelage.core.main_metric import MetricName
 from tutelage.core.model_files import content_digest
 from tutelage.core.progress import JobProgress
 from tutelage.core.storage import as_json, digest, read_json, read_jsonl, write_json, write_jsonl
@@ -41,6 +42,7 @@ class TrainingJob:
 
     tracking: trackers that get its log; not part of its key
     classifies: whether the student is a classifier, which gets a new head
+    metric: by which dev chooses the checkpoint
     """
 
     student: str
@@ -52,6 +54,7 @@ class TrainingJob:
     folder: Path
     tracking: Tracking | None = None
     classifies: bool = False
+    metric: MetricName = "accuracy"
 
     @property
     def classes(self) -> list[str] | None:
@@ -82,6 +85,7 @@ class TrainingJob:
                     self.task.context,  # decides what is cut from dev's inputs
                 ],
                 **({"classifier": True} if self.classifies else {}),
+                **({"metric": self.metric} if self.metric != "accuracy" else {}),
             }
         )
 
@@ -185,19 +189,9 @@ def run_training(
 
     config = {"student": job.student, **as_json(settings)}
     with tracked(job.tracking if group.is_main else None, job.folder, config) as on_log:
-        return train(
-            student,
-            job.training,
-            job.dev,
-            job.task,
-            settings,
-            job.folder,
-            on_step,
-            on_log,
-            store,
-            job.key,
-            restore=False,
-        )
+        rows = (job.training, job.dev, job.task, settings, job.folder)
+        calls = (on_step, on_log, store, job.key, job.metric)
+        return train(student, *rows, *calls, restore=False)
 
 
 def run_scoring(job: ScoringJob, on_step: Callable[[int, int], None] | None = None) -> list[Any]:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 class TrainResult:
     """The result of one training; `done.json` stores it.
 
-    dev_accuracy:       accuracy on dev of the checkpoint that was kept, between 0 and 1; None where
-                        there is none, because the training diverged before its first evaluation
+    dev_accuracy:       on dev, of the checkpoint that was kept, between 0 and 1; where the training
+                        has another metric, that. None where there is no checkpoint, because the
+                        training diverged before its first evaluation
     best_step:          optimiser step at which that checkpoint was taken; 0 where there is none
     steps:              optimiser steps that were run
     evaluations:        evaluations on dev

@@ -17,6 +17,7 @@ import torch
 
 from tutelage.config.training_settings import TrainSettings
 from tutelage.core.errors import DivergedError, RunFolderError, StudentError
+from tutelage.core.main_metric import MetricName, score
 from tutelage.core.storage import digest
 from tutelage.core.task import Task
 from tutelage.core.types import Example, Prediction, TrainingExample
@@ -45,7 +46,7 @@ class _Progress:
     """How far a training is; stored in state.pt."""
 
     step: int = 0
-    best_accuracy: float = -1.0
+    best_on_dev: float = -1.0
     best_step: int = 0
     evaluations: int = 0
     without_gain: int = 0
@@ -65,6 +66,8 @@ def train(
     on_log: OnLog | None = None,
     on_result: Callable[[TrainResult], None] | None = None,
     key: str = "",
+    metric: MetricName = "accuracy",
+    *,
     restore: bool = True,
 ) -> TrainResult:
     """Train `student`, keep its best checkpoint in `folder`/model, and load that checkpoint.
@@ -73,7 +76,9 @@ def train(
     on_log:    called with each line of the log
     on_result: called with the result in the process that writes, while an interruption can still
                be recovered from
-    key:       stands for what cannot be seen here, such as the weights that the student starts with
+    key:       stands for what cannot be seen here, such as the weights that the student starts
+               with, and for `metric`
+    metric:    by which dev chooses the checkpoint
     restore:   whether the checkpoint is loaded into `student`; False where it is not used any more
 
     A folder with the state of the same training resumes it. The state of another training (other
@@ -105,7 +110,7 @@ def train(
     files = TrainingFiles(Path(folder))
     dev_rows = [[e.uid, e.fields, e.label] for e in dev]
     data = {"training": digest(list(training)), "dev": digest(dev_rows)}
-    run = _Training(student, encoded, dev, task, settings, files, on_log, data)
+    run = _Training(student, encoded, dev, task, settings, files, on_log, data, metric)
     task_parts = [task.fields, task.labels, dict(task.verbalizers), task.context]
     run.resume(digest([key, settings, [e.sequences for e in encoded], dev_rows, task_parts]))
     try:
@@ -116,7 +121,7 @@ def train(
     if restore and progress.best_step:
         restore_weights(student.model, files.model)
     result = TrainResult(
-        dev_accuracy=progress.best_accuracy if progress.best_step else None,
+        dev_accuracy=progress.best_on_dev if progress.best_step else None,
         best_step=progress.best_step,
         steps=progress.step,
         evaluations=progress.evaluations,
@@ -153,6 +158,7 @@ class _Training:
         files: TrainingFiles,
         on_log: OnLog | None,
         data_sha256: Mapping[str, str],
+        metric: MetricName,
     ) -> None:
         self.student = student
         self.data_sha256 = data_sha256
@@ -160,6 +166,7 @@ class _Training:
         self.dev = dev
         self.task = task
         self.settings = settings
+        self.metric = metric
         self.files = files
         self.on_log = on_log
         self.group = process_group()
@@ -313,7 +320,7 @@ class _Training:
         return max((self.total_steps - step) / max(self.total_steps - warmup, 1), 0.0)
 
     def _evaluate(self) -> list[Prediction] | None:
-        """Evaluate on dev. Returns the predictions if the accuracy is the best so far.
+        """Evaluate on dev. Returns the predictions if they are the best so far, by the metric.
 
         Sets `diverged_at` instead where the scores are not finite.
         """
@@ -332,11 +339,11 @@ class _Training:
         if len(predictions) < len(found):
             progress.diverged_at = progress.step
             return None
-        accuracy = sum(p.label == p.gold for p in predictions) / len(predictions)
+        on_dev = score(predictions, self.metric)
         progress.evaluations += 1
-        self._log(step=progress.step, dev_accuracy=accuracy)
-        if accuracy > progress.best_accuracy:
-            progress.best_accuracy, progress.best_step = accuracy, progress.step
+        self._log(step=progress.step, **{f"dev_{self.metric}": on_dev})
+        if on_dev > progress.best_on_dev:
+            progress.best_on_dev, progress.best_step = on_dev, progress.step
             progress.without_gain = 0
             return predictions
         progress.without_gain += 1
