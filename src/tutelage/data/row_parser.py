@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from typing import cast
 
 from tutelage.config.layout_settings import LayoutSettings
 from tutelage.core.errors import DataError, UsageError
@@ -106,6 +107,9 @@ class RowParser:
         unlabelled = 0
         faults, ids = Faults(source), NotedIds(keep_places=True)
         for places, chunk in self._chunks(source, ids):
+            if set(map(type, chunk)) == {Example}:
+                examples += cast(Sequence[Example], chunk)
+                continue
             for place, found in zip(places, chunk, strict=True):
                 if isinstance(found, Example):
                     examples.append(found)
@@ -197,7 +201,7 @@ class RowParser:
         """What each of these rows is: by column where all are as usual, else one by one."""
         plan = plans.of_all(places, rows)
         if plan is not None:
-            usual: Rows = rows  # type: ignore[assignment]  no error among them
+            usual = cast(Rows, rows)  # no error among them
             read = examples_by_column(source, places, usual, plan, ids, labelled=self.labelled)
             if read is not None:
                 examples, earlier = read
