@@ -61,13 +61,13 @@ def files(draw: st.DrawFn) -> list[Any]:
 
 
 def told(found: object) -> object:
-    """What can be seen of an outcome."""
+    """What can be seen of what a row is."""
     if isinstance(found, DataError):
         return str(found), found.path, found.line, found.field
     return found
 
 
-def outcomes(spec: str, layout: LayoutSettings, **options: bool) -> list[object]:
+def all_found(spec: str, layout: LayoutSettings, **options: bool) -> list[object]:
     """All that the parser makes of a file."""
     seen: list[object] = []
     for ids in (ExactIds(), NotedIds(keep_places=True)):
@@ -94,9 +94,9 @@ def check(path: Path, layout: LayoutSettings, chunk: int, few: int) -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(row_parser, "_CHUNK", chunk)
             patch.setattr(row_parser, "_FEW", few)
-            by_column = outcomes(str(path), layout, **options)
+            by_column = all_found(str(path), layout, **options)
             patch.setattr(row_parser, "examples_by_column", lambda *_, **__: None)
-            assert by_column == outcomes(str(path), layout, **options)
+            assert by_column == all_found(str(path), layout, **options)
 
 
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
