@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -165,3 +166,24 @@ def test_it_works_on_any_thread() -> None:
     thread.start()
     thread.join(10)
     assert done == [True]
+
+
+@pytest.mark.parametrize(("before", "inside"), [(700, 20_000), (50_000, 50_000), (0, 0)])
+def test_the_collector_runs_rarely_and_then_as_before(
+    run: Callable[..., None], before: int, inside: int
+) -> None:
+    first, *others = gc.get_threshold()
+    seen = []
+
+    async def fail() -> None:
+        seen.append(gc.get_threshold())
+        raise ValueError("a fault")
+
+    gc.set_threshold(before, *others)
+    try:
+        with pytest.raises(ValueError, match="a fault"):
+            run(fail, lambda: None)
+        assert seen == [(inside, *others)]
+        assert gc.get_threshold() == (before, *others)
+    finally:
+        gc.set_threshold(first, *others)

@@ -55,11 +55,14 @@ class RationaleFile:
         try:
             yield
         except OSError as error:
-            raise RunFolderError(
-                f"{self._output}: cannot be written ({error.strerror or error}): free disk space "
-                "or correct the permissions, then run the same command again; the answers so far "
-                "are kept in the ledger"
-            ) from error
+            raise self._not_written(error) from error
+
+    def _not_written(self, error: OSError) -> RunFolderError:
+        return RunFolderError(
+            f"{self._output}: cannot be written ({error.strerror or error}): free disk space "
+            "or correct the permissions, then run the same command again; the answers so far "
+            "are kept in the ledger"
+        )
 
     def keep(self, index: int, rationale: Rationale) -> None:
         """Store the rationale of row `index`."""
@@ -83,8 +86,10 @@ class RationaleFile:
         while len(self._places) <= index:
             self._places.append(-1)
         self._places[index] = self._end
-        with self._writing():
+        try:
             self._end += self._file.write(line)
+        except OSError as error:
+            raise self._not_written(error) from error
 
     def finish(self) -> None:
         """Write the output, in row order.

@@ -150,9 +150,9 @@ class ServerTeacher:
                 allow_redirects=False,  # the key is for this address alone
             ) as response:
                 data = await response.read()
-                text = data.decode("utf-8-sig", "replace")
+                text = data.decode("utf-8", "replace").removeprefix("\ufeff")
                 if "\ufffd" in text and response.status == 200 and data.lstrip()[:1] == b"{":
-                    data.decode("utf-8-sig")  # a model may write replacement characters itself
+                    data.decode("utf-8")  # a model may write replacement characters itself
                 return response.status, response.headers, self._access.clean(text)
         except UnicodeDecodeError as error:
             raise Fault(

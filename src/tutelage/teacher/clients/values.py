@@ -20,7 +20,7 @@ def parse_json(text: str) -> Any:
 
 def storable(text: str) -> str:
     """A text without halves of surrogate pairs, which cannot be stored."""
-    return text.encode("utf-8", "replace").decode()
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def parse_count(value: object) -> int | None:
