@@ -54,13 +54,15 @@ def train(folder: Path) -> Path:
 
     data = folder / "train.csv"
     write(data, 400, ids=False)
-    task = Task("messages", ("text",), QUEUES)
+    # Words of one token: a label of several makes the decoder run again.
+    words = dict(zip(QUEUES, ("password", "invoice", "printer", "parcel"), strict=True))
+    task = Task("messages", ("text",), QUEUES, verbalizers=words)
     rows = list(load_examples(str(data), task, columns={"label": "queue"}))
     settings = TrainSettings(objective="label", learning_rate=5e-3, epochs=1, precision="fp32")
     learnt = build_training_examples(rows, task, {}, settings.objective)
-    words = tokenizer_for(learnt, folder / "tokenizer")
+    tokenizer = tokenizer_for(learnt, folder / "tokenizer")
     place = folder / "seed-0"
-    run_job(TrainingJob("scratch:t5-tiny", words, learnt, rows[:100], task, settings, place))
+    run_job(TrainingJob("scratch:t5-tiny", tokenizer, learnt, rows[:100], task, settings, place))
     return place / "model"
 
 
@@ -82,7 +84,8 @@ def memory_mb(process: psutil.Process) -> float:
 def measure(command: list[str], part: Path, stop: Callable[[], bool] | None = None) -> Measured:
     """Run a command in a process group of its own, and kill the group as soon as `stop` says so."""
     begun, before, peak, first = time.perf_counter(), size_of(part), 0.0, -1.0
-    child = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL)
+    said = tempfile.TemporaryFile()  # noqa: SIM115  closed with the process
+    child = subprocess.Popen(command, start_new_session=True, stdout=said, stderr=said)
     process, killed = psutil.Process(child.pid), False
     while child.poll() is None:
         peak = max(peak, memory_mb(process))
@@ -94,7 +97,9 @@ def measure(command: list[str], part: Path, stop: Callable[[], bool] | None = No
             break
         time.sleep(_POLL_S)
     if child.returncode != 0 and not killed:
-        sys.exit(f"the command ended with {child.returncode}")
+        said.seek(0)
+        sys.exit(f"the command ended with {child.returncode}: {said.read().decode()[-2000:]}")
+    said.close()
     return Measured(time.perf_counter() - begun, peak, first, killed)
 
 

@@ -60,7 +60,7 @@ def files(draw: st.DrawFn) -> list[Any]:
     return rows
 
 
-def told(found: object) -> object:
+def seen_of(found: object) -> object:
     """What can be seen of what a row is."""
     if isinstance(found, DataError):
         return str(found), found.path, found.line, found.field
@@ -74,9 +74,9 @@ def all_found(spec: str, layout: LayoutSettings, **options: bool) -> list[object
         parser = RowParser(TASK, layout, **options)
         try:
             for place, found in parser.each(open_source(spec, layout), ids):
-                seen.append((place, told(found)))
+                seen.append((place, seen_of(found)))
         except DataError as error:
-            seen.append(told(error))
+            seen.append(seen_of(error))
         if isinstance(ids, NotedIds):
             seen += [ids.places, ids.repeated()]
     if options.get("labelled", True):
@@ -85,7 +85,7 @@ def all_found(spec: str, layout: LayoutSettings, **options: bool) -> list[object
             assert loaded.sha256 == digest(list(loaded))
             seen.append((loaded.rows, loaded.unlabelled, loaded.sha256))
         except DataError as error:
-            seen.append(told(error))
+            seen.append(seen_of(error))
     return seen
 
 

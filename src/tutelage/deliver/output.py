@@ -37,6 +37,8 @@ _ALL_FIELDS = tuple(field.name for field in dataclasses.fields(EscalatedPredicti
 _ESCALATED = _ALL_FIELDS[len(_FIELDS) :]
 """Further columns, where a teacher answers what the student is not sure of."""
 
+_JSON = json.JSONEncoder(ensure_ascii=False)
+
 _BATCH = 10_000
 """Rows of a Parquet file that are written at once."""
 
@@ -227,7 +229,7 @@ def _record(values: dict[str, Any]) -> Record:
 
 
 def _line(values: Any) -> bytes:
-    return encode_json(json.dumps(values, ensure_ascii=False) + "\n")
+    return encode_json(_JSON.encode(values) + "\n")
 
 
 def _complete_chunks(part: Path) -> list[int]:

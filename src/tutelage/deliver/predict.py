@@ -14,6 +14,7 @@ from typing import Protocol
 
 from tutelage.config.escalation_settings import EscalationSettings
 from tutelage.config.layout_settings import LayoutSettings
+from tutelage.core.collector import fewer_collections
 from tutelage.core.errors import DataError, UsageError
 from tutelage.core.export_record import ExportRecord
 from tutelage.core.storage import digest, digest_of_rows
@@ -147,6 +148,7 @@ def write_predictions(
         raise UsageError(f"{output}: is the input, which would be lost: name another file")
     student = Student.find(model)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(fewer_collections())
         threshold = None
         if asks:
             threshold, _ = chosen_threshold(student.folder, student.record, asked)
