@@ -59,7 +59,7 @@ def train(folder: Path) -> Path:
     task = Task("messages", ("text",), QUEUES, verbalizers=words)
     rows = list(load_examples(str(data), task, columns={"label": "queue"}))
     settings = TrainSettings(objective="label", learning_rate=5e-3, epochs=1, precision="fp32")
-    learnt = build_training_examples(rows, task, {}, settings.objective)
+    learnt = build_training_examples(rows, task, None, settings.objective)
     tokenizer = tokenizer_for(learnt, folder / "tokenizer")
     place = folder / "seed-0"
     run_job(TrainingJob("scratch:t5-tiny", tokenizer, learnt, rows[:100], task, settings, place))
@@ -87,15 +87,19 @@ def measure(command: list[str], part: Path, stop: Callable[[], bool] | None = No
     said = tempfile.TemporaryFile()  # noqa: SIM115  closed with the process
     child = subprocess.Popen(command, start_new_session=True, stdout=said, stderr=said)
     process, killed = psutil.Process(child.pid), False
-    while child.poll() is None:
-        peak = max(peak, memory_mb(process))
-        if first < 0 and size_of(part) > before:
-            first = time.perf_counter() - begun
-        if stop is not None and stop():
+    try:
+        while child.poll() is None:
+            peak = max(peak, memory_mb(process))
+            if first < 0 and size_of(part) > before:
+                first = time.perf_counter() - begun
+            if stop is not None and stop():
+                os.killpg(child.pid, signal.SIGKILL)
+                killed = child.wait() == -signal.SIGKILL
+                break
+            time.sleep(_POLL_S)
+    finally:
+        if child.poll() is None:  # this script was interrupted
             os.killpg(child.pid, signal.SIGKILL)
-            killed = child.wait() == -signal.SIGKILL
-            break
-        time.sleep(_POLL_S)
     if child.returncode != 0 and not killed:
         said.seek(0)
         sys.exit(f"the command ended with {child.returncode}: {said.read().decode()[-2000:]}")

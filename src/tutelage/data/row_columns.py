@@ -82,6 +82,7 @@ def examples_by_column(
     except (_UnusualError, DataError):
         return None
     earlier: Mapping[int, int] = {}
+    uids: Sequence[str]
     if given is not None:
         uids, earlier = given, ids.all_given(given, places)
     else:

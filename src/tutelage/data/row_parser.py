@@ -350,8 +350,9 @@ class _Plans:
             return None
         if self._fixed is not None:
             return self._fixed
+        all_columns = {tuple(row) for row in cast(Rows, rows)}
         try:
-            plans = {self._of_columns(places[0], columns) for columns in set(map(tuple, rows))}
+            plans = {self._of_columns(places[0], columns) for columns in all_columns}
         except DataError:
             return None
         return plans.pop() if len(plans) == 1 else None

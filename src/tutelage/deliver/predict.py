@@ -167,13 +167,13 @@ def write_predictions(
         spec = stack.enter_context(_read_twice(data))
         settings = _changed(student.layout if layout is None else layout, changes)
         record = student.record
+        ids = None if changes is None else changes.columns.get("uid")
+        content, repeated = _looked_through(spec, record.task, settings, ids)
         origin = [
             [record.weights_sha256, data, settings.model_dump(mode="json"), explained],
             None if teacher is None else [teacher.model, threshold],
+            content,
         ]
-        ids = None if changes is None else changes.columns.get("uid")
-        content, repeated = _looked_through(spec, record.task, settings, ids)
-        origin.append(content)
         counts = Counts(student.folder)
         sink = stack.enter_context(written.open(record.task, origin))
         for found in sink.done():
