@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from tutelage.core.storage import digest, digest_of_rows
 from tutelage.core.types import Example
+from tutelage.data.cells import nested
 from tutelage.data.row_ids import content_id
-from tutelage.data.row_parser import nested
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import gc
 import json
 import os
 import shutil
 import threading
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from tutelage.core.errors import StudentError, TutelageError, UsageError
 from tutelage.core.storage import read_jsonl
 from tutelage.core.task import Task
 from tutelage.core.types import Example, Prediction, Rationale
+from tutelage.data import row_ids
 from tutelage.deliver import predict as predicting
 from tutelage.deliver.predict import write_predictions
 from tutelage.student.encoding.targets import build_training_examples
@@ -279,6 +282,124 @@ def test_what_was_written_of_a_changed_file_is_not_continued(
     as_file(path, TEST[1:])
     with pytest.raises(UsageError, match="of another model, input or option"):
         write_predictions(model, str(path), output=output, resume=True)
+
+
+def uniform(student: Student, chunk: list[Example], **_: Any) -> list[Prediction]:
+    """What a student of no opinion predicts."""
+    return [Prediction(e.uid, "good", {"good": 0.5, "bad": 0.5}, e.label) for e in chunk]
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_memory_does_not_grow_with_the_rows(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: bool
+) -> None:
+    monkeypatch.setattr(predicting, "CHUNK", 100)
+    monkeypatch.setattr(row_ids, "_HELD", 200)
+    monkeypatch.setattr(Student, "prepare", lambda student: None)
+    monkeypatch.setattr(Student, "score", uniform)
+    peaks = []
+    for count in (500, 500, 2500):  # the first one imports and compiles
+        path = tmp_path / f"{count}.jsonl"
+        with path.open("w", encoding="utf-8") as file:
+            for i in range(count):
+                uid = {"uid": f"M-{i}"} if named else {}
+                file.write(json.dumps({"text": f"some text {i}", **uid}) + "\n")
+        gc.collect()
+        tracemalloc.start()
+        counts = write_predictions(model, str(path), output=tmp_path / "o.jsonl", overwrite=True)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert counts.rows == count and counts.unreadable == 0
+    # The ids of 2,000 more rows would take 200 KB.
+    assert peaks[2] - peaks[1] < 50_000
+
+
+def test_copies_of_a_row_and_of_an_id_are_known_across_chunks(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predicting, "CHUNK", 3)
+    monkeypatch.setattr(Student, "prepare", lambda student: None)
+    monkeypatch.setattr(Student, "score", uniform)
+    path, output = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
+    rows: list[dict[str, str]] = [{"text": text} for text in "abcabca"]
+    rows += [{"text": "d", "uid": uid} for uid in ("x", "y", "x")]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    write_predictions(model, str(path), output=output)
+    found = list(read_jsonl(output))
+    a, b, c = (found[i]["uid"] for i in range(3))
+    copies = [a, b, c, f"{a}-2", f"{b}-2", f"{c}-2", f"{a}-3"]
+    assert [row.get("uid") for row in found] == [*copies, "x", "y", None]
+    assert "got id 'x', which line 8 also has" in found[9]["error"]
+
+    def stopped(done: int) -> None:
+        raise KeyboardInterrupt
+
+    again = tmp_path / "again.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        write_predictions(model, str(path), output=again, on_progress=stopped)
+    write_predictions(model, str(path), output=again, resume=True)
+    assert again.read_bytes() == output.read_bytes()
+
+
+def test_parts_of_a_changed_folder_are_not_continued(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predicting, "CHUNK", 3)
+    monkeypatch.setattr(Student, "prepare", lambda student: None)
+    monkeypatch.setattr(Student, "score", uniform)
+    folder, output = tmp_path / "data", tmp_path / "out.jsonl"
+    folder.mkdir()
+    for part in range(2):
+        as_file(folder / f"new-{part}-of-2.jsonl", rows(5, part))
+
+    def stopped(done: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_predictions(model, f"{folder}#new", output=output, on_progress=stopped)
+    as_file(folder / "new-1-of-2.jsonl", rows(5, 2))
+    with pytest.raises(UsageError, match="of another model, input or option"):
+        write_predictions(model, f"{folder}#new", output=output, resume=True)
+
+
+def test_an_output_is_neither_the_input_nor_another_ones(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Student, "prepare", lambda student: None)
+    monkeypatch.setattr(Student, "score", uniform)
+    path = as_file(tmp_path / "rows.jsonl", TEST[:3])
+    before, link = path.read_bytes(), tmp_path / "link.jsonl"
+    link.symlink_to(path)
+    for output in (path, link):
+        with pytest.raises(UsageError, match="is the input, which would be lost"):
+            write_predictions(model, str(path), output=output, overwrite=True)
+    assert path.read_bytes() == before
+
+    output = tmp_path / "out.jsonl"
+
+    def second(done: int) -> None:
+        with pytest.raises(UsageError, match="another process is writing it"):
+            write_predictions(model, str(path), output=output, overwrite=True)
+
+    assert write_predictions(model, str(path), output=output, on_progress=second).rows == 3
+    assert len(list(read_jsonl(output))) == 3
+    assert {p.name for p in tmp_path.iterdir()} == {"rows.jsonl", "link.jsonl", "out.jsonl"}
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv", "rows"])
+def test_rows_from_a_pipe(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(Student, "prepare", lambda student: None)
+    monkeypatch.setattr(Student, "score", uniform)
+    pipe, output = tmp_path / name, tmp_path / "out.jsonl"
+    os.mkfifo(pipe)
+    content = "text\na\nb\na\n" if name == "rows.csv" else '{"text": "a"}\n{"text": "b"}\n' * 2
+    writer = threading.Thread(target=pipe.write_text, args=(content,), daemon=True)
+    writer.start()
+    counts = write_predictions(model, str(pipe), output=output)
+    writer.join(timeout=30)
+    assert counts.rows == (3 if name == "rows.csv" else 4) and counts.unreadable == 0
 
 
 def test_several_processes_write_the_same_file(

@@ -19,6 +19,7 @@ import shutil
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import IO, Any
 
@@ -163,8 +164,8 @@ def digest_of_rows(rows: Iterable[Any]) -> str:
     between = ""
     while piece := list(itertools.islice(pending, _PIECE)):
         # Rows of one kind are converted by column: millions of them pass through here.
-        texts = [_row_texts(kind, list(group)) for kind, group in itertools.groupby(piece, type)]
-        found.update((between + ",".join(itertools.chain.from_iterable(texts))).encode())
+        texts = [_rows_text(kind, list(group)) for kind, group in itertools.groupby(piece, type)]
+        found.update((between + ",".join(texts)).encode())
         between = ","
     found.update(b"]")
     return found.hexdigest()
@@ -174,45 +175,43 @@ _PIECE = 500
 """Rows whose text is in memory at a time."""
 
 
-def _row_texts(kind: type, rows: list[Any]) -> Iterable[str]:
-    """The canonical text of each of these rows, all dataclasses of this kind."""
+def _rows_text(kind: type, rows: list[Any]) -> str:
+    """The canonical texts of these rows, all dataclasses of this kind, with commas between."""
     names = sorted(field.name for field in dataclasses.fields(kind))
-    return _object_texts(names, [[getattr(row, name) for row in rows] for name in names], len(rows))
+    form, varying = _object_form(names, [list(map(attrgetter(name), rows)) for name in names])
+    values = itertools.chain.from_iterable(zip(*varying, strict=True))
+    return ",".join([form] * len(rows)) % tuple(values)
 
 
-def _object_texts(names: list[str], columns: list[list[Any]], count: int) -> Iterable[str]:
-    """The text of each of `count` objects. names: sorted keys; columns: the values of each."""
-    form, varying = [], []
+def _object_form(names: list[str], columns: list[list[Any]]) -> tuple[str, list[Iterable[str]]]:
+    """What the texts of some objects have in common, with a `%s` for each text that varies, and
+    these texts, by place. names: sorted keys; columns: the values of each."""
+    parts, varying = [], list[Iterable[str]]()
     for name, column in zip(names, columns, strict=True):
-        texts = _column_texts(column)
+        form, texts = _column_form(column)
         key = _quoted(name).replace("%", "%%")
-        form.append(f"{key}:{texts}" if isinstance(texts, str) else f"{key}:%s")
-        if not isinstance(texts, str):
-            varying.append(texts)
-    text = "{" + ",".join(form) + "}"
-    if not varying:
-        return itertools.repeat(text % (), count)
-    return map(text.__mod__, zip(*varying, strict=True))
+        parts.append(f"{key}:{form}")
+        varying += texts
+    return "{" + ",".join(parts) + "}", varying
 
 
-def _column_texts(column: list[Any]) -> str | Iterable[str]:
-    """The text of each value of a column; one text where all are the same empty one."""
+def _column_form(column: list[Any]) -> tuple[str, list[Iterable[str]]]:
+    """As `_object_form`, of the values of a column."""
     kinds = set(map(type, column))
     if kinds == {str}:
-        return map(_quoted, column)
+        return "%s", [map(_quoted, column)]
     if kinds == {type(None)}:
-        return "null"
+        return "null", []
     if kinds == {tuple} and not any(column):
-        return "[]"
+        return "[]", []
     if kinds == {dict}:
         if not any(column):
-            return "{}"
-        keys = set(map(frozenset, column))
+            return "{}", []
+        keys = {frozenset(names) for names in set(map(tuple, column))}
         if len(keys) == 1 and all(type(key) is str for key in column[0]):
             names = sorted(column[0])
-            inner = [[value[name] for value in column] for name in names]
-            return _object_texts(names, inner, len(column))
-    return map(_canonical, column)
+            return _object_form(names, [list(map(itemgetter(name), column)) for name in names])
+    return "%s", [map(_canonical, column)]
 
 
 def _canonical(value: Any) -> str:

@@ -11,7 +11,7 @@ from functools import cached_property
 
 from tutelage.core.errors import DataError
 from tutelage.core.labels import number_of, spelled
-from tutelage.data.row_parser import nested
+from tutelage.data.cells import nested
 
 _LABELS = (
     "label", "gold_label", "labels", "gold", "class", "class_index", "target",

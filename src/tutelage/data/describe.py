@@ -11,6 +11,7 @@ from tutelage.config.layout_settings import LayoutSettings
 from tutelage.core.errors import DataError
 from tutelage.core.labels import folded, may_be_nothing, number_of
 from tutelage.core.task import NLI, PRESETS, SENTIMENT, YES_NO, PresetName, Task
+from tutelage.data.cells import as_id
 from tutelage.data.columns import (
     TITLES,
     Column,
@@ -23,7 +24,6 @@ from tutelage.data.columns import (
 )
 from tutelage.data.label_values import LabelFound, LabelValues
 from tutelage.data.load import parse_spec
-from tutelage.data.row_parser import as_id
 from tutelage.data.sample import Sample, sample_of
 from tutelage.data.source import RepeatedNameError
 from tutelage.data.text_files import name_encoding

@@ -18,8 +18,8 @@ from tutelage.core.labels import (
     spelled,
 )
 from tutelage.core.task import Task
+from tutelage.data.cells import nested
 from tutelage.data.columns import Column
-from tutelage.data.row_parser import nested
 from tutelage.data.sample import Sample
 
 _EXAMPLE = 60

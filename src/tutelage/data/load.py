@@ -15,17 +15,16 @@ kept in file order.
 from __future__ import annotations
 
 import difflib
-import gc
 import random
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
 from tutelage.config.layout_settings import LayoutSettings, layout_of
+from tutelage.core.collector import collector_paused
 from tutelage.core.environment import expand_variables
 from tutelage.core.errors import DataError, UsageError
 from tutelage.core.storage import digest_of_rows
@@ -146,25 +145,12 @@ def load_examples(
         # Checked before any row is read, so that a wrong query costs no download.
         wanted, seed = parsed.sample()
         parser = RowParser(task, layout)
-        with _collector_paused():
+        with collector_paused():
             rows, unlabelled = parser.parse(_OPENERS[parsed.scheme](parsed, layout))
         if wanted is not None:
             rows = draw_sample(rows, wanted, seed, spec)
-    with _collector_paused():
+    with collector_paused():
         return Examples(tuple(rows), spec, unlabelled, digest_of_rows(rows))
-
-
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Inside, Python looks for no cycles: rows have none, and to go over millions of them again and
-    again takes a tenth of the time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 @dataclass(frozen=True)

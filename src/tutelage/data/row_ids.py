@@ -14,9 +14,10 @@ import io
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Container, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import lru_cache
+from operator import neg
 from typing import Protocol
 
 from tutelage.core.errors import RunFolderError
@@ -39,6 +40,15 @@ def content_id(fields: Mapping[str, str], label: str) -> str:
     else:
         text = form % (*[_quoted(fields[name]) for name in names], _quoted(label))
     return hashlib.sha256(text.encode()).digest()[:8].hex()
+
+
+def content_ids(fields: Mapping[str, Sequence[str]], labels: Sequence[str]) -> list[str]:
+    """The `content_id` of each row. fields: the values of all rows by name."""
+    names, form = _content_form(tuple(fields))
+    quoted = [map(_quoted, fields[name]) for name in names]
+    texts = map(form.__mod__, zip(*quoted, map(_quoted, labels), strict=True))
+    digest = hashlib.sha256
+    return [digest(text.encode()).digest()[:8].hex() for text in texts]
 
 
 @lru_cache
@@ -73,6 +83,12 @@ class Ids(Protocol):
     def computed(self, uid: str, place: int) -> str:
         """The id of a row whose content has the digest `uid`: numbered where it came before."""
 
+    def all_given(self, uids: Sequence[str], places: Sequence[int]) -> Mapping[int, int]:
+        """`given` for each of these rows: what it returns by the row's place, where it is any."""
+
+    def all_computed(self, uids: Sequence[str], places: Sequence[int]) -> Sequence[str]:
+        """`computed` for each of these rows."""
+
 
 class ExactIds:
     """Ids that are compared as they come.
@@ -99,6 +115,15 @@ class ExactIds:
         self._copies[uid] += 1
         return f"{uid}-{self._copies[uid]}" if self._copies[uid] > 1 else uid
 
+    def all_given(self, uids: Sequence[str], places: Sequence[int]) -> Mapping[int, int]:
+        """See `Ids`."""
+        found = zip(places, map(self.given, uids, places), strict=True)
+        return {place: first for place, first in found if first is not None}
+
+    def all_computed(self, uids: Sequence[str], places: Sequence[int]) -> Sequence[str]:
+        """See `Ids`."""
+        return list(map(self.computed, uids, places))
+
 
 class NotedIds:
     """Ids that are compared at the end: `repeated` has the hashes of those that came twice.
@@ -117,17 +142,25 @@ class NotedIds:
 
     def given(self, uid: str, place: int) -> int | None:
         """See `Ids`."""
-        self._given.add(hash(uid))
-        if self.places is not None:
-            self.places.append(place)
-        return None
+        return self.all_given([uid], [place]).get(place)
 
     def computed(self, uid: str, place: int) -> str:
         """See `Ids`."""
-        self._computed.add(hash(uid))
+        return self.all_computed([uid], [place])[0]
+
+    def all_given(self, uids: Sequence[str], places: Sequence[int]) -> Mapping[int, int]:
+        """See `Ids`."""
+        self._given.add(map(hash, uids))
         if self.places is not None:
-            self.places.append(-place)
-        return uid
+            self.places.extend(places)
+        return {}
+
+    def all_computed(self, uids: Sequence[str], places: Sequence[int]) -> Sequence[str]:
+        """See `Ids`."""
+        self._computed.add(map(hash, uids))
+        if self.places is not None:
+            self.places.extend(map(neg, places))
+        return uids
 
     def repeated(self) -> tuple[frozenset[int], frozenset[int]]:
         """The hashes of the given ids, and of the computed ones, that came twice or more. Called
@@ -143,8 +176,8 @@ class _Hashes:
         self._files: list[io.FileIO] = []
         self._stack = ExitStack()
 
-    def add(self, number: int) -> None:
-        self._held.append(number)
+    def add(self, numbers: Iterable[int]) -> None:
+        self._held.extend(numbers)
         if len(self._held) >= _HELD:
             self._spill()
 

@@ -3,46 +3,42 @@
 from __future__ import annotations
 
 import difflib
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from itertools import islice
+from typing import cast
 
 from tutelage.config.layout_settings import LayoutSettings
 from tutelage.core.errors import DataError, UsageError
 from tutelage.core.labels import LabelReader
-from tutelage.core.storage import half_character
 from tutelage.core.task import Task
 from tutelage.core.types import Example
+from tutelage.data.cells import cell_value, id_of, nested, tags_of, text_of
 from tutelage.data.faults import Faults
+from tutelage.data.row_columns import (
+    RowPlan,
+    Rows,
+    examples_by_column,
+    reason_of,
+)
 from tutelage.data.row_ids import ExactIds, Ids, NotedIds, content_id
-from tutelage.data.source import Source
+from tutelage.data.source import Row, Source
 
 _OPTIONAL = ("uid", "reason", "tags")
 _ALIASES: Mapping[str, tuple[str, ...]] = {"premise": ("context",), "tags": ("inference_tags",)}
 """Column names of the ANLI release, which need no mapping."""
 
-_NO_REFERENCES: Mapping[str, str] = {}
-"""One for all examples, of which there may be millions."""
-
 Mapped = Mapping[str, tuple[str, ...]]
 """Our names -> the columns that hold them; only `reason` may have several."""
 
+Found = Example | DataError | None
+"""What a row is: an example, why it cannot be read, or None where it has no label."""
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """Which columns of a row hold what; None or empty where none does.
+_CHUNK = 250
+"""Rows that are parsed together. Memory holds them twice, as read and as examples."""
 
-    reader: of the label's column
-    fields: the task's fields in order, each with its column
-    """
-
-    label: str | None
-    reader: LabelReader | None
-    fields: tuple[tuple[str, str], ...]
-    uid: str | None
-    reasons: tuple[str, ...]
-    tags: str | None
+_FEW = 16
+"""So few rows, one of which is unusual, are parsed one by one."""
 
 
 @dataclass(frozen=True)
@@ -110,13 +106,17 @@ class RowParser:
         examples: list[Example] = []
         unlabelled = 0
         faults, ids = Faults(source), NotedIds(keep_places=True)
-        for place, found in self.each(source, ids):
-            if found is None:
-                unlabelled += 1
-            elif isinstance(found, DataError):
-                faults.add(place, found)
-            else:
-                examples.append(found)
+        for places, chunk in self._chunks(source, ids):
+            if set(map(type, chunk)) == {Example}:
+                examples += cast(Sequence[Example], chunk)
+                continue
+            for place, found in zip(places, chunk, strict=True):
+                if isinstance(found, Example):
+                    examples.append(found)
+                elif found is None:
+                    unlabelled += 1
+                else:
+                    faults.add(place, found)
         self._compare(source, examples, ids, faults)
         faults.raise_any()
         if not examples:
@@ -161,43 +161,84 @@ class RowParser:
                 yield found
         faults.raise_any()
 
-    def each(
-        self, source: Source, ids: Ids | None = None
-    ) -> Iterator[tuple[int, Example | DataError | None]]:
+    def each(self, source: Source, ids: Ids | None = None) -> Iterator[tuple[int, Found]]:
         """Yield (place, example) for every row: None where it has no label, and the error where it
         cannot be read. `ids` is as for `read`; it learns those of the examples, in their order."""
+        for places, chunk in self._chunks(source, ids):
+            yield from zip(places, chunk, strict=True)
+
+    def _chunks(
+        self, source: Source, ids: Ids | None
+    ) -> Iterator[tuple[Sequence[int], Sequence[Found]]]:
+        """The places of some rows at a time, and what each of them is."""
         known = ExactIds() if ids is None else ids
-        resolved: dict[tuple[str, ...], _Plan] = {}
         readers: dict[str, LabelReader] = {}
-        fixed: _Plan | None = None
-        if source.columns is not None:
-            fixed = self._plan(source, 1, source.columns, readers)
-        plan = fixed
-        for place, row in source.rows:
-            if isinstance(row, DataError):
-                yield place, row
-                continue
+        plans = _Plans(lambda place, there: self._plan(source, place, there, readers), source)
+        rows = iter(source.rows)
+        failed: Exception | None = None
+        while failed is None:
+            chunk: list[tuple[int, Row]] = []
             try:
-                if fixed is None:
-                    keys = tuple(row)
-                    plan = resolved.get(keys)
-                    if plan is None:
-                        plan = self._plan(source, place, row, readers)
-                        if len(resolved) < 1000:
-                            resolved[keys] = plan
-                assert plan is not None
-                yield place, self._example(source, place, row, plan, known)
-            except DataError as error:
-                yield place, error
+                for one in islice(rows, _CHUNK):
+                    chunk.append(one)
+            except Exception as error:  # noqa: BLE001  raised after the rows before it
+                failed = error
+            if chunk:
+                places, values = zip(*chunk, strict=True)
+                yield places, self._together(source, places, values, plans, known)
+            elif failed is None:
+                return
+        raise failed
+
+    def _together(
+        self,
+        source: Source,
+        places: Sequence[int],
+        rows: Sequence[Row],
+        plans: _Plans,
+        ids: Ids,
+    ) -> list[Found]:
+        """What each of these rows is: by column where all are as usual, else one by one."""
+        plan = plans.of_all(places, rows)
+        if plan is not None:
+            usual = cast(Rows, rows)  # no error among them
+            read = examples_by_column(source, places, usual, plan, ids, labelled=self.labelled)
+            if read is not None:
+                examples, earlier = read
+                found: list[Found] = [*examples]
+                for index, place in enumerate(places) if earlier else ():
+                    example = examples[index]
+                    if place in earlier and example is not None:
+                        first, uid = earlier[place], example.uid
+                        found[index] = self._repeated(source, uid, place, first, plan.uid)
+                return found
+        if len(rows) > _FEW:
+            half = len(rows) // 2
+            return [
+                *self._together(source, places[:half], rows[:half], plans, ids),
+                *self._together(source, places[half:], rows[half:], plans, ids),
+            ]
+        return [
+            self._alone(source, place, row, plans, ids)
+            for place, row in zip(places, rows, strict=True)
+        ]
+
+    def _alone(self, source: Source, place: int, row: Row, plans: _Plans, ids: Ids) -> Found:
+        if isinstance(row, DataError):
+            return row
+        try:
+            return self._example(source, place, row, plans.of(place, row), ids)
+        except DataError as error:
+            return error
 
     def _plan(
         self, source: Source, place: int, present: Iterable[str], readers: dict[str, LabelReader]
-    ) -> _Plan:
+    ) -> RowPlan:
         mapped = self._resolve(source, place, present)
         label = None if self.ignores_labels else mapped.get("label", (None,))[0]
         if label is not None and label not in readers:
             readers[label] = self._labels(source.names.get(label, ()))
-        return _Plan(
+        return RowPlan(
             label=label,
             reader=None if label is None else readers[label],
             fields=tuple((name, mapped[name][0]) for name in self.task.fields),
@@ -207,14 +248,11 @@ class RowParser:
         )
 
     def _example(
-        self, source: Source, place: int, row: Mapping[str, object], plan: _Plan, ids: Ids
+        self, source: Source, place: int, row: Mapping[str, object], plan: RowPlan, ids: Ids
     ) -> Example | None:
-        # A step for each of millions of rows: what is usual takes the short way.
         label: str | None = ""
         if plan.label is not None and plan.reader is not None:
-            value = row.get(plan.label)
-            if not (type(value) is str and value.isascii()):
-                value = self._value(source, place, row, plan.label)
+            value = cell_value(source, place, row, plan.label)
             try:
                 label = plan.reader.read(value)
             except ValueError as error:
@@ -224,30 +262,17 @@ class RowParser:
         label = label or ""
         fields = {}
         for name, column in plan.fields:
-            text = row.get(column)
-            if not (type(text) is str and text.isascii() and text and not text.isspace()):
-                value = self._value(source, place, row, column)
-                text = self._text(source, place, value, column)
-            fields[name] = text
-        reason: str | None = None
-        further = _NO_REFERENCES
-        if plan.reasons:
-            reasons: dict[str, None] = {}
-            for column in plan.reasons:
-                value = self._value(source, place, row, column)
-                reasons.update(dict.fromkeys(self._reasons(source, place, value, column)))
-            texts = list(reasons)
-            reason = texts[0] if texts else None
-            # The reasons of further annotators are kept as references.
-            if len(texts) > 1:
-                further = {f"human-{number}": text for number, text in enumerate(texts[1:], 2)}
+            value = cell_value(source, place, row, column)
+            fields[name] = text_of(source, place, value, column)
+        reason, further = reason_of(source, place, row, plan.reasons)
         tags: tuple[str, ...] = ()
         if plan.tags is not None:
-            tags = self._tags(source, place, self._value(source, place, row, plan.tags), plan.tags)
+            value = cell_value(source, place, row, plan.tags)
+            tags = tags_of(source, place, value, plan.tags)
         # The id comes last: only rows that are right have one.
         if plan.uid is not None:
-            value = self._value(source, place, row, plan.uid)
-            uid = self._uid(source, place, value, plan.uid)
+            value = cell_value(source, place, row, plan.uid)
+            uid = id_of(source, place, value, plan.uid)
             first = ids.given(uid, place)
             if first is not None:
                 raise self._repeated(source, uid, place, first, plan.uid)
@@ -267,12 +292,6 @@ class RowParser:
             place,
             column,
         )
-
-    def _value(self, source: Source, place: int, row: Mapping[str, object], column: str) -> Any:
-        value = row[column] if column in row else nested(row, column)
-        if not (isinstance(value, str) and value.isascii()):
-            _check_whole(source, place, value, column)
-        return value
 
     def _resolve(self, source: Source, place: int, present: Iterable[str]) -> Mapped:
         """Our names -> the columns that hold them; optional names only where a column exists."""
@@ -307,86 +326,41 @@ class RowParser:
                 raise source.error(message, place)
         return resolved
 
-    def _text(self, source: Source, place: int, value: object, column: str) -> str:
-        if not isinstance(value, str):
-            raise source.error(f"got {_shown(value)}, expected text", place, column)
-        if not value.strip():
-            raise source.error(f"got {value!r}, expected text that is not blank", place, column)
-        return value
-
-    def _uid(self, source: Source, place: int, value: object, column: str) -> str:
-        text = as_id(value)
-        if text is None:
-            raise source.error(
-                f"got {_shown(value)}, expected an id (text or a whole number)",
-                place,
-                column,
-            )
-        return text
-
-    def _reasons(self, source: Source, place: int, value: object, column: str) -> list[str]:
-        """Parse one text, or a list of them where several annotators gave a reason."""
-        parts = value if isinstance(value, list) else [] if value is None else [value]
-        texts = [part.strip() for part in parts if isinstance(part, str)]
-        if len(texts) < len(parts):
-            raise source.error(
-                f"got {_shown(value)}, expected text, a list of texts or nothing", place, column
-            )
-        return [text for text in texts if text]
-
-    def _tags(self, source: Source, place: int, value: object, column: str) -> tuple[str, ...]:
-        """Parse a list of texts, or one text separated by commas or semicolons."""
-        if value is None:
-            return ()
-        parts = re.split(r"[;,]", value) if isinstance(value, str) else value
-        if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
-            raise source.error(f"got {_shown(value)}, expected a list of texts", place, column)
-        return tuple(dict.fromkeys(part.strip() for part in parts if part.strip()))
-
-
-def as_id(value: object) -> str | None:
-    """The id that a value is: text or a whole number. None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, (str, int)):
-        return None
-    return str(value).strip() or None
-
-
-def nested(value: object, path: str) -> Any:
-    """The value at `a.b.c` inside of objects and lists; None where there is none.
-
-    A list on the way stands for what its members hold there: nothing where it is empty, one value
-    where all agree, else the list of the different values.
-    """
-    if isinstance(value, list):
-        found: list[Any] = []
-        for part in value:
-            inner = nested(part, path) if path else part
-            for one in inner if isinstance(inner, list) else [inner]:
-                if one is not None and one not in found:
-                    found.append(one)
-        return found[0] if len(found) == 1 else (found or None)
-    if not path:
-        return value
-    if not isinstance(value, Mapping):
-        return None
-    if path in value:
-        return nested(value[path], "")
-    key, _, rest = path.partition(".")
-    return nested(value[key], rest) if rest and key in value else None
-
 
 def _is_there(column: str, present: Sequence[str]) -> bool:
     """Whether rows with the columns `present` have this one, or one that this path leads into."""
     return column in present or ("." in column and column.partition(".")[0] in present)
 
 
-def _check_whole(source: Source, place: int, value: object, column: str) -> None:
-    """Refuse half of a surrogate pair here, where the row is known."""
-    for text in value if isinstance(value, list) else (value,):
-        if isinstance(text, str) and (trouble := half_character(text)) is not None:
-            raise source.error(trouble, place, column)
+class _Plans:
+    """Which columns the rows of a source have; found once for all rows with the same columns."""
 
+    def __init__(self, find: Callable[[int, Iterable[str]], RowPlan], source: Source) -> None:
+        self._find = find
+        self._known: dict[tuple[str, ...], RowPlan] = {}
+        self._fixed = None if source.columns is None else find(1, source.columns)
 
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "…"
+    def of(self, place: int, row: Mapping[str, object]) -> RowPlan:
+        """The plan of a row. Raises DataError where it lacks a column."""
+        return self._fixed or self._of_columns(place, tuple(row))
+
+    def of_all(self, places: Sequence[int], rows: Sequence[Row]) -> RowPlan | None:
+        """The plan of all these rows; None where they differ, or one of them cannot be read."""
+        if set(map(type, rows)) != {dict}:
+            return None
+        if self._fixed is not None:
+            return self._fixed
+        all_columns = {tuple(row) for row in cast(Rows, rows)}
+        try:
+            plans = {self._of_columns(places[0], columns) for columns in all_columns}
+        except DataError:
+            return None
+        return plans.pop() if len(plans) == 1 else None
+
+    def _of_columns(self, place: int, columns: tuple[str, ...]) -> RowPlan:
+        plan = self._known.get(columns)
+        if plan is None:
+            plan = self._find(place, columns)
+            if len(self._known) < 1000:
+                self._known[columns] = plan
+        return plan

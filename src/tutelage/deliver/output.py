@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from filelock import FileLock, Timeout
+
 from tutelage.core.errors import DataError, MissingExtraError, RunFolderError, UsageError
 from tutelage.core.storage import digest, encode_json, read_json, write_json
 from tutelage.core.task import Task
@@ -34,6 +36,8 @@ _FIELDS = tuple(field.name for field in dataclasses.fields(Prediction))
 _ALL_FIELDS = tuple(field.name for field in dataclasses.fields(EscalatedPrediction))
 _ESCALATED = _ALL_FIELDS[len(_FIELDS) :]
 """Further columns, where a teacher answers what the student is not sure of."""
+
+_JSON = json.JSONEncoder(ensure_ascii=False)
 
 _BATCH = 10_000
 """Rows of a Parquet file that are written at once."""
@@ -94,6 +98,10 @@ class Output:
         """The file that says what the part is of."""
         return self.place.with_name(f".{self.place.name}.part.json")
 
+    def is_file(self, path: Path) -> bool:
+        """Whether the output is the regular file at `path`, by whatever name."""
+        return path.is_file() and self.place.is_file() and self.place.samefile(path)
+
     @contextmanager
     def open(self, task: Task, origin: Any) -> Iterator[Sink]:
         """Open the output.
@@ -109,7 +117,21 @@ class Output:
                 if not self.standard:
                     stream.close()
             return
-        key = digest(origin)
+        try:
+            with self._alone():
+                self._begin(digest(origin))
+                ends = _complete_chunks(self.part)
+                with self.part.open("ab") as file:
+                    file.truncate(ends[-1] if ends else 0)
+                    yield Sink(self, task, file, ends)
+        except OSError as error:
+            raise RunFolderError(
+                f"{self.path}: cannot be written ({error.strerror or error}): free disk space, "
+                "then run the same command with --resume"
+            ) from error
+
+    def _begin(self, key: str) -> None:
+        """Say what the part is of. Raises UsageError where it is of something else."""
         if not self.resume:
             self.part.unlink(missing_ok=True)
         elif self.part.exists() and (not self.origin.exists() or read_json(self.origin) != key):
@@ -118,16 +140,23 @@ class Output:
                 "leave --resume out to begin again"
             )
         write_json(self.origin, key)
-        ends = _complete_chunks(self.part)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the output's lock. Raises UsageError where another process does."""
+        lock = FileLock(self.place.with_name(f".{self.place.name}.lock"))
         try:
-            with self.part.open("ab") as file:
-                file.truncate(ends[-1] if ends else 0)
-                yield Sink(self, task, file, ends)
-        except OSError as error:
-            raise RunFolderError(
-                f"{self.path}: cannot be written ({error.strerror or error}): free disk space, "
-                "then run the same command with --resume"
+            lock.acquire(blocking=False)
+        except Timeout as error:
+            raise UsageError(
+                f"{self.path}: another process is writing it: wait for it, or name another file "
+                "with --output"
             ) from error
+        try:
+            yield
+        finally:
+            Path(lock.lock_file).unlink(missing_ok=True)
+            lock.release()
 
 
 class Sink:
@@ -200,7 +229,7 @@ def _record(values: dict[str, Any]) -> Record:
 
 
 def _line(values: Any) -> bytes:
-    return encode_json(json.dumps(values, ensure_ascii=False) + "\n")
+    return encode_json(_JSON.encode(values) + "\n")
 
 
 def _complete_chunks(part: Path) -> list[int]:

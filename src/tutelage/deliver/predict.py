@@ -14,13 +14,14 @@ from typing import Protocol
 
 from tutelage.config.escalation_settings import EscalationSettings
 from tutelage.config.layout_settings import LayoutSettings
+from tutelage.core.collector import fewer_collections
 from tutelage.core.errors import DataError, UsageError
 from tutelage.core.export_record import ExportRecord
-from tutelage.core.model_files import file_sha256
-from tutelage.core.storage import digest
+from tutelage.core.storage import digest, digest_of_rows
 from tutelage.core.task import Task
 from tutelage.core.types import Example, Prediction
 from tutelage.data.load import load_examples, open_source, parse_spec
+from tutelage.data.row_ids import ExactIds, Ids, NotedIds
 from tutelage.data.row_parser import RowParser
 from tutelage.deliver.escalation import EscalatedPrediction, open_escalation
 from tutelage.deliver.kept_promise import chosen_threshold
@@ -143,8 +144,11 @@ def write_predictions(
         raise UsageError("--threshold and --promise need a teacher: add --escalate RECIPE")
     asks = asked.escalate is not None
     written = Output(output, resume=resume, overwrite=overwrite, escalated=asks)
+    if data != STANDARD and written.is_file(Path(parse_spec(data).place)):
+        raise UsageError(f"{output}: is the input, which would be lost: name another file")
     student = Student.find(model)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(fewer_collections())
         threshold = None
         if asks:
             threshold, _ = chosen_threshold(student.folder, student.record, asked)
@@ -160,23 +164,25 @@ def write_predictions(
             )
         if workers == 1 and elsewhere is None:
             student.prepare()
-        spec = stack.enter_context(_spooled()) if data == STANDARD else data
+        spec = stack.enter_context(_read_twice(data))
         settings = _changed(student.layout if layout is None else layout, changes)
         record = student.record
+        ids = None if changes is None else changes.columns.get("uid")
+        content, repeated = _looked_through(spec, record.task, settings, ids)
         origin = [
             [record.weights_sha256, data, settings.model_dump(mode="json"), explained],
             None if teacher is None else [teacher.model, threshold],
-            None if written.special else _content(spec),
+            content,
         ]
         counts = Counts(student.folder)
         sink = stack.enter_context(written.open(record.task, origin))
         for found in sink.done():
             counts.add(found)
-        ids = None if changes is None else changes.columns.get("uid")
         done = counts.rows
 
         def read() -> Iterator[list[Example | DataError]]:
-            return _after(_rows(spec, record.task, settings, ids), done)
+            known = ExactIds(repeated)
+            return _after(_rows(spec, record.task, settings, ids, known), done)
 
         chunks = read()
         taken: deque[list[Example | DataError]] = deque()
@@ -254,19 +260,38 @@ def _changed(layout: LayoutSettings, changes: LayoutSettings | None) -> LayoutSe
     return layout.replace(**values)
 
 
-def _content(spec: str) -> str | None:
-    """A digest of the file that a spec names, so that the rest of another file is not appended to
-    what was written of it; None where it is not a single file."""
-    path = Path(parse_spec(spec).place)
-    return file_sha256(path) if path.is_file() else None
+@dataclass(frozen=True, slots=True)
+class _Unreadable:
+    """A row that is not an example, as part of a digest."""
+
+    error: str
+
+
+def _looked_through(
+    spec: str, task: Task, layout: LayoutSettings, ids: object
+) -> tuple[str, frozenset[int]]:
+    """Read all rows before any of them is predicted, and hold none. `ids` is as for `_rows`.
+
+    Returns a digest of the rows, so that the rest of other ones is not appended to what was written
+    of these; and the hashes of the ids that come twice or more, the only ones that have to be held
+    in memory later.
+    """
+    noted = NotedIds()
+    rows = _rows(spec, task, layout, ids, noted)
+    content = digest_of_rows(
+        row if isinstance(row, Example) else _Unreadable(str(row)) for row in rows
+    )
+    given, computed = noted.repeated()
+    return content, given | computed
 
 
 def _rows(
-    spec: str, task: Task, layout: LayoutSettings, ids: object = None
+    spec: str, task: Task, layout: LayoutSettings, ids: object, known: Ids
 ) -> Iterator[Example | DataError]:
     """Every row of a file, or the rows of a sample or of generated data.
 
-    ids: the column of ids that the user names for this file; another file's may be missing here
+    ids:   the column of ids that the user names for this file; another file's may be missing here
+    known: learns the ids, and says which came before
     """
     parsed = parse_spec(spec)
     if parsed.scheme == "synthetic" or parsed.query:
@@ -280,19 +305,29 @@ def _rows(
             f"{{uid: {ids}}}",
             path=source.name,
         )
-    for _, found in parser.each(source):
+    for _, found in parser.each(source, known):
         if found is not None:
             yield found
 
 
 @contextlib.contextmanager
-def _spooled() -> Iterator[str]:
-    """Standard input as a file, whose format is that of its first character."""
-    with tempfile.TemporaryDirectory() as folder:
-        first = sys.stdin.buffer.read(1)
+def _read_twice(data: str) -> Iterator[str]:
+    """The data spec, of standard input or a pipe that of a copy: those can be read only once.
+
+    Without a suffix, the format of a copy is that of its first character.
+    """
+    path = None if data == STANDARD else Path(parse_spec(data).place)
+    if path is not None and (not path.exists() or path.is_file() or path.is_dir()):
+        yield data
+        return
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        stream = sys.stdin.buffer if path is None else stack.enter_context(path.open("rb"))
+        first = stream.read(1)
         suffix = {b"{": ".jsonl", b"[": ".json"}.get(first, ".csv")
-        path = Path(folder) / f"input{suffix}"
-        with path.open("wb") as file:
+        named = "" if path is None else "".join(path.suffixes[-2:])
+        copy = Path(folder) / f"input{named or suffix}"
+        with copy.open("wb") as file:
             file.write(first)
-            shutil.copyfileobj(sys.stdin.buffer, file)
-        yield str(path)
+            shutil.copyfileobj(stream, file)
+        yield str(copy)

@@ -13,6 +13,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
+from tutelage.core.collector import fewer_collections
 from tutelage.core.errors import RunFolderError
 from tutelage.core.export_record import ExportRecord
 from tutelage.core.types import Example, Prediction
@@ -68,4 +69,5 @@ def _score(folder: Path, rows: Rows, explain: bool) -> list[Prediction]:
     global _student
     if _student is None:
         _student = Student.load(folder)
-    return _student.score(rows, explain=explain)
+    with fewer_collections():
+        return _student.score(rows, explain=explain)

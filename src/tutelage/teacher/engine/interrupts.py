@@ -7,21 +7,18 @@ Docker and systemd send before they kill.
 from __future__ import annotations
 
 import asyncio
-import gc
 import signal
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any
+
+from tutelage.core.collector import fewer_collections
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 Begin = Callable[[], Coroutine[Any, Any, None]]
-
-_ALLOCATIONS = 20_000
-"""New objects, less freed ones, after which the collector looks for cycles; Python's default is
-700 to 2,000. A request makes hundreds of objects, and nearly all are freed without it."""
 
 
 class Interrupted(Exception):
@@ -43,24 +40,13 @@ def run_interruptible(begin: Begin, on_interrupt: Callable[[], None]) -> None:
     else:
         running = True
     try:
-        with _fewer_collections():
+        with fewer_collections():
             if running or threading.current_thread() is not threading.main_thread():
                 _on_another_thread(begin, on_interrupt)
             else:
                 asyncio.run(_on_this_thread(begin, on_interrupt))
     except (Interrupted, asyncio.CancelledError) as error:
         raise KeyboardInterrupt from error
-
-
-@contextmanager
-def _fewer_collections() -> Iterator[None]:
-    """Inside, the collector of cyclic garbage runs more rarely: it took a tenth of the time."""
-    first, *others = gc.get_threshold()
-    gc.set_threshold(max(first, _ALLOCATIONS) if first else 0, *others)  # 0: it is off
-    try:
-        yield
-    finally:
-        gc.set_threshold(first, *others)
 
 
 class _CtrlC:
