@@ -140,6 +140,7 @@ arms:
     teacher: "recorded:{data}/esnli/train.jsonl#chain_of_thought/palm-540b"
 search: {{learning_rate: [2.0e-4], label_weight: [0.5]}}
 seeds: [0]
+departures: {{seeds: "only its time is looked at"}}
 """
     lora = esnli.replace("  epochs: 1\n", "  epochs: 1\n  lora: {rank: 8}\n")
     lora = lora.replace("2.0e-4", "1.0e-3")
