@@ -386,6 +386,30 @@ def test_an_output_is_neither_the_input_nor_another_ones(
     assert {p.name for p in tmp_path.iterdir()} == {"rows.jsonl", "link.jsonl", "out.jsonl"}
 
 
+def test_rows_of_a_pipe_that_cannot_be_read_are_the_same_in_each_call(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predicting, "CHUNK", 2)
+    monkeypatch.setattr(Student, "prepare", lambda student: None)
+    monkeypatch.setattr(Student, "score", uniform)
+    pipe, output = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
+    os.mkfifo(pipe)
+
+    def call(**options: Any) -> None:
+        content = '{"text": "a"}\n{broken\n{"text": "b"}\n'
+        threading.Thread(target=pipe.write_text, args=(content,), daemon=True).start()
+        write_predictions(model, str(pipe), output=output, **options)
+
+    def stopped(done: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        call(on_progress=stopped)
+    call(resume=True)
+    errors = [row.get("error", "") for row in read_jsonl(output)]
+    assert errors[1].startswith("input.jsonl:2: is not valid JSON") and not errors[0] + errors[2]
+
+
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv", "rows"])
 def test_rows_from_a_pipe(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str

@@ -35,6 +35,10 @@ CHUNK = 4096
 that it decides which rows share a batch: it is never changed by an option."""
 
 
+_COPY = "tutelage-input-"
+"""How the folder begins that holds a copy of what can be read only once."""
+
+
 class Elsewhere(Protocol):
     """Predicts chunks of rows on other machines: see `scale.predict_on_ray`."""
 
@@ -306,7 +310,10 @@ def _rows(
             path=source.name,
         )
     for _, found in parser.each(source, known):
-        if found is not None:
+        if isinstance(found, DataError) and _COPY in str(found):
+            # The folder of a copy has another name in each call.
+            yield DataError(str(found).replace(spec, Path(spec).name))
+        elif found is not None:
             yield found
 
 
@@ -321,7 +328,7 @@ def _read_twice(data: str) -> Iterator[str]:
         yield data
         return
     with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=_COPY))
         stream = sys.stdin.buffer if path is None else stack.enter_context(path.open("rb"))
         first = stream.read(1)
         suffix = {b"{": ".jsonl", b"[": ".json"}.get(first, ".csv")
