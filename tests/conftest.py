@@ -6,12 +6,15 @@ import gc
 import hashlib
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
+
+gc.disable()  # while tests are imported and collected, nearly all that is made stays
 
 # Processor time is shared with other tests: how long one example takes says nothing.
 settings.register_profile("tutelage", deadline=None)
@@ -31,25 +34,34 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-_LONGEST = ("experiment", "student", "cli", "deliver")
-"""Rooms with the longest files of tests."""
+_LONGEST = (
+    "experiment",
+    "student",
+    "cli",
+    "deliver",
+    "benchmarks",
+    "report",
+    "teacher",
+    "test_site.py",
+)
+"""Rooms, and files outside of rooms, with the longest files of tests."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files come first, so that several processes end at about the same time."""
-    tests = Path(__file__).parent
 
-    def rank(item: pytest.Item) -> int:
-        room = item.path.relative_to(tests).parts[0]
+    @cache
+    def rank(file: Path) -> int:
+        room = file.relative_to(Path(__file__).parent).parts[0]
         return _LONGEST.index(room) if room in _LONGEST else len(_LONGEST)
 
-    items.sort(key=rank)
+    items.sort(key=lambda item: rank(item.path))
 
 
 def pytest_collection_finish() -> None:
     """What was imported for the tests stays: the garbage collector need not look at it again."""
-    gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture
@@ -156,6 +168,16 @@ def _one_preflight(
         )
 
     monkeypatch.setattr(student_check, "_kept", once)
+
+
+@pytest.fixture
+def once(shared_folder: Path) -> Iterator[None]:
+    """For a test of what runs make of their students: equal trainings are done once (see
+    `shared_jobs`)."""
+    from shared_jobs import shared_jobs
+
+    with shared_jobs(shared_folder / "jobs"):
+        yield
 
 
 @pytest.fixture(scope="session")

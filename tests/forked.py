@@ -1,4 +1,4 @@
-"""Runs the command line in a fork of this process.
+"""Runs the command line, or the workers of a run, in forks of this process.
 
 A new interpreter would spend most of a test importing torch, which a fork has already. Everything
 else is as in a terminal: working directory, environment, output, exit code.
@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 
 def run_command(
@@ -47,6 +48,12 @@ def run_command(
         assert process.exitcode is not None
         texts = [path.read_text(encoding="utf-8") for path in (out, err)]
     return subprocess.CompletedProcess(words, process.exitcode, *texts)
+
+
+def start_method(torch: bool = True) -> Any:
+    """In the place of `worker.start_method`: a run's workers are forks of this process too, for
+    tests that are not about how they start."""
+    return multiprocessing.get_context("fork")
 
 
 def _child(

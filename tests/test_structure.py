@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -26,7 +27,8 @@ HEAVY = {
 }
 
 
-def _modules() -> dict[str, ast.Module]:
+@cache
+def modules() -> dict[str, ast.Module]:
     """Every module by its dotted name below `tutelage`; a package by its own name."""
     return {
         ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__"): (
@@ -36,18 +38,20 @@ def _modules() -> dict[str, ast.Module]:
     }
 
 
-MODULES = _modules()
-
-
-def _imports(tree: ast.AST) -> Iterator[str]:
+@cache
+def _imports(tree: ast.AST) -> tuple[str, ...]:
     """Everything imported, also inside functions and for type checkers alone."""
+    return tuple(_imported(tree))
+
+
+def _imported(tree: ast.AST) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             for alias in node.names:
                 full = f"{node.module}.{alias.name}"
-                yield full if full.removeprefix("tutelage.") in MODULES else node.module
+                yield full if full.removeprefix("tutelage.") in modules() else node.module
 
 
 def _ours(tree: ast.AST) -> set[str]:
@@ -75,10 +79,10 @@ def _table() -> dict[str, set[str]]:
 
 def test_every_part_imports_what_the_table_allows() -> None:
     table = _table()
-    assert {p.split(".")[0] for p in MODULES} - {"__init__", "__main__"} == set(table)
+    assert {p.split(".")[0] for p in modules()} - {"__init__", "__main__"} == set(table)
     faults = [
         f"{name} imports {wanted}"
-        for name, tree in MODULES.items()
+        for name, tree in modules().items()
         if name not in ("__init__", "__main__")
         for wanted in sorted(_ours(tree))
         if wanted.split(".")[0] not in table[name.split(".")[0]]
@@ -87,7 +91,7 @@ def test_every_part_imports_what_the_table_allows() -> None:
 
 
 def test_no_module_imports_itself_by_way_of_others() -> None:
-    graph = {name: _ours(tree) & set(MODULES) for name, tree in MODULES.items()}
+    graph = {name: _ours(tree) & set(modules()) for name, tree in modules().items()}
     done: set[str] = set()
 
     def visit(name: str, trail: tuple[str, ...]) -> None:
@@ -119,7 +123,7 @@ def test_no_two_modules_have_one_name() -> None:
 def test_only_the_student_knows_torch() -> None:
     faults = [
         name
-        for name, tree in MODULES.items()
+        for name, tree in modules().items()
         if "torch" in {m.split(".")[0] for m in _imports(tree)}
         and not any(name == home or name.startswith(home + ".") for home in TORCH_LIVES_IN)
     ]
@@ -136,7 +140,7 @@ def test_heavy_packages_are_imported_where_they_are_used() -> None:
     One module is there to import them, for workers.
     """
     faults = []
-    for name, tree in MODULES.items():
+    for name, tree in modules().items():
         if name == "student.jobs.preloaded":
             continue
         heavy = HEAVY & {m.split(".")[0] for m in _imports(_at_the_top(tree))}
@@ -147,7 +151,7 @@ def test_heavy_packages_are_imported_where_they_are_used() -> None:
 
 def test_commands_import_what_they_call_lazily() -> None:
     """At its top a command's module imports definitions and what prints, never a stage."""
-    for name, tree in MODULES.items():
+    for name, tree in modules().items():
         if name.startswith("cli."):
             parts = {m.split(".")[0] for m in _ours(_at_the_top(tree))}
             assert parts <= {"cli", "config", "core"}, f"{name}: {parts}"

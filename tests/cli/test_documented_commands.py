@@ -3,7 +3,7 @@ and so does every block of README.
 
 The folder holds what a user would have: own files, a recipe, a model folder with the hub's name. A
 scripted server answers in place of api.openai.com. Data and trainings of the packaged quickstart
-are made small, and nothing else is changed.
+are made small, workers are forks of this process, and nothing else is changed.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ import yaml
 from scripted_server import ScriptedServer
 from typer.testing import CliRunner
 
+import forked
+from shared_jobs import shared_jobs
 from tutelage.cli.main import COMMANDS, app
 from tutelage.config import recipe_file
 from tutelage.config.recipe_file import load_recipe, parse_recipe
@@ -30,6 +32,7 @@ from tutelage.core.task import NLI
 from tutelage.data.load import load_examples
 from tutelage.planning import duration
 from tutelage.student.encoding.targets import build_training_examples
+from tutelage.student.jobs import worker
 from tutelage.student.model.loading import load_student
 from tutelage.student.model.scratch import tokenizer_for
 from tutelage.teacher.clients.openai_api import OPENAI
@@ -111,7 +114,8 @@ def other_runs(folder: Path) -> None:
     for name in ("anli", "anli-larger-student"):
         path = folder / f"{name}.yaml"
         path.write_text(yaml.safe_dump({**recipe, "name": name}), encoding="utf-8")
-        assert CliRunner().invoke(app, ["run", str(path)]).exit_code == 0
+        with shared_jobs(folder / "jobs"):  # the second run has the same trainings
+            assert CliRunner().invoke(app, ["run", str(path)]).exit_code == 0
     for name, arm in (("mine", "reasoning"), ("theirs", "labels")):
         found = next((folder / "runs/anli/arms" / arm).glob("*/seed-0/test.jsonl"))
         shutil.copy(found, folder / f"{name}.jsonl")
@@ -130,6 +134,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setattr(recipe_file, "packaged_recipes", lambda: small)
         brief = partial(duration.measure_trainings, seconds=0.05)
         patch.setattr(duration, "measure_trainings", brief)
+        patch.setattr(worker, "start_method", forked.start_method)
         (teacher,) = set(re.findall(r"--teacher (\S+)", " ".join(EXAMPLES)))
         reviews(folder, teacher)
         nli_files(folder)

@@ -16,10 +16,12 @@ import yaml
 from scripted_server import ScriptedServer
 from typer.testing import CliRunner
 
+import forked
 from documented import ROOT, Block, blocks, commands
 from tutelage import Student
 from tutelage.cli.main import app
 from tutelage.config.recipe_file import parse_recipe
+from tutelage.student.jobs import worker
 
 PAGE = blocks("docs/tutorial.md")
 ROWS = 120
@@ -84,6 +86,7 @@ def test_the_tutorial_can_be_followed(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TUTELAGE_LEDGER", str(tmp_path / "ledger.sqlite"))
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.setattr(worker, "start_method", forked.start_method)
     with ScriptedServer(models=("local",)) as server:
         reader = Reader(server)
         for block in PAGE:

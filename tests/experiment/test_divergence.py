@@ -66,6 +66,7 @@ def _majority_accuracy(values: dict[str, Any]) -> tuple[str, float]:
     return label, sum(e.label == label for e in splits.test) / len(splits.test)
 
 
+@pytest.mark.usefixtures("once")
 def test_a_trial_that_diverges_is_counted_and_not_chosen(
     small_recipe: Make, tmp_path: Path
 ) -> None:
@@ -104,6 +105,7 @@ def test_a_trial_that_diverges_is_counted_and_not_chosen(
     assert _same(again, results)
 
 
+@pytest.mark.usefixtures("once")
 @pytest.mark.parametrize("rates", [[BAD], [BAD, WORSE]])
 def test_without_any_checkpoint_the_most_frequent_label_answers(
     small_recipe: Make, tmp_path: Path, rates: list[float]

@@ -106,6 +106,7 @@ class _Stages(Silent):
         self.trained += 1
 
 
+@pytest.mark.usefixtures("once")
 @pytest.mark.parametrize("decided_after", [3, None])
 def test_a_run_ends_with_the_look_that_decides(
     small_recipe: Make,
@@ -162,6 +163,7 @@ def test_a_run_ends_with_the_look_that_decides(
     assert {other.change for other in repeated.other_answers} == {"planned analysis"}
 
 
+@pytest.mark.usefixtures("once")
 def test_a_plan_that_is_made_with_the_answer_known_is_not_believed(
     small_recipe: Make, tmp_path: Path
 ) -> None:

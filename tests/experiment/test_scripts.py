@@ -12,14 +12,6 @@ from typing import Any
 
 import pytest
 
-PLAIN = """
-import json
-from tutelage import parse_recipe, run
-recipe = parse_recipe(json.loads({recipe!r}), "recipe")
-run(recipe, runs={runs!r}, workers=2, until="training")
-print("finished")
-"""
-
 IN_A_LOOP = """
 import asyncio, json
 from tutelage import parse_recipe, run
@@ -30,34 +22,61 @@ async def main():
 asyncio.run(main())
 """
 
-
 POOL = """
-import multiprocessing
+import multiprocessing, sys
 from concurrent.futures import ProcessPoolExecutor
 from tutelage.student.jobs import worker
-pool = ProcessPoolExecutor(2, multiprocessing.get_context("spawn"))
-print([worker.submit(pool, pow, 2, k).result() for k in range(4)], __file__ is not None)
+worker._PRELOADED = "json"  # in place of torch, which takes seconds to import
+context = {context}
+pool = ProcessPoolExecutor(2, context)
+print(context.get_start_method(), [worker.submit(pool, pow, 2, k).result() for k in range(4)])
+print(globals().get("__file__") == {file!r})
 pool.shutdown()
 """
 
 
-def test_a_worker_does_not_run_the_script_again(tmp_path: Path) -> None:
-    path = tmp_path / "script.py"
-    path.write_text(POOL, encoding="utf-8")
+def _ends(script: str, piped: bool, folder: Path) -> list[str]:
+    """What a script prints, as a file or from `python -`."""
+    path = folder / "script.py"
+    path.write_text(script, encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, str(path)], capture_output=True, text=True, timeout=280, cwd=tmp_path
+        [sys.executable, "-" if piped else str(path)],
+        input=script if piped else "",
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env=os.environ | {"TUTELAGE_LEDGER": str(folder / "ledger.sqlite")},
+        timeout=280,
     )
-    assert (done.returncode, done.stdout) == (0, "[1, 2, 4, 8] True\n"), done.stderr
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
 
 
+@pytest.mark.parametrize("piped", [False, True], ids=["file", "piped"])
 @pytest.mark.parametrize(
-    ("script", "piped"),
-    [(IN_A_LOOP, False), (PLAIN, True)],
-    ids=["file with a running loop", "piped"],
+    ("method", "context"),
+    [
+        ("spawn", 'multiprocessing.get_context("spawn")'),
+        pytest.param(
+            "forkserver",
+            "worker.start_method()",
+            marks=pytest.mark.skipif(sys.platform != "linux", reason="new interpreters elsewhere"),
+        ),
+    ],
 )
-def test_a_script_needs_no_main_guard(
-    tmp_path: Path, small_recipe: Callable[..., dict[str, Any]], script: str, piped: bool
+def test_a_worker_does_not_run_the_script_again(
+    tmp_path: Path, method: str, context: str, piped: bool
 ) -> None:
+    file = None if piped else str(tmp_path / "script.py")
+    script = POOL.format(context=context, file=file)
+    # Each line once, and the script has its own name again.
+    assert _ends(script, piped, tmp_path) == [f"{method} [1, 2, 4, 8]", "True"]
+
+
+def test_a_script_needs_no_main_guard(
+    tmp_path: Path, small_recipe: Callable[..., dict[str, Any]]
+) -> None:
+    """A whole run, from `python -` and inside a running loop."""
     small = small_recipe(
         arms=[{"name": "labels"}],
         data={
@@ -73,18 +92,5 @@ def test_a_script_needs_no_main_guard(
             "max_rationale_tokens": 8,
         },
     )
-    text = script.format(recipe=json.dumps(small), runs=str(tmp_path / "runs"))
-    path = tmp_path / "script.py"
-    path.write_text(text, encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, "-" if piped else str(path)],
-        input=text if piped else "",
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env=os.environ | {"TUTELAGE_LEDGER": str(tmp_path / "ledger.sqlite")},
-        timeout=280,
-    )
-    assert done.returncode == 0, done.stderr
-    # Once: no worker has run the script again.
-    assert done.stdout.splitlines() == ["finished"]
+    script = IN_A_LOOP.format(recipe=json.dumps(small), runs=str(tmp_path / "runs"))
+    assert _ends(script, True, tmp_path) == ["finished"]  # once: no worker has run it again

@@ -15,6 +15,8 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from shared_jobs import shared_jobs
+
 sys.path.append(str(Path(__file__).parents[1] / "report"))
 import small_results
 
@@ -39,10 +41,14 @@ FEW = {
     "test": "synthetic:nli?n=24&seed=3",
 }
 """Rows: an epoch has four steps, one of the calls makes two."""
+FEWER = {**FEW, "train": "synthetic:nli?n=36&seed=1"}
+"""Those of tests/experiment/test_interim.py, which has the same trainings of two steps."""
 
 
 @pytest.fixture(scope="module")
-def calls(small_recipe: Make, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Any]]:
+def calls(
+    small_recipe: Make, tmp_path_factory: pytest.TempPathFactory, shared_folder: Path
+) -> tuple[Path, list[Any]]:
     """`tutelage run` four times: a recipe, the same with another learning rate, that again, and
     with fewer steps."""
     folder = tmp_path_factory.mktemp("openings")
@@ -57,7 +63,8 @@ def calls(small_recipe: Make, tmp_path_factory: pytest.TempPathFactory) -> tuple
         values["student"] |= {"epochs": 1, "evaluate_every": None, "max_steps": steps}
         (folder / "recipe.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
         arguments = [str(folder / "recipe.yaml"), "--runs", str(folder), "--workers", "1"]
-        calls.append(CliRunner().invoke(app, ["run", *arguments]))
+        with shared_jobs(shared_folder / "jobs"):
+            calls.append(CliRunner().invoke(app, ["run", *arguments]))
         assert calls[-1].exit_code == 0, calls[-1].output
     return folder / "small", calls
 
@@ -153,6 +160,7 @@ def test_a_run_names_those_in_its_folder_that_used_the_same_rows(tmp_path: Path)
     assert read_json(tmp_path / "me" / "manifest.json")["test_rows_also_used_by"] == []
 
 
+@pytest.mark.usefixtures("once")
 def test_another_name_hides_no_opening(calls: tuple[Path, list[Any]], small_recipe: Make) -> None:
     """The recipe of the fourth call by another name: nothing differs but what is reported of it."""
     first = calls[0]
@@ -174,6 +182,7 @@ def test_another_name_hides_no_opening(calls: tuple[Path, list[Any]], small_reci
     assert (before.arms, before.comparisons) == (after.arms, after.comparisons)
 
 
+@pytest.mark.usefixtures("once")
 def test_seeds_that_are_added_to_a_known_answer_are_named_as_that(
     small_recipe: Make, tmp_path: Path
 ) -> None:
@@ -186,7 +195,7 @@ def test_seeds_that_are_added_to_a_known_answer_are_named_as_that(
             search={"learning_rate": [3e-3]},
             seeds=seeds,
             explain_rows=0,
-            data=FEW,
+            data=FEWER,
         )
         values["student"] |= {"max_steps": 2}
         answers.append(run(parse_recipe(values), runs=tmp_path, workers=1).results)

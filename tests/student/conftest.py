@@ -6,9 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import GenerationConfig, PretrainedConfig
 
 from tutelage.student.model.scratch import new_model, train_tokenizer
 from tutelage.student.model.student import Student
+
+# transformers writes out every configuration that it reads, for a log that nobody sees: a fortieth
+# of what small trainings take.
+for _kind in (GenerationConfig, PretrainedConfig):
+    _kind.__repr__ = object.__repr__
 
 WORDS = [
     "Premise: the old man was born in 1950 in Oslo. Hypothesis: the man is from Norway.",

@@ -19,6 +19,7 @@ from concurrent.futures import ProcessPoolExecutor
 from tutelage.student.jobs import worker
 
 if __name__ == "__main__":
+    worker._PRELOADED = "json"  # in place of torch, which takes seconds to import
     context = worker.start_method()
     arguments = (context.Queue(), context.Value("i", 0), (), dict(os.environ))
     with ProcessPoolExecutor(1, context, initializer=worker.start, initargs=arguments) as pool:

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -44,6 +45,7 @@ PRICE = Price((Rates(-1, 1, 1, 10),), 0, "test")
 MAX_TOKENS = 20
 
 
+@cache
 def pending(text: object) -> PendingRequest:
     request = Request(
         "m",
@@ -55,7 +57,11 @@ def pending(text: object) -> PendingRequest:
     return PendingRequest(request_key("fake", request), request)
 
 
-KEYS = {pending(number)[0]: number for number in range(3000)}
+def number_of(request: Request) -> int:
+    """The number that `pending` made a request of."""
+    return int(request.messages[0].content.removeprefix("Why ").removesuffix("?"))
+
+
 WORST = PRICE.worst(input_bound(pending(10)[1].messages), MAX_TOKENS)
 
 
@@ -175,7 +181,7 @@ def test_each_request_is_made_once_and_reported_as_often_as_it_came(
     bad = {number for number in set(numbers) if number % 11 == 0}
 
     def behave(request: Request) -> None:
-        if KEYS[request_key("fake", request)] in bad:
+        if number_of(request) in bad:
             raise Fault(Action.FAIL_REQUEST, "too long", unpaid=True)
 
     with Ledger(":memory:") as ledger:
@@ -240,9 +246,9 @@ def test_the_stream_goes_on_after_repeats_however_their_request_ends(
 
     def behave(request: Request) -> None:
         key = request_key("fake", request)
-        if KEYS[key] % 5 == 0:
+        if number_of(request) % 5 == 0:
             raise Fault(Action.FAIL_REQUEST, "too long", unpaid=True)
-        if KEYS[key] % 5 == 1 and teacher.requested[key] == 1:
+        if number_of(request) % 5 == 1 and teacher.requested[key] == 1:
             raise Fault(Action.RETRY, "oops", kind=FaultKind.SERVER)
 
     teacher = Fake(behave)
@@ -334,7 +340,7 @@ def test_a_fault_of_the_account_ends_the_run_and_keeps_the_answers_in_flight(
     action: Action, ledger: Ledger
 ) -> None:
     def behave(request: Request) -> None:
-        if KEYS[request_key("fake", request)] == 30:
+        if number_of(request) == 30:
             raise Fault(action, "no more", unpaid=True)
 
     teacher = Fake(behave, wait_s=0.01)
@@ -517,7 +523,7 @@ def test_what_is_not_answered_in_time_is_lost_and_earlier_answers_are_kept(
     class Stuck(Fake):
         async def complete(self, request: Request) -> Completion:
             completion = await super().complete(request)
-            number = KEYS[request_key("fake", request)]
+            number = number_of(request)
             await asyncio.sleep(0.1 if number == 14 else 60 if number > 12 else 0)
             return completion
 

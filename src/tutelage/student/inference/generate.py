@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from tutelage.student.encoding.batching import length_mask, pad
-from tutelage.student.model.agreement import agree, evaluating, in_fp32, same
+from tutelage.student.model.agreement import TOLERANCE, agree, evaluating, in_fp32, same
 from tutelage.student.model.room import check_room
 from tutelage.student.model.student import Student
 
@@ -116,26 +116,59 @@ def _continue_alike(found: Sequence[torch.Tensor], wanted: Sequence[torch.Tensor
 def _plain_steps(
     student: Student, source: Sequence[int], start: Sequence[int]
 ) -> list[torch.Tensor]:
-    """Logits [V] of a few steps of greedy generation, by one forward pass for each."""
+    """Logits [V] of a few steps of greedy generation, by one forward pass for each.
+
+    An encoder runs in the first of them alone, if the decoder gives the same numbers with what it
+    then made of the source.
+    """
     written = list(start)
     steps: list[torch.Tensor] = []
-    device = student.device
+    states: torch.Tensor | None = None
     while len(steps) < _STEPS:
-        if student.architecture == "decoder-only":
-            inputs = {"input_ids": torch.tensor([[*source, *written]], device=device)}
-        else:
-            ids = torch.tensor([list(source)], device=device)
-            decoder = torch.tensor([[student.decoder_start_id, *written]], device=device)
-            inputs = {
-                "input_ids": ids,
-                "attention_mask": torch.ones_like(ids),
-                "decoder_input_ids": decoder,
-            }
-        steps.append(student.model(**inputs, use_cache=False).logits[0, -1].float())
-        written.append(int(steps[-1].argmax()))
+        logits, encoded = _next_logits(student, source, written, states)
+        if not steps and encoded is not None:
+            repeats = partial(_repeats, student, source, written, encoded, logits)
+            states = encoded if same(repeats) else None
+        steps.append(logits)
+        written.append(int(logits.argmax()))
         if written[-1] == student.eos_id:
             break
     return steps
+
+
+def _next_logits(
+    student: Student,
+    source: Sequence[int],
+    written: Sequence[int],
+    states: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Logits [V] of the token after `written`, and what an encoder made of `source`, [1, S, width].
+
+    states: what it made of it before; None: it is run
+    """
+    device = student.device
+    if student.architecture == "decoder-only":
+        row = torch.tensor([[*source, *written]], device=device)
+        return student.model(input_ids=row, use_cache=False).logits[0, -1].float(), None
+    ids = torch.tensor([list(source)], device=device)
+    found = student.model(
+        **({"input_ids": ids} if states is None else {"encoder_outputs": (states,)}),
+        attention_mask=torch.ones_like(ids),
+        decoder_input_ids=torch.tensor([[student.decoder_start_id, *written]], device=device),
+        use_cache=False,
+    )
+    return found.logits[0, -1].float(), found.encoder_last_hidden_state
+
+
+def _repeats(
+    student: Student,
+    source: Sequence[int],
+    written: Sequence[int],
+    states: torch.Tensor,
+    wanted: torch.Tensor,
+) -> bool:
+    """Whether the decoder gives the same numbers for what the encoder made before."""
+    return agree(_next_logits(student, source, written, states)[0], wanted, TOLERANCE / 10)
 
 
 def _steps(

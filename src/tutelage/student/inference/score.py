@@ -36,7 +36,7 @@ from tutelage.student.inference.plain_scores import (
     with_prefixes,
 )
 from tutelage.student.inference.shared_scores import score_packed, score_with_cache
-from tutelage.student.model.agreement import agree, in_fp32, same
+from tutelage.student.model.agreement import agree, evaluating, in_fp32, same
 from tutelage.student.model.executor import Executor
 from tutelage.student.model.room import check_room
 from tutelage.student.model.student import Student
@@ -265,6 +265,38 @@ def find_way(
             found = next((way for way in ways if same(partial(agrees, way))), _ALONE)
     student.ways[_key(prefixes)] = (found, max(lengths))
     return found
+
+
+def score_in_its_way(
+    student: Student,
+    sources: Sequence[list[int]],
+    labels: Sequence[list[int]],
+    prefixes: Sequence[list[int]] | None,
+    plain: tuple[Sequence[int], torch.Tensor],
+) -> tuple[torch.Tensor, str]:
+    """`score_batch` of a student in fp32, and its way as `find_way` finds it; arguments as there.
+
+    An encoder-decoder's fastest way is tried out on these very rows, so that nothing is computed
+    twice where it agrees.
+    """
+    key = _key(prefixes)
+    with evaluating(student), torch.no_grad():
+        if student.architecture == "encoder-decoder" and key not in student.ways:
+            lengths = [len(ids) for ids in sources]
+            longest = max(map(len, labels)) + max(map(len, prefixes or [[]]))
+            check_room(student, lengths, [longest])
+            found = list[torch.Tensor]()
+
+            def agrees() -> bool:
+                found.append(_WAYS[_FAST](student, sources, labels, prefixes))
+                return agree(found[0][:, list(plain[0])], plain[1])
+
+            if same(agrees):
+                whole = [len(ids) for ids in with_prefixes(sources, prefixes)]
+                student.ways[key] = (_FAST, max(whole))
+                return found[0], _FAST
+        way = find_way(student, sources, labels, prefixes, plain)
+        return score_batch(student, sources, labels, prefixes), way
 
 
 _WAYS: Mapping[str, Callable[..., torch.Tensor]] = {

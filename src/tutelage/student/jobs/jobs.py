@@ -191,7 +191,9 @@ def run_training(
     with tracked(job.tracking if group.is_main else None, job.folder, config) as on_log:
         calls = (on_step, on_log, store)
         rows = (job.training, job.dev, job.task)
-        return train(student, *rows, settings, job.folder, *calls, job.key, job.metric)
+        return train(
+            student, *rows, settings, job.folder, *calls, job.key, job.metric, restore=False
+        )
 
 
 def run_scoring(job: ScoringJob, on_step: Callable[[int, int], None] | None = None) -> list[Any]:

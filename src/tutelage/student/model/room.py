@@ -55,7 +55,7 @@ def _check(student: Student, part: str, length: int, what: str) -> None:
     # and only where the configuration does not name enough positions.
     on_cpu = student.device.type == "cpu"
     if on_cpu or named is None or named < length + _MARGIN:
-        model = student.model if on_cpu else copy.deepcopy(student.model).cpu()
+        model = student.model if on_cpu else copy.deepcopy(student.model).cpu().eval()
         error = _error(student, model, part, length)
         if error is not None:
             raise StudentError(_message(student, model, part, length, what, error))
@@ -75,7 +75,7 @@ def _error(student: Student, model: Any, part: str, length: int) -> Exception | 
         }
     with evaluating(student), torch.no_grad():
         try:
-            model.eval()(**inputs, **student.uncached)
+            model(**inputs, **student.uncached)
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # noqa: BLE001  its kind differs between models

@@ -112,6 +112,7 @@ def _examine(
     _check_equal_loads(spec, plain, student)
     rows = _ends(plain, examples, task, first.max_source_tokens)
     notes = [*student.notes, *_check_room(spec, plain, rows, task, settings)]
+    student.room = dict(plain.room)  # they have the same weights
     device = choose_device()
     for one in (plain, student):
         one.to(device).model.eval()

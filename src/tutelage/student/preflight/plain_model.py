@@ -113,14 +113,15 @@ class Reference:
         labels = sum(kind == LABEL for kind in kinds)
         each = {True: weight / max(labels, 1), False: (1 - weight) / max(len(kinds) - labels, 1)}
         self.model.zero_grad(set_to_none=True)
-        total = 0.0
+        losses = []
         for sequence in sequences:
             found = self.log_probabilities(sequence.source, sequence.target)
             shares = torch.tensor([each[kind == LABEL] for kind in sequence.segments])
-            loss = -(found * shares.to(found.device)).sum()
-            loss.backward()  # type: ignore[no-untyped-call]
-            total += float(loss.detach())
-        return total, gradients(self.model)
+            losses.append(-(found * shares.to(found.device)).sum())
+        # One backward pass, since memory for all gradients is needed once for each.
+        loss = torch.stack(losses).sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return float(loss.detach()), gradients(self.model)
 
 
 def gradients(model: Any) -> dict[str, torch.Tensor]:

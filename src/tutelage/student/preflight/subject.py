@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.linalg import vector_norm
 
 from tutelage.config.training_settings import Fast, TrainSettings
 from tutelage.core.errors import StudentError
@@ -26,7 +27,7 @@ from tutelage.student.encoding.targets import Prompt
 from tutelage.student.encoding.tokenise import EncodedExample, encode_examples
 from tutelage.student.encoding.truncation import EncodedSource
 from tutelage.student.inference.generate import find_way_to_generate
-from tutelage.student.inference.score import find_way, score_batch
+from tutelage.student.inference.score import find_way, score_batch, score_in_its_way
 from tutelage.student.model.agreement import TOLERANCE, agree, evaluating, take_over
 from tutelage.student.model.loading import load_student
 from tutelage.student.model.lora import Adapters
@@ -39,7 +40,7 @@ _GRADIENT_TOLERANCE = 1e-3
 """Largest difference of a gradient in fp32, as a share of its length."""
 
 
-_MADE_UP = 128
+_MADE_UP = 64
 """Tokens of a made-up rationale, at most. Windows and positions beyond are tried out by `can_pack`
 and `check_room`, which cost less."""
 
@@ -47,7 +48,8 @@ _LONGER = ("label_then_rationale", "rationale_then_label")
 """Objectives whose step computes all that a step of `label` does, and a longer target."""
 
 _SHORT = 48
-"""Tokens of an input, at most, in the step of `label` where one of these has the whole input."""
+"""Tokens of an input, at most, in the step of `label` where one of these has the whole input. That
+step is then of one row, since the other one's rows are padded."""
 
 _ROUNDINGS = 2
 """How far two roundings to bf16 may be apart: each is off by as much as the other."""
@@ -73,7 +75,7 @@ class Wanted:
     gradients: Mapping[str, torch.Tensor]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Subject:
     """What a student is examined with."""
 
@@ -81,6 +83,8 @@ class Subject:
     task: Task
     rows: Sequence[Example]
     settings: Sequence[TrainSettings]
+    _in_fp32: torch.Tensor | None = None
+    """Scores of the student that was compared last, for the first settings."""
 
     def sources(self, student: Student, settings: TrainSettings) -> list[EncodedSource]:
         """The rows' inputs for one objective."""
@@ -99,6 +103,9 @@ class Subject:
         """The longest row with a long rationale, and the shortest one with a short one."""
         student.objective = settings.objective
         chosen = [self.rows[0], self.rows[-1]][: len(self.rows)]
+        limit = settings.max_source_tokens
+        if settings.objective == "label" and any(one.objective in _LONGER for one in self.settings):
+            chosen, limit = chosen[:1], min(limit, _SHORT)
         made = []
         for place, row in enumerate(chosen):
             source = self.task.source(row.fields)
@@ -108,9 +115,6 @@ class Subject:
             label = self.task.verbalize(self.task.labels[place % len(self.task.labels)])
             rationale = None if settings.objective == "label" else text
             made.append(TrainingExample(row.uid, source, Target(label, rationale)))
-        limit = settings.max_source_tokens
-        if settings.objective == "label" and any(one.objective in _LONGER for one in self.settings):
-            limit = min(limit, _SHORT)
         return encode_examples(
             student,
             made,
@@ -162,6 +166,8 @@ class Subject:
             if inputs not in known:
                 known[inputs] = self.scores(student, settings, goal.scores)
             scores, way = known[inputs]
+            if settings is self.settings[0]:
+                self._in_fp32 = scores
             if way != ("batched" if student.architecture == "classifier" else "fast"):
                 notes.append(_SLOWER[way])
             if student.architecture == "decoder-only" and not student.can_pack:
@@ -187,7 +193,10 @@ class Subject:
         before = self.prefix(student, settings)
         prefixes = [before] * len(sources) if before else None
         some = self.some_labels(student)
-        way = find_way(student, sources, labels, prefixes, None if plain is None else (some, plain))
+        if plain is not None:
+            every, way = score_in_its_way(student, sources, labels, prefixes, (some, plain))
+            return every[:, some], way
+        way = find_way(student, sources, labels, prefixes)
         with evaluating(student), torch.no_grad():
             every = score_batch(student, sources, labels, prefixes)
         return every[:, some], way
@@ -219,8 +228,8 @@ class Subject:
                 present = goal if one is None else one
                 squares[0] += float(present.float().square().sum()) if present is not None else 0
                 continue
-            squares[0] += float((one - goal).square().sum())
-            squares[1] += float(goal.square().sum())
+            squares[0] += float(vector_norm(one.sub_(goal))) ** 2  # in place: nothing else needs it
+            squares[1] += float(vector_norm(goal)) ** 2
         if not squares[0] ** 0.5 <= _GRADIENT_TOLERANCE * squares[1] ** 0.5:
             raise self.differs("its gradient", settings, squares[0] ** 0.5, squares[1] ** 0.5)
 
@@ -289,7 +298,9 @@ class Subject:
         The student is in the precision of its training. Returns the seconds that the loading took.
         """
         settings = self.settings[0]
-        scores, _ = self.scores(student, settings)
+        scores = self._in_fp32
+        if scores is None or student.precision == "bf16" or settings.lora is not None:
+            scores, _ = self.scores(student, settings)
         with tempfile.TemporaryDirectory() as folder:
             student.save(Path(folder))
             began = time.perf_counter()

@@ -18,6 +18,7 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from pickle import UnpicklingError
@@ -72,8 +73,13 @@ def record_of(
         threads=settings.threads,
         settings=settings.model_dump(mode="json"),
         data_sha256=data_sha256,
-        versions={name: metadata.version(name) for name in _PACKAGES},
+        versions=_versions(),
     )
+
+
+@cache
+def _versions() -> Mapping[str, str]:
+    return {name: metadata.version(name) for name in _PACKAGES}
 
 
 class TrainingFiles:

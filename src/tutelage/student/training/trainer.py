@@ -43,10 +43,10 @@ _LOG_EVERY = 20
 
 @dataclass(slots=True)
 class _Progress:
-    """How far a training is; stored in state.pt."""
+    """How far a training is; stored in state.pt. `best_accuracy` is by the training's metric."""
 
     step: int = 0
-    best_on_dev: float = -1.0
+    best_accuracy: float = -1.0
     best_step: int = 0
     evaluations: int = 0
     without_gain: int = 0
@@ -67,6 +67,7 @@ def train(
     on_result: Callable[[TrainResult], None] | None = None,
     key: str = "",
     metric: MetricName = "accuracy",
+    restore: bool = True,
 ) -> TrainResult:
     """Train `student`, keep its best checkpoint in `folder`/model, and load that checkpoint.
 
@@ -77,6 +78,7 @@ def train(
     key:       stands for what cannot be seen here, such as the weights that the student starts
                with, and for `metric`
     metric:    by which dev chooses the checkpoint
+    restore:   whether the checkpoint is loaded into `student`; False where it is not used any more
 
     A folder with the state of the same training resumes it. The state of another training (other
     rows, dev, task, settings or `key`) raises RunFolderError. Order and dropout depend only on
@@ -115,10 +117,10 @@ def train(
     finally:
         run.close()
     run.adapters.remove()
-    if progress.best_step:
+    if restore and progress.best_step:
         restore_weights(student.model, files.model)
     result = TrainResult(
-        dev_accuracy=progress.best_on_dev if progress.best_step else None,
+        dev_accuracy=progress.best_accuracy if progress.best_step else None,
         best_step=progress.best_step,
         steps=progress.step,
         evaluations=progress.evaluations,
@@ -339,8 +341,8 @@ class _Training:
         on_dev = score(predictions, self.metric)
         progress.evaluations += 1
         self._log(step=progress.step, **{f"dev_{self.metric}": on_dev})
-        if on_dev > progress.best_on_dev:
-            progress.best_on_dev, progress.best_step = on_dev, progress.step
+        if on_dev > progress.best_accuracy:
+            progress.best_accuracy, progress.best_step = on_dev, progress.step
             progress.without_gain = 0
             return predictions
         progress.without_gain += 1
