@@ -17,6 +17,7 @@ from tutelage.core.errors import DataError
 from tutelage.core.task import Task
 from tutelage.data.describe import describe_file
 from tutelage.data.load import load_examples
+from tutelage.data.row_ids import NotedIds
 from tutelage.data.row_parser import RowParser
 from tutelage.data.source import Source
 from tutelage.deliver.predict import _rows
@@ -107,9 +108,9 @@ def test_rows_to_predict_need_no_ids_unless_they_are_named(tmp_path: Path) -> No
     path = written(tmp_path / "new.csv")
     task = Task("task", ("text",), ("billing", "access"))
     layout = LayoutSettings(columns={"uid": "order_id", "label": "queue"})
-    assert sum(1 for _ in _rows(str(path), task, layout)) == ROWS
+    assert sum(1 for _ in _rows(str(path), task, layout, None, NotedIds())) == ROWS
     with pytest.raises(DataError, match="no column 'order_id', expected one of: text, queue"):
-        list(_rows(str(path), task, layout, "order_id"))
+        list(_rows(str(path), task, layout, "order_id", NotedIds()))
     with pytest.raises(DataError, match="no column 'order_id'"):
         load_examples(str(path), task, layout)
     parser = RowParser(task, layout, labelled=False)
