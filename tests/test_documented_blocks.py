@@ -43,6 +43,7 @@ NOT_RUN = {
     ("docs/performance.md", "python benchmarks/fast_parts"): "a measurement of minutes",
     ("docs/performance.md", "python benchmarks/train.py"): "a measurement of minutes",
     ("docs/performance.md", "python benchmarks/annotate"): "a measurement of minutes",
+    ("docs/performance.md", "python benchmarks/students"): "a measurement of minutes",
     ("docs/performance.md", "make bench-serve"): "a measurement of minutes",
     ("docs/performance.md", "make bench-load"): "a measurement of minutes",
     ("docs/performance.md", "python -c"): "a measurement; tests/data generate rows",

@@ -67,7 +67,7 @@ def _ends(script: str, piped: bool, folder: Path) -> list[str]:
 def test_a_worker_does_not_run_the_script_again(
     tmp_path: Path, method: str, context: str, piped: bool
 ) -> None:
-    file = None if piped else str(tmp_path / "script.py")
+    file = "<stdin>" if piped else str(tmp_path / "script.py")
     script = POOL.format(context=context, file=file)
     # Each line once, and the script has its own name again.
     assert _ends(script, piped, tmp_path) == [f"{method} [1, 2, 4, 8]", "True"]

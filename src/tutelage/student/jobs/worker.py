@@ -23,6 +23,7 @@ from tutelage.core.progress import JobProgress
 _channel: Any = None
 """The queue for this worker's reports."""
 
+_FIRST = "tutelage.student.jobs.ignore_interrupts"
 _PRELOADED = "tutelage.student.jobs.preloaded"
 
 _ENVIRONMENT = {
@@ -51,7 +52,7 @@ def start_method(torch: bool = True) -> Any:
         return multiprocessing.get_context("spawn")
     _server_of = os.getpid()
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([_PRELOADED])
+    context.set_forkserver_preload([_FIRST, _PRELOADED])
     return context
 
 
