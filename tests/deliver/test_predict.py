@@ -314,6 +314,11 @@ def test_memory_does_not_grow_with_the_rows(
     assert peaks[2] - peaks[1] < 50_000
 
 
+def stopped(done: int) -> None:
+    """Progress that a user interrupts."""
+    raise KeyboardInterrupt
+
+
 def test_copies_of_a_row_and_of_an_id_are_known_across_chunks(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -330,9 +335,6 @@ def test_copies_of_a_row_and_of_an_id_are_known_across_chunks(
     copies = [a, b, c, f"{a}-2", f"{b}-2", f"{c}-2", f"{a}-3"]
     assert [row.get("uid") for row in found] == [*copies, "x", "y", None]
     assert "got id 'x', which line 8 also has" in found[9]["error"]
-
-    def stopped(done: int) -> None:
-        raise KeyboardInterrupt
 
     again = tmp_path / "again.jsonl"
     with pytest.raises(KeyboardInterrupt):
@@ -351,9 +353,6 @@ def test_parts_of_a_changed_folder_are_not_continued(
     folder.mkdir()
     for part in range(2):
         as_file(folder / f"new-{part}-of-2.jsonl", rows(5, part))
-
-    def stopped(done: int) -> None:
-        raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         write_predictions(model, f"{folder}#new", output=output, on_progress=stopped)
@@ -399,9 +398,6 @@ def test_rows_of_a_pipe_that_cannot_be_read_are_the_same_in_each_call(
         content = '{"text": "a"}\n{broken\n{"text": "b"}\n'
         threading.Thread(target=pipe.write_text, args=(content,), daemon=True).start()
         write_predictions(model, str(pipe), output=output, **options)
-
-    def stopped(done: int) -> None:
-        raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         call(on_progress=stopped)
