@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -179,6 +181,26 @@ def test_a_prompt_whose_cue_merges_with_the_text_is_sent_in_two_parts(
     with LlamaServer(export.folder / FILE, 64, exact=True) as server:
         assert [*server.tokens(body["prompt"][0]), *body["prompt"][1:]] == encoded.ids
         assert server.tokens(source.text + "\nAnswer:") != encoded.ids
+
+
+STOPS = """
+import sys
+from pathlib import Path
+from tutelage.deliver.gguf.llama_server import LlamaServer
+for _ in range(60):
+    with LlamaServer(Path(sys.argv[1]), 64, exact=True):
+        pass
+"""
+
+
+def test_a_server_can_be_stopped_as_soon_as_it_has_started(
+    trained: Callable[[str], Path], tmp_path: Path
+) -> None:
+    settings = ExportSettings(gguf="f32", **ONLY_LABELS)
+    export = export_model(trained("qwen2"), tmp_path / "export", settings, test=ROWS[:9])
+    # In a process of its own: a stop that waits for ever holds all threads.
+    command = [sys.executable, "-c", STOPS, str(export.folder / FILE)]
+    subprocess.run(command, check=True, timeout=100)
 
 
 @pytest.mark.parametrize("damage", ["scaled", "not rotated", "another tokenizer"])

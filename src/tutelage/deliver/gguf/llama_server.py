@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from tutelage.core.errors import MissingExtraError, StudentError
+from tutelage.core.llama_cpp_server import start_server
 from tutelage.evaluation.temperature import Floats
 
 _SLOTS = 4
@@ -56,7 +57,7 @@ class LlamaServer:
             off = llama.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
             params.flash_attn_type = off
         try:
-            self._server: Any = llama.Server(params)
+            self._server = start_server(params)
         except (RuntimeError, ValueError, MemoryError) as error:
             raise StudentError(f"llama.cpp cannot load the file ({error})") from error
 

@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 
 from tutelage.config.teacher_settings import TeacherSettings
 from tutelage.core.errors import MissingExtraError, TeacherError
+from tutelage.core.llama_cpp_server import start_server
 from tutelage.core.model_files import find_file, find_in_package, has_chat_template, has_metadata
 from tutelage.core.types import Completion, Request
 from tutelage.teacher.clients.error_replies import parse_error, ruling_of
@@ -270,7 +271,7 @@ def _load(path: Path, slots: int, context: int, threads: int) -> Any:
     params.n_threads_http = slots + 2
     params.verbosity = -1
     try:
-        return xllamacpp.Server(params)
+        return start_server(params)
     except (RuntimeError, ValueError, MemoryError) as error:
         raise TeacherError(
             f"{path}: the model could not be loaded ({error}): check the file, and that there is "
