@@ -7,8 +7,8 @@
 preflight  seconds of a preflight, without loading, as `doctor` prints them: new weights of
            T5-small's shape with real ANLI rows, and SmolLM2-135M-Instruct with e-SNLI rows
 long       the largest difference of a label's probability, in fp32, from bare transformers, which
-           computes one row and one label at a time, from the same token ids; prompts of up to
-           1,024 tokens, which exceed Gemma 3's windows, and short ones
+           computes one row and one label at a time, from the same token ids; prompts cut at 1,024
+           tokens, which exceed Gemma 3's windows, and shorter ones
 forecast   `tutelage plan --measure` of a recipe, then `tutelage run`: what was forecast, what it
            took, and their ratio, which is to lie between 1/1.5 and 1.5. The quickstart; e-SNLI with
            SmolLM2 and recorded answers; SmolLM2 with LoRA
@@ -93,7 +93,7 @@ def long(folder: Path, spec: str) -> None:
     student.save(folder)
     bare = Bare(str(folder))
     labels = label_ids(student, NLI)
-    for words in (30, 300, 500, 700):
+    for words in (30, 300, 500, 700, 1000):
         rows = long_rows(words, 3)
         score_labels(student, rows, NLI, max_source_tokens=1024)  # tries out its ways of scoring
         began = time.perf_counter()

@@ -224,7 +224,8 @@ def find_way(
     (labels share the work on their input), `batched` (the plain model on padded rows), or `alone`
     (one row and one label at a time).
 
-    It is tried out with the longest and the shortest row, and again when longer ones come.
+    It is tried out with the longest and the shortest row and three labels, and again with one label
+    when longer rows come.
 
     plain: places of some labels, and their scores [sources, these] by the plain model in fp32, with
            which it is compared; None: they are computed here
@@ -238,7 +239,8 @@ def find_way(
     rows = [sources[i] for i in ends]
     before = None if prefixes is None else [prefixes[i] for i in ends]
     by_length = sorted(labels, key=len)
-    some = [*by_length[:1], *by_length[-2:]]
+    # Where only the rows are longer than before, what is left to see is the same for any label.
+    some = by_length[-1:] if known is not None else [*by_length[:1], *by_length[-2:]]
     found = _ALONE
     check_room(
         student,
