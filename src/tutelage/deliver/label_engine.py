@@ -19,7 +19,7 @@ Floats = npt.NDArray[np.float32]
 GRAPH = "labels/model.xml"
 """The graph, in an export's folder."""
 
-_TOKENS = 2048
+_TOKENS = 1024
 """Padded input tokens that are computed together. More is not faster on a CPU, and takes memory."""
 
 _LOGITS = 24_000_000
