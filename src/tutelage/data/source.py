@@ -76,6 +76,20 @@ def in_blocks(rows: Iterable[tuple[int, Row]], size: int) -> Iterator[Block]:
     raise failed
 
 
+def without_first(rows: Iterable[tuple[int, Row]], count: int) -> Iterable[tuple[int, Row]]:
+    """The rows after the first `count`, still in blocks where they are there in blocks."""
+    if not isinstance(rows, RowsInBlocks):
+        return islice(rows, count, None)
+
+    def rest(left: int) -> Iterator[Block]:
+        for places, block in rows.blocks:
+            if left < len(block):
+                yield places[left:], block[left:]
+            left = max(left - len(block), 0)
+
+    return RowsInBlocks(rest(count))
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """An opened source of rows.
