@@ -66,9 +66,14 @@ def test_drafted_recipes_give_each_row_its_own_label(
 VALUES = st.one_of(
     st.integers(-3, 12),
     st.booleans(),
-    st.sampled_from([0.0, 1.0, 2.0, 1.5, -1.0]),
+    st.sampled_from([0.0, 1.0, 2.0, 1.5, -1.0, 2.0**53]),
+    st.sampled_from([2**53, 2**53 + 1, -(2**53) - 1]),
     st.sampled_from(
-        ["0", "1", "1.0", "-1", "-", "true", "True", "no", "yes", "bad", "Bad", "bad "]
+        [
+            *("0", "1", "1.0", "-1", "-", "true", "True", "no", "yes", "bad", "Bad", "bad "),
+            *("1e3", "1000", "+1", "\uff10", "\uff11", "caf\u00e9", "cafe\u0301", "a\u200b", "a"),
+            *("NA", "null", "None", "nan", "2020-01-01", "9007199254740992", "9007199254740993"),
+        ]
     ),
     st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=5),
 )
@@ -145,6 +150,21 @@ def test_a_value_that_is_not_a_label_is_an_error_with_file_and_row(
     message = str(caught.value)
     assert str(path) in message and "field 'label'" in message and "expected one of 0, 1" in message
     assert ("row 3" if kind == "parquet" else f":{3 + (kind == 'csv')} ") in message
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_number_that_may_have_been_rounded_is_refused(tmp_path: Path, kind: str) -> None:
+    """2**53 + 1 is 2**53 as a float, which is another label."""
+    labels = [2**53, 2**53 + 1]
+    path = write(tmp_path, kind, labels)
+    recipe = drafted(path)
+    assert [label for _, label in by_row(loaded(path, recipe))] == list(map(str, labels))
+    other = write(tmp_path, kind, list(map(float, labels)), name="other")
+    with pytest.raises(DataError, match="may have been rounded: write the labels as text"):
+        loaded(other, recipe)
+    task = Task("t", ("text",), ("9007199254740992.0", "9007199254740994.0"))
+    exact = write(tmp_path, kind, [2.0**53, 2.0**53 + 2], name="exact")
+    assert [e.label for e in load_examples(str(exact), task)] == list(task.labels)
 
 
 @pytest.mark.parametrize("kind", FORMATS)

@@ -250,6 +250,14 @@ def test_a_spreadsheet_with_numbers_and_several_sheets(tmp_path: Path) -> None:
         load_examples(str(path), task)
 
 
+def test_a_spreadsheets_number_that_may_have_been_rounded(tmp_path: Path) -> None:
+    pytest.importorskip("python_calamine")
+    path = tmp_path / "a.xlsx"
+    sheet(path, {"New": [["text", "label"], ["Fine.", 2**53 + 1], ["Poor.", 1]]})
+    with pytest.raises(DataError, match="may have been rounded: write the labels as text"):
+        load_examples(str(path), Task("t", ("text",), ("1", str(2**53))))
+
+
 def test_shards_of_several_splits_and_their_errors(tmp_path: Path) -> None:
     pa = pytest.importorskip("pyarrow")
     import pyarrow.parquet as pq

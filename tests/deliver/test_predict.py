@@ -25,7 +25,8 @@ from tutelage.core.errors import StudentError, TutelageError, UsageError
 from tutelage.core.storage import read_jsonl
 from tutelage.core.task import Task
 from tutelage.core.types import Example, Prediction, Rationale
-from tutelage.data import row_ids
+from tutelage.data import row_ids, row_parser
+from tutelage.data.source import in_blocks
 from tutelage.deliver import predict as predicting
 from tutelage.deliver.predict import write_predictions
 from tutelage.student.encoding.targets import build_training_examples
@@ -266,6 +267,49 @@ def test_an_interrupted_prediction_is_resumed_to_the_same_file(
     assert {p.name for p in tmp_path.iterdir()} == {
         "t.jsonl", "other.jsonl", "whole.jsonl", "out.jsonl",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+@pytest.mark.parametrize("copies", [False, True])
+def test_a_resumed_call_counts_what_was_done(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, copies: bool
+) -> None:
+    """Right, wrong and unreadable rows; without parsing those that are done, unless they have
+    copies, whose ids are numbered."""
+    monkeypatch.setattr(predicting, "CHUNK", 7)
+    monkeypatch.setattr(Student, "prepare", lambda student: None)
+    monkeypatch.setattr(Student, "score", uniform)
+    rows = [("" if n in (3, 17) else f"film {n}", "good" if n % 3 else "bad") for n in range(30)]
+    rows += rows[:1] * copies
+    path = tmp_path / f"t.{kind}"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        if kind == "csv":
+            csv.writer(file).writerows([("text", "label"), *rows])
+        else:
+            file.writelines(json.dumps({"text": t, "label": v}) + "\n" for t, v in rows)
+    parsed = 0
+
+    def counted(source_rows: Any, size: int) -> Any:
+        nonlocal parsed
+        for places, block in in_blocks(source_rows, size):
+            parsed += len(block)
+            yield places, block
+
+    monkeypatch.setattr(row_parser, "in_blocks", counted)
+    whole = write_predictions(model, str(path), output=tmp_path / "whole.jsonl")
+
+    def stopped(done: int) -> None:
+        if done == 21:
+            raise KeyboardInterrupt
+
+    output = tmp_path / "out.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        write_predictions(model, str(path), output=output, on_progress=stopped)
+    parsed = 0
+    resumed = write_predictions(model, str(path), output=output, resume=True)
+    assert resumed == whole and (whole.unreadable, whole.rows) == (2, 30 + copies)
+    assert output.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+    assert parsed == len(rows) + (len(rows) if copies else len(rows) - 21)
 
 
 def test_what_was_written_of_a_changed_file_is_not_continued(

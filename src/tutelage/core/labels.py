@@ -7,7 +7,7 @@
 3. A value that is spelled like a label is that label: exactly first, then up to case, outer
    white space and Unicode form.
 4. Equal numbers are the same label (0, 0.0, "0"), unless the labels hold several spellings of
-   that number.
+   that number, or programs may have rounded it (9007199254740993 as a float).
 5. Anything else is an error. No value is ever a guess between two meanings.
 """
 
@@ -21,6 +21,9 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from decimal import Decimal
 
 _NUMBER = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]{1,4})?")
+
+ROUNDED_FROM = 2**53
+"""From here on, several whole numbers are one float."""
 
 USUAL_MARKS = ("-1", "-")
 """How data sets mark a row without a label: SNLI has -1 on the hub and `-` in the release. They
@@ -83,6 +86,14 @@ def number_of(text: str) -> Decimal | None:
     """The number that a text spells in ASCII, else None. Exact: "0.1" is not 0.1000000001."""
     stripped = text.strip()
     return Decimal(stripped) if _NUMBER.fullmatch(stripped) else None
+
+
+def _maybe_rounded(text: str) -> bool:
+    """Whether a program may have made this spelling of another number: of an id that it held as a
+    float, say, since its column has gaps."""
+    number = number_of(text)
+    whole = text.strip().lstrip("+-").isdigit()
+    return number is not None and not whole and abs(number) >= ROUNDED_FROM
 
 
 def same_label(texts: Iterable[str]) -> list[tuple[str, ...]]:
@@ -198,7 +209,7 @@ class Spellings:
         label = self._exact.get(text)
         if label is None:
             label = self._folded.get(folded(text))
-        if label is None and (number := number_of(text)) is not None:
+        if label is None and not _maybe_rounded(text) and (number := number_of(text)) is not None:
             equal = self._numbers.get(number, set())
             label = next(iter(equal)) if len(equal) == 1 else None
         return label
@@ -298,6 +309,8 @@ class LabelReader:
             return f" (or 0 to {len(self.names) - 1})"
         if may_be_nothing(text):
             return f"; if it marks rows without a label, say no_label: [{text.strip()!r}]"
+        if _maybe_rounded(text):
+            return "; a number of this size may have been rounded: write the labels as text"
         if number is not None:
             return "; if it is a label's position, say label_names: with the names in order"
         meant = [one for one in self.spellings.labels if alike((one, text))]

@@ -161,12 +161,12 @@ def digest_of_rows(rows: Iterable[Any]) -> str:
     """What `digest(list(rows))` returns, of dataclasses, without the whole text in memory."""
     found = hashlib.sha256(b"[")
     pending = iter(rows)
-    between = ""
+    first = 1  # no comma before the first row
     while piece := list(itertools.islice(pending, _PIECE)):
         # Rows of one kind are converted by column: millions of them pass through here.
         texts = [_rows_text(kind, list(group)) for kind, group in itertools.groupby(piece, type)]
-        found.update((between + ",".join(texts)).encode())
-        between = ","
+        found.update("".join(texts)[first:].encode())
+        first = 0
     found.update(b"]")
     return found.hexdigest()
 
@@ -176,42 +176,49 @@ _PIECE = 500
 
 
 def _rows_text(kind: type, rows: list[Any]) -> str:
-    """The canonical texts of these rows, all dataclasses of this kind, with commas between."""
+    """The canonical texts of these rows, all dataclasses of this kind, a comma before each."""
     names = sorted(field.name for field in dataclasses.fields(kind))
-    form, varying = _object_form(names, [list(map(attrgetter(name), rows)) for name in names])
-    values = itertools.chain.from_iterable(zip(*varying, strict=True))
-    return ",".join([form] * len(rows)) % tuple(values)
+    parts: list[Iterable[str]] = []
+    fixed = ","
+    for part in _object_parts(names, [list(map(attrgetter(name), rows)) for name in names]):
+        if isinstance(part, str):
+            fixed += part
+        else:
+            parts += [itertools.repeat(fixed), part]
+            fixed = ""
+    parts.append(itertools.repeat(fixed, len(rows)))
+    # Not strict: what is repeated has no end.
+    return "".join(itertools.chain.from_iterable(zip(*parts)))  # noqa: B905
 
 
-def _object_form(names: list[str], columns: list[list[Any]]) -> tuple[str, list[Iterable[str]]]:
-    """What the texts of some objects have in common, with a `%s` for each text that varies, and
-    these texts, by place. names: sorted keys; columns: the values of each."""
-    parts, varying = [], list[Iterable[str]]()
+def _object_parts(names: list[str], columns: list[list[Any]]) -> Iterator[str | Iterable[str]]:
+    """The parts of the texts of some objects, in order: what all have in common, and for what
+    varies the text of each. names: sorted keys; columns: the values of each."""
+    before = "{"
     for name, column in zip(names, columns, strict=True):
-        form, texts = _column_form(column)
-        key = _quoted(name).replace("%", "%%")
-        parts.append(f"{key}:{form}")
-        varying += texts
-    return "{" + ",".join(parts) + "}", varying
+        yield f"{before}{_quoted(name)}:"
+        yield from _column_parts(column)
+        before = ","
+    yield "}" if names else "{}"
 
 
-def _column_form(column: list[Any]) -> tuple[str, list[Iterable[str]]]:
-    """As `_object_form`, of the values of a column."""
+def _column_parts(column: list[Any]) -> Iterable[str | Iterable[str]]:
+    """As `_object_parts`, of the values of a column."""
     kinds = set(map(type, column))
     if kinds == {str}:
-        return "%s", [map(_quoted, column)]
+        return (map(_quoted, column),)
     if kinds == {type(None)}:
-        return "null", []
+        return ("null",)
     if kinds == {tuple} and not any(column):
-        return "[]", []
+        return ("[]",)
     if kinds == {dict}:
         if not any(column):
-            return "{}", []
+            return ("{}",)
         keys = {frozenset(names) for names in set(map(tuple, column))}
         if len(keys) == 1 and all(type(key) is str for key in column[0]):
             names = sorted(column[0])
-            return _object_form(names, [list(map(itemgetter(name), column)) for name in names])
-    return "%s", [map(_canonical, column)]
+            return _object_parts(names, [list(map(itemgetter(name), column)) for name in names])
+    return (map(_canonical, column),)
 
 
 def _canonical(value: Any) -> str:

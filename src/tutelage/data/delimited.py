@@ -6,20 +6,26 @@ import csv
 import itertools
 import re
 import sys
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from tutelage.config.layout_settings import LayoutSettings
 from tutelage.core.errors import DataError
-from tutelage.data.source import Row, Source, named, refuse_repeated
+from tutelage.data.source import Block, CellRows, RowsInBlocks, Source, named, refuse_repeated
 from tutelage.data.text_files import text_lines
+
+if TYPE_CHECKING:
+    from _csv import Reader as _Reader
 
 _CANDIDATES = (",", "\t", ";", "|")
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
 _SAID = re.compile(r"sep=(.)\r?\n?")
 _PEEKED = 50
 """Lines from which the separating character is found."""
+_BLOCK = 250
+"""Records that are read together."""
 
 
 def open_delimited(path: Path, layout: LayoutSettings, delimiter: str | None) -> Source:
@@ -49,40 +55,79 @@ def open_delimited(path: Path, layout: LayoutSettings, delimiter: str | None) ->
         lines, strict=True, delimiter=chosen, quoting=quoting, skipinitialspace=marks and spaced
     )
 
-    def records() -> Iterator[tuple[int, list[str]]]:
-        while True:
-            first_line = before + reader.line_num + 1
-            try:
-                record = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                # The rest of the file may be inside of the quote: nothing after it can be read.
-                raise DataError(
-                    f"is not valid CSV ({error}), in the row that begins here",
-                    path=path,
-                    line=first_line,
-                ) from error
-            if record and (record[0].strip() or any(cell.strip() for cell in record)):
-                yield first_line, record
-
-    table = records()
-    line, first = next(table)
+    blocks = _blocks(reader, before + 1, path)
+    places, records = next(blocks)
+    first = records[0]
     if layout.header:
-        refuse_repeated(first, path, line)
+        refuse_repeated(first, path, places[0])
         header = named(first)
+        places, records = places[1:], records[1:]
     else:
         header = [str(number) for number in range(1, len(first) + 1)]
-        table = itertools.chain([(line, first)], table)
 
-    def rows() -> Iterator[tuple[int, Row]]:
-        for line, record in table:
-            if len(record) != len(header):
-                yield line, _wrong_count(path, line, record, header, chosen)
-            else:
-                yield line, dict(zip(header, record))  # noqa: B905  of equal length, and quicker
+    def rows() -> Iterator[Block]:
+        for lines, block in itertools.chain([(places, records)] if records else [], blocks):
+            if set(map(len, block)) == {len(header)}:
+                columns = dict(zip(header, zip(*block, strict=True), strict=True))
+                yield lines, CellRows(columns, len(block))
+                continue
+            yield (
+                lines,
+                [
+                    dict(zip(header, record, strict=True))
+                    if len(record) == len(header)
+                    else _wrong_count(path, line, record, header, chosen)
+                    for line, record in zip(lines, block, strict=True)
+                ],
+            )
 
-    return Source(str(path), header, rows(), lines=True, headed=layout.header)
+    return Source(str(path), header, RowsInBlocks(rows()), lines=True, headed=layout.header)
+
+
+def _blocks(
+    reader: _Reader, line: int, path: Path
+) -> Iterator[tuple[Sequence[int], list[list[str]]]]:
+    """Some records at a time, none of them blank, and the line at which each begins.
+
+    line: that of the reader's next record
+    """
+    failed: Exception | None = None
+    while failed is None:
+        records: list[list[str]] = []
+        before = reader.line_num
+        try:
+            deque(map(records.append, itertools.islice(reader, _BLOCK)), maxlen=0)
+        except Exception as error:  # noqa: BLE001  raised after the records before it
+            failed = error
+        if failed is None and not records:
+            return
+        begin = line
+        line += len(records)
+        lines: Sequence[int] = range(begin, line)
+        if failed is not None or reader.line_num - before > len(records):
+            # A record has as many line ends inside of its cells as it has further lines.
+            counts = [1 + sum(map(_line_ends, record)) for record in records]
+            *begins, line = itertools.accumulate(counts, initial=begin)
+            lines = begins
+        if not all(record and record[0].strip() for record in records):
+            there = [any(map(str.strip, record)) for record in records]
+            lines = list(itertools.compress(lines, there))
+            records = list(itertools.compress(records, there))
+        if records:
+            yield lines, records
+    if not isinstance(failed, csv.Error):
+        raise failed
+    # The rest of the file may be inside of the quote: nothing after it can be read.
+    raise DataError(
+        f"is not valid CSV ({failed}), in the row that begins here", path=path, line=line
+    ) from failed
+
+
+def _line_ends(cell: str) -> int:
+    """The line ends in a cell, as the lines of its file were counted."""
+    if "\r" not in cell:
+        return cell.count("\n")
+    return cell.count("\r") + cell.count("\n") - cell.count("\r\n")
 
 
 def _wrong_count(

@@ -20,7 +20,7 @@ from tutelage.core.labels import LabelReader
 from tutelage.core.types import Example
 from tutelage.data.cells import as_id, cell_value, nested, reasons_of, tags_of
 from tutelage.data.row_ids import Ids, content_ids
-from tutelage.data.source import Source
+from tutelage.data.source import CellRows, Source
 
 NO_REFERENCES: Mapping[str, str] = {}
 """One for all examples, of which there may be millions."""
@@ -102,7 +102,9 @@ def examples_by_column(
     return found, earlier
 
 
-def _column(rows: Rows, name: str) -> list[Any]:
+def _column(rows: Rows, name: str) -> Sequence[Any]:
+    if isinstance(rows, CellRows) and name in rows.columns:
+        return rows.columns[name]
     try:
         return list(map(itemgetter(name), rows))
     except KeyError:
@@ -127,7 +129,7 @@ def _labels(rows: Rows, plan: RowPlan) -> list[str | None]:
     return list(map(known.__getitem__, values))
 
 
-def _texts(rows: Rows, column: str) -> list[str]:
+def _texts(rows: Rows, column: str) -> Sequence[str]:
     """The texts of a field, none of them blank."""
     values = _column(rows, column)
     if set(map(type, values)) - {str} or not all(map(str.strip, values)):

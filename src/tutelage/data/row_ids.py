@@ -9,14 +9,14 @@ While rows are read, one of these learns their ids in order:
 from __future__ import annotations
 
 import array
-import hashlib
 import io
 import json
 import tempfile
 from collections import Counter
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from functools import lru_cache
+from hashlib import sha256
+from itertools import repeat
 from operator import neg
 from typing import Protocol
 
@@ -33,31 +33,20 @@ _quoted = json.encoder.encode_basestring_ascii
 
 def content_id(fields: Mapping[str, str], label: str) -> str:
     """An id computed from the row's content: equal rows have equal ids."""
-    # The text that json.dumps([sorted(fields.items()), label]) makes, in a third of its time.
-    names, form = _content_form(tuple(fields))
-    if len(names) == 1:
-        text = form % (_quoted(fields[names[0]]), _quoted(label))
-    else:
-        text = form % (*[_quoted(fields[name]) for name in names], _quoted(label))
-    return hashlib.sha256(text.encode()).digest()[:8].hex()
+    return content_ids({name: (value,) for name, value in fields.items()}, (label,))[0]
 
 
 def content_ids(fields: Mapping[str, Sequence[str]], labels: Sequence[str]) -> list[str]:
     """The `content_id` of each row. fields: the values of all rows by name."""
-    names, form = _content_form(tuple(fields))
-    quoted = [map(_quoted, fields[name]) for name in names]
-    texts = map(form.__mod__, zip(*quoted, map(_quoted, labels), strict=True))
-    digest = hashlib.sha256
-    return [digest(text.encode()).digest()[:8].hex() for text in texts]
-
-
-@lru_cache
-def _content_form(names: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
-    """The names in order, and the text with a place for each value and for the label."""
-    ordered = tuple(sorted(names))
-    quoted = (_quoted(name).replace("%", "%%") for name in ordered)
-    pairs = ", ".join(f"[{name}, %s]" for name in quoted)
-    return ordered, f"[[{pairs}], %s]"
+    # The text that json.dumps([sorted(pairs of names and values), label]) makes, in a fraction of
+    # its time.
+    between, parts = "[[", list[Iterable[str]]()
+    for name, values in sorted(fields.items()):
+        parts += [repeat(f"{between}[{_quoted(name)}, "), map(_quoted, values)]
+        between = "], "
+    parts += [repeat("]], " if fields else "[[], "), map(_quoted, labels), repeat("]")]
+    texts = map("".join, zip(*parts))  # noqa: B905  of what is repeated there is no end
+    return [sha256(text).hexdigest()[:16] for text in map(str.encode, texts)]
 
 
 def distinct_ids(uids: Iterable[str], taken: Collection[str]) -> list[str]:

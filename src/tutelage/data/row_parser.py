@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from typing import cast
 
 from tutelage.config.layout_settings import LayoutSettings
@@ -22,7 +21,7 @@ from tutelage.data.row_columns import (
     reason_of,
 )
 from tutelage.data.row_ids import ExactIds, Ids, NotedIds, content_id
-from tutelage.data.source import Row, Source
+from tutelage.data.source import CellRows, Row, Source, in_blocks
 
 _OPTIONAL = ("uid", "reason", "tags")
 _ALIASES: Mapping[str, tuple[str, ...]] = {"premise": ("context",), "tags": ("inference_tags",)}
@@ -174,21 +173,8 @@ class RowParser:
         known = ExactIds() if ids is None else ids
         readers: dict[str, LabelReader] = {}
         plans = _Plans(lambda place, there: self._plan(source, place, there, readers), source)
-        rows = iter(source.rows)
-        failed: Exception | None = None
-        while failed is None:
-            chunk: list[tuple[int, Row]] = []
-            try:
-                for one in islice(rows, _CHUNK):
-                    chunk.append(one)
-            except Exception as error:  # noqa: BLE001  raised after the rows before it
-                failed = error
-            if chunk:
-                places, values = zip(*chunk, strict=True)
-                yield places, self._together(source, places, values, plans, known)
-            elif failed is None:
-                return
-        raise failed
+        for places, rows in in_blocks(source.rows, _CHUNK):
+            yield places, self._together(source, places, rows, plans, known)
 
     def _together(
         self,
@@ -346,7 +332,7 @@ class _Plans:
 
     def of_all(self, places: Sequence[int], rows: Sequence[Row]) -> RowPlan | None:
         """The plan of all these rows; None where they differ, or one of them cannot be read."""
-        if set(map(type, rows)) != {dict}:
+        if not isinstance(rows, CellRows) and set(map(type, rows)) != {dict}:
             return None
         if self._fixed is not None:
             return self._fixed

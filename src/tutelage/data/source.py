@@ -2,13 +2,92 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
+from typing import overload
 
 from tutelage.core.errors import DataError
 
 Row = Mapping[str, object] | DataError
 """The values of a row by column, or why it cannot be read."""
+
+Block = tuple[Sequence[int], Sequence[Row]]
+"""The places of some rows, and the rows."""
+
+
+class CellRows(Sequence[Mapping[str, object]]):
+    """Rows of a table that are kept by column. A row is made when it is asked for."""
+
+    def __init__(self, columns: Mapping[str, Sequence[object]], count: int) -> None:
+        self.columns = columns
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> Mapping[str, object]: ...
+    @overload
+    def __getitem__(self, index: slice) -> CellRows: ...
+    def __getitem__(self, index: int | slice) -> Mapping[str, object] | CellRows:
+        if not isinstance(index, slice):
+            return {name: values[index] for name, values in self.columns.items()}
+        kept = {name: values[index] for name, values in self.columns.items()}
+        return CellRows(kept, len(range(self._count)[index]))
+
+    def __iter__(self) -> Iterator[Mapping[str, object]]:
+        names = tuple(self.columns)
+        for values in zip(*self.columns.values(), strict=True):
+            yield dict(zip(names, values))  # noqa: B905  of equal length, and quicker
+
+
+class RowsInBlocks(Iterable[tuple[int, Row]]):
+    """The rows of a source that has several at a time. They are there once."""
+
+    def __init__(self, blocks: Iterator[Block]) -> None:
+        self.blocks = blocks
+
+    def __iter__(self) -> Iterator[tuple[int, Row]]:
+        for places, rows in self.blocks:
+            yield from zip(places, rows, strict=True)
+
+
+def in_blocks(rows: Iterable[tuple[int, Row]], size: int) -> Iterator[Block]:
+    """The rows in blocks of at most `size`, or in those in which the source has them. What the
+    source raises is raised after the rows before it."""
+    if isinstance(rows, RowsInBlocks):
+        yield from rows.blocks
+        return
+    pending = iter(rows)
+    failed: Exception | None = None
+    while failed is None:
+        block: list[tuple[int, Row]] = []
+        try:
+            deque(map(block.append, islice(pending, size)), maxlen=0)
+        except Exception as error:  # noqa: BLE001  raised after the rows before it
+            failed = error
+        if block:
+            places, found = zip(*block, strict=True)
+            yield places, found
+        elif failed is None:
+            return
+    raise failed
+
+
+def without_first(rows: Iterable[tuple[int, Row]], count: int) -> Iterable[tuple[int, Row]]:
+    """The rows after the first `count`, still in blocks where they are there in blocks."""
+    if not isinstance(rows, RowsInBlocks):
+        return islice(rows, count, None)
+
+    def rest(left: int) -> Iterator[Block]:
+        for places, block in rows.blocks:
+            if left < len(block):
+                yield places[left:], block[left:]
+            left = max(left - len(block), 0)
+
+    return RowsInBlocks(rest(count))
 
 
 @dataclass(frozen=True, slots=True)

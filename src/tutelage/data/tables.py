@@ -10,6 +10,7 @@ from typing import Any
 
 from tutelage.config.layout_settings import LayoutSettings
 from tutelage.core.errors import DataError, MissingExtraError
+from tutelage.core.labels import ROUNDED_FROM
 from tutelage.data.source import Row, Source, first_line, refuse_repeated
 
 _BATCH = 1000
@@ -136,10 +137,11 @@ def _is_filled(cells: list[Any]) -> bool:
 
 
 def _cell(value: Any) -> object:
-    """Spreadsheets store 1 as 1.0, and have no difference between nothing and an empty text."""
+    """Spreadsheets store 1 as 1.0, and have no difference between nothing and an empty text. A
+    number that they may have rounded stays a float."""
     if value == "":
         return None
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, float) and value.is_integer() and abs(value) < ROUNDED_FROM:
         return int(value)
     if isinstance(value, datetime.date | datetime.time):
         return value.isoformat()

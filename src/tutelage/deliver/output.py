@@ -11,7 +11,7 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -38,6 +38,9 @@ _ESCALATED = _ALL_FIELDS[len(_FIELDS) :]
 """Further columns, where a teacher answers what the student is not sure of."""
 
 _JSON = json.JSONEncoder(ensure_ascii=False)
+
+_MARK = b'{"chunk_end": {'
+"""How the line after each chunk of a part begins."""
 
 _BATCH = 10_000
 """Rows of a Parquet file that are written at once."""
@@ -111,7 +114,7 @@ class Output:
         if self.special:
             stream: IO[bytes] = sys.stdout.buffer if self.standard else self.place.open("wb")
             try:
-                yield Sink(self, task, stream, [])
+                yield Sink(self, task, stream, {})
             finally:
                 stream.flush()
                 if not self.standard:
@@ -120,10 +123,10 @@ class Output:
         try:
             with self._alone():
                 self._begin(digest(origin))
-                ends = _complete_chunks(self.part)
+                end, so_far = _last_chunk(self.part)
                 with self.part.open("ab") as file:
-                    file.truncate(ends[-1] if ends else 0)
-                    yield Sink(self, task, file, ends)
+                    file.truncate(end)
+                    yield Sink(self, task, file, so_far)
         except OSError as error:
             raise RunFolderError(
                 f"{self.path}: cannot be written ({error.strerror or error}): free disk space, "
@@ -160,30 +163,26 @@ class Output:
 
 
 class Sink:
-    """An opened output."""
+    """An opened output.
 
-    def __init__(self, output: Output, task: Task, file: IO[bytes], ends: Sequence[int]) -> None:
+    so_far: what an interrupted call said with the last chunk that it wrote; empty where there is
+            none
+    """
+
+    def __init__(
+        self, output: Output, task: Task, file: IO[bytes], so_far: Mapping[str, Any]
+    ) -> None:
         self._output, self._task, self._file = output, task, file
-        self._has_part = bool(ends)
+        self.so_far = so_far
         self._csv_header = True
 
-    def done(self) -> Iterator[Record]:
-        """The records of an interrupted call."""
-        if not self._has_part:
-            return
-        with self._output.part.open(encoding="utf-8") as file:
-            for line in file:
-                values = json.loads(line)
-                if "chunk_end" not in values:
-                    yield _record(values)
-
-    def write(self, records: Sequence[Record]) -> None:
-        """Write one chunk."""
+    def write(self, records: Sequence[Record], so_far: Mapping[str, Any]) -> None:
+        """Write one chunk, and what to know of all rows up to its end."""
         if self._output.special:
             self._file.write(b"".join(self._encoded(record) for record in records))
         else:
             lines = [_line(_values(record)) for record in records]
-            self._file.write(b"".join([*lines, _line({"chunk_end": len(records)})]))
+            self._file.write(b"".join([*lines, _line({"chunk_end": so_far})]))
         self._file.flush()
 
     def _encoded(self, record: Record) -> bytes:
@@ -221,29 +220,21 @@ def _values(record: Record) -> dict[str, Any]:
     return values | ({} if record.gold else {"gold": None})
 
 
-def _record(values: dict[str, Any]) -> Record:
-    if "error" in values:
-        return DataError(values["error"])
-    kind = EscalatedPrediction if "answered_by" in values else Prediction
-    return kind(**values | {"gold": values["gold"] or ""})
-
-
 def _line(values: Any) -> bytes:
     return encode_json(_JSON.encode(values) + "\n")
 
 
-def _complete_chunks(part: Path) -> list[int]:
-    """Where the complete chunks of a part end, in bytes."""
-    ends: list[int] = []
-    if not part.exists():
-        return ends
-    position = 0
-    with part.open("rb") as file:
-        for line in file:
-            position += len(line)
-            if line.startswith(b'{"chunk_end":') and line.endswith(b"\n"):
-                ends.append(position)
-    return ends
+def _last_chunk(part: Path) -> tuple[int, Mapping[str, Any]]:
+    """Where the last complete chunk of a part ends, in bytes, and what was said with it."""
+    end, mark = 0, b"{}"
+    if part.exists():
+        position = 0
+        with part.open("rb") as file:
+            for line in file:
+                position += len(line)
+                if line.startswith(_MARK) and line.endswith(b"\n"):
+                    end, mark = position, line
+    return end, json.loads(mark).get("chunk_end", {})
 
 
 def _rows(part: Path) -> Iterator[dict[str, Any]]:
@@ -256,7 +247,7 @@ def _rows(part: Path) -> Iterator[dict[str, Any]]:
 
 def _to_jsonl(part: Path, ready: Path, task: Task, more: Sequence[str]) -> None:
     with part.open("rb") as lines, ready.open("wb") as file:
-        file.writelines(line for line in lines if not line.startswith(b'{"chunk_end":'))
+        file.writelines(line for line in lines if not line.startswith(_MARK))
 
 
 def _columns(task: Task, more: Sequence[str]) -> list[str]:

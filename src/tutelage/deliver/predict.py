@@ -8,9 +8,9 @@ import sys
 import tempfile
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from tutelage.config.escalation_settings import EscalationSettings
 from tutelage.config.layout_settings import LayoutSettings
@@ -23,6 +23,7 @@ from tutelage.core.types import Example, Prediction
 from tutelage.data.load import load_examples, open_source, parse_spec
 from tutelage.data.row_ids import ExactIds, Ids, NotedIds
 from tutelage.data.row_parser import RowParser
+from tutelage.data.source import without_first
 from tutelage.deliver.escalation import EscalatedPrediction, open_escalation
 from tutelage.deliver.kept_promise import chosen_threshold
 from tutelage.deliver.output import STANDARD, Output, Record
@@ -91,6 +92,18 @@ class Counts:
     def ci95(self) -> tuple[float, float] | None:
         """Wilson's 95% interval of the accuracy, over rows taken as independent."""
         return wilson_interval(self.right, self.labelled) if self.labelled else None
+
+    def so_far(self) -> dict[str, Any]:
+        """What a later call has to know that continues after these rows."""
+        return {
+            "rows": self.rows,
+            "unreadable": self.unreadable,
+            "labelled": self.labelled,
+            "right": self.right,
+            "first": self.first,
+            "below": self.below,
+            "by_teacher": self.by_teacher,
+        }
 
     def add(self, record: Record) -> None:
         """Count one row of the output."""
@@ -178,15 +191,15 @@ def write_predictions(
             None if teacher is None else [teacher.model, threshold],
             content,
         ]
-        counts = Counts(student.folder)
         sink = stack.enter_context(written.open(record.task, origin))
-        for found in sink.done():
-            counts.add(found)
+        counts = Counts(student.folder, **sink.so_far)
         done = counts.rows
 
         def read() -> Iterator[list[Example | DataError]]:
-            known = ExactIds(repeated)
-            return _after(_rows(spec, record.task, settings, ids, known), done)
+            # Without ids to compare, what is done need not be parsed.
+            skipped = 0 if repeated else done
+            rows = _rows(spec, record.task, settings, ids, ExactIds(repeated), skipped=skipped)
+            return _after(rows, done - skipped)
 
         chunks = read()
         taken: deque[list[Example | DataError]] = deque()
@@ -217,9 +230,9 @@ def write_predictions(
             records: list[Record] = [
                 row if isinstance(row, DataError) else next(answers) for row in taken.popleft()
             ]
-            sink.write(records)
             for one in records:
                 counts.add(one)
+            sink.write(records, counts.so_far())
             if on_progress is not None:
                 on_progress(counts.rows)
         sink.finish()
@@ -290,16 +303,23 @@ def _looked_through(
 
 
 def _rows(
-    spec: str, task: Task, layout: LayoutSettings, ids: object, known: Ids
+    spec: str,
+    task: Task,
+    layout: LayoutSettings,
+    ids: object,
+    known: Ids,
+    *,
+    skipped: int = 0,
 ) -> Iterator[Example | DataError]:
     """Every row of a file, or the rows of a sample or of generated data.
 
-    ids:   the column of ids that the user names for this file; another file's may be missing here
-    known: learns the ids, and says which came before
+    ids:     the column of ids that the user names for this file; another file's may be missing here
+    known:   learns the ids, and says which came before
+    skipped: the first rows, which are left out
     """
     parsed = parse_spec(spec)
     if parsed.scheme == "synthetic" or parsed.query:
-        yield from load_examples(spec, task, layout)
+        yield from load_examples(spec, task, layout)[skipped:]
         return
     parser = RowParser(task, layout, labelled=False)
     source = open_source(spec, layout)
@@ -309,7 +329,8 @@ def _rows(
             f"{{uid: {ids}}}",
             path=source.name,
         )
-    for _, found in parser.each(source, known):
+    rest = replace(source, rows=without_first(source.rows, skipped))
+    for _, found in parser.each(rest, known):
         if isinstance(found, DataError) and _COPY in str(found):
             # The folder of a copy has another name in each call.
             yield DataError(str(found).replace(spec, Path(spec).name))
