@@ -8,12 +8,14 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from concurrent.futures import ProcessPoolExecutor
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import distributed_worker
+import psutil
 import pytest
 import small_training
 import torch
@@ -201,6 +203,11 @@ def _weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "model" / "model.safetensors")
 
 
+def _log(folder: Path) -> list[dict[str, Any]]:
+    text = (folder / "log.jsonl").read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
 def test_the_operations_of_a_group(first: Path) -> None:
     main, other = _seen(first, "first", "operations")
     assert main["failure"] == "StudentError: process 1: a row is missing"
@@ -226,13 +233,7 @@ def test_two_processes_train_as_one_does(first: Path, tokenizer: Path, tmp_path:
     for name in mine:
         torch.testing.assert_close(theirs[name], mine[name], rtol=0, atol=1e-5)
     # Only one process wrote: every line is there once, with the loss of the whole step.
-    log, their_log = (
-        [
-            json.loads(line)
-            for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
-        ]
-        for folder in (tmp_path, first / "plain")
-    )
+    log, their_log = _log(tmp_path), _log(first / "plain")
     assert [line["step"] for line in their_log] == [line["step"] for line in log]
     assert their_log[0]["loss"] == pytest.approx(log[0]["loss"], rel=1e-5)
 
@@ -270,15 +271,17 @@ def test_two_processes_that_were_killed_end_bit_equal(first: Path, tokenizer: Pa
     ).read_text(encoding="utf-8")
 
 
+LAUNCH = ["--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
+LAUNCH += ["--main_process_port", "0", "--mixed_precision", "no", "--dynamo_backend", "no"]
+LAUNCH += ["-m", "tutelage"]
+
+
 def _accelerate(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     from accelerate.commands.launch import main
 
-    launch = ["--multi_gpu", "--num_processes", "2"]
-    launch += ["--main_process_port", "0", "--num_machines", "1", "--mixed_precision", "no"]
-    launch += ["--dynamo_backend", "no", "-m", "tutelage"]
     # The launcher is a fork; the two processes that it starts are new interpreters.
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    words = [*launch, *arguments]
+    words = [*LAUNCH, *arguments]
     return run_command(*words, cwd=cwd, environment=environment, timeout=200, main=main)
 
 
@@ -297,3 +300,63 @@ def test_the_command_under_accelerate_launch_prints_once(tmp_path: Path) -> None
     assert len(
         (tmp_path / "student" / "dev.jsonl").read_text(encoding="utf-8").splitlines()
     ) == len(records)
+
+
+def _kill_the_second(launcher: psutil.Popen, state: Path) -> None:
+    """End the process of rank 1 with SIGKILL once the training's first state is on disk."""
+    deadline = time.monotonic() + 150
+    while not state.exists():
+        assert launcher.poll() is None, launcher.communicate()[1]
+        assert time.monotonic() < deadline, "no state was written"
+        time.sleep(0.01)
+    (second,) = [p for p in launcher.children(recursive=True) if p.environ().get("RANK") == "1"]
+    second.kill()
+
+
+@pytest.mark.timeout(280)
+def test_one_of_two_is_killed_under_accelerate_launch_and_both_resume(tmp_path: Path) -> None:
+    """Without dropout the resumed two end with the model that one process trains undisturbed."""
+    rows = tmp_path / "rows.jsonl"
+    records = [{"uid": e.uid, **e.fields, "label": e.label} for e in small_training.TRAIN]
+    rows.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    options = {
+        "--student": "scratch:t5-tiny",
+        "--dropout": "0",
+        "--learning-rate": "1e-3",
+        "--batch-size": "13",
+        "--epochs": "8",
+        "--evaluate-every": "4",
+        "--patience": "99",
+    }
+    words = ["train", str(rows), "--dev", str(rows), *chain.from_iterable(options.items())]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    alone = run_command(*words, "--output", "alone", cwd=tmp_path, environment=environment)
+    assert alone.returncode == 0, alone.stderr
+
+    launch = [sys.executable, "-m", "accelerate.commands.launch", *LAUNCH, *words]
+    launcher = psutil.Popen(
+        launch, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    try:
+        _kill_the_second(launcher, tmp_path / "student" / "state.pt")
+        launcher.communicate(timeout=100)
+    finally:
+        if launcher.poll() is None:
+            for process in (*launcher.children(recursive=True), launcher):
+                process.kill()
+    assert launcher.returncode != 0
+    undisturbed = _log(tmp_path / "alone")
+    assert not (tmp_path / "student" / "done.json").exists()
+    assert 0 < len(_log(tmp_path / "student")) < len(undisturbed)
+
+    done = _accelerate(*words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    # The best checkpoint may be older than the kill: the losses after it show how they resumed.
+    resumed = _log(tmp_path / "student")
+    assert [line["step"] for line in resumed] == [line["step"] for line in undisturbed]
+    for line, other in zip(undisturbed, resumed, strict=True):
+        assert other.get("loss", 0) == pytest.approx(line.get("loss", 0), rel=1e-4)
+    mine, theirs = _weights(tmp_path / "alone"), _weights(tmp_path / "student")
+    assert mine.keys() == theirs.keys()
+    for name in mine:
+        torch.testing.assert_close(theirs[name], mine[name], rtol=0, atol=1e-4)
