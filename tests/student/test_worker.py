@@ -27,6 +27,22 @@ if __name__ == "__main__":
         pool.submit(time.sleep, 60).result()
 """
 
+STARTING = """
+import sys
+from tutelage.student.jobs import worker
+
+class Fails:
+    def __reduce__(self):
+        return (open, ("gone",)) if sys.argv[1] == "gone" else (int, ("no number",))
+
+if __name__ == "__main__":
+    worker._PRELOADED = "json"
+    process = worker.start_method().Process(target=print, args=(Fails(),))
+    process.start()
+    process.join()
+    print(process.exitcode)
+"""
+
 
 def _runs(pid: int) -> bool:
     try:
@@ -53,6 +69,19 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     finally:
         if _runs(pid):
             os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("what", ["gone", "wrong"])
+def test_a_worker_that_starts_while_its_parent_ends_says_nothing(what: str, tmp_path: Path) -> None:
+    """It does not find what its parent had. Any other error at the start is shown."""
+    script = tmp_path / "parent.py"
+    script.write_text(STARTING, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, str(script), what], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "1\n"
+    assert ("ValueError" in done.stderr) == (what == "wrong")
+    assert ("Traceback" in done.stderr) == (what == "wrong")
 
 
 def test_a_worker_has_the_environment_of_its_parent(monkeypatch: pytest.MonkeyPatch) -> None:

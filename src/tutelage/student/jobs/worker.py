@@ -23,7 +23,7 @@ from tutelage.core.progress import JobProgress
 _channel: Any = None
 """The queue for this worker's reports."""
 
-_FIRST = "tutelage.student.jobs.ignore_interrupts"
+_FIRST = "tutelage.student.jobs.start_quietly"
 _PRELOADED = "tutelage.student.jobs.preloaded"
 
 _ENVIRONMENT = {
@@ -98,6 +98,7 @@ def start(channel: Any, counter: Any, gpus: Sequence[str], environment: Mapping[
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent decides
+    sys.excepthook = sys.__excepthook__  # it has started: see start_quietly
     threading.Thread(target=_end_with_parent, daemon=True).start()
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
