@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from tutelage.core.task import NLI, Task
 from tutelage.core.types import Example
 from tutelage.student.encoding.prompts import encode_label, encode_separator, label_ids
 from tutelage.student.encoding.truncation import encode_sources
+from tutelage.student.inference import score
 from tutelage.student.inference.score import _end_of_rationale, score_batch, score_labels
 from tutelage.student.model.student import Student
 
@@ -76,6 +78,40 @@ def test_score_is_the_sum_over_the_labels_tokens(student: Student, task: Task) -
         assert prediction.label == task.labels[int(scores.argmax())]
         assert prediction.uid == example.uid
         assert prediction.gold == example.label
+
+
+def test_longer_rows_never_bring_back_a_way_that_disagreed(
+    encoder_decoder: Student, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Longer rows are tried out with one label, for which a wrong way may be right."""
+    labels = label_ids(encoder_decoder, TASK)
+    fast = score._WAYS["fast"]
+
+    def wrong_for_several(student: Student, sources: Any, some: Any, *more: Any) -> torch.Tensor:
+        return fast(student, sources, some, *more) + (len(some) > 1)
+
+    monkeypatch.setattr(score, "_WAYS", {**score._WAYS, "fast": wrong_for_several})
+    for length in (5, 9, 14):
+        sources = [encoder_decoder.any_tokens(length), encoder_decoder.any_tokens(3)]
+        assert score.find_way(encoder_decoder, sources, labels) == "batched"
+
+
+def test_longer_rows_that_disagree_are_scored_in_another_way(
+    encoder_decoder: Student, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model may attend to a window that shorter rows do not exceed."""
+    labels = label_ids(encoder_decoder, TASK)
+    fast = score._WAYS["fast"]
+
+    def wrong_for_long(student: Student, sources: Any, *more: Any) -> torch.Tensor:
+        return fast(student, sources, *more) + (max(map(len, sources)) > 9)
+
+    monkeypatch.setattr(score, "_WAYS", {**score._WAYS, "fast": wrong_for_long})
+    found = [
+        score.find_way(encoder_decoder, [encoder_decoder.any_tokens(length)] * 2, labels)
+        for length in (5, 9, 14)
+    ]
+    assert found == ["fast", "fast", "batched"]
 
 
 SHORT = Task(

@@ -224,8 +224,8 @@ def find_way(
     (labels share the work on their input), `batched` (the plain model on padded rows), or `alone`
     (one row and one label at a time).
 
-    It is tried out with the longest and the shortest row and three labels, and again with one label
-    when longer rows come.
+    It is tried out with the longest and the shortest row and some labels, and again when longer rows
+    come, the way so far then with one label. A way that disagreed is not taken later.
 
     plain: places of some labels, and their scores [sources, these] by the plain model in fp32, with
            which it is compared; None: they are computed here
@@ -239,8 +239,6 @@ def find_way(
     rows = [sources[i] for i in ends]
     before = None if prefixes is None else [prefixes[i] for i in ends]
     by_length = sorted(labels, key=len)
-    # Where only the rows are longer than before, what is left to see is the same for any label.
-    some = by_length[-1:] if known is not None else [*by_length[:1], *by_length[-2:]]
     found = _ALONE
     check_room(
         student,
@@ -254,17 +252,25 @@ def find_way(
             # Tried out there with rows of this length, in one batch and one by one.
             found = _FAST
         else:
-            if plain is None:
-                wanted = score_alone(twin, rows, some, before)
-            else:
-                some, wanted = [labels[place] for place in plain[0]], plain[1][ends]
-
-            def agrees(way: str) -> bool:
-                return agree(_WAYS[way](twin, rows, some, before), wanted)
-
             shares = twin.architecture == "encoder-decoder"
             ways = [_FAST, _BATCHED] if shares else [_BATCHED]
-            found = next((way for way in ways if same(partial(agrees, way))), _ALONE)
+            so_far = known[0] if known is not None and known[0] in ways else None
+            if so_far is not None:
+                ways = ways[ways.index(so_far) :]  # one that disagreed before is not taken later
+
+            def agrees(way: str, some: Sequence[list[int]], wanted: torch.Tensor) -> bool:
+                return agree(_WAYS[way](twin, rows, some, before), wanted)
+
+            for way in ways:
+                if plain is None:
+                    # Of the way so far, what is left to see in longer rows is alike for all labels.
+                    some = by_length[-1:] if way == so_far else [*by_length[:1], *by_length[-2:]]
+                    wanted = score_alone(twin, rows, some, before)
+                else:
+                    some, wanted = [labels[place] for place in plain[0]], plain[1][ends]
+                if same(partial(agrees, way, some, wanted)):
+                    found = way
+                    break
     student.ways[_key(prefixes)] = (found, max(lengths))
     return found
 
