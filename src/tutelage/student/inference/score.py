@@ -224,8 +224,8 @@ def find_way(
     (labels share the work on their input), `batched` (the plain model on padded rows), or `alone`
     (one row and one label at a time).
 
-    It is tried out with the longest and the shortest row and some labels, and again when longer rows
-    come, the way so far then with one label. A way that disagreed is not taken later.
+    It is tried out with the longest and the shortest row and some labels, and again when longer
+    rows come, the way so far then with one label. A way that disagreed is not taken later.
 
     plain: places of some labels, and their scores [sources, these] by the plain model in fp32, with
            which it is compared; None: they are computed here
