@@ -198,7 +198,8 @@ def _check_room(
     labels = label_ids(student, task)
     texts = [task.source(e.fields) for e in rows]
     sources: list[EncodedSource] = []
-    for one in settings:
+    # Where the longest targets fit, those of labels alone need not be tried out.
+    for one in sorted(settings, key=lambda one: one.objective == "label"):
         student.objective = one.objective
         sources = encode_prompts(student, texts, prompt_of(one), one.max_source_tokens)
         targets = [len(ids) + 1 for ids in labels]
