@@ -20,7 +20,7 @@ def _unless_the_parent_ends(
 
     Where the parent is still there, it reports the lost worker itself.
     """
-    if not issubclass(kind, OSError | EOFError):
+    if not issubclass(kind, FileNotFoundError | ConnectionError | EOFError):
         sys.__excepthook__(kind, error, trace)
 
 
