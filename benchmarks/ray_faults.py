@@ -11,6 +11,8 @@ rates. For one row in 1,000 the strategy raises. Then this is checked:
 - the output is that of the local engine, byte for byte (which asks a stub that answers at once);
 - no answer that was recorded when a worker was killed was asked for again: the server has had no
   more requests beyond one for each row than the ledger has lost charges;
+- of what was answered nothing was asked again: no more leases are lost than the killed workers can
+  have had in flight;
 - the budget holds by the server's own count of requests;
 - the rows that raise are counted as failures, and no others are.
 
@@ -135,7 +137,8 @@ class Killer:
 
     def living(self) -> list[int]:
         """The worker processes that live."""
-        found = {int(f.name.rpartition("-")[2]) for f in self.disk.rglob("worker-*-*")}
+        folders = self.disk.glob("tutelage-workers/*/*/worker-*-*")
+        found = {int(folder.name.rpartition("-")[2]) for folder in folders}
         return sorted(pid for pid in found if Path(f"/proc/{pid}").exists())
 
     def run(self) -> None:
@@ -185,6 +188,7 @@ def faults(count: int, workers: int, seed: int) -> bool:
             "the output is that of the local engine": output.read_bytes() == local.read_bytes(),
             "every answer is in the ledger": recorded == distinct,
             "no recorded answer was asked for again": 0 <= sent - distinct <= gone,
+            "no more is lost than was in flight": gone <= killer.workers * IN_FLIGHT,
             "the budget holds by the server's count": sent * COST <= total <= count * 10**9,
             "what is charged is what was paid and lost": total == distinct * COST + pico,
             "the rows that raise are the failures": sum(summary.failures.values()) == raised,

@@ -13,9 +13,11 @@ import pytest
 for _room in ("teacher", "deliver"):
     sys.path.append(str(Path(__file__).parents[1] / _room))
 
+from kept_job import Job  # noqa: E402
 from worker_threads import Threads  # noqa: E402
 
 from tutelage.scale import annotate_on_ray, annotation_worker  # noqa: E402
+from tutelage.teacher.ledger.charges import Session  # noqa: E402
 from tutelage.teacher.ledger.store import Ledger  # noqa: E402
 
 
@@ -24,6 +26,15 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
     """An empty ledger."""
     with Ledger(tmp_path / "ledger.sqlite") as kept:
         yield kept
+
+
+@pytest.fixture
+def job(tmp_path: Path, ledger: Ledger) -> Iterator[Job]:
+    """A job with its keeper."""
+    with Session(ledger) as session:
+        found = Job(tmp_path, ledger, session)
+        yield found
+        found.keeper.close()
 
 
 @pytest.fixture

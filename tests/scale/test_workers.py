@@ -21,11 +21,13 @@ from worker_threads import Threads
 from tutelage.core.errors import AuthenticationError, BudgetError, TeacherError, UsageError
 from tutelage.core.task import Task
 from tutelage.core.types import Completion, Example, Message, Rationale
+from tutelage.scale.annotation_worker import AnnotationWorker
 from tutelage.scale.keeper import MOST_ATTEMPTS
 from tutelage.strategies.informed_reasoning import InformedReasoning
 from tutelage.teacher.cost.prices import request_bound
 from tutelage.teacher.engine.requests import RequestBuilder
 from tutelage.teacher.ledger.charges import charged, lost
+from tutelage.teacher.ledger.leased_session import LeasedSession
 from tutelage.teacher.ledger.store import Ledger
 from tutelage.teacher.registry import open_teacher
 
@@ -288,6 +290,28 @@ def test_a_block_that_ends_every_worker_is_given_up(tmp_path: Path, threads: Thr
         assert server.counts.requests == 57
     assert summary.failures == {"not asked": 18}
     assert "4 workers ended while they worked on these rows" in summary.examples["not asked"]
+
+
+def test_what_workers_have_left_at_the_end_is_recorded(
+    tmp_path: Path, threads: Threads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if all of them were killed before they had recorded anything."""
+
+    def killed(worker: AnnotationWorker) -> None:
+        worker._ended.set()
+        worker._ledger.close()
+        worker._alive.release()
+
+    monkeypatch.setattr(AnnotationWorker, "close", killed)
+    monkeypatch.setattr(LeasedSession, "record", lambda session: None)
+    with ScriptedServer() as server:
+        settings = teacher(server.base_url, budget_usd=5)
+        notes: list[str] = []
+        summary = annotated(rows(60), tmp_path / "rows.jsonl", settings, workers=3, notes=notes)
+        assert server.counts.requests == summary.counts["ok"] == 60
+    with Ledger(tmp_path / "rows.sqlite") as ledger:
+        assert charged(ledger, "annotate") == 60 * COST and lost(ledger, "annotate") == (0, 0)
+    assert notes == []
 
 
 def test_batches_and_memory_are_refused_before_anything_is_sent(

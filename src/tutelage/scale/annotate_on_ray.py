@@ -32,6 +32,7 @@ from tutelage.scale.cluster import cluster, require_ray, start_keeper
 from tutelage.scale.keeper import EndedWorker, JobSpec, Keeper
 from tutelage.scale.ray_worker import RayWorker
 from tutelage.scale.row_shards import Numbered, write_blocks
+from tutelage.scale.worker_folders import WorkerFolders
 from tutelage.teacher.annotate import Ask
 from tutelage.teacher.annotation import AnnotationJob
 from tutelage.teacher.batch.rounds import has_batches
@@ -47,6 +48,8 @@ _CHUNK = 1000
 _SHOWN = 10
 """Rows that a line names, at most."""
 _WATCH_S = 0.5
+_DYING_S = 10.0
+"""How long workers that were told to end are waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,12 +142,14 @@ class _Run:
                 self._teacher.settings.failure_limit(self._job.total),
                 self._job.options.minute_s,
             )
+            worker_job = self._worker_job(folders)
             try:
                 with cluster(self._settings) as ray:
-                    self._work(ray, spec, blocks, self._worker_job(folders))
+                    self._work(ray, spec, blocks, worker_job)
             finally:
                 # The actor is gone: this process may do what it did.
                 with closing(Keeper(spec)) as keeper:
+                    self._record_left(worker_job, keeper)
                     keeper.finish()
                     self.attempts = keeper.attempts
                     for line in keeper.damaged():
@@ -177,6 +182,15 @@ class _Run:
             self._job.options.retry_failed,
             self._job.options.minute_s,
         )
+
+    def _record_left(self, worker_job: WorkerJob, keeper: Keeper) -> None:
+        """Record what workers that were killed at the end have left on this machine."""
+        deadline = time.monotonic() + _DYING_S
+        for place in sorted(worker_job.disk.glob("*")):
+            folders = WorkerFolders(place, worker_job.shards, keeper, self._job.note)
+            with folders.one_at_a_time():
+                while folders.record_ended() and time.monotonic() < deadline:
+                    time.sleep(_WATCH_S)
 
     def _work(self, ray: Any, spec: JobSpec, blocks: list[str], worker_job: WorkerJob) -> None:
         keeper = start_keeper(ray, spec)

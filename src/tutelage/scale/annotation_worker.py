@@ -2,12 +2,12 @@
 
 Its answers go to a ledger on its own disk. Every RECORD_ANSWERS of them, or RECORD_S seconds, they
 are closed as a shard, copied to the shared folder and merged by the keeper; then they are recorded.
+What a worker that was killed has left on this machine's disk is recorded by the others here.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 import sqlite3
 import threading
@@ -30,6 +30,7 @@ from tutelage.core.types import Completion, Example
 from tutelage.scale.keeper import JobStoppedError, SessionEndedError
 from tutelage.scale.keeper_calls import KeeperCalls
 from tutelage.scale.rate_leases import LeasedWindow, RateCall
+from tutelage.scale.worker_folders import WorkerFolders
 from tutelage.strategies.lookup import Strategy
 from tutelage.teacher.cost.budget import Budget
 from tutelage.teacher.engine.balancer import Limiter
@@ -114,8 +115,12 @@ class AnnotationWorker:
 
     def __init__(self, job: WorkerJob, keeper: KeeperCalls, actor: str, place: str) -> None:
         self._job, self._keeper = job, keeper
-        self.session_number = keeper.register(actor, place)
-        self._folder = job.disk / place / f"worker-{self.session_number}-{os.getpid()}"
+        self._folders = WorkerFolders(job.disk / place, job.shards, keeper, keeper.note)
+        with self._folders.one_at_a_time():
+            # Before anything is asked: of the rows that come next, some may be answered there.
+            self._folders.record_ended()
+            self.session_number = keeper.register(actor, place)
+            self._folder, self._alive = self._folders.make(self.session_number)
         self._ledger = WorkerLedger(self._folder / "ledger.sqlite", self.session_number)
         self._session = LeasedSession(self._ledger, self.session_number, keeper, job.shards)
         self._loop = asyncio.new_event_loop()
@@ -140,21 +145,29 @@ class AnnotationWorker:
         self._ledger.close()
         self._loop.close()
         shutil.rmtree(self._folder, ignore_errors=True)
+        self._alive.release()
 
     # The disk.
 
     def _record_in_time(self) -> None:
-        """Record what is RECORD_S old, and tell the keeper that this worker lives."""
+        """Record what is RECORD_S old and what others have left, and tell the keeper that this
+        worker lives."""
         while not self._ended.wait(_BEAT_S):
             try:
                 self._keeper.beat(self.session_number)
                 if time.monotonic() - self._recorded_at >= self._job.record_s:
                     self._record()
+                self._record_ended(wait=False)
             except Exception as error:  # noqa: BLE001  the thread of the engine raises it
                 if self._ended.is_set():
                     return
                 self._interrupt(error)
                 return
+
+    def _record_ended(self, *, wait: bool) -> None:
+        with self._folders.one_at_a_time(wait=wait) as free:
+            if free:
+                self._folders.record_ended()
 
     def _record(self) -> None:
         self._recorded_at = time.monotonic()
@@ -186,6 +199,8 @@ class AnnotationWorker:
         SessionEndedError, or RunFolderError for this machine's disk: another worker is to begin.
         """
         pending = {one.key: one for one in self._requests(rows)}
+        # Whoever had the block before may have answered some of it, and ended.
+        self._record_ended(wait=True)
         missing = self._missing(pending)
         ruling = self._keeper.begin_block(self.session_number, block, len(missing))
         sent = 0

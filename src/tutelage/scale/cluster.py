@@ -145,6 +145,10 @@ class RemoteKeeper(KeeperCalls):
         """See Keeper."""
         self._call("beat", session)
 
+    def settle_ended(self, session: int) -> list[int]:
+        """See Keeper."""
+        return list(self._call("settle_ended", session))
+
     def begin_block(self, session: int, block: int, missing: int) -> Ruling:
         """See Keeper."""
         return Ruling(*self._call("begin_block", session, block, missing))

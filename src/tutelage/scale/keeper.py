@@ -138,6 +138,19 @@ class Keeper:
                 "INSERT OR REPLACE INTO said VALUES (?, ?)", (f"ended {session}", str(place))
             )
 
+    def settle_ended(self, session: int) -> list[int]:
+        """End the session of a worker that is known to have ended.
+
+        Returns its charges that no shard has settled. What the worker has left on its disk may
+        settle them after all.
+        """
+        if self._state.rows("SELECT 1 FROM workers WHERE session = ?", (session,)):
+            self._end_worker(session)
+        else:
+            self._merge_all()
+        with self._ledger.reader() as connection:
+            return leases.charges_of(connection, session)
+
     # Blocks.
 
     def begin_block(self, session: int, block: int, missing: int) -> Ruling:
@@ -273,16 +286,17 @@ class Keeper:
         self._merge_all()
 
     def ended_workers(self) -> list[EndedWorker]:
-        """The workers that ended with leases that they had not reported."""
+        """The workers that ended with leases that nobody has reported."""
         found = []
         for name, place in self._state.rows(
             "SELECT name, value FROM said WHERE name LIKE 'ended %'"
         ):
-            keys = self._state.rows(
-                "SELECT key FROM unreported WHERE session = ?", (int(name.partition(" ")[2]),)
-            )
-            if keys:
-                found.append(EndedWorker(str(place), tuple(key for (key,) in keys)))
+            session = int(name.partition(" ")[2])
+            with self._ledger.reader() as connection:
+                lost = leases.lost_keys(connection, session)
+            keys = self._state.rows("SELECT key FROM unreported WHERE session = ?", (session,))
+            if left := tuple(key for (key,) in keys if key in lost):
+                found.append(EndedWorker(str(place), left))
         return found
 
     def damaged(self) -> list[str]:

@@ -18,6 +18,9 @@ class KeeperCalls(Lessor, Protocol):
     def beat(self, session: int) -> None:
         """The worker lives."""
 
+    def settle_ended(self, session: int) -> list[int]:
+        """Charges of a worker that has ended."""
+
     def begin_block(self, session: int, block: int, missing: int) -> Ruling:
         """Whether to ask for the rows of a block."""
 

@@ -98,3 +98,15 @@ def end_lease_session(connection: sqlite3.Connection, session: int) -> list[str]
     ).fetchall()
     settle_session(connection, session)
     return [key.hex() for (key,) in rows]
+
+
+def charges_of(connection: sqlite3.Connection, session: int) -> list[int]:
+    """The charges of a worker that no shard has settled, and those that were lost."""
+    rows = connection.execute("SELECT id FROM charges WHERE session = ?", (session,)).fetchall()
+    return [charge for (charge,) in rows]
+
+
+def lost_keys(connection: sqlite3.Connection, session: int) -> set[str]:
+    """The keys of a worker's requests whose charges were lost."""
+    select = "SELECT key FROM charges WHERE session = ? AND state = 'lost'"
+    return {key.hex() for (key,) in connection.execute(select, (session,))}

@@ -17,14 +17,14 @@ import secrets
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tutelage.core.errors import RunFolderError
-from tutelage.teacher.ledger.charges import add_to_budget
+from tutelage.teacher.ledger.charges import add_to_budget, settle_session
 from tutelage.teacher.ledger.schema import FAILURES
 from tutelage.teacher.ledger.store import ANSWER_COLUMNS, INSERT_ANSWER, Ledger
 
@@ -80,7 +80,10 @@ class DamagedShardError(RunFolderError):
 
 
 class WorkerLedger(Ledger):
-    """A worker's own ledger, from which it closes shards. The file is new."""
+    """A worker's own ledger, from which it closes shards.
+
+    The file is new, or has been left by a worker that has ended.
+    """
 
     def __init__(self, path: Path, session: int) -> None:
         super().__init__(path)
@@ -100,6 +103,23 @@ class WorkerLedger(Ledger):
                 for charge, key, pico in leases
             ],
         )
+
+    def settle_left(self, charges: Collection[int]) -> None:
+        """Settle what an ended worker had leased: what it had not sent is released, the rest lost.
+
+        charges: of the worker, as far as the main ledger has them. What is settled there already,
+        by a shard that was copied when the worker ended, is not settled a second time.
+        """
+
+        def settle(connection: sqlite3.Connection) -> None:
+            settle_session(connection, self._session)
+            settled = connection.execute("SELECT charge FROM settled").fetchall()
+            connection.executemany(
+                "DELETE FROM settled WHERE charge = ?",
+                [row for row in settled if row[0] not in charges],
+            )
+
+        self.transact(settle)
 
     def close_shard(self, folder: Path) -> str | None:
         """Close a shard of all results since the last one, and copy it to the shared `folder`.
@@ -223,8 +243,9 @@ def _merge(connection: sqlite3.Connection, name: str, rows: dict[str, list[Any]]
     for row in rows["failures"]:
         failed[row[2]] += connection.execute(
             "INSERT OR REPLACE INTO failures SELECT ?, ?, ?, ?, ?, ? "
-            "WHERE NOT EXISTS (SELECT 1 FROM answers WHERE key = ?)",
-            (*row, row[0]),
+            "WHERE NOT EXISTS (SELECT 1 FROM answers WHERE key = ?) "
+            "AND NOT EXISTS (SELECT 1 FROM failures WHERE key = ? AND created = ?)",
+            (*row, row[0], row[0], row[5]),
         ).rowcount
     for charge, key, scope, worst, result in rows["settled"]:
         # Every charge of a shard was leased by this ledger. Where it is there no more, its budget
