@@ -246,10 +246,13 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0, help="of the kills")
     parser.add_argument("--curve", action="store_true", help="measure throughput instead")
+    parser.add_argument(
+        "--points", type=int, nargs="+", default=[1, 2, 4, 8, 16], help="workers of each point"
+    )
     parser.add_argument("--seconds", type=float, default=60, help="of each point of the curve")
     options = parser.parse_args()
     if options.curve:
-        curve((1, 2, 4, 8), options.seconds)
+        curve(options.points, options.seconds)
         return 0
     return 0 if faults(options.rows, options.workers, options.seed) else 1
 

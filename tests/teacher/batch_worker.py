@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -100,18 +100,3 @@ def killed(
     total = steps(kill_after)
     run(ledger, base_url, count, **changes)
     result.write_text(str(total()), encoding="utf-8")
-
-
-def killed_in(
-    ledger: Path,
-    base_url: str,
-    count: int,
-    kill_after: int,
-    result: Path,
-    environment: Mapping[str, str],
-    **changes: Any,
-) -> None:
-    """`killed`, with these environment variables: a process that was forked from a server has those
-    of the server's start."""
-    os.environ.update(environment)
-    killed(ledger, base_url, count, kill_after, result, **changes)

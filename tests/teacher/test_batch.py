@@ -510,23 +510,19 @@ _STEPS = 24
 """Steps of a whole run of three requests in two batches; the last test counts them."""
 
 
-@pytest.fixture(scope="module")
-def context() -> Any:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["openai", "tutelage.teacher.batch"])
-    return context
+def _killed(*arguments: Any) -> int | None:
+    """The exit code of `killed` in a fork, which has everything imported."""
+    process = multiprocessing.get_context("fork").Process(target=killed, args=arguments)
+    process.start()
+    process.join(30)
+    return process.exitcode
 
 
 @pytest.mark.parametrize("step", range(1, _STEPS + 1))
-def test_the_next_call_continues_after_a_kill_at_any_step(
-    step: int, tmp_path: Path, context: Any
-) -> None:
+def test_the_next_call_continues_after_a_kill_at_any_step(step: int, tmp_path: Path) -> None:
     path, result = tmp_path / "ledger.sqlite", tmp_path / "result"
     with serve(batch_step_s=0.0) as server:
-        process = context.Process(target=killed, args=(path, server.base_url, _COUNT, step, result))
-        process.start()
-        process.join(30)
-        assert process.exitcode == -9, result.read_text()
+        assert _killed(path, server.base_url, _COUNT, step, result) == -9, result.read_text()
         run(path, server.base_url, _COUNT)
         counts = server.counts
     assert sum(counts.asked.values()) == len(counts.asked) == counts.batch_answered == _COUNT
@@ -536,11 +532,8 @@ def test_the_next_call_continues_after_a_kill_at_any_step(
         assert lost(ledger, "run") == (0, 0)
 
 
-def test_the_number_of_steps_above_is_complete(tmp_path: Path, context: Any) -> None:
+def test_the_number_of_steps_above_is_complete(tmp_path: Path) -> None:
     result = tmp_path / "result"
     with serve(batch_step_s=0.0) as server:
-        arguments = (tmp_path / "ledger.sqlite", server.base_url, _COUNT, 0, result)
-        process = context.Process(target=killed, args=arguments)
-        process.start()
-        process.join(30)
+        assert _killed(tmp_path / "ledger.sqlite", server.base_url, _COUNT, 0, result) == 0
     assert result.read_text() == str(_STEPS)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
-from batch_worker import killed_in, run
+from batch_worker import killed, run
 from native_server import NativeServer
 
 from tutelage.config.teacher_settings import PriceOverride
@@ -30,13 +29,6 @@ KILLS = [
 batch."""
 
 
-@pytest.fixture(scope="module")
-def context() -> Any:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["httpx2", "tutelage.teacher.batch.native_servers"])
-    return context
-
-
 def teacher(scheme: str) -> dict[str, Any]:
     price = PriceOverride(input=1, output=4, cached_input=0.1)
     return {"model": f"{scheme}:m", "max_tokens": 20, "price": price}
@@ -48,12 +40,15 @@ def keys(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, "the-secret-key")
 
 
-def run_killed(context: Any, folder: Path, server: NativeServer, step: int) -> tuple[int, str]:
-    """Run in a process that dies after `step` steps; its exit code, and what it wrote at its
-    end."""
+def run_killed(folder: Path, server: NativeServer, step: int) -> tuple[int, str]:
+    """Run in a fork, which has everything imported, and which dies after `step` steps; its exit
+    code, and what it wrote at its end."""
     result = folder / "result"
-    arguments = (folder / "ledger.sqlite", server.base_url, COUNT, step, result, dict(os.environ))
-    process = context.Process(target=killed_in, args=arguments, kwargs=teacher(server.scheme))
+    process = multiprocessing.get_context("fork").Process(
+        target=killed,
+        args=(folder / "ledger.sqlite", server.base_url, COUNT, step, result),
+        kwargs=teacher(server.scheme),
+    )
     process.start()
     process.join(150)
     text = result.read_text(encoding="utf-8") if result.exists() else ""
@@ -63,10 +58,10 @@ def run_killed(context: Any, folder: Path, server: NativeServer, step: int) -> t
 
 @pytest.mark.parametrize(("scheme", "step"), KILLS)
 def test_the_next_call_continues_after_a_kill_at_any_step(
-    scheme: str, step: int, tmp_path: Path, context: Any
+    scheme: str, step: int, tmp_path: Path
 ) -> None:
     with NativeServer(scheme) as server:
-        code, text = run_killed(context, tmp_path, server, step)
+        code, text = run_killed(tmp_path, server, step)
         assert code == -9, text
         run(tmp_path / "ledger.sqlite", server.base_url, COUNT, **teacher(scheme))
         assert server.calls["create"] == 1 and server.answered == 0
@@ -79,6 +74,6 @@ def test_the_next_call_continues_after_a_kill_at_any_step(
 
 
 @pytest.mark.parametrize("scheme", STEPS)
-def test_the_number_of_steps_above_is_complete(scheme: str, tmp_path: Path, context: Any) -> None:
+def test_the_number_of_steps_above_is_complete(scheme: str, tmp_path: Path) -> None:
     with NativeServer(scheme) as server:
-        assert run_killed(context, tmp_path, server, 0) == (0, str(STEPS[scheme]))
+        assert run_killed(tmp_path, server, 0) == (0, str(STEPS[scheme]))
