@@ -7,6 +7,7 @@ import hashlib
 import os
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -74,25 +75,38 @@ def shared_data() -> Path:
     return folder
 
 
-@pytest.fixture
-def figures() -> None:
-    """For a test that looks at a report's figures: they are drawn."""
+@pytest.fixture(scope="session", autouse=True)
+def drawing() -> Iterator[Callable[[], AbstractContextManager[None]]]:
+    """`with drawing():` a report's figures are drawn.
 
-
-@pytest.fixture(autouse=True)
-def _without_drawings(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Elsewhere a figure keeps its element, title and description, and has no lines.
-
-    matplotlib takes longer for a report's figures than small trainings do.
+    Elsewhere a figure keeps its element, title and description, and has no lines: matplotlib takes
+    longer for a report's figures than small trainings do.
     """
-    if "figures" in request.fixturenames:
-        return
     from tutelage.report.figures import svg
 
-    def empty(draw: object, size: tuple[int, int], *texts: str) -> Any:
+    draw, drawn = svg._svg, [False]
+
+    def draw_or_not(figure: Any, size: tuple[int, int], *texts: str) -> Any:
+        if drawn[0]:
+            return draw(figure, size, *texts)
         return svg._for_page("<svg></svg>", size, *texts)
 
-    monkeypatch.setattr(svg, "_svg", empty)
+    @contextmanager
+    def switched_on() -> Iterator[None]:
+        before, drawn[0] = drawn[0], True
+        yield
+        drawn[0] = before
+
+    svg._svg = draw_or_not
+    yield switched_on
+    svg._svg = draw
+
+
+@pytest.fixture
+def figures(drawing: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
+    """For a test that looks at a report's figures: they are drawn."""
+    with drawing():
+        yield
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import re
 import time
 from array import array
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -52,14 +53,19 @@ def predictions() -> Predictions:
 
 
 @pytest.fixture(scope="module")
-def report(predictions: Predictions, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def report(
+    predictions: Predictions,
+    tmp_path_factory: pytest.TempPathFactory,
+    drawing: Callable[[], AbstractContextManager[None]],
+) -> Path:
     folder = tmp_path_factory.mktemp("run")
     write_folder(folder, predictions)
     path = folder / "arms" / "informed-reasoning" / "lr-0.003_w-1" / "seed-1" / "test.jsonl"
     rows = list(read_jsonl(path))
     rows[7]["rationale"] = "<i>Because</i> of seven."
     write_jsonl(path, rows)
-    return write_report(folder)
+    with drawing():
+        return write_report(folder)
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
@@ -52,8 +54,9 @@ def results() -> Results:
 
 
 @pytest.fixture(scope="module")
-def html(results: Results) -> str:
-    return render_report(results, title="sample")
+def html(results: Results, drawing: Callable[[], AbstractContextManager[None]]) -> str:
+    with drawing():
+        return render_report(results, title="sample")
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,8 @@ import json
 import re
 from base64 import b64encode
 from collections import Counter
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import fields, replace
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -89,8 +91,9 @@ def without_arms(results: Results) -> Results:
 
 
 @pytest.fixture(scope="module")
-def html(results: Results) -> str:
-    return render_report(results, title="<b>Ours</b> & 'theirs'")
+def html(results: Results, drawing: Callable[[], AbstractContextManager[None]]) -> str:
+    with drawing():
+        return render_report(results, title="<b>Ours</b> & 'theirs'")
 
 
 @pytest.fixture(scope="module")

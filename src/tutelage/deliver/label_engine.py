@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from tutelage.core.errors import MissingExtraError, StudentError
 from tutelage.core.export_record import ExportPrecision
+from tutelage.deliver.signal_stack import kept_signal_stack
 
 Floats = npt.NDArray[np.float32]
 
@@ -58,7 +59,8 @@ class LabelEngine:
         if count:
             options["INFERENCE_NUM_THREADS"] = count
         try:
-            self._compiled = ov.Core().compile_model(str(folder / GRAPH), "CPU", options)
+            with kept_signal_stack():
+                self._compiled = ov.Core().compile_model(str(folder / GRAPH), "CPU", options)
         except RuntimeError as error:
             line = " ".join(str(error).split())[:200]
             raise StudentError(f"{folder / GRAPH}: cannot be loaded ({line})") from error
@@ -114,4 +116,5 @@ def has_bf16() -> bool:
     """Whether this processor computes bf16 itself."""
     import openvino as ov
 
-    return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    with kept_signal_stack():
+        return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
