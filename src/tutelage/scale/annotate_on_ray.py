@@ -49,7 +49,7 @@ _SHOWN = 10
 """Rows that a line names, at most."""
 _WATCH_S = 0.5
 _DYING_S = 10.0
-"""How long workers that were told to end are waited for."""
+"""How long workers that are ending are waited for."""
 
 
 @dataclass(frozen=True, slots=True)
