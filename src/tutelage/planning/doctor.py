@@ -215,7 +215,7 @@ def _disk() -> str:
                 "name another place (TUTELAGE_LEDGER for the ledger, --runs for runs)"
             ) from error
         shown.append(f"{folder}: {free / 1e9:,.1f} GB free")
-    return "; ".join(shown)
+    return "; ".join(dict.fromkeys(shown))
 
 
 def _recipe(recipe: Recipe) -> Iterator[Finding]:

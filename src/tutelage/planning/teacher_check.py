@@ -98,14 +98,14 @@ def _server(settings: TeacherSettings, lists: dict[str, list[ListedModel]]) -> I
         listed.extend(fetch_models(access))
         lists[access.address] = listed
         if not listed:
-            return f"{access.address} does not list its models"
+            return f"{access.address} gives no list of models; whether it answers comes next"
         there = any(row.name == name for row in listed)
         here = "this one among them" if there else "not this one"
         return f"{access.address} lists {len(listed)} models, {here}"
 
     name = settings.model.partition(":")[2].strip().removeprefix("models/")
     found = check(what, list_models)
-    yield found
+    yield found if listed or found.status != "ok" else dataclasses.replace(found, status="optional")
     if found.status == "ok":
         from tutelage.teacher.clients.server_models import shutdown_warning
 
