@@ -8,7 +8,7 @@
 #   TORCH=torch==2.6.0 scripts/…           with this torch
 #
 # Of torch both take the CPU build of constraints.txt: older builds bring gigabytes of CUDA packages
-# (2.6.0 with these: 7 GB).
+# (2.6.0 with these: 7 GB; some of the tests fail with it).
 # "lowest" is the lowest of what pyproject.toml names itself; pip chooses what these need in turn.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
