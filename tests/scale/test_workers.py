@@ -21,6 +21,7 @@ from worker_threads import Threads
 from tutelage.core.errors import AuthenticationError, BudgetError, TeacherError, UsageError
 from tutelage.core.task import Task
 from tutelage.core.types import Completion, Example, Message, Rationale
+from tutelage.scale import annotation_worker
 from tutelage.scale.annotation_worker import AnnotationWorker
 from tutelage.scale.keeper import MOST_ATTEMPTS
 from tutelage.strategies.informed_reasoning import InformedReasoning
@@ -312,6 +313,32 @@ def test_what_workers_have_left_at_the_end_is_recorded(
     with Ledger(tmp_path / "rows.sqlite") as ledger:
         assert charged(ledger, "annotate") == 60 * COST and lost(ledger, "annotate") == (0, 0)
     assert notes == []
+
+
+def test_what_another_worker_here_has_answered_is_recorded_before_its_rows_are_asked(
+    tmp_path: Path, threads: Threads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if it were killed in the same block, after 7 answers, before it had recorded any."""
+    monkeypatch.setattr(annotation_worker, "_BEAT_S", 1000.0)  # nobody looks meanwhile
+    examples = rows(40)
+
+    def killed_before(keeper: Any, worker: AnnotationWorker, block: int) -> None:
+        if block == 0:
+            other = AnnotationWorker(worker._job, keeper, "another", "place-0")
+            monkeypatch.setattr(other._session, "record", lambda: None)
+            assert other.run(block, examples[:7]) == 7
+            other._loop.run_until_complete(other._teacher.shut())
+            other._ended.set()
+            other._ledger.close()
+            other._alive.release()
+
+    threads.hook = killed_before
+    with ScriptedServer() as server:
+        settings = teacher(server.base_url, budget_usd=5)
+        summary = annotated(examples, tmp_path / "rows.jsonl", settings, workers=1)
+        assert server.counts.requests == summary.counts["ok"] == 40
+    with Ledger(tmp_path / "rows.sqlite") as ledger:
+        assert charged(ledger, "annotate") == 40 * COST and lost(ledger, "annotate") == (0, 0)
 
 
 def test_batches_and_memory_are_refused_before_anything_is_sent(

@@ -17,7 +17,7 @@ import secrets
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,7 +104,7 @@ class WorkerLedger(Ledger):
             ],
         )
 
-    def settle_left(self, charges: Collection[int]) -> None:
+    def settle_left(self, charges: Iterable[int]) -> None:
         """Settle what an ended worker had leased: what it had not sent is released, the rest lost.
 
         charges: of the worker, as far as the main ledger has them. What is settled there already,
@@ -113,10 +113,10 @@ class WorkerLedger(Ledger):
 
         def settle(connection: sqlite3.Connection) -> None:
             settle_session(connection, self._session)
-            settled = connection.execute("SELECT charge FROM settled").fetchall()
+            settled = {charge for (charge,) in connection.execute("SELECT charge FROM settled")}
             connection.executemany(
                 "DELETE FROM settled WHERE charge = ?",
-                [row for row in settled if row[0] not in charges],
+                [(charge,) for charge in settled.difference(charges)],
             )
 
         self.transact(settle)
