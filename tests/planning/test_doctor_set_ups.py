@@ -205,6 +205,12 @@ def test_a_broken_set_up_has_its_finding(name: str, setup: Setup) -> None:
         assert "sk-of-nobody-000" not in str(as_json(finding))
 
 
+def test_nothing_is_fine_about_a_server_that_is_not_there(setup: Setup) -> None:
+    CASES["dead server"][0](setup)
+    found = [f for f in setup.examine() if f.what.startswith("teacher")]
+    assert found and not [f for f in found if f.status == "ok"]
+
+
 def test_a_working_set_up_shows_an_answer_and_pays_for_it_once(setup: Setup) -> None:
     setup.server.change(input_price=10**6, output_price=4 * 10**6)
     first = [f for f in setup.examine() if f.what.startswith("teacher")]
