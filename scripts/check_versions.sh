@@ -5,10 +5,8 @@
 #   scripts/check_versions.sh lowest       one of: lowest newest
 #   PRINT=1 scripts/check_versions.sh      prints what would be installed, and installs nothing
 #   TESTS=tests/evaluation scripts/…       some of the tests
-#   TORCH=torch==2.6.0 scripts/…           with this torch
 #
-# Of torch both take the CPU build of constraints.txt: older builds bring gigabytes of CUDA packages
-# (2.6.0 with these: 7 GB; some of the tests fail with it).
+# Of torch both take the CPU build of constraints.txt: older builds bring gigabytes of CUDA packages.
 # "lowest" is the lowest of what pyproject.toml names itself; pip chooses what these need in turn.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -20,7 +18,6 @@ cd "$root"
 # One requirement a line: NAME==LOWEST, or NAME where the newest is wanted.
 requirements() {
   "$python" - "$1" <<'PYTHON'
-import os
 import re
 import sys
 import tomllib
@@ -32,7 +29,7 @@ torch = re.search(r"^torch==.*$", Path("constraints.txt").read_text(encoding="ut
 for requirement in sorted({*project["dependencies"], *sum(extras.values(), [])}):
     name, lowest = re.match(r"([\w.-]+(?:\[[\w,]+\])?)(?:>=([^,]+))?", requirement).groups()
     if name == "torch":
-        print(os.environ.get("TORCH", torch))
+        print(torch)
     elif sys.argv[1] == "lowest" and lowest:
         print(f"{name}=={lowest}")
     else:

@@ -94,8 +94,10 @@ def drawing() -> Iterator[Callable[[], AbstractContextManager[None]]]:
     @contextmanager
     def switched_on() -> Iterator[None]:
         before, drawn[0] = drawn[0], True
-        yield
-        drawn[0] = before
+        try:
+            yield
+        finally:
+            drawn[0] = before
 
     svg._svg = draw_or_not
     yield switched_on

@@ -12,15 +12,11 @@ from typing import Any
 import pytest
 import typer
 import yaml
+from typer.exceptions import TyperException
 
 from documented import PAGES, ROOT, Block, blocks, commands
 from tutelage.cli.main import app
 from tutelage.config.recipe_file import parse_recipe
-
-try:
-    from typer.exceptions import TyperException
-except ImportError:  # typer was built on click before
-    from click import ClickException as TyperException
 
 RUN_BY = {
     "README.md": "tests/cli/test_documented_commands.py",
