@@ -67,7 +67,8 @@ def train(folder: Path) -> Path:
 
 
 def memory_mb(process: psutil.Process) -> float:
-    """The resident memory of a process and all that it started; 0 where it has ended."""
+    """The memory of a process and all that it started, pages that several share counted once; 0
+    where it has ended."""
     try:
         family = [process, *process.children(recursive=True)]
     except psutil.NoSuchProcess:
@@ -75,7 +76,7 @@ def memory_mb(process: psutil.Process) -> float:
     total = 0
     for one in family:
         try:
-            total += one.memory_info().rss
+            total += one.memory_full_info().pss
         except psutil.NoSuchProcess:
             continue
     return total / 1e6

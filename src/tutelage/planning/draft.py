@@ -26,8 +26,16 @@ _COMMENTS = {
     "protocol": "quick: one control, no search; standard: more controls, a search; full: label "
     "echo and all baselines too. `tutelage plan` says what each takes",
     "search": "for each seed every arm tries up to `trials` of these (default 3; quick: the first "
-    "alone), chooses by dev accuracy, and trains its choice afresh",
+    "alone), chooses by dev accuracy, and trains its choice afresh.\n# These learning rates "
+    "suit {kind}. Use {others}",
 }
+
+_RATES = {
+    "a pretrained T5": [0.0006, 0.0012, 0.0024],
+    "a pretrained decoder-only model": [0.0001, 0.0002, 0.0004],
+    "new weights": [0.001, 0.003, 0.01],
+}
+"""Learning rates to search, by kind of student: that of T5 is the paper's."""
 
 _ROWS = 500
 """Rows that a drafted recipe buys of a teacher without a price; of a small pool half."""
@@ -44,6 +52,11 @@ _POOL_COMMENTS = {
     "arms": "a rationale for each labelled row; labels for unlabelled rows; labels and reasons "
     "for them. docs/worth.md has more",
 }
+
+_OVERLAP = (
+    "  # a run stops where files share rows; to drop these from train (and from dev what test "
+    "has), remove the # of the next line\n  # overlap: drop\n"
+)
 
 _CLASSIFIER = (
     "# To compare with an encoder that learns labels alone, remove the # of the next line. Its "
@@ -106,6 +119,7 @@ def draft_recipe(
         data["unlabelled"] = found.pool.source
     data |= {key: value for key, value in said.items() if value != defaults[key]}
     stem = Path(file.partition("#")[0]).stem
+    kind = _kind(student)
     values: dict[str, Any] = {
         "name": "".join(c if c.isalnum() or c in "-_" else "-" for c in stem) or "experiment",
         "task": found.preset or _own_task(found),
@@ -119,7 +133,7 @@ def draft_recipe(
             {"name": "informed-reasoning", "strategy": "informed_reasoning"},
             *(_POOL_ARMS if found.pool is not None else []),
         ],
-        "search": {"learning_rate": [0.0006, 0.0012, 0.0024], "label_weight": [0.5]},
+        "search": {"learning_rate": _RATES[kind], "label_weight": [0.5]},
         "seeds": [0, 1, 2, 3, 4],
     }
     parse_recipe(values, f"draft for {file}")
@@ -127,14 +141,38 @@ def draft_recipe(
     for key, value in values.items():
         comments = _COMMENTS if found.pool is None else _COMMENTS | _POOL_COMMENTS
         if key in comments:
-            parts.append(f"# {comments[key]}\n")
+            comment = comments[key]
+            if key == "search":
+                comment = comment.format(kind=kind, others=_other_rates(kind))
+            parts.append(f"# {comment}\n")
         parts.append(dump_yaml({key: value}))
         if key == "protocol":
             parts.append(_CLASSIFIER)
         if key == "data":
             parts += [f"  # check {note}\n" for note in found.notes]
-            parts.append(_decision(found))
+            parts.append(_OVERLAP if dev or test else "")
+            parts += [_decision(found), _metric(found)]
     return "".join(parts)
+
+
+def _kind(student: str) -> str:
+    """The kind of a student, in the words of `_RATES`: as far as its name or files tell it."""
+    if student.startswith("scratch:"):
+        return "new weights"
+    if student.startswith(("package:", "gguf:")):
+        return "a pretrained decoder-only model"
+    try:
+        config = json.loads((Path(student) / "config.json").read_text(encoding="utf-8"))
+        decoder_only = not config.get("is_encoder_decoder")
+    except (OSError, ValueError, AttributeError):
+        decoder_only = False  # a name on the hub: T5 is the default
+    return "a pretrained decoder-only model" if decoder_only else "a pretrained T5"
+
+
+def _other_rates(kind: str) -> str:
+    """What to write in place of a kind's learning rates for a student of another kind."""
+    others = [f"{values[0]} to {values[-1]} for {name}" for name, values in _RATES.items()]
+    return ", ".join(text for text in others if not text.endswith(kind))
 
 
 def _bought(found: Description, teacher: str) -> dict[str, Any]:
@@ -162,6 +200,19 @@ def _own_task(found: Description) -> dict[str, Any]:
     if found.task.context is not None:
         task["context"] = found.task.context
     return task
+
+
+def _metric(found: Description) -> str:
+    """The line for balanced accuracy, as a comment, where one label has most of the rows."""
+    counts = [label.count for label in found.found]
+    share = max(counts, default=0) / max(1, sum(counts))
+    if share < (0.7 if len(counts) < 3 else 0.5):
+        return ""
+    return (
+        f"# {share:.0%} of the rows have the same label. To compare by the mean of the labels' "
+        "recalls, in which each\n# label counts alike, remove the # of the next line.\n"
+        "# metric: balanced_accuracy\n"
+    )
 
 
 def _decision(found: Description) -> str:
