@@ -92,8 +92,9 @@ def test_a_file_of_test_rows_brings_the_line_that_drops_shared_ones(tmp_path: Pa
     file = labelled_file(tmp_path)
     options: dict[str, Any] = {"dev": None, "teacher": "scripted", "student": "scratch:t5-tiny"}
     alone, _ = api.draft(file, test=None, **options)
-    assert "overlap" not in alone
+    assert "overlap" not in alone and "# dev and test are shares of train here" in alone
     text, _ = api.draft(file, test=str(file), **options)
+    assert "# dev is a share of train here" in text
     assert parse_recipe(yaml.safe_load(text)).data.overlap == "error"
     chosen = yaml.safe_load(text.replace("# overlap:", "overlap:"))
     assert parse_recipe(chosen).data.overlap == "drop"

@@ -21,13 +21,11 @@ from tutelage.data.pool_description import describe_pool
 from tutelage.teacher.cost.budget import price_for
 
 _COMMENTS = {
-    "data": "dev and test are shares of train here; name separate files if you have them",
     "teacher": "one request for each training row; answers are kept in .tutelage/ledger.sqlite",
     "protocol": "quick: one control, no search; standard: more controls, a search; full: label "
     "echo and all baselines too. `tutelage plan` says what each takes",
     "search": "for each seed every arm tries up to `trials` of these (default 3; quick: the first "
-    "alone), chooses by dev accuracy, and trains its choice afresh.\n# These learning rates "
-    "suit {kind}. Use {others}",
+    "alone), chooses by dev accuracy, and trains its choice afresh.",
 }
 
 _RATES = {
@@ -120,6 +118,8 @@ def draft_recipe(
     data |= {key: value for key, value in said.items() if value != defaults[key]}
     stem = Path(file.partition("#")[0]).stem
     kind = _kind(student)
+    shares = [key for key in ("dev", "test") if not isinstance(data[key], str)]
+    comments = _comments(found, kind, shares)
     values: dict[str, Any] = {
         "name": "".join(c if c.isalnum() or c in "-_" else "-" for c in stem) or "experiment",
         "task": found.preset or _own_task(found),
@@ -139,12 +139,8 @@ def draft_recipe(
     parse_recipe(values, f"draft for {file}")
     parts = []
     for key, value in values.items():
-        comments = _COMMENTS if found.pool is None else _COMMENTS | _POOL_COMMENTS
         if key in comments:
-            comment = comments[key]
-            if key == "search":
-                comment = comment.format(kind=kind, others=_other_rates(kind))
-            parts.append(f"# {comment}\n")
+            parts.append(f"# {comments[key]}\n")
         parts.append(dump_yaml({key: value}))
         if key == "protocol":
             parts.append(_CLASSIFIER)
@@ -153,6 +149,20 @@ def draft_recipe(
             parts.append(_OVERLAP if dev or test else "")
             parts += [_decision(found), _metric(found)]
     return "".join(parts)
+
+
+def _comments(found: Description, kind: str, shares: list[str]) -> dict[str, str]:
+    """What is said above a key of the recipe. shares: which of dev and test are cut from train"""
+    comments = _COMMENTS | (_POOL_COMMENTS if found.pool is not None else {})
+    if shares:
+        are = "are shares" if len(shares) > 1 else "is a share"
+        listed = f"{' and '.join(shares)} {are} of train here"
+        comments["data"] = f"{listed}; name separate files if you have them"
+    others = [
+        f"{rates[0]} to {rates[-1]} for {name}" for name, rates in _RATES.items() if name != kind
+    ]
+    comments["search"] += f"\n# These learning rates suit {kind}. Use {', '.join(others)}"
+    return comments
 
 
 def _kind(student: str) -> str:
@@ -167,12 +177,6 @@ def _kind(student: str) -> str:
     except (OSError, ValueError, AttributeError):
         decoder_only = False  # a name on the hub: T5 is the default
     return "a pretrained decoder-only model" if decoder_only else "a pretrained T5"
-
-
-def _other_rates(kind: str) -> str:
-    """What to write in place of a kind's learning rates for a student of another kind."""
-    others = [f"{values[0]} to {values[-1]} for {name}" for name, values in _RATES.items()]
-    return ", ".join(text for text in others if not text.endswith(kind))
 
 
 def _bought(found: Description, teacher: str) -> dict[str, Any]:
