@@ -54,6 +54,7 @@ NOT_RUN = {
     ("docs/results.md", "tutelage annotate"): "a model of 1.1 GB",
     ("docs/scale.md", "tutelage predict"): "40,000 rows; tests/deliver runs smaller files",
     ("docs/scale.md", "tutelage annotate"): "needs a server; tests/scale runs both commands",
+    ("docs/scale.md", "tutelage run"): "needs a cluster; tests/scale/test_train_on_ray.py has one",
     ("docs/scale.md", "python benchmarks/"): "a measurement of minutes",
     ("docs/scale.md", "python scripts/scale_cost.py"): "tests/test_site.py checks its table",
     ("docs/teacher.md", "tutelage annotate"): "needs a file; tests/cli/test_label_command.py",

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tutelage.core.errors import require_extra
+
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
@@ -59,15 +61,21 @@ def run(
     recipe: Recipe,
     *,
     fractions: Sequence[str | float] = (),
+    scale: ScaleSettings | None = None,
     **options: Any,
 ) -> Run:
     """Run an experiment from end to end, or what is missing of it; see `experiment.run.run`.
 
     fractions: of the training rows, for learning curves, as numbers or as text ("0.1,0.3")
+    scale: where its students are trained and evaluated
     """
     from tutelage.experiment.learning_curves import parse_fractions
     from tutelage.experiment.run import run
 
+    if scale is not None and scale.engine == "ray":
+        from tutelage.scale.train_on_ray import students_on_ray
+
+        options["elsewhere"] = students_on_ray(scale, options.get("workers"))
     return run(recipe, fractions=parse_fractions([str(f) for f in fractions]), **options)
 
 
@@ -132,8 +140,6 @@ def annotate_recipe(
 
 def audit_recipe(recipe: Recipe, runs: Path, observer: Observer) -> Audit:
     """Measure a recipe's rows in the student's tokens; see `planning.audit.audit_recipe`."""
-    from tutelage.core.errors import require_extra
-
     require_extra("train", "measuring tokens")
     from tutelage.planning.audit import audit_recipe
 
@@ -149,8 +155,6 @@ def audit_file(
     **options: Any,
 ) -> Audit:
     """Measure a file's rows in the student's tokens; see `planning.audit.audit_file`."""
-    from tutelage.core.errors import require_extra
-
     require_extra("train", "measuring tokens")
     from tutelage.planning.audit import audit_file
 
@@ -186,7 +190,6 @@ def write_predictions(
 
     scale: where the rows are predicted
     """
-    from tutelage.core.errors import require_extra
     from tutelage.core.export_record import is_export
 
     if not is_export(model):

@@ -7,11 +7,15 @@ from typing import Annotated
 
 import typer
 
+from tutelage.cli.options import Given, takes
 from tutelage.cli.terminal import command_of
+from tutelage.config.scale_settings import ScaleSettings
 
 
+@takes(ScaleSettings, "Where the students are trained", only=("engine", "ray_address"))
 def run(
     recipe: Annotated[str, typer.Argument(help="A YAML file, or `quickstart`, or `anli-r1`.")],
+    given: Given,
     runs: Annotated[Path, typer.Option(help="The folder that holds the runs.")] = Path("runs"),
     ledger: Annotated[
         Path | None, typer.Option(help="The file that keeps paid answers ($TUTELAGE_LEDGER).")
@@ -41,7 +45,8 @@ def run(
 ) -> None:
     """Run an experiment: annotate, train, evaluate, compare, report.
 
-    The same command continues an interrupted run, and repeats nothing.
+    The same command continues an interrupted run, and repeats nothing. With --engine ray a Ray
+    cluster trains the students, one on each GPU; all its machines must see the folder of --runs.
 
     Example: `tutelage run quickstart`
     """
@@ -64,6 +69,7 @@ def run(
             retry_failed=retry_failed,
             wait=not no_wait,
             fractions=fractions or (),
+            scale=given.build(ScaleSettings),
         )
     if json:
         print_json(done.results)

@@ -64,7 +64,7 @@ from tutelage.experiment.teacher_baseline import ask_for_labels
 from tutelage.experiment.teacher_summary import describe_teacher
 from tutelage.experiment.train_arms import Trained, train_all
 from tutelage.experiment.training_rows import TrainingRows, write_drawn
-from tutelage.experiment.trainings import Students
+from tutelage.experiment.trainings import MakeRunner, Students
 from tutelage.experiment.worth_of_run import describe_worth
 from tutelage.report.page import write_report
 from tutelage.student.training.tracking import check_trackers
@@ -104,6 +104,7 @@ def run(
     wait: bool = True,
     track: Sequence[str] = (),
     fractions: Sequence[float] = (),
+    elsewhere: MakeRunner | None = None,
 ) -> Run:
     """Run an experiment, or what is missing of it, and return its results.
 
@@ -113,6 +114,7 @@ def run(
     retry_failed, wait: as in `annotate_arms`
     track:   experiment trackers, instead of the recipe's `student.tracking`
     fractions: of the training rows, for learning curves (see `learning_curves`); none: no curves
+    elsewhere: runs the trainings in the place of this machine's workers
     until:   the last stage; after "training" the test set is unopened and there are no results
     """
     adapted = recipe.student.lora is not None
@@ -180,7 +182,7 @@ def run(
         splits, annotations, rationales, teacher_labels, teacher_note, previewed, agreement
     )
     training = TrainingRows(recipe, splits, rationales, drawn)
-    students = Students(recipe, folder, splits, training, workers, observer)
+    students = Students(recipe, folder, splits, training, workers, observer, elsewhere)
     with students.runner:
         for analysis in interim.analyses_of(recipe):  # one, unless the recipe plans to add seeds
             students.recipe = recipe.with_first_replicates(analysis.seeds)

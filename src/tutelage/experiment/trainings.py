@@ -7,7 +7,7 @@ that is tested in arms/ARM/CONFIG/seed-N.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from tutelage.config.arm_settings import ArmSection
 from tutelage.config.recipe import Recipe
 from tutelage.config.training_settings import Config
 from tutelage.core.main_metric import score
-from tutelage.core.progress import Observer
+from tutelage.core.progress import JobProgress, Observer
 from tutelage.core.storage import digest, read_json, write_json, write_jsonl
 from tutelage.core.types import Example, Explanation, Prediction
 from tutelage.evaluation.majority import majority_predictions
@@ -37,6 +37,9 @@ from tutelage.student.training.tracking import Tracking
 
 UNTRAINED = "all-trials-diverged"
 """In the place of CONFIG: the folder of a replicate that has nothing to train afresh."""
+
+MakeRunner = Callable[[Callable[[JobProgress], None]], Runner]
+"""Makes what runs the jobs in the place of this machine's workers; they report to its argument."""
 
 Choices = Mapping[str, Mapping[int, Config | None]]
 """Arm -> seed -> the configuration that the replicate chose; None where every trial diverged."""
@@ -110,14 +113,15 @@ class Students:
         rows: TrainingRows,
         workers: int | None,
         observer: Observer,
+        elsewhere: MakeRunner | None = None,
     ) -> None:
         self.recipe, self.folder, self.splits, self.observer = recipe, folder, splits, observer
         self.task = recipe.resolved_task()
         self.rows = rows
         new = recipe.student.model.startswith("scratch:")
         threads = recipe.student.threads
-        runner: Runner | None = None
-        if new and not any(arm.classifier for arm in recipe.arms):
+        runner = None if elsewhere is None else elsewhere(observer.job)
+        if runner is None and new and not any(arm.classifier for arm in recipe.arms):
             # New students are small, whatever their vocabulary will be.
             runner = Runner(workers or concurrent_jobs(threads), observer.job)
             if not (folder / "results.json").exists():

@@ -30,10 +30,12 @@ def require_ray(purpose: str) -> None:
 
 
 @contextmanager
-def cluster(settings: ScaleSettings) -> Iterator[Any]:
+def cluster(settings: ScaleSettings, processors: int | None = None) -> Iterator[Any]:
     """The module `ray`, connected to the cluster that the settings name.
 
     Where none is named and none is connected, one is started on this machine and ended at the end.
+
+    processors: that Ray is told such a machine has; None: as many as the workers need
     """
     # Workers see the devices that this process sees.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -47,7 +49,7 @@ def cluster(settings: ScaleSettings) -> Iterator[Any]:
     ours = not ray.is_initialized()
     if ours:
         try:
-            _start(ray, settings)
+            _start(ray, settings, processors)
         except Exception as error:  # Ray raises Exception itself where a start takes too long
             raise UsageError(
                 f"ray_address {settings.ray_address!r}: no cluster could be reached or started "
@@ -60,7 +62,7 @@ def cluster(settings: ScaleSettings) -> Iterator[Any]:
             ray.shutdown()
 
 
-def _start(ray: Any, settings: ScaleSettings) -> None:
+def _start(ray: Any, settings: ScaleSettings, processors: int | None) -> None:
     common = {"logging_level": logging.ERROR, "log_to_driver": False}
     if settings.ray_address is not None:
         ray.init(address=settings.ray_address, **common)
@@ -68,12 +70,19 @@ def _start(ray: Any, settings: ScaleSettings) -> None:
     ray.init(
         address="local",
         # A worker waits for its server most of the time: as many fit as are wanted.
-        num_cpus=settings.workers + 2,
+        num_cpus=processors or settings.workers + 2,
         object_store_memory=_STORE_BYTES,
         include_dashboard=False,
         _system_config={"prestart_worker_first_driver": False},
         **common,
     )
+
+
+def progress_queue() -> Any:
+    """A queue for processes of the cluster: `put`, `get_nowait` (queue.Empty), `shutdown`."""
+    from ray.util.queue import Queue
+
+    return Queue(actor_options={"num_cpus": 0})
 
 
 def start_keeper(ray: Any, job: JobSpec) -> Any:

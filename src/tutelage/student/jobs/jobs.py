@@ -326,7 +326,7 @@ class Runner:
         """Yield (index, result) as each job ends."""
         if self.workers == 1:
             for index, job in enumerate(jobs):
-                with _errors_named(job):
+                with errors_named(job):
                     result = _run(job, self.report)
                 self._report_end(job)
                 yield index, result
@@ -335,11 +335,11 @@ class Runner:
         pending = {worker.submit(pool(), _run_in_worker, job): i for i, job in enumerate(jobs)}
         while pending:
             done, _ = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
-            running = {str(_folder(jobs[index])) for index in pending.values()}
+            running = {str(folder_of(jobs[index])) for index in pending.values()}
             worker.forward(self._channel, self.report, running)
             for future in done:
                 index = pending.pop(future)
-                with _errors_named(jobs[index]):
+                with errors_named(jobs[index]):
                     result = future.result()
                 self._report_end(jobs[index])
                 yield index, result
@@ -347,7 +347,7 @@ class Runner:
     def _report_end(self, job: TrainingJob | ScoringJob) -> None:
         """Report a job as complete. One that stopped early has not reported its last step, and a
         worker's last report may not have arrived."""
-        self.report(JobProgress(str(_folder(job)), 1, 1))
+        self.report(JobProgress(str(folder_of(job)), 1, 1))
 
     def _workers(self) -> ProcessPoolExecutor:
         """The pool. Created when it is first needed, so that each worker imports torch once."""
@@ -363,7 +363,7 @@ class Runner:
 
 
 @contextmanager
-def _errors_named(job: TrainingJob | ScoringJob) -> Iterator[None]:
+def errors_named(job: TrainingJob | ScoringJob) -> Iterator[None]:
     """Inside, an error becomes one line that names the job."""
     import torch
 
@@ -372,17 +372,21 @@ def _errors_named(job: TrainingJob | ScoringJob) -> Iterator[None]:
     except TutelageError:
         raise
     except (MemoryError, torch.OutOfMemoryError) as error:
-        raise StudentError(f"{_name(job)}: out of memory: lower tokens_per_micro_batch") from error
+        raise StudentError(
+            f"{name_of(job)}: out of memory: lower tokens_per_micro_batch"
+        ) from error
     except RuntimeError as error:  # from torch, or because a worker was killed
-        raise StudentError(f"{_name(job)}: {' '.join(str(error).split())[:300]}") from error
+        raise StudentError(f"{name_of(job)}: {' '.join(str(error).split())[:300]}") from error
 
 
-def _folder(job: TrainingJob | ScoringJob) -> Path:
+def folder_of(job: TrainingJob | ScoringJob) -> Path:
+    """The folder of the training that a job is, or that it uses."""
     return job.folder if isinstance(job, TrainingJob) else job.trained.folder
 
 
-def _name(job: TrainingJob | ScoringJob) -> str:
-    return "/".join(_folder(job).parts[-3:])
+def name_of(job: TrainingJob | ScoringJob) -> str:
+    """A job's name for people: ARM/CONFIG/seed-N."""
+    return "/".join(folder_of(job).parts[-3:])
 
 
 def _run_in_worker(job: TrainingJob | ScoringJob) -> Any:
@@ -390,5 +394,5 @@ def _run_in_worker(job: TrainingJob | ScoringJob) -> Any:
 
 
 def _run(job: TrainingJob | ScoringJob, report: Report) -> Any:
-    name = str(_folder(job))
+    name = str(folder_of(job))
     return run_job(job, lambda done, total: report(JobProgress(name, done, total)))

@@ -26,7 +26,7 @@ _channel: Any = None
 _FIRST = "tutelage.student.jobs.start_quietly"
 _PRELOADED = "tutelage.student.jobs.preloaded"
 
-_ENVIRONMENT = {
+ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "TQDM_DISABLE": "1",  # several processes' bars would overwrite each other
@@ -66,7 +66,7 @@ def submit(pool: ProcessPoolExecutor, function: Callable[..., Any], *arguments: 
     """
     main = sys.modules["__main__"]
     hidden = {name: vars(main)[name] for name in ("__file__", "__spec__") if name in vars(main)}
-    added = {name: value for name, value in _ENVIRONMENT.items() if name not in os.environ}
+    added = {name: value for name, value in ENVIRONMENT.items() if name not in os.environ}
     for name in hidden:
         setattr(main, name, None)
     os.environ.update(added)
@@ -100,7 +100,7 @@ def start(channel: Any, counter: Any, gpus: Sequence[str], environment: Mapping[
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent decides
     sys.excepthook = sys.__excepthook__  # it has started: see start_quietly
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    for name, value in _ENVIRONMENT.items():
+    for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
 
 
