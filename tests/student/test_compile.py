@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,15 +30,20 @@ SETTINGS = TrainSettings(
 )
 
 
-@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile wants a C++ compiler")
 def test_a_compiled_student_learns_the_same(
     decoder_only: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from torch._inductor import config
+    # Traced forwards and backwards, with the shapes and the saved tensors of a compiled layer. What
+    # torch's compiler makes of these, 22 files of C++ in a minute of a core, is not ours to test.
+    traced = []
 
-    # Otherwise torch starts a process for each core, which imports torch, to compile three kernels.
-    monkeypatch.setattr(config, "compile_threads", 1)
-    del decoder_only.model.base_model.layers[1:]  # one is enough, and half the time to compile
+    def compile_(forward: Any, **options: Any) -> Any:
+        traced.append(options)
+        return compile_as_usual(forward, backend="aot_eager", **options)
+
+    compile_as_usual = torch.compile
+    monkeypatch.setattr(torch, "compile", compile_)
+    del decoder_only.model.base_model.layers[1:]  # one is enough
     decoder_only.model.config.num_hidden_layers = 1  # a checkpoint is loaded as what it says it is
     name = "model.embed_tokens.weight"
     before = decoder_only.model.state_dict()[name].clone()
@@ -53,6 +57,7 @@ def test_a_compiled_student_learns_the_same(
     assert learnt[0].keys() == learnt[1].keys()
     for name, weight in learnt[0].items():
         torch.testing.assert_close(learnt[1][name], weight, rtol=1e-3, atol=1e-4)
+    assert traced == [{"dynamic": True}]
 
 
 def test_nothing_is_compiled_to_measure_a_training(
