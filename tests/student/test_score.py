@@ -166,6 +166,16 @@ def test_packed_and_separate_scores_agree(decoder_only: Student) -> None:
     torch.testing.assert_close(packed, separate, rtol=1e-4, atol=1e-4)
 
 
+def test_labels_of_one_token_are_packed_too(decoder_only: Student) -> None:
+    sources = [s.ids for s in encode_sources(decoder_only, [TASK.source(EXAMPLES[0].fields)], 99)]
+    labels = [[5], [9], [7]]
+    with torch.no_grad():
+        scores = score_batch(decoder_only, sources, labels)
+        logits = decoder_only.model(input_ids=torch.tensor(sources)).logits[:, -1]
+    assert decoder_only.can_pack is True
+    torch.testing.assert_close(scores, torch.log_softmax(logits, -1)[:, [5, 9, 7]])
+
+
 def test_a_model_that_ignores_positions_is_scored_separately(decoder_only: Student) -> None:
     forward = decoder_only.model.base_model.forward
 
@@ -301,4 +311,17 @@ def test_after_a_rationale_the_head_runs_at_the_labels_only(
     )
     score_labels(encoder_decoder, EXAMPLES, TASK)
     labels = label_ids(encoder_decoder, TASK)
-    assert rows == [len(EXAMPLES) * len(labels) * max(len(ids) for ids in labels)]
+    assert rows == [len(EXAMPLES) * sum(len(ids) for ids in labels)]
+
+
+def test_packed_labels_need_the_head_once_for_each_of_their_tokens(decoder_only: Student) -> None:
+    score_labels(decoder_only, EXAMPLES, TASK)  # the way is found here
+    rows = []
+    decoder_only.model.get_output_embeddings().register_forward_hook(
+        lambda _, inputs, output: rows.append(output.shape[:-1].numel())
+    )
+    score_labels(decoder_only, EXAMPLES, TASK)
+    lengths = [len(ids) for ids in label_ids(decoder_only, TASK)]
+    assert len(set(lengths)) > 1
+    # All first tokens are predicted at one place, the input's end.
+    assert rows == [len(EXAMPLES) * (1 + sum(lengths) - len(lengths))]

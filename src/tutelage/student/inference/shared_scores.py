@@ -11,7 +11,6 @@ import torch
 
 from tutelage.student.encoding.batching import length_mask, pad
 from tutelage.student.encoding.packing import branch_mask, pack
-from tutelage.student.inference.plain_scores import sum_by_label
 from tutelage.student.model.student import Student
 
 
@@ -31,26 +30,43 @@ def score_with_cache(
     states = encoder(input_ids=ids, attention_mask=mask).last_hidden_state
     if not any(prefixes):
         return _label_first(student, states, mask, labels)
-    targets = pad(labels, student.pad_id).to(device)[None]
     count = len(labels)
     inputs = pad(
         [[student.decoder_start_id, *prefix, *ids[:-1]] for prefix in prefixes for ids in labels],
         student.pad_id,
     )
-    at = torch.tensor([[len(prefix) + t for t in range(targets.shape[2])] for prefix in prefixes])
-    at = at.clamp(max=inputs.shape[1] - 1).to(device)
-    at = at.repeat_interleave(count, dim=0)
+    # Where each token of each label is predicted, and by which of the decoder's rows.
+    at = [
+        (row * count + k, len(prefix) + t)
+        for row, prefix in enumerate(prefixes)
+        for k, ids in enumerate(labels)
+        for t in range(len(ids))
+    ]
+    which, columns = (torch.tensor(part, device=device) for part in zip(*at, strict=True))
     logits = _logits_at(
         student,
-        torch.arange(len(inputs), device=device)[:, None].expand_as(at).flatten(),
-        at.flatten(),
+        which,
+        columns,
         encoder_outputs=(states.repeat_interleave(count, dim=0),),
         attention_mask=mask.repeat_interleave(count, dim=0),
         decoder_input_ids=inputs.to(device),
         use_cache=False,
     )
-    logits = logits.reshape(len(sources), count, targets.shape[2], -1)
-    return sum_by_label(logits, targets, length_mask(labels).to(device)[None])
+    logits = logits.reshape(len(sources), -1, logits.shape[-1])
+    every = torch.tensor([i for ids in labels for i in ids], device=device)
+    return _sums(_log_probabilities(logits, every), [len(ids) for ids in labels])
+
+
+def _log_probabilities(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """logits [B, N, vocabulary], targets [N] -> log p [B, N] in fp32."""
+    logits = logits.float()
+    chosen = logits.gather(-1, targets.expand(len(logits), -1)[..., None])[..., 0]
+    return chosen - logits.logsumexp(-1)
+
+
+def _sums(parts: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
+    """parts [B, N], of which each of K labels has as many as its length (0 or more) -> [B, K]."""
+    return torch.stack([part.sum(1) for part in torch.split(parts, list(lengths), dim=1)], dim=1)
 
 
 def _logits_at(
@@ -105,13 +121,10 @@ def _label_first(
         decoder_input_ids=pad(inputs, student.pad_id).to(device).repeat(rows, 1),
         past_key_values=first.past_key_values,
         use_cache=True,
-    ).float()
-    targets = torch.tensor([i for t in tails for i in t], device=device).repeat(rows, 1)
-    logits = logits.reshape(*targets.shape, -1)
-    found = logits.gather(-1, targets[..., None])[..., 0] - logits.logsumexp(-1)
-    parts = torch.split(found, [len(tail) for tail in tails], dim=1)
-    for index, part in zip(longer, parts, strict=True):
-        scores[:, index] += part.sum(1)
+    )
+    targets = torch.tensor([i for tail in tails for i in tail], device=device)
+    found = _log_probabilities(logits.reshape(rows, len(targets), -1), targets)
+    scores[:, longer] += _sums(found, [len(tail) for tail in tails])
     return scores
 
 
@@ -120,33 +133,32 @@ def score_packed(
 ) -> torch.Tensor:
     """One row per source with all labels as branches: each label attends to the source and to
     itself."""
-    device = student.device
+    device, count = student.device, len(sources)
     tails = [label[:-1] for label in labels]
     packed = pack([(source, tails) for source in sources], student.pad_id)
     # The source's last position predicts the first token of every label; each position of a branch
     # predicts the next one.
-    columns = [
-        [
-            [len(source) - 1, *range(start, start + len(tail))]
-            for start, tail in zip(starts, tails, strict=True)
-        ]
+    at = [
+        [len(source) - 1]
+        + [start + t for start, tail in zip(starts, tails, strict=True) for t in range(len(tail))]
         for source, starts in zip(sources, packed.starts, strict=True)
     ]
-    longest = max(len(label) for label in labels)
-    at = torch.tensor(
-        [[places + [0] * (longest - len(places)) for places in row] for row in columns],
-        device=device,
-    )
-    rows = torch.arange(len(sources), device=device)[:, None, None].expand_as(at)
+    columns = torch.tensor(at, device=device)
+    rows = torch.arange(count, device=device)[:, None].expand_as(columns)
     positions = packed.position_ids.to(device)
     logits = _logits_at(
         student,
         rows.flatten(),
-        at.flatten(),
+        columns.flatten(),
         input_ids=packed.input_ids.to(device),
         position_ids=positions,
         attention_mask=branch_mask(student, packed.owners.to(device), positions),
         use_cache=False,
-    ).reshape(*at.shape, -1)
-    targets = pad(labels, student.pad_id).to(device)[None]
-    return sum_by_label(logits, targets, length_mask(labels).to(device)[None])
+    )
+    logits = logits.reshape(count, len(at[0]), -1)
+    first = torch.log_softmax(logits[:, 0].float(), -1)[:, [label[0] for label in labels]]
+    later = torch.tensor(
+        [i for label in labels for i in label[1:]], dtype=torch.long, device=device
+    )
+    found = _log_probabilities(logits[:, 1:], later)
+    return first + _sums(found, [len(tail) for tail in tails])
