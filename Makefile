@@ -22,11 +22,11 @@ export PYTHONDONTWRITEBYTECODE =
 quickstart: $(VENV)/.installed
 	$(BIN)/tutelage run quickstart
 
-# A file's tests together, in the order of tests/conftest.py. Three processes for two cores, to which
+# A file's tests together, in the order of tests/conftest.py. Four processes for two cores, to which
 # they keep: some tests wait for servers and browsers. A process that dies ends the tests and is
 # named; with another in its place, pytest-xdist 3.8 waits without end for tests that are done.
 test: check
-	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
+	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check src tests benchmarks examples scripts
