@@ -69,3 +69,10 @@ def test_lists() -> None:
 def test_durations() -> None:
     shown = [wording.duration(s) for s in (None, 0.4, 59.4, 59.6, 433.4, 4690.1)]
     assert shown == ["–", "0 s", "59 s", "1 min 0 s", "7 min 13 s", "1 h 18 min"]
+
+
+def test_of_many_labels_ten_are_named() -> None:
+    assert wording.first_labels(("good", "bad")) == "good, bad"
+    many = tuple(f"intent-{number}" for number in range(77))
+    assert wording.first_labels(many[:10]) == ", ".join(many[:10])
+    assert wording.first_labels(many) == f"{', '.join(many[:10])}, … 77 labels"

@@ -58,6 +58,8 @@ def test_trainings_that_had_not_converged_are_counted() -> None:
     assert sentence.startswith("4 of 5 trainings of reasons were best at their last evaluation")
     (sentence,) = _said([_arm("labels", ALIKE, best=(10,) * 5), late])
     assert sentence.startswith("9 of 10 trainings of labels and reasons were best")
+    (sentence,) = _said([_arm("labels", (0.7,), best=(10,))])
+    assert sentence.startswith("1 of 1 training of labels was best at its last evaluation: it had ")
     assert _said([LABELS, _arm("reasons", OTHER, best=(10, 10, 4, 4, 4))]) == []
     # One that diverged was stopped, and says nothing about convergence.
     training = replace(late.training, diverged_at_by_seed=(11, 11, 11, None, None))

@@ -266,7 +266,8 @@ def print_results(results: Results) -> None:
         )
     _add_baselines(arms, results)
     console.print(arms)
-    print_comparisons(results.comparisons, f"Differences in test {metric}, in points")
+    if results.comparisons:
+        print_comparisons(results.comparisons, f"Differences in test {metric}, in points")
     if results.comparisons_unseen:
         rows = results.comparisons_unseen[0].n
         print_comparisons(

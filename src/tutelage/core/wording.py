@@ -117,3 +117,9 @@ def joined(parts: Sequence[str]) -> str:
     if len(parts) < 2:
         return "".join(parts)
     return f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def first_labels(labels: Sequence[str], most: int = 10) -> str:
+    """A task's labels for one line: of many, the first and how many there are."""
+    shown = ", ".join(labels[:most])
+    return shown if len(labels) <= most else f"{shown}, … {len(labels)} labels"

@@ -34,10 +34,15 @@ def _not_converged(results: Results) -> Iterator[str]:
             names.append(arm.name)
             late, trained = late + of_arm, trained + trainings
     if names:
+        of = f"{late} of {several(trained, 'training')} of {joined(names)}"
+        seen = (
+            f"{of} were best at their last evaluation: they had not converged"
+            if late > 1
+            else f"{of} was best at its last evaluation: it had not converged"
+        )
         yield (
-            f"{late} of {several(trained, 'training')} of {joined(names)} were best at their last "
-            "evaluation: they had not converged, so the arms are compared after equally many "
-            "steps, and longer training may change the differences."
+            f"{seen}, so the arms are compared after equally many steps, and longer training may "
+            "change the differences."
         )
 
 

@@ -63,6 +63,7 @@ _FILTERS = {
     "duration": wording.duration,
     "decimal": wording.decimal,
     "several": wording.several,
+    "first_labels": wording.first_labels,
     "rows_in_words": rows_in_words,
     "with_units": with_units,
 }
