@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from forked import run_command
-from tutelage.cli.run import run as command
+from tutelage.cli.main import app
 
 
 def test_the_fractions_reach_the_run(
@@ -27,8 +28,9 @@ def test_the_fractions_reach_the_run(
     monkeypatch.setattr("tutelage.experiment.run.run", run)
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(small_recipe()), encoding="utf-8")
-    for given in (["0.3", "0.1"], ["0.1,0.3,1"], None):
-        command(str(recipe), json=True, fractions=given)
+    for given in (["0.3", "0.1"], ["0.1,0.3,1"], []):
+        words = [word for fractions in given for word in ("--fractions", fractions)]
+        CliRunner().invoke(app, ["run", str(recipe), "--json", *words], catch_exceptions=False)
     assert asked == [(0.1, 0.3), (0.1, 0.3), ()]
 
 

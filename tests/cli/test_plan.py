@@ -170,8 +170,14 @@ def test_a_pilot_is_kept_continued_and_right(
         rest = charges.charged(book, made.name) / PICO - paid_for_pilot
     assert found.dollars.low is not None
     assert found.dollars.high is not None
-    assert found.dollars.low <= rest <= found.dollars.high  # of these very rows and answers
-    assert found.dollars.high - found.dollars.low < rest / 2  # and it says something
+    # The rest of these very rows and answers. Which are in the pilot depends on the server's port:
+    # an interval of 95% misses now and then, one of twice the width once in ten thousand.
+    middle, width = (
+        (found.dollars.low + found.dollars.high) / 2,
+        found.dollars.high - found.dollars.low,
+    )
+    assert abs(rest - middle) <= width
+    assert width < rest / 2  # and it says something
 
 
 def test_a_pilot_is_a_sample_and_not_the_first_rows(
