@@ -113,6 +113,7 @@ class LikeRay:
         self.cancelled: list[Any] = []
         self._work: dict[int, Callable[[], Any]] = {}
         self.exceptions = SimpleNamespace(RayError=LostProcess)
+        self.reported: list[JobProgress] = []
 
     def cluster_resources(self) -> dict[str, float]:
         return self.resources
@@ -145,6 +146,7 @@ def like_ray(monkeypatch: pytest.MonkeyPatch, **resources: float) -> LikeRay:
     made = LikeRay(resources)
     channel: Any = queue.Queue()
     channel.shutdown = lambda: None
+    channel.put = made.reported.append
     monkeypatch.setattr(train_on_ray, "require_ray", lambda purpose: None)
     monkeypatch.setattr(train_on_ray, "cluster", lambda *_: nullcontext(made))
     monkeypatch.setattr(train_on_ray, "progress_queue", lambda: channel)
@@ -183,6 +185,9 @@ def test_each_job_has_a_device_and_its_own_name(
     assert all(asked["max_retries"] == 3 for asked in made.needs)
     assert made.most_pending == pending and not made.cancelled
     assert {progress.name for progress in seen} == {str(folder) for folder in folders}
+    # What a process reports has the job's name here, and its steps.
+    assert {progress.name for progress in made.reported} == {str(folder) for folder in folders}
+    assert {progress.total for progress in made.reported} == {2}
     assert all((folder / "done.json").is_file() for folder in folders)
 
 
@@ -275,6 +280,7 @@ def test_a_killed_training_is_taken_up_where_it_was(
     # Each job is complete in the end, under the name that it has here.
     ends = {progress.name: progress.done for progress in seen}
     assert ends == {"a/b/seed-0": 1, "a/b/seed-1": 1}
+    assert any(progress.total > 1 for progress in seen)  # and it reported on the way
 
 
 def test_the_first_error_is_one_line_and_ends_the_rest(ray: Any, job: TrainingJob) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from tutelage.config.scale_settings import ScaleSettings
 from tutelage.core.errors import StudentError, TutelageError, UsageError
@@ -62,8 +62,8 @@ def students_on_ray(settings: ScaleSettings, workers: int | None) -> Callable[[R
 class RayRunner(Runner):
     """Runs jobs in the processes of a cluster, as `Runner` does in processes of this machine.
 
-    Each has a GPU; in a cluster without GPUs, the processors of its settings' threads. Entering it
-    starts the cluster, or connects to it.
+    Each has a GPU; in a cluster without GPUs, the processors of its settings' threads. The first
+    job starts the cluster, or connects to it.
     """
 
     def __init__(
@@ -75,9 +75,6 @@ class RayRunner(Runner):
         self._stack = ExitStack()
         self._ray: Any = None
         self._pending: dict[Any, int] = {}
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(
         self,
@@ -162,8 +159,8 @@ def _run_in_cluster(job: Any, name: str, channel: Any) -> tuple[TutelageError | 
 
     An error is a value: Ray would wrap it. name: under which it reports its progress
     """
-    for name, value in worker.ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    for variable, value in worker.ENVIRONMENT.items():
+        os.environ.setdefault(variable, value)
     host, said = socket.gethostname(), [0.0]
 
     def on_step(done: int, total: int) -> None:
