@@ -324,7 +324,8 @@ def test_what_another_worker_here_has_answered_is_recorded_before_its_rows_are_a
 
     def killed_before(keeper: Any, worker: AnnotationWorker, block: int) -> None:
         if block == 0:
-            other = AnnotationWorker(worker._job, keeper, "another", "place-0")
+            here = worker._folders._place.name
+            other = AnnotationWorker(worker._job, keeper, "another", here)
             monkeypatch.setattr(other._session, "record", lambda: None)
             assert other.run(block, examples[:7]) == 7
             other._loop.run_until_complete(other._teacher.shut())

@@ -608,6 +608,33 @@ def test_a_request_of_another_session_is_waited_for(end: str, ledger: Ledger) ->
         )
 
 
+def test_what_another_session_held_may_be_over_budget_once_it_is_free(ledger: Ledger) -> None:
+    """Nothing else is under way then: the run ends, and does not wait for what cannot come."""
+    with Ledger(ledger.path) as theirs:
+        other = Session(theirs).__enter__()
+
+        def claim(connection: Any, number: int) -> int:
+            claims = [Claim(pending(number)[0], WORST)]
+            (made,) = other.reserve(connection, claims, scope="run", cap=None)
+            return made.charge
+
+        first = theirs.transact(lambda connection: claim(connection, 10))
+
+        def spend_on_another(connection: Any) -> None:
+            charges.release(connection, [first])
+            claim(connection, 11)
+
+        async def during(ours: Engine) -> None:
+            await asyncio.sleep(0.1)
+            theirs.transact(spend_on_another)
+
+        begun = time.monotonic()
+        with pytest.raises(BudgetError):
+            run(Fake(), ledger, [pending(10)], cap=WORST + 1, during=during)
+        assert time.monotonic() - begun < 5
+        other.__exit__(None, None, None)
+
+
 @pytest.mark.parametrize("held", [300, 1500])
 def test_requests_that_others_hold_are_read_up_to_a_limit_and_delay_nothing_else(
     held: int, ledger: Ledger

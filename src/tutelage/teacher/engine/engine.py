@@ -17,7 +17,7 @@ import itertools
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 from tutelage.core.errors import TeacherError, TutelageError
@@ -168,19 +168,21 @@ class Engine:
                 new[key].copies += 1
             else:
                 new[key] = self._active(key, request)
-        answers, failures = await self._look_up(new)
-        for key, completion in answers.items():
-            self._report_cached(new.pop(key), completion)
-        for key, failure in failures.items():
-            self._report_failed(new.pop(key), failure, sent=False)
+        await self._report_known(new)
         if new:
             self._open.update(new)
             self._repeats += sum(active.copies - 1 for active in new.values())
             await self._reserve(list(new.values()))
 
-    async def _look_up(self, keys: Collection[str]) -> charges.Known:
-        answers, failures = await self._session.look_up(keys)
-        return answers, {} if self._retry_failed else failures
+    async def _report_known(self, requests: dict[str, ActiveRequest]) -> None:
+        """Take out of `requests` those whose result is in the ledger, and report it."""
+        answers, failures = await self._session.look_up(requests)
+        for key, completion in answers.items():
+            self._close(active := requests.pop(key))
+            self._report_cached(active, completion)
+        for key, failure in ({} if self._retry_failed else failures).items():
+            self._close(active := requests.pop(key))
+            self._report_failed(active, failure, sent=False)
 
     def _active(self, key: str, request: Request) -> ActiveRequest:
         tokens = request_bound(request) + output_bound(request)
@@ -255,7 +257,8 @@ class Engine:
                 for row in self._judgement.undecided():
                     await self._fail(*row)
                 return
-            if not self._stopping:
+            # What another process held may be over budget now: then there is nothing to wait for.
+            if not self._stopping and (self._under_way or not self._to_reserve):
                 await self._wait_for_change()
 
     async def _wait_for_change(self) -> None:
@@ -276,21 +279,18 @@ class Engine:
         requests = list(self._to_reserve)
         self._to_reserve.clear()
         await self._reserve(requests)
-        if self._to_reserve and not (self._busy or self._ready or self._delayed or self._held):
+        if self._to_reserve and not self._under_way:
             worst = self._to_reserve[0].worst_pico
             self.stop(budget_exceeded(self._session, self._budget, worst))
 
+    @property
+    def _under_way(self) -> bool:
+        """Whether something may still end that has the money which is missing."""
+        return bool(self._busy or self._ready or self._delayed or self._held)
+
     async def _poll_held(self) -> None:
         """Take the answers that other processes have stored, and the requests that they left."""
-        answers, failures = await self._look_up(self._held)
-        for key, completion in answers.items():
-            active = self._held.pop(key)
-            self._close(active)
-            self._report_cached(active, completion)
-        for key, failure in failures.items():
-            active = self._held.pop(key)
-            self._close(active)
-            self._report_failed(active, failure, sent=False)
+        await self._report_known(self._held)
         if self._held:
             self._session.settle_dead_sessions()
             requests = list(self._held.values())
