@@ -26,6 +26,7 @@ from tutelage.core.progress import JobProgress
 from tutelage.core.storage import read_json
 from tutelage.core.task import NLI
 from tutelage.data.synthetic import generate
+from tutelage.experiment.trainings import JobRunner
 from tutelage.scale import cluster, train_on_ray
 from tutelage.student.encoding.targets import build_training_examples
 from tutelage.student.jobs.explanation_job import ExplanationJob
@@ -57,7 +58,7 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainingJob:
     return TrainingJob("scratch:t5-tiny", tokenizer, ROWS, generate(6, 2), NLI, SETTINGS, folder)
 
 
-def runner(report: Callable[[JobProgress], None] | None = None, workers: int = 2) -> Runner:
+def runner(report: Callable[[JobProgress], None] | None = None, workers: int = 2) -> JobRunner:
     return train_on_ray.students_on_ray(ON_RAY, workers)(report or (lambda progress: None))
 
 

@@ -12,7 +12,7 @@ All differences are fractions (0.01 is one point).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -155,7 +155,7 @@ def crossed_result(
         degrees_of_freedom=_matching_df(half / error, confidence, units - 1),
         ci_low=max(estimate - half, bounds[0]),
         ci_high=min(estimate + half, bounds[1]),
-        p_value=float(two_sided_level(parts, abs(estimate))),
+        p_value=two_sided_level(parts, abs(estimate)),
         method=_method(parts, unit),
     )
 
@@ -179,7 +179,7 @@ def standard_error(parts: VarianceEstimates) -> Any:
 
 def half_width(parts: VarianceEstimates, level: Any) -> Any:
     """Half the width of the interval that misses the mean with probability `level`."""
-    return np.sqrt(_squared_half_width(parts, level, _of_few_seeds(parts)))
+    return np.sqrt(_squared_half_width(parts)(level))
 
 
 def welch_degrees_of_freedom(seeds: Sequence[Any], columns: Sequence[int]) -> Any:
@@ -198,42 +198,49 @@ def welch_degrees_of_freedom(seeds: Sequence[Any], columns: Sequence[int]) -> An
     return np.where(below > 0, np.minimum(total**2 / safe, largest), largest)
 
 
-def _of_few_seeds(parts: VarianceEstimates) -> Any:
-    return None if parts.one_seed else welch_degrees_of_freedom(parts.seeds, parts.columns)
-
-
-def _squared_half_width(parts: VarianceEstimates, level: Any, few: Any) -> Any:
-    known = t_upper(level / 2, parts.effective_units - 1) ** 2
+def _squared_half_width(parts: VarianceEstimates) -> Callable[[Any], Any]:
+    """The square of `half_width` as a function of the level."""
+    known_df, error = parts.effective_units - 1, standard_error(parts) ** 2
     if parts.one_seed:
-        return known * parts.rows
+        return lambda level: t_upper(level / 2, known_df) ** 2 * parts.rows
     seeds, residue = sum(parts.seeds), sum(parts.residue)
+    few_df = welch_degrees_of_freedom(parts.seeds, parts.columns)[()]
     allowance = residue / (2 * sum(number - 1 for number in parts.columns))
-    by_parts = known * (parts.rows - residue - allowance) + t_upper(level / 2, few) ** 2 * seeds
-    return np.maximum(by_parts, known * standard_error(parts) ** 2)
+    rest = parts.rows - residue - allowance
+
+    def squared(level: Any) -> Any:
+        known = t_upper(level / 2, known_df) ** 2
+        return np.maximum(known * rest + t_upper(level / 2, few_df) ** 2 * seeds, known * error)
+
+    return squared
 
 
-def two_sided_level(parts: VarianceEstimates, distance: Any) -> Any:
+def two_sided_level(parts: VarianceEstimates, distance: float) -> float:
     """The level at which the interval's half-width is `distance`: a two-sided p-value.
 
-    1 for a distance of zero. Undefined, and not to be called, without variance. By bisection of
-    log(level), to ten digits; not below 1e-200. The bracket is opened from the side of large
-    levels, because scipy's t quantile fails for tails below some 1e-110 of few degrees of freedom.
+    1 for a distance of zero. Undefined, and not to be called, without variance. The root is that of
+    log(level), to nine digits of the level; not below 1e-200. The bracket is opened from the side
+    of large levels, because scipy's t quantile fails for tails below some 1e-110 of few degrees of
+    freedom.
     """
-    few = _of_few_seeds(parts)
-    squared = np.asarray(distance, dtype=np.float64) ** 2
+    if distance == 0:
+        return 1.0
+    squared, wanted = _squared_half_width(parts), float(distance) ** 2
 
-    def reaches(log_level: Any) -> Any:
-        with np.errstate(over="ignore", invalid="ignore"):
-            return ~(_squared_half_width(parts, np.exp(-log_level), few) <= squared)
+    def beyond(log_level: float) -> float:
+        found = float(squared(math.exp(-log_level)))
+        if found == 0:
+            return -math.inf
+        # Of logarithms, which rise almost in a straight line.
+        return math.inf if math.isnan(found) else math.log(found / wanted)
 
-    low, high = np.zeros_like(squared), np.ones_like(squared)
-    while (short := ~reaches(high) & (high < _LEAST_LOG_LEVEL)).any():
-        low, high = np.where(short, high, low), np.where(short, 2 * high, high)
-    for _ in range(44):
-        middle = (low + high) / 2
-        inside = reaches(middle)
-        low, high = np.where(inside, low, middle), np.where(inside, middle, high)
-    return np.where(squared > 0, np.exp(-np.minimum(low, _LEAST_LOG_LEVEL)), 1.0)
+    low, high = 0.0, 1.0
+    with np.errstate(over="ignore", invalid="ignore"):
+        while beyond(high) <= 0:
+            if high >= _LEAST_LOG_LEVEL:
+                return math.exp(-_LEAST_LOG_LEVEL)
+            low, high = high, 2 * high
+        return math.exp(-min(solve(beyond, low, high, 1e-12), _LEAST_LOG_LEVEL))
 
 
 def equivalence(
@@ -301,7 +308,7 @@ def one_sided_p(
     """
     above = parts.mean - threshold
     if parts.has_variance:
-        half = float(two_sided_level(parts, abs(above))) / 2
+        half = two_sided_level(parts, abs(above)) / 2
         return half if above > 0 else 1 - half
     if above <= 0 or threshold <= bounds[0]:
         return float(above <= 0)

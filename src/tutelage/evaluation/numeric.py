@@ -27,20 +27,51 @@ def t_upper(tail: Any, df: Any) -> Any:
 def solve(
     function: Callable[[float], float], low: float, high: float, relative: float = 1e-10
 ) -> float:
-    """The point where a function changes sign, by bisection; an end point where it does not.
+    """The point where a function changes sign; `low` where it does not.
 
-    relative: width of the last bracket as a fraction of its upper end
+    relative: width of the last bracket as a fraction of its farther end. Its upper end is returned
+
+    By inverse quadratic interpolation where the last three points allow it, else by bisection
+    (Chandrupatla 1997, Advances in Engineering Software 28). The function may be infinite or NaN
+    at some points.
     """
-    rising = function(high) > 0
+    new, at_new = high, function(high)
+    end, at_end = low, function(low)
+    if (at_end > 0) == (at_new > 0):
+        return low
+    step = 0.5
     for _ in range(200):
-        middle = (low + high) / 2
-        if middle in (low, high) or high - low <= relative * abs(high):
-            break
-        if (function(middle) > 0) == rising:
-            high = middle
+        point = new + step * (end - new)
+        at_point = function(point)
+        # The root is between `new` and `end`; `third` is a point beyond one of them.
+        if (at_point > 0) == (at_new > 0):
+            third, at_third = new, at_new
         else:
-            low = middle
-    return high
+            third, at_third, end, at_end = end, at_end, new, at_new
+        new, at_new = point, at_point
+        width, enough = abs(end - new), relative * max(abs(end), abs(new))
+        if width <= enough or (new + end) / 2 in (new, end):
+            break
+        step = _interpolated(new, at_new, end, at_end, third, at_third)
+        least = enough / (2 * width)
+        step = min(max(step, least), 1 - least)
+    return max(new, end)
+
+
+def _interpolated(
+    new: float, at_new: float, end: float, at_end: float, third: float, at_third: float
+) -> float:
+    """Where to look next, on the way from `new` (0) to `end` (1)."""
+    if at_end in (at_new, at_third) or at_new == at_third:
+        return 0.5
+    place = (new - end) / (third - end)
+    value = (at_new - at_end) / (at_third - at_end)
+    # Elsewhere the parabola through the three points is not monotone between the two; NaN is never.
+    if value**2 < place and (1 - value) ** 2 < 1 - place:
+        return at_new / (at_end - at_new) * at_third / (at_end - at_third) + (third - new) / (
+            end - new
+        ) * at_new / (at_third - at_new) * at_end / (at_third - at_end)
+    return 0.5
 
 
 Groups = Sequence[Hashable] | NDArray[Any]

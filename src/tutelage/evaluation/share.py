@@ -63,7 +63,7 @@ def share_of_gain(
         return float(abs(parts.mean) - half_width(parts, level))
 
     gain = variance_of_mean(arms[1:], grouped)
-    if not gain.has_variance or float(two_sided_level(gain, abs(gain.mean))) >= level:
+    if not gain.has_variance or two_sided_level(gain, abs(gain.mean)) >= level:
         return None
     means = [float(arm.by_unit.mean()) for arm in arms]
     share = (means[0] - means[2]) / (means[1] - means[2])

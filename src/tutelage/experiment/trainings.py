@@ -7,10 +7,11 @@ that is tested in arms/ARM/CONFIG/seed-N.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tutelage.config.arm_settings import ArmSection
 from tutelage.config.recipe import Recipe
@@ -38,7 +39,19 @@ from tutelage.student.training.tracking import Tracking
 UNTRAINED = "all-trials-diverged"
 """In the place of CONFIG: the folder of a replicate that has nothing to train afresh."""
 
-MakeRunner = Callable[[Callable[[JobProgress], None]], Runner]
+
+class JobRunner(AbstractContextManager[Any], Protocol):
+    """What runs jobs: `Runner`, or something like it elsewhere."""
+
+    @property
+    def workers(self) -> int | None:
+        """Jobs at a time; None: as many as there is room for."""
+
+    def run(self, jobs: Sequence[TrainingJob | ScoringJob]) -> Iterator[tuple[int, Any]]:
+        """Yield (index, result) as each job ends. The first error stops the rest."""
+
+
+MakeRunner = Callable[[Callable[[JobProgress], None]], JobRunner]
 """Makes what runs the jobs in the place of this machine's workers; they report to its argument."""
 
 Choices = Mapping[str, Mapping[int, Config | None]]
@@ -120,12 +133,12 @@ class Students:
         self.rows = rows
         new = recipe.student.model.startswith("scratch:")
         threads = recipe.student.threads
-        runner = None if elsewhere is None else elsewhere(observer.job)
+        runner: JobRunner | None = None if elsewhere is None else elsewhere(observer.job)
         if runner is None and new and not any(arm.classifier for arm in recipe.arms):
             # New students are small, whatever their vocabulary will be.
-            runner = Runner(workers or concurrent_jobs(threads), observer.job)
+            runner = here = Runner(workers or concurrent_jobs(threads), observer.job)
             if not (folder / "results.json").exists():
-                runner.warm_up()
+                here.warm_up()
         # Only here, while the workers start: this imports torch as well.
         from tutelage.student.model.loading import count_parameters
 
@@ -351,7 +364,7 @@ class Students:
         missing = [i for i in range(len(jobs)) if i not in results]
         verb = "trained" if jobs and isinstance(jobs[0], TrainingJob) else "evaluated"
         self.observer.jobs(len(results), len(jobs), verb)
-        if self.runner.workers > 1:
+        if self.runner.workers != 1:
             # The longest first, so that no process is left with a long one at the end.
             missing.sort(key=lambda i: -_work(jobs[i]))
         for index, result in self.runner.run([jobs[i] for i in missing]):

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from tutelage.config.scale_settings import ScaleSettings
 from tutelage.core.errors import StudentError, TutelageError, UsageError
@@ -25,9 +25,9 @@ from tutelage.scale.cluster import cluster, progress_queue, require_ray
 from tutelage.student.jobs import worker
 from tutelage.student.jobs.jobs import (
     Report,
-    Runner,
     ScoringJob,
     TrainingJob,
+    complete,
     errors_named,
     finished_result,
     folder_of,
@@ -59,22 +59,25 @@ def students_on_ray(settings: ScaleSettings, workers: int | None) -> Callable[[R
     return lambda report: RayRunner(settings, workers, report)
 
 
-class RayRunner(Runner):
+class RayRunner:
     """Runs jobs in the processes of a cluster, as `Runner` does in processes of this machine.
 
     Each has a GPU; in a cluster without GPUs, the processors of its settings' threads. The first
     job starts the cluster, or connects to it.
+
+    workers: jobs at a time; None: as many as the cluster has devices for
     """
 
-    def __init__(
-        self, settings: ScaleSettings, workers: int | None, report: Report | None = None
-    ) -> None:
-        super().__init__(workers or 1, report)
+    def __init__(self, settings: ScaleSettings, workers: int | None, report: Report) -> None:
+        self.workers = workers
         self._settings = settings
-        self._most = workers
+        self._report = report
         self._stack = ExitStack()
         self._ray: Any = None
         self._pending: dict[Any, int] = {}
+
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(
         self,
@@ -90,13 +93,6 @@ class RayRunner(Runner):
         self._ray = None
         self._stack.close()
 
-    def warm_up(self) -> None:
-        """Nothing: Ray starts processes where it finds room for a job."""
-
-    def on_each_worker(self, work: Callable[..., Any], *arguments: Any) -> list[Any]:
-        """Not on a cluster, whose processes come and go."""
-        raise NotImplementedError
-
     def run(self, jobs: Sequence[TrainingJob | ScoringJob]) -> Iterator[tuple[int, Any]]:
         """Yield (index, result) as each job ends."""
         if not jobs:
@@ -105,7 +101,7 @@ class RayRunner(Runner):
         channel = progress_queue()
         gpus = ray.cluster_resources().get("GPU", 0)
         waiting = deque(enumerate(jobs))
-        most = self._most or len(jobs)
+        most = self.workers or len(jobs)
         while waiting or self._pending:
             while waiting and len(self._pending) < most:
                 index, job = waiting.popleft()
@@ -115,18 +111,18 @@ class RayRunner(Runner):
                 self._pending[reference] = index
             done, _ = ray.wait(list(self._pending), timeout=0.5)
             running = {str(folder_of(jobs[index])) for index in self._pending.values()}
-            worker.forward(channel, self.report, running)
+            worker.forward(channel, self._report, running)
             for reference in done:
                 index = self._pending.pop(reference)
                 result = _result(ray, reference, jobs[index])
-                self._report_end(jobs[index])
+                self._report(complete(jobs[index]))
                 yield index, result
         channel.shutdown()
 
     def _connected(self, jobs: Sequence[TrainingJob | ScoringJob]) -> Any:
         if self._ray is None:
             threads = max(_settings(job).threads for job in jobs)
-            processors = max(cores(), threads * (self._most or 1))
+            processors = max(cores(), threads * (self.workers or 1))
             self._ray = self._stack.enter_context(cluster(self._settings, processors))
         return self._ray
 

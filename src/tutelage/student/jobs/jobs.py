@@ -328,7 +328,7 @@ class Runner:
             for index, job in enumerate(jobs):
                 with errors_named(job):
                     result = _run(job, self.report)
-                self._report_end(job)
+                self.report(complete(job))
                 yield index, result
             return
         pool = self._workers
@@ -341,13 +341,8 @@ class Runner:
                 index = pending.pop(future)
                 with errors_named(jobs[index]):
                     result = future.result()
-                self._report_end(jobs[index])
+                self.report(complete(jobs[index]))
                 yield index, result
-
-    def _report_end(self, job: TrainingJob | ScoringJob) -> None:
-        """Report a job as complete. One that stopped early has not reported its last step, and a
-        worker's last report may not have arrived."""
-        self.report(JobProgress(str(folder_of(job)), 1, 1))
 
     def _workers(self) -> ProcessPoolExecutor:
         """The pool. Created when it is first needed, so that each worker imports torch once."""
@@ -377,6 +372,12 @@ def errors_named(job: TrainingJob | ScoringJob) -> Iterator[None]:
         ) from error
     except RuntimeError as error:  # from torch, or because a worker was killed
         raise StudentError(f"{name_of(job)}: {' '.join(str(error).split())[:300]}") from error
+
+
+def complete(job: TrainingJob | ScoringJob) -> JobProgress:
+    """The report of a job that is complete. One that stopped early has not reported its last step,
+    and a worker's last report may not have arrived."""
+    return JobProgress(str(folder_of(job)), 1, 1)
 
 
 def folder_of(job: TrainingJob | ScoringJob) -> Path:
