@@ -1,10 +1,10 @@
 """Check the calibration of the statistics again, in a simulation of another kind.
 
-    python benchmarks/evidence_other.py [EXPERIMENTS]
+    python benchmarks/evidence_other.py [EXPERIMENTS [CASE]]
 
 It shares no code with `evidence.py`, and none with `tutelage.evaluation` but the function that it
 checks, `compare_correctness`, called for one experiment after another. Slow: some 40 minutes on two
-cores with the default of 2,400 experiments a line.
+cores with the default of 2,400 experiments a line. CASE: the name of one, without the others.
 
 Here a training has an accuracy a, drawn on the scale of accuracies themselves: a level, plus what
 its configuration adds, plus what its seed adds. A row is answered correctly where a normal variable
@@ -162,10 +162,12 @@ def error_of(hits: Any) -> float:
     return float(by_experiment.std() / len(hits) ** 0.5)
 
 
-def lines(experiments: int) -> Iterator[tuple[str, bool]]:
+def lines(experiments: int, only: str | None) -> Iterator[tuple[str, bool]]:
     """Each line of the table, and whether its bounds hold beyond the simulation's error."""
     with ProcessPoolExecutor(2) as pool:
         for number, base in enumerate(CASES):
+            if only not in (None, base.name):
+                continue
             for seeds in (3, 5, 10):
                 case = replace(base, seeds=seeds)
                 found, added = simulate(pool, case, experiments, 100 * number + seeds)
@@ -196,7 +198,7 @@ def lines(experiments: int) -> Iterator[tuple[str, bool]]:
                 )
 
 
-def main(experiments: int) -> int:
+def main(experiments: int, only: str | None = None) -> int:
     began = time.perf_counter()
     print(
         f"{experiments:,} experiments a line; ± is one standard error; bias in points; * breaks a "
@@ -204,7 +206,7 @@ def main(experiments: int) -> int:
         "          width"
     )
     broken = 0
-    for line, kept in lines(experiments):
+    for line, kept in lines(experiments, only):
         print(line if kept else f"{line} *", flush=True)
         broken += not kept
     print(f"{time.perf_counter() - began:.0f} s; {broken or 'no'} lines break a bound")
@@ -212,4 +214,4 @@ def main(experiments: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 2400))
+    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 2400, *sys.argv[2:3]))

@@ -120,6 +120,7 @@ def test_int8_rationales_are_a_third_of_the_size_or_f32_is_exported_and_said(
     assert f"{seconds:.2f} s on that machine, {seconds / 1000:.6f} US dollars" in card
 
     monkeypatch.setitem(TOLERANCE, "int8", 1e-9)
+    settings = settings.model_copy(update={"engine": "transformers"})
     large = export_model(model, tmp_path / "large", settings, dev=ROWS, test=ROWS)
     assert "CTranslate2 in f32: " in (large.record.parity or {})["rationales"]
     assert any("Rationales in int8 were not exported: " in note for note in large.notes)

@@ -25,7 +25,7 @@ def test_a_real_model_teaches_over_http(
 
     values = small_recipe(
         data={
-            "train": "synthetic:nli?n=8&seed=1",
+            "train": "synthetic:nli?n=5&seed=1",
             "dev": "synthetic:nli?n=12&seed=2",
             "test": "synthetic:nli?n=12&seed=3",
         },
@@ -47,10 +47,10 @@ def test_a_real_model_teaches_over_http(
     # The server is gone: everything comes from the ledger.
     again = run(parse_recipe(values), runs=tmp_path, ledger=tmp_path / "ledger.sqlite", workers=1)
     first, second = done.results.teacher, again.results.teacher
-    assert (first.requests, first.cached) == (8, 0)
-    assert (second.requests, second.cached) == (0, 8)
-    assert first.tokens.completion is not None and first.tokens.completion > 8
+    assert (first.requests, first.cached) == (5, 0)
+    assert (second.requests, second.cached) == (0, 5)
+    assert first.tokens.completion is not None and first.tokens.completion > 5
     rows = list(read_jsonl(tmp_path / "small" / "rationales" / "reasoning.jsonl"))
     statuses = {row["status"] for row in rows}
     assert statuses <= {"ok", "truncated"}
-    assert len({row["text"] for row in rows}) > 4  # it answers each request, and differently
+    assert len({row["text"] for row in rows}) > 3  # it answers each request, and differently
