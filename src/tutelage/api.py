@@ -1,7 +1,6 @@
 """The commands as functions: what `tutelage COMMAND` does, for scripts and notebooks.
 
-Each is imported from its room when it is first used. The command line calls these and nothing else.
-"""
+Each is imported from its room when it is first used. The command line calls nothing else."""
 
 from __future__ import annotations
 
@@ -66,17 +65,19 @@ def run(
 ) -> Run:
     """Run an experiment from end to end, or what is missing of it; see `experiment.run.run`.
 
-    fractions: of the training rows, for learning curves, as numbers or as text ("0.1,0.3")
+    fractions: for learning curves, as numbers or as text ("0.1,0.3")
     scale: where its students are trained and evaluated
     """
     from tutelage.experiment.learning_curves import parse_fractions
     from tutelage.experiment.run import run
+    from tutelage.planning.before_run import detectable_line
 
     if scale is not None and scale.engine == "ray":
         from tutelage.scale.train_on_ray import students_on_ray
 
         options["elsewhere"] = students_on_ray(scale, options.get("workers"))
-    return run(recipe, fractions=parse_fractions([str(f) for f in fractions]), **options)
+    options |= {"foresee": detectable_line, "fractions": parse_fractions([*map(str, fractions)])}
+    return run(recipe, **options)
 
 
 def train_file(

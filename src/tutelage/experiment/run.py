@@ -13,7 +13,7 @@ the end, does only what is missing and ends with the same `arms` and `comparison
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -105,6 +105,7 @@ def run(
     track: Sequence[str] = (),
     fractions: Sequence[float] = (),
     elsewhere: MakeRunner | None = None,
+    foresee: Callable[[Recipe, Splits, Path], str | None] | None = None,
 ) -> Run:
     """Run an experiment, or what is missing of it, and return its results.
 
@@ -115,6 +116,7 @@ def run(
     track:   experiment trackers, instead of the recipe's `student.tracking`
     fractions: of the training rows, for learning curves (see `learning_curves`); none: no curves
     elsewhere: runs the trainings in the place of this machine's workers
+    foresee: gives a line to be shown before anything is paid for
     until:   the last stage; after "training" the test set is unopened and there are no results
     """
     adapted = recipe.student.lora is not None
@@ -145,6 +147,8 @@ def run(
     manifest.begin(folder, recipe, splits)
 
     recipe = check_student(recipe, splits, ledger, observer)
+    if foresee is not None and (detectable := foresee(recipe, splits, Path(runs))):
+        observer.note(detectable)
 
     drawn: ArmRows | None = None
     previewed: tuple[PreviewedArm, ...] = ()
