@@ -20,9 +20,10 @@ from worker_threads import Threads
 from tutelage.cli.main import app
 from tutelage.config.scale_settings import ScaleSettings
 from tutelage.core.errors import MissingExtraError, UsageError
+from tutelage.core.interruption import sigterm_as_ctrl_c
 from tutelage.core.storage import write_jsonl
 from tutelage.scale.annotate_on_ray import asks_on_ray
-from tutelage.scale.background import Background, sigterm_as_ctrl_c
+from tutelage.scale.background import Background
 from tutelage.scale.predict_on_ray import scores_on_ray
 
 

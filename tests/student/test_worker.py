@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tutelage.core.interruption import sigterm_as_ctrl_c
 from tutelage.student.jobs.jobs import Runner
 
 PARENT = """
@@ -93,3 +94,8 @@ def test_a_worker_has_the_environment_of_its_parent(monkeypatch: pytest.MonkeyPa
             monkeypatch.setenv("TUTELAGE_TEST_VARIABLE", value)
         with Runner(1) as runner:
             assert runner.on_each_worker(os.getenv, "TUTELAGE_TEST_VARIABLE") == [value]
+
+
+def test_a_worker_ends_at_once_whatever_its_parent_does_at_sigterm() -> None:
+    with sigterm_as_ctrl_c(), Runner(1) as runner:
+        assert runner.on_each_worker(signal.getsignal, signal.SIGTERM) == [signal.SIG_DFL]

@@ -14,6 +14,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from tutelage.cli.terminal import complain
 from tutelage.core.errors import MissingExtraError, RecipeError, TutelageError, extra_of
+from tutelage.core.interruption import sigterm_as_ctrl_c
 
 COMMANDS: Mapping[str, str] = {
     "run": "Run an experiment: annotate, train, evaluate, compare, report.",
@@ -110,11 +111,12 @@ def _tutelage(
 def main() -> None:
     """Run the command line.
 
-    Exit codes: 0 done, 1 the work failed, 2 the call is wrong, 130 interrupted (typer's code for
-    Ctrl-C).
+    Exit codes: 0 done, 1 the work failed, 2 the call is wrong, 130 interrupted by Ctrl-C
+    (typer's code for it) or by SIGTERM.
     """
     try:
-        app()
+        with sigterm_as_ctrl_c():
+            app()
     except RecipeError as error:
         complain(str(error))
         for problem in error.problems[1:]:

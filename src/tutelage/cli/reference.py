@@ -18,7 +18,8 @@ _INTRODUCTION = """\
 *Generated from the commands by `make docs`; do not edit it by hand. `tutelage COMMAND --help`
 prints the same.*
 
-Exit codes: 0 done, 1 the work failed or left something open, 2 the call is wrong, 130 interrupted.
+Exit codes: 0 done, 1 the work failed or left something open, 2 the call is wrong, 130 interrupted
+(Ctrl-C or SIGTERM).
 Results go to standard output, progress and messages to standard error. Where an option takes a
 section of a recipe, as `--price` or `--lora`, it is written as in the recipe:
 `--price '{input: 0.5, output: 1.5}'`.

@@ -24,10 +24,11 @@ from typing import Any
 
 from tutelage.config.scale_settings import ScaleSettings
 from tutelage.core.errors import RunFolderError, UsageError
+from tutelage.core.interruption import sigterm_as_ctrl_c
 from tutelage.core.types import Example
 from tutelage.core.wording import several
 from tutelage.scale.annotation_worker import WorkerJob
-from tutelage.scale.background import Background, sigterm_as_ctrl_c
+from tutelage.scale.background import Background
 from tutelage.scale.cluster import cluster, require_ray, start_keeper
 from tutelage.scale.keeper import EndedWorker, JobSpec, Keeper
 from tutelage.scale.ray_worker import RayWorker

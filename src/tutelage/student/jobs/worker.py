@@ -98,6 +98,7 @@ def start(channel: Any, counter: Any, gpus: Sequence[str], environment: Mapping[
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent decides
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # and ends the workers, whatever it does itself
     sys.excepthook = sys.__excepthook__  # it has started: see start_quietly
     threading.Thread(target=_end_with_parent, daemon=True).start()
     for name, value in ENVIRONMENT.items():
