@@ -76,7 +76,7 @@ def run(
         from tutelage.scale.train_on_ray import students_on_ray
 
         options["elsewhere"] = students_on_ray(scale, options.get("workers"))
-    options |= {"foresee": detectable_line, "fractions": parse_fractions([*map(str, fractions)])}
+    options |= {"power_line": detectable_line, "fractions": parse_fractions([*map(str, fractions)])}
     return run(recipe, **options)
 
 

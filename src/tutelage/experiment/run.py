@@ -105,7 +105,7 @@ def run(
     track: Sequence[str] = (),
     fractions: Sequence[float] = (),
     elsewhere: MakeRunner | None = None,
-    foresee: Callable[[Recipe, Splits, Path], str | None] | None = None,
+    power_line: Callable[[Recipe, Splits, Path], str | None] | None = None,
 ) -> Run:
     """Run an experiment, or what is missing of it, and return its results.
 
@@ -116,7 +116,7 @@ def run(
     track:   experiment trackers, instead of the recipe's `student.tracking`
     fractions: of the training rows, for learning curves (see `learning_curves`); none: no curves
     elsewhere: runs the trainings in the place of this machine's workers
-    foresee: gives a line to be shown before anything is paid for
+    power_line: gives a line about what the run can detect, shown before anything is paid for
     until:   the last stage; after "training" the test set is unopened and there are no results
     """
     adapted = recipe.student.lora is not None
@@ -147,7 +147,7 @@ def run(
     manifest.begin(folder, recipe, splits)
 
     recipe = check_student(recipe, splits, ledger, observer)
-    if foresee is not None and (detectable := foresee(recipe, splits, Path(runs))):
+    if power_line is not None and (detectable := power_line(recipe, splits, Path(runs))):
         observer.note(detectable)
 
     drawn: ArmRows | None = None
