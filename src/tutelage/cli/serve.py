@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -43,6 +44,7 @@ def serve(
             )
         print(f"{export}: {address} (a page to try it), {address}/docs", flush=True)
 
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the server ends by it in good order
     api.serve(export, settings, on_ready=ready)
 
 
