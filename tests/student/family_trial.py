@@ -32,7 +32,7 @@ from tutelage.student.model.student import Student
 from tutelage.student.training.loss import batch_loss
 from tutelage.student.training.trainer import train
 
-OBJECTIVES = ("label_then_rationale", "multitask")
+OBJECTIVES = ("label", "label_then_rationale", "multitask")
 ROWS = synthetic(6, 1)
 DEV = synthetic(3, 2)
 WHY = {e.uid: e.reason or "It follows." for e in ROWS}
@@ -112,7 +112,7 @@ def _check_gradient(student: Student, bare: Bare, objective: str) -> None:
         student.objective,
     )
     encoded = encode_examples(student, rows, **LIMITS)
-    weight = 0.3
+    weight = 1.0 if objective == "label" else 0.3
     counts = [sum(e.counts[k] for e in encoded) for k in (0, 1)]
     student.model.eval()
     groups = [[e] for e in encoded] if student.ways["scoring"][0] == "alone" else [encoded]

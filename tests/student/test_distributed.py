@@ -8,7 +8,6 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
 from itertools import chain
@@ -133,8 +132,11 @@ def _free_port() -> int:
         return int(one.getsockname()[1])
 
 
-def _variables_of_two() -> list[dict[str, str]]:
-    """What a launcher sets for each of two processes."""
+def _start_two(folder: Path, tokenizer: Path, scenario: str) -> list[tuple[int | None, str]]:
+    """Exit codes and standard errors of two processes with the variables that torchrun sets.
+
+    They are forks, which have torch already: a new interpreter spends seconds on importing it.
+    """
     shared = {
         "OMP_NUM_THREADS": "1",
         "WORLD_SIZE": "2",
@@ -143,28 +145,11 @@ def _variables_of_two() -> list[dict[str, str]]:
         "MASTER_PORT": str(_free_port()),
         "ACCELERATE_USE_CPU": "true",
     }
-    return [{**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)]
-
-
-def _forget_group() -> None:
-    """In a fork: it belongs to another group than the process of the tests."""
-    from accelerate import PartialState
-
-    process_group.cache_clear()
-    PartialState._reset_state()
-
-
-def _start_two(folder: Path, tokenizer: Path, scenario: str) -> list[tuple[int | None, str]]:
-    """Exit codes and standard errors of two processes with the variables that torchrun sets.
-
-    They are forks, which have torch already: a new interpreter spends seconds on importing it.
-    """
-    variables = _variables_of_two()
     errors = [folder / f"{scenario}-{rank}.txt" for rank in range(2)]
     started = [
         multiprocessing.get_context("fork").Process(
             target=_one_of_two,
-            args=(variables[rank], errors[rank]),
+            args=({**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}, errors[rank]),
             kwargs={"folder": folder, "tokenizer": tokenizer, "scenario": scenario},
         )
         for rank in range(2)
@@ -184,8 +169,11 @@ def _start_two(folder: Path, tokenizer: Path, scenario: str) -> list[tuple[int |
 
 
 def _one_of_two(variables: dict[str, str], errors: Path, **arguments: Any) -> None:
+    from accelerate import PartialState
+
     os.environ.update(variables)
-    _forget_group()
+    process_group.cache_clear()
+    PartialState._reset_state()
     os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
     sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     distributed_worker.main(**arguments)
@@ -297,14 +285,14 @@ def _accelerate(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProces
     return run_command(*words, cwd=cwd, environment=environment, timeout=200, main=main)
 
 
-def _kill_the_second(state: Path) -> None:
+def _kill_the_second(launcher: psutil.Popen, state: Path) -> None:
     """End the process of rank 1 with SIGKILL once the training's first state is on disk."""
     deadline = time.monotonic() + 150
     while not state.exists():
+        assert launcher.poll() is None, launcher.communicate()[1]
         assert time.monotonic() < deadline, "no state was written"
         time.sleep(0.01)
-    started = psutil.Process().children(recursive=True)
-    (second,) = [p for p in started if p.environ().get("RANK") == "1"]
+    (second,) = [p for p in launcher.children(recursive=True) if p.environ().get("RANK") == "1"]
     second.kill()
 
 
@@ -329,12 +317,18 @@ def test_one_of_two_is_killed_under_accelerate_launch_and_both_resume(tmp_path: 
     alone = run_command(*words, "--output", "alone", cwd=tmp_path, environment=environment)
     assert alone.returncode == 0, alone.stderr
 
-    state = tmp_path / "student" / "state.pt"
-    killer = threading.Thread(target=_kill_the_second, args=(state,))
-    killer.start()
-    killed = _accelerate(*words, cwd=tmp_path)
-    killer.join()
-    assert killed.returncode != 0
+    launch = [sys.executable, "-m", "accelerate.commands.launch", *LAUNCH, *words]
+    launcher = psutil.Popen(
+        launch, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    try:
+        _kill_the_second(launcher, tmp_path / "student" / "state.pt")
+        launcher.communicate(timeout=100)
+    finally:
+        if launcher.poll() is None:
+            for process in (*launcher.children(recursive=True), launcher):
+                process.kill()
+    assert launcher.returncode != 0
     undisturbed = _log(tmp_path / "alone")
     assert not (tmp_path / "student" / "done.json").exists()
     assert 0 < len(_log(tmp_path / "student")) < len(undisturbed)
