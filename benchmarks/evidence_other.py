@@ -199,6 +199,8 @@ def lines(experiments: int, only: str | None) -> Iterator[tuple[str, bool]]:
 
 
 def main(experiments: int, only: str | None = None) -> int:
+    if only not in (None, *(case.name for case in CASES)):
+        raise SystemExit(f"{only}: is none of {', '.join(case.name for case in CASES)}")
     began = time.perf_counter()
     print(
         f"{experiments:,} experiments a line; ± is one standard error; bias in points; * breaks a "
