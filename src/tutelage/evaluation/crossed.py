@@ -223,9 +223,9 @@ def two_sided_level(parts: VarianceEstimates, distance: float) -> float:
     of large levels, because scipy's t quantile fails for tails below some 1e-110 of few degrees of
     freedom.
     """
-    if distance == 0:
-        return 1.0
     squared, wanted = _squared_half_width(parts), float(distance) ** 2
+    if wanted == 0:  # for a distance below 1e-162, too
+        return 1.0
 
     def beyond(log_level: float) -> float:
         found = float(squared(math.exp(-log_level)))
