@@ -1,6 +1,7 @@
 """The commands as functions: what `tutelage COMMAND` does, for scripts and notebooks.
 
-Each is imported from its room when it is first used. The command line calls nothing else."""
+Each is imported from its room when it is first used. The command line calls these and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +66,7 @@ def run(
 ) -> Run:
     """Run an experiment from end to end, or what is missing of it; see `experiment.run.run`.
 
-    fractions: for learning curves, as numbers or as text ("0.1,0.3")
+    fractions: of the training rows, for learning curves, as numbers or as text ("0.1,0.3")
     scale: where its students are trained and evaluated
     """
     from tutelage.experiment.learning_curves import parse_fractions
@@ -76,8 +77,7 @@ def run(
         from tutelage.scale.train_on_ray import students_on_ray
 
         options["elsewhere"] = students_on_ray(scale, options.get("workers"))
-    options |= {"power_line": detectable_line, "fractions": parse_fractions([*map(str, fractions)])}
-    return run(recipe, **options)
+    return run(recipe, fractions=parse_fractions(fractions), power_line=detectable_line, **options)
 
 
 def train_file(

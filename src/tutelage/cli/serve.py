@@ -44,7 +44,7 @@ def serve(
             )
         print(f"{export}: {address} (a page to try it), {address}/docs", flush=True)
 
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the server ends by it in good order
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the server shuts down in good order on it
     api.serve(export, settings, on_ready=ready)
 
 

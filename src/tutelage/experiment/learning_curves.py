@@ -56,8 +56,9 @@ class Subset:
         return f"{self.fraction:g}"
 
 
-def parse_fractions(texts: Sequence[str]) -> tuple[float, ...]:
-    """`["0.1,0.3", "0.5"]` -> (0.1, 0.3, 0.5). UsageError as in `check_fractions`."""
+def parse_fractions(given: Sequence[str | float]) -> tuple[float, ...]:
+    """`["0.1,0.3", 0.5]` -> (0.1, 0.3, 0.5). UsageError as in `check_fractions`."""
+    texts = [str(one) for one in given]
     words = [word.strip() for text in texts for word in text.split(",")]
     try:
         return check_fractions([float(word) for word in words])

@@ -28,7 +28,7 @@ def detectable_line(recipe: Recipe, splits: Splits, runs: Path) -> str | None:
     line, detectable = next(analysis.sentences()), analysis.expected.detectable
     if analysis.seeds > 1 and (detectable is None or detectable >= LARGE):
         line += (
-            ". Whether rationales bring less than that cannot be told with these rows and seeds: "
-            "`tutelage plan RECIPE --detect POINTS` says what a smaller difference takes"
+            ". Smaller differences cannot be told with these rows and seeds: "
+            "`tutelage plan RECIPE --detect POINTS` says what one takes"
         )
     return line

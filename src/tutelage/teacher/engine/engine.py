@@ -285,7 +285,7 @@ class Engine:
 
     @property
     def _under_way(self) -> bool:
-        """Whether something may still end that has the money which is missing."""
+        """Whether anything is under way that may free part of the budget when it ends."""
         return bool(self._busy or self._ready or self._delayed or self._held)
 
     async def _poll_held(self) -> None:
